@@ -1,0 +1,152 @@
+"""The Debian archive to a bootable base disk, kept in the cache while it is young."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bake import disk, places, store
+from bake.errors import BaseError, NetworkError, ProgramError, RequirementError
+from bake.progress import Phase
+from bake.run import Argv, run
+from bake.target import BASE_PACKAGES, MACHINE_PACKAGES, Target
+
+#: The image's virtual size in bytes; clouds grow the disk, and the root with it.
+DISK_SIZE = 3 * 1024**3
+#: mmdebstrap's tree, its archive and the disk, at their largest. Bytes.
+SPACE_NEEDED = 3 * 1000**3
+#: The figure mmdebstrap's own progress is measured against, in lines of its log.
+_STEPS = ("I: running apt-get update", "I: downloading packages", "I: extracting", "I: installing", "I: cleaning", "I: creating tarball")
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base disk in the cache: raw, sparse, bootable by BIOS."""
+
+    disk: Path
+    key: str
+    date: str
+    packages: dict[str, str]
+
+
+def mmdebstrap_argv(target: Target, packages: tuple[str, ...], mirror: str | None, tree: Path, archive: Path) -> Argv:
+    """The archive's signatures are verified by apt inside mmdebstrap, against Debian's keyring."""
+    script = places.tree() / "cloud-init" / "base.sh"
+    return [
+        "mmdebstrap", "--variant=apt", f"--architectures={target.arch}", "--format=tar",
+        "--include=" + ",".join(packages),
+        "--aptopt=Apt::Install-Recommends false",
+        "--dpkgopt=path-exclude=/usr/share/man/*",
+        "--dpkgopt=path-exclude=/usr/share/info/*",
+        "--dpkgopt=path-exclude=/usr/share/locale/*",
+        "--dpkgopt=path-exclude=/usr/share/doc/*",
+        "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+        f"--essential-hook=tar-in {tree} /",
+        f"--customize-hook=upload {script} /base.sh",
+        '--customize-hook=chroot "$1" sh /base.sh',
+        '--customize-hook=rm "$1/base.sh"',
+        target.suite, archive, *([mirror] if mirror else []),
+    ]  # fmt: skip
+
+
+def base_tree(archive: Path) -> None:
+    """`cloud-init/base` as a tar archive that belongs to root."""
+    folder = places.base_rootfs()
+    with tarfile.open(archive, "w") as tar:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                info = tarfile.TarInfo(str(path.relative_to(folder)))
+                content = path.read_bytes()
+                info.size, info.mode = len(content), 0o755 if path.stat().st_mode & 0o100 else 0o644
+                tar.addfile(info, io.BytesIO(content))
+
+
+def key(target: Target, extra: tuple[str, ...], mirror: str | None) -> str:
+    """The digest of all that goes into a base disk, but for the archive's state, which has an age."""
+    return store.digest(
+        {
+            "target": target.name,
+            "packages": sorted({*BASE_PACKAGES, *MACHINE_PACKAGES, *extra}),
+            "mirror": mirror,
+            "tree": store.tree_digest(places.base_rootfs()),
+            "script": store.file_digest(places.tree() / "cloud-init" / "base.sh"),
+            "code": [store.file_digest(Path(module.__file__ or "")) for module in (disk,)] + [store.file_digest(Path(__file__))],
+        }
+    )
+
+
+def find(key: str, max_age: float) -> Base | None:
+    """The base disk in the cache, if there is one no older than `max_age` days."""
+    entry = places.cache() / "base" / key
+    manifest = entry / "base.json"
+    if not manifest.is_file():
+        return None
+    facts = json.loads(manifest.read_text())
+    if store.age_days(facts["made"]) > max_age:
+        return None
+    store.touch(entry)
+    return Base(entry / "disk.raw", key, facts["date"], facts["packages"])
+
+
+def build(target: Target, extra: tuple[str, ...], mirror: str | None, work: Path, phase: Phase) -> Base:
+    """Build a base disk and put it into the cache."""
+    store.require_space(work, SPACE_NEEDED)
+    packages = tuple(sorted({*BASE_PACKAGES, *MACHINE_PACKAGES, *extra}))
+    tree, archive = work / "base-tree.tar", work / "base.tar"
+    base_tree(tree)
+    log: list[str] = []
+
+    def line(text: str) -> None:
+        log.append(text)
+        if text in _STEPS:
+            phase.progress((_STEPS.index(text) + 1) / (len(_STEPS) + 1), text.removeprefix("I: "))
+
+    try:
+        run(mmdebstrap_argv(target, packages, mirror, tree, archive), on_line=line, env={"TMPDIR": str(work)})
+    except ProgramError as error:
+        raise _fault(log, mirror) from error
+    this = key(target, extra, mirror)
+    with store.whole(places.cache() / "base" / this) as entry:
+        entry.mkdir()
+        phase.progress(0.9, "making the disk")
+        disk.assemble(archive, entry / "disk.raw", DISK_SIZE)
+        facts = {"made": time.time(), "date": time.strftime("%Y-%m-%d"), "packages": _installed(archive)}
+        (entry / "base.json").write_text(json.dumps(facts, indent=1))
+    archive.unlink()
+    found = find(this, float("inf"))
+    assert found is not None
+    return found
+
+
+def _installed(archive: Path) -> dict[str, str]:
+    """Package to version, from the tree's own dpkg database."""
+    with tarfile.open(archive) as tar:
+        member = tar.extractfile("./var/lib/dpkg/status")
+        assert member is not None
+        status = member.read().decode()
+    packages = {}
+    for stanza in status.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in stanza.splitlines() if ": " in line and not line.startswith(" "))
+        if fields:
+            packages[fields["Package"]] = fields["Version"]
+    return packages
+
+
+def _fault(log: list[str], mirror: str | None) -> Exception:
+    """mmdebstrap's last words in ours."""
+    text = "\n".join(log)
+    details = "\n".join(log[-25:])
+    missing = [line.rsplit(" ", 1)[-1] for line in log if "Unable to locate package" in line]
+    if missing:
+        return RequirementError(f"Debian has no package named {', '.join(missing)}", "Correct `packages` in bake.yaml.")
+    if any(word in text for word in ("Could not resolve", "Could not connect", "Connection failed", "Temporary failure", "Unable to connect", "Network is unreachable")):
+        return NetworkError(
+            f"The Debian archive{f' at {mirror}' if mirror else ''} cannot be reached",
+            "Check the network, or name a mirror you can reach in bake.yaml: `mirror: http://…`.",
+            details,
+        )
+    return BaseError("mmdebstrap could not build the base disk", "Its last lines are above; `bake doctor` checks this machine.", details)

@@ -1,0 +1,132 @@
+"""Partitions, file system, boot code, conversion: a tree of files to a disk that boots.
+
+Nothing here needs root, a loop device or the device mapper: partition tables are
+written with sfdisk, file systems with mke2fs and mtools at their offsets, and
+GRUB's sectors by hand, as grub-bios-setup would.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+from bake.errors import BaseError
+from bake.run import Argv, run
+
+SECTOR = 512
+MIB = 1024 * 1024
+#: Where each partition starts. Root comes last so that it can grow with the disk;
+#: the numbers (14, 15, 1) are those of Debian's own cloud images.
+BIOS_START = 1 * MIB
+ESP_START = 4 * MIB
+ROOT_START = 68 * MIB
+#: The backup partition table stands behind the last partition.
+GPT_TAIL = 1 * MIB
+
+BOOT_IMG = "boot/grub/i386-pc/boot.img"
+CORE_IMG = "boot/grub/i386-pc/core.img"
+
+_GUID = {
+    "bios": "21686148-6449-6E6F-744E-656564454649",
+    "esp": "C12A7328-F81F-11D2-BA4B-00A0C93EC93B",
+    "root": "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709",
+}
+
+
+def partition_table(size: int) -> str:
+    """sfdisk's script for a disk of `size` bytes."""
+    rows = (
+        (14, BIOS_START, ESP_START, "bios"),
+        (15, ESP_START, ROOT_START, "esp"),
+        (1, ROOT_START, size - GPT_TAIL, "root"),
+    )
+    lines = ["label: gpt", "unit: sectors"]
+    for number, start, end, kind in rows:
+        lines.append(f"{number} : start={start // SECTOR}, size={(end - start) // SECTOR}, type={_GUID[kind]}, name={kind}")
+    return "\n".join(lines) + "\n"
+
+
+def ext4_argv(tree: Path, disk: Path, size: int) -> Argv:
+    """mke2fs, filling the root file system of `disk` from `tree`.
+
+    Left out are features that Debian 12's GRUB or e2fsck do not know.
+    """
+    return [
+        "mke2fs", "-q", "-F", "-t", "ext4", "-L", "root", "-m", "1",
+        "-O", "^orphan_file,^metadata_csum_seed,^has_journal", "-E", f"offset={ROOT_START},lazy_itable_init=0,root_owner=0:0",
+        "-d", tree, disk, f"{(size - GPT_TAIL - ROOT_START) // 1024}k",
+    ]  # fmt: skip
+
+
+def boot_code(disk: Path, boot_img: bytes, core_img: bytes) -> None:
+    """Write GRUB for BIOS: boot.img to the first sector, core.img to its partition.
+
+    The offsets are those of GRUB's i386/pc/boot.h: 0x5c holds core.img's first sector,
+    0x66 the jump that hard disks do without; the last 12 bytes of core.img's first
+    sector say where the rest of it stands.
+    """
+    if len(core_img) > ESP_START - BIOS_START:
+        raise BaseError(f"GRUB's core image has {len(core_img)} bytes and its partition {ESP_START - BIOS_START}")
+    first = BIOS_START // SECTOR
+    core = bytearray(core_img)
+    rest = (len(core) + SECTOR - 1) // SECTOR - 1
+    struct.pack_into("<QHH", core, SECTOR - 12, first + 1, rest, 0x820)
+    boot = bytearray(boot_img[:440])
+    struct.pack_into("<Q", boot, 0x5C, first)
+    boot[0x66:0x68] = b"\x90\x90"
+    with disk.open("r+b") as stream:
+        stream.write(boot)
+        stream.seek(BIOS_START)
+        stream.write(core)
+
+
+def assemble(archive: Path, disk: Path, size: int) -> None:
+    """Make a bootable raw disk of `size` bytes at `disk` from a tar archive of a Debian tree.
+
+    Scratch space is taken beside `disk`.
+    """
+    scratch = disk.parent
+    disk.unlink(missing_ok=True)
+    with disk.open("wb") as stream:
+        stream.truncate(size)
+    run(["sfdisk", "--quiet", disk], stdin=partition_table(size))
+    tree = scratch / "tree"
+    unpack = 'mkdir "$1" && tar -C "$1" -xpf "$2" && shift 2 && "$@"'
+    run([*_as_root(), "sh", "-euc", unpack, "sh", tree, archive, *ext4_argv(tree, disk, size)])
+    boot_code(disk, (tree / BOOT_IMG).read_bytes(), (tree / CORE_IMG).read_bytes())
+    run([*_as_root(), "rm", "-rf", tree])
+    esp = scratch / "esp.img"
+    with esp.open("wb") as stream:
+        stream.truncate(ROOT_START - ESP_START)
+    run(["mformat", "-i", esp, "-v", "ESP", "-F", "::"])
+    run(["dd", f"if={esp}", f"of={disk}", "bs=1M", f"seek={ESP_START // MIB}", "conv=notrunc,sparse", "status=none"])
+    esp.unlink()
+
+
+def _as_root() -> list[str]:
+    """What makes a command see itself as root, so that a tree's owners come out right."""
+    return [] if os.geteuid() == 0 else ["unshare", "--user", "--map-auto", "--map-root-user", "--"]
+
+
+def convert_argv(source: Path, source_format: str, target: Path) -> Argv:
+    """qemu-img, to a qcow2 that is compressed with zstd."""
+    return [
+        "qemu-img", "convert", "-f", source_format, "-O", "qcow2", "-c", "-o", "compression_type=zstd",
+        "-m", "2", "-W", source, target,
+    ]  # fmt: skip
+
+
+def seal(raw: Path) -> Path:
+    """Rewrite a raw disk's root so that nothing deleted is left in it.
+
+    The journal is dropped and made anew, and only blocks in use are copied: residue in free
+    blocks and in old journal entries cannot come along. Returns the new raw disk, beside the old.
+    """
+    at = f"{raw}?offset={ROOT_START}"
+    checked = run(["e2fsck", "-fy", at], check=False)
+    if checked.status > 1:
+        raise BaseError("The baked disk's file system is damaged", details=checked.stdout)
+    run(["tune2fs", "-O", "^has_journal", at])
+    run(["e2fsck", "-fy", at], check=False)
+    return raw

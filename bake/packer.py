@@ -1,0 +1,164 @@
+"""Packer's words, Packer's events, Packer's artifact.
+
+Packer speaks `-machine-readable` lines, `time,target,type,data…`, from which events are
+made as they come. Its exit status is not believed: a build has succeeded when an
+artifact was reported and lies where it should.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bake import places, run
+from bake.errors import AppStartError, BakeError, PackerError, SetupError, SpaceError, ToolError, UnhealthyError
+
+#: What is proved. Debian 12 carries it, Debian 13 and Ubuntu carry none.
+OLDEST = (1, 6, 0)
+#: From here on builders are plugins of their own.
+PLUGINS_SINCE = (1, 7, 0)
+#: Packer cleans up after itself when it is asked to stop; this long. Seconds.
+CANCEL_GRACE = 30.0
+
+#: What Packer says, and how much of a bake is then done.
+MILESTONES = (
+    ("Copying hard drive", 0.02, "copying the base disk"),
+    ("Starting VM", 0.04, "starting the machine"),
+    ("Waiting for SSH", 0.06, "booting"),
+    ("Connected to SSH", 0.55, "booted"),
+    ("bake: waiting for cloud-init", 0.6, "setting up the app"),
+    ("bake: set up", 0.85, "set up"),
+    ("halt", 0.9, "sealing"),
+    ("finished", 1.0, "sealed"),
+)
+
+
+@dataclass(frozen=True)
+class Event:
+    """One machine-readable line: what kind it is, of which build, and its data, unescaped."""
+
+    kind: str
+    target: str
+    data: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """What a `ui` event says; empty for others."""
+        return self.data[-1] if self.kind == "ui" else ""
+
+
+def parse(line: str) -> Event | None:
+    """A line of Packer's as an event; None for what is not one."""
+    parts = line.rstrip("\n").split(",")
+    if len(parts) < 3 or not parts[0].isdigit():
+        return None
+    data = (part.replace("%!(PACKER_COMMA)", ",").replace("\\n", "\n").replace("\\r", "") for part in parts[3:])
+    return Event(parts[2], parts[1], tuple(data))
+
+
+def version() -> tuple[int, ...]:
+    """The installed Packer's version. Raises ToolError where there is none, or it is too old."""
+    if run.which("packer") is None:
+        raise ToolError("Packer is not installed", "`bake doctor` says how to get it on this system.")
+    said = run.run(["packer", "version"], env={"CHECKPOINT_DISABLE": "1"}).stdout
+    found = re.search(r"v(\d+)\.(\d+)\.(\d+)", said)
+    if not found:
+        raise ToolError(f"`packer version` says {said.strip()[:80]!r}", "Is this HashiCorp's Packer? `bake doctor` says how to get it.")
+    numbers = tuple(int(part) for part in found.groups())
+    if numbers < OLDEST:
+        raise ToolError(
+            f"Packer {'.'.join(found.groups())} is too old: HCL templates need {'.'.join(map(str, OLDEST))}",
+            "Install the packer package of Debian 12 (1.6.6), or a newer Packer.",
+        )
+    return numbers
+
+
+def build_argv(template: Path, variables: Path) -> list[str]:
+    """The words of a build. Colours and prompts are off by `-machine-readable`."""
+    return ["packer", "build", "-machine-readable", f"-var-file={variables}", str(template)]
+
+
+def build(template: str, variables: dict[str, str | int], artifact: Path, work: Path, on_event: Callable[[Event], None]) -> Path:
+    """Run a template of ours; the artifact's path. `work` takes all of Packer's temporary files.
+
+    Ctrl-C and SIGTERM reach Packer as an interrupt, which it answers by cleaning up.
+    Raises SetupError, AppStartError or UnhealthyError for what the machine said, PackerError for the rest.
+    """
+    version()
+    file = work / "variables.pkrvars.json"
+    file.write_text(json.dumps(variables))
+    temporary = work / "packer"
+    temporary.mkdir(exist_ok=True)
+    environment = {
+        "CHECKPOINT_DISABLE": "1", "PACKER_CACHE_DIR": str(temporary), "PACKER_CONFIG_DIR": str(temporary),
+        "TMPDIR": str(temporary), "HOME": str(temporary),
+    }  # fmt: skip
+    process = run.start(
+        build_argv(places.tree() / "packer" / template, file),
+        cwd=work, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pid_namespace=True,
+    )  # fmt: skip
+    said: deque[str] = deque(maxlen=200)
+    artifacts = 0
+    try:
+        for event in _events(process, said):
+            if event.kind == "artifact":
+                artifacts += 1
+            on_event(event)
+        status = process.wait()
+    finally:
+        run.stop(process, signal.SIGINT, CANCEL_GRACE)
+        shutil.rmtree(temporary, ignore_errors=True)
+    if status or not artifacts or not artifact.is_file():
+        raise _fault(status, list(said), artifact)
+    return artifact
+
+
+def _events(process: subprocess.Popen[bytes], said: deque[str]) -> Iterator[Event]:
+    assert process.stdout is not None
+    for raw in process.stdout:
+        line = raw.decode(errors="replace")
+        event = parse(line)
+        if event is None:
+            said.append(line.rstrip())
+            continue
+        said.extend(event.text.splitlines())
+        yield event
+
+
+def _fault(status: int, said: list[str], artifact: Path) -> BakeError:
+    """What Packer's last words mean."""
+    told = [line.strip() for line in said]
+    ours = next((line for line in told if "app-setup failed: " in line), "")
+    details = "\n".join(told[-60:])
+    reason = ours.partition("app-setup failed: ")[2]
+    if "app start failed" in reason or any(line.startswith("bake: app-setup success, app ") for line in told):
+        return AppStartError("The app does not start on the machine", "Its last lines are above; correct the app and bake again.", details)
+    if reason.startswith("unhealthy"):
+        return UnhealthyError(
+            f"The app starts, but {reason.removeprefix('unhealthy: ')}",
+            "Its last lines are above. `check: {health: /path}` in bake.yaml names another page to ask for.",
+            details,
+        )
+    if reason:
+        return SetupError(f"The machine could not be set up: {reason}", "The steps' last lines are above.", details)
+    if any("no space left" in line.lower() for line in told):
+        return SpaceError("The disk became full while Packer was at work", "Free some room, or set BAKE_CACHE to another disk.", details)
+    if status == 0:
+        return PackerError(f"Packer says it succeeded, and there is no {artifact.name}", "Its last lines are above.", details)
+    return PackerError(f"Packer failed with exit status {status}", "Its last lines are above; `bake doctor` checks this machine.", details)
+
+
+def milestone(event: Event) -> tuple[float, str] | None:
+    """How much of a bake is done when Packer says this, and what it is at."""
+    for words, share, what in MILESTONES:
+        if words in event.text:
+            return share, what
+    return None
+

@@ -1,0 +1,144 @@
+"""The one door to other programs: argv in, output streamed, children die with us.
+
+Every child is started through `setpriv --pdeathsig=KILL` (util-linux), so a
+kill -9 of this process ends it too. Programs that start processes of their own
+(Packer, mmdebstrap) get a PID namespace besides: when its first process dies,
+the kernel kills the rest.
+
+A parent-death signal fires when the *thread* that started the child ends:
+start a child from the thread that waits for it.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from bake.errors import ProgramError, ToolError
+
+Argv = Sequence[str | Path]
+TAIL_LINES = 40
+GRACE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished program: its exit status, its standard output, and the tail of its standard error."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+def which(program: str) -> Path | None:
+    """Where a program is, looking also where Debian keeps administrators' tools."""
+    path = os.environ.get("PATH", os.defpath) + os.pathsep + "/usr/sbin:/sbin"
+    found = shutil.which(program, path=path)
+    return Path(found) if found else None
+
+
+def contained(argv: Argv, *, pid_namespace: bool = False) -> list[str]:
+    """`argv` with what makes it die when we die."""
+    words = [str(word) for word in argv]
+    program = which(words[0])
+    if program is None:
+        raise ToolError(f"{words[0]} is not installed", "Run `bake doctor`: it says which package brings it.")
+    words[0] = str(program)
+    if pid_namespace:
+        own_user = [] if os.geteuid() == 0 else ["--user", "--map-current-user"]
+        words = ["unshare", *own_user, "--pid", "--fork", "--kill-child", "--", *words]
+    return ["setpriv", "--pdeathsig=KILL", "--", *words]
+
+
+def start(
+    argv: Argv,
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: int | IO[bytes] = subprocess.DEVNULL,
+    stdout: int | IO[bytes] = subprocess.DEVNULL,
+    stderr: int | IO[bytes] = subprocess.DEVNULL,
+    pid_namespace: bool = False,
+    pass_fds: Sequence[int] = (),
+) -> subprocess.Popen[bytes]:
+    """Start a program and return at once; stop it with `stop`. `env` is added to ours."""
+    return subprocess.Popen(
+        contained(argv, pid_namespace=pid_namespace),
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        pass_fds=pass_fds,
+    )
+
+
+def stop(process: subprocess.Popen[bytes], sig: int = signal.SIGTERM, grace: float = GRACE_SECONDS) -> None:
+    """Ask a program to end, wait `grace` seconds, then kill it. Returns when it is gone."""
+    if process.poll() is None:
+        process.send_signal(sig)
+        try:
+            process.wait(grace)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    process.wait()
+
+
+def run(
+    argv: Argv,
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: str | None = None,
+    on_line: Callable[[str], None] | None = None,
+    check: bool = True,
+    timeout: float | None = None,
+    pid_namespace: bool = False,
+) -> Result:
+    """Run a program to its end.
+
+    `on_line` gets each line of both streams as it comes; otherwise standard output is
+    returned whole and standard error apart. `timeout` is in seconds.
+    Raises ProgramError for a status other than 0 when `check`, and for a timeout always.
+    """
+    stream = on_line is not None
+    process = start(
+        argv,
+        cwd=cwd,
+        env=env,
+        stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if stream else subprocess.PIPE,
+        pid_namespace=pid_namespace,
+    )
+    try:
+        if on_line is not None:
+            assert process.stdout is not None
+            tail: deque[str] = deque(maxlen=TAIL_LINES)
+            for raw in process.stdout:
+                line = raw.decode(errors="replace").rstrip("\r\n")
+                tail.append(line)
+                on_line(line)
+            out, err = "", "\n".join(tail)
+            process.wait(timeout)
+        else:
+            raw_out, raw_err = process.communicate(stdin.encode() if stdin is not None else None, timeout)
+            out, err = raw_out.decode(errors="replace"), raw_err.decode(errors="replace")
+    except subprocess.TimeoutExpired:
+        raise ProgramError(f"{argv[0]} did not end within {timeout:.0f} s", details=shlex.join(map(str, argv))) from None
+    finally:
+        stop(process)
+    if check and process.returncode != 0:
+        raise ProgramError(
+            f"{argv[0]} failed with exit status {process.returncode}",
+            details="\n".join((shlex.join(map(str, argv)), *(err or out).splitlines()[-TAIL_LINES:])),
+        )
+    return Result(process.returncode, out, err)

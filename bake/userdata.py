@@ -1,0 +1,25 @@
+"""The files of a machine to one `#cloud-config` document."""
+
+from __future__ import annotations
+
+import jinja2
+
+from bake import places
+from bake.machine import File
+from bake.target import Target
+
+#: cloud-init runs what lies here at the end of every boot, the first included.
+BOOT = File("/var/lib/cloud/scripts/per-boot/app", 0o755, "#!/bin/sh\nexec /usr/lib/app/boot\n")
+
+
+def document(files: list[File], source: File, target: Target) -> str:
+    """The document as text. Its source stanza and its boot script come last."""
+    skeleton = (places.tree() / "cloud-init" / "user-data.yaml.j2").read_text()
+    template = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True).from_string(skeleton)
+    return template.render(files=[*files, source, BOOT], release=target.name)
+
+
+def meta_data(instance: str, hostname: str, public_keys: list[str]) -> str:
+    """NoCloud's meta-data. The keys are the default user's."""
+    keys = "".join(f"  - {key}\n" for key in public_keys)
+    return f"instance-id: {instance}\nlocal-hostname: {hostname}\npublic-keys:\n{keys}"

@@ -1,0 +1,161 @@
+"""Boots an image here with QEMU: which accelerator, ports, console, stop.
+
+A machine runs on an overlay of its image, so the image stays as it is. Its only
+network is QEMU's own, with SSH forwarded to a port of the loopback address.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bake import places, run, store
+from bake.errors import BootError, PortError
+
+#: A kernel that runs under KVM prints its first lines in well under a second. Seconds.
+PROBE_PATIENCE = 8.0
+#: An emulated first boot takes 40 to 60 s on two idle cores. Seconds.
+BOOT_PATIENCE = 300.0
+#: The user that cloud-init makes, and that SSH logs in as.
+USER = "debian"
+MEMORY_MIB = 1024
+
+
+def ssh_argv(port: int, private_key: Path, known_hosts: Path, *command: str) -> list[str]:
+    """ssh to a machine of ours."""
+    return [
+        "ssh", "-q", "-i", str(private_key), "-p", str(port), "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=accept-new",
+        "-o", f"UserKnownHostsFile={known_hosts}", "-o", "ConnectTimeout=10", "-o", "IdentitiesOnly=yes",
+        f"{USER}@127.0.0.1", *command,
+    ]  # fmt: skip
+
+
+def qemu_argv(disk: Path, seed: Path | None, port: int, console: Path, accelerator: str, cpus: int) -> list[str]:
+    """QEMU for one machine. `-nodefaults`: nothing that is not listed here."""
+    thread = ",thread=multi" if accelerator == "tcg" else ""
+    argv = [
+        "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
+        "-accel", f"{accelerator}{thread}", "-cpu", "max", "-smp", str(cpus), "-m", str(MEMORY_MIB),
+        "-serial", f"file:{console}", "-device", "virtio-rng-pci",
+        "-drive", f"file={disk},if=virtio,format=qcow2,discard=unmap,cache=unsafe",
+        "-nic", f"user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:{port}-:22",
+    ]  # fmt: skip
+    if seed:
+        argv += ["-drive", f"file={seed},if=virtio,format=raw,readonly=on"]
+    return argv
+
+
+def accelerator(kernel: Path | None = None) -> str:
+    """`kvm` where a kernel has been seen to run under it, else `tcg`.
+
+    /dev/kvm may exist, and answer, and still not run a guest: nested clouds and CI runners
+    do that. So a kernel is booted and its first line awaited; the answer is kept until
+    the next reboot of this host.
+    """
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "tcg"
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    known = places.cache() / "accelerator"
+    if known.is_file() and known.read_text().startswith(boot):
+        return known.read_text().split()[1]
+    if kernel is None:
+        return "tcg"
+    found = "kvm" if _runs_under_kvm(kernel) else "tcg"
+    store.write(known, f"{boot} {found}\n")
+    return found
+
+
+def _runs_under_kvm(kernel: Path) -> bool:
+    process = run.start(
+        [
+            "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-accel", "kvm", "-cpu", "max",
+            "-m", "256", "-serial", "stdio", "-kernel", kernel, "-append", "console=ttyS0 panic=-1", "-no-reboot",
+        ],
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    os.set_blocking(process.stdout.fileno(), False)
+    deadline, seen = time.monotonic() + PROBE_PATIENCE, b""
+    try:
+        while time.monotonic() < deadline and process.poll() is None:
+            seen += process.stdout.read() or b""
+            # Not the first line, which even a guest that crawls may print: one from after its CPUs came up.
+            if b"Freeing SMP alternatives" in seen or b"smpboot: Total" in seen or b"Kernel panic" in seen:
+                return True
+            time.sleep(0.1)
+        return False
+    finally:
+        run.stop(process, grace=2)
+
+
+def free_port(wanted: int | None = None) -> int:
+    """A TCP port of the loopback address: the one that is wanted, or any. Raises PortError."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted or 0))
+        except OSError as error:
+            raise PortError(f"Port {wanted} on 127.0.0.1 is in use", "Name another, or none: a free one is found.") from error
+        return int(probe.getsockname()[1])
+
+
+def make_seed(path: Path, files: dict[str, str]) -> Path:
+    """A NoCloud seed disk: an ISO 9660 labelled `cidata`."""
+    folder = path.with_suffix(".files")
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    run.run(["xorriso", "-as", "mkisofs", "-quiet", "-V", "cidata", "-J", "-r", "-o", path, folder])
+    shutil.rmtree(folder)
+    return path
+
+
+@dataclass
+class Machine:
+    """A running machine. Stop it with `stop`; it also dies with this process."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    console: Path
+    private_key: Path
+    known_hosts: Path
+
+    def ssh(self, *command: str, check: bool = True, timeout: float = 120) -> run.Result:
+        """Run a command on the machine through a shell there. Seconds of patience."""
+        return run.run(ssh_argv(self.port, self.private_key, self.known_hosts, *command), check=check, timeout=timeout)
+
+    def await_ssh(self, patience: float = BOOT_PATIENCE) -> None:
+        """Return when somebody can log in. Raises BootError with the console's tail."""
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise BootError("QEMU ended while the machine was starting", details=self.tail())
+            if self.ssh("true", check=False).status == 0:
+                return
+            time.sleep(0.5)
+        raise BootError(f"Nobody could log in to the machine within {patience:.0f} s", details=self.tail())
+
+    def tail(self, lines: int = 30) -> str:
+        """The console's last lines."""
+        text = self.console.read_text(errors="replace") if self.console.exists() else ""
+        return "\n".join(text.splitlines()[-lines:])
+
+    def stop(self) -> None:
+        """Pull the plug: the overlay is thrown away."""
+        run.stop(self.process, grace=5)
+
+
+def boot(image: Path, seed: Path | None, work: Path, private_key: Path, *, accel: str, port: int | None = None, cpus: int = 2) -> Machine:
+    """Start a machine from an image; returns at once. `work` takes its overlay and console."""
+    work.mkdir(parents=True, exist_ok=True)
+    overlay = work / "overlay.qcow2"
+    run.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", image.absolute(), "-F", "qcow2", overlay])
+    chosen, console = free_port(port), work / "console"
+    with (work / "qemu.log").open("wb") as log:
+        process = run.start(qemu_argv(overlay, seed, chosen, console, accel, cpus), stderr=log)
+    return Machine(process, chosen, console, private_key, work / "known_hosts")

@@ -1,0 +1,51 @@
+#!/bin/sh
+# Runs inside a new Debian tree, before it becomes a disk (mmdebstrap's customize
+# hook): what the boot loader needs, and out of the boot what a server does not need.
+set -eu
+
+# Boot code for BIOS. The prefix names the root partition of whatever disk this is.
+mkdir -p /boot/grub/i386-pc
+cp /usr/lib/grub/i386-pc/*.mod /usr/lib/grub/i386-pc/*.lst /boot/grub/i386-pc/
+grub-mkimage -O i386-pc -p '(,gpt1)/boot/grub' -o /boot/grub/i386-pc/core.img \
+    biosdisk part_gpt ext2 normal configfile linux search search_label serial terminal
+cp /usr/lib/grub/i386-pc/boot.img /boot/grub/i386-pc/boot.img
+mkdir -p /boot/efi
+
+# With this file there, grub-cloud-amd64 writes every upgrade of GRUB to the boot
+# sectors and the EFI partition of the disk it runs from. Not before: a tree has none.
+printf '#!/bin/sh\nexit 0\n' > /etc/grub.d/enable_cloud
+chmod 755 /etc/grub.d/enable_cloud
+
+# One network stack. netplan, written by cloud-init, speaks to networkd.
+systemctl enable systemd-networkd.service systemd-resolved.service systemd-timesyncd.service nftables.service
+ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf
+
+# Each of these costs every boot a part of a second or more, for nothing here:
+# no suspend to resume from, no LVM snapshots to reap, no foreign binaries.
+systemctl mask grub-common.service e2scrub_reap.service e2scrub_all.timer \
+    proc-sys-fs-binfmt_misc.automount systemd-binfmt.service ldconfig.service \
+    systemd-pstore.service apt-listchanges.timer
+
+# The machine keeps the archive's default sources, whichever mirror built it:
+# cloud-init's own configuration names them.
+primary=$(sed -n 's/^ *primary: *//p' /etc/cloud/cloud.cfg | head -n 1)
+security=$(sed -n 's/^ *security: *//p' /etc/cloud/cloud.cfg | head -n 1)
+suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
+rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/apt.conf.d/99mmdebstrap
+cat > /etc/apt/sources.list.d/debian.sources <<EOF
+Types: deb
+URIs: $primary
+Suites: $suite $suite-updates
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+
+Types: deb
+URIs: $security
+Suites: $suite-security
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+EOF
+
+# An empty machine-id makes the first boot make one, and be known as the first.
+: > /etc/machine-id
+rm -f /var/lib/dbus/machine-id /etc/ssh/ssh_host_* /etc/hostname

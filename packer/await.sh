@@ -1,0 +1,30 @@
+#!/bin/sh
+# Runs as root on the machine that is being baked: waits until the document has been
+# applied, and stops the bake with the reason where it could not be.
+set -u
+
+echo "bake: waiting for cloud-init"
+cloud-init status --wait > /dev/null 2>&1
+
+result=$(systemctl show --value --property Result app-setup.service)
+active=$(systemctl is-active app.service)
+if [ "$result" != success ] || [ "$active" != active ]; then
+    journalctl --no-pager -o cat -u app-setup.service | grep 'app-setup failed' | tail -n 1
+    echo "bake: app-setup $result, app $active; their last lines:"
+    journalctl --no-pager -o cat -u app-setup.service -u app.service | tail -n 60
+    exit 1
+fi
+cloud-init status --long | grep -E '^(status|errors|recoverable)' || true
+
+# What must not come along: the proof looks for this text in the finished disk.
+if [ -n "${CANARY:-}" ]; then
+    for file in /root/.bash_history /tmp/canary /var/tmp/canary /var/log/canary.log \
+        /var/lib/app/canary /home/debian/.bash_history /home/debian/.ssh/canary /etc/ssh/ssh_host_canary; do
+        echo "$CANARY" > "$file"
+    done
+    logger "$CANARY"
+    echo "$CANARY" > /srv/canary-deleted
+    sync
+    rm /srv/canary-deleted
+fi
+echo "bake: set up"
