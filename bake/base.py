@@ -25,10 +25,12 @@ _STEPS = ("I: running apt-get update", "I: downloading packages", "I: extracting
 
 @dataclass(frozen=True)
 class Base:
-    """A base disk in the cache: raw, sparse, bootable by BIOS."""
+    """A base disk in the cache: qcow2, bootable by BIOS, and its kernel. `made` is in seconds since the epoch."""
 
     disk: Path
+    kernel: Path
     key: str
+    made: float
     date: str
     packages: dict[str, str]
 
@@ -89,7 +91,7 @@ def find(key: str, max_age: float) -> Base | None:
     if store.age_days(facts["made"]) > max_age:
         return None
     store.touch(entry)
-    return Base(entry / "disk.raw", key, facts["date"], facts["packages"])
+    return Base(entry / "disk.qcow2", entry / "vmlinuz", key, facts["made"], facts["date"], facts["packages"])
 
 
 def build(target: Target, extra: tuple[str, ...], mirror: str | None, work: Path, phase: Phase) -> Base:
@@ -113,8 +115,11 @@ def build(target: Target, extra: tuple[str, ...], mirror: str | None, work: Path
     with store.whole(places.cache() / "base" / this) as entry:
         entry.mkdir()
         phase.progress(0.9, "making the disk")
-        disk.assemble(archive, entry / "disk.raw", DISK_SIZE)
-        facts = {"made": time.time(), "date": time.strftime("%Y-%m-%d"), "packages": _installed(archive)}
+        disk.assemble(archive, work / "base.raw", DISK_SIZE)
+        disk.to_qcow2(work / "base.raw", entry / "disk.qcow2", compress=False)
+        (work / "base.raw").unlink()
+        installed = _read_tree(archive, entry / "vmlinuz")
+        facts = {"made": time.time(), "date": time.strftime("%Y-%m-%d"), "packages": installed}
         (entry / "base.json").write_text(json.dumps(facts, indent=1))
     archive.unlink()
     found = find(this, float("inf"))
@@ -122,18 +127,26 @@ def build(target: Target, extra: tuple[str, ...], mirror: str | None, work: Path
     return found
 
 
-def _installed(archive: Path) -> dict[str, str]:
-    """Package to version, from the tree's own dpkg database."""
+def _read_tree(archive: Path, kernel: Path) -> dict[str, str]:
+    """Package to version, from the tree's own dpkg database; the kernel is put at `kernel`."""
+    packages: dict[str, str] = {}
     with tarfile.open(archive) as tar:
-        member = tar.extractfile("./var/lib/dpkg/status")
-        assert member is not None
-        status = member.read().decode()
-    packages = {}
+        for member in tar:
+            if member.name == "./var/lib/dpkg/status":
+                status = _content(tar, member).decode()
+            elif member.name.startswith("./boot/vmlinuz-"):
+                kernel.write_bytes(_content(tar, member))
     for stanza in status.split("\n\n"):
         fields = dict(line.split(": ", 1) for line in stanza.splitlines() if ": " in line and not line.startswith(" "))
         if fields:
             packages[fields["Package"]] = fields["Version"]
     return packages
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    stream = tar.extractfile(member)
+    assert stream is not None
+    return stream.read()
 
 
 def _fault(log: list[str], mirror: str | None) -> Exception:

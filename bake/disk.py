@@ -109,24 +109,37 @@ def _as_root() -> list[str]:
     return [] if os.geteuid() == 0 else ["unshare", "--user", "--map-auto", "--map-root-user", "--"]
 
 
-def convert_argv(source: Path, source_format: str, target: Path) -> Argv:
-    """qemu-img, to a qcow2 that is compressed with zstd."""
-    return [
-        "qemu-img", "convert", "-f", source_format, "-O", "qcow2", "-c", "-o", "compression_type=zstd",
-        "-m", "2", "-W", source, target,
-    ]  # fmt: skip
+def root_of(disk: Path) -> str:
+    """A raw disk's root file system, as libext2fs (e2fsck, tune2fs, debugfs) names it."""
+    return f"{disk}?offset={ROOT_START}"
 
 
-def seal(raw: Path) -> Path:
-    """Rewrite a raw disk's root so that nothing deleted is left in it.
+def free_of_residue(source: Path, sealed: Path, size: int) -> None:
+    """Copy a baked disk, block by block in use, to the raw disk `sealed`: nothing deleted comes along.
 
-    The journal is dropped and made anew, and only blocks in use are copied: residue in free
-    blocks and in old journal entries cannot come along. Returns the new raw disk, beside the old.
+    The file system of a base disk has no journal, which would keep old blocks; it gets its
+    journal here, new and empty.
     """
-    at = f"{raw}?offset={ROOT_START}"
-    checked = run(["e2fsck", "-fy", at], check=False)
+    sealed.touch()
+    checked = run(["e2fsck", "-fy", root_of(source)], check=False)
     if checked.status > 1:
-        raise BaseError("The baked disk's file system is damaged", details=checked.stdout)
-    run(["tune2fs", "-O", "^has_journal", at])
-    run(["e2fsck", "-fy", at], check=False)
-    return raw
+        raise BaseError("The baked disk's file system is damaged", "Bake again with --refresh.", checked.stdout)
+    run(["e2image", "-ra", "-O", str(ROOT_START), "-o", str(ROOT_START), source, sealed])
+    # The partition table, the boot code and the EFI partition stand before the root, the table's
+    # backup behind it.
+    os.truncate(sealed, size)
+    for first, count in ((0, ROOT_START // MIB), ((size - GPT_TAIL) // MIB, GPT_TAIL // MIB)):
+        place = [f"skip={first}", f"seek={first}", f"count={count}"]
+        run(["dd", f"if={source}", f"of={sealed}", "bs=1M", *place, "conv=notrunc,sparse", "status=none"])
+    run(["tune2fs", "-j", root_of(sealed)])
+
+
+def to_raw(source: Path, raw: Path) -> None:
+    """A qcow2 to a raw disk with holes."""
+    run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", "-m", "2", "-W", source, raw])
+
+
+def to_qcow2(raw: Path, image: Path, *, compress: bool) -> None:
+    """A raw disk to a qcow2; with `compress`, by zstd."""
+    how = ["-c", "-o", "compression_type=zstd"] if compress else []
+    run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", *how, "-m", "2", "-W", raw, image])

@@ -41,6 +41,7 @@ MACHINE_PACKAGES = (
     "nftables",
     "nginx",
     "openssh-server",
+    "python3-installer",
     "python3-venv",
     "unattended-upgrades",
     "uwsgi-core",

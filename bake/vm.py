@@ -125,9 +125,10 @@ class Machine:
     private_key: Path
     known_hosts: Path
 
-    def ssh(self, *command: str, check: bool = True, timeout: float = 120) -> run.Result:
+    def ssh(self, *command: str, stdin: str | None = None, check: bool = True, timeout: float = 120) -> run.Result:
         """Run a command on the machine through a shell there. Seconds of patience."""
-        return run.run(ssh_argv(self.port, self.private_key, self.known_hosts, *command), check=check, timeout=timeout)
+        argv = ssh_argv(self.port, self.private_key, self.known_hosts, *command)
+        return run.run(argv, stdin=stdin, check=check, timeout=timeout)
 
     def await_ssh(self, patience: float = BOOT_PATIENCE) -> None:
         """Return when somebody can log in. Raises BootError with the console's tail."""

@@ -5,7 +5,7 @@
 
 variable "base_disk" {
   type        = string
-  description = "Path of the raw base disk; it is copied, never changed."
+  description = "Path of the base disk, a qcow2; it is copied, never changed."
 }
 
 variable "user_data" {
@@ -30,7 +30,7 @@ variable "private_key" {
 
 variable "output" {
   type        = string
-  description = "Folder to make; the disk appears in it as disk.raw."
+  description = "Folder to make; the disk appears in it as disk.qcow2."
 }
 
 variable "canary" {
@@ -65,7 +65,7 @@ source "qemu" "machine" {
   disk_image       = true
   iso_url          = var.base_disk
   iso_checksum     = "none"
-  format           = "raw"
+  format           = "qcow2"
   skip_compaction  = true
   disk_interface   = "virtio"
   disk_discard     = "unmap"
@@ -95,7 +95,7 @@ source "qemu" "machine" {
   ssh_timeout          = "10m"
 
   output_directory = var.output
-  vm_name          = "disk.raw"
+  vm_name          = "disk.qcow2"
   shutdown_command = "sudo cp /tmp/seal.sh /run/seal.sh && sudo systemd-run --quiet sh /run/seal.sh"
   shutdown_timeout = "3m"
 }

@@ -1,0 +1,142 @@
+"""The command line: parses, calls, reports.
+
+The only place that prints results and catches BakeError. Results alone go to standard
+output; what a person wants to know besides goes to standard error.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from bake import __version__, check, doctor, image, machine, recipe, target, userdata
+from bake.errors import BakeError, Cancelled, CheckError
+from bake.progress import Reporter
+
+errors = Console(stderr=True, highlight=False)
+
+APP = click.argument("app", type=click.Path(path_type=Path), default=".")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="bake")
+def cli() -> None:
+    """From a Python web app's folder to a running, secured machine."""
+
+
+@cli.command("image")
+@APP
+@click.option("--max-age", type=click.FloatRange(min=0), default=7.0, show_default=True, help="Days that the base disk and resolved requirements are good for.")
+@click.option("--refresh", is_flag=True, help="Look up the archive and the requirements again.")
+@click.option("--ssh-port", type=click.IntRange(1, 65535), help="Port of 127.0.0.1 for the proof's first machine; a free one otherwise.")
+def image_command(app: Path, max_age: float, refresh: bool, ssh_port: int | None) -> None:
+    """Bake APP (a folder) into an image, boot it, check it, and print the image's path."""
+    doctor.verify()
+    made = image.bake(app, image.Options(max_age, refresh, ssh_port), Reporter(errors))
+    table = Table.grid(padding=(0, 2))
+    table.add_row("image", str(made.path))
+    table.add_row("size", f"{made.size / 1e6:.0f} MB")
+    table.add_row("SHA-256", made.sha256)
+    table.add_row("base", f"Debian packages of {made.base_date}")
+    table.add_row("seconds", ", ".join(f"{name} {value:.0f}" for name, value in made.seconds.items()) + f"; {sum(made.seconds.values()):.0f} in all")
+    table.add_row("checks", f"{made.checks} passed" + ("" if made.fresh else ", when it was baked; nothing has changed since"))
+    errors.print(table, soft_wrap=True)
+    click.echo(made.path)
+
+
+@cli.command()
+@click.option("--release", type=click.Choice(sorted(target.TARGETS)), default="debian-13", show_default=True)
+@click.option("--bundle", metavar="SHA256", required=True, help="Digest of the bundle that the machine shall serve.")
+def render(release: str, bundle: str) -> None:
+    """Print the cloud-config document that makes a machine of RELEASE serve a bundle.
+
+    The bundle is found on a seed disk (label cidata, file bundle.tar) or in /var/lib/app-incoming.
+    """
+    goal = target.TARGETS[release]
+    click.echo(userdata.document(machine.files(goal), machine.source(goal, bundle), goal), nl=False)
+
+
+@cli.command("check")
+@click.argument("host")
+@click.option("-i", "--identity", type=click.Path(path_type=Path, exists=True), help="Private key to log in with.")
+def check_command(host: str, identity: Path | None) -> None:
+    """Run the read-only checks on a machine: ssh://user@host[:port]. The user needs sudo."""
+    parts = urlsplit(host)
+    if parts.scheme != "ssh" or not parts.hostname:
+        raise click.BadParameter("it looks like ssh://user@host or ssh://user@host:port", param_hint="HOST")
+    spec = f"ssh://{parts.netloc}" + ("" if parts.username == "root" else "?sudo=true")
+    if identity:
+        spec += ("&" if "?" in spec else "?") + f"ssh_identity_file={identity.absolute()}"
+    report = Reporter(errors)
+    with tempfile.TemporaryDirectory() as work, report.phase("check") as phase:
+        outcome = check.run_suites(["machine"], host=spec, work=Path(work), progress=phase.progress)
+    if outcome.failures:
+        shown = "\n".join(f"--- {name}\n{text}" for name, text in outcome.failures)
+        raise CheckError(f"{len(outcome.failures)} checks failed, {outcome.passed} passed", details=shown)
+    click.echo(f"{outcome.passed} passed, {outcome.skipped} skipped")
+
+
+@cli.command("doctor")
+@click.option("--install", is_flag=True, help="apt-get what is missing, through sudo where needed.")
+def doctor_command(install: bool) -> None:
+    """Say what a bake needs and has on this machine."""
+    missing = doctor.missing_packages()
+    if install and missing:
+        errors.print(f"installing Debian packages: {' '.join(missing)}")
+        doctor.install(missing, lambda line: None)
+    if not install:
+        table = Table("program or file", "Debian package", "found", box=None)
+        for need in doctor.needs():
+            table.add_row(need.name, need.package, need.found or "[red]missing[/red]")
+        errors.print(table)
+    doctor.verify()
+    errors.print("everything a bake needs is here")
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON Schema of bake.yaml, for editors."""
+    import json
+
+    click.echo(json.dumps(recipe.schema(), indent=2))
+
+
+def _interrupted(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _show(error: BakeError) -> None:
+    if error.details:
+        errors.print(error.details, markup=False, soft_wrap=True, style="dim")
+    errors.print("error: ", style="bold red", end="")
+    errors.print(error.message, markup=False, soft_wrap=True)
+    if error.hint:
+        errors.print(error.hint, markup=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Run the command line; the exit code is the error's, as the README lists them."""
+    signal.signal(signal.SIGTERM, _interrupted)
+    run: Callable[..., Any] = cli.main
+    try:
+        run(standalone_mode=False)
+    except click.exceptions.Exit as end:
+        sys.exit(end.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        errors.print("cancelled: everything that was started has been stopped")
+        sys.exit(Cancelled.code)
+    except BakeError as error:
+        _show(error)
+        sys.exit(error.code)

@@ -1,0 +1,188 @@
+"""The pipeline: bundle, base, Packer, seal, convert, proof, publish.
+
+An image takes its final name only after it has booted and every check has passed. What
+went into it is digested to a key; while nothing of it changes, the image in the cache is
+the answer.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import secrets
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bake import base, bundle, detect, disk, machine, packer, places, proof, recipe, run, store, target, userdata, vm
+from bake.errors import CheckError, ProgramError
+from bake.progress import Phase, Reporter
+
+#: Bytes that a bake writes at its largest: a copy of the base, a raw disk, an image, overlays.
+SPACE_NEEDED = 4 * 1000**3
+
+
+@dataclass(frozen=True)
+class Options:
+    """`max_age` in days is how old the base and the lock may be; `port` is SSH's during the proof."""
+
+    max_age: float = 7.0
+    refresh: bool = False
+    port: int | None = None
+
+
+@dataclass(frozen=True)
+class Image:
+    """A finished image. `seconds` of each phase are those of the bake that made it."""
+
+    path: Path
+    sha256: str
+    size: int
+    seconds: dict[str, float]
+    checks: int
+    base_date: str
+    fresh: bool
+
+
+def bake(folder: Path, options: Options, report: Reporter) -> Image:
+    """Bake an app's folder into an image in `dist/<name>/`, proved, or answer with the one that is there."""
+    wanted = recipe.read(folder)
+    found = detect.complete(folder, wanted)
+    for note in found.notes:
+        report.note(note)
+    assert found.recipe.name is not None
+    with store.only_one(lambda pid: report.note(f"another bake is at work (pid {pid}); waiting for it")):
+        final = places.outputs(found.recipe.name) / f"{found.recipe.name}.qcow2"
+        with store.disk_faults(final):
+            final.parent.mkdir(parents=True, exist_ok=True)
+        with store.work_folder() as work:
+            return _bake(folder, found.recipe, final, work, options, report)
+
+
+def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options: Options, report: Reporter) -> Image:
+    goal = target.TARGETS[wanted.base]
+    max_age = 0.0 if options.refresh else options.max_age
+    with report.phase("bundle") as phase:
+        phase.progress(0.1, "resolving requirements")
+        lock = bundle.resolve(folder, wanted, goal, max_age_days=options.max_age, refresh=options.refresh)
+        phase.progress(0.5, "fetching wheels")
+        wheels = bundle.wheels(lock, goal, wanted)
+        parcel = bundle.pack(folder, wanted, lock, wheels, work / "bundle.tar")
+    if parcel.left_out:
+        report.note(f"left out: {', '.join(parcel.left_out)}")
+
+    base_key = base.key(goal, wanted.packages, wanted.mirror)
+    ground = base.find(base_key, max_age)
+    if ground:
+        entry = places.cache() / "image" / _key(parcel.sha256, ground)
+        if (entry / "image.json").is_file():
+            store.touch(entry)
+            return _publish(entry, final, fresh=False)
+
+    store.require_space(work, SPACE_NEEDED)
+    if ground is None:
+        with report.phase("base") as phase:
+            ground = base.build(goal, wanted.packages, wanted.mirror, work, phase)
+    accel = vm.accelerator(ground.kernel)
+    report.note(f"machines run under {'KVM' if accel == 'kvm' else 'emulation (KVM does not run a guest here)'}")
+
+    canary = f"canary-{secrets.token_hex(16)}"
+    with report.phase("bake") as phase:
+        baked = _run_packer(wanted, goal, ground, parcel, canary, accel, work, phase)
+    with report.phase("seal") as phase:
+        raw, sealed, image = work / "baked.raw", work / "sealed.raw", work / "image.qcow2"
+        disk.to_raw(baked, raw)
+        baked.unlink()
+        disk.free_of_residue(raw, sealed, base.DISK_SIZE)
+        raw.unlink()
+        phase.progress(0.5, "looking for residue")
+        _no_trace(sealed, {"canary": canary, "build key": _public_key(work / "bake-key").split()[1]})
+        phase.progress(0.7, "compressing")
+        disk.to_qcow2(sealed, image, compress=True)
+    with report.phase("proof") as phase:
+        checks = proof.prove(image, sealed, work / "proof", accel=accel, port=options.port, phase=phase)
+    sealed.unlink()
+
+    key = _key(parcel.sha256, ground)
+    with store.whole(places.cache() / "image" / key) as entry:
+        entry.mkdir()
+        shutil.move(image, entry / "image.qcow2")
+        facts = {
+            "name": wanted.name, "sha256": store.file_digest(entry / "image.qcow2"), "size": (entry / "image.qcow2").stat().st_size,
+            "seconds": {name: round(value, 1) for name, value in report.seconds.items()}, "checks": checks,
+            "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "base_date": ground.date, "release": goal.name,
+            "bundle": parcel.sha256, "packages": ground.packages,
+        }  # fmt: skip
+        (entry / "image.json").write_text(json.dumps(facts, indent=1) + "\n")
+    store.trim()
+    return _publish(places.cache() / "image" / key, final, fresh=True)
+
+
+def _key(bundle_digest: str, ground: base.Base) -> str:
+    """The digest of everything that goes into an image and its proof: also this tool's own files."""
+    own = {name: store.tree_digest(places.tree() / name) for name in ("cloud-init", "packer", "tests/machine", "tests/proof")}
+    own["bake"] = store.tree_digest(Path(__file__).parent)
+    return store.digest({"bundle": bundle_digest, "base": ground.key, "made": ground.made, "own": own})
+
+
+def _run_packer(
+    wanted: recipe.Recipe, goal: target.Target, ground: base.Base, parcel: bundle.Bundle, canary: str, accel: str, work: Path, phase: Phase
+) -> Path:
+    key = work / "bake-key"
+    run.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bake", "-f", key])
+    document = userdata.document(machine.files(goal), machine.source(goal, parcel.sha256), goal)
+    (work / "user-data").write_text(document)
+    (work / "meta-data").write_text(userdata.meta_data("bake", wanted.name or "app", [_public_key(key)]))
+    console = work / "packer-console"
+    console.touch()
+
+    def event(heard: packer.Event) -> None:
+        step = packer.milestone(heard)
+        if step:
+            phase.progress(*step)
+
+    output = work / "output"
+    return packer.build(
+        "qemu.pkr.hcl",
+        {
+            "base_disk": str(ground.disk), "user_data": str(work / "user-data"), "meta_data": str(work / "meta-data"),
+            "bundle": str(parcel.path), "private_key": str(key), "output": str(output), "canary": canary,
+            "accelerator": accel, "cpus": min(os.cpu_count() or 1, 4), "console": str(console),
+        },
+        output / "disk.qcow2", work, event,
+    )  # fmt: skip
+
+
+def _public_key(private: Path) -> str:
+    return private.with_suffix(".pub").read_text().strip()
+
+
+def _no_trace(raw: Path, words: dict[str, str]) -> None:
+    """Raise CheckError where one of `words` stands anywhere in a raw disk, free blocks included."""
+    with raw.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
+        position = 0
+        while True:
+            try:
+                start = os.lseek(stream.fileno(), position, os.SEEK_DATA)
+            except OSError:
+                return
+            position = os.lseek(stream.fileno(), start, os.SEEK_HOLE)
+            for what, word in words.items():
+                at = view.find(word.encode(), start, position)
+                if at >= 0:
+                    raise CheckError(f"The {what} planted during the bake is in the image, at byte {at}", "This is a fault of bake's seal: please report it.")
+
+
+def _publish(entry: Path, final: Path, *, fresh: bool) -> Image:
+    """Put the cache's image under its final name, unless the very same stands there."""
+    facts = json.loads((entry / "image.json").read_text())
+    source = entry / "image.qcow2"
+    if not final.is_file() or final.stat().st_size != facts["size"] or store.file_digest(final) != facts["sha256"]:
+        if not fresh and store.file_digest(source) != facts["sha256"]:
+            store.remove(entry)
+            raise ProgramError(f"The cache's image at {source} was changed, and has been removed", "Run the same command again.")
+        store.copy(source, final)
+    store.write(final.with_suffix(".json"), (entry / "image.json").read_text())
+    return Image(final, facts["sha256"], facts["size"], facts["seconds"], facts["checks"], facts["base_date"], fresh)

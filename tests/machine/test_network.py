@@ -1,0 +1,56 @@
+"""Who may come in, and where the app may not go."""
+
+import json
+
+
+def test_only_ssh_and_web_listen_to_the_world(host):
+    lines = host.run("ss -Hlntu").stdout.splitlines()
+    found = set()
+    for line in lines:
+        protocol, _, _, _, local = line.split()[:5]
+        address, port = local.rsplit(":", 1)
+        # The loopback addresses, and DHCP's clients, whose port is bound to one link.
+        if not address.startswith(("127.", "[::1]")) and not (protocol == "udp" and port in {"68", "546"}):
+            found.add((protocol, port))
+    assert found == {("tcp", "22"), ("tcp", "80"), ("tcp", "443")}
+
+
+def test_both_ip_versions_are_served(host):
+    listening = host.run("ss -Hlnt").stdout
+    for local in ("0.0.0.0:80", "0.0.0.0:443", "[::]:80", "[::]:443"):
+        assert f" {local} " in listening
+
+
+def chain(host, name):
+    """A chain's own facts and its rules, as nft's JSON has them."""
+    rows = json.loads(host.run("nft -j list chain inet app %s", name).stdout)["nftables"]
+    return next(row["chain"] for row in rows if "chain" in row), [row["rule"]["expr"] for row in rows if "rule" in row]
+
+
+def test_the_firewall_drops_what_is_not_named(host):
+    facts, rules = chain(host, "input")
+    assert facts["policy"] == "drop" and facts["hook"] == "input"
+    ports = [
+        expression["match"]["right"]["set"]
+        for rule in rules
+        for expression in rule
+        if expression.get("match", {}).get("left", {}).get("payload", {}).get("field") == "dport"
+        and isinstance(expression["match"]["right"], dict)
+    ]
+    assert ports == [[22, 80, 443]]
+
+
+def test_icmpv6_is_allowed(host):
+    assert "ipv6-icmp" in json.dumps(chain(host, "input")[1])
+
+
+def test_the_app_cannot_reach_the_metadata_service(host):
+    # curl says 7, refused at once, where 28 would be a packet that left and was not answered.
+    ask = "curl -s --max-time 5 -o /dev/null http://169.254.169.254/ ; echo $?"
+    assert host.run(f"setpriv --reuid=app --regid=app --clear-groups sh -c '{ask}'").stdout.strip() == "7"
+    denied = host.run("systemctl show --value --property IPAddressDeny app.service").stdout
+    assert "169.254.169.254" in denied and "fd00:ec2::254" in denied
+
+
+def test_names_are_looked_up_through_resolved(host):
+    assert host.file("/etc/resolv.conf").linked_to == "/run/systemd/resolve/stub-resolv.conf"

@@ -1,0 +1,63 @@
+"""Units, cloud-init, timers, the sandbox."""
+
+import json
+
+import pytest
+
+#: systemd-analyze's exposure, from 0 (closed) to 10; the bars of this project.
+EXPOSURE = {"app.service": 1.2, "nginx.service": 4.0, "certbot.service": 3.0}
+
+
+def test_no_unit_failed(host):
+    assert host.run("systemctl list-units --failed --plain --no-legend").stdout == ""
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["app.service", "app.socket", "nginx.service", "nftables.service", "ssh.service", "unattended-upgrades.service",
+     "certbot.timer", "apt-daily.timer", "apt-daily-upgrade.timer", "systemd-networkd.service", "systemd-timesyncd.service"],
+)  # fmt: skip
+def test_unit_is_active(host, unit):
+    assert host.run("systemctl is-active %s", unit).stdout.strip() == "active"
+
+
+@pytest.mark.parametrize(
+    "unit", ["app-setup.service", "app-configure.service", "nginx.service", "nftables.service", "certbot.timer"]
+)
+def test_unit_is_enabled(host, unit):
+    assert host.run("systemctl is-enabled %s", unit).stdout.strip() == "enabled"
+
+
+def test_setup_succeeded(host):
+    assert host.run("systemctl show --value --property Result app-setup.service").stdout.strip() == "success"
+
+
+def test_cloud_init_has_no_errors(host):
+    done = host.run("cloud-init status --wait --format json")
+    status = json.loads(done.stdout)
+    assert done.rc == 0, status
+    assert status["errors"] == []
+    assert not status.get("recoverable_errors")
+
+
+@pytest.mark.parametrize("unit", EXPOSURE)
+def test_sandbox(host, unit):
+    line = host.run("systemd-analyze security --no-pager %s | tail -n 1", unit).stdout
+    assert float(line.split(":", 1)[1].split()[0]) <= EXPOSURE[unit], line
+
+
+def test_the_app_never_gives_up(host):
+    shown = host.run("systemctl show app.service --property Restart,StartLimitIntervalUSec,OOMPolicy,RestartUSec").stdout
+    assert set(shown.split()) == {"Restart=always", "StartLimitIntervalUSec=0", "OOMPolicy=continue", "RestartUSec=2s"}
+
+
+def test_uwsgi_gives_up_before_nginx_does(host):
+    harakiri = int(host.run("sed -n 's/^harakiri = //p' /run/app/uwsgi.ini").stdout)
+    patience = host.run("sed -n 's/.*uwsgi_read_timeout \\([0-9]*\\)s;/\\1/p' /run/app/nginx/servers.conf").stdout
+    assert 0 < harakiri < int(patience)
+
+
+def test_workers_fit_the_machine(host):
+    configured = int(host.run("sed -n 's/^processes = //p' /run/app/uwsgi.ini").stdout)
+    # The master and its workers.
+    assert int(host.run("pgrep -c -u app uwsgi").stdout) == configured + 1

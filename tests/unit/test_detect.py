@@ -1,0 +1,259 @@
+"""What is found in an app's folder, and what is said when it is not."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from bake.detect import Found, complete
+from bake.errors import (
+    AppSyntaxError,
+    AsgiAppError,
+    BakeError,
+    NoAppError,
+    RequirementError,
+    SeveralAppsError,
+)
+from bake.recipe import Recipe
+
+IMPORT = "from flask import Flask\n"
+MAIN = 'if __name__ == "__main__":\n'
+FACTORY = IMPORT + "def create_app():\n    app = Flask(__name__)\n    return app\n"
+FLASK = IMPORT + "app = Flask(__name__)\n"
+
+
+def find(folder: Path, files: dict[str, str], **keys: object) -> Found:
+    for name, text in {"requirements.txt": "flask\n", **files}.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return complete(folder, Recipe.model_validate(keys))
+
+
+def fails(kind: type[BakeError], folder: Path, files: dict[str, str], **keys: object) -> BakeError:
+    with pytest.raises(kind) as caught:
+        find(folder, files, **keys)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("files", "wsgi"),
+    [
+        ({"app.py": FLASK}, "app:app"),
+        ({"app.py": FLASK + 'if __name__ == "__main__":\n    app.run(debug=True)\n'}, "app:app"),
+        ({"main.py": "import flask\napplication = flask.Flask(__name__)\n"}, "main:application"),
+        ({"web.py": "import flask as f\nsite: f.Flask = f.Flask('x')\n"}, "web:site"),
+        ({"app.py": "from flask import Flask as F\napp = server = F(__name__)\n"}, "app:app"),
+        ({"app.py": IMPORT + "class Mine(Flask):\n    pass\napp = Mine(__name__)\n"}, "app:app"),
+        ({"app.py": "try:\n    import x\nexcept ImportError:\n    x = 1\n" + FLASK}, "app:app"),
+        ({"app.py": IMPORT + "app = None\nif True:\n    app = Flask('x')\n"}, "app:app"),
+        ({"shop/__init__.py": FLASK}, "shop:app"),
+        ({"shop/__init__.py": "", "shop/web/server.py": FLASK}, "shop.web.server:app"),
+        ({"shop/__init__.py": "from .web import app\n", "shop/web.py": FLASK}, "shop.web:app"),
+        ({"shop/__init__.py": FACTORY}, "shop:create_app()"),
+        (
+            {"shop/__init__.py": FACTORY.replace("create_app()", "make_app(config=None)")},
+            "shop:make_app()",
+        ),
+        ({"app.py": IMPORT + "def create_app():\n    return Flask(__name__)\n"}, "app:create_app()"),
+        (
+            {"app.py": "def create_app():\n  import flask\n  app = flask.Flask('x')\n  return app\n"},
+            "app:create_app()",
+        ),
+        (
+            {"app.py": IMPORT + "def create_app() -> Flask:\n    return build('x')\n"},
+            "app:create_app()",
+        ),
+        ({"app.py": FACTORY + "app = create_app()\n"}, "app:app"),
+        (
+            {"app.py": FACTORY + MAIN + "    app = create_app()\n"},
+            "app:create_app()",
+        ),
+        ({"shop/__init__.py": FACTORY, "wsgi.py": "from shop import create_app\napp = create_app()\n"}, "wsgi:app"),
+        ({"shop/__init__.py": FACTORY, "run.py": "import shop\napp = shop.create_app('x')\n"}, "run:app"),
+        ({"shop/__init__.py": FLASK, "wsgi.py": "from shop import app as application\n"}, "wsgi:application"),
+        (
+            {"shop/__init__.py": FLASK, **dict.fromkeys(("shop/views.py", "run.py"), "from shop import app\n")},
+            "shop:app",
+        ),
+        (
+            {
+                "shop/__init__.py": FACTORY.replace("create_app()", "create_app(config)"),
+                "wsgi.py": "from shop import create_app\napplication = create_app('prod')\n",
+            },
+            "wsgi:application",
+        ),
+        ({"app.py": FLASK, "wsgi.py": "from app import app\napplication = Middleware(app)\n"}, "wsgi:application"),
+        ({"app.py": FLASK + "app = WhiteNoise(app)\ndb = SQLAlchemy(app)\n"}, "app:app"),
+        ({"app.py": FLASK + "def create_app():\n    app.config['X'] = 1\n    return app\n"}, "app:app"),
+        ({"app.py": FLASK + "admin = Flask('admin')\n"}, "app:app"),
+        ({"app.py": FACTORY + "def create_worker():\n    return Flask('worker')\n"}, "app:create_app()"),
+        ({"api.py": "def application(environ, start_response):\n    return []\n"}, "api:application"),
+        (
+            {
+                "api.py": "from fastapi import FastAPI\napp = FastAPI()\n",
+                "wsgi.py": "import a2wsgi, api\napplication = a2wsgi.ASGIMiddleware(api.app)\n",
+            },
+            "wsgi:application",
+        ),
+    ],
+)
+def test_the_app_is_found(tmp_path: Path, files: dict[str, str], wsgi: str) -> None:
+    found = find(tmp_path, files)
+    assert found.recipe.wsgi == wsgi
+    assert found.notes[0].startswith(f"wsgi: {wsgi} (")
+
+
+def test_what_is_no_part_of_the_app_is_not_read(tmp_path: Path) -> None:
+    broken = "def (:\n"
+    names = ("tests/x.py", "test_a.py", "conftest.py", "docs/conf.py", ".hidden/x.py", "node_modules/x/y.py",
+             "build/x.py", "dist/x.py", "setup.py", "noxfile.py", "env/lib/x.py", "venv/x.py", "migrations/env.py",
+             "my-notes.py")  # fmt: skip
+    found = find(tmp_path, {"app.py": FLASK, "env/pyvenv.cfg": "", **dict.fromkeys(names, broken)})
+    assert found.recipe.wsgi == "app:app"
+
+
+def test_two_apps_are_both_named(tmp_path: Path) -> None:
+    error = fails(SeveralAppsError, tmp_path, {"api.py": FLASK, "admin.py": "\n" + FLASK})
+    assert error.details.splitlines() == [
+        "admin.py:3: to serve this one, write  wsgi: admin:app",
+        "api.py:2: to serve this one, write  wsgi: api:app",
+    ]
+    assert find(tmp_path, {}, wsgi="api:app").recipe.wsgi == "api:app"
+
+
+def test_no_app_says_what_was_looked_for(tmp_path: Path) -> None:
+    error = fails(NoAppError, tmp_path, {"lib.py": "x = 1\n", "other.py": ""})
+    assert "2 Python files" in error.message
+    assert "wsgi: module:callable" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            'from flask import Flask\nif __name__ == "__main__":\n    app = Flask("x")\n    app.run()\n',
+            "app.py:3: Flask('x') is only",
+        ),
+        (
+            IMPORT + "def main():\n    Flask('x').run()\n",
+            "app.py:3: Flask('x') is neither",
+        ),
+        (
+            FACTORY.replace("create_app()", "create_app(config, *, env)"),
+            "app.py:2: create_app() needs arguments: config, env",
+        ),
+    ],
+)
+def test_what_came_near_is_said(tmp_path: Path, text: str, said: str) -> None:
+    assert fails(NoAppError, tmp_path, {"app.py": text}).details.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "target"),
+    [
+        ("from fastapi import FastAPI\napp = FastAPI()\n", 2, "app"),
+        ("import quart\n\napp = quart.Quart(__name__)\n", 3, "app"),
+        ("async def app(scope, receive, send):\n    pass\n", 1, "app"),
+        ("from litestar import Litestar\ndef create():\n    return Litestar([])\n", 2, "create()"),
+    ],
+)
+def test_an_asgi_app_is_shown_the_way(tmp_path: Path, text: str, line: int, target: str) -> None:
+    error = fails(AsgiAppError, tmp_path, {"api.py": text})
+    assert error.message.startswith(f"api.py:{line}: ")
+    assert f"application = ASGIMiddleware({target})" in error.details
+    fails(AsgiAppError, tmp_path, {}, wsgi=f"api:{target}")
+
+
+def test_a_syntax_error_has_its_place_and_line(tmp_path: Path) -> None:
+    error = fails(AppSyntaxError, tmp_path, {"app.py": FLASK, "views.py": "x = 1\nprint 'hello'\n"})
+    assert error.message.startswith("views.py:2: ")
+    assert error.details == "views.py:2: print 'hello'"
+    assert ("newer syntax" in error.hint) == (sys.version_info < (3, 13))
+
+
+@pytest.mark.parametrize("text", [b"x = '\0'\n", b"# coding: nonsense\n", b"x = '\xff'\n"])
+def test_bytes_that_are_no_source(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "odd.py").write_bytes(text)
+    assert "odd.py:" in fails(AppSyntaxError, tmp_path, {"app.py": FLASK}).message
+
+
+@pytest.mark.parametrize(
+    ("wsgi", "said"),
+    [
+        ("shop:app", "there is no shop.py and no shop/__init__.py"),
+        ("app:ap", "app.py has no ap at module level"),
+        ("app:late", "only inside"),
+        ("app:create_app", "is a function that makes an app"),
+        ("app:app()", "is an app already"),
+        ("app:strict()", "needs arguments: config"),
+    ],
+)
+def test_a_wrong_wsgi_is_told_apart(tmp_path: Path, wsgi: str, said: str) -> None:
+    text = FLASK + FACTORY + "def strict(config):\n    return Flask('x')\nif '__main__' == __name__:\n    late = app\n"
+    error = fails(NoAppError, tmp_path, {"app.py": text}, wsgi=wsgi)
+    assert said in error.message
+    assert error.hint
+
+
+def test_a_wrong_wsgi_is_corrected(tmp_path: Path) -> None:
+    assert "`wsgi: app:app`" in fails(NoAppError, tmp_path, {"app.py": FLASK}, wsgi="ap:app").hint
+
+
+@pytest.mark.parametrize(
+    "text", ["from x import *\n", "globals()['app'] = 1\n", "def __getattr__(name): ...\n", "app = load()\n"]
+)
+def test_what_reading_cannot_tell_is_believed(tmp_path: Path, text: str) -> None:
+    assert find(tmp_path, {"web.py": text}, wsgi="web:app").recipe.wsgi == "web:app"
+
+
+def test_pyproject_may_say_what_is_needed(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\ndependencies = ["flask"]\n')
+    assert find(tmp_path, {"app.py": FLASK}).recipe.requirements == "requirements.txt"
+    (tmp_path / "requirements.txt").unlink()
+    assert complete(tmp_path, Recipe()).recipe.requirements == "pyproject.toml"
+
+
+def test_missing_requirements_are_proposed(tmp_path: Path) -> None:
+    text = "import os, yaml, flask_login\nfrom lib import x\nfrom . import y\nimport PIL.Image\n"
+    (tmp_path / "app.py").write_text(FLASK + text)
+    (tmp_path / "lib.py").touch()
+    with pytest.raises(RequirementError) as caught:
+        complete(tmp_path, Recipe())
+    assert caught.value.details.splitlines() == ["PyYAML", "flask", "flask-login", "pillow"]
+
+
+@pytest.mark.parametrize(
+    ("module", "made", "folder", "static"),
+    [
+        ("app.py", "Flask(__name__)", "static", {"/static": "static"}),
+        ("app.py", "Flask(__name__)", "other", {}),
+        ("shop/__init__.py", "Flask(__name__)", "shop/static", {"/static": "shop/static"}),
+        ("shop/web.py", "Flask(__name__, static_folder='../public')", "public", {"/public": "public"}),
+        ("app.py", "Flask(__name__, static_folder='a', static_url_path='/s/')", "a", {"/s": "a"}),
+        ("app.py", "Flask(__name__, static_folder=None)", "static", {}),
+        ("app.py", "Flask(__name__, static_folder=HERE)", "static", {}),
+        ("app.py", "Flask(__name__, static_folder='../..')", "static", {}),
+    ],
+)
+def test_static_files_are_where_flask_looks(
+    tmp_path: Path, module: str, made: str, folder: str, static: dict[str, str]
+) -> None:
+    (tmp_path / folder).mkdir(parents=True)
+    found = find(tmp_path, {module: f"{IMPORT}def create_app():\n    app = {made}\n    return app\n"})
+    assert found.recipe.static == static
+
+
+def test_the_name_is_the_folders(tmp_path: Path) -> None:
+    folder = tmp_path / "My Shop_2!"
+    folder.mkdir()
+    assert find(folder, {"app.py": FLASK}).recipe.name == "my-shop-2"
+
+
+def test_what_the_recipe_says_stays(tmp_path: Path) -> None:
+    (tmp_path / "static").mkdir()
+    found = find(tmp_path, {"app.py": FLASK, "r.txt": ""}, name="x", wsgi="app:app", requirements="r.txt", static={})
+    assert (found.recipe.name, found.recipe.requirements, found.recipe.static) == ("x", "r.txt", {})
+    assert found.notes == ()

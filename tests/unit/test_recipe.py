@@ -1,0 +1,177 @@
+"""`bake.yaml`: what it may say, and what is said about what it may not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bake import recipe
+from bake.errors import AppFolderError, RecipeError
+from bake.recipe import Recipe
+
+EXAMPLE = Path(__file__).parents[2] / "bake.example.yaml"
+
+
+def read(folder: Path, text: str) -> Recipe:
+    (folder / "bake.yaml").write_text(text)
+    return recipe.read(folder)
+
+
+def faults(folder: Path, text: str) -> list[str]:
+    with pytest.raises(RecipeError) as caught:
+        read(folder, text)
+    assert str(folder / "bake.yaml") in caught.value.message
+    return caught.value.details.splitlines()
+
+
+def test_no_file_is_an_empty_recipe(tmp_path: Path) -> None:
+    assert recipe.read(tmp_path) == Recipe()
+    assert read(tmp_path, "# nothing yet\n") == Recipe()
+
+
+def test_the_folder_has_to_be_one(tmp_path: Path) -> None:
+    with pytest.raises(AppFolderError, match="does not exist"):
+        recipe.read(tmp_path / "nowhere")
+    (tmp_path / "app.py").touch()
+    with pytest.raises(AppFolderError, match="is not a folder"):
+        recipe.read(tmp_path / "app.py")
+
+
+def test_a_file_under_the_other_ending_is_not_overlooked(tmp_path: Path) -> None:
+    (tmp_path / "bake.yml").touch()
+    with pytest.raises(RecipeError, match=r"bake\.yml"):
+        recipe.read(tmp_path)
+
+
+def test_the_example_shows_every_key_and_is_valid(tmp_path: Path) -> None:
+    (tmp_path / "static").mkdir()
+    (tmp_path / "requirements.txt").touch()
+    example = read(tmp_path, EXAMPLE.read_text())
+    assert example.model_fields_set == set(Recipe.model_fields)
+    assert example.limits.model_fields_set == set(recipe.Limits.model_fields)
+    assert example.check.model_fields_set == set(recipe.Check.model_fields)
+    assert example.env["FEATURE_X"] == "on"
+    closing = EXAMPLE.read_text().splitlines()[-1]
+    assert all(key in closing for key in recipe.LATER)
+
+
+def test_scalars_stay_the_text_that_stands_there(tmp_path: Path) -> None:
+    found = read(tmp_path, "env: {A: on, B: 0755, C: 12:30, D: 1e3, E: '', F: 2024-01-01, G: 'null'}\nname: 0123\n")
+    assert found.env == {"A": "on", "B": "0755", "C": "12:30", "D": "1e3", "E": "", "F": "2024-01-01", "G": "null"}
+    assert found.name == "0123"
+
+
+def test_a_key_with_nothing_under_it_is_left_out(tmp_path: Path) -> None:
+    assert read(tmp_path, "name:\nlimits:\ndomains: ~\nwsgi: null\n") == Recipe()
+
+
+def test_units(tmp_path: Path) -> None:
+    limits = read(tmp_path, "limits: {body: 512k, request: 5m, workers: 3, threads: 8}").limits
+    assert (limits.body, limits.request, limits.workers, limits.threads) == (512 * 1024, 300, 3, 8)
+    plain = read(tmp_path, "limits: {body: 1000, request: 45}").limits
+    assert (plain.body, plain.request, plain.workers) == (1000, 45, "auto")
+
+
+def test_all_faults_come_at_once_each_with_its_path(tmp_path: Path) -> None:
+    text = """
+name: Hello World
+wsgi: app.py
+requirements: nowhere.txt
+index: http://packages.example/
+mirror: https://me:secret@mirror.example/
+domains: [foo bar, "*.a.example", 192.0.2.1, "https://b.example/x", localhost, bücher.example, C.example.]
+email: nobody
+static: {static: .., /s: nowhere, /a: ., /b: a b}
+env: {1A: x, B: , C: [1]}
+packages: libpq5
+limits: {body: lots, request: 0, workers: some, threads: many, trheads: 1}
+check: {health: healthz}
+base: debian-11
+domain: [a.example]
+secrets: [KEY]
+name: again
+"""
+    assert faults(tmp_path, text) == [
+        "name: is given twice (line 17)",
+        "wsgi: 'app.py' is not module:callable, as in app:app",
+        "requirements: there is no file 'nowhere.txt'",
+        "index: 'http://packages.example/' is not an https address",
+        "mirror: holds a user or a password, which would end up in the image",
+        "domains[0]: 'foo bar' is not a domain name",
+        "domains[1]: '*.a.example' is a wildcard: its certificate needs control of the DNS; list each name",
+        "domains[2]: '192.0.2.1' is an IP address; a certificate needs a name",
+        "domains[3]: 'https://b.example/x' is an address; write the name only: b.example",
+        "domains[4]: 'localhost' is not a domain name",
+        "domains[5]: 'bücher.example' should be in its ASCII form: xn--bcher-kva.example",
+        "email: 'nobody' is not an e-mail address",
+        "static.static: 'static' is not a URL prefix like /static",
+        "static.static: '..' is not a path inside the app's folder",
+        "static./s: there is no folder 'nowhere'",
+        "static./a: '.' is not a path inside the app's folder",
+        "static./b: 'a b' is not a path inside the app's folder",
+        "env.1A: '1A' is not a name an environment variable can have",
+        "env.B: has no value",
+        "env.C: should be text",
+        "packages: should be a list, [libpq5]",
+        "limits.body: 'lots' should read like 10M",
+        "limits.request: '0' is out of bounds",
+        "limits.workers: 'some' is neither auto nor a whole number above 0",
+        "limits.threads: 'many' is not a whole number",
+        "limits.trheads: is not a key; did you mean 'threads'?",
+        "check.health: 'healthz' is not a path starting with /",
+        "base: 'debian-11' is not one of: debian-13",
+        "domain: is not a key; did you mean 'domains'?",
+        "secrets: is not supported yet",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("- a\n- b\n", "the file should hold lines of the form key: value"),
+        ("limits: 5", "limits: should hold lines of the form key: value"),
+        ("static: static", "static: should hold lines of the form key: value"),
+        ("domains: [a.example, A.example]", "domains: 'a.example' is listed twice"),
+        ("env: &x {A: *x}", "env.A: refers to itself"),
+        ("env: {A: 'x', A: 'y'}", "env.A: is given twice (line 1)"),
+        ('env: {A: "x\\ny"}', "env.A: 'x\\ny' is not one line of text"),
+        ("check: {health: //other.example}", "check.health: '//other.example' is not a path starting with /"),
+        ("zzz: 1", "zzz: is not a key"),
+    ],
+)
+def test_single_faults(tmp_path: Path, text: str, fault: str) -> None:
+    assert faults(tmp_path, text)[0].startswith(fault)
+
+
+@pytest.mark.parametrize("text", ["name: [a", "name: a\n\tenv: b\n", "a: b: c\n", "--- a\n--- b\n", "x: *nowhere\n"])
+def test_a_syntax_error_has_its_line_and_column(tmp_path: Path, text: str) -> None:
+    with pytest.raises(RecipeError, match=r"bake\.yaml:\d+:\d+: "):
+        read(tmp_path, text)
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    (tmp_path / "bake.yaml").write_bytes(b"name: \xff\n")
+    with pytest.raises(RecipeError, match="is not YAML text"):
+        recipe.read(tmp_path)
+
+
+def test_names_are_normalised(tmp_path: Path) -> None:
+    (tmp_path / "public").mkdir()
+    found = read(tmp_path, "domains: [Shop.Example., xn--bcher-kva.example]\nstatic: {/assets/: ./public/}\n")
+    assert found.domains == ("shop.example", "xn--bcher-kva.example")
+    assert found.static == {"/assets": "public"}
+
+
+def test_a_dump_is_stable_and_reads_back(tmp_path: Path) -> None:
+    found = read(tmp_path, "limits: {body: 5M, workers: 2}\ndomains: [a.example]\nenv: {B: x, A: y}\n")
+    dump = found.model_dump(mode="json")
+    assert Recipe.model_validate(json.loads(json.dumps(dump))) == found
+
+
+def test_the_schema_takes_what_people_write() -> None:
+    schema = recipe.schema()
+    assert set(schema["properties"]) == set(Recipe.model_fields)
+    assert "string" in schema["$defs"]["Limits"]["properties"]["body"]["type"]
+    assert all("description" in schema["properties"][key] for key in ("wsgi", "domains", "static"))
