@@ -27,7 +27,7 @@ def ssh_config(path: Path, port: int, user: str, private_key: Path, known_hosts:
     """An ssh_config for a machine of ours, under the name `machine`."""
     path.write_text(
         f"Host machine\n  HostName 127.0.0.1\n  Port {port}\n  User {user}\n  IdentityFile {private_key}\n"
-        f"  UserKnownHostsFile {known_hosts}\n  StrictHostKeyChecking accept-new\n  IdentitiesOnly yes\n  BatchMode yes\n"
+        f"  UserKnownHostsFile {known_hosts}\n  StrictHostKeyChecking accept-new\n  IdentitiesOnly yes\n  BatchMode yes\n  LogLevel ERROR\n"
     )
     return path
 
@@ -36,7 +36,7 @@ def pytest_argv(suites: list[str], host: str | None, config: Path | None, report
     """pytest, on suites of ours (`machine`, `proof`), against a host as testinfra names it."""
     folders = [str(places.tree() / "tests" / suite) for suite in suites]
     argv = [
-        sys.executable, "-m", "pytest", "-v", "--tb=short", "--no-header", "--durations=15", "-p", "no:cacheprovider", "-c", "/dev/null",
+        sys.executable, "-m", "pytest", "-v", "--tb=short", "--no-header", "-p", "no:cacheprovider", "-c", "/dev/null",
         "--rootdir", str(places.tree() / "tests"), f"--junitxml={report}", *folders,
     ]  # fmt: skip
     if host:

@@ -16,15 +16,17 @@ mkdir -p /boot/efi
 printf '#!/bin/sh\nexit 0\n' > /etc/grub.d/enable_cloud
 chmod 755 /etc/grub.d/enable_cloud
 
-# One network stack. netplan, written by cloud-init, speaks to networkd.
+# One network stack: cloud-init writes networkd's own files.
 systemctl enable systemd-networkd.service systemd-resolved.service systemd-timesyncd.service nftables.service
 ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf
 
-# Each of these costs every boot a part of a second or more, for nothing here:
-# no suspend to resume from, no LVM snapshots to reap, no foreign binaries.
+# Each of these costs every boot a part of a second or more, for nothing here: no
+# suspend to resume from, no LVM snapshots to reap, no foreign binaries, no debugger
+# of kernels. `systemctl unmask` brings back what somebody needs.
 systemctl mask grub-common.service e2scrub_reap.service e2scrub_all.timer \
-    proc-sys-fs-binfmt_misc.automount systemd-binfmt.service ldconfig.service \
-    systemd-pstore.service apt-listchanges.timer
+    proc-sys-fs-binfmt_misc.automount systemd-binfmt.service ldconfig.service systemd-pstore.service \
+    sys-kernel-debug.mount sys-kernel-tracing.mount sys-kernel-config.mount sys-fs-fuse-connections.mount \
+    dev-hugepages.mount modprobe@drm.service modprobe@fuse.service modprobe@configfs.service
 
 # The machine keeps the archive's default sources, whichever mirror built it:
 # cloud-init's own configuration names them.

@@ -1,9 +1,90 @@
-"""What the checks of a machine share. All of them only read; they need sudo, and curl on the machine."""
+"""What the checks of a machine share: a shell on it, and what they ask it first.
 
+They need a user with sudo, and curl on the machine.
+"""
+
+import base64
 import json
+import shlex
+import subprocess
 from dataclasses import dataclass
 
 import pytest
+from testinfra.backend.ssh import SshBackend
+from testinfra.host import Host
+
+#: What runs on the machine: a command a line as JSON, answered by its status and its two outputs.
+#: No command of a check takes longer than its 300 s.
+SERVER = """
+import base64, json, subprocess, sys
+for line in sys.stdin:
+    done = subprocess.run(json.loads(line), shell=True, stdin=-3, capture_output=True, timeout=300)
+    outputs = [base64.b64encode(text).decode() for text in (done.stdout, done.stderr)]
+    print(json.dumps([done.returncode, *outputs]), flush=True)
+"""
+
+
+class RootShell(SshBackend):
+    """One root process over one ssh connection runs the commands of all checks.
+
+    An ssh and a sudo a command cost more than most checks on a small or emulated machine.
+    """
+
+    NAME = "root-shell"
+
+    def __init__(self, plain):
+        """Talk to the host that testinfra's own ssh backend `plain` was made for."""
+        alive = "-o ServerAliveInterval=5 -o ServerAliveCountMax=2"
+        super().__init__(
+            plain.hostname, plain.ssh_config, plain.ssh_identity_file, controlpersist=0, ssh_extra_args=alive
+        )
+        self.host = plain.host
+        self._server = None
+
+    def run(self, command, *args, **kwargs):
+        """Run a command as root; raises RuntimeError where the machine went away."""
+        words = self.quote(command, *args)
+        try:
+            if self._server is None:
+                self._start()
+            self._server.stdin.write(json.dumps(words).encode() + b"\n")
+            self._server.stdin.flush()
+            rc, out, err = json.loads(self._server.stdout.readline())
+        except (OSError, ValueError) as error:
+            self.close()
+            raise RuntimeError(f"the machine went away during `{words}`: {error}") from error
+        return self.result(rc, words, base64.b64decode(out), base64.b64decode(err))
+
+    def _start(self):
+        elevate = [] if self.host.user == "root" else ["sudo", "-n"]
+        command, arguments = self._build_ssh_command(shlex.join([*elevate, "python3", "-c", SERVER]))
+        argv = shlex.split(self.quote(" ".join(command), *arguments))
+        self._server = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def close(self):
+        """End the process; the next command starts a new one."""
+        if self._server:
+            self._server.kill()
+            self._server.communicate()
+        self._server = None
+
+
+@pytest.fixture(scope="session")
+def shells():
+    """Shells by host, so that the modules of a run share one."""
+    open_shells = {}
+    yield open_shells
+    for shell in open_shells.values():
+        shell.close()
+
+
+@pytest.fixture(scope="module")
+def host(_testinfra_host, shells):
+    """testinfra's host, with every command in one root shell."""
+    plain = _testinfra_host.backend
+    if plain.hostname not in shells:
+        shells[plain.hostname] = RootShell(plain)
+    return Host(shells[plain.hostname])
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,78 @@
+"""What one does with this project: `nox -s bake`, `nox -s tests`, and the parts of the latter."""
+
+import hashlib
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "uv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["tests"]
+
+
+def set_up(session: nox.Session, lock: str) -> None:
+    """Install the lock and this project, unless this environment has them already."""
+    inputs = [Path(lock), Path("pyproject.toml")]
+    wanted = hashlib.sha256(b"".join(path.read_bytes() for path in inputs)).hexdigest()
+    stamp = Path(session.virtualenv.location) / "made-from"
+    if not stamp.exists() or stamp.read_text() != wanted:
+        session.install("--quiet", "--require-hashes", "--requirement", lock)
+        session.install("--quiet", "--no-deps", "--editable", ".")
+        stamp.write_text(wanted)
+
+
+@nox.session
+def bake(session: nox.Session) -> None:
+    """Bake an app's folder (the example, if none is named): nox -s bake -- PATH."""
+    set_up(session, "locks/bake.txt")
+    session.run("bake", "image", "--install", *(session.posargs or ["examples/flask-hello"]))
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Everything that fits half an hour: lint, unit tests, and a real bake with its faults."""
+    set_up(session, "locks/dev.txt")
+    check_style(session)
+    session.run("bake", "doctor", "--install")
+    session.run("pytest", "tests/unit", "tests/system", "-m", "not long", *session.posargs)
+
+
+@nox.session
+def unit(session: nox.Session) -> None:
+    """The unit tests: seconds."""
+    set_up(session, "locks/dev.txt")
+    session.run("pytest", "tests/unit", *session.posargs)
+
+
+@nox.session
+def system(session: nox.Session) -> None:
+    """Every real boot, or one: nox -s system -- NAME."""
+    set_up(session, "locks/dev.txt")
+    session.run("bake", "doctor", "--install")
+    chosen = ["-k", session.posargs[0], *session.posargs[1:]] if session.posargs else []
+    session.run("pytest", "tests/system", *chosen)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """ruff and mypy."""
+    set_up(session, "locks/dev.txt")
+    check_style(session)
+
+
+def check_style(session: nox.Session) -> None:
+    """ruff's rules and format, mypy's strict types."""
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+
+
+@nox.session
+def lock(session: nox.Session) -> None:
+    """Resolve the locks anew: after a change of pyproject.toml, or for newer versions."""
+    compile_lock = ("uv", "pip", "compile", "-q", "--universal", "--python-version", "3.11", "--generate-hashes")
+    quiet = ("--no-header", "--no-annotate", "--no-emit-index-url", "--upgrade", "pyproject.toml")
+    Path("locks").mkdir(exist_ok=True)
+    session.run(*compile_lock, *quiet, "-o", "locks/bake.txt", external=True)
+    session.run(*compile_lock, *quiet, "--group", "dev", "-o", "locks/dev.txt", external=True)
+    session.run(*compile_lock, "--no-header", "--no-annotate", "--no-emit-index-url", "--upgrade", "--group", "nox", "-o", "locks/nox.txt", external=True)

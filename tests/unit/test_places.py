@@ -1,0 +1,43 @@
+"""Where things are: in a checkout, in an installed copy, and where the environment moves them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+from bake import places
+from bake.run import run
+
+
+def test_a_checkout_is_its_own_tree() -> None:
+    assert places.tree() == REPOSITORY
+    assert (places.rootfs() / "usr/lib/app/setup").is_file()
+    assert (places.base_rootfs() / "etc/fstab").is_file()
+
+
+def test_an_installed_copy_has_its_tree_inside(installed: Path) -> None:
+    show = "from bake import places; print(places.tree()); print(places.rootfs().is_dir(), places.base_rootfs().is_dir())"
+    said = run([sys.executable, "-c", show], cwd=installed, env={"PYTHONPATH": str(installed)}).stdout
+    assert said.split() == [str(installed / "bake/tree"), "True", "True"]
+
+
+def test_the_cache_can_be_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAKE_CACHE", str(tmp_path / "here"))
+    assert places.cache() == tmp_path / "here"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BAKE_CACHE", "relative")
+    assert places.cache() == tmp_path / "relative"
+
+
+def test_the_cache_is_where_the_system_keeps_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BAKE_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert places.cache() == tmp_path / "bake"
+
+
+def test_outputs_are_below_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert places.outputs("hello") == tmp_path / "dist" / "hello"
