@@ -104,11 +104,12 @@ def build(target: Target, extra: tuple[str, ...], mirror: str | None, work: Path
 
     def line(text: str) -> None:
         log.append(text)
-        if text in _STEPS:
-            phase.progress((_STEPS.index(text) + 1) / (len(_STEPS) + 1), text.removeprefix("I: "))
+        step = next((step for step in _STEPS if text.startswith(step)), None)
+        if step:
+            phase.progress((_STEPS.index(step) + 1) / (len(_STEPS) + 1), text.removeprefix("I: "))
 
     try:
-        run(mmdebstrap_argv(target, packages, mirror, tree, archive), on_line=line, env={"TMPDIR": str(work)})
+        run(mmdebstrap_argv(target, packages, mirror, tree, archive), on_line=line, env={"TMPDIR": str(work)}, pid_namespace=True)
     except ProgramError as error:
         raise _fault(log, mirror) from error
     this = key(target, extra, mirror)

@@ -121,7 +121,7 @@ def free_of_residue(source: Path, sealed: Path, size: int) -> None:
     journal here, new and empty.
     """
     sealed.touch()
-    checked = run(["e2fsck", "-fy", root_of(source)], check=False)
+    checked = run(["e2fsck", "-fyD", root_of(source)], check=False)
     if checked.status > 1:
         raise BaseError("The baked disk's file system is damaged", "Bake again with --refresh.", checked.stdout)
     run(["e2image", "-ra", "-O", str(ROOT_START), "-o", str(ROOT_START), source, sealed])

@@ -113,7 +113,7 @@ def build(template: str, variables: dict[str, str | int], artifact: Path, work: 
             on_event(event)
         status = process.wait()
     finally:
-        run.stop(process, signal.SIGINT, CANCEL_GRACE)
+        run.stop(process, signal.SIGTERM, CANCEL_GRACE)
         shutil.rmtree(temporary, ignore_errors=True)
     if status or not artifacts or not artifact.is_file():
         raise _fault(status, list(said), artifact)
@@ -138,7 +138,7 @@ def _fault(status: int, said: list[str], artifact: Path) -> BakeError:
     ours = next((line for line in told if "app-setup failed: " in line), "")
     details = "\n".join(told[-60:])
     reason = ours.partition("app-setup failed: ")[2]
-    if "app start failed" in reason or any(line.startswith("bake: app-setup success, app ") for line in told):
+    if "app start failed" in reason or any("bake: app-setup success, app " in line for line in told):
         return AppStartError("The app does not start on the machine", "Its last lines are above; correct the app and bake again.", details)
     if reason.startswith("unhealthy"):
         return UnhealthyError(

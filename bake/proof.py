@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from bake import check, disk, run, userdata, vm
-from bake.errors import CheckError
+from bake.errors import BakeError, CheckError
 from bake.progress import Phase
 
 
@@ -32,18 +32,19 @@ def prove(image: Path, raw: Path, work: Path, *, accel: str, port: int | None, p
         # A worker thread starts only what it waits for itself: see run.py.
         with ThreadPoolExecutor(2) as pool:
             sealed = pool.submit(check.run_suites, ["proof/test_sealed.py"], host=None, work=work, facts={"BAKE_DISK": disk.root_of(raw)})
-            other = pool.submit(_second_life, second, work)
+            identity: Future[dict[str, str]] = Future()
+            rebooted = pool.submit(_second_life, second, work / "second", identity)
             first.await_ssh()
             phase.progress(0.4, "booted")
 
             def tell(share: float, what: str) -> None:
                 phase.progress(0.4 + 0.5 * share, what)
 
-            outcomes = [(first, _look(first, ["machine"], work / "first", tell))]
-            identity, rebooted = other.result()
-            facts = {"BAKE_OTHER": json.dumps(identity)}
+            looked = _look(first, ["machine"], work / "first", tell)
+            facts = {"BAKE_OTHER": json.dumps(identity.result())}
             hurt = _look(first, ["proof/test_identity.py", "proof/test_faults.py"], work / "first", facts=facts)
-            outcomes += [(first, sealed.result()), (second, rebooted), (first, hurt)]
+            phase.progress(0.95, "waiting for the second machine's reboot")
+            outcomes = [(first, looked), (first, sealed.result()), (first, hurt), (second, rebooted.result())]
         _judge(outcomes)
         return sum(outcome.passed for _, outcome in outcomes)
     finally:
@@ -68,12 +69,15 @@ def _look(
     )
 
 
-def _second_life(machine: vm.Machine, work: Path) -> tuple[dict[str, str], check.Outcome]:
-    """The second machine's identity, and how it came out of a reboot."""
-    machine.await_ssh()
-    identity = json.loads(machine.ssh("sudo sh -s", stdin=IDENTITY).stdout)
-    outcome = _look(machine, ["proof/test_reboot.py"], work / "second")
-    return identity, outcome
+def _second_life(machine: vm.Machine, work: Path, identity: Future[dict[str, str]]) -> check.Outcome:
+    """Tell the second machine's identity, and how it comes out of a reboot."""
+    try:
+        machine.await_ssh()
+        identity.set_result(json.loads(machine.ssh("sudo sh -s", stdin=IDENTITY).stdout))
+    except BakeError as error:
+        identity.set_exception(error)
+        raise
+    return _look(machine, ["proof/test_reboot.py"], work)
 
 
 #: What must differ between two machines of one image, as JSON.

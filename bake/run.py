@@ -11,11 +11,13 @@ start a child from the thread that waits for it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
 import signal
 import subprocess
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -81,10 +83,22 @@ def start(
     )
 
 
+def _receiver(process: subprocess.Popen[bytes]) -> int:
+    """Who is to be asked to end: unshare ignores SIGINT and SIGTERM, and passes neither on."""
+    proc = Path("/proc") / str(process.pid)
+    try:
+        if (proc / "comm").read_text() == "unshare\n":
+            return int((proc / "task" / str(process.pid) / "children").read_text().split()[0])
+    except (OSError, IndexError):
+        pass
+    return process.pid
+
+
 def stop(process: subprocess.Popen[bytes], sig: int = signal.SIGTERM, grace: float = GRACE_SECONDS) -> None:
     """Ask a program to end, wait `grace` seconds, then kill it. Returns when it is gone."""
     if process.poll() is None:
-        process.send_signal(sig)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(_receiver(process), sig)
         try:
             process.wait(grace)
         except subprocess.TimeoutExpired:
@@ -119,8 +133,17 @@ def run(
         stderr=subprocess.STDOUT if stream else subprocess.PIPE,
         pid_namespace=pid_namespace,
     )
+    expired = threading.Event()
+
+    def expire() -> None:
+        expired.set()
+        process.kill()
+
+    clock = threading.Timer(timeout, expire) if stream and timeout is not None else None
     try:
         if on_line is not None:
+            if clock:
+                clock.start()
             assert process.stdout is not None
             tail: deque[str] = deque(maxlen=TAIL_LINES)
             for raw in process.stdout:
@@ -128,13 +151,17 @@ def run(
                 tail.append(line)
                 on_line(line)
             out, err = "", "\n".join(tail)
-            process.wait(timeout)
+            process.wait()
+            if expired.is_set():
+                raise subprocess.TimeoutExpired([str(word) for word in argv], timeout or 0)
         else:
             raw_out, raw_err = process.communicate(stdin.encode() if stdin is not None else None, timeout)
             out, err = raw_out.decode(errors="replace"), raw_err.decode(errors="replace")
     except subprocess.TimeoutExpired:
         raise ProgramError(f"{argv[0]} did not end within {timeout:.0f} s", details=shlex.join(map(str, argv))) from None
     finally:
+        if clock:
+            clock.cancel()
         stop(process)
     if check and process.returncode != 0:
         raise ProgramError(

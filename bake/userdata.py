@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import jinja2
 
 from bake import places
@@ -22,4 +24,4 @@ def document(files: list[File], source: File, target: Target) -> str:
 def meta_data(instance: str, hostname: str, public_keys: list[str]) -> str:
     """NoCloud's meta-data. The keys are the default user's."""
     keys = "".join(f"  - {key}\n" for key in public_keys)
-    return f"instance-id: {instance}\nlocal-hostname: {hostname}\npublic-keys:\n{keys}"
+    return f"instance-id: {json.dumps(instance)}\nlocal-hostname: {json.dumps(hostname)}\npublic-keys:\n{keys}"

@@ -19,7 +19,7 @@ def test_a_checkout_is_its_own_tree() -> None:
 
 
 def test_an_installed_copy_has_its_tree_inside(installed: Path) -> None:
-    show = "from bake import places; print(places.tree()); print(places.rootfs().is_dir(), places.base_rootfs().is_dir())"
+    show = "from bake import places as p; print(p.tree(), p.rootfs().is_dir(), p.base_rootfs().is_dir())"
     said = run([sys.executable, "-c", show], cwd=installed, env={"PYTHONPATH": str(installed)}).stdout
     assert said.split() == [str(installed / "bake/tree"), "True", "True"]
 

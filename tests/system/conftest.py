@@ -1,0 +1,67 @@
+"""What the system cases share: the bake as a user calls it, and a baked image."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "flask-hello"
+
+
+@dataclass(frozen=True)
+class Called:
+    """A finished `bake`: exit code, and both outputs."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture(scope="session")
+def where(tmp_path_factory):
+    """The folder that bakes are called in, and that gets their dist/."""
+    return tmp_path_factory.mktemp("called-here")
+
+
+@pytest.fixture(scope="session")
+def bake(where):
+    """Call `bake` as a user would: a child process, in a folder of its own."""
+
+    def call(*words, timeout=1500, **env):
+        done = subprocess.run(
+            [sys.executable, "-m", "bake", *map(str, words)], cwd=where, env={**os.environ, **env},
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False,
+        )  # fmt: skip
+        sys.stderr.write(done.stderr)
+        return Called(done.returncode, done.stdout, done.stderr)
+
+    return call
+
+
+@pytest.fixture
+def app(tmp_path):
+    """A folder with a small Flask app, to be changed by the case; returns (folder, write)."""
+    folder = tmp_path / "small-app"
+    shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def write(name, text):
+        (folder / name).write_text(text)
+        return folder
+
+    return folder, write
+
+
+@pytest.fixture(scope="session")
+def baked(tmp_path_factory, bake):
+    """The example, with a line of its own so that no cache answers, baked once for all cases."""
+    folder = tmp_path_factory.mktemp("apps") / "flask-hello"
+    shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    with (folder / "app.py").open("a") as stream:
+        stream.write(f"\n# {os.urandom(8).hex()}\n")
+    called = bake("image", folder)
+    assert called.code == 0, called.stderr
+    return folder, Path(called.stdout.strip()), called

@@ -1,0 +1,327 @@
+"""The machine's program that brings a release: its steps on paths of the test's own."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import platform
+import shlex
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from conftest import PROGRAMS, Fake
+
+from bake.errors import ProgramError
+from bake.run import run
+
+RELEASE = "{ID}-{VERSION_ID}".format_map({"ID": "", "VERSION_ID": "", **platform.freedesktop_os_release()})
+#: Asks an app that answers what it is told to, on port 80 of a network of its own.
+HEALTH = """
+import http.server, importlib.machinery, importlib.util, json, pathlib, subprocess, sys, threading, time, types
+subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+statuses, recipe = json.loads(sys.argv[2]), json.loads(sys.argv[3])
+heard = []
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        heard.append([self.path, self.headers["Host"]])
+        self.send_response(statuses.pop(0) if len(statuses) > 1 else statuses[0])
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+    def log_message(self, *words): pass
+if statuses:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 80), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+sys.dont_write_bytecode = True
+loader = importlib.machinery.SourceFileLoader("setup", sys.argv[1])
+setup = importlib.util.module_from_spec(importlib.util.spec_from_loader("setup", loader))
+loader.exec_module(setup)
+setup.HEALTH_PATIENCE, setup.say = 0.3, lambda text: None
+setup.time = types.SimpleNamespace(monotonic=time.monotonic, sleep=lambda seconds: time.sleep(0.05))
+pathlib.Path("recipe.json").write_text(json.dumps(recipe))
+try:
+    setup.await_health(pathlib.Path())
+    print(json.dumps(["healthy", heard]))
+except setup.StepError as error:
+    print(json.dumps([str(error), heard]))
+"""
+
+
+@pytest.fixture
+def setup(program: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    """The program, with its fixed paths below a folder of the test's."""
+    module = program("setup")
+    for name, path in {
+        "SOURCE": "etc/app/source.json", "RELEASES": "srv/app/releases", "CURRENT": "srv/app/current",
+        "INCOMING": "incoming", "PACKAGES": "packages",
+    }.items():  # fmt: skip
+        monkeypatch.setattr(module, name, tmp_path / path)
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+    module.RELEASES.mkdir()
+    module.INCOMING.mkdir()
+    module.PACKAGES.write_text("")
+    monkeypatch.setattr(module, "BUNDLE_PATIENCE", 0)
+    return module
+
+
+def bundle(path: Path, files: dict[str, str]) -> str:
+    """A bundle at `path`; its digest."""
+    with tarfile.open(path, "w") as tar:
+        for name, text in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(text.encode())
+            tar.addfile(info, io.BytesIO(text.encode()))
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+APP = {"source/app.py": "app = 1\n", "recipe.json": '{"packages": null}'}
+
+
+def upload(setup: ModuleType, files: dict[str, str]) -> str:
+    digest = bundle(setup.INCOMING / "new", files)
+    (setup.INCOMING / "new").rename(setup.INCOMING / f"{digest}.tar")
+    return digest
+
+
+def ask(setup: ModuleType, digest: str, **other: str) -> dict[str, str]:
+    source = {"release": RELEASE, "machine": platform.machine(), "bundle": digest, **other}
+    setup.SOURCE.write_text(json.dumps(source))
+    return source
+
+
+def test_a_machine_without_a_document_is_left_alone(setup: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    setup.main()
+    assert "nothing to set up" in capsys.readouterr().out
+    assert not setup.CURRENT.exists()
+
+
+def test_this_machine_is_the_right_one_for_its_own_document(setup: ModuleType) -> None:
+    setup.check_machine(ask(setup, "x"))
+
+
+@pytest.mark.parametrize("other", [{"release": "debian-99"}, {"machine": "riscv64"}])
+def test_a_document_for_another_machine_is_refused_before_anything_is_done(
+    setup: ModuleType, other: dict[str, str]
+) -> None:
+    ask(setup, upload(setup, APP), **other)
+    with pytest.raises(setup.StepError, match=f"is for .*{next(iter(other.values()))}"):
+        setup.main()
+    assert list(setup.RELEASES.iterdir()) == []
+
+
+def test_a_bundle_is_unpacked_when_it_is_the_one_asked_for(setup: ModuleType, tmp_path: Path) -> None:
+    digest = bundle(tmp_path / "bundle.tar", APP)
+    (tmp_path / "into").mkdir()
+    setup.unpack(tmp_path / "bundle.tar", digest, tmp_path / "into")
+    assert (tmp_path / "into/source/app.py").read_text() == "app = 1\n"
+
+
+def test_another_bundle_is_refused_unread(setup: ModuleType, tmp_path: Path) -> None:
+    digest = bundle(tmp_path / "bundle.tar", APP)
+    (tmp_path / "into").mkdir()
+    with (tmp_path / "bundle.tar").open("ab") as stream:
+        stream.write(b"x")
+    with pytest.raises(setup.StepError, match=f"the document asks for {digest}"):
+        setup.unpack(tmp_path / "bundle.tar", digest, tmp_path / "into")
+    assert list((tmp_path / "into").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["../outside", "source/../../outside"])
+def test_a_bundle_cannot_write_outside_its_release(setup: ModuleType, tmp_path: Path, name: str) -> None:
+    digest = bundle(tmp_path / "bundle.tar", {name: "evil"})
+    (tmp_path / "into").mkdir()
+    with pytest.raises(tarfile.TarError):
+        setup.unpack(tmp_path / "bundle.tar", digest, tmp_path / "into")
+    assert not (tmp_path / "outside").exists()
+
+
+def test_an_uploaded_bundle_is_found(setup: ModuleType) -> None:
+    digest = upload(setup, APP)
+    assert setup.find_bundle(digest) == setup.INCOMING / f"{digest}.tar"
+
+
+def test_waiting_for_a_bundle_ends(setup: ModuleType) -> None:
+    with pytest.raises(setup.StepError, match="no bundle 12ab came within 0 s"):
+        setup.find_bundle("12ab")
+
+
+def test_a_bundle_may_still_be_on_its_way(setup: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setup, "BUNDLE_PATIENCE", 10)
+    late = setup.INCOMING / "12ab.tar"
+    monkeypatch.setattr(setup.time, "sleep", lambda seconds: late.touch())
+    assert setup.find_bundle("12ab") == late
+
+
+def test_a_release_becomes_the_current_one_once(setup: ModuleType) -> None:
+    one, two = setup.RELEASES / "one", setup.RELEASES / "two"
+    one.mkdir()
+    two.mkdir()
+    assert [setup.switch(one), setup.switch(one), setup.switch(two)] == [True, False, True]
+    assert setup.CURRENT.resolve() == two
+    assert sorted(path.name for path in setup.CURRENT.parent.iterdir()) == ["current", "releases"]
+
+
+def test_a_power_cut_while_switching_is_no_obstacle(setup: ModuleType) -> None:
+    release = setup.RELEASES / "one"
+    release.mkdir()
+    setup.CURRENT.with_name(".current.new").symlink_to("/nowhere")
+    assert setup.switch(release)
+    assert setup.CURRENT.resolve() == release
+    assert not setup.CURRENT.with_name(".current.new").is_symlink()
+
+
+def test_source_files_get_todays_times(setup: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "source" / "static").mkdir(parents=True)
+    file = tmp_path / "source" / "static" / "style.css"
+    file.touch()
+    (tmp_path / "source" / "dangling").symlink_to("/nowhere")
+    os.utime(file, (0, 0))
+    setup.stamp(tmp_path / "source")
+    assert abs(file.stat().st_mtime - time.time()) < 60
+
+
+def test_a_release_that_is_there_is_not_brought_again(setup: ModuleType) -> None:
+    (setup.RELEASES / "12ab").mkdir()
+    assert setup.bring({"bundle": "12ab"}) == setup.RELEASES / "12ab"
+
+
+def test_a_release_that_fails_half_way_never_gets_its_name(setup: ModuleType, fake: Fake) -> None:
+    fake("dpkg-query", "exit 0")
+    fake("apt-get", "echo no such package; exit 100")
+    digest = upload(setup, {**APP, "recipe.json": '{"packages": ["libnope"]}'})
+    (setup.RELEASES / ".left-by-a-power-cut").mkdir()
+    ask(setup, digest)
+    with pytest.raises(setup.StepError, match="no such package"):
+        setup.main()
+    assert not (setup.RELEASES / digest).exists()
+    assert not (setup.RELEASES / ".left-by-a-power-cut").exists()
+    assert not setup.CURRENT.is_symlink()
+    left = [path.name for path in setup.RELEASES.iterdir()]
+    assert len(left) == 1 and left[0].startswith(".")
+
+
+def test_nothing_is_installed_where_nothing_is_missing(setup: ModuleType, fake: Fake, tmp_path: Path) -> None:
+    setup.PACKAGES.write_text("nginx\ncurl\n")
+    fake("dpkg-query", 'printf "nginx installed\\ncurl installed\\nlibpq5 installed\\n"')
+    fake("apt-get", f"touch {tmp_path}/called")
+    setup.install_packages(["libpq5"])
+    assert not (tmp_path / "called").exists()
+
+
+def test_what_is_missing_is_installed(setup: ModuleType, fake: Fake, tmp_path: Path) -> None:
+    setup.PACKAGES.write_text("nginx\ncurl\nuwsgi-core\n")
+    # Removed, but its settings are kept: that is not installed.
+    fake("dpkg-query", 'printf "nginx installed\\ncurl config-files\\n"; exit 1')
+    fake("apt-get", f'echo "$* $DEBIAN_FRONTEND" >> {tmp_path}/words')
+    setup.install_packages(["libpq5"])
+    update, install = (tmp_path / "words").read_text().splitlines()
+    assert update.endswith(" update noninteractive")
+    assert install.endswith(" install --no-install-recommends curl libpq5 uwsgi-core noninteractive")
+
+
+def test_a_command_that_fails_is_quoted_with_what_it_said(setup: ModuleType) -> None:
+    assert setup.command("sh", "-c", 'echo "$ADDED"', env={"ADDED": "x"}) == "x\n"
+    with pytest.raises(setup.StepError, match=r"(?s)`sh -c .*failed with 3:\nthe reason"):
+        setup.command("sh", "-c", "echo the reason >&2; exit 3")
+
+
+@pytest.fixture
+def systemctl(fake: Fake, tmp_path: Path) -> Path:
+    broken = f'[ ! -e {tmp_path}/broken ] || case "$*" in *app.service) exit 1;; esac'
+    fake("systemctl", f'echo "$*" >> {tmp_path}/words; {broken}')
+    return tmp_path / "words"
+
+
+def test_a_release_that_serves_already_is_only_started(setup: ModuleType, systemctl: Path) -> None:
+    setup.serve(setup.RELEASES / "one", False)
+    assert systemctl.read_text() == "start app.socket app.service\n"
+
+
+def test_an_app_that_does_not_start_is_said_so(setup: ModuleType, systemctl: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken").touch()
+    with pytest.raises(setup.StepError, match="app start failed"):
+        setup.serve(setup.RELEASES / "one", True)
+    # Settings first, then the web server, and the app last.
+    assert [line.split()[-1] for line in systemctl.read_text().splitlines()] == [
+        "app-configure.service", "nginx.service", "app.socket", "app.service",
+    ]  # fmt: skip
+
+
+def health(tmp_path: Path, statuses: list[int], **recipe: object) -> tuple[str, list[list[str]]]:
+    words = [sys.executable, "-c", HEALTH, PROGRAMS / "setup", json.dumps(statuses), json.dumps(recipe)]
+    own_user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    try:
+        said = run(["unshare", *own_user, "--net", *words], cwd=tmp_path).stdout
+    except ProgramError as error:
+        if "unshare" in error.details.splitlines()[-1]:
+            pytest.skip(f"no network namespace here: {error.details.splitlines()[-1]}")
+        raise
+    verdict, heard = json.loads(said)
+    return verdict, heard
+
+
+@pytest.mark.parametrize(
+    ("statuses", "path", "verdict"),
+    [
+        ([200], None, "healthy"),
+        ([404], None, "healthy"),
+        ([500], None, "unhealthy: / answers 500"),
+        ([302], "/healthz", "healthy"),
+        ([404], "/healthz", "unhealthy: /healthz answers 404"),
+        # nginx says 503 until the app listens.
+        ([503, 200], None, "healthy"),
+        ([503], None, "unhealthy: / answers 503"),
+    ],
+)
+def test_health_is_what_the_recipe_says(tmp_path: Path, statuses: list[int], path: str | None, verdict: str) -> None:
+    said, heard = health(tmp_path, statuses, check={"health": path}, domains=["one.example", "two.example"])
+    assert said == verdict
+    assert heard[0] == [path or "/", "one.example"]
+
+
+def test_an_app_that_nobody_serves_is_unhealthy(tmp_path: Path) -> None:
+    said, _ = health(tmp_path, [])
+    assert said.startswith("unhealthy: / does not answer: ")
+    assert "refused" in said
+
+
+def as_systemd_does(tmp_path: Path, source: str) -> tuple[int, str]:
+    """Start the program where /etc holds nothing but this document; its status and what it says."""
+    (tmp_path / "document").write_text(source)
+    words = shlex.join([sys.executable, "-B", str(PROGRAMS / "setup")])
+    script = "mount -t tmpfs none /etc && mkdir /etc/app && "
+    script += f"cp {tmp_path}/document /etc/app/source.json && exec {words}"
+    own_user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    done = run(["unshare", *own_user, "--mount", "sh", "-c", script], check=False)
+    if "mount:" in done.stderr or "unshare:" in done.stderr:
+        pytest.skip(f"no mount namespace here: {done.stderr}")
+    return done.status, done.stdout + done.stderr
+
+
+def test_a_problem_is_one_line_that_the_journal_and_the_bake_know(tmp_path: Path) -> None:
+    document = {"release": "debian-99", "machine": "x86_64", "bundle": "12ab"}
+    status, said = as_systemd_does(tmp_path, json.dumps(document))
+    assert status == 1
+    assert said.startswith("<3>app-setup failed: this document is for debian-99 on x86_64")
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.xfail(strict=True, reason="only some kinds of exceptions become a line: ValueError and KeyError do not")
+@pytest.mark.parametrize("document", ["", "{", '{"release": "debian-13"}', "[]"])
+def test_a_document_that_is_broken_is_such_a_line_too(tmp_path: Path, document: str) -> None:
+    status, said = as_systemd_does(tmp_path, document)
+    assert status == 1
+    assert said.startswith("<3>app-setup failed: ")
+
+
+@pytest.mark.parametrize("name", ["RELEASES", "CURRENT"])
+def test_the_programs_agree_on_paths(program: Callable[[str], ModuleType], name: str) -> None:
+    path = str(getattr(program("setup"), name))
+    others = "".join(file.read_text() for file in (PROGRAMS / "configure", PROGRAMS / "uwsgi.ini"))
+    assert str(Path(path).parent) in others

@@ -1,0 +1,174 @@
+"""Machines, without booting one: words, ports, seeds, and QEMUs that fail in chosen ways."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Fake, running, soon
+
+from bake import run, vm
+from bake.errors import BootError, PortError
+
+BOOTED = "[    0.000000] Linux version 6.12\n[    0.350000] Freeing SMP alternatives memory: 36K\n"
+
+
+def test_the_words_for_qemu() -> None:
+    argv = vm.qemu_argv(Path("/d.qcow2"), Path("/seed.iso"), 2222, Path("/console"), "kvm", 3)
+    assert argv[0] == "qemu-system-x86_64"
+    assert "-nodefaults" in argv
+    pairs = list(itertools.pairwise(argv))
+    for pair in (
+        ("-accel", "kvm"), ("-smp", "3"), ("-serial", "file:/console"), ("-display", "none"),
+        ("-drive", "file=/seed.iso,if=virtio,format=raw,readonly=on"),
+        ("-nic", "user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:2222-:22"),
+    ):  # fmt: skip
+        assert pair in pairs
+    assert sum(word == "-drive" for word in argv) == 2
+
+
+def test_emulation_uses_every_cpu_and_no_seed_is_no_disk() -> None:
+    argv = vm.qemu_argv(Path("/d.qcow2"), None, 2222, Path("/console"), "tcg", 2)
+    assert "tcg,thread=multi" in argv
+    assert sum(word == "-drive" for word in argv) == 1
+
+
+def test_the_words_for_ssh() -> None:
+    argv = vm.ssh_argv(2222, Path("/key"), Path("/known"), "sudo", "true")
+    assert argv[-3:] == ["debian@127.0.0.1", "sudo", "true"]
+    assert {"-p", "2222", "-i", "/key", "UserKnownHostsFile=/known", "BatchMode=yes"} <= set(argv)
+    assert not any("StrictHostKeyChecking=no" in word for word in argv)
+
+
+def test_a_free_port_can_be_listened_at() -> None:
+    port = vm.free_port()
+    with socket.create_server(("127.0.0.1", port)):
+        assert port > 1023
+    assert vm.free_port(port) == port
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
+def test_a_port_that_is_taken_is_refused(address: str) -> None:
+    with socket.create_server((address, 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(PortError, match=f"Port {port} on 127.0.0.1 is in use"):
+            vm.free_port(port)
+
+
+def test_a_seed_is_what_cloud_init_looks_for(tmp_path: Path) -> None:
+    files = {"user-data": "#cloud-config\n{}\n", "meta-data": "instance-id: x\n"}
+    seed = vm.make_seed(tmp_path / "seed.iso", files)
+    content = seed.read_bytes()
+    # ISO 9660: the primary volume descriptor is sector 16, its volume identifier 32 bytes at 40.
+    assert content[0x8001:0x8006] == b"CD001"
+    assert content[0x8028:0x8048].decode().rstrip() == "cidata"
+    run.run(["xorriso", "-osirrox", "on", "-indev", seed, "-extract", "/", tmp_path / "out"])
+    assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == files
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "seed.iso"]
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    run.run(["qemu-img", "create", "-q", "-f", "qcow2", tmp_path / "image.qcow2", "1M"])
+    return tmp_path / "image.qcow2"
+
+
+def boot(image: Path) -> vm.Machine:
+    return vm.boot(image, None, image.parent / "machine", image.parent / "key", accel="tcg")
+
+
+def test_a_machine_writes_to_an_overlay_and_stops_when_asked(fake: Fake, image: Path, marker: str) -> None:
+    fake("qemu-system-x86_64", f'echo "$*" > {image.parent}/words; exec sleep {marker}')
+    before = image.read_bytes()
+    machine = boot(image)
+    assert soon(lambda: running(marker, "sleep"))
+    said = (image.parent / "words").read_text()
+    assert f"file={image.parent}/machine/overlay.qcow2" in said
+    assert f"127.0.0.1:{machine.port}-:22" in said
+    assert str(image) in run.run(["qemu-img", "info", image.parent / "machine/overlay.qcow2"]).stdout
+    machine.stop()
+    assert not running(marker)
+    assert image.read_bytes() == before
+
+
+def test_a_port_that_is_taken_starts_no_machine(fake: Fake, image: Path) -> None:
+    fake("qemu-system-x86_64", f"touch {image.parent}/started")
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(PortError):
+        vm.boot(image, None, image.parent / "m", image.parent / "key", accel="tcg", port=taken.getsockname()[1])
+    assert not (image.parent / "started").exists()
+
+
+def test_a_qemu_that_ends_is_noticed_at_once(fake: Fake, image: Path) -> None:
+    console = image.parent / "machine" / "console"
+    fake("qemu-system-x86_64", f"seq 50 > {console}; echo Kernel panic >> {console}")
+    fake("ssh", "exit 255")
+    machine = boot(image)
+    started = time.monotonic()
+    with pytest.raises(BootError, match="QEMU ended") as caught:
+        machine.await_ssh(30)
+    assert time.monotonic() - started < 5
+    assert caught.value.details.splitlines() == [*map(str, range(22, 51)), "Kernel panic"]
+
+
+def test_patience_with_a_machine_ends(fake: Fake, image: Path, marker: str) -> None:
+    fake("qemu-system-x86_64", f"echo login: > {image.parent}/machine/console; exec sleep {marker}")
+    fake("ssh", "exit 255")
+    machine = boot(image)
+    with pytest.raises(BootError, match="Nobody could log in") as caught:
+        machine.await_ssh(0.3)
+    assert caught.value.details == "login:"
+    machine.stop()
+
+
+def test_a_machine_that_lets_somebody_in_is_up(fake: Fake, image: Path, marker: str) -> None:
+    fake("qemu-system-x86_64", f"exec sleep {marker}")
+    fake("ssh", f'if [ -e {image.parent}/tried ]; then cat; echo "$*"; else touch {image.parent}/tried; exit 255; fi')
+    machine = boot(image)
+    machine.await_ssh(10)
+    said = machine.ssh("cat", stdin="hello\n").stdout
+    assert said.startswith("hello\n")
+    assert f"-p {machine.port} " in said
+    machine.stop()
+
+
+@pytest.mark.parametrize(
+    ("script", "runs"),
+    [
+        (f"printf '{BOOTED}'; exec sleep 5", True),
+        # It answers, prints a line, and crawls: nested clouds do that.
+        ("echo '[    0.000000] Linux version 6.12'; exec sleep 5", False),
+        ("exec sleep 5", False),
+        ("echo 'failed to initialize kvm' >&2; exit 1", False),
+    ],
+)
+def test_kvm_is_believed_when_a_kernel_has_run(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, runs: bool
+) -> None:
+    monkeypatch.setattr(vm, "PROBE_PATIENCE", 0.3)
+    fake("qemu-system-x86_64", script)
+    assert vm._runs_under_kvm(tmp_path / "vmlinuz") == runs
+
+
+@pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="/dev/kvm is not here, or not ours")
+def test_the_answer_about_kvm_is_kept_until_the_next_boot(
+    fake: Fake, cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(vm, "PROBE_PATIENCE", 0.3)
+    assert vm.accelerator() == "tcg"
+    assert not cache.exists()
+    fake("qemu-system-x86_64", f"echo >> {tmp_path}/asked; printf '{BOOTED}'; exec sleep 5")
+    assert [vm.accelerator(tmp_path / "vmlinuz") for _ in range(2)] == ["kvm", "kvm"]
+    assert vm.accelerator() == "kvm"
+    assert (tmp_path / "asked").read_text() == "\n"
+    (cache / "accelerator").write_text("another-boot tcg\n")
+    assert vm.accelerator(tmp_path / "vmlinuz") == "kvm"
+    assert (tmp_path / "asked").read_text() == "\n\n"
+
+
+@pytest.mark.skipif(os.access("/dev/kvm", os.R_OK | os.W_OK), reason="/dev/kvm is here")
+def test_without_kvm_machines_are_emulated(cache: Path, tmp_path: Path) -> None:
+    assert vm.accelerator(tmp_path / "vmlinuz") == "tcg"
