@@ -75,4 +75,15 @@ def lock(session: nox.Session) -> None:
     Path("locks").mkdir(exist_ok=True)
     session.run(*compile_lock, *quiet, "-o", "locks/bake.txt", external=True)
     session.run(*compile_lock, *quiet, "--group", "dev", "-o", "locks/dev.txt", external=True)
-    session.run(*compile_lock, "--no-header", "--no-annotate", "--no-emit-index-url", "--upgrade", "--group", "nox", "-o", "locks/nox.txt", external=True)
+    session.run(
+        *compile_lock,
+        "--no-header",
+        "--no-annotate",
+        "--no-emit-index-url",
+        "--upgrade",
+        "--group",
+        "nox",
+        "-o",
+        "locks/nox.txt",
+        external=True,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 import time
 from dataclasses import dataclass
@@ -20,7 +21,14 @@ DISK_SIZE = 3 * 1024**3
 #: mmdebstrap's tree, its archive and the disk, at their largest. Bytes.
 SPACE_NEEDED = 3 * 1000**3
 #: The figure mmdebstrap's own progress is measured against, in lines of its log.
-_STEPS = ("I: running apt-get update", "I: downloading packages", "I: extracting", "I: installing", "I: cleaning", "I: creating tarball")
+_STEPS = (
+    "I: running apt-get update",
+    "I: downloading packages",
+    "I: extracting",
+    "I: installing",
+    "I: cleaning",
+    "I: creating tarball",
+)
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,8 @@ def key(target: Target, extra: tuple[str, ...], mirror: str | None) -> str:
             "mirror": mirror,
             "tree": store.tree_digest(places.base_rootfs()),
             "script": store.file_digest(places.tree() / "cloud-init" / "base.sh"),
-            "code": [store.file_digest(Path(module.__file__ or "")) for module in (disk,)] + [store.file_digest(Path(__file__))],
+            "code": [store.file_digest(Path(module.__file__ or "")) for module in (disk,)]
+            + [store.file_digest(Path(__file__))],
         }
     )
 
@@ -109,7 +118,11 @@ def build(target: Target, extra: tuple[str, ...], mirror: str | None, work: Path
             phase.progress((_STEPS.index(step) + 1) / (len(_STEPS) + 1), text.removeprefix("I: "))
 
     try:
-        run(mmdebstrap_argv(target, packages, mirror, tree, archive), on_line=line, env={"TMPDIR": str(work)}, pid_namespace=True)
+        # Where we are not root, mmdebstrap makes namespaces of its own, which ours would forbid.
+        run(
+            mmdebstrap_argv(target, packages, mirror, tree, archive),
+            on_line=line, env={"TMPDIR": str(work)}, pid_namespace=os.geteuid() == 0,
+        )  # fmt: skip
     except ProgramError as error:
         raise _fault(log, mirror) from error
     this = key(target, extra, mirror)
@@ -157,10 +170,24 @@ def _fault(log: list[str], mirror: str | None) -> Exception:
     missing = [line.rsplit(" ", 1)[-1] for line in log if "Unable to locate package" in line]
     if missing:
         return RequirementError(f"Debian has no package named {', '.join(missing)}", "Correct `packages` in bake.yaml.")
-    if any(word in text for word in ("Could not resolve", "Could not connect", "Connection failed", "Temporary failure", "Unable to connect", "Network is unreachable")):
+    if any(
+        word in text
+        for word in (
+            "Could not resolve",
+            "Could not connect",
+            "Connection failed",
+            "Temporary failure",
+            "Unable to connect",
+            "Network is unreachable",
+        )
+    ):
         return NetworkError(
             f"The Debian archive{f' at {mirror}' if mirror else ''} cannot be reached",
             "Check the network, or name a mirror you can reach in bake.yaml: `mirror: http://…`.",
             details,
         )
-    return BaseError("mmdebstrap could not build the base disk", "Its last lines are above; `bake doctor` checks this machine.", details)
+    return BaseError(
+        "mmdebstrap could not build the base disk",
+        "Its last lines are above; `bake doctor` checks this machine.",
+        details,
+    )

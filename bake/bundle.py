@@ -375,7 +375,7 @@ def pack(folder: Path, recipe: Recipe, lock: Lock, wheels: list[Path], out: Path
     hashes = frozenset(map(store.file_digest, wheels))
     with store.whole(out) as partial, tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as archive:
         # What only the build needs has no place in an image that is given away.
-        build_only: dict[str, bool | set[str]] = {"index": True, "mirror": True, "check": {"env"}}
+        build_only = {"index", "mirror"}
         dump = json.dumps(recipe.model_dump(mode="json", exclude=build_only), indent=1, sort_keys=True)
         _add_bytes(archive, "lock.txt", "".join(_only(block, hashes) for block in _blocks(lock.text)).encode())
         _add_bytes(archive, "recipe.json", dump.encode() + b"\n")
@@ -469,7 +469,7 @@ def _add(archive: tarfile.TarFile, path: Path, name: str, folder: Path) -> None:
             root, end = os.path.realpath(folder), os.path.realpath(path)
             if os.path.commonpath([root, end]) != root:
                 raise AppFolderError(
-                    f"{path} points out of the app's folder, to {os.readlink(path)}",
+                    f"{path} points out of the app's folder, to {Path(path).readlink()}",
                     "Put the file itself there, or name the link in .bakeignore.",
                 )
             entry = _entry(name, 0o777)

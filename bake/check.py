@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Mapping
@@ -25,10 +26,12 @@ class Outcome:
 
 def ssh_config(path: Path, port: int, user: str, private_key: Path, known_hosts: Path) -> Path:
     """An ssh_config for a machine of ours, under the name `machine`."""
-    path.write_text(
-        f"Host machine\n  HostName 127.0.0.1\n  Port {port}\n  User {user}\n  IdentityFile {private_key}\n"
-        f"  UserKnownHostsFile {known_hosts}\n  StrictHostKeyChecking accept-new\n  IdentitiesOnly yes\n  BatchMode yes\n  LogLevel ERROR\n"
-    )
+    settings = {
+        "HostName": "127.0.0.1", "Port": port, "User": user, "IdentityFile": private_key, "IdentitiesOnly": "yes",
+        "UserKnownHostsFile": known_hosts, "StrictHostKeyChecking": "accept-new", "BatchMode": "yes",
+        "LogLevel": "ERROR",
+    }  # fmt: skip
+    path.write_text("Host machine\n" + "".join(f"  {name} {value}\n" for name, value in settings.items()))
     return path
 
 
@@ -69,9 +72,19 @@ def run_suites(
             progress(int(found[3]) / 100, found[2].removeprefix("test_").replace("_", " "))
 
     environment = {"PYTHONDONTWRITEBYTECODE": "1", **(facts or {})}
-    done = run.run(pytest_argv(suites, host, config, report), cwd=work, on_line=line, env=environment, check=False)
+    done = run.run(
+        pytest_argv(suites, host, config, report),
+        cwd=work,
+        on_line=line,
+        env=environment,
+        check=False,
+        pid_namespace=True,
+        cancel=signal.SIGINT,
+    )
     if done.status not in (0, 1) or not report.is_file():
-        raise BootError("The checks could not be run", "Can you log in there by ssh, and use sudo?", "\n".join(tail[-30:]))
+        raise BootError(
+            "The checks could not be run", "Can you log in there by ssh, and use sudo?", "\n".join(tail[-30:])
+        )
     return read(report)
 
 

@@ -6,6 +6,8 @@ output; what a person wants to know besides goes to standard error.
 
 from __future__ import annotations
 
+import json
+import re
 import signal
 import sys
 import tempfile
@@ -24,6 +26,20 @@ from bake.progress import Reporter
 
 errors = Console(stderr=True, highlight=False)
 
+
+class Digest(click.ParamType[str]):
+    """A SHA-256 as 64 hexadecimal digits."""
+
+    name = "sha256"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The digest in lower case; a wrong command line otherwise."""
+        if not re.fullmatch("[0-9a-fA-F]{64}", value):
+            self.fail(f"{value!r} is not a SHA-256 of 64 hexadecimal digits", param, ctx)
+        return value.lower()
+
+
+DIGEST = Digest()
 APP = click.argument("app", type=click.Path(path_type=Path), default=".")
 
 
@@ -35,27 +51,50 @@ def cli() -> None:
 
 @cli.command("image")
 @APP
-@click.option("--max-age", type=click.FloatRange(min=0), default=7.0, show_default=True, help="Days that the base disk and resolved requirements are good for.")
+@click.option(
+    "--max-age",
+    type=click.FloatRange(min=0),
+    default=7.0,
+    show_default=True,
+    help="Days that the base disk and resolved requirements are good for.",
+)
 @click.option("--refresh", is_flag=True, help="Look up the archive and the requirements again.")
-@click.option("--ssh-port", type=click.IntRange(1, 65535), help="Port of 127.0.0.1 for the proof's first machine; a free one otherwise.")
-def image_command(app: Path, max_age: float, refresh: bool, ssh_port: int | None) -> None:
+@click.option("--install", is_flag=True, help="apt-get what is missing first, through sudo where needed.")
+@click.option(
+    "--ssh-port",
+    type=click.IntRange(1, 65535),
+    help="Port of 127.0.0.1 for the proof's first machine; a free one otherwise.",
+)
+def image_command(app: Path, max_age: float, refresh: bool, install: bool, ssh_port: int | None) -> None:
     """Bake APP (a folder) into an image, boot it, check it, and print the image's path."""
+    report = Reporter(errors)
+    wanted = image.read(app, report)
+    if install:
+        _install_missing(report)
     doctor.verify()
-    made = image.bake(app, image.Options(max_age, refresh, ssh_port), Reporter(errors))
+    made = image.bake(app, wanted, image.Options(max_age, refresh, ssh_port), report)
     table = Table.grid(padding=(0, 2))
     table.add_row("image", str(made.path))
     table.add_row("size", f"{made.size / 1e6:.0f} MB")
     table.add_row("SHA-256", made.sha256)
     table.add_row("base", f"Debian packages of {made.base_date}")
-    table.add_row("seconds", ", ".join(f"{name} {value:.0f}" for name, value in made.seconds.items()) + f"; {sum(made.seconds.values()):.0f} in all")
-    table.add_row("checks", f"{made.checks} passed" + ("" if made.fresh else ", when it was baked; nothing has changed since"))
+    table.add_row(
+        "seconds",
+        ", ".join(f"{name} {value:.0f}" for name, value in made.seconds.items())
+        + f"; {sum(made.seconds.values()):.0f} in all",
+    )
+    table.add_row(
+        "checks", f"{made.checks} passed" + ("" if made.fresh else ", when it was baked; nothing has changed since")
+    )
     errors.print(table, soft_wrap=True)
     click.echo(made.path)
 
 
 @cli.command()
 @click.option("--release", type=click.Choice(sorted(target.TARGETS)), default="debian-13", show_default=True)
-@click.option("--bundle", metavar="SHA256", required=True, help="Digest of the bundle that the machine shall serve.")
+@click.option(
+    "--bundle", metavar="SHA256", type=DIGEST, required=True, help="Digest of the bundle that the machine shall serve."
+)
 def render(release: str, bundle: str) -> None:
     """Print the cloud-config document that makes a machine of RELEASE serve a bundle.
 
@@ -89,11 +128,9 @@ def check_command(host: str, identity: Path | None) -> None:
 @click.option("--install", is_flag=True, help="apt-get what is missing, through sudo where needed.")
 def doctor_command(install: bool) -> None:
     """Say what a bake needs and has on this machine."""
-    missing = doctor.missing_packages()
-    if install and missing:
-        errors.print(f"installing Debian packages: {' '.join(missing)}")
-        doctor.install(missing, lambda line: None)
-    if not install:
+    if install:
+        _install_missing(Reporter(errors))
+    else:
         table = Table("program or file", "Debian package", "found", box=None)
         for need in doctor.needs():
             table.add_row(need.name, need.package, need.found or "[red]missing[/red]")
@@ -102,11 +139,17 @@ def doctor_command(install: bool) -> None:
     errors.print("everything a bake needs is here")
 
 
+def _install_missing(report: Reporter) -> None:
+    missing = doctor.missing_packages()
+    if missing:
+        report.note(f"installing Debian packages: {' '.join(missing)}")
+        with report.phase("install"):
+            doctor.install(missing)
+
+
 @cli.command()
 def schema() -> None:
     """Print the JSON Schema of bake.yaml, for editors."""
-    import json
-
     click.echo(json.dumps(recipe.schema(), indent=2))
 
 

@@ -525,7 +525,7 @@ def _static(reader: Reader, app: App | None, notes: list[str]) -> dict[str, str]
     if not isinstance(folder, str):
         return {}
     path = os.path.normpath(app.root.module.path.parent / folder)
-    prefix = "/" + (prefix if isinstance(prefix, str) else os.path.basename(path)).strip("/")
+    prefix = "/" + (prefix if isinstance(prefix, str) else PurePosixPath(path).name).strip("/")
     try:
         proposed = Recipe.model_validate({"static": {prefix: path}}, context={"folder": reader.folder}).static
     except ValueError:  # the folder is missing, or one that nginx cannot serve: Flask still does

@@ -43,7 +43,9 @@ def partition_table(size: int) -> str:
     )
     lines = ["label: gpt", "unit: sectors"]
     for number, start, end, kind in rows:
-        lines.append(f"{number} : start={start // SECTOR}, size={(end - start) // SECTOR}, type={_GUID[kind]}, name={kind}")
+        lines.append(
+            f"{number} : start={start // SECTOR}, size={(end - start) // SECTOR}, type={_GUID[kind]}, name={kind}"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -54,7 +56,8 @@ def ext4_argv(tree: Path, disk: Path, size: int) -> Argv:
     """
     return [
         "mke2fs", "-q", "-F", "-t", "ext4", "-L", "root", "-m", "1",
-        "-O", "^orphan_file,^metadata_csum_seed,^has_journal", "-E", f"offset={ROOT_START},lazy_itable_init=0,root_owner=0:0",
+        "-O", "^orphan_file,^metadata_csum_seed,^has_journal",
+        "-E", f"offset={ROOT_START},lazy_itable_init=0,root_owner=0:0",
         "-d", tree, disk, f"{(size - GPT_TAIL - ROOT_START) // 1024}k",
     ]  # fmt: skip
 

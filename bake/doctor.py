@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,8 +40,8 @@ FILES = {
 PACKER_ON_DEBIAN = """\
 Debian {version} has no packer package; Debian 12's is one static program and installs there. As root:
   sed 's/{codename}/bookworm/g' /etc/apt/sources.list.d/debian.sources > /etc/apt/sources.list.d/bookworm.sources
-  printf 'Package: *\\nPin: release n=bookworm*\\nPin-Priority: -1\\n\\nPackage: packer\\nPin: release n=bookworm\\nPin-Priority: 500\\n' \\
-      > /etc/apt/preferences.d/bookworm-packer
+  printf 'Package: *\\nPin: release n=bookworm*\\nPin-Priority: -1\\n\\n' > /etc/apt/preferences.d/bookworm
+  printf 'Package: packer\\nPin: release n=bookworm\\nPin-Priority: 500\\n' >> /etc/apt/preferences.d/bookworm
   apt-get update && apt-get install packer
 (Not proved here on Debian {version}: the bake itself is proved on Debian 12.)"""
 PACKER_ELSEWHERE = """\
@@ -83,7 +82,9 @@ def packer_advice() -> str:
     if facts.get("ID") == "debian":
         if facts.get("VERSION_ID") == "12":
             return ""
-        return PACKER_ON_DEBIAN.format(version=facts.get("VERSION_ID", "testing"), codename=facts.get("VERSION_CODENAME", "trixie"))
+        return PACKER_ON_DEBIAN.format(
+            version=facts.get("VERSION_ID", "testing"), codename=facts.get("VERSION_CODENAME", "trixie")
+        )
     return PACKER_ELSEWHERE.format(system=facts.get("PRETTY_NAME", "This system"))
 
 
@@ -110,10 +111,13 @@ def install_argv(packages: list[str]) -> list[list[str]]:
     return [[*quiet, "update"], [*quiet, "install", "--no-install-recommends", *packages]]
 
 
-def install(packages: list[str], say: Callable[[str], None]) -> None:
+def install(packages: list[str]) -> None:
     """apt-get what is missing. Raises ToolError with what to do where that cannot work."""
     if run.which("apt-get") is None:
-        raise ToolError(f"Missing: {', '.join(packages)}", "This system has no apt-get: install these Debian packages' programs by its own means.")
+        raise ToolError(
+            f"Missing: {', '.join(packages)}",
+            "This system has no apt-get: install these Debian packages' programs by its own means.",
+        )
     advice = packer_advice()
     if "packer" in packages and advice:
         raise ToolError("Packer is missing", advice)
@@ -121,11 +125,13 @@ def install(packages: list[str], say: Callable[[str], None]) -> None:
         raise ToolError(f"Missing: {', '.join(packages)}", f"As root: apt-get install {' '.join(packages)}")
     update, add = install_argv(packages)
     # Lists may be stale or absent; a third party's source that fails must not stop us.
-    run.run(update, on_line=say, check=False)
+    run.run(update, check=False)
     try:
-        run.run(add, on_line=say)
+        run.run(add)
     except ProgramError as error:
-        raise ToolError(f"apt-get could not install {', '.join(packages)}", "Its words are above.", error.details) from error
+        raise ToolError(
+            f"apt-get could not install {', '.join(packages)}", "Its words are above.", error.details
+        ) from error
 
 
 def verify() -> None:
@@ -137,4 +143,6 @@ def verify() -> None:
     packer.version()
     fault = rootless_fault()
     if fault:
-        raise ToolError(fault, "Give the user ranges in /etc/subuid and /etc/subgid (`usermod --add-subuids`), or run as root.")
+        raise ToolError(
+            fault, "Give the user ranges in /etc/subuid and /etc/subgid (`usermod --add-subuids`), or run as root."
+        )

@@ -46,24 +46,30 @@ class Image:
     fresh: bool
 
 
-def bake(folder: Path, options: Options, report: Reporter) -> Image:
-    """Bake an app's folder into an image in `dist/<name>/`, proved, or answer with the one that is there."""
-    wanted = recipe.read(folder)
-    found = detect.complete(folder, wanted)
+def read(folder: Path, report: Reporter) -> recipe.Recipe:
+    """What an app's folder asks for, completed by what is found in it, which is told."""
+    found = detect.complete(folder, recipe.read(folder))
     for note in found.notes:
         report.note(note)
-    assert found.recipe.name is not None
+    return found.recipe
+
+
+def bake(folder: Path, wanted: recipe.Recipe, options: Options, report: Reporter) -> Image:
+    """Bake an app's folder into an image in `dist/<name>/`, proved, or answer with the one that is there."""
+    assert wanted.name is not None
     with store.only_one(lambda pid: report.note(f"another bake is at work (pid {pid}); waiting for it")):
-        final = places.outputs(found.recipe.name) / f"{found.recipe.name}.qcow2"
+        final = places.outputs(wanted.name) / f"{wanted.name}.qcow2"
         with store.disk_faults(final):
             final.parent.mkdir(parents=True, exist_ok=True)
         with store.work_folder() as work:
-            return _bake(folder, found.recipe, final, work, options, report)
+            return _bake(folder, wanted, final, work, options, report)
 
 
 def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options: Options, report: Reporter) -> Image:
     goal = target.TARGETS[wanted.base]
     max_age = 0.0 if options.refresh else options.max_age
+    if options.port:
+        vm.free_port(options.port)
     with report.phase("bundle") as phase:
         phase.progress(0.1, "resolving requirements")
         lock = bundle.resolve(folder, wanted, goal, max_age_days=options.max_age, refresh=options.refresh)
@@ -110,7 +116,8 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
         entry.mkdir()
         shutil.move(image, entry / "image.qcow2")
         facts = {
-            "name": wanted.name, "sha256": store.file_digest(entry / "image.qcow2"), "size": (entry / "image.qcow2").stat().st_size,
+            "name": wanted.name, "sha256": store.file_digest(entry / "image.qcow2"),
+            "size": (entry / "image.qcow2").stat().st_size,
             "seconds": {name: round(value, 1) for name, value in report.seconds.items()}, "checks": checks,
             "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "base_date": ground.date, "release": goal.name,
             "bundle": parcel.sha256, "packages": ground.packages,
@@ -122,13 +129,23 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
 
 def _key(bundle_digest: str, ground: base.Base) -> str:
     """The digest of everything that goes into an image and its proof: also this tool's own files."""
-    own = {name: store.tree_digest(places.tree() / name) for name in ("cloud-init", "packer", "tests/machine", "tests/proof")}
+    own = {
+        name: store.tree_digest(places.tree() / name)
+        for name in ("cloud-init", "packer", "tests/machine", "tests/proof")
+    }
     own["bake"] = store.tree_digest(Path(__file__).parent)
     return store.digest({"bundle": bundle_digest, "base": ground.key, "made": ground.made, "own": own})
 
 
 def _run_packer(
-    wanted: recipe.Recipe, goal: target.Target, ground: base.Base, parcel: bundle.Bundle, canary: str, accel: str, work: Path, phase: Phase
+    wanted: recipe.Recipe,
+    goal: target.Target,
+    ground: base.Base,
+    parcel: bundle.Bundle,
+    canary: str,
+    accel: str,
+    work: Path,
+    phase: Phase,
 ) -> Path:
     key = work / "bake-key"
     run.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bake", "-f", key])
@@ -172,7 +189,10 @@ def _no_trace(raw: Path, words: dict[str, str]) -> None:
             for what, word in words.items():
                 at = view.find(word.encode(), start, position)
                 if at >= 0:
-                    raise CheckError(f"The {what} planted during the bake is in the image, at byte {at}", "This is a fault of bake's seal: please report it.")
+                    raise CheckError(
+                        f"The {what} planted during the bake is in the image, at byte {at}",
+                        "This is a fault of bake's seal: please report it.",
+                    )
 
 
 def _publish(entry: Path, final: Path, *, fresh: bool) -> Image:
@@ -182,7 +202,9 @@ def _publish(entry: Path, final: Path, *, fresh: bool) -> Image:
     if not final.is_file() or final.stat().st_size != facts["size"] or store.file_digest(final) != facts["sha256"]:
         if not fresh and store.file_digest(source) != facts["sha256"]:
             store.remove(entry)
-            raise ProgramError(f"The cache's image at {source} was changed, and has been removed", "Run the same command again.")
+            raise ProgramError(
+                f"The cache's image at {source} was changed, and has been removed", "Run the same command again."
+            )
         store.copy(source, final)
     store.write(final.with_suffix(".json"), (entry / "image.json").read_text())
     return Image(final, facts["sha256"], facts["size"], facts["seconds"], facts["checks"], facts["base_date"], fresh)

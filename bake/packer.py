@@ -70,7 +70,10 @@ def version() -> tuple[int, ...]:
     said = run.run(["packer", "version"], env={"CHECKPOINT_DISABLE": "1"}).stdout
     found = re.search(r"v(\d+)\.(\d+)\.(\d+)", said)
     if not found:
-        raise ToolError(f"`packer version` says {said.strip()[:80]!r}", "Is this HashiCorp's Packer? `bake doctor` says how to get it.")
+        raise ToolError(
+            f"`packer version` says {said.strip()[:80]!r}",
+            "Is this HashiCorp's Packer? `bake doctor` says how to get it.",
+        )
     numbers = tuple(int(part) for part in found.groups())
     if numbers < OLDEST:
         raise ToolError(
@@ -85,7 +88,9 @@ def build_argv(template: Path, variables: Path) -> list[str]:
     return ["packer", "build", "-machine-readable", f"-var-file={variables}", str(template)]
 
 
-def build(template: str, variables: dict[str, str | int], artifact: Path, work: Path, on_event: Callable[[Event], None]) -> Path:
+def build(
+    template: str, variables: dict[str, str | int], artifact: Path, work: Path, on_event: Callable[[Event], None]
+) -> Path:
     """Run a template of ours; the artifact's path. `work` takes all of Packer's temporary files.
 
     Ctrl-C and SIGTERM reach Packer as an interrupt, which it answers by cleaning up.
@@ -139,7 +144,11 @@ def _fault(status: int, said: list[str], artifact: Path) -> BakeError:
     details = "\n".join(told[-60:])
     reason = ours.partition("app-setup failed: ")[2]
     if "app start failed" in reason or any("bake: app-setup success, app " in line for line in told):
-        return AppStartError("The app does not start on the machine", "Its last lines are above; correct the app and bake again.", details)
+        return AppStartError(
+            "The app does not start on the machine",
+            "Its last lines are above; correct the app and bake again.",
+            details,
+        )
     if reason.startswith("unhealthy"):
         return UnhealthyError(
             f"The app starts, but {reason.removeprefix('unhealthy: ')}",
@@ -149,10 +158,20 @@ def _fault(status: int, said: list[str], artifact: Path) -> BakeError:
     if reason:
         return SetupError(f"The machine could not be set up: {reason}", "The steps' last lines are above.", details)
     if any("no space left" in line.lower() for line in told):
-        return SpaceError("The disk became full while Packer was at work", "Free some room, or set BAKE_CACHE to another disk.", details)
+        return SpaceError(
+            "The disk became full while Packer was at work",
+            "Free some room, or set BAKE_CACHE to another disk.",
+            details,
+        )
     if status == 0:
-        return PackerError(f"Packer says it succeeded, and there is no {artifact.name}", "Its last lines are above.", details)
-    return PackerError(f"Packer failed with exit status {status}", "Its last lines are above; `bake doctor` checks this machine.", details)
+        return PackerError(
+            f"Packer says it succeeded, and there is no {artifact.name}", "Its last lines are above.", details
+        )
+    return PackerError(
+        f"Packer failed with exit status {status}",
+        "Its last lines are above; `bake doctor` checks this machine.",
+        details,
+    )
 
 
 def milestone(event: Event) -> tuple[float, str] | None:
@@ -161,4 +180,3 @@ def milestone(event: Event) -> tuple[float, str] | None:
         if words in event.text:
             return share, what
     return None
-

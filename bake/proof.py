@@ -26,12 +26,16 @@ def prove(image: Path, raw: Path, work: Path, *, accel: str, port: int | None, p
     key = work / "key"
     run.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "proof", "-f", key])
     phase.progress(0.02, "booting two machines")
-    machines = [_boot(image, work / name, key, accel, port if name == "first" else None) for name in ("first", "second")]
+    machines = [
+        _boot(image, work / name, key, accel, port if name == "first" else None) for name in ("first", "second")
+    ]
     first, second = machines
     try:
         # A worker thread starts only what it waits for itself: see run.py.
         with ThreadPoolExecutor(2) as pool:
-            sealed = pool.submit(check.run_suites, ["proof/test_sealed.py"], host=None, work=work, facts={"BAKE_DISK": disk.root_of(raw)})
+            sealed = pool.submit(
+                check.run_suites, ["proof/test_sealed.py"], host=None, work=work, facts={"BAKE_DISK": disk.root_of(raw)}
+            )
             identity: Future[dict[str, str]] = Future()
             rebooted = pool.submit(_second_life, second, work / "second", identity)
             first.await_ssh()
@@ -55,17 +59,28 @@ def prove(image: Path, raw: Path, work: Path, *, accel: str, port: int | None, p
 def _boot(image: Path, work: Path, key: Path, accel: str, port: int | None) -> vm.Machine:
     """A machine as a cloud would start it: an instance of its own, a key, no settings."""
     work.mkdir()
-    meta_data = userdata.meta_data(f"proof-{secrets.token_hex(4)}", work.name, [key.with_suffix(".pub").read_text().strip()])
+    meta_data = userdata.meta_data(
+        f"proof-{secrets.token_hex(4)}", work.name, [key.with_suffix(".pub").read_text().strip()]
+    )
     seed = vm.make_seed(work / "seed.iso", {"meta-data": meta_data, "user-data": "#cloud-config\n{}\n"})
     return vm.boot(image, seed, work, key, accel=accel, port=port)
 
 
 def _look(
-    machine: vm.Machine, suites: list[str], work: Path, progress: Callable[[float, str], None] | None = None, facts: dict[str, str] | None = None
+    machine: vm.Machine,
+    suites: list[str],
+    work: Path,
+    progress: Callable[[float, str], None] | None = None,
+    facts: dict[str, str] | None = None,
 ) -> check.Outcome:
     config = check.ssh_config(work / "ssh_config", machine.port, vm.USER, machine.private_key, machine.known_hosts)
     return check.run_suites(
-        suites, host="ssh://machine?sudo=true", work=work, config=config, facts=facts, progress=progress or (lambda share, what: None)
+        suites,
+        host="ssh://machine?sudo=true",
+        work=work,
+        config=config,
+        facts=facts,
+        progress=progress or (lambda share, what: None),
     )
 
 
@@ -97,4 +112,8 @@ def _judge(outcomes: list[tuple[vm.Machine, check.Outcome]]) -> None:
     shown = [f"--- {name}\n{text}" for _, (name, text) in failed]
     shown += [f"--- the app's last journal lines\n{journal}", f"--- the console's tail\n{machine.tail(15)}"]
     names = ", ".join(name.rpartition("::")[2] for _, (name, _) in failed[:5])
-    raise CheckError(f"{len(failed)} of the checks failed: {names}", "No image was made. The checks' own words are above.", "\n".join(shown))
+    raise CheckError(
+        f"{len(failed)} of the checks failed: {names}",
+        "No image was made. The checks' own words are above.",
+        "\n".join(shown),
+    )

@@ -32,7 +32,7 @@ from bake.target import DEBIAN_13, TARGETS
 
 FILE_NAME = "bake.yaml"
 #: Keys of the design whose time has not come.
-LATER = ("app", "writable", "secrets", "setup", "timers", "sandbox", "certificate", "aws")
+LATER = ("app", "writable", "secrets", "setup", "timers", "sandbox", "certificate", "aws", "check.env")
 
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -203,7 +203,6 @@ class Check(_Part):
     health: UrlPath | None = Field(
         default=None, description="Must answer 2xx or 3xx. Left out: / must answer below 500."
     )
-    env: Env = Field(default={}, description="Environment for the bake's own proof; never in the image.")
 
 
 class Recipe(_Part):
@@ -345,7 +344,7 @@ def _sentence(error: ErrorDetails) -> str:
 def _unknown(path: tuple[str | int, ...]) -> str:
     models: dict[str, type[BaseModel]] = {"limits": Limits, "check": Check}
     key, model = str(path[-1]), models.get(str(path[0]), Recipe)
-    if model is Recipe and key in LATER:
+    if _dotted(path) in LATER:
         return "is not supported yet"
     close = difflib.get_close_matches(key.lower(), model.model_fields, 1)
     return f"is not a key; did you mean {close[0]!r}?" if close else f"is not a key ({', '.join(model.model_fields)})"

@@ -49,15 +49,18 @@ def which(program: str) -> Path | None:
 
 def contained(argv: Argv, *, pid_namespace: bool = False) -> list[str]:
     """`argv` with what makes it die when we die."""
-    words = [str(word) for word in argv]
-    program = which(words[0])
-    if program is None:
-        raise ToolError(f"{words[0]} is not installed", "Run `bake doctor`: it says which package brings it.")
-    words[0] = str(program)
+    words = [_found(str(argv[0])), *map(str, argv[1:])]
     if pid_namespace:
         own_user = [] if os.geteuid() == 0 else ["--user", "--map-current-user"]
-        words = ["unshare", *own_user, "--pid", "--fork", "--kill-child", "--", *words]
-    return ["setpriv", "--pdeathsig=KILL", "--", *words]
+        words = [_found("unshare"), *own_user, "--pid", "--fork", "--kill-child", "--", *words]
+    return [_found("setpriv"), "--pdeathsig=KILL", "--", *words]
+
+
+def _found(program: str) -> str:
+    path = which(program)
+    if path is None:
+        raise ToolError(f"{program} is not installed", "Run `bake doctor`: it says which package brings it.")
+    return str(path)
 
 
 def start(
@@ -116,11 +119,13 @@ def run(
     check: bool = True,
     timeout: float | None = None,
     pid_namespace: bool = False,
+    cancel: int = signal.SIGTERM,
 ) -> Result:
     """Run a program to its end.
 
     `on_line` gets each line of both streams as it comes; otherwise standard output is
-    returned whole and standard error apart. `timeout` is in seconds.
+    returned whole and standard error apart; it takes no `stdin`. `timeout` is in seconds; `cancel` is
+    the signal that asks the program to end when we are interrupted.
     Raises ProgramError for a status other than 0 when `check`, and for a timeout always.
     """
     stream = on_line is not None
@@ -158,11 +163,13 @@ def run(
             raw_out, raw_err = process.communicate(stdin.encode() if stdin is not None else None, timeout)
             out, err = raw_out.decode(errors="replace"), raw_err.decode(errors="replace")
     except subprocess.TimeoutExpired:
-        raise ProgramError(f"{argv[0]} did not end within {timeout:.0f} s", details=shlex.join(map(str, argv))) from None
+        raise ProgramError(
+            f"{argv[0]} did not end within {timeout:.0f} s", details=shlex.join(map(str, argv))
+        ) from None
     finally:
         if clock:
             clock.cancel()
-        stop(process)
+        stop(process, cancel)
     if check and process.returncode != 0:
         raise ProgramError(
             f"{argv[0]} failed with exit status {process.returncode}",

@@ -67,9 +67,14 @@ def disk_faults(where: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise SpaceError(f"The disk that holds {where} is full", "Free some room, or set BAKE_CACHE to a folder on another disk.") from error
+            raise SpaceError(
+                f"The disk that holds {where} is full", "Free some room, or set BAKE_CACHE to a folder on another disk."
+            ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise PlaceError(f"{error.filename or where} cannot be written: {error.strerror}", "Change its owner, or set BAKE_CACHE to a folder of yours.") from error
+            raise PlaceError(
+                f"{error.filename or where} cannot be written: {error.strerror}",
+                "Change its owner, or set BAKE_CACHE to a folder of yours.",
+            ) from error
         raise
 
 
@@ -172,7 +177,10 @@ def only_one(waiting: Callable[[str], None]) -> Iterator[None]:
 
 
 def reap() -> None:
-    """Remove the work folders of commands that are no longer alive."""
+    """Remove what commands that are no longer alive have left. Call it with the lock held."""
+    for kind in ("base", "image", "locks"):
+        for partial in (places.cache() / kind).glob(".*.partial"):
+            remove(partial)
     work = places.cache() / "work"
     for folder in work.iterdir() if work.is_dir() else ():
         handle = _try_lock(folder / "alive") if folder.is_dir() else None

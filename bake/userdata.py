@@ -18,7 +18,16 @@ def document(files: list[File], source: File, target: Target) -> str:
     """The document as text. Its source stanza and its boot script come last."""
     skeleton = (places.tree() / "cloud-init" / "user-data.yaml.j2").read_text()
     template = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True).from_string(skeleton)
-    return template.render(files=[*files, source, BOOT], release=target.name)
+    rows = [{"path": file.path, "mode": file.mode, "content": _scalar(file.text)} for file in (*files, source, BOOT)]
+    return template.render(files=rows, release=target.name)
+
+
+def _scalar(text: str) -> str:
+    """A text as a YAML scalar that is read back byte for byte: a block to read where one can hold it."""
+    lines = text.splitlines()
+    if text != "\n".join(lines) + "\n" or not lines or not lines[-1] or lines[0].startswith((" ", "\t")):
+        return json.dumps(text)
+    return "|\n" + "\n".join(f"    {line}" if line else "" for line in lines)
 
 
 def meta_data(instance: str, hostname: str, public_keys: list[str]) -> str:

@@ -6,6 +6,7 @@ network is QEMU's own, with SSH forwarded to a port of the loopback address.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
@@ -29,7 +30,8 @@ MEMORY_MIB = 1024
 def ssh_argv(port: int, private_key: Path, known_hosts: Path, *command: str) -> list[str]:
     """ssh to a machine of ours."""
     return [
-        "ssh", "-q", "-i", str(private_key), "-p", str(port), "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=accept-new",
+        "ssh", "-q", "-i", str(private_key), "-p", str(port), "-o", "BatchMode=yes", "-o",
+        "StrictHostKeyChecking=accept-new",
         "-o", f"UserKnownHostsFile={known_hosts}", "-o", "ConnectTimeout=10", "-o", "IdentitiesOnly=yes",
         f"{USER}@127.0.0.1", *command,
     ]  # fmt: skip
@@ -88,7 +90,8 @@ def _runs_under_kvm(kernel: Path) -> bool:
             if b"Freeing SMP alternatives" in seen or b"smpboot: Total" in seen or b"Kernel panic" in seen:
                 return True
             time.sleep(0.1)
-        return False
+        seen += process.stdout.read() or b""
+        return b"Kernel panic" in seen
     finally:
         run.stop(process, grace=2)
 
@@ -100,7 +103,10 @@ def free_port(wanted: int | None = None) -> int:
         try:
             probe.bind(("127.0.0.1", wanted or 0))
         except OSError as error:
-            raise PortError(f"Port {wanted} on 127.0.0.1 is in use", "Name another, or none: a free one is found.") from error
+            why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be had: {error.strerror}"
+            raise PortError(
+                f"Port {wanted} on 127.0.0.1 {why}", "Name another, or none: a free one is found."
+            ) from error
         return int(probe.getsockname()[1])
 
 
@@ -151,7 +157,9 @@ class Machine:
         run.stop(self.process, grace=5)
 
 
-def boot(image: Path, seed: Path | None, work: Path, private_key: Path, *, accel: str, port: int | None = None, cpus: int = 2) -> Machine:
+def boot(
+    image: Path, seed: Path | None, work: Path, private_key: Path, *, accel: str, port: int | None = None, cpus: int = 2
+) -> Machine:
     """Start a machine from an image; returns at once. `work` takes its overlay and console."""
     work.mkdir(parents=True, exist_ok=True)
     overlay = work / "overlay.qcow2"

@@ -15,7 +15,8 @@ def test_no_unit_failed(host):
 @pytest.mark.parametrize(
     "unit",
     ["app.service", "app.socket", "nginx.service", "nftables.service", "ssh.service", "unattended-upgrades.service",
-     "certbot.timer", "apt-daily.timer", "apt-daily-upgrade.timer", "systemd-networkd.service", "systemd-timesyncd.service"],
+     "certbot.timer", "apt-daily.timer", "apt-daily-upgrade.timer", "systemd-networkd.service",
+     "systemd-timesyncd.service"],
 )  # fmt: skip
 def test_unit_is_active(host, unit):
     assert host.run("systemctl is-active %s", unit).stdout.strip() == "active"
@@ -47,7 +48,9 @@ def test_sandbox(host, unit):
 
 
 def test_the_app_never_gives_up(host):
-    shown = host.run("systemctl show app.service --property Restart,StartLimitIntervalUSec,OOMPolicy,RestartUSec").stdout
+    shown = host.run(
+        "systemctl show app.service --property Restart,StartLimitIntervalUSec,OOMPolicy,RestartUSec"
+    ).stdout
     assert set(shown.split()) == {"Restart=always", "StartLimitIntervalUSec=0", "OOMPolicy=continue", "RestartUSec=2s"}
 
 

@@ -46,7 +46,9 @@ def test_the_app_answers(rebooted, healthy):
 
 
 def test_it_is_the_same_machine(rebooted, host, identity):
-    assert host.run("cat /etc/machine-id /etc/ssh/ssh_host_ed25519_key.pub; readlink /srv/app/current").stdout == identity
+    assert (
+        host.run("cat /etc/machine-id /etc/ssh/ssh_host_ed25519_key.pub; readlink /srv/app/current").stdout == identity
+    )
 
 
 def test_data_is_kept(rebooted, host):

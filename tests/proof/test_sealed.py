@@ -62,7 +62,7 @@ def test_4_host_name():
 def test_5_cloud_init_and_network():
     assert names("/var/lib/cloud") == set()
     assert names("/etc/netplan") == set()
-    assert not [path for path in walk("/var/lib/dhcp")]
+    assert not list(walk("/var/lib/dhcp"))
     assert "127.0.1.1" not in read("/etc/hosts")
 
 
@@ -114,7 +114,7 @@ def test_13_accounts():
     assert names("/etc/sudoers.d") <= {"README"}
     shadow = [line.split(":") for line in read("/etc/shadow").splitlines()]
     assert [row[0] for row in shadow if row[1][:1] not in "!*"] == []
-    assert dict((row[0], row[1]) for row in shadow)["root"].startswith("!") or dict((r[0], r[1]) for r in shadow)["root"] == "*"
+    assert {row[0]: row[1] for row in shadow}["root"].startswith("!") or {r[0]: r[1] for r in shadow}["root"] == "*"
 
 
 def test_14_timer_stamps():

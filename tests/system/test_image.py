@@ -78,7 +78,9 @@ def sha256(path):
 def started_bake(folder, where):
     """A bake of `folder` under way, with its machine running; the process."""
     command = [sys.executable, "-m", "bake", "image", str(folder)]
-    process = subprocess.Popen(command, cwd=where, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    process = subprocess.Popen(
+        command, cwd=where, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
     deadline = time.monotonic() + 600
     while not processes("qemu-system-x86_64\0-") and time.monotonic() < deadline:
         assert process.poll() is None, process.stderr.read().decode()
@@ -86,7 +88,9 @@ def started_bake(folder, where):
     return process
 
 
-@pytest.mark.parametrize(("sign", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130), (signal.SIGTERM, 130)])
+@pytest.mark.parametrize(
+    ("sign", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130), (signal.SIGTERM, 130)]
+)
 def test_an_interrupted_bake_leaves_nothing(baked, app, where, bake, sign, code):
     folder, write = app
     write("extra.py", f"# {os.urandom(8).hex()}\n")

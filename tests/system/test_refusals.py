@@ -6,6 +6,7 @@ import socket
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -111,10 +112,10 @@ def path_with(tmp_path, **programs):
     """A PATH whose only packer is the one given, or none."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    for place in os.environ["PATH"].split(os.pathsep):
-        for program in os.listdir(place) if os.path.isdir(place) else ():
-            if program != "packer" and not (folder / program).exists():
-                (folder / program).symlink_to(os.path.join(place, program))
+    for place in map(Path, os.environ["PATH"].split(os.pathsep)):
+        for program in place.iterdir() if place.is_dir() else ():
+            if program.name != "packer" and not (folder / program.name).exists():
+                (folder / program.name).symlink_to(program)
     for name, script in programs.items():
         (folder / name).write_text(f"#!/bin/sh\n{script}\n")
         (folder / name).chmod(stat.S_IRWXU)
@@ -146,7 +147,10 @@ def test_no_disk_space(app, where, tmp_path):
     bake = f"BAKE_CACHE={small}/cache exec {sys.executable} -m bake image {shlex.quote(str(folder))}"
     script = f"mount -t tmpfs -o size=32m tmpfs {small} && {bake}"
     done = subprocess.run(
-        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script], cwd=where, capture_output=True, text=True
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script],
+        cwd=where,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 31, done.stderr
     assert done.stdout == ""

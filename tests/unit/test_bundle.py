@@ -57,8 +57,7 @@ def pack(folder: Path, recipe: Recipe | None = None) -> bundle.Bundle:
 
 def members(folder: Path, recipe: Recipe | None = None) -> list[str]:
     with tarfile.open(pack(folder, recipe).path) as archive:
-        names = [entry.name.removeprefix("source/") for entry in archive if entry.name.startswith("source/")]
-    return names
+        return [entry.name.removeprefix("source/") for entry in archive if entry.name.startswith("source/")]
 
 
 # The index is asked.
@@ -233,7 +232,7 @@ def test_what_the_archive_holds(app: Path) -> None:
     write(app, "app.py", "pkg/x.py")
     (app / "run.sh").touch(mode=0o744)
     recipe = Recipe(name="x", wsgi="app:app")
-    build = {"index": "https://packages.example/simple", "check": {"env": {"KEY": "stand-in"}}}
+    build = {"index": "https://packages.example/simple", "mirror": "https://archive.example/debian"}
     with tarfile.open(pack(app, Recipe.model_validate(recipe.model_dump() | build)).path) as archive:
         entries = {entry.name: entry for entry in archive}
         dump = archive.extractfile("recipe.json")

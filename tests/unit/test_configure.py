@@ -195,7 +195,6 @@ def test_the_environment_is_read_as_it_was_meant(root: Path) -> None:
     assert understood(root, ODD) == ODD
 
 
-@pytest.mark.xfail(strict=True, reason="the replacement lacks a backslash: each of these becomes a backslash and a 1")
 @pytest.mark.parametrize("name", ESCAPED)
 def test_what_quotes_would_read_is_escaped(root: Path, name: str) -> None:
     assert understood(root, {name: ESCAPED[name]}) == {name: ESCAPED[name]}

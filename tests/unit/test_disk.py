@@ -179,7 +179,6 @@ def test_nothing_deleted_comes_along(copied: Path, tmp_path: Path) -> None:
     assert sealed.stat().st_size == SIZE
 
 
-@pytest.mark.xfail(strict=True, reason="a directory keeps the names of deleted files until e2fsck -D rewrites it")
 def test_not_even_names_of_deleted_files_come_along(copied: Path, tmp_path: Path) -> None:
     debugfs(copied, "rm /srv/secret", write=True)
     disk.free_of_residue(copied, tmp_path / "sealed.raw", SIZE)

@@ -107,21 +107,19 @@ def apt(fake: Fake, tmp_path: Path) -> Path:
 
 
 def test_packages_are_installed_though_a_source_fails(apt: Path) -> None:
-    heard: list[str] = []
-    doctor.install(["xorriso", "mtools"], heard.append)
+    doctor.install(["xorriso", "mtools"])
     assert apt.read_text().splitlines() == ["-q -y update", "-q -y install --no-install-recommends xorriso mtools"]
-    assert heard == ["working", "working"]
 
 
 def test_packages_that_do_not_install_are_named(apt: Path) -> None:
     with pytest.raises(ToolError, match="could not install broken") as caught:
-        doctor.install(["broken"], lambda line: None)
+        doctor.install(["broken"])
     assert "working" in caught.value.details
 
 
 def test_a_system_without_apt_is_told_what_to_look_for(bare: Path) -> None:
     with pytest.raises(ToolError, match="xorriso") as caught:
-        doctor.install(["xorriso"], lambda line: None)
+        doctor.install(["xorriso"])
     assert "no apt-get" in caught.value.hint
 
 

@@ -150,10 +150,7 @@ def test_a_failing_status_is_no_success_whatever_is_there(fake: Fake, tmp_path: 
     [
         ("<3>app-setup failed: unhealthy: / answers 500", UnhealthyError, "The app starts, but / answers 500"),
         ("app-setup failed: app start failed: see the journal", AppStartError, "does not start"),
-        pytest.param(
-            *("bake: app-setup success%!(PACKER_COMMA) app failed; their last lines:", AppStartError, "does not start"),
-            marks=pytest.mark.xfail(strict=True, reason="Packer puts `qemu.machine: ` before the line"),
-        ),
+        ("bake: app-setup success%!(PACKER_COMMA) app failed; their last lines:", AppStartError, "does not start"),
         ("app-setup failed: no bundle 12ab came within 120 s", SetupError, "no bundle 12ab came within 120 s"),
         ("qemu-img: error while writing: No space left on device", SpaceError, "full"),
         ("Timeout waiting for SSH.", PackerError, "exit status 1"),
@@ -188,7 +185,6 @@ def test_nothing_of_packer_outlives_us(fake: Fake, helper: Helper, tmp_path: Pat
     assert soon(lambda: not running(marker))
 
 
-@pytest.mark.xfail(strict=True, reason="unshare ignores SIGINT, and so does Packer's outer process")
 def test_packer_is_asked_to_clean_up(fake: Fake, helper: Helper, tmp_path: Path, marker: str) -> None:
     # Like the real one's outer process: SIGINT is the terminal's to send, SIGTERM is passed on.
     clean = f"trap '' INT; trap 'echo clean > {tmp_path}/said; kill $!; exit 1' TERM\n"

@@ -96,7 +96,6 @@ def test_a_timeout_ends_the_program(marker: str) -> None:
     assert running(marker) == []
 
 
-@pytest.mark.xfail(strict=True, reason="run() reads to the end of the stream before it looks at the clock")
 def test_a_timeout_ends_a_program_that_is_listened_to(marker: str) -> None:
     started = time.monotonic()
     with pytest.raises(ProgramError, match="did not end within"):
@@ -129,7 +128,6 @@ def test_stop_kills_what_does_not_listen(tmp_path: Path) -> None:
     assert process.returncode == -signal.SIGKILL
 
 
-@pytest.mark.xfail(strict=True, reason="unshare ignores SIGINT and SIGTERM, and passes neither on")
 def test_stop_reaches_into_a_namespace(tmp_path: Path) -> None:
     script = f"trap 'echo asked > {tmp_path}/said; exit 5' TERM; echo > {tmp_path}/ready; while :; do sleep 0.02; done"
     process = run.start(["sh", "-c", script], pid_namespace=True)
