@@ -25,7 +25,8 @@ def set_up(session: nox.Session, lock: str) -> None:
 def bake(session: nox.Session) -> None:
     """Bake an app's folder (the example, if none is named): nox -s bake -- PATH."""
     set_up(session, "locks/bake.txt")
-    session.run("bake", "image", "--install", *(session.posargs or ["examples/flask-hello"]))
+    # nox would mix standard error into standard output, which carries the image's path alone.
+    session.run("bake", "image", "--install", *(session.posargs or ["examples/flask-hello"]), stderr=None)
 
 
 @nox.session

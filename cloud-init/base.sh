@@ -28,6 +28,16 @@ systemctl mask grub-common.service e2scrub_reap.service e2scrub_all.timer \
     sys-kernel-debug.mount sys-kernel-tracing.mount sys-kernel-config.mount sys-fs-fuse-connections.mount \
     dev-hugepages.mount modprobe@drm.service modprobe@fuse.service modprobe@configfs.service
 
+# unattended-upgrades' timers do the work; this service only waits for the shutdown.
+systemctl disable unattended-upgrades.service
+
+# Generators run at every boot and every reload of systemd. These find nothing here,
+# and the one for ssh loads the modules of VMware's and KVM's sockets to look for them.
+mkdir -p /etc/systemd/system-generators
+for generator in debug gpt-auto hibernate-resume rc-local ssh system-update tpm2; do
+    ln -s /dev/null "/etc/systemd/system-generators/systemd-$generator-generator"
+done
+
 # The machine keeps the archive's default sources, whichever mirror built it:
 # cloud-init's own configuration names them.
 primary=$(sed -n 's/^ *primary: *//p' /etc/cloud/cloud.cfg | head -n 1)

@@ -14,7 +14,7 @@ def test_no_unit_failed(host):
 
 @pytest.mark.parametrize(
     "unit",
-    ["app.service", "app.socket", "nginx.service", "nftables.service", "ssh.service", "unattended-upgrades.service",
+    ["app.service", "app.socket", "nginx.service", "nftables.service", "ssh.service",
      "certbot.timer", "apt-daily.timer", "apt-daily-upgrade.timer", "systemd-networkd.service",
      "systemd-timesyncd.service"],
 )  # fmt: skip

@@ -27,12 +27,35 @@ def test_a_killed_web_server_comes_back(host, healthy):
 
 def test_an_app_that_is_down_is_told_to_visitors(host, fetch, healthy):
     assert host.run("systemctl stop app.socket app.service").rc == 0
-    answer = fetch("/", "https")
+    answer = fetch("/", "https", options="--compressed")
     assert answer.status == 503
     assert answer.headers["retry-after"] == "10"
+    assert answer.headers["content-encoding"] == "gzip"
     assert "One moment" in answer.body
     assert host.run("systemctl start app-setup.service").rc == 0
     assert eventually(healthy)
+
+
+def test_a_slow_client_is_let_go(host):
+    # Half a request, and then nothing: nginx's patience with headers is 5 s.
+    script = (
+        "import socket, time; started = time.monotonic(); client = socket.create_connection(('127.0.0.1', 80)); "
+        "client.sendall(b'GET / HTTP/1.1\\r\\nHost: '); client.recv(1); print(time.monotonic() - started)"
+    )
+    assert 4 < float(host.run(f'timeout 30 python3 -c "{script}"').stdout) < 15
+
+
+def test_names_given_on_the_machine_are_the_only_ones_answered(host, fetch):
+    host.run("echo only.example > /etc/app/domains")
+    try:
+        assert host.run("systemctl restart app-configure && systemctl reload nginx && sleep 1").rc == 0
+        assert 0 < fetch("/", "http", as_name="only.example").status < 500
+        assert 0 < fetch("/", "https", as_name="only.example").status < 500
+        # 52: the server closed without an answer; 35: the TLS handshake was refused.
+        assert fetch("/", "http", as_name="stranger.example").headers == {"curl": "52"}
+        assert fetch("/", "https", as_name="stranger.example").headers == {"curl": "35"}
+    finally:
+        host.run("rm /etc/app/domains; systemctl restart app-configure; systemctl reload nginx")
 
 
 def test_the_app_cannot_write_where_it_should_not(host):

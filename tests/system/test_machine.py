@@ -1,0 +1,101 @@
+"""A baked machine, broken on purpose, and one whose boot loader is upgraded."""
+
+import time
+
+import pytest
+
+from bake import check, run, userdata, vm
+
+pytestmark = pytest.mark.long
+
+#: A sandbox with its doors open, and an app that is not started again.
+OPEN = "[Service]\\nPrivateUsers=no\\nNoNewPrivileges=no\\nRestart=no\\nCapabilityBoundingSet=~\\nProtectSystem=no\\n"
+#: What is done to the machine, and the check that must see it.
+BREAKAGES = {
+    "systemctl stop certbot.timer": "test_unit_is_active[ssh://machine-certbot.timer]",
+    "systemctl disable nftables.service": "test_unit_is_enabled[ssh://machine-nftables.service]",
+    "systemd-run --unit broken false": "test_no_unit_failed",
+    "nft add rule inet app input tcp dport 8000 accept": "test_the_firewall_drops_what_is_not_named",
+    "nft flush chain inet app output; systemctl set-property --runtime app.service IPAddressDeny=": (
+        "test_the_app_cannot_reach_the_metadata_service"
+    ),
+    "systemd-run python3 -m http.server 8000": "test_only_ssh_and_web_listen_to_the_world",
+    "echo '# mine' >> /etc/nginx/nginx.conf": "test_no_conffile_is_changed",
+    "apt-mark hold nginx": "test_nothing_holds_updates_back",
+    "echo root:secret | chpasswd": "test_no_account_has_a_password",
+    "chmod 755 /var/lib/app": "test_the_app_s_user_owns_its_data_alone",
+    "chmod 644 /run/app/tls/privkey.pem": "test_the_private_key_is_root_s_alone",
+    "chmod -x /etc/grub.d/enable_cloud": "test_the_boot_loader_s_upgrades_reach_the_disk",
+    "rm /etc/systemd/journald.conf.d/50-app.conf": "test_logs_are_bounded_and_kept",
+    "rm /etc/apt/apt.conf.d/52app": "test_security_updates_come_by_themselves",
+    "ln -sf /dev/null /etc/resolv.conf": "test_names_are_looked_up_through_resolved",
+    "sed -i 's/ no$/ yes/' /etc/ssh/sshd_config.d/50-app.conf": "test_passwords_do_not_log_in",
+    "sed -i 's/server_tokens off/server_tokens on/; s/TLSv1.2 TLSv1.3/TLSv1.3/' /usr/lib/app/nginx/nginx.conf": (
+        "test_nothing_tells_versions"
+    ),
+    "sed -i '/X-Frame-Options/d; s/FOR $remote_addr/FOR $http_x/' /usr/lib/app/nginx/server.conf": (
+        "test_security_headers[ssh://machine-x-frame-options]"
+    ),
+    "sed -i 's/client_max_body_size .*;/client_max_body_size 0;/' /run/app/nginx/servers.conf": (
+        "test_a_body_over_the_limit_is_refused"
+    ),
+    "sed -i 's/expires 1h;//' /run/app/nginx/static.conf": "test_static_files_come_from_nginx",
+    f"mkdir /run/systemd/system/app.service.d; printf '{OPEN}' > /run/systemd/system/app.service.d/x.conf; "
+    "systemctl daemon-reload": "test_sandbox[ssh://machine-app.service]",
+    "sed -i 's/^harakiri.*/harakiri = 600/' /run/app/uwsgi.ini": "test_uwsgi_gives_up_before_nginx_does",
+    "sed -i 's/^processes.*/processes = 9/' /run/app/uwsgi.ini": "test_workers_fit_the_machine",
+    "systemctl reload nginx": "test_current_versions_are_spoken[ssh://machine--tls1_2]",
+}
+
+
+@pytest.fixture
+def machine(baked, tmp_path):
+    """The baked image, booted."""
+    _, image, _ = baked
+    key = tmp_path / "key"
+    run.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key])
+    files = {
+        "meta-data": userdata.meta_data("case", "case", [key.with_suffix(".pub").read_text().strip()]),
+        "user-data": "#cloud-config\n{}\n",
+    }
+    booted = vm.boot(image, vm.make_seed(tmp_path / "seed.iso", files), tmp_path / "vm", key, accel=vm.accelerator())
+    try:
+        booted.await_ssh()
+        booted.ssh("cloud-init status --wait", check=False, timeout=300)
+        yield booted
+    finally:
+        booted.stop()
+
+
+def look(machine, tmp_path):
+    config = check.ssh_config(tmp_path / "config", machine.port, vm.USER, machine.private_key, machine.known_hosts)
+    return check.run_suites(["machine"], host="ssh://machine?sudo=true", work=tmp_path, config=config)
+
+
+def test_the_checks_see_what_is_broken(machine, tmp_path):
+    assert look(machine, tmp_path).failures == ()
+    for breakage in BREAKAGES:
+        machine.ssh("sudo sh -s", stdin=breakage, check=False)
+    failed = {name.rpartition("::")[2].replace("[ssh://machine]", "") for name, _ in look(machine, tmp_path).failures}
+    assert set(BREAKAGES.values()) - failed == set()
+
+
+def test_a_kernel_and_grub_upgrade_still_boots(machine):
+    # What apt does for an upgrade, it does for a reinstallation: initramfs, grub.cfg, boot sectors.
+    packages = (
+        "grub-pc-bin grub-efi-amd64-signed shim-signed $(dpkg-query -W -f '${Package}\\n' 'linux-image-6*-cloud-amd64')"
+    )
+    before = machine.ssh("cat /proc/sys/kernel/random/boot_id").stdout
+    script = f"export DEBIAN_FRONTEND=noninteractive; apt-get -q update && apt-get -q -y install --reinstall {packages}"
+    said = machine.ssh("sudo sh -es", stdin=script, timeout=1500).stdout
+    assert "Installing for i386-pc platform" in said
+    assert "Installation finished. No error reported." in said
+    machine.ssh("sudo systemctl reboot", check=False)
+    deadline = time.monotonic() + 300
+    now = before
+    while now in ("", before) and time.monotonic() < deadline:
+        time.sleep(3)
+        now = machine.ssh("cat /proc/sys/kernel/random/boot_id", check=False).stdout
+    assert now not in ("", before)
+    assert machine.ssh("cloud-init status --wait >/dev/null; systemctl is-active app").stdout.strip() == "active"
+    assert "lsm=landlock" in machine.ssh("cat /proc/cmdline").stdout
