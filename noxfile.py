@@ -35,7 +35,9 @@ def tests(session: nox.Session) -> None:
     set_up(session, "locks/dev.txt")
     check_style(session)
     session.run("bake", "doctor", "--install")
-    session.run("pytest", "tests/unit", "tests/system", "-m", "not long", *session.posargs)
+    # Apart, since each folder has fixtures of its own.
+    session.run("pytest", "tests/unit")
+    session.run("pytest", "tests/system", "-m", "not long", *session.posargs)
 
 
 @nox.session

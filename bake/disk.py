@@ -95,7 +95,8 @@ def assemble(archive: Path, disk: Path, size: int) -> None:
         stream.truncate(size)
     run(["sfdisk", "--quiet", disk], stdin=partition_table(size))
     tree = scratch / "tree"
-    unpack = 'mkdir "$1" && tar -C "$1" -xpf "$2" && shift 2 && "$@"'
+    # Without device nodes, which only root may make: the kernel brings its own /dev.
+    unpack = 'mkdir "$1" && tar -C "$1" --exclude="./dev/*" -xpf "$2" && shift 2 && "$@"'
     run([*_as_root(), "sh", "-euc", unpack, "sh", tree, archive, *ext4_argv(tree, disk, size)])
     boot_code(disk, (tree / BOOT_IMG).read_bytes(), (tree / CORE_IMG).read_bytes())
     run([*_as_root(), "rm", "-rf", tree])
