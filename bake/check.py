@@ -79,7 +79,7 @@ def run_suites(
         env=environment,
         check=False,
         pid_namespace=True,
-        cancel=signal.SIGINT,
+        cancel=signal.SIGKILL,
     )
     if done.status not in (0, 1) or not report.is_file():
         raise BootError(

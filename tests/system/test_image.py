@@ -77,7 +77,8 @@ def sha256(path):
 
 def started_bake(folder, where):
     """A bake of `folder` under way, with its machine running; the process."""
-    command = [sys.executable, "-m", "bake", "image", str(folder)]
+    # A shell starts its background jobs deaf to SIGINT; a terminal's are not.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "bake", "image", str(folder)]
     process = subprocess.Popen(
         command, cwd=where, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
