@@ -79,6 +79,7 @@ def run_suites(
         env=environment,
         check=False,
         pid_namespace=True,
+        # pytest has nothing to clean up, and where SIGINT is ignored it would not hear us.
         cancel=signal.SIGKILL,
     )
     if done.status not in (0, 1) or not report.is_file():

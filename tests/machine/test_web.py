@@ -50,8 +50,8 @@ def test_a_body_over_the_limit_is_refused(fetch, recipe):
 def test_unknown_hosts_get_no_answer(fetch, recipe, name):
     if name == "localhost":
         pytest.skip("no domains are given: any name is answered")
-    # 52: the server closed without an answer; 35: the TLS handshake was refused.
-    assert fetch("/", "http", as_name="stranger.example").headers == {"curl": "52"}
+    # 52 and 56: the server closed without an answer; 35: the TLS handshake was refused.
+    assert fetch("/", "http", as_name="stranger.example").headers["curl"] in ("52", "56")
     assert fetch("/", "https", as_name="stranger.example").headers == {"curl": "35"}
 
 
