@@ -79,7 +79,8 @@ def test_names_given_on_the_machine_are_the_only_ones_answered(host, fetch):
 def test_the_app_cannot_write_where_it_should_not(host):
     # In the app's own sandbox, as its own user: what systemd was told is what the kernel does.
     command = (
-        "systemd-run --quiet --pipe --wait --collect -p User=app -p ProtectSystem=strict -p StateDirectory=app -p StateDirectoryMode=0750 "
+        "systemd-run --quiet --pipe --wait --collect -p User=app -p ProtectSystem=strict "
+        "-p StateDirectory=app -p StateDirectoryMode=0750 "
         "sh -c 'touch /var/lib/app/probe && rm /var/lib/app/probe && ! touch /srv/app/current/source/probe'"
     )
     assert host.run(command).rc == 0
