@@ -43,8 +43,13 @@ def prove(image: Path, raw: Path, work: Path, *, accel: str, port: int | None, p
         with ThreadPoolExecutor(1) as pool:
             # The thread starts only what it waits for itself: see run.py.
             identity = pool.submit(_identity, machines[1])
-            looked = _look(first, ["machine"], work / "first", tell(0.3, 0.5))
-            facts = {"BAKE_OTHER": json.dumps(identity.result())}
+            try:
+                looked = _look(first, ["machine"], work / "first", tell(0.3, 0.5))
+                facts = {"BAKE_OTHER": json.dumps(identity.result())}
+            except BaseException:
+                # Or the pool would wait for a machine that nobody wants any more.
+                machines[1].stop()
+                raise
         suites = ["proof/test_identity.py", "proof/test_faults.py", "proof/test_reboot.py"]
         hurt = _look(first, suites, work / "first", tell(0.6, 0.95), facts)
         _judge(first, [sealed, looked, hurt])
