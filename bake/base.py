@@ -6,6 +6,7 @@ import io
 import json
 import os
 import tarfile
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +91,17 @@ def key(target: Target, extra: tuple[str, ...], mirror: str | None) -> str:
     )
 
 
+def _open_scratch() -> Path:
+    """Where mmdebstrap works when it is not root: its users, out of /etc/subuid, cannot enter a closed home."""
+    return Path(tempfile.gettempdir()) / f"bake-base-{os.geteuid()}"
+
+
+def reap() -> None:
+    """Remove what a base under way left when it was killed. Call it with the cache's lock held."""
+    if _open_scratch().is_dir():
+        disk.remove_tree(_open_scratch())
+
+
 def find(key: str, max_age: float) -> Base | None:
     """The base disk in the cache, if there is one no older than `max_age` days."""
     entry = places.cache() / "base" / key
@@ -109,6 +121,11 @@ def build(target: Target, extra: tuple[str, ...], mirror: str | None, work: Path
     packages = tuple(sorted({*BASE_PACKAGES, *MACHINE_PACKAGES, *extra}))
     tree, archive = work / "base-tree.tar", work / "base.tar"
     base_tree(tree)
+    reap()
+    scratch = work
+    if os.geteuid() != 0:
+        scratch = _open_scratch()
+        scratch.mkdir(mode=0o711)
     log: list[str] = []
 
     def line(text: str) -> None:
@@ -121,10 +138,12 @@ def build(target: Target, extra: tuple[str, ...], mirror: str | None, work: Path
         # Where we are not root, mmdebstrap makes namespaces of its own, which ours would forbid.
         run(
             mmdebstrap_argv(target, packages, mirror, tree, archive),
-            on_line=line, env={"TMPDIR": str(work)}, pid_namespace=os.geteuid() == 0,
+            on_line=line, env={"TMPDIR": str(scratch)}, pid_namespace=os.geteuid() == 0,
         )  # fmt: skip
     except ProgramError as error:
         raise _fault(log, mirror) from error
+    finally:
+        reap()
     this = key(target, extra, mirror)
     with store.whole(places.cache() / "base" / this) as entry:
         entry.mkdir()

@@ -99,13 +99,18 @@ def assemble(archive: Path, disk: Path, size: int) -> None:
     unpack = 'mkdir "$1" && tar -C "$1" --exclude="./dev/*" -xpf "$2" && shift 2 && "$@"'
     run([*_as_root(), "sh", "-euc", unpack, "sh", tree, archive, *ext4_argv(tree, disk, size)])
     boot_code(disk, (tree / BOOT_IMG).read_bytes(), (tree / CORE_IMG).read_bytes())
-    run([*_as_root(), "rm", "-rf", tree])
+    remove_tree(tree)
     esp = scratch / "esp.img"
     with esp.open("wb") as stream:
         stream.truncate(ROOT_START - ESP_START)
     run(["mformat", "-i", esp, "-v", "ESP", "-F", "::"])
     run(["dd", f"if={esp}", f"of={disk}", "bs=1M", f"seek={ESP_START // MIB}", "conv=notrunc,sparse", "status=none"])
     esp.unlink()
+
+
+def remove_tree(tree: Path) -> None:
+    """Remove a tree whose files belong to other users of ours, out of /etc/subuid."""
+    run([*_as_root(), "rm", "-rf", tree])
 
 
 def _as_root() -> list[str]:

@@ -61,6 +61,7 @@ def bake(folder: Path, wanted: recipe.Recipe, options: Options, report: Reporter
         final = places.outputs(wanted.name) / f"{wanted.name}.qcow2"
         with store.disk_faults(final):
             final.parent.mkdir(parents=True, exist_ok=True)
+        base.reap()
         with store.work_folder() as work:
             return _bake(folder, wanted, final, work, options, report)
 
