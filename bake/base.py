@@ -98,8 +98,7 @@ def _open_scratch() -> Path:
 
 def reap() -> None:
     """Remove what a base under way left when it was killed. Call it with the cache's lock held."""
-    if _open_scratch().is_dir():
-        disk.remove_tree(_open_scratch())
+    store.remove(_open_scratch())
 
 
 def find(key: str, max_age: float) -> Base | None:

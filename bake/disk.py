@@ -11,8 +11,9 @@ import os
 import struct
 from pathlib import Path
 
+from bake import store
 from bake.errors import BaseError
-from bake.run import Argv, run
+from bake.run import Argv, as_root, run
 
 SECTOR = 512
 MIB = 1024 * 1024
@@ -97,25 +98,15 @@ def assemble(archive: Path, disk: Path, size: int) -> None:
     tree = scratch / "tree"
     # Without device nodes, which only root may make: the kernel brings its own /dev.
     unpack = 'mkdir "$1" && tar -C "$1" --exclude="./dev/*" -xpf "$2" && shift 2 && "$@"'
-    run([*_as_root(), "sh", "-euc", unpack, "sh", tree, archive, *ext4_argv(tree, disk, size)])
+    run([*as_root(), "sh", "-euc", unpack, "sh", tree, archive, *ext4_argv(tree, disk, size)])
     boot_code(disk, (tree / BOOT_IMG).read_bytes(), (tree / CORE_IMG).read_bytes())
-    remove_tree(tree)
+    store.remove(tree)
     esp = scratch / "esp.img"
     with esp.open("wb") as stream:
         stream.truncate(ROOT_START - ESP_START)
     run(["mformat", "-i", esp, "-v", "ESP", "-F", "::"])
     run(["dd", f"if={esp}", f"of={disk}", "bs=1M", f"seek={ESP_START // MIB}", "conv=notrunc,sparse", "status=none"])
     esp.unlink()
-
-
-def remove_tree(tree: Path) -> None:
-    """Remove a tree whose files belong to other users of ours, out of /etc/subuid."""
-    run([*_as_root(), "rm", "-rf", tree])
-
-
-def _as_root() -> list[str]:
-    """What makes a command see itself as root, so that a tree's owners come out right."""
-    return [] if os.geteuid() == 0 else ["unshare", "--user", "--map-auto", "--map-root-user", "--"]
 
 
 def root_of(disk: Path) -> str:

@@ -40,10 +40,19 @@ class Result:
     stderr: str
 
 
+def search_path() -> str:
+    """PATH, and where Debian keeps administrators' tools, which other users' PATH leaves out."""
+    return os.environ.get("PATH", os.defpath) + os.pathsep + "/usr/sbin:/sbin"
+
+
+def as_root() -> list[str]:
+    """What makes a command see itself as root: of nothing but the ids that /etc/subuid gives us."""
+    return [] if os.geteuid() == 0 else ["unshare", "--user", "--map-auto", "--map-root-user", "--"]
+
+
 def which(program: str) -> Path | None:
     """Where a program is, looking also where Debian keeps administrators' tools."""
-    path = os.environ.get("PATH", os.defpath) + os.pathsep + "/usr/sbin:/sbin"
-    found = shutil.which(program, path=path)
+    found = shutil.which(program, path=search_path())
     return Path(found) if found else None
 
 
@@ -78,7 +87,7 @@ def start(
     return subprocess.Popen(
         contained(argv, pid_namespace=pid_namespace),
         cwd=cwd,
-        env={**os.environ, **(env or {})},
+        env={**os.environ, "PATH": search_path(), **(env or {})},
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,

@@ -28,7 +28,7 @@ from typing import Any
 
 from bake import places
 from bake.errors import PlaceError, SpaceError
-from bake.run import run
+from bake.run import as_root, run
 
 CHUNK = 1 << 20
 #: Kept in the cache, least recently used first out. Bytes.
@@ -139,7 +139,11 @@ def copy(source: Path, final: Path) -> None:
 def remove(path: Path) -> None:
     """Remove a file or a folder; one that is not there is fine."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        try:
+            shutil.rmtree(path)
+        except PermissionError:
+            # A Debian tree's files belong to ids that are ours only inside a user namespace.
+            run([*as_root(), "rm", "-rf", path])
     else:
         path.unlink(missing_ok=True)
 
