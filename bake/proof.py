@@ -1,14 +1,11 @@
-"""Boots a finished image as two machines and runs every check on it.
+"""Boots a finished image as two machines and runs every check on them, side by side.
 
-The first machine is looked at by `tests/machine`, then hurt and rebooted by `tests/proof`. The
-second shows that two machines of one image share no identity, and stops once that is read.
-They overlap only while the first is looked at: two emulated machines that boot at once slow
-each other down by more than is won.
+The first is looked at by `tests/machine`, compared with the second (two machines of one
+image share no identity) and rebooted. The second is hurt, and gets over it.
 """
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +14,9 @@ from pathlib import Path
 from bake import check, disk, run, userdata, vm
 from bake.errors import CheckError
 from bake.progress import Phase
+
+#: Gets the share that is done, from 0 to 1, and what is under way.
+Progress = Callable[[float, str], None]
 
 
 def prove(image: Path, raw: Path, work: Path, *, accel: str, port: int | None, phase: Phase) -> int:
@@ -27,73 +27,88 @@ def prove(image: Path, raw: Path, work: Path, *, accel: str, port: int | None, p
     work.mkdir()
     key = work / "key"
     run.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "proof", "-f", key])
-    phase.progress(0.02, "booting the first machine")
-    machines = [_boot(image, work / "first", key, accel, port)]
-    first = machines[0]
+    phase.progress(0.02, "booting two machines")
+    machines: list[vm.Machine] = []
 
-    def tell(start: float, end: float) -> Callable[[float, str], None]:
-        return lambda share, what: phase.progress(start + (end - start) * share, what)
+    def tell(who: str, start: float, end: float) -> Progress:
+        return lambda share, what: phase.progress(start + (end - start) * share, f"{who}: {what}")
 
     try:
-        sealed = check.run_suites(
-            ["proof/test_sealed.py"], host=None, work=work, facts={"BAKE_DISK": disk.root_of(raw)}
-        )
-        first.await_ssh()
-        machines.append(_boot(image, work / "second", key, accel, None))
+        machines.append(start(image, work / "first", key, accel=accel, port=port))
+        machines.append(start(image, work / "second", key, accel=accel, cpus=1))
+        first, second = machines
+        facts = {"BAKE_DISK": disk.root_of(raw)}
+        sealed = check.run_suites(["proof/test_sealed.py"], host=None, work=work, facts=facts)
         with ThreadPoolExecutor(1) as pool:
             # The thread starts only what it waits for itself: see run.py.
-            identity = pool.submit(_identity, machines[1])
+            other = pool.submit(_identity, second)
+            hurt = pool.submit(_hurt, second, work / "second", tell("second", 0.4, 0.6))
             try:
-                looked = _look(first, ["machine"], work / "first", tell(0.3, 0.5))
-                facts = {"BAKE_OTHER": json.dumps(identity.result())}
+                first.await_ssh()
+                looked = look(first, ["machine"], work / "first", progress=tell("first", 0.4, 0.7))
+                rebooted = _reboot(first, other.result(), work / "first", tell("first", 0.7, 1.0))
             except BaseException:
                 # Or the pool would wait for a machine that nobody wants any more.
-                machines[1].stop()
+                second.stop()
                 raise
-        suites = ["proof/test_identity.py", "proof/test_faults.py", "proof/test_reboot.py"]
-        hurt = _look(first, suites, work / "first", tell(0.6, 0.95), facts)
-        _judge(first, [sealed, looked, hurt])
-        return sealed.passed + looked.passed + hurt.passed
+            faults = hurt.result()
+        _judge(first, [sealed, looked, rebooted])
+        _judge(second, [faults])
+        return sum(outcome.passed for outcome in (sealed, looked, rebooted, faults))
     finally:
         for machine in machines:
             machine.stop()
 
 
-def _boot(image: Path, work: Path, key: Path, accel: str, port: int | None) -> vm.Machine:
-    """A machine as a cloud would start it: an instance of its own, a key, no settings."""
+def start(image: Path, work: Path, key: Path, *, accel: str, port: int | None = None, cpus: int = 2) -> vm.Machine:
+    """A machine as a cloud would start it: an instance of its own, a key, no settings. Returns at once."""
     work.mkdir()
     meta_data = userdata.meta_data(
         f"proof-{secrets.token_hex(4)}", work.name, [key.with_suffix(".pub").read_text().strip()]
     )
     seed = vm.make_seed(work / "seed.iso", {"meta-data": meta_data, "user-data": "#cloud-config\n{}\n"})
-    return vm.boot(image, seed, work, key, accel=accel, port=port)
+    return vm.boot(image, seed, work, key, accel=accel, port=port, cpus=cpus)
 
 
-def _look(
+def look(
     machine: vm.Machine,
     suites: list[str],
     work: Path,
-    progress: Callable[[float, str], None],
+    *,
+    progress: Progress,
     facts: dict[str, str] | None = None,
 ) -> check.Outcome:
+    """Run suites of checks on a machine of ours."""
     config = check.ssh_config(work / "ssh_config", machine.port, vm.USER, machine.private_key, machine.known_hosts)
     host = "ssh://machine?sudo=true"
     return check.run_suites(suites, host=host, work=work, config=config, facts=facts, progress=progress)
 
 
-def _identity(machine: vm.Machine) -> dict[str, str]:
-    """What must differ between machines; the machine is stopped once it is read."""
-    machine.await_ssh()
-    identity: dict[str, str] = json.loads(machine.ssh("sudo sh -s", stdin=IDENTITY).stdout)
+def _reboot(machine: vm.Machine, other: str, work: Path, progress: Progress) -> check.Outcome:
+    """Compare a machine with the identity of another of the same image, and with itself after a reboot."""
+    progress(0.1, "rebooting")
+    facts = {"BAKE_BEFORE": _identity(machine), "BAKE_OTHER": other}
+    machine.ssh("sudo touch /var/lib/app/kept")
+    machine.reboot()
+    return look(machine, ["proof/test_identity.py", "proof/test_reboot.py"], work, facts=facts, progress=progress)
+
+
+def _hurt(machine: vm.Machine, work: Path, progress: Progress) -> check.Outcome:
+    outcome = look(machine, ["proof/test_faults.py"], work, progress=progress)
     machine.stop()
-    return identity
+    return outcome
 
 
-#: What must differ between two machines of one image, as JSON.
+def _identity(machine: vm.Machine) -> str:
+    machine.await_ssh()
+    return machine.ssh("sudo sh -s", stdin=IDENTITY).stdout
+
+
+#: Who a machine is, as JSON.
 IDENTITY = """
-printf '{"machine-id": "%s", "host key": "%s", "random seed": "%s"}' \\
+printf '{"machine-id": "%s", "host key": "%s", "random seed": "%s", "release": "%s"}' \\
     "$(cat /etc/machine-id)" "$(cut -d ' ' -f 2 /etc/ssh/ssh_host_ed25519_key.pub)" \\
-    "$(sha256sum < /var/lib/systemd/random-seed | cut -c 1-64)"
+    "$(sha256sum < /var/lib/systemd/random-seed | cut -c 1-64)" "$(readlink /srv/app/current)"
 """
 
 

@@ -22,6 +22,8 @@ from bake.errors import BootError, PortError
 PROBE_PATIENCE = 8.0
 #: An emulated first boot takes 40 to 60 s on two idle cores. Seconds.
 BOOT_PATIENCE = 300.0
+#: Seconds for an SSH server's first word; an emulated one says it within one.
+GREETING_PATIENCE = 2.0
 #: The user that cloud-init makes, and that SSH logs in as.
 USER = "debian"
 MEMORY_MIB = 1024
@@ -33,6 +35,8 @@ def ssh_argv(port: int, private_key: Path, known_hosts: Path, *command: str) -> 
         "ssh", "-q", "-i", str(private_key), "-p", str(port), "-o", "BatchMode=yes", "-o",
         "StrictHostKeyChecking=accept-new",
         "-o", f"UserKnownHostsFile={known_hosts}", "-o", "ConnectTimeout=10", "-o", "IdentitiesOnly=yes",
+        # A machine that reboots says no goodbye to those who are connected.
+        "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=2",
         f"{USER}@127.0.0.1", *command,
     ]  # fmt: skip
 
@@ -136,16 +140,39 @@ class Machine:
         argv = ssh_argv(self.port, self.private_key, self.known_hosts, *command)
         return run.run(argv, stdin=stdin, check=check, timeout=timeout)
 
-    def await_ssh(self, patience: float = BOOT_PATIENCE) -> None:
-        """Return when somebody can log in. Raises BootError with the console's tail."""
+    def await_ssh(self, patience: float = BOOT_PATIENCE, *, rebooted_since: str = "") -> str:
+        """Wait until somebody can log in, after a reboot since the boot of this id if one is named; the boot's id.
+
+        Raises BootError with the console's tail.
+        """
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise BootError("QEMU ended while the machine was starting", details=self.tail())
-            if self.ssh("true", check=False).status == 0:
-                return
+            if self._greets():
+                said = self.ssh("cat /proc/sys/kernel/random/boot_id", check=False)
+                if said.status == 0 and said.stdout.strip() != rebooted_since:
+                    return said.stdout.strip()
             time.sleep(0.5)
         raise BootError(f"Nobody could log in to the machine within {patience:.0f} s", details=self.tail())
+
+    def _greets(self) -> bool:
+        """Whether an SSH server says hello.
+
+        QEMU takes a connection before the machine does, and then asks the machine again only after
+        6, 12 and 24 s: to find the moment when the server is there, ask anew, and soon.
+        """
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=GREETING_PATIENCE) as client:
+                return client.recv(4) == b"SSH-"
+        except OSError:
+            return False
+
+    def reboot(self) -> None:
+        """Reboot from within; returns when somebody can log in again."""
+        before = self.await_ssh()
+        self.ssh("sudo systemctl reboot", check=False)
+        self.await_ssh(rebooted_since=before)
 
     def tail(self, lines: int = 30) -> str:
         """The console's last lines."""

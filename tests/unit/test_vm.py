@@ -5,7 +5,10 @@ from __future__ import annotations
 import itertools
 import os
 import socket
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -124,14 +127,65 @@ def test_patience_with_a_machine_ends(fake: Fake, image: Path, marker: str) -> N
     machine.stop()
 
 
+@contextmanager
+def greeting(port: int, silent: int = 0) -> Iterator[None]:
+    """A server that takes connections at a machine's port: the first `silent` of them hear nothing."""
+    with socket.create_server(("127.0.0.1", port)) as server, ExitStack() as taken:
+
+        def serve() -> None:
+            for number in itertools.count():
+                try:
+                    client = taken.enter_context(server.accept()[0])
+                except OSError:
+                    return
+                if number >= silent:
+                    client.sendall(b"SSH-2.0-OpenSSH\r\n")
+
+        threading.Thread(target=serve, daemon=True).start()
+        try:
+            yield
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+
+
 def test_a_machine_that_lets_somebody_in_is_up(fake: Fake, image: Path, marker: str) -> None:
     fake("qemu-system-x86_64", f"exec sleep {marker}")
     fake("ssh", f'if [ -e {image.parent}/tried ]; then cat; echo "$*"; else touch {image.parent}/tried; exit 255; fi')
     machine = boot(image)
-    machine.await_ssh(10)
+    # QEMU takes the first connections before the machine listens.
+    with greeting(machine.port, silent=1):
+        assert f"-p {machine.port} " in machine.await_ssh(20)
     said = machine.ssh("cat", stdin="hello\n").stdout
     assert said.startswith("hello\n")
-    assert f"-p {machine.port} " in said
+    machine.stop()
+
+
+def test_a_machine_is_not_asked_to_log_in_before_it_greets(fake: Fake, image: Path, marker: str) -> None:
+    fake("qemu-system-x86_64", f"exec sleep {marker}")
+    fake("ssh", f"touch {image.parent}/tried")
+    machine = boot(image)
+    with greeting(machine.port, silent=100), pytest.raises(BootError, match="Nobody could log in"):
+        machine.await_ssh(0.1)
+    assert not (image.parent / "tried").exists()
+    machine.stop()
+
+
+def test_a_reboot_ends_when_another_boot_lets_somebody_in(fake: Fake, image: Path, marker: str) -> None:
+    fake("qemu-system-x86_64", f"exec sleep {marker}")
+    # Which boot it is; after the order to reboot it goes on for one more login.
+    boots = image.parent / "boots"
+    boots.write_text("one\n")
+    fake(
+        "ssh",
+        f'case "$*" in *reboot) printf "one\\ntwo\\n" > {boots};; '
+        f"*) head -n 1 {boots}; [ $(wc -l < {boots}) = 1 ] || sed -i 1d {boots};; esac",
+    )
+    machine = boot(image)
+    with greeting(machine.port):
+        machine.reboot()
+        assert boots.read_text() == "two\n"
+        with pytest.raises(BootError, match="Nobody could log in"):
+            machine.await_ssh(0.3, rebooted_since="two")
     machine.stop()
 
 
