@@ -153,8 +153,6 @@ def _run_packer(
     document = userdata.document(machine.files(goal), machine.source(goal, parcel.sha256), goal)
     (work / "user-data").write_text(document)
     (work / "meta-data").write_text(userdata.meta_data("bake", wanted.name or "app", [_public_key(key)]))
-    console = work / "packer-console"
-    console.touch()
 
     def event(heard: packer.Event) -> None:
         step = packer.milestone(heard)
@@ -167,7 +165,7 @@ def _run_packer(
         {
             "base_disk": str(ground.disk), "user_data": str(work / "user-data"), "meta_data": str(work / "meta-data"),
             "bundle": str(parcel.path), "private_key": str(key), "output": str(output), "canary": canary,
-            "accelerator": accel, "cpus": min(os.cpu_count() or 1, 4), "console": str(console),
+            "accelerator": accel, "cpus": min(os.cpu_count() or 1, 4),
         },
         output / "disk.qcow2", work, event,
     )  # fmt: skip

@@ -91,14 +91,16 @@ def build_argv(template: Path, variables: Path) -> list[str]:
 def build(
     template: str, variables: dict[str, str | int], artifact: Path, work: Path, on_event: Callable[[Event], None]
 ) -> Path:
-    """Run a template of ours; the artifact's path. `work` takes all of Packer's temporary files.
+    """Run a template of ours; the artifact's path. `work` takes the console and all of Packer's temporary files.
 
     Ctrl-C and SIGTERM reach Packer as an interrupt, which it answers by cleaning up.
     Raises SetupError, AppStartError or UnhealthyError for what the machine said, PackerError for the rest.
     """
     version()
     file = work / "variables.pkrvars.json"
-    file.write_text(json.dumps(variables))
+    console = work / "console"
+    console.touch()
+    file.write_text(json.dumps({**variables, "console": str(console)}))
     temporary = work / "packer"
     temporary.mkdir(exist_ok=True)
     environment = {
@@ -121,7 +123,7 @@ def build(
         run.stop(process, signal.SIGTERM, CANCEL_GRACE)
         shutil.rmtree(temporary, ignore_errors=True)
     if status or not artifacts or not artifact.is_file():
-        raise _fault(status, list(said), artifact)
+        raise _fault(status, list(said), artifact, console.read_text(errors="replace"))
     return artifact
 
 
@@ -137,8 +139,8 @@ def _events(process: subprocess.Popen[bytes], said: deque[str]) -> Iterator[Even
         yield event
 
 
-def _fault(status: int, said: list[str], artifact: Path) -> BakeError:
-    """What Packer's last words mean."""
+def _fault(status: int, said: list[str], artifact: Path, console: str) -> BakeError:
+    """What Packer's last words mean, and the machine's on its console."""
     told = [line.strip() for line in said]
     ours = next((line for line in told if "app-setup failed: " in line), "")
     details = "\n".join(told[-60:])
@@ -157,6 +159,12 @@ def _fault(status: int, said: list[str], artifact: Path) -> BakeError:
         )
     if reason:
         return SetupError(f"The machine could not be set up: {reason}", "The steps' last lines are above.", details)
+    if "Kernel panic" in console:
+        return PackerError(
+            "The kernel of the machine that was baked panicked",
+            "Emulated machines do, rarely: run the same command again. The console's last lines are above.",
+            "\n".join(console.splitlines()[-40:]),
+        )
     if any("no space left" in line.lower() for line in told):
         return SpaceError(
             "The disk became full while Packer was at work",

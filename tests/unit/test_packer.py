@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -110,7 +111,7 @@ def test_success_is_an_artifact_that_is_there(fake: Fake, tmp_path: Path) -> Non
     template = places.tree() / "packer" / "qemu.pkr.hcl"
     expected = f"build -machine-readable -var-file={work}/variables.pkrvars.json {template}\n"
     assert (tmp_path / "words").read_text() == expected
-    assert (tmp_path / "variables").read_text() == '{"cpus": 2, "canary": "x"}'
+    assert (tmp_path / "variables").read_text() == json.dumps({"cpus": 2, "canary": "x", "console": f"{work}/console"})
     # Nothing of Packer's is put anywhere but into the work folder, and that is gone.
     environment = dict(line.split("=", 1) for line in (tmp_path / "env").read_text().splitlines() if "=" in line)
     folders = {environment[name] for name in ("TMPDIR", "HOME", "PACKER_CACHE_DIR", "PACKER_CONFIG_DIR")}
@@ -164,6 +165,14 @@ def test_what_the_machine_said_is_what_went_wrong(
     assert words in error.message
     assert "the last line" in error.details
     assert error.hint
+
+
+def test_a_panic_on_the_console_is_what_went_wrong(fake: Fake, tmp_path: Path) -> None:
+    crash = f"printf 'Kernel panic - not syncing\\nRebooting in 10 seconds..\\n' > {tmp_path}/work/console\n"
+    fake("packer", VERSION + crash + says("Script disconnected unexpectedly.") + "exit 1")
+    error = fails(tmp_path / "work", PackerError)
+    assert "panicked" in error.message
+    assert "Rebooting" in error.details
 
 
 def test_events_come_while_packer_works(fake: Fake, helper: Helper, tmp_path: Path, marker: str) -> None:
