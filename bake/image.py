@@ -16,7 +16,23 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bake import base, bundle, detect, disk, machine, packer, places, proof, recipe, run, store, target, userdata, vm
+from bake import (
+    base,
+    bundle,
+    detect,
+    disk,
+    lock,
+    machine,
+    packer,
+    places,
+    proof,
+    recipe,
+    run,
+    store,
+    target,
+    userdata,
+    vm,
+)
 from bake.errors import CheckError, ProgramError
 from bake.progress import Phase, Reporter
 
@@ -73,10 +89,10 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
         vm.free_port(options.port)
     with report.phase("bundle") as phase:
         phase.progress(0.1, "resolving requirements")
-        lock = bundle.resolve(folder, wanted, goal, max_age_days=options.max_age, refresh=options.refresh)
+        locked = lock.resolve(folder, wanted, goal, max_age_days=options.max_age, refresh=options.refresh)
         phase.progress(0.5, "fetching wheels")
-        wheels = bundle.wheels(lock, goal, wanted)
-        parcel = bundle.pack(folder, wanted, lock, wheels, work / "bundle.tar")
+        wheels = lock.wheels(locked, goal, wanted)
+        parcel = bundle.pack(folder, wanted, locked, wheels, work / "bundle.tar")
     if parcel.left_out:
         report.note(f"left out: {', '.join(parcel.left_out)}")
 

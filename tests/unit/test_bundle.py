@@ -1,4 +1,4 @@
-"""The lock, the wheels and the archive. Some tests ask the package index."""
+"""The archive: what goes in, what stays out, the same bytes each time."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import hashlib
 import json
 import os
 import tarfile
-import time
+from importlib.metadata import Distribution
 from pathlib import Path
 
 import pytest
 
 from bake import bundle
-from bake.bundle import Lock
-from bake.errors import AppFolderError, BakeError, ConflictError, NetworkError, RequirementError, WheelError
+from bake.errors import AppFolderError
+from bake.lock import Lock
 from bake.recipe import Recipe
-from bake.target import DEBIAN_13
 
 NO_LOCK = Lock("", "none")
 
@@ -33,18 +32,6 @@ def app(tmp_path: Path) -> Path:
     return folder
 
 
-def resolve(folder: Path, requirements: str, refresh: bool = False, max_age_days: float = 7, **keys: object) -> Lock:
-    (folder / "requirements.txt").write_text(requirements)
-    recipe = Recipe.model_validate(keys)
-    return bundle.resolve(folder, recipe, DEBIAN_13, max_age_days=max_age_days, refresh=refresh)
-
-
-def fails(kind: type[BakeError], folder: Path, requirements: str, **keys: str) -> BakeError:
-    with pytest.raises(kind) as caught:
-        resolve(folder, requirements, False, 7, **keys)
-    return caught.value
-
-
 def write(folder: Path, *names: str) -> None:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -58,152 +45,6 @@ def pack(folder: Path, recipe: Recipe | None = None) -> bundle.Bundle:
 def members(folder: Path, recipe: Recipe | None = None) -> list[str]:
     with tarfile.open(pack(folder, recipe).path) as archive:
         return [entry.name.removeprefix("source/") for entry in archive if entry.name.startswith("source/")]
-
-
-# The index is asked.
-def test_flask_is_locked_fetched_and_packed(app: Path, cache: Path) -> None:
-    recipe = Recipe()
-    lock = resolve(app, "flask==3.1.*\n")
-    assert "flask==3.1." in lock.text
-    assert "#" not in lock.text
-    wheels = bundle.wheels(lock, DEBIAN_13, recipe)
-    assert any(wheel.name.startswith("markupsafe-") and "cp313" in wheel.name for wheel in wheels)
-    before = time.monotonic()
-    assert resolve(app, "# said otherwise\nflask==3.1.*   # the same\n") == lock
-    assert bundle.wheels(lock, DEBIAN_13, recipe) == wheels
-    assert time.monotonic() - before < 0.3
-    packed = bundle.pack(app, recipe, lock, wheels, app.parent / "a.tar")
-    with tarfile.open(packed.path) as archive:
-        inner = archive.extractfile("lock.txt")
-        assert inner is not None
-        pinned = inner.read().decode()
-        assert [f"wheels/{wheel.name}" for wheel in wheels] == [
-            n for n in archive.getnames() if n.startswith("wheels/")
-        ]
-    assert set(bundle.HASH.findall(pinned)) == {hashlib.sha256(wheel.read_bytes()).hexdigest() for wheel in wheels}
-    assert pinned.count("==") == len(wheels)
-
-    wheels[0].write_bytes(b"something else")
-    with pytest.raises(WheelError, match=wheels[0].name):
-        bundle.pack(app, recipe, lock, wheels, app.parent / "b.tar")
-    assert not (app.parent / "b.tar").exists()
-    assert bundle.wheels(lock, DEBIAN_13, recipe) == wheels
-    bundle.pack(app, recipe, lock, wheels, app.parent / "b.tar")
-
-
-@pytest.mark.parametrize(
-    ("text", "kind", "said"),
-    [
-        (
-            "flask\nflask-of-no-such-name\n",
-            RequirementError,
-            "requirements.txt:2: there is no package flask-of-no-such-name",
-        ),
-        ("\nflask==99.1\n", RequirementError, "requirements.txt:2: there is no flask==99.1"),
-        ("flask>=99\n", RequirementError, "requirements.txt:1: there is no flask>=99"),
-        (
-            "flask==3.0.0\nWerkzeug<2\n",
-            ConflictError,
-            "flask==3.0.0 (requirements.txt:1), Werkzeug<2 (requirements.txt:2)",
-        ),
-        ("flask\nuwsgi\n", WheelError, "requirements.txt:2: uwsgi has no wheel for Python 3.13 on debian-13"),
-        (
-            f"flask --hash=sha256:{'0' * 64}\n",
-            RequirementError,
-            "requirements.txt:1: no file of flask on the index has",
-        ),
-    ],
-)
-def test_what_cannot_be_resolved_names_its_place(app: Path, text: str, kind: type[BakeError], said: str) -> None:
-    error = fails(kind, app, text)
-    assert said in error.message
-    assert error.hint
-    assert not list(app.parent.glob("cache/locks/*.txt"))
-
-
-def test_no_network(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
-    error = fails(NetworkError, app, "flask\n", index="https://127.0.0.1:9/simple")
-    assert "https://127.0.0.1:9" in error.message
-    monkeypatch.setenv("PIP_RETRIES", "1")
-    lock = Lock(f"nowhere==1.0 \\\n    --hash=sha256:{'0' * 64}\n", "key")
-    with pytest.raises(NetworkError):
-        bundle.wheels(lock, DEBIAN_13, Recipe(index="https://127.0.0.1:9/simple"))
-
-
-# From here on nothing leaves this machine.
-def test_a_lock_is_kept_for_its_age(app: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
-    nowhere = "https://127.0.0.1:9/simple"
-    empty = resolve(app, "# nothing\n", index=nowhere)
-    assert empty.text == ""
-    kept = cache / "locks" / f"{empty.key}.txt"
-    kept.write_text("kept\n")
-    assert resolve(app, "", index=nowhere).text == "kept\n"
-    assert resolve(app, "", index=nowhere, refresh=True).text == ""
-    kept.write_text("kept\n")
-    os.utime(kept, (0, 0))
-    assert resolve(app, "", index=nowhere).text == ""
-    assert resolve(app, "").key != empty.key
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("flask\n==1.0\n", "requirements.txt:2: '==1.0' cannot be used"),
-        ("flask\nfoo bar\n", "requirements.txt:2: 'foo bar' cannot be used"),
-        ("flask \\\n  >=3\n-e .\n", "requirements.txt:3: '-e .' cannot be used"),
-        ("./lib\n", "requirements.txt:1: './lib' cannot be used"),
-        ("git+https://code.example/x.git\n", "requirements.txt:1: "),
-        ("x @ https://code.example/x.whl\n", "requirements.txt:1: "),
-        ("--extra-index-url https://packages.example/\n", "requirements.txt:1: "),
-        ("--frobnicate\n", "requirements.txt:1: "),
-        ("-r missing.txt\n", "requirements.txt:1: missing.txt cannot be read: No such file"),
-        ("-r requirements.txt\n", "requirements.txt:1: the file includes itself"),
-        ("-r more/base.txt\n", "more/base.txt:2: '-e ..' cannot be used"),
-    ],
-)
-def test_lines_that_are_not_taken(app: Path, text: str, said: str) -> None:
-    write(app, "more/base.txt")
-    (app / "more" / "base.txt").write_text("flask\n-e ..\n")
-    error = fails(RequirementError, app, text)
-    assert error.message.startswith(said)
-
-
-def test_requirements_that_are_no_text(app: Path) -> None:
-    (app / "requirements.txt").write_text("flask\n", encoding="utf-16")
-    with pytest.raises(RequirementError, match="is not UTF-8"):
-        bundle.requirement_lines(app, "requirements.txt", DEBIAN_13)
-
-
-def test_included_files_and_constraints(app: Path) -> None:
-    write(app, "more/x")
-    (app / "requirements.txt").write_text(
-        "\ufeff-r more/base.txt\n--prefer-binary\n-c more/limits.txt\nredis[hiredis]>=5 # why\n"
-    )
-    (app / "more" / "base.txt").write_text('Flask; python_version > "3"\n')
-    (app / "more" / "limits.txt").write_text("werkzeug<4\n")
-    lines = bundle.requirement_lines(app, "requirements.txt", DEBIAN_13)
-    assert [(line.text, line.place, line.constraint) for line in lines] == [
-        ('Flask; python_version > "3"', "more/base.txt:1", False),
-        ("werkzeug<4", "more/limits.txt:1", True),
-        ("redis[hiredis]>=5", "requirements.txt:4", False),
-    ]
-
-
-def test_pyproject(app: Path) -> None:
-    project = '[project]\nname = "x"\nrequires-python = ">=3.9"\ndependencies = [\n  "flask>=3",\n]\n'
-    (app / "pyproject.toml").write_text(project)
-    lines = bundle.requirement_lines(app, "pyproject.toml", DEBIAN_13)
-    assert [(line.text, line.place) for line in lines] == [("flask>=3", "pyproject.toml:5")]
-    for addition, said in (
-        (project.replace(">=3.9", "<3.12"), "requires-python"),
-        (project + '[tool.uv.sources]\nFlask = { path = "../flask" }\n', "sources"),
-        (project + "[x\n", "line 7"),
-    ):
-        (app / "pyproject.toml").write_text(addition)
-        with pytest.raises(RequirementError, match=said):
-            bundle.requirement_lines(app, "pyproject.toml", DEBIAN_13)
 
 
 def test_two_packs_are_the_same_bytes(app: Path) -> None:
@@ -261,7 +102,7 @@ def test_what_never_goes_in(app: Path) -> None:
     names = """
         app.py keys.py environment.py static/dist/site.js
         .git/config .env .env.local env/pyvenv.cfg env/lib/x.py .venv/x a/__pycache__/b.pyc c.pyc node_modules/x/y
-        notes.db db.sqlite3 key.pem sub/id_rsa .aws/credentials dist/x build/y x.egg-info/y .DS_Store
+        notes.db db.sqlite3 key.pem sub/id_rsa .aws/credentials dist/x build/y .DS_Store
     """
     write(app, *names.split())
     os.mkfifo(app / "pipe")
@@ -284,7 +125,6 @@ def test_what_never_goes_in(app: Path) -> None:
         "notes.db (database)",
         "pipe (neither file nor folder)",
         "sub/id_rsa (secrets)",
-        "x.egg-info/ (build output)",
     )
     assert members(app) == [
         "a",
@@ -387,10 +227,22 @@ def test_a_file_nobody_may_read(app: Path) -> None:
         pack(app)
 
 
-def test_the_words_for_uv_and_pip() -> None:
-    recipe = Recipe(index="https://packages.example/simple")
-    words = bundle.compile_argv(recipe, DEBIAN_13, refresh=True)
-    assert {"--python-version=3.13", "--default-index=https://packages.example/simple", "--refresh"} <= set(words)
-    words = bundle.download_argv(recipe, DEBIAN_13)
-    assert {"--abi=cp313", "--require-hashes", "--only-binary=:all:", "--platform=manylinux_2_41_x86_64"} <= set(words)
-    assert "--platform=manylinux_2_42_x86_64" not in words
+def test_an_app_that_is_a_project_is_known_by_its_name(app: Path) -> None:
+    project = '[project]\nname = "My.App"\nversion = "1.2"\n[project.scripts]\nserve = "app:main"\n'
+    write(app, "app.py")
+    (app / "pyproject.toml").write_text(project)
+    with tarfile.open(pack(app).path) as archive:
+        archive.extractall(app.parent / "there", filter="data")
+    found = next(iter(Distribution.discover(name="my-app", path=[str(app.parent / "there" / "source")])))
+    assert (found.name, found.version) == ("My.App", "1.2")
+    assert [(point.name, point.group) for point in found.entry_points] == [("serve", "console_scripts")]
+    for unknown in ("[project]\nname = 'x'\ndynamic = ['version']\n", "[tool.black]\n"):
+        (app / "pyproject.toml").write_text(unknown)
+        assert bundle.distribution(app) == {}
+
+
+def test_a_project_that_was_built_keeps_what_the_build_said(app: Path) -> None:
+    write(app, "app.py", "x.egg-info/PKG-INFO")
+    (app / "pyproject.toml").write_text('[project]\nname = "x"\nversion = "1"\n')
+    assert bundle.distribution(app) == {}
+    assert "x.egg-info/PKG-INFO" in members(app)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
 from bake.detect import Found, complete
 from bake.errors import (
-    AppSyntaxError,
     AsgiAppError,
     BakeError,
     NoAppError,
@@ -106,15 +104,6 @@ def test_the_app_is_found(tmp_path: Path, files: dict[str, str], wsgi: str) -> N
     assert found.notes[0].startswith(f"wsgi: {wsgi} (")
 
 
-def test_what_is_no_part_of_the_app_is_not_read(tmp_path: Path) -> None:
-    broken = "def (:\n"
-    names = ("tests/x.py", "test_a.py", "conftest.py", "docs/conf.py", ".hidden/x.py", "node_modules/x/y.py",
-             "build/x.py", "dist/x.py", "setup.py", "noxfile.py", "env/lib/x.py", "venv/x.py", "migrations/env.py",
-             "my-notes.py")  # fmt: skip
-    found = find(tmp_path, {"app.py": FLASK, "env/pyvenv.cfg": "", **dict.fromkeys(names, broken)})
-    assert found.recipe.wsgi == "app:app"
-
-
 def test_two_apps_are_both_named(tmp_path: Path) -> None:
     error = fails(SeveralAppsError, tmp_path, {"api.py": FLASK, "admin.py": "\n" + FLASK})
     assert error.details.splitlines() == [
@@ -165,19 +154,6 @@ def test_an_asgi_app_is_shown_the_way(tmp_path: Path, text: str, line: int, targ
     assert error.message.startswith(f"api.py:{line}: ")
     assert f"application = ASGIMiddleware({target})" in error.details
     fails(AsgiAppError, tmp_path, {}, wsgi=f"api:{target}")
-
-
-def test_a_syntax_error_has_its_place_and_line(tmp_path: Path) -> None:
-    error = fails(AppSyntaxError, tmp_path, {"app.py": FLASK, "views.py": "x = 1\nprint 'hello'\n"})
-    assert error.message.startswith("views.py:2: ")
-    assert error.details == "views.py:2: print 'hello'"
-    assert ("newer syntax" in error.hint) == (sys.version_info < (3, 13))
-
-
-@pytest.mark.parametrize("text", [b"x = '\0'\n", b"# coding: nonsense\n", b"x = '\xff'\n"])
-def test_bytes_that_are_no_source(tmp_path: Path, text: bytes) -> None:
-    (tmp_path / "odd.py").write_bytes(text)
-    assert "odd.py:" in fails(AppSyntaxError, tmp_path, {"app.py": FLASK}).message
 
 
 @pytest.mark.parametrize(

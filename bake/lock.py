@@ -1,0 +1,227 @@
+"""What an app needs, pinned and hashed, and the wheels of it in the cache.
+
+uv resolves for the target's Python and glibc, pip fetches: wheels only, so
+nothing of a dependency runs here. What the two are given is made from the
+app's own lines, each of which keeps its place for the errors.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import uv
+from packaging.utils import canonicalize_name
+
+from bake import places, store
+from bake.errors import BakeError, ConflictError, NetworkError, ProgramError, RequirementError, WheelError
+from bake.recipe import Recipe
+from bake.requirements import HASH, Line, requirement_lines
+from bake.run import run
+from bake.target import Target
+
+NO_NETWORK = re.compile(
+    r"Failed to fetch|error sending request|Could not fetch URL|NewConnectionError|ConnectTimeout|Read ?[tT]imed? ?out"
+    r"|valid authentication credentials|Connection refused|Connection broken|Temporary failure in name resolution"
+)
+
+
+@dataclass(frozen=True)
+class Lock:
+    """All that the app needs, pinned and hashed, as a requirements file; `key` names what it was made from."""
+
+    text: str
+    key: str
+
+    @property
+    def hashes(self) -> frozenset[str]:
+        """SHA-256 (hex) of all files the lock allows."""
+        return frozenset(HASH.findall(self.text))
+
+
+def resolve(folder: Path, recipe: Recipe, target: Target, *, max_age_days: float, refresh: bool) -> Lock:
+    """The lock of the app's requirements; a cached one while it is younger than `max_age_days`, unless `refresh`.
+
+    Raises RequirementError, ConflictError, WheelError, NetworkError.
+    """
+    lines = requirement_lines(folder, recipe.requirements or "requirements.txt", target)
+    wanted = [f"{line.text}\n" for line in lines if not line.constraint]
+    limits = [f"{line.text}\n" for line in lines if line.constraint]
+    pins = {line.name: line for line in lines if line.hashes}
+    version = importlib.metadata.version("uv")
+    hashed = [(line.name, sorted(line.hashes)) for line in pins.values()]
+    key = store.digest([wanted, limits, hashed, target.python_version, target.uv_platform, recipe.index, version])
+    cached = places.cache() / "locks" / f"{key}.txt"
+    if cached.exists() and not refresh and store.age_days(cached.stat().st_mtime) < max_age_days:
+        return Lock(cached.read_text(), key)
+    with store.work_folder() as work:
+        (work / "requirements.txt").write_text("".join(wanted))
+        (work / "constraints.txt").write_text("".join(limits))
+        result = run(compile_argv(recipe, target, refresh), cwd=work, check=False, env={"NO_COLOR": "1"})
+    if result.status:
+        raise _explained(result.stderr, lines, target)
+    text = _pinned(result.stdout, pins)
+    store.write(cached, text)
+    return Lock(text, key)
+
+
+def compile_argv(recipe: Recipe, target: Target, refresh: bool) -> list[str]:
+    """uv's words; it reads requirements.txt and constraints.txt in the folder it is started in."""
+    options = "--quiet --no-config --no-python-downloads --no-sources --only-binary=:all: --generate-hashes"
+    output = "--no-header --no-annotate --no-emit-index-url"
+    index = [f"--default-index={recipe.index}"] if recipe.index else []
+    place = [f"--python={sys.executable}", f"--python-version={target.python_version}"]
+    place.append(f"--python-platform={target.uv_platform}")
+    fresh = ["--refresh"] if refresh else []
+    files = ["--constraints=constraints.txt", "requirements.txt"]
+    return [uv.find_uv_bin(), "pip", "compile", *options.split(), *output.split(), *place, *index, *fresh, *files]
+
+
+def _explained(stderr: str, lines: list[Line], target: Target) -> BakeError:
+    """uv's explanation as one of our errors."""
+    words = re.sub(r"^error: ", "", stderr.strip())
+    flat = " ".join(words.split())
+
+    def place(name: str) -> str:
+        found = [line.place for line in lines if line.name == canonicalize_name(name)]
+        return f"{found[0]}: " if found else ""
+
+    if NO_NETWORK.search(flat):
+        address = re.search(r"https?://[^/\s`)]+", flat)
+        return NetworkError(
+            f"The package index cannot be reached{f' at {address[0]}' if address else ''}",
+            "Check the network, a proxy's settings, and `index` in bake.yaml.",
+            words,
+        )
+    if found := re.search(r"Wheels are required for `([^`]+)`", flat):
+        return WheelError(
+            f"{place(found[1])}{found[1]} has no wheel for Python {target.python_version} on {target.name}",
+            "Allow another version, take a package that has wheels (psycopg2-binary for psycopg2, say), "
+            "or put a wheel of it on a package `index`.",
+            words,
+        )
+    if found := re.search(r"(\S+) was not found in the package registry", flat):
+        return RequirementError(
+            f"{place(found[1])}there is no package {found[1]}", "Check how its name is spelt.", words
+        )
+    missing = re.search(r"there (?:is|are) no versions? of ([\w.-]+)(?:\[\S*?\])?(\S*)", flat)
+    capped = re.search(r"only ([\w.-]+?)(?:[<>=!].*?)? is available and you require (\1\S*), we can", flat)
+    if missing or capped:
+        name, wanted = (
+            (missing[1], missing[1] + missing[2]) if missing else (capped[1], capped[2]) if capped else ("", "")
+        )
+        return RequirementError(f"{place(name)}there is no {wanted}", "Name a version that was released.", words)
+    if "No solution found" in flat:
+        named = [line for line in lines if re.search(rf"(?<![\w-]){re.escape(line.name)}(?![\w-])", flat, re.I)]
+        where = ", ".join(dict.fromkeys(f"{line.text} ({line.place})" for line in named))
+        return ConflictError(
+            f"The requirements cannot all be met on Python {target.python_version}" + (f": {where}" if where else ""),
+            "Loosen one of the versions the explanation names.",
+            words,
+        )
+    return ProgramError("uv could not resolve the requirements", "Its own words are above.", words)
+
+
+def _pinned(text: str, pins: dict[str, Line]) -> str:
+    """The lock with only those hashes that the app's author allows, where they named any."""
+    for name, line in pins.items():
+        block = next((found for found in blocks(text) if canonicalize_name(found.partition("==")[0]) == name), "")
+        if block:
+            kept = only(block, line.hashes)
+            if not HASH.search(kept):
+                raise RequirementError(
+                    f"{line.place}: no file of {name} on the index has that hash", "Compare the hashes."
+                )
+            text = text.replace(block, kept)
+    return text
+
+
+def blocks(text: str) -> list[str]:
+    """A lock's entries, each with the lines of its hashes."""
+    return re.findall(r"^\S.*\n(?:[ \t]+.*\n)*", text, re.M)
+
+
+def only(block: str, hashes: frozenset[str]) -> str:
+    """A lock's entry with no other hashes than these."""
+    kept = sorted(set(HASH.findall(block)) & hashes)
+    return " \\\n".join([block.split(maxsplit=1)[0], *(f"    --hash=sha256:{value}" for value in kept)]) + "\n"
+
+
+def wheel_platforms(target: Target) -> list[str]:
+    """Platform tags that fit, newest first. pip knows of older manylinux only what it is told."""
+    tags = [f"manylinux_{target.glibc[0]}_{minor}_x86_64" for minor in range(target.glibc[1], 4, -1)]
+    return [*tags, "manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
+
+
+def download_argv(recipe: Recipe, target: Target) -> list[str]:
+    """pip's words; it reads lock.txt in the folder it is started in, and fills wheels/. abi3 and none go with cp3xx."""
+    options = "--quiet --no-input --no-deps --require-hashes --only-binary=:all: --implementation=cp"
+    place = [f"--python-version={target.python_version}", "--abi=cp{}{}".format(*target.python)]
+    platforms = [f"--platform={tag}" for tag in wheel_platforms(target)]
+    index = [f"--index-url={recipe.index}"] if recipe.index else []
+    files = ["--requirement=lock.txt", "--dest=wheels"]
+    return [sys.executable, "-m", "pip", "download", *options.split(), *place, *platforms, *index, *files]
+
+
+def wheels(lock: Lock, target: Target, recipe: Recipe) -> list[Path]:
+    """The lock's wheels for the target, in the cache, sorted by name; fetched unless all are there.
+
+    Raises WheelError for one that does not fit or is not what the lock says, and NetworkError.
+    """
+    folder = places.cache() / "wheels"
+    index = folder / f"{store.digest([lock.text, target.python, target.glibc])}.json"
+    if index.exists():
+        rows = json.loads(index.read_text())
+        if all(_seen(folder / name) == row for name, row in rows.items()):
+            return [folder / name for name in rows]
+    with store.work_folder() as work:
+        (work / "wheels").mkdir()
+        (work / "lock.txt").write_text(lock.text)
+        # A lock leaves nothing to constrain; a machine's own constraints could only contradict it.
+        env = {"PIP_CONSTRAINT": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+        try:
+            run(download_argv(recipe, target), cwd=work, env=env)
+        except ProgramError as error:
+            raise _not_fetched(error, target) from None
+        found = sorted((work / "wheels").iterdir())
+        verify(found, lock)
+        with store.disk_faults(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            for wheel in found:
+                wheel.replace(folder / wheel.name)
+    store.write(index, json.dumps({wheel.name: _seen(folder / wheel.name) for wheel in found}))
+    return [folder / wheel.name for wheel in found]
+
+
+def _seen(path: Path) -> list[int]:
+    """What changes when a file is changed: a warm start looks at this, and `pack` at every byte."""
+    if not path.exists():
+        return []
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def verify(found: list[Path], lock: Lock) -> None:
+    """Hold wheels against the lock: no other, none missing."""
+    allowed = lock.hashes
+    strange = [wheel.name for wheel in found if store.file_digest(wheel) not in allowed]
+    if strange or len(found) != len(blocks(lock.text)):
+        raise WheelError(
+            f"The wheels are not those of the lock: {', '.join(strange) or f'{len(found)} are there'}",
+            f"Remove {places.cache() / 'wheels'} and bake again.",
+        )
+
+
+def _not_fetched(error: ProgramError, target: Target) -> NetworkError | WheelError:
+    if found := re.search(r"No matching distribution found for ([^\s(]+)", error.details):
+        message = f"{found[1]} has no wheel for Python {target.python_version} on {target.name}"
+        if not NO_NETWORK.search(error.details):
+            return WheelError(message, "Allow another version.", error.details)
+    if "DO NOT MATCH THE HASHES" in error.details:
+        return WheelError("A wheel is not the one the lock names", "Bake again with --refresh.", error.details)
+    return NetworkError("The wheels could not be fetched", "Check the network and `index` in bake.yaml.", error.details)

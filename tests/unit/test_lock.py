@@ -1,0 +1,136 @@
+"""The lock and the wheels. The first tests ask the package index."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+
+from bake import bundle, lock
+from bake.errors import BakeError, ConflictError, NetworkError, RequirementError, WheelError
+from bake.lock import Lock
+from bake.recipe import Recipe
+from bake.target import DEBIAN_13
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("BAKE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    folder = tmp_path / "app"
+    folder.mkdir()
+    return folder
+
+
+def resolve(folder: Path, requirements: str, refresh: bool = False, max_age_days: float = 7, **keys: object) -> Lock:
+    (folder / "requirements.txt").write_text(requirements)
+    recipe = Recipe.model_validate(keys)
+    return lock.resolve(folder, recipe, DEBIAN_13, max_age_days=max_age_days, refresh=refresh)
+
+
+def fails(kind: type[BakeError], folder: Path, requirements: str, **keys: str) -> BakeError:
+    with pytest.raises(kind) as caught:
+        resolve(folder, requirements, False, 7, **keys)
+    return caught.value
+
+
+def test_flask_is_locked_fetched_and_packed(app: Path, cache: Path) -> None:
+    recipe = Recipe()
+    locked = resolve(app, "flask==3.1.*\n")
+    assert "flask==3.1." in locked.text
+    assert "#" not in locked.text
+    wheels = lock.wheels(locked, DEBIAN_13, recipe)
+    assert any(wheel.name.startswith("markupsafe-") and "cp313" in wheel.name for wheel in wheels)
+    before = time.monotonic()
+    assert resolve(app, "# said otherwise\nflask==3.1.*   # the same\n") == locked
+    assert lock.wheels(locked, DEBIAN_13, recipe) == wheels
+    assert time.monotonic() - before < 0.3
+    packed = bundle.pack(app, recipe, locked, wheels, app.parent / "a.tar")
+    with tarfile.open(packed.path) as archive:
+        inner = archive.extractfile("lock.txt")
+        assert inner is not None
+        pinned = inner.read().decode()
+        assert [f"wheels/{wheel.name}" for wheel in wheels] == [
+            n for n in archive.getnames() if n.startswith("wheels/")
+        ]
+    assert set(lock.HASH.findall(pinned)) == {hashlib.sha256(wheel.read_bytes()).hexdigest() for wheel in wheels}
+    assert pinned.count("==") == len(wheels)
+
+    wheels[0].write_bytes(b"something else")
+    with pytest.raises(WheelError, match=wheels[0].name):
+        bundle.pack(app, recipe, locked, wheels, app.parent / "b.tar")
+    assert not (app.parent / "b.tar").exists()
+    assert lock.wheels(locked, DEBIAN_13, recipe) == wheels
+    bundle.pack(app, recipe, locked, wheels, app.parent / "b.tar")
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "said"),
+    [
+        (
+            "flask\nflask-of-no-such-name\n",
+            RequirementError,
+            "requirements.txt:2: there is no package flask-of-no-such-name",
+        ),
+        ("\nflask==99.1\n", RequirementError, "requirements.txt:2: there is no flask==99.1"),
+        ("flask>=99\n", RequirementError, "requirements.txt:1: there is no flask>=99"),
+        (
+            "flask==3.0.0\nWerkzeug<2\n",
+            ConflictError,
+            "flask==3.0.0 (requirements.txt:1), Werkzeug<2 (requirements.txt:2)",
+        ),
+        ("flask\nuwsgi\n", WheelError, "requirements.txt:2: uwsgi has no wheel for Python 3.13 on debian-13"),
+        (
+            f"flask --hash=sha256:{'0' * 64}\n",
+            RequirementError,
+            "requirements.txt:1: no file of flask on the index has",
+        ),
+    ],
+)
+def test_what_cannot_be_resolved_names_its_place(app: Path, text: str, kind: type[BakeError], said: str) -> None:
+    error = fails(kind, app, text)
+    assert said in error.message
+    assert error.hint
+    assert not list(app.parent.glob("cache/locks/*.txt"))
+
+
+def test_no_network(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    error = fails(NetworkError, app, "flask\n", index="https://127.0.0.1:9/simple")
+    assert "https://127.0.0.1:9" in error.message
+    monkeypatch.setenv("PIP_RETRIES", "1")
+    locked = Lock(f"nowhere==1.0 \\\n    --hash=sha256:{'0' * 64}\n", "key")
+    with pytest.raises(NetworkError):
+        lock.wheels(locked, DEBIAN_13, Recipe(index="https://127.0.0.1:9/simple"))
+
+
+def test_a_lock_is_kept_for_its_age(app: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    nowhere = "https://127.0.0.1:9/simple"
+    empty = resolve(app, "# nothing\n", index=nowhere)
+    assert empty.text == ""
+    kept = cache / "locks" / f"{empty.key}.txt"
+    kept.write_text("kept\n")
+    assert resolve(app, "", index=nowhere).text == "kept\n"
+    assert resolve(app, "", index=nowhere, refresh=True).text == ""
+    kept.write_text("kept\n")
+    os.utime(kept, (0, 0))
+    assert resolve(app, "", index=nowhere).text == ""
+    assert resolve(app, "").key != empty.key
+
+
+def test_the_words_for_uv_and_pip() -> None:
+    recipe = Recipe(index="https://packages.example/simple")
+    words = lock.compile_argv(recipe, DEBIAN_13, refresh=True)
+    assert {"--python-version=3.13", "--default-index=https://packages.example/simple", "--refresh"} <= set(words)
+    words = lock.download_argv(recipe, DEBIAN_13)
+    assert {"--abi=cp313", "--require-hashes", "--only-binary=:all:", "--platform=manylinux_2_41_x86_64"} <= set(words)
+    assert "--platform=manylinux_2_42_x86_64" not in words
