@@ -13,11 +13,10 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 from pathspec import GitIgnoreSpec
 
-from bake import places, store
+from bake import places, project, store
 from bake.errors import AppFolderError
 from bake.lock import Lock, blocks, only, verify
 from bake.recipe import Recipe
-from bake.requirements import project_table
 
 #: What never belongs into an image, why, and by which pattern (as in .gitignore).
 LEFT_OUT = {
@@ -80,23 +79,21 @@ def pack(folder: Path, recipe: Recipe, lock: Lock, wheels: list[Path], out: Path
 def distribution(folder: Path) -> dict[str, str]:
     """What `importlib.metadata` should know of an app that is a project: its name, version and entry points.
 
-    Made from pyproject.toml alone, as a build would make it; nothing where the version is computed
-    (a build would run the app's code), or where a folder *.egg-info of the app's says it already.
+    As its files say it; nothing where the version is computed (a build would run the app's
+    code), or where a folder *.egg-info of the app's says it already.
     """
-    project = project_table(folder / "pyproject.toml").get("project", {})
-    name, version = project.get("name"), project.get("version")
-    if not isinstance(name, str) or not isinstance(version, str) or list(folder.glob("*.egg-info")):
+    said = project.find(folder)
+    if said is None or not said.name or not said.version or list(folder.glob("*.egg-info")):
         return {}
-    groups = {"console_scripts": project.get("scripts", {}), **project.get("entry-points", {})}
-    lines = [
-        "\n".join([f"[{group}]", *(f"{point} = {target}" for point, target in sorted(points.items()))])
-        for group, points in sorted(groups.items())
+    groups = [
+        "\n".join([f"[{group}]", *(f"{name} = {target}" for name, target in sorted(points.items()))])
+        for group, points in sorted(said.entry_points.items())
         if points
     ]
-    place = f"{canonicalize_name(name).replace('-', '_')}-{version}.dist-info"
+    place = f"{canonicalize_name(said.name).replace('-', '_')}-{said.version}.dist-info"
     return {
-        f"{place}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
-        f"{place}/entry_points.txt": "\n\n".join(lines) + "\n",
+        f"{place}/METADATA": f"Metadata-Version: 2.1\nName: {said.name}\nVersion: {said.version}\n",
+        f"{place}/entry_points.txt": "\n\n".join(groups) + "\n",
     }
 
 

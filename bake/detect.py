@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import configparser
 import difflib
 import os
 import re
@@ -14,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from bake.errors import AsgiAppError, NoAppError, RequirementError, SeveralAppsError
 from bake.modules import USUAL_FACTORIES, USUAL_NAMES, WSGI_MAKERS, App, Module, Reader
 from bake.recipe import Recipe
-from bake.requirements import project_table
+from bake.requirements import found_file
 from bake.target import TARGETS
 
 #: Distributions whose name is not that of their module.
@@ -30,6 +31,10 @@ DISTRIBUTIONS = {
     "sklearn": "scikit-learn",
     "yaml": "PyYAML",
 }
+
+
+#: What Pyramid's starters call their settings for production.
+PASTE = "production.ini"
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,10 @@ def complete(folder: Path, recipe: Recipe) -> Found:
     reader = Reader(folder, TARGETS[recipe.base].python)
     notes: list[str] = []
     app = _named(reader, recipe.wsgi) if recipe.wsgi else _chosen(reader, notes)
-    changes: dict[str, object] = {"wsgi": recipe.wsgi or (app and app.wsgi)}
-    if app and not recipe.wsgi:
+    changes: dict[str, object] = {"wsgi": recipe.wsgi or (app.wsgi if app else PASTE)}
+    if app is None and not recipe.wsgi:
+        notes.insert(0, f"wsgi: {PASTE} (its [app:main])")
+    elif app and not recipe.wsgi:
         made = "" if app.root.place == app.place else f", made at {app.root.place}"
         notes.insert(0, f"wsgi: {app.wsgi} ({app.place}{made})")
     if recipe.requirements is None:
@@ -64,10 +71,12 @@ def complete(folder: Path, recipe: Recipe) -> Found:
     return Found(recipe.model_copy(update=changes), tuple(notes))
 
 
-def _chosen(reader: Reader, notes: list[str]) -> App:
-    """The one app of the folder."""
+def _chosen(reader: Reader, notes: list[str]) -> App | None:
+    """The one app of the folder; None where only PasteDeploy's file says how to make it."""
     apps = reader.apps()
     wsgi = [app for app in apps if not app.asgi and not app.needs]
+    if not wsgi and _is_paste(reader.folder / PASTE):
+        return None
     if not wsgi:
         asgi = sorted((app for app in apps if app.asgi), key=lambda app: app.rank)
         raise _asgi(asgi[0]) if asgi else _none(reader, apps)
@@ -84,6 +93,15 @@ def _chosen(reader: Reader, notes: list[str]) -> App:
             "\n".join(lines),
         )
     return kept[0]
+
+
+def _is_paste(path: Path) -> bool:
+    """Whether PasteDeploy can make an app of a file, as Pyramid's starters have it."""
+    found = configparser.RawConfigParser(strict=False)
+    try:
+        return bool(found.read(path)) and any(f"{kind}:main" in found for kind in ("app", "composite", "pipeline"))
+    except (configparser.Error, UnicodeDecodeError):
+        return False
 
 
 def _meant(module: Module, apps: Iterable[App]) -> list[App]:
@@ -128,15 +146,30 @@ def _asgi(app: App) -> AsgiAppError:
 
 def _named(reader: Reader, wsgi: str) -> App | None:
     """The app that the recipe names; None where reading cannot tell."""
+    if wsgi.endswith(".ini"):
+        if not _is_paste(reader.folder / wsgi):
+            raise NoAppError(f"wsgi: {wsgi}: there is no such file with a section [app:main]")
+        return None
     module_name, _, rest = wsgi.partition(":")
-    name, called = rest.removesuffix("()"), rest.endswith("()")
-    proposals = [app.wsgi for app in reader.apps() if not app.asgi and not app.needs]
+    node, call = ast.parse(rest, mode="eval").body, None
+    while not isinstance(node, ast.Name):
+        call = node if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else call
+        node = node.func if isinstance(node, ast.Call) else node.value  # type: ignore[attr-defined]
+    name = node.id
+    apps = [app for app in reader.apps() if not app.asgi and not app.needs]
+    proposals = [app.wsgi for app in apps]
+    if wsgi in proposals:
+        return apps[proposals.index(wsgi)]
     close = difflib.get_close_matches(wsgi, proposals, 1, 0.3) or proposals
     hint = f"Did you mean `wsgi: {close[0]}`?" if close else "Name a module of the folder and a name in it."
     module = reader.modules.get(module_name)
     if module is None:
         stem = PurePosixPath(*module_name.split("."))
-        files = (stem.with_suffix(".py"), stem / "__init__.py")
+        files = [
+            found
+            for root in ("", *reader.roots)
+            for found in (root / stem.with_suffix(".py"), root / stem / "__init__.py")
+        ]
         there = next((file for file in files if (reader.folder / file).is_file()), None)
         if there is None:
             raise NoAppError(f"wsgi: {wsgi}: there is no {files[0]} and no {files[1]}", hint)
@@ -151,10 +184,15 @@ def _named(reader: Reader, wsgi: str) -> App | None:
         raise NoAppError(f"{where} has no {name} at module level", hint)
     if app.asgi:
         raise _asgi(app)
-    if called and app.needs:
-        raise NoAppError(f"{app.place}: {name}() needs arguments: {', '.join(app.needs)}", "Give each a default.")
-    if called != app.factory:
+    if call and app.needs and not (call.args or call.keywords):
+        values = ", ".join(f"{argument}='…'" for argument in app.needs)
+        raise NoAppError(
+            f"{app.place}: {name}() needs arguments: {', '.join(app.needs)}",
+            f"Give each a default, or say here what they are: `wsgi: {module_name}:{name}({values})`.",
+        )
+    if rest in (name, f"{name}()") and (bool(call) != app.factory or app.inner):
         problem = "is a function that makes an app" if app.factory else "is an app already"
+        problem = f"is no WSGI app itself; its {app.inner} is" if app.inner else problem
         raise NoAppError(f"{app.place}: {name} {problem}", f"Write `wsgi: {app.wsgi}`.")
     return app
 
@@ -162,11 +200,9 @@ def _named(reader: Reader, wsgi: str) -> App | None:
 def _requirements(reader: Reader) -> str:
     """The file that says what the app needs."""
     folder = reader.folder
-    if (folder / "requirements.txt").is_file():
-        return "requirements.txt"
-    project = folder / "pyproject.toml"
-    if "dependencies" in project_table(project).get("project", {}):
-        return "pyproject.toml"
+    named = found_file(folder)
+    if named:
+        return named
     own = {name.partition(".")[0] for name in reader.modules} | {
         path.name for path in folder.iterdir() if path.is_dir()
     }
@@ -178,13 +214,11 @@ def _requirements(reader: Reader) -> str:
                 names = [node.module or ""]
             seen |= {name.partition(".")[0] for name in names}
     needed = sorted({DISTRIBUTIONS.get(n, n.replace("_", "-")) for n in seen - own - set(sys.stdlib_module_names)})
-    without = " (pyproject.toml has no [project].dependencies)" if project.is_file() else ""
     raise RequirementError(
-        f"{folder} has no requirements.txt{without}",
-        "Save these lines, made from the app's imports, as requirements.txt and look them over."
-        if needed
-        else "Write one, empty if the app needs nothing; or name another file in bake.yaml: `requirements: …`.",
-        "\n".join(needed),
+        f"{folder} has no requirements.txt, and nothing else that says what the app needs",
+        "Look the line over that was made from the app's imports, and write it into bake.yaml; or save a "
+        "requirements.txt.",
+        f"requirements: [{', '.join(needed)}]",
     )
 
 

@@ -21,13 +21,31 @@ from bake.errors import AppFolderError, AppSyntaxError
 SKIPPED_FOLDERS = {"tests", "test", "docs", "doc", "node_modules", "build", "dist", "venv", "migrations", "__pycache__"}
 SKIPPED_FILES = re.compile(r"(test_.*|.*_test|conftest|setup|noxfile)\.py")
 
+#: What makes an app, by dotted name.
 WSGI_MAKERS = {
+    "a2wsgi.ASGIMiddleware",
+    "apiflask.APIFlask",
+    "bottle.Bottle",
+    "bottle.default_app",
+    "cherrypy.Application",
+    "cherrypy.tree.mount",
+    "dash.Dash",
+    "django.core.wsgi.get_wsgi_application",
+    "eve.Eve",
+    "falcon.API",
+    "falcon.App",
     "flask.Flask",
     "flask.app.Flask",
-    "apiflask.APIFlask",
-    "a2wsgi.ASGIMiddleware",
-    "django.core.wsgi.get_wsgi_application",
+    "flask_openapi3.OpenAPI",
+    "paste.deploy.loadapp",
+    "pyramid.paster.get_app",
 }
+#: Methods that make one: of Pyramid's Configurator, of web.py's application.
+WSGI_METHODS = {"make_wsgi_app", "wsgifunc"}
+#: What is made is no app itself, but has one: Dash's Flask app.
+INNER = {"dash.Dash": ".server"}
+#: Bottle's decorators that put routes into the app that it keeps itself.
+BOTTLE_ROUTES = {f"bottle.{name}" for name in ("route", "get", "post", "put", "delete", "patch")}
 ASGI_MAKERS = {
     "fastapi.FastAPI",
     "starlette.applications.Starlette",
@@ -116,6 +134,8 @@ class App:
     source: App | None = None
     #: The call that made it: Flask(…).
     call: ast.Call | None = None
+    #: Where the app is in what the name stands for: ".server" of Dash's.
+    inner: str = ""
 
     def named(self, module: Module, name: str, line: int) -> App:
         """The same app under another name."""
@@ -129,7 +149,7 @@ class App:
     @property
     def wsgi(self) -> str:
         """As the recipe names it."""
-        return f"{self.module.name}:{self.name}" + ("()" if self.factory else "")
+        return f"{self.module.name}:{self.name}" + ("()" if self.factory else "") + self.inner
 
     @property
     def place(self) -> str:
@@ -180,6 +200,8 @@ class Reader:
     def __init__(self, folder: Path, python: tuple[int, int]) -> None:
         self.folder = folder
         self.python = python
+        #: Folders that a module's name does not begin with: the machine's Python looks into them.
+        self.roots = ("src",) if (folder / "src").is_dir() and not (folder / "src" / "__init__.py").exists() else ()
         self.modules = {module.name: module for module in self.parse(source_files(folder))}
 
     def parse(self, paths: Iterable[PurePosixPath]) -> list[Module]:
@@ -187,6 +209,7 @@ class Reader:
         modules, faults = [], []
         for path in paths:
             parts = path.with_suffix("").parts
+            parts = parts[1:] if parts[0] in self.roots and len(parts) > 1 else parts
             name = ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
             try:
                 with warnings.catch_warnings():
@@ -217,7 +240,20 @@ class Reader:
                 app = self.look_up(module.scope, name)
                 if app is not None:
                     found.append(app)
-        return found
+        return found or self._bottle()
+
+    def _bottle(self) -> list[App]:
+        """The app that Bottle keeps itself, in the module that runs it, or else in the one that has routes."""
+        for wanted in ({"bottle.run"}, BOTTLE_ROUTES):
+            found = []
+            for module in self.modules.values():
+                calls = (node for node in ast.walk(module.tree) if isinstance(node, ast.Call))
+                line = next((node.lineno for node in calls if self._origin(module.scope, node.func) in wanted), 0)
+                if line:
+                    found.append(App(module, "bottle.default_app", line, factory=True))
+            if found:
+                return found
+        return []
 
     def look_up(self, scope: Scope, name: str, seen: frozenset[int] = frozenset()) -> App | None:
         """What `name` stands for; the last binding that is an app counts."""
@@ -247,7 +283,10 @@ class Reader:
         if isinstance(node, ast.Call):
             for makers, asgi in ((WSGI_MAKERS, False), (ASGI_MAKERS, True)):
                 if self.makes(scope, node.func, makers):
-                    return App(scope.module, "", node.lineno, asgi, call=node)
+                    at = next((place for maker, place in INNER.items() if self.makes(scope, node.func, {maker})), "")
+                    return App(scope.module, "", node.lineno, asgi, call=node, inner=at)
+            if isinstance(node.func, ast.Attribute) and node.func.attr in WSGI_METHODS:
+                return App(scope.module, "", node.lineno, call=node)
             made = self._value(scope, node.func, seen)
             if made is not None and made.factory:
                 return App(scope.module, "", node.lineno, made.asgi, source=made, call=made.call)
@@ -257,6 +296,9 @@ class Reader:
         if isinstance(node, ast.Name):
             return self.look_up(scope, node.id, seen)
         if isinstance(node, ast.Attribute):
+            whole = self._value(scope, node.value, seen)
+            if whole is not None and whole.inner == f".{node.attr}":
+                return replace(whole, inner="")
             return self._dotted(self._origin(scope, node), seen)
         return None
 

@@ -6,6 +6,7 @@ read as the text that stands there, and the key it stands under says what it is.
 
 from __future__ import annotations
 
+import ast
 import difflib
 import ipaddress
 import re
@@ -15,12 +16,14 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
+from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
     ValidationError,
     ValidationInfo,
     WithJsonSchema,
@@ -160,11 +163,46 @@ def _base(text: str) -> str:
     return text
 
 
+def expression(node: ast.expr) -> bool:
+    """Whether an expression may follow a module's name: names, attributes, calls with plain values."""
+    if isinstance(node, ast.Attribute):
+        return expression(node.value)
+    if isinstance(node, ast.Call):
+        values = [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg)]
+        plain = len(values) == len(node.args) + len(node.keywords)
+        return plain and expression(node.func) and all(isinstance(value, ast.Constant) for value in values)
+    return isinstance(node, ast.Name)
+
+
 def _wsgi(text: str) -> str:
-    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\(\))?", text):
-        module = text.removesuffix(".py").replace("/", ".")
-        raise ValueError(f"{text!r} is not module:callable" + ("" if ":" in text else f", as in {module}:app"))
+    if text.endswith(".ini"):
+        return inside(text)
+    module, colon, rest = text.partition(":")
+    try:
+        good = bool(colon) and expression(ast.parse(rest, mode="eval").body)
+    except (SyntaxError, ValueError):
+        good = False
+    if not good or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", module):
+        example = "" if colon else f", as in {text.removesuffix('.py').replace('/', '.')}:app"
+        raise ValueError(f"{text!r} is not module:callable{example}")
     return text
+
+
+def _requirements(value: object, info: ValidationInfo) -> str | tuple[str, ...] | None:
+    """A file's name, or the requirements themselves."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return _exists(inside(value), info)
+    if not isinstance(value, list | tuple):
+        raise ValueError("should be a file's name, or a list like [flask, requests>=2]")
+    for text in value:
+        try:
+            if Requirement(str(text)).url:
+                raise ValueError(f"{text!r} depends on an address; name a version on a package index")
+        except InvalidRequirement:
+            raise ValueError(f"{text!r} is not a requirement like flask>=3") from None
+    return tuple(map(str, value))
 
 
 _SCALAR = WithJsonSchema({"type": ["string", "number", "boolean"]})
@@ -212,11 +250,14 @@ class Recipe(_Part):
         default=None, description="Names the image; the folder's name if left out."
     )
     wsgi: Annotated[str, AfterValidator(_wsgi)] | None = Field(
-        default=None, description="module:callable or module:factory(); found if left out."
+        default=None,
+        description="module:callable, module:factory(), or an .ini file for PasteDeploy; found if left out.",
     )
-    requirements: Inside | None = Field(
-        default=None, description="requirements.txt or pyproject.toml; found if left out."
-    )
+    requirements: Annotated[
+        str | tuple[str, ...] | None,
+        PlainValidator(_requirements),
+        WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+    ] = Field(default=None, description="The file that lists them, or the list itself; found if left out.")
     index: Annotated[str, _url("https")] | None = Field(
         default=None, description="Another package index, for the build only."
     )

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
-import tomllib
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import uv
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from bake.errors import RequirementError
+from bake import project
+from bake.errors import ProgramError, RequirementError
+from bake.run import run
 from bake.target import Target
 
 HASH = re.compile(r"--hash[= ]sha256:([0-9a-f]{64})")
 #: Options of a requirements file that change nothing: wheels with hashes are all we take.
 IDLE_OPTIONS = re.compile(r"--(require-hashes|prefer-binary|only-binary|no-binary)\b")
+
+#: uv's words for a lock as requirement lines, each with its hashes; nothing is looked up.
+EXPORT = ("--frozen", "--no-dev", "--no-emit-project", "--no-header", "--no-annotate", "--no-python-downloads", "-q")
 
 
 @dataclass(frozen=True)
@@ -33,48 +39,84 @@ class Line:
     hashes: frozenset[str] = frozenset()
 
 
-def requirement_lines(folder: Path, name: str, target: Target) -> list[Line]:
-    """The requirements of a file, with those it includes. Raises RequirementError with file and line."""
-    if name.endswith(".toml"):
-        return _project_lines(folder / name, name, target)
-    return list(_file_lines(folder, folder / name, "", False, ()))
+def found_file(folder: Path) -> str | None:
+    """The file of an app's folder that says what it needs; None where nothing does.
+
+    Raises RequirementError where that is a file of a tool we cannot ask.
+    """
+    pinned = next((name for name in ("requirements.txt", "uv.lock", "Pipfile.lock") if (folder / name).is_file()), None)
+    if pinned:
+        return pinned
+    poetry = "poetry" in project.table(folder / "pyproject.toml").get("tool", {})
+    for name, command in (
+        ("poetry.lock", "poetry export --without-hashes -o requirements.txt"),
+        ("pdm.lock", "pdm export --prod -o requirements.txt"),
+        ("Pipfile", "pipenv lock"),
+        ("environment.yml", "pip list --format=freeze > requirements.txt"),
+    ):
+        if (folder / name).is_file():
+            raise RequirementError(f"{folder / name} is not read", f"Run `{command}` there, and bake again.")
+    listed = (name for name in project.FILES if (folder / name).is_file())
+    found = next((name for name in listed if project.read(folder / name).dependencies is not None), None)
+    if found is None and poetry:
+        raise RequirementError(
+            f"{folder / 'pyproject.toml'} lists its dependencies for Poetry alone",
+            "Run `poetry export --without-hashes -o requirements.txt` there, and bake again.",
+        )
+    return found
 
 
-def _read(path: Path, place: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise RequirementError(f"{place or path}: {path.name} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise RequirementError(f"{path} is not UTF-8 text", "Save it as UTF-8; PowerShell writes UTF-16.") from None
+def requirement_lines(folder: Path, named: str | tuple[str, ...], target: Target) -> list[Line]:
+    """The requirements of a file, with those it includes, or of a list. Raises RequirementError with file and line."""
+    if not isinstance(named, str):
+        return [_line(text, f"requirements[{number}]", False) for number, text in enumerate(named)]
+    path = folder / named
+    if path.name in project.FILES:
+        return _project_lines(project.read(path), path.parent, target)
+    if path.name == "uv.lock":
+        argv = [uv.find_uv_bin(), "export", *EXPORT, "--project", str(path.parent), "--python", sys.executable]
+        try:
+            text = run(argv, env={"NO_COLOR": "1"}).stdout
+        except ProgramError as error:
+            raise RequirementError(f"{named} cannot be read", "Run `uv lock` there.", error.details) from None
+        return [_line(line, named, False) for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+    if path.name == "Pipfile.lock":
+        return _pipfile_lines(path, named)
+    return list(_file_lines(folder, path, "", False, ()))
 
 
-def project_table(path: Path) -> dict[str, Any]:
-    """A pyproject.toml's content; nothing where there is none. Raises RequirementError."""
-    if not path.is_file():
-        return {}
-    try:
-        return tomllib.loads(_read(path, ""))
-    except tomllib.TOMLDecodeError as error:
-        raise RequirementError(f"{path.name}: {error}", "Mend the TOML there.") from None
-
-
-def _project_lines(path: Path, name: str, target: Target) -> list[Line]:
-    text, table = _read(path, ""), project_table(path)
-    project = table.get("project", {})
-    wanted = project.get("requires-python", "")
+def _project_lines(said: project.Project, folder: Path, target: Target) -> list[Line]:
+    wanted = said.requires_python
     if wanted and target.python_version + ".0" not in SpecifierSet(wanted, prereleases=True):
         raise RequirementError(
-            f"{name}: requires-python is {wanted!r}; {target.name} has Python {target.python_version}",
+            f"{said.file}: requires-python is {wanted!r}; {target.name} has Python {target.python_version}",
             "Allow that Python, or choose another `base` in bake.yaml.",
         )
-    lines = []
-    for requirement in project.get("dependencies", []):
-        number = text[: text.find(requirement)].count("\n") + 1 if requirement in text else 1
-        lines.append(_line(requirement, f"{name}:{number}", False))
-    for source in table.get("tool", {}).get("uv", {}).get("sources", {}):
+    lines = [_line(text, said.place(text), False) for text in said.dependencies or ()]
+    sources = project.table(folder / "pyproject.toml").get("tool", {}).get("uv", {}).get("sources", {})
+    for source in sources if said.file == "pyproject.toml" else ():
         if canonicalize_name(source) in {line.name for line in lines}:
-            raise RequirementError(f"{name}: [tool.uv.sources] has {source}", "Put a wheel of it on a package `index`.")
+            raise RequirementError(
+                f"{said.file}: [tool.uv.sources] has {source}", "Put a wheel of it on a package `index`."
+            )
+    return lines
+
+
+def _pipfile_lines(path: Path, named: str) -> list[Line]:
+    try:
+        packages = json.loads(project.text_of(path))["default"]
+    except (ValueError, KeyError, TypeError):
+        raise RequirementError(f"{named} is not what pipenv writes", "Run `pipenv lock` there.") from None
+    lines = []
+    for name, said in packages.items():
+        extras = f"[{','.join(said['extras'])}]" if said.get("extras") else ""
+        if "version" not in said:  # a folder, or a repository: refused as such a line is
+            place = f"git+{said['git']}" if "git" in said else f"./{said.get('path', name)}"
+            lines.append(_line(place, named, False))
+            continue
+        marker = f" ; {said['markers']}" if said.get("markers") else ""
+        hashes = "".join(f" --hash={value}" for value in said.get("hashes", []))
+        lines.append(_line(f"{name}{extras}{said['version']}{marker}{hashes}", named, False))
     return lines
 
 
@@ -83,7 +125,7 @@ def _file_lines(folder: Path, path: Path, place: str, constraint: bool, above: t
         raise RequirementError(f"{place}: the file includes itself", "Take the line out.")
     here = os.path.relpath(path, folder)
     logical, start = "", 0
-    for number, raw in enumerate([*_read(path, place).splitlines(), ""], 1):
+    for number, raw in enumerate([*project.text_of(path, place).splitlines(), ""], 1):
         start = start if logical else number
         logical += re.sub(r"(^|\s)#.*", "", raw).strip()
         if logical.endswith("\\"):

@@ -82,7 +82,7 @@ def test_a_release_is_configured_as_its_recipe_asks(root: Path) -> None:
     assert "default_server" in nginx(root, "listen-default.conf")
     settings = configparser.ConfigParser()
     settings.read(root / "run/app/uwsgi.ini")
-    assert dict(settings["uwsgi"]) == {"module": "app:app", "processes": "3", "threads": "2", "harakiri": "90"}
+    assert dict(settings["uwsgi"]) == {"processes": "3", "threads": "2", "harakiri": "90"}
 
 
 def test_every_include_of_ours_is_written_or_in_the_tree(root: Path) -> None:

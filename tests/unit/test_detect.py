@@ -104,6 +104,52 @@ def test_the_app_is_found(tmp_path: Path, files: dict[str, str], wsgi: str) -> N
     assert found.notes[0].startswith(f"wsgi: {wsgi} (")
 
 
+DASH = "from dash import Dash\nboard = Dash(__name__)\n"
+PYRAMID = (
+    "from pyramid.config import Configurator\n"
+    "def main(global_config, **settings):\n"
+    "    with Configurator(settings=settings) as config:\n"
+    "        config.scan()\n"
+    "    return config.make_wsgi_app()\n"
+)
+BOTTLE = "from bottle import route, run\n@route('/')\ndef index(): return 'hello'\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "wsgi"),
+    [
+        ({"site/wsgi.py": "from django.core.wsgi import get_wsgi_application as get\napplication = get()\n",
+          "site/asgi.py": "from django.core.asgi import get_asgi_application\napplication = get_asgi_application()\n"},
+         "site.wsgi:application"),
+        ({"app.py": "import bottle\napp = bottle.Bottle()\n"}, "app:app"),
+        ({"app.py": "import bottle\napp = bottle.default_app()\n"}, "app:app"),
+        ({"app.py": BOTTLE + MAIN + "    run()\n"}, "app:bottle.default_app()"),
+        ({"app.py": BOTTLE, "main.py": "import app, bottle\nbottle.run(port=8080)\n"}, "main:bottle.default_app()"),
+        ({"things.py": "import falcon\napi = falcon.App()\n"}, "things:api"),
+        ({"app.py": "import cherrypy\napp = cherrypy.tree.mount(object(), '/')\n"}, "app:app"),
+        ({"code.py": "import web\napplication = web.application((), globals()).wsgifunc()\n"}, "code:application"),
+        ({"app.py": PYRAMID.replace("global_config, **settings", "settings={}")}, "app:main()"),
+        ({"shop/__init__.py": PYRAMID, "production.ini": "[app:main]\nuse = egg:shop\n"}, "production.ini"),
+        ({"app.py": DASH}, "app:board.server"),
+        ({"app.py": DASH + "server = board.server\n"}, "app:server"),
+        ({"src/shop/__init__.py": FLASK, "src/shop/views.py": "from shop import app\n"}, "shop:app"),
+        ({"src/__init__.py": "", "src/shop.py": FLASK}, "src.shop:app"),
+    ],
+)  # fmt: skip
+def test_frameworks_and_layouts(tmp_path: Path, files: dict[str, str], wsgi: str) -> None:
+    assert find(tmp_path, files).recipe.wsgi == wsgi
+    # What was found can be said.
+    assert find(tmp_path, {}, wsgi=wsgi).recipe.wsgi == wsgi
+
+
+def test_a_factory_may_be_given_plain_values(tmp_path: Path) -> None:
+    files = {"app.py": FACTORY.replace("create_app()", "create_app(config)")}
+    assert "create_app() needs arguments: config" in fails(NoAppError, tmp_path, files).details
+    error = fails(NoAppError, tmp_path, {}, wsgi="app:create_app()")
+    assert error.hint.endswith("`wsgi: app:create_app(config='…')`.")
+    assert find(tmp_path, {}, wsgi="app:create_app(config='prod')").recipe.wsgi == "app:create_app(config='prod')"
+
+
 def test_two_apps_are_both_named(tmp_path: Path) -> None:
     error = fails(SeveralAppsError, tmp_path, {"api.py": FLASK, "admin.py": "\n" + FLASK})
     assert error.details.splitlines() == [
@@ -198,7 +244,10 @@ def test_missing_requirements_are_proposed(tmp_path: Path) -> None:
     (tmp_path / "lib.py").touch()
     with pytest.raises(RequirementError) as caught:
         complete(tmp_path, Recipe())
-    assert caught.value.details.splitlines() == ["PyYAML", "flask", "flask-login", "pillow"]
+    assert caught.value.details == "requirements: [PyYAML, flask, flask-login, pillow]"
+    # What is proposed is taken as it stands.
+    found = complete(tmp_path, Recipe.model_validate({"requirements": ["PyYAML", "flask", "flask-login", "pillow"]}))
+    assert found.recipe.requirements == ("PyYAML", "flask", "flask-login", "pillow")
 
 
 @pytest.mark.parametrize(

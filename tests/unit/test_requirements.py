@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from bake.errors import RequirementError
-from bake.requirements import requirement_lines
+from bake.requirements import found_file, requirement_lines
 from bake.target import DEBIAN_13
 
 
@@ -78,3 +79,81 @@ def test_pyproject(app: Path) -> None:
         (app / "pyproject.toml").write_text(addition)
         with pytest.raises(RequirementError, match=said):
             requirement_lines(app, "pyproject.toml", DEBIAN_13)
+
+
+UV_LOCK = """
+version = 1
+requires-python = ">=3.11"
+
+[[package]]
+name = "shop"
+version = "0.1"
+source = { virtual = "." }
+dependencies = [{ name = "six" }]
+
+[package.dev-dependencies]
+dev = [{ name = "pytest" }]
+
+[[package]]
+name = "six"
+version = "1.17.0"
+source = { registry = "https://packages.example/simple" }
+wheels = [{ url = "https://packages.example/six-1.17.0-py2.py3-none-any.whl", hash = "sha256:%s", size = 11050 }]
+"""
+HASH = "ab" * 32
+
+
+def test_uv_s_lock(app: Path) -> None:
+    (app / "pyproject.toml").write_text('[project]\nname = "shop"\nversion = "0.1"\ndependencies = ["six"]\n')
+    (app / "uv.lock").write_text(UV_LOCK.replace("%s", HASH).replace("[package.dev-dep", "[package.x-dep"))
+    assert found_file(app) == "uv.lock"
+    lines = requirement_lines(app, "uv.lock", DEBIAN_13)
+    assert [(line.text, line.place, line.hashes) for line in lines] == [("six==1.17.0", "uv.lock", {HASH})]
+    (app / "uv.lock").write_text("nonsense")
+    with pytest.raises(RequirementError, match=r"uv\.lock cannot be read"):
+        requirement_lines(app, "uv.lock", DEBIAN_13)
+
+
+def test_pipenv_s_lock(app: Path) -> None:
+    six = {"version": "==1.17.0", "hashes": [f"sha256:{HASH}"], "markers": "python_version >= '3'", "extras": ["x"]}
+    (app / "Pipfile").touch()
+    (app / "Pipfile.lock").write_text(json.dumps({"default": {"six": six}, "develop": {"pytest": {"version": "==1"}}}))
+    assert found_file(app) == "Pipfile.lock"
+    (line,) = requirement_lines(app, "Pipfile.lock", DEBIAN_13)
+    assert (line.text, line.place, line.hashes) == ("six[x]==1.17.0 ; python_version >= '3'", "Pipfile.lock", {HASH})
+    for said in ({"git": "https://code.example/x"}, {"path": "."}):
+        (app / "Pipfile.lock").write_text(json.dumps({"default": {"x": said}}))
+        with pytest.raises(RequirementError, match=r"Pipfile\.lock"):
+            requirement_lines(app, "Pipfile.lock", DEBIAN_13)
+
+
+@pytest.mark.parametrize(
+    ("files", "command"),
+    [
+        ({"poetry.lock": "", "pyproject.toml": '[project]\ndependencies = ["six"]\n'}, "poetry export"),
+        ({"pyproject.toml": '[tool.poetry.dependencies]\nsix = "*"\n'}, "poetry export"),
+        ({"pdm.lock": ""}, "pdm export"),
+        ({"Pipfile": ""}, "pipenv lock"),
+    ],
+)
+def test_tools_that_are_not_asked_have_a_way_out(app: Path, files: dict[str, str], command: str) -> None:
+    for name, text in files.items():
+        (app / name).write_text(text)
+    with pytest.raises(RequirementError) as caught:
+        found_file(app)
+    assert f"`{command}" in caught.value.hint
+    (app / "requirements.txt").touch()
+    assert found_file(app) == "requirements.txt"
+
+
+def test_older_projects_say_it_in_setup_py(app: Path) -> None:
+    (app / "setup.py").write_text("from setuptools import setup\nsetup(name='x',\n  install_requires=['six>=1'])\n")
+    assert found_file(app) == "setup.py"
+    assert [(line.text, line.place) for line in requirement_lines(app, "setup.py", DEBIAN_13)] == [
+        ("six>=1", "setup.py:3")
+    ]
+
+
+def test_a_list_of_bake_yaml(app: Path) -> None:
+    lines = requirement_lines(app, ("flask", "six>=1"), DEBIAN_13)
+    assert [(line.text, line.place) for line in lines] == [("flask", "requirements[0]"), ("six>=1", "requirements[1]")]

@@ -1,0 +1,74 @@
+"""What uWSGI loads: finds the app that the recipe names, and says so where the app writes in vain."""
+
+import ast
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+
+RELEASE = Path("/srv/app/current")
+#: Audit events (Python's own list of them) that change files, by the places of their paths.
+CHANGES = {"os.mkdir": (0,), "os.remove": (0,), "os.rename": (0, 1), "os.rmdir": (0,), "sqlite3.connect": (0,)}
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+
+def find(wanted: str) -> object:
+    """The app: module:expression as bake.yaml has it, or a file for PasteDeploy."""
+    if wanted.endswith(".ini"):
+        deploy = importlib.import_module("paste.deploy")
+        return deploy.loadapp(f"config:{Path(wanted).absolute()}")
+    name, _, expression = wanted.partition(":")
+    return evaluate(ast.parse(expression, mode="eval").body, importlib.import_module(name))
+
+
+def evaluate(node: ast.expr, module: object) -> object:
+    """Names of the module, or of modules it has loaded; attributes; calls with plain values."""
+    if isinstance(node, ast.Name):
+        return getattr(module, node.id) if hasattr(module, node.id) else sys.modules[node.id]
+    if isinstance(node, ast.Attribute):
+        return getattr(evaluate(node.value, module), node.attr)
+    values = [argument.value for argument in node.args]
+    named = {keyword.arg: keyword.value.value for keyword in node.keywords}
+    return evaluate(node.func, module)(*values, **named)
+
+
+class Watch:
+    """Names the folder, once, when the app writes where it may not: the app's own error seldom does."""
+
+    def __init__(self, source: Path) -> None:
+        """`source` is the app's folder."""
+        self.source = os.path.realpath(source)
+        self.told: set[str] = set()
+
+    def __call__(self, event: str, values: tuple) -> None:
+        """Python's audit hook: sees files before they are opened."""
+        if event == "open":
+            if isinstance(values[2], int) and values[2] & WRITING:
+                self.look(values[0])
+        elif event in CHANGES:
+            for place in CHANGES[event]:
+                self.look(values[place])
+
+    def look(self, path: object) -> None:
+        """Tell about a path below the source that is not kept in /var/lib/app."""
+        if not isinstance(path, str | bytes | os.PathLike):
+            return
+        real = os.path.realpath(os.fsdecode(path))
+        if not real.startswith(self.source + os.sep) or "__pycache__" in real:
+            return
+        name = os.path.relpath(real, self.source)
+        folder = str(Path(name).parent) if os.sep in name else name
+        if folder not in self.told:
+            self.told.add(folder)
+            print(
+                f"<4>app: {name} cannot be written: the app's folder is read-only. To keep it in /var/lib/app, "
+                f"write into bake.yaml:  writable: [{folder}]",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+if __name__.startswith("uwsgi_file"):
+    sys.addaudithook(Watch(RELEASE / "source"))
+    application = find(json.loads((RELEASE / "recipe.json").read_text())["wsgi"])

@@ -1,0 +1,68 @@
+"""What uWSGI loads, in this Python."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+MODULE = """
+import json
+class Site:
+    server = "the server"
+site = Site()
+def create(name="nobody", debug=False):
+    return (name, debug)
+"""
+
+
+@pytest.fixture
+def wsgi(program: Callable[[str], ModuleType]) -> ModuleType:
+    return program("wsgi.py")
+
+
+@pytest.mark.parametrize(
+    ("expression", "found"),
+    [
+        ("site.server", "the server"),
+        ("create()", ("nobody", False)),
+        ("create('prod', debug=True)", ("prod", True)),
+        ("json.dumps('x')", '"x"'),
+        ("string.digits", "0123456789"),
+    ],
+)
+def test_the_app_is_what_the_recipe_names(
+    wsgi: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expression: str, found: object
+) -> None:
+    (tmp_path / "appmodule.py").write_text(MODULE + "import string as s\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "appmodule", raising=False)
+    assert wsgi.find(f"appmodule:{expression}") == found
+
+
+def test_writing_in_vain_is_told_once_a_folder(
+    wsgi: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, data = tmp_path / "source", tmp_path / "data"
+    (source / "uploads").mkdir(parents=True)
+    data.mkdir()
+    (source / "kept").symlink_to(data)
+    watch = wsgi.Watch(source)
+    write = os.O_WRONLY | os.O_CREAT
+    watch("open", (str(source / "app.py"), "r", os.O_RDONLY))
+    watch("open", (str(source / "kept" / "x"), "w", write))
+    watch("open", (str(tmp_path / "other"), "w", write))
+    watch("open", (3, "w", write))
+    watch("open", (str(source / "__pycache__" / "x.pyc"), "w", write))
+    watch("import", ("os",))
+    assert capsys.readouterr().err == ""
+    for _ in range(2):
+        watch("open", (source / "uploads" / "a.png", "wb", write))
+    watch("sqlite3.connect", (os.fsencode(source / "site.db"),))
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("<4>app: uploads/a.png cannot be written") and first.endswith("writable: [uploads]")
+    assert second.endswith("writable: [site.db]")
