@@ -51,7 +51,8 @@ def pack(folder: Path, recipe: Recipe, lock: Lock, wheels: list[Path], out: Path
     """
     verify(wheels, lock)
     left_out: list[str] = []
-    kept = [path for path in sorted(_walk(folder, folder, [], left_out)) if path != out]
+    walked = [] if recipe.app else sorted(_walk(folder, folder, [], left_out))
+    kept = [path for path in walked if path != out]
     for prefix, inside in (recipe.static or {}).items():
         if folder / inside != folder and folder / inside not in kept:
             raise AppFolderError(
@@ -60,15 +61,18 @@ def pack(folder: Path, recipe: Recipe, lock: Lock, wheels: list[Path], out: Path
             )
     hashes = frozenset(map(store.file_digest, wheels))
     with store.whole(out) as partial, tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as archive:
-        # What only the build needs has no place in an image that is given away.
-        build_only = {"index", "mirror"}
-        dump = json.dumps(recipe.model_dump(mode="json", exclude=build_only), indent=1, sort_keys=True)
+        # What only the build and its proof need has no place in an image that is given away.
+        dump = json.dumps(
+            recipe.model_dump(mode="json", exclude={"index": True, "mirror": True, "check": {"env"}}),
+            indent=1,
+            sort_keys=True,
+        )
         _add_bytes(archive, "lock.txt", "".join(only(block, hashes) for block in blocks(lock.text)).encode())
         _add_bytes(archive, "recipe.json", dump.encode() + b"\n")
         _add(archive, folder, "source", folder)
         for path in kept:
             _add(archive, path, f"source/{path.relative_to(folder)}", folder)
-        for name, text in distribution(folder).items():
+        for name, text in ({} if recipe.app else distribution(folder)).items():
             _add_bytes(archive, f"source/{name}", text.encode())
         for wheel in sorted(wheels, key=lambda wheel: wheel.name):
             _add(archive, wheel, f"wheels/{wheel.name}", wheel.parent)

@@ -12,6 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 from bake.errors import AsgiAppError, NoAppError, RequirementError, SeveralAppsError
 from bake.modules import USUAL_FACTORIES, USUAL_NAMES, WSGI_MAKERS, App, Module, Reader
 from bake.recipe import Recipe
@@ -50,6 +53,8 @@ def complete(folder: Path, recipe: Recipe) -> Found:
 
     Raises AppSyntaxError, NoAppError, SeveralAppsError, AsgiAppError, RequirementError.
     """
+    if recipe.app:
+        return _packaged(recipe, recipe.app.package)
     reader = Reader(folder, TARGETS[recipe.base].python)
     notes: list[str] = []
     app = _named(reader, recipe.wsgi) if recipe.wsgi else _chosen(reader, notes)
@@ -69,6 +74,20 @@ def complete(folder: Path, recipe: Recipe) -> Found:
         changes["name"] = slug
         notes.append(f"name: {slug} (the folder's)")
     return Found(recipe.model_copy(update=changes), tuple(notes))
+
+
+def _packaged(recipe: Recipe, package: str) -> Found:
+    """A package of the index is the app: nothing of the folder is."""
+    if recipe.wsgi is None:
+        raise NoAppError(f"app: {package}: what does it serve?", "Say it in bake.yaml: `wsgi: module:callable`.")
+    more = recipe.requirements or ()
+    name = recipe.name or canonicalize_name(Requirement(package).name)
+    changes = {"name": name, "requirements": (package, *more), "static": {}}
+    if isinstance(more, str):
+        raise RequirementError(
+            f"app: {package}: requirements are read from no file", "List them: requirements: [flask]."
+        )
+    return Found(recipe.model_copy(update=changes), (f"app: {package} from the index; nothing of the folder is in it",))
 
 
 def _chosen(reader: Reader, notes: list[str]) -> App | None:

@@ -112,8 +112,10 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
     report.note(f"machines run under {'KVM' if accel == 'kvm' else 'emulation (KVM does not run a guest here)'}")
 
     canary = f"canary-{secrets.token_hex(16)}"
+    random = {name: secrets.token_urlsafe(32) for name in wanted.secrets if name not in wanted.check.env}
+    vendor_data = userdata.stand_ins({**wanted.check.env, **random})
     with report.phase("bake") as phase:
-        baked = _run_packer(wanted, goal, ground, parcel, canary, accel, work, phase)
+        baked = _run_packer(wanted, goal, ground, parcel, canary, vendor_data, accel, work, phase)
     with report.phase("seal") as phase:
         raw, sealed, image = work / "baked.raw", work / "sealed.raw", work / "image.qcow2"
         disk.to_raw(baked, raw)
@@ -121,11 +123,12 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
         disk.free_of_residue(raw, sealed, base.DISK_SIZE)
         raw.unlink()
         phase.progress(0.5, "looking for residue")
-        _no_trace(sealed, {"canary": canary, "build key": _public_key(work / "bake-key").split()[1]})
+        planted = {f"stand-in for {name}": value for name, value in random.items()}
+        _no_trace(sealed, {"canary": canary, "build key": _public_key(work / "bake-key").split()[1], **planted})
         phase.progress(0.7, "compressing")
         disk.to_qcow2(sealed, image, compress=True)
     with report.phase("proof") as phase:
-        checks = proof.prove(image, sealed, work / "proof", accel=accel, port=options.port, phase=phase)
+        checks = proof.prove(image, sealed, work / "proof", vendor_data, accel=accel, port=options.port, phase=phase)
     sealed.unlink()
 
     key = _key(parcel.sha256, ground)
@@ -160,6 +163,7 @@ def _run_packer(
     ground: base.Base,
     parcel: bundle.Bundle,
     canary: str,
+    vendor_data: str,
     accel: str,
     work: Path,
     phase: Phase,
@@ -175,11 +179,13 @@ def _run_packer(
         if step:
             phase.progress(*step)
 
+    (work / "vendor-data").write_text(vendor_data)
     output = work / "output"
     return packer.build(
         "qemu.pkr.hcl",
         {
             "base_disk": str(ground.disk), "user_data": str(work / "user-data"), "meta_data": str(work / "meta-data"),
+            "vendor_data": str(work / "vendor-data"),
             "bundle": str(parcel.path), "private_key": str(key), "output": str(output), "canary": canary,
             "accelerator": accel, "cpus": min(os.cpu_count() or 1, 4),
         },

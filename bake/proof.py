@@ -19,8 +19,10 @@ from bake.progress import Phase
 Progress = Callable[[float, str], None]
 
 
-def prove(image: Path, raw: Path, work: Path, *, accel: str, port: int | None, phase: Phase) -> int:
+def prove(image: Path, raw: Path, work: Path, vendor_data: str, *, accel: str, port: int | None, phase: Phase) -> int:
     """Check an image, and the raw disk it was made from; the number of checks that passed.
+
+    `vendor_data` gives its machines the environment of a check.
 
     Raises CheckError with the failing checks, the app's last journal lines and the console's tail.
     """
@@ -34,8 +36,8 @@ def prove(image: Path, raw: Path, work: Path, *, accel: str, port: int | None, p
         return lambda share, what: phase.progress(start + (end - start) * share, f"{who}: {what}")
 
     try:
-        machines.append(start(image, work / "first", key, accel=accel, port=port))
-        machines.append(start(image, work / "second", key, accel=accel, cpus=1))
+        machines.append(start(image, work / "first", key, vendor_data, accel=accel, port=port))
+        machines.append(start(image, work / "second", key, vendor_data, accel=accel, cpus=1))
         first, second = machines
         facts = {"BAKE_DISK": disk.root_of(raw)}
         sealed = check.run_suites(["proof/test_sealed.py"], host=None, work=work, facts=facts)
@@ -60,13 +62,23 @@ def prove(image: Path, raw: Path, work: Path, *, accel: str, port: int | None, p
             machine.stop()
 
 
-def start(image: Path, work: Path, key: Path, *, accel: str, port: int | None = None, cpus: int = 2) -> vm.Machine:
+def start(
+    image: Path,
+    work: Path,
+    key: Path,
+    vendor_data: str = "",
+    *,
+    accel: str,
+    port: int | None = None,
+    cpus: int = 2,
+) -> vm.Machine:
     """A machine as a cloud would start it: an instance of its own, a key, no settings. Returns at once."""
     work.mkdir()
     meta_data = userdata.meta_data(
         f"proof-{secrets.token_hex(4)}", work.name, [key.with_suffix(".pub").read_text().strip()]
     )
-    seed = vm.make_seed(work / "seed.iso", {"meta-data": meta_data, "user-data": "#cloud-config\n{}\n"})
+    files = {"meta-data": meta_data, "user-data": "#cloud-config\n{}\n"}
+    seed = vm.make_seed(work / "seed.iso", {**files, "vendor-data": vendor_data} if vendor_data else files)
     return vm.boot(image, seed, work, key, accel=accel, port=port, cpus=cpus)
 
 
@@ -75,7 +87,7 @@ def look(
     suites: list[str],
     work: Path,
     *,
-    progress: Progress,
+    progress: Progress = lambda share, what: None,
     facts: dict[str, str] | None = None,
 ) -> check.Outcome:
     """Run suites of checks on a machine of ours."""

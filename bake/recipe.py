@@ -35,7 +35,7 @@ from bake.target import DEBIAN_13, TARGETS
 
 FILE_NAME = "bake.yaml"
 #: Keys of the design whose time has not come.
-LATER = ("app", "writable", "secrets", "setup", "timers", "sandbox", "certificate", "aws", "check.env")
+LATER = ("app.git", "app.commit", "app.archive", "app.sha256", "certificate", "aws")
 
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -188,6 +188,23 @@ def _wsgi(text: str) -> str:
     return text
 
 
+def _pinned(text: str) -> str:
+    try:
+        wanted = Requirement(text)
+    except InvalidRequirement:
+        wanted = None
+    if wanted is None or not re.fullmatch(r"==[^*]+", str(wanted.specifier)):
+        raise ValueError(f"{text!r} should name one version, as in httpbin==0.10.4")
+    return text
+
+
+def _timer_name(text: str) -> str:
+    # What is there already: app-setup and app-configure are units of ours.
+    if not re.fullmatch(_LABEL, text) or text in ("setup", "configure", "certificate"):
+        raise ValueError(f"{text!r} is not a name of a-z, 0-9 and - for a job, or one of ours")
+    return text
+
+
 def _requirements(value: object, info: ValidationInfo) -> str | tuple[str, ...] | None:
     """A file's name, or the requirements themselves."""
     if value is None:
@@ -210,6 +227,7 @@ EnvName = Annotated[str, _matching(r"[A-Za-z_][A-Za-z0-9_]*", "a name an environ
 EnvValue = Annotated[str, _matching(r"[^\x00-\x08\x0a-\x1f\x7f]*", "one line of text"), _SCALAR]
 Env = dict[EnvName, EnvValue]
 Prefix = Annotated[str, AfterValidator(_prefix)]
+Command = Annotated[str, _matching(r"[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*", "a command of one line")]
 Inside = Annotated[str, AfterValidator(inside), AfterValidator(_exists)]
 UrlPath = Annotated[str, _matching(r"/([^\s/\x00-\x1f\"\\][^\s\x00-\x1f\"\\]*)?", "a path starting with /")]
 
@@ -235,8 +253,36 @@ class Limits(_Part):
     threads: int = Field(default=4, ge=1, le=256, description="Threads of each worker.")
 
 
+class App(_Part):
+    """An app that is not in this folder."""
+
+    package: Annotated[str, AfterValidator(_pinned)] = Field(
+        description="A package of the index, pinned: httpbin==0.10.4. `wsgi` says what it serves."
+    )
+
+
+class Timer(_Part):
+    """A job of the app's own: what runs, and when."""
+
+    run: Command = Field(description="A command; it runs as the app does, in the app's folder.")
+    when: Annotated[str, _matching(r"[A-Za-z0-9*:,./~ -]{1,80}", "a time as systemd.time(7) has it")] = Field(
+        description="When, as systemd.time(7) has it: hourly, daily, Mon 06:30, *:0/15."
+    )
+
+
+class Sandbox(_Part):
+    """What the app may do besides."""
+
+    allow: tuple[Literal["jit"], ...] = Field(default=(), description="jit: memory that is written and then run.")
+
+
 class Check(_Part):
     """How a bake finds out that the app is well."""
+
+    env: Env = Field(
+        default={},
+        description="Environment of the bake and its proof alone; a secret not named here gets a random one.",
+    )
 
     health: UrlPath | None = Field(
         default=None, description="Must answer 2xx or 3xx. Left out: / must answer below 500."
@@ -245,6 +291,8 @@ class Check(_Part):
 
 class Recipe(_Part):
     """What the app is. None: left out, and to be found by `detect`."""
+
+    app: App | None = Field(default=None, description="Left out: this folder. Or {package: name==version}.")
 
     name: Annotated[str, _matching(_LABEL, "a name of a-z, 0-9 and -, at most 63 long")] | None = Field(
         default=None, description="Names the image; the folder's name if left out."
@@ -272,6 +320,19 @@ class Recipe(_Part):
     )
     static: dict[Prefix, Inside] | None = Field(default=None, description="URL prefix: folder that nginx serves there.")
     env: Env = Field(default={}, description="Plain environment. Never secrets: it is part of the image.")
+    secrets: tuple[EnvName, ...] = Field(
+        default=(), description="Names of secrets: NAME=value lines of /etc/app/secrets.env. Never in an image."
+    )
+    writable: tuple[Annotated[str, AfterValidator(inside)], ...] = Field(
+        default=(), description="Folders and files that the app writes; they are kept in /var/lib/app."
+    )
+    setup: tuple[Command, ...] = Field(
+        default=(), description="Commands that run before the app starts, on each boot and each new release."
+    )
+    timers: dict[Annotated[str, AfterValidator(_timer_name)], Timer] = Field(
+        default={}, description="The app's own jobs, by name."
+    )
+    sandbox: Sandbox = Sandbox()
     packages: tuple[Annotated[str, _matching(r"[a-z0-9][a-z0-9+.-]+", "a Debian package's name")], ...] = Field(
         default=(), description="Debian packages the app needs."
     )
@@ -383,7 +444,9 @@ def _sentence(error: ErrorDetails) -> str:
 
 
 def _unknown(path: tuple[str | int, ...]) -> str:
-    models: dict[str, type[BaseModel]] = {"limits": Limits, "check": Check}
+    models: dict[str, type[BaseModel]] = {
+        "app": App, "limits": Limits, "check": Check, "sandbox": Sandbox, "timers": Timer,
+    }  # fmt: skip
     key, model = str(path[-1]), models.get(str(path[0]), Recipe)
     if _dotted(path) in LATER:
         return "is not supported yet"

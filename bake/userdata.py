@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 
 import jinja2
 
@@ -34,3 +36,16 @@ def meta_data(instance: str, hostname: str, public_keys: list[str]) -> str:
     """NoCloud's meta-data. The keys are the default user's."""
     keys = "".join(f"  - {key}\n" for key in public_keys)
     return f"instance-id: {json.dumps(instance)}\nlocal-hostname: {json.dumps(hostname)}\npublic-keys:\n{keys}"
+
+
+def stand_ins(values: dict[str, str]) -> str:
+    """NoCloud's vendor-data with environment for the bake and its proof, which no image holds.
+
+    It goes to a file in memory, by a command that cloud-init runs early on every boot that has this seed.
+    """
+    if not values:
+        return "#cloud-config\n{}\n"
+    escaped = {name: re.sub(r'(["\\\\$`])', r"\\\1", value) for name, value in values.items()}
+    text = "".join(f'{name}="{value}"\n' for name, value in escaped.items())
+    script = f"umask 077; mkdir -p /run/app-check; printf %s {shlex.quote(text)} > /run/app-check/env"
+    return f"#cloud-config\nbootcmd:\n- [sh, -c, {json.dumps(script)}]\n"

@@ -11,7 +11,7 @@ active=$(systemctl is-active app.service)
 if [ "$result" != success ] || [ "$active" != active ]; then
     journalctl --no-pager -o cat -u app-setup.service | grep 'app-setup failed' | tail -n 1
     echo "bake: app-setup $result, app $active; their last lines:"
-    journalctl --no-pager -o cat -u app-setup.service -u app.service | tail -n 60
+    journalctl --no-pager -o cat -u app-setup.service -u 'app-job@*' -u app.service | tail -n 60
     exit 1
 fi
 cloud-init status --long | grep -E '^(status|errors|recoverable)' || true

@@ -6,7 +6,7 @@ set -eu
 
 # The proof of its success is that the machine stops: any failure leaves it running,
 # and Packer's shutdown_timeout turns that into a failed build.
-systemctl stop app.service app.socket nginx.service cron.service 2> /dev/null || true
+systemctl stop 'app-*.timer' 'app-job@*.service' app.service app.socket nginx.service cron.service 2> /dev/null || true
 systemctl stop unattended-upgrades.service apt-daily.timer apt-daily-upgrade.timer certbot.timer \
     systemd-timesyncd.service 2> /dev/null || true
 

@@ -246,3 +246,11 @@ def test_a_project_that_was_built_keeps_what_the_build_said(app: Path) -> None:
     (app / "pyproject.toml").write_text('[project]\nname = "x"\nversion = "1"\n')
     assert bundle.distribution(app) == {}
     assert "x.egg-info/PKG-INFO" in members(app)
+
+
+def test_of_a_packaged_app_s_folder_nothing_goes_in(app: Path) -> None:
+    write(app, "app.py", "bake.yaml")
+    packaged = Recipe.model_validate({"app": {"package": "x==1"}, "check": {"env": {"KEY": "for the check"}}})
+    assert members(app, packaged) == []
+    # Nor does what stands in for secrets.
+    assert b"for the check" not in pack(app, packaged).path.read_bytes()

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from conftest import PROGRAMS
+from conftest import PROGRAMS, Fake
 
 from bake.errors import ProgramError
 from bake.run import run
@@ -63,7 +63,7 @@ def test_a_machine_without_a_release_is_configured_all_the_same(root: Path) -> N
     assert "server_name _;" in nginx(root)
     assert "unknown-hosts.conf" not in nginx(root)
     assert "default_server" in nginx(root, "listen.conf")
-    assert (root / "run/app/env").read_text() == ""
+    assert (root / "run/app/env").read_text() == (root / "run/app/secrets").read_text() == ""
 
 
 def test_a_release_is_configured_as_its_recipe_asks(root: Path) -> None:
@@ -83,6 +83,65 @@ def test_a_release_is_configured_as_its_recipe_asks(root: Path) -> None:
     settings = configparser.ConfigParser()
     settings.read(root / "run/app/uwsgi.ini")
     assert dict(settings["uwsgi"]) == {"processes": "3", "threads": "2", "harakiri": "90"}
+
+
+JOBS = {
+    "setup": ["flask db upgrade", "echo 'it is' done"],
+    "timers": {"digest": {"run": "flask send", "when": "daily"}},
+    "sandbox": {"allow": ["jit"]}, "secrets": ["KEY", "URL"],
+}  # fmt: skip
+
+
+def test_jobs_and_what_the_sandbox_allows(root: Path, fake: Fake, tmp_path: Path) -> None:
+    fake("systemctl", f'echo "$*" >> {tmp_path}/words')
+    release(root, **JOBS)
+    run_on(root)
+    units = root / "run/systemd/system"
+    timer = configparser.ConfigParser()
+    timer.read(units / "app-digest.timer")
+    assert dict(timer["Timer"]) == {"oncalendar": "daily", "persistent": "yes", "unit": "app-job@digest.service"}
+    for service in ("app", "app-job@"):
+        allowed = (units / f"{service}.service.d/60-allow.conf").read_text()
+        assert allowed == "[Service]\nMemoryDenyWriteExecute=no\n"
+    assert (root / "run/app/jobs/digest").read_text() == "flask send\n"
+    said = run(["sh", "-e", root / "run/app/jobs/setup"], check=False, env={"PATH": "/nowhere"})
+    assert said.stdout == "step 1 of 2: flask db upgrade\n"
+    assert said.status != 0
+    assert (root / "run/app/secrets").read_text() == "KEY\nURL\n"
+    assert (tmp_path / "words").read_text() == "daemon-reload\n"
+    # Nothing changed: systemd, whose reload takes seconds on a small machine, is left alone.
+    run_on(root)
+    assert (tmp_path / "words").read_text() == "daemon-reload\n"
+    release(root)
+    run_on(root)
+    assert list(units.rglob("*.timer")) == list(units.rglob("*.conf")) == []
+    assert (tmp_path / "words").read_text().splitlines()[1:] == ["stop app-digest.timer", "daemon-reload"]
+
+
+def test_an_app_without_jobs_costs_no_reload(root: Path, fake: Fake, tmp_path: Path) -> None:
+    fake("systemctl", f"touch {tmp_path}/called")
+    release(root)
+    run_on(root)
+    assert not (tmp_path / "called").exists()
+
+
+@pytest.mark.parametrize(
+    ("wsgi", "flask"), [("app:app", "app:app"), ("a.b:make()", "a.b:make()"), ("p.ini", None), ("a:f('x')", None)]
+)
+def test_the_command_flask_knows_the_app(configure: ModuleType, wsgi: str, flask: str | None) -> None:
+    assert configure.flask(wsgi).get("FLASK_APP") == flask
+
+
+@pytest.mark.parametrize(
+    ("have", "missing"), [({}, "KEY URL"), ({"KEY": "x", "URL": ""}, "URL"), ({"KEY": "x", "URL": "y"}, "")]
+)
+def test_missing_secrets_are_named(root: Path, tmp_path: Path, have: dict[str, str], missing: str) -> None:
+    program = (PROGRAMS / "look-for-secrets").read_text().replace("/run/app/secrets", str(tmp_path / "secrets"))
+    assert run(["sh", "-c", program], check=False).status == 0
+    (tmp_path / "secrets").write_text("KEY\nURL\n")
+    done = run(["sh", "-c", program], check=False, env=have)
+    assert (done.status, done.stdout) == (0, "") if not missing else done.status == 1
+    assert f"<3>missing secrets: {missing}." in done.stdout or not missing
 
 
 def test_every_include_of_ours_is_written_or_in_the_tree(root: Path) -> None:

@@ -282,3 +282,12 @@ def test_what_the_recipe_says_stays(tmp_path: Path) -> None:
     found = find(tmp_path, {"app.py": FLASK, "r.txt": ""}, name="x", wsgi="app:app", requirements="r.txt", static={})
     assert (found.recipe.name, found.recipe.requirements, found.recipe.static) == ("x", "r.txt", {})
     assert found.notes == ()
+
+
+def test_a_package_of_the_index_may_be_the_app(tmp_path: Path) -> None:
+    keys = {"app": {"package": "HTTPbin[mainapp]==0.10.4"}, "wsgi": "httpbin:app", "requirements": ["gunicorn"]}
+    found = complete(tmp_path, Recipe.model_validate(keys)).recipe
+    assert (found.name, found.wsgi) == ("httpbin", "httpbin:app")
+    assert found.requirements == ("HTTPbin[mainapp]==0.10.4", "gunicorn")
+    with pytest.raises(NoAppError, match="what does it serve"):
+        complete(tmp_path, Recipe.model_validate({"app": keys["app"]}))

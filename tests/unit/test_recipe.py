@@ -49,7 +49,8 @@ def test_the_example_shows_every_key_and_is_valid(tmp_path: Path) -> None:
     (tmp_path / "static").mkdir()
     (tmp_path / "requirements.txt").touch()
     example = read(tmp_path, EXAMPLE.read_text())
-    assert example.model_fields_set == set(Recipe.model_fields)
+    assert example.model_fields_set == set(Recipe.model_fields) - {"app"}  # which excludes the folder's own
+    assert read(tmp_path, "app: {package: httpbin==0.10.4}").app
     assert example.limits.model_fields_set == set(recipe.Limits.model_fields)
     assert example.check.model_fields_set == set(recipe.Check.model_fields)
     assert example.env["FEATURE_X"] == "on"
@@ -90,11 +91,19 @@ limits: {body: lots, request: 0, workers: some, threads: many, trheads: 1}
 check: {health: healthz}
 base: debian-11
 domain: [a.example]
-secrets: [KEY]
+app: {package: httpbin, git: https://code.example/x}
+secrets: [A B]
+writable: [/tmp]
+setup: [""]
+timers: {setup: {run: x, when: daily}, a: {run: x, whne: daily}, b: {run: x, when: $(reboot)}}
+sandbox: {allow: [everything]}
+certificate: {}
 name: again
 """
     assert faults(tmp_path, text) == [
-        "name: is given twice (line 17)",
+        "name: is given twice (line 23)",
+        "app.package: 'httpbin' should name one version, as in httpbin==0.10.4",
+        "app.git: is not supported yet",
         "wsgi: 'app.py' is not module:callable, as in app:app",
         "requirements: there is no file 'nowhere.txt'",
         "index: 'http://packages.example/' is not an https address",
@@ -114,6 +123,14 @@ name: again
         "env.1A: '1A' is not a name an environment variable can have",
         "env.B: has no value",
         "env.C: should be text",
+        "secrets[0]: 'A B' is not a name an environment variable can have",
+        "writable[0]: '/tmp' is not a path inside the app's folder",
+        "setup[0]: '' is not a command of one line",
+        "timers.setup: 'setup' is not a name of a-z, 0-9 and - for a job, or one of ours",
+        "timers.a.when: field required",
+        "timers.a.whne: is not a key; did you mean 'when'?",
+        "timers.b.when: '$(reboot)' is not a time as systemd.time(7) has it",
+        "sandbox.allow[0]: input should be 'jit'",
         "packages: should be a list, [libpq5]",
         "limits.body: 'lots' should read like 10M",
         "limits.request: '0' is out of bounds",
@@ -123,7 +140,7 @@ name: again
         "check.health: 'healthz' is not a path starting with /",
         "base: 'debian-11' is not one of: debian-13",
         "domain: is not a key; did you mean 'domains'?",
-        "secrets: is not supported yet",
+        "certificate: is not supported yet",
     ]
 
 
@@ -175,3 +192,17 @@ def test_the_schema_takes_what_people_write() -> None:
     assert set(schema["properties"]) == set(Recipe.model_fields)
     assert "string" in schema["$defs"]["Limits"]["properties"]["body"]["type"]
     assert all("description" in schema["properties"][key] for key in ("wsgi", "domains", "static"))
+
+
+@pytest.mark.parametrize(
+    "text", ["app:app", "a.b:make()", "app:create('x', debug=True)", "app:dash.server", "app:f().g"]
+)
+def test_what_may_stand_for_the_app(tmp_path: Path, text: str) -> None:
+    assert read(tmp_path, f"wsgi: {json.dumps(text)}\n").wsgi == text
+
+
+@pytest.mark.parametrize(
+    "text", ["app", "app:", "a b:app", "app:create(open('x'))", "app:a[0]", "app:f(*x)", "../p.ini"]
+)
+def test_what_may_not(tmp_path: Path, text: str) -> None:
+    assert len(faults(tmp_path, f"wsgi: {json.dumps(text)}\n")) == 1

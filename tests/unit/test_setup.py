@@ -59,7 +59,7 @@ def setup(program: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch,
     module = program("setup")
     for name, path in {
         "SOURCE": "etc/app/source.json", "RELEASES": "srv/app/releases", "CURRENT": "srv/app/current",
-        "INCOMING": "incoming", "PACKAGES": "packages",
+        "INCOMING": "incoming", "PACKAGES": "packages", "DATA": "data",
     }.items():  # fmt: skip
         monkeypatch.setattr(module, name, tmp_path / path)
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
@@ -67,6 +67,7 @@ def setup(program: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch,
     module.INCOMING.mkdir()
     module.PACKAGES.write_text("")
     monkeypatch.setattr(module, "BUNDLE_PATIENCE", 0)
+    monkeypatch.setattr(module, "OWNER", os.getuid())
     return module
 
 
@@ -238,15 +239,65 @@ def systemctl(fake: Fake, tmp_path: Path) -> Path:
     return tmp_path / "words"
 
 
+def release(program: ModuleType, name: str, **recipe: object) -> Path:
+    """A release that is in place."""
+    folder: Path = program.RELEASES / name
+    (folder / "source").mkdir(parents=True)
+    (folder / "recipe.json").write_text(json.dumps(recipe))
+    return folder
+
+
 def test_a_release_that_serves_already_is_only_started(setup: ModuleType, systemctl: Path) -> None:
-    setup.serve(setup.RELEASES / "one", False)
-    assert systemctl.read_text() == "start app.socket app.service\n"
+    setup.serve(release(setup, "one"), False)
+    assert systemctl.read_text() == "start app.socket\nstart app.service\n"
+
+
+def test_steps_run_before_the_app_and_timers_start_after_it(setup: ModuleType, systemctl: Path) -> None:
+    setup.serve(release(setup, "one", setup=["flask db upgrade"], timers={"digest": {}, "tidy": {}}), False)
+    assert systemctl.read_text().splitlines() == [
+        "restart app-job@setup.service", "start app.socket", "start app.service",
+        "start app-digest.timer app-tidy.timer",
+    ]  # fmt: skip
+
+
+def test_a_step_that_fails_keeps_the_app_from_starting(setup: ModuleType, fake: Fake, tmp_path: Path) -> None:
+    fake("systemctl", f'echo "$*" >> {tmp_path}/words; case "$*" in *app-job@*) exit 1;; esac')
+    with pytest.raises(setup.StepError, match="app-job@setup"):
+        setup.serve(release(setup, "one", setup=["false"]), False)
+    assert "start app.s" not in (tmp_path / "words").read_text()
+
+
+def test_what_the_app_writes_is_kept_over_releases(setup: ModuleType) -> None:
+    one, two = release(setup, "one"), release(setup, "two")
+    for folder in (one, two):
+        (folder / "source/instance/sub").mkdir(parents=True)
+        (folder / "source/instance/sub/settings").write_text(folder.name)
+        (folder / "source/instance/out").symlink_to("../app.py")
+    writable = ["instance", "media/uploads", "site.db"]
+    for folder in (one, one, two):
+        setup.keep(folder, writable)
+    kept = one / "source" / "instance"
+    assert kept.resolve() == setup.DATA / "instance" == (two / "source" / "instance").resolve()
+    # The first release's content is where a machine starts; later ones leave it alone.
+    assert (kept / "sub/settings").read_text() == "one"
+    assert (setup.DATA / "instance").stat().st_mode & 0o777 == 0o750
+    assert (setup.DATA / "media/uploads").is_dir()
+    (one / "source/site.db").write_text("rows")
+    assert (two / "source/site.db").read_text() == (setup.DATA / "site.db").read_text() == "rows"
+
+
+def test_a_power_cut_while_keeping_is_no_obstacle(setup: ModuleType) -> None:
+    folder = release(setup, "one")
+    (folder / "given/instance").mkdir(parents=True)
+    (folder / "given/instance/x").touch()
+    setup.keep(folder, ["instance"])
+    assert (folder / "source/instance/x").resolve() == setup.DATA / "instance/x"
 
 
 def test_an_app_that_does_not_start_is_said_so(setup: ModuleType, systemctl: Path, tmp_path: Path) -> None:
     (tmp_path / "broken").touch()
     with pytest.raises(setup.StepError, match="app start failed"):
-        setup.serve(setup.RELEASES / "one", True)
+        setup.serve(release(setup, "one"), True)
     # Settings first, then the web server, and the app last.
     assert [line.split()[-1] for line in systemctl.read_text().splitlines()] == [
         "app-configure.service", "nginx.service", "app.socket", "app.service",

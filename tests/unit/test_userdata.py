@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,22 @@ def test_meta_data_names_instance_host_and_keys() -> None:
 @pytest.mark.parametrize("name", ["on", "12", "0x1f", "null"])
 def test_a_host_may_have_any_name_that_a_recipe_may_have(name: str) -> None:
     assert yaml.safe_load(userdata.meta_data(name, name, []))["local-hostname"] == name
+
+
+ODD = {"URL": "sqlite:////var/lib/app/x.db", "QUOTE": 'it\'s "quoted" $HOME `id` \\ %s', "EMPTY": ""}
+
+
+def test_stand_ins_reach_a_file_in_memory(tmp_path: Path) -> None:
+    data = yaml.safe_load(userdata.stand_ins(ODD))
+    (argv,) = data["bootcmd"]
+    script = argv[-1].replace("/run/app-check", str(tmp_path / "there"))
+    run.run([*argv[:-1], script])
+    file = tmp_path / "there" / "env"
+    assert file.stat().st_mode & 0o777 == 0o600
+    # Read as systemd reads an EnvironmentFile: within double quotes, a backslash protects what follows.
+    lines = (line.partition("=") for line in file.read_text().splitlines())
+    assert {name: re.sub(r"\\(.)", r"\1", value[1:-1]) for name, _, value in lines} == ODD
+
+
+def test_no_stand_ins_are_no_command() -> None:
+    assert yaml.safe_load(userdata.stand_ins({})) == {}
