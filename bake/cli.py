@@ -20,7 +20,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bake import __version__, check, doctor, image, machine, recipe, target, userdata
+from bake import __version__, check, doctor, draft, image, machine, recipe, target, userdata
 from bake.errors import BakeError, Cancelled, CheckError
 from bake.progress import Reporter
 
@@ -88,6 +88,13 @@ def image_command(app: Path, max_age: float, refresh: bool, install: bool, ssh_p
     )
     errors.print(table, soft_wrap=True)
     click.echo(made.path)
+
+
+@cli.command("init")
+@APP
+def init_command(app: Path) -> None:
+    """Write a commented bake.yaml into APP (a folder), with what was found there, and print its path."""
+    click.echo(draft.write(app))
 
 
 @cli.command()

@@ -57,7 +57,7 @@ def complete(folder: Path, recipe: Recipe) -> Found:
         return _packaged(recipe, recipe.app.package)
     reader = Reader(folder, TARGETS[recipe.base].python)
     notes: list[str] = []
-    app = _named(reader, recipe.wsgi) if recipe.wsgi else _chosen(reader, notes)
+    app = _named(reader, recipe.wsgi) if recipe.wsgi else chosen(reader, notes)
     changes: dict[str, object] = {"wsgi": recipe.wsgi or (app.wsgi if app else PASTE)}
     if app is None and not recipe.wsgi:
         notes.insert(0, f"wsgi: {PASTE} (its [app:main])")
@@ -65,7 +65,7 @@ def complete(folder: Path, recipe: Recipe) -> Found:
         made = "" if app.root.place == app.place else f", made at {app.root.place}"
         notes.insert(0, f"wsgi: {app.wsgi} ({app.place}{made})")
     if recipe.requirements is None:
-        changes["requirements"] = _requirements(reader)
+        changes["requirements"] = needed(reader)
         notes.append(f"requirements: {changes['requirements']}")
     if recipe.static is None:
         changes["static"] = _static(reader, app, notes)
@@ -90,8 +90,11 @@ def _packaged(recipe: Recipe, package: str) -> Found:
     return Found(recipe.model_copy(update=changes), (f"app: {package} from the index; nothing of the folder is in it",))
 
 
-def _chosen(reader: Reader, notes: list[str]) -> App | None:
-    """The one app of the folder; None where only PasteDeploy's file says how to make it."""
+def chosen(reader: Reader, notes: list[str]) -> App | None:
+    """The one app of the folder; None where only PasteDeploy's file says how to make it.
+
+    Raises NoAppError, SeveralAppsError, AsgiAppError.
+    """
     apps = reader.apps()
     wsgi = [app for app in apps if not app.asgi and not app.needs]
     if not wsgi and _is_paste(reader.folder / PASTE):
@@ -216,8 +219,8 @@ def _named(reader: Reader, wsgi: str) -> App | None:
     return app
 
 
-def _requirements(reader: Reader) -> str:
-    """The file that says what the app needs."""
+def needed(reader: Reader) -> str:
+    """The file that says what the app needs. Raises RequirementError; with a line to take over, made from imports."""
     folder = reader.folder
     named = found_file(folder)
     if named:
@@ -232,12 +235,12 @@ def _requirements(reader: Reader) -> str:
             if isinstance(node, ast.ImportFrom) and not node.level:
                 names = [node.module or ""]
             seen |= {name.partition(".")[0] for name in names}
-    needed = sorted({DISTRIBUTIONS.get(n, n.replace("_", "-")) for n in seen - own - set(sys.stdlib_module_names)})
+    proposed = sorted({DISTRIBUTIONS.get(n, n.replace("_", "-")) for n in seen - own - set(sys.stdlib_module_names)})
     raise RequirementError(
         f"{folder} has no requirements.txt, and nothing else that says what the app needs",
         "Look the line over that was made from the app's imports, and write it into bake.yaml; or save a "
         "requirements.txt.",
-        f"requirements: [{', '.join(needed)}]",
+        f"requirements: [{', '.join(proposed)}]",
     )
 
 
