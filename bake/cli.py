@@ -20,8 +20,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bake import __version__, check, doctor, draft, image, machine, recipe, target, userdata
-from bake.errors import BakeError, Cancelled, CheckError
+from bake import __version__, check, doctor, draft, image, machine, recipe, target, trial, userdata, vm
+from bake.errors import AppFolderError, BakeError, Cancelled, CheckError
 from bake.progress import Reporter
 
 errors = Console(stderr=True, highlight=False)
@@ -88,6 +88,25 @@ def image_command(app: Path, max_age: float, refresh: bool, install: bool, ssh_p
     )
     errors.print(table, soft_wrap=True)
     click.echo(made.path)
+
+
+@cli.command("run")
+@APP
+@click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="Port of 127.0.0.1.")
+@click.option("--ssh", "shell", is_flag=True, help="Open a shell on the machine; leaving it stops the machine.")
+def run_command(app: Path, port: int, shell: bool) -> None:
+    """Boot APP here, an image or an app's folder, print its URL, and stop with Ctrl-C.
+
+    A folder is baked first, unless nothing has changed since it was.
+    """
+    report = Reporter(errors)
+    if app.is_dir():
+        vm.free_port(port)
+        doctor.verify()
+        app = image.bake(app, image.read(app, report), image.Options(), report).path
+    elif not app.is_file():
+        raise AppFolderError(f"{app} does not exist", "Name an image, or the folder that holds an app's source.")
+    trial.show(app, port, shell, report, click.echo)
 
 
 @cli.command("init")

@@ -16,8 +16,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from bake.errors import AsgiAppError, NoAppError, RequirementError, SeveralAppsError
-from bake.modules import USUAL_FACTORIES, USUAL_NAMES, WSGI_MAKERS, App, Module, Reader
-from bake.recipe import Recipe
+from bake.modules import USUAL_FACTORIES, USUAL_NAMES, WSGI_MAKERS, App, Module, Reader, statements
+from bake.recipe import Django, Recipe
 from bake.requirements import found_file
 from bake.target import TARGETS
 
@@ -69,6 +69,8 @@ def complete(folder: Path, recipe: Recipe) -> Found:
         notes.append(f"requirements: {changes['requirements']}")
     if recipe.static is None:
         changes["static"] = _static(reader, app, notes)
+    if recipe.django is None:
+        changes |= _django(reader, recipe, notes)
     if recipe.name is None:
         slug = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower())[:63].strip("-") or "app"
         changes["name"] = slug
@@ -242,6 +244,44 @@ def needed(reader: Reader) -> str:
         "requirements.txt.",
         f"requirements: [{', '.join(proposed)}]",
     )
+
+
+def _django(reader: Reader, recipe: Recipe, notes: list[str]) -> dict[str, object]:
+    """What a Django project gets: settings around its own, and a secret for a key that everybody knows."""
+    named = [
+        node.args[1].value
+        for module in reader.modules.values()
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Call)
+        and len(node.args) == 2
+        and isinstance(node.args[0], ast.Constant)
+        and node.args[0].value == "DJANGO_SETTINGS_MODULE"
+        and isinstance(node.args[1], ast.Constant)
+    ]
+    settings = next((str(name) for name in named if name in reader.modules), None)
+    if settings is None:
+        return {}
+    said: dict[str, ast.expr] = {}
+    for name in sorted(name for name in reader.modules if name == settings or name.startswith(f"{settings}.")):
+        for statement, _ in statements(reader.modules[name].tree.body):
+            if isinstance(statement, ast.Assign):
+                said |= {ast.unparse(target): statement.value for target in statement.targets}
+    url, key = said.get("STATIC_URL"), said.get("SECRET_KEY")
+    collects = (
+        "django.contrib.staticfiles" in ast.unparse(said["INSTALLED_APPS"]) if "INSTALLED_APPS" in said else False
+    )
+    changes: dict[str, object] = {}
+    django: dict[str, str] = {"settings": settings}
+    if collects and isinstance(url, ast.Constant) and "://" not in str(url.value):
+        django["static_url"] = "/" + str(url.value).strip("/")
+    notes.append(
+        f"django: settings around {settings}: DEBUG off, hosts by `domains`, static files collected, SQLite's file "
+        "and MEDIA_ROOT in /var/lib/app; `django: off` uses yours as they are"
+    )
+    if isinstance(key, ast.Constant) and str(key.value).startswith("django-insecure-"):
+        changes["secrets"] = (*recipe.secrets, *({"SECRET_KEY"} - set(recipe.secrets)))
+        notes.append("secrets: SECRET_KEY (the one in the settings is marked insecure)")
+    return {**changes, "django": Django.model_validate(django)}
 
 
 def _static(reader: Reader, app: App | None, notes: list[str]) -> dict[str, str]:

@@ -140,7 +140,7 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
             "size": (entry / "image.qcow2").stat().st_size,
             "seconds": {name: round(value, 1) for name, value in report.seconds.items()}, "checks": checks,
             "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "base_date": ground.date, "release": goal.name,
-            "bundle": parcel.sha256, "packages": ground.packages,
+            "bundle": parcel.sha256, "secrets": list(wanted.secrets), "packages": ground.packages,
         }  # fmt: skip
         (entry / "image.json").write_text(json.dumps(facts, indent=1) + "\n")
     store.trim()

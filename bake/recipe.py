@@ -276,6 +276,15 @@ class Sandbox(_Part):
     allow: tuple[Literal["jit"], ...] = Field(default=(), description="jit: memory that is written and then run.")
 
 
+class Django(_Part):
+    """Whose settings those of the machine are put around."""
+
+    settings: Annotated[str, _matching(r"[^\W\d]\w*(\.[^\W\d]\w*)*", "a module's name")] = Field(
+        description="The project's settings module; found in manage.py if left out."
+    )
+    static_url: Prefix | None = Field(default=None, description="Where the collected static files are served.")
+
+
 class Check(_Part):
     """How a bake finds out that the app is well."""
 
@@ -333,6 +342,9 @@ class Recipe(_Part):
         default={}, description="The app's own jobs, by name."
     )
     sandbox: Sandbox = Sandbox()
+    django: Django | Literal["off"] | None = Field(
+        default=None, description="off: a Django project's settings are used as they are."
+    )
     packages: tuple[Annotated[str, _matching(r"[a-z0-9][a-z0-9+.-]+", "a Debian package's name")], ...] = Field(
         default=(), description="Debian packages the app needs."
     )
@@ -445,7 +457,7 @@ def _sentence(error: ErrorDetails) -> str:
 
 def _unknown(path: tuple[str | int, ...]) -> str:
     models: dict[str, type[BaseModel]] = {
-        "app": App, "limits": Limits, "check": Check, "sandbox": Sandbox, "timers": Timer,
+        "app": App, "limits": Limits, "check": Check, "sandbox": Sandbox, "timers": Timer, "django": Django,
     }  # fmt: skip
     key, model = str(path[-1]), models.get(str(path[0]), Recipe)
     if _dotted(path) in LATER:

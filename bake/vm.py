@@ -41,15 +41,21 @@ def ssh_argv(port: int, private_key: Path, known_hosts: Path, *command: str) -> 
     ]  # fmt: skip
 
 
-def qemu_argv(disk: Path, seed: Path | None, port: int, console: Path, accelerator: str, cpus: int) -> list[str]:
-    """QEMU for one machine. `-nodefaults`: nothing that is not listed here."""
+def qemu_argv(
+    disk: Path, seed: Path | None, ports: dict[int, int], console: Path, accelerator: str, cpus: int
+) -> list[str]:
+    """QEMU for one machine, its ports reachable at ports of the loopback address: {22: 2222}.
+
+    `-nodefaults`: nothing that is not listed here.
+    """
+    forwards = "".join(f",hostfwd=tcp:127.0.0.1:{here}-:{there}" for there, here in ports.items())
     thread = ",thread=multi" if accelerator == "tcg" else ""
     argv = [
         "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
         "-accel", f"{accelerator}{thread}", "-cpu", "max", "-smp", str(cpus), "-m", str(MEMORY_MIB),
         "-serial", f"file:{console}", "-device", "virtio-rng-pci",
         "-drive", f"file={disk},if=virtio,format=qcow2,discard=unmap,cache=unsafe",
-        "-nic", f"user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:{port}-:22",
+        "-nic", f"user,model=virtio-net-pci{forwards}",
     ]  # fmt: skip
     if seed:
         argv += ["-drive", f"file={seed},if=virtio,format=raw,readonly=on"]
@@ -185,13 +191,24 @@ class Machine:
 
 
 def boot(
-    image: Path, seed: Path | None, work: Path, private_key: Path, *, accel: str, port: int | None = None, cpus: int = 2
+    image: Path,
+    seed: Path | None,
+    work: Path,
+    private_key: Path,
+    *,
+    accel: str,
+    port: int | None = None,
+    cpus: int = 2,
+    web: dict[int, int] | None = None,
 ) -> Machine:
-    """Start a machine from an image; returns at once. `work` takes its overlay and console."""
+    """Start a machine from an image; returns at once. `work` takes its overlay and console.
+
+    `port` is SSH's here; `web` has more ports, {80: 8080}.
+    """
     work.mkdir(parents=True, exist_ok=True)
     overlay = work / "overlay.qcow2"
     run.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", image.absolute(), "-F", "qcow2", overlay])
     chosen, console = free_port(port), work / "console"
     with (work / "qemu.log").open("wb") as log:
-        process = run.start(qemu_argv(overlay, seed, chosen, console, accel, cpus), stderr=log)
+        process = run.start(qemu_argv(overlay, seed, {22: chosen, **(web or {})}, console, accel, cpus), stderr=log)
     return Machine(process, chosen, console, private_key, work / "known_hosts")

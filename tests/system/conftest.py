@@ -55,13 +55,40 @@ def app(tmp_path):
     return folder, write
 
 
+#: What the example gets besides: one of everything that a recipe can ask for and a machine can show.
+MORE = """
+import os
+from pathlib import Path
+
+KEY = os.environ["SECRET_KEY"]
+
+@app.route("/steps")
+def steps():
+    return Path("instance/steps").read_text()
+
+@app.route("/vain")
+def vain():
+    Path("uploads").mkdir()
+    return "made"
+"""
+RECIPE = """
+secrets: [SECRET_KEY, SPARE_KEY]
+writable: [instance]
+setup: ["date >> instance/steps"]
+timers: {tick: {run: date >> instance/ticks, when: "*:*:0/20"}}
+sandbox: {allow: [jit]}
+check: {health: /steps, env: {SPARE_KEY: "it's \\"spare\\" $HOME"}}
+"""
+
+
 @pytest.fixture(scope="session")
 def baked(tmp_path_factory, bake):
-    """The example, with a line of its own so that no cache answers, baked once for all cases."""
+    """The example and more, with a line of its own so that no cache answers, baked once for all cases."""
     folder = tmp_path_factory.mktemp("apps") / "flask-hello"
     shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "bake.yaml").write_text(RECIPE)
     with (folder / "app.py").open("a") as stream:
-        stream.write(f"\n# {os.urandom(8).hex()}\n")
+        stream.write(f"{MORE}\n# {os.urandom(8).hex()}\n")
     called = bake("image", folder)
     assert called.code == 0, called.stderr
     return folder, Path(called.stdout.strip()), called

@@ -1,5 +1,6 @@
 """A baked machine, broken on purpose, and one whose boot loader is upgraded."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,13 @@ BREAKAGES = {
     "systemctl daemon-reload": "test_sandbox[ssh://machine-app.service]",
     "sed -i 's/^harakiri.*/harakiri = 600/' /run/app/uwsgi.ini": "test_uwsgi_gives_up_before_nginx_does",
     "sed -i 's/^processes.*/processes = 9/' /run/app/uwsgi.ini": "test_workers_fit_the_machine",
+    "systemctl stop app-tick.timer": "test_the_app_s_timers_wait_for_their_time",
+    "touch /run/systemd/system/app-old.timer": "test_no_timer_is_left_of_another_release",
+    "rm /srv/app/current/source/instance; mkdir /srv/app/current/source/instance": (
+        "test_what_the_app_writes_is_kept_outside_of_its_release"
+    ),
+    "touch /etc/app/secrets.env": "test_secrets_are_root_s_alone[ssh://machine-/etc/app/secrets.env]",
+    "echo false > /run/app/jobs/setup; systemctl restart app-job@setup": "test_the_steps_before_the_start_succeeded",
     "systemctl reload nginx": "test_current_versions_are_spoken[ssh://machine--tls1_2]",
 }
 
@@ -61,6 +69,32 @@ def machine(baked, tmp_path):
         yield booted
     finally:
         booted.stop()
+
+
+def test_steps_jobs_and_data(machine):
+    def read(name):
+        return machine.ssh(f"sudo cat /var/lib/app/instance/{name}", check=False).stdout.splitlines()
+
+    assert len(read("steps")) == 1
+    deadline = time.monotonic() + 90
+    while not read("ticks") and time.monotonic() < deadline:
+        time.sleep(2)
+    assert read("ticks")
+    # An app's own error seldom names the folder, and never the key.
+    machine.ssh("curl -s http://127.0.0.1/vain")
+    said = machine.ssh("sudo journalctl -q -b -u app").stdout
+    assert "uploads cannot be written" in said and "writable: [uploads]" in said
+    before = len(read("ticks"))
+    machine.reboot()
+    machine.ssh("cloud-init status --wait", check=False, timeout=300)
+    assert len(read("steps")) == 2
+    assert len(read("ticks")) >= before
+    # The stand-ins came with the seed: without it, and without real secrets, the app says what is missing.
+    machine.ssh("sudo rm /run/app-check/env; sudo systemctl restart app", check=False)
+    said = machine.ssh("sudo journalctl -q -b -u app").stdout
+    assert "missing secrets: SECRET_KEY SPARE_KEY" in said
+    machine.ssh("sudo sh -s", stdin="umask 077; printf 'SECRET_KEY=a\\nSPARE_KEY=b\\n' > /etc/app/secrets.env")
+    assert machine.ssh("sudo systemctl restart app-setup && curl -s http://127.0.0.1/steps").stdout
 
 
 def test_the_checks_see_what_is_broken(machine, tmp_path):

@@ -118,6 +118,21 @@ def test_jobs_and_what_the_sandbox_allows(root: Path, fake: Fake, tmp_path: Path
     assert (tmp_path / "words").read_text().splitlines()[1:] == ["stop app-digest.timer", "daemon-reload"]
 
 
+def test_django_s_settings_and_static_files(root: Path) -> None:
+    release(root, wsgi="site.wsgi:application", domains=["a.example"],
+            django={"settings": "site.settings", "static_url": "/static"})  # fmt: skip
+    run_on(root)
+    environment = (root / "run/app/env").read_text().splitlines()
+    assert 'DJANGO_SETTINGS_MODULE="app_settings"' in environment
+    assert {'APP_DJANGO_SETTINGS="site.settings"', 'APP_DOMAINS="a.example"'} <= set(environment)
+    assert "location ^~ /static/ {" in nginx(root, "static.conf")
+    assert "alias /var/cache/app/static/;" in nginx(root, "static.conf")
+    assert "collectstatic" in (root / "run/app/jobs/static").read_text()
+    release(root, django="off")
+    run_on(root)
+    assert "DJANGO" not in (root / "run/app/env").read_text()
+
+
 def test_an_app_without_jobs_costs_no_reload(root: Path, fake: Fake, tmp_path: Path) -> None:
     fake("systemctl", f"touch {tmp_path}/called")
     release(root)
@@ -283,7 +298,7 @@ def test_nginx_listens_where_the_machine_has_addresses(
 @pytest.mark.parametrize(("prefix", "folder"), [("/static", "static"), ("/static/", "static/")])
 def test_static_folders_end_in_one_slash(configure: ModuleType, prefix: str, folder: str) -> None:
     # An alias whose slash does not match its location's lets visitors out of the folder.
-    text = configure.static({prefix: folder})
+    text = configure.static({"static": {prefix: folder}, "django": None})
     assert "location ^~ /static/ {" in text
     assert "alias /srv/app/current/source/static/;" in text
     assert text.count("{") == text.count("}") == 1

@@ -14,7 +14,7 @@ from bake.errors import (
     RequirementError,
     SeveralAppsError,
 )
-from bake.recipe import Recipe
+from bake.recipe import Django, Recipe
 
 IMPORT = "from flask import Flask\n"
 MAIN = 'if __name__ == "__main__":\n'
@@ -291,3 +291,41 @@ def test_a_package_of_the_index_may_be_the_app(tmp_path: Path) -> None:
     assert found.requirements == ("HTTPbin[mainapp]==0.10.4", "gunicorn")
     with pytest.raises(NoAppError, match="what does it serve"):
         complete(tmp_path, Recipe.model_validate({"app": keys["app"]}))
+
+
+SETTINGS = """
+SECRET_KEY = 'django-insecure-1234'
+INSTALLED_APPS = ['django.contrib.admin', 'django.contrib.staticfiles']
+STATIC_URL = 'static/'
+"""
+DJANGO = {
+    "manage.py": "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'site1.settings')\n",
+    "site1/settings.py": SETTINGS,
+    "site1/wsgi.py": "from django.core.wsgi import get_wsgi_application\napplication = get_wsgi_application()\n",
+}
+
+
+def test_a_django_project_gets_settings_around_its_own(tmp_path: Path) -> None:
+    found = find(tmp_path, DJANGO, secrets=["API_KEY"])
+    assert found.recipe.wsgi == "site1.wsgi:application"
+    assert found.recipe.django == Django(settings="site1.settings", static_url="/static")
+    assert found.recipe.secrets == ("API_KEY", "SECRET_KEY")
+    assert any("DEBUG off" in note and "`django: off`" in note for note in found.notes)
+    off = find(tmp_path, {}, django="off").recipe
+    assert (off.django, off.secrets) == ("off", ())
+
+
+def test_a_settings_package_and_a_key_from_elsewhere(tmp_path: Path) -> None:
+    files = {
+        "site1/settings/__init__.py": "from .base import *\n",
+        "site1/settings/base.py": SETTINGS.replace("'django-insecure-1234'", "os.environ['KEY']").replace(
+            "static/", "/x/"
+        ),
+    }
+    found = find(tmp_path, {name: text for name, text in {**DJANGO, **files}.items() if name != "site1/settings.py"})
+    assert found.recipe.django == Django(settings="site1.settings", static_url="/x")
+    assert found.recipe.secrets == ()
+
+
+def test_no_django_no_settings(tmp_path: Path) -> None:
+    assert find(tmp_path, {"app.py": FLASK}).recipe.django is None

@@ -13,7 +13,7 @@ PACKAGE = REPOSITORY / "bake"
 ORDER = (
     "errors", "places", "run", "store", "target", "progress", "providers", "recipe", "modules", "project",
     "requirements", "detect", "draft", "lock", "bundle", "machine",
-    "userdata", "disk", "base", "packer", "doctor", "vm", "check", "proof", "image", "aws", "cli", "__main__",
+    "userdata", "disk", "base", "packer", "doctor", "vm", "check", "proof", "image", "trial", "aws", "cli", "__main__",
 )  # fmt: skip
 #: These name a stream or a process of `run`'s, and so import `subprocess`; only `run` calls anything of it.
 NAME_PROCESSES = {"packer", "vm"}
@@ -135,6 +135,6 @@ def test_there_is_something_to_look_at() -> None:
 
 @pytest.mark.parametrize("path", [path for path in MODULES if path.stem != "__main__"], ids=lambda path: path.stem)
 def test_every_module_has_tests(path: Path) -> None:
-    if name_of(path) in {"proof", "image", "aws"}:
+    if name_of(path) in {"proof", "image", "trial", "aws"}:
         pytest.skip("its tests boot machines, or speak to a server: tests/system")
     assert (REPOSITORY / "tests" / "unit" / f"test_{path.stem}.py").is_file()

@@ -21,21 +21,21 @@ BOOTED = "[    0.000000] Linux version 6.12\n[    0.350000] Freeing SMP alternat
 
 
 def test_the_words_for_qemu() -> None:
-    argv = vm.qemu_argv(Path("/d.qcow2"), Path("/seed.iso"), 2222, Path("/console"), "kvm", 3)
+    argv = vm.qemu_argv(Path("/d.qcow2"), Path("/seed.iso"), {22: 2222, 80: 8080}, Path("/console"), "kvm", 3)
     assert argv[0] == "qemu-system-x86_64"
     assert "-nodefaults" in argv
     pairs = list(itertools.pairwise(argv))
     for pair in (
         ("-accel", "kvm"), ("-smp", "3"), ("-serial", "file:/console"), ("-display", "none"),
         ("-drive", "file=/seed.iso,if=virtio,format=raw,readonly=on"),
-        ("-nic", "user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:2222-:22"),
+        ("-nic", "user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:2222-:22,hostfwd=tcp:127.0.0.1:8080-:80"),
     ):  # fmt: skip
         assert pair in pairs
     assert sum(word == "-drive" for word in argv) == 2
 
 
 def test_emulation_uses_every_cpu_and_no_seed_is_no_disk() -> None:
-    argv = vm.qemu_argv(Path("/d.qcow2"), None, 2222, Path("/console"), "tcg", 2)
+    argv = vm.qemu_argv(Path("/d.qcow2"), None, {22: 2222}, Path("/console"), "tcg", 2)
     assert "tcg,thread=multi" in argv
     assert sum(word == "-drive" for word in argv) == 1
 

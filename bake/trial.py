@@ -1,0 +1,77 @@
+"""Boots an image here for a person to look at: a URL, a shell, and an end with Ctrl-C."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bake import run, store, userdata, vm
+from bake.errors import BootError
+from bake.progress import Reporter
+
+#: Here the app answers to any name, whatever its domains are: nobody's DNS points at this machine.
+USER_DATA = """#cloud-config
+bootcmd:
+- [sh, -c, 'mkdir -p /etc/app; [ -e /etc/app/domains ] || touch /etc/app/domains']
+"""
+
+
+def show(image: Path, port: int, shell: bool, report: Reporter, tell: Callable[[str], None]) -> None:
+    """Run an image until it is stopped, or until the shell ends. `tell` gets its URL, once it answers.
+
+    The image stays as it is. Raises PortError and BootError.
+    """
+    vm.free_port(port)
+    facts = image.with_suffix(".json")
+    names = json.loads(facts.read_text()).get("secrets", []) if facts.is_file() else []
+    with store.work_folder() as work:
+        key = work / "key"
+        run.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bake-run", "-f", key])
+        public = key.with_suffix(".pub").read_text().strip()
+        seed = vm.make_seed(
+            work / "seed.iso",
+            {
+                "meta-data": userdata.meta_data(f"run-{secrets.token_hex(4)}", "bake-run", [public]),
+                "user-data": USER_DATA,
+                "vendor-data": userdata.stand_ins({name: secrets.token_urlsafe(32) for name in names}),
+            },
+        )
+        machine = vm.boot(image, seed, work / "vm", key, accel=vm.accelerator(), web={80: port})
+        try:
+            with report.phase("boot") as phase:
+                _await_answer(machine, port, lambda what: phase.progress(what=what))
+            if names:
+                report.note(f"random stand-ins are in the place of: {', '.join(names)}")
+            tell(f"http://127.0.0.1:{port}/")
+            if shell:
+                machine.await_ssh()
+                argv = vm.ssh_argv(machine.port, key, machine.known_hosts)
+                run.start([argv[0], "-t", *argv[1:]], stdin=0, stdout=1, stderr=2).wait()
+            else:
+                report.note("Ctrl-C stops it")
+                machine.process.wait()
+                raise BootError("The machine stopped by itself", details=machine.tail())
+        finally:
+            machine.stop()
+
+
+def _await_answer(machine: vm.Machine, port: int, progress: Callable[[str], None]) -> None:
+    """Return when nginx answers with something of the app's: anything but its own 503."""
+    deadline = time.monotonic() + vm.BOOT_PATIENCE
+    while time.monotonic() < deadline:
+        if machine.process.poll() is not None:
+            raise BootError("QEMU ended while the machine was starting", details=machine.tail())
+        progress(next(iter(machine.tail(1).splitlines()), "")[:60])
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=vm.GREETING_PATIENCE)
+            connection.request("GET", "/")
+            if connection.getresponse().status != http.client.SERVICE_UNAVAILABLE:
+                return
+        except (OSError, http.client.HTTPException):
+            pass
+        time.sleep(0.5)
+    raise BootError(f"The app did not answer within {vm.BOOT_PATIENCE:.0f} s", details=machine.tail())
