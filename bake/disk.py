@@ -27,6 +27,8 @@ GPT_TAIL = 1 * MIB
 
 BOOT_IMG = "boot/grub/i386-pc/boot.img"
 CORE_IMG = "boot/grub/i386-pc/core.img"
+#: The tree's folder that becomes the EFI partition's content.
+EFI = "boot/efi/EFI"
 
 _GUID = {
     "bios": "21686148-6449-6E6F-744E-656564454649",
@@ -95,18 +97,21 @@ def assemble(archive: Path, disk: Path, size: int) -> None:
     with disk.open("wb") as stream:
         stream.truncate(size)
     run(["sfdisk", "--quiet", disk], stdin=partition_table(size))
-    tree = scratch / "tree"
+    tree, esp = scratch / "tree", scratch / "esp.img"
     # Without device nodes, which only root may make: the kernel brings its own /dev.
-    unpack = 'mkdir "$1" && tar -C "$1" --exclude="./dev/*" -xpf "$2" && shift 2 && "$@"'
-    run([*as_root(), "sh", "-euc", unpack, "sh", tree, archive, *ext4_argv(tree, disk, size)])
+    unpack = 'mkdir "$1" && tar -C "$1" --exclude="./dev/*" -xpf "$2"'
+    run([*as_root(), "sh", "-euc", unpack, "sh", tree, archive])
     boot_code(disk, (tree / BOOT_IMG).read_bytes(), (tree / CORE_IMG).read_bytes())
-    store.remove(tree)
-    esp = scratch / "esp.img"
     with esp.open("wb") as stream:
         stream.truncate(ROOT_START - ESP_START)
     run(["mformat", "-i", esp, "-v", "ESP", "-F", "::"])
+    run(["mcopy", "-s", "-i", esp, tree / EFI, "::"])
     run(["dd", f"if={esp}", f"of={disk}", "bs=1M", f"seek={ESP_START // MIB}", "conv=notrunc,sparse", "status=none"])
     esp.unlink()
+    # The partition is mounted over it.
+    store.remove(tree / EFI)
+    run([*as_root(), *ext4_argv(tree, disk, size)])
+    store.remove(tree)
 
 
 def root_of(disk: Path) -> str:

@@ -71,6 +71,7 @@ def start(
     accel: str,
     port: int | None = None,
     cpus: int = 2,
+    firmware: Path | None = None,
 ) -> vm.Machine:
     """A machine as a cloud would start it: an instance of its own, a key, no settings. Returns at once."""
     work.mkdir()
@@ -79,7 +80,7 @@ def start(
     )
     files = {"meta-data": meta_data, "user-data": "#cloud-config\n{}\n"}
     seed = vm.make_seed(work / "seed.iso", {**files, "vendor-data": vendor_data} if vendor_data else files)
-    return vm.boot(image, seed, work, key, accel=accel, port=port, cpus=cpus)
+    return vm.boot(image, seed, work, key, accel=accel, port=port, cpus=cpus, firmware=firmware)
 
 
 def look(

@@ -42,11 +42,17 @@ def ssh_argv(port: int, private_key: Path, known_hosts: Path, *command: str) -> 
 
 
 def qemu_argv(
-    disk: Path, seed: Path | None, ports: dict[int, int], console: Path, accelerator: str, cpus: int
+    disk: Path,
+    seed: Path | None,
+    ports: dict[int, int],
+    console: Path,
+    accelerator: str,
+    cpus: int,
+    firmware: Path | None = None,
 ) -> list[str]:
     """QEMU for one machine, its ports reachable at ports of the loopback address: {22: 2222}.
 
-    `-nodefaults`: nothing that is not listed here.
+    It boots by BIOS, or by the UEFI `firmware`. `-nodefaults`: nothing that is not listed here.
     """
     forwards = "".join(f",hostfwd=tcp:127.0.0.1:{here}-:{there}" for there, here in ports.items())
     thread = ",thread=multi" if accelerator == "tcg" else ""
@@ -57,6 +63,9 @@ def qemu_argv(
         "-drive", f"file={disk},if=virtio,format=qcow2,discard=unmap,cache=unsafe",
         "-nic", f"user,model=virtio-net-pci{forwards}",
     ]  # fmt: skip
+    if firmware:
+        # Without a place for its variables: it finds the disk's own boot loader each time.
+        argv += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={firmware}"]
     if seed:
         argv += ["-drive", f"file={seed},if=virtio,format=raw,readonly=on"]
     return argv
@@ -200,15 +209,18 @@ def boot(
     port: int | None = None,
     cpus: int = 2,
     web: dict[int, int] | None = None,
+    firmware: Path | None = None,
 ) -> Machine:
     """Start a machine from an image; returns at once. `work` takes its overlay and console.
 
-    `port` is SSH's here; `web` has more ports, {80: 8080}.
+    `port` is SSH's here; `web` has more ports, {80: 8080}; `firmware` is that of UEFI.
     """
     work.mkdir(parents=True, exist_ok=True)
     overlay = work / "overlay.qcow2"
     run.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", image.absolute(), "-F", "qcow2", overlay])
     chosen, console = free_port(port), work / "console"
     with (work / "qemu.log").open("wb") as log:
-        process = run.start(qemu_argv(overlay, seed, {22: chosen, **(web or {})}, console, accel, cpus), stderr=log)
+        process = run.start(
+            qemu_argv(overlay, seed, {22: chosen, **(web or {})}, console, accel, cpus, firmware), stderr=log
+        )
     return Machine(process, chosen, console, private_key, work / "known_hosts")

@@ -9,7 +9,12 @@ cp /usr/lib/grub/i386-pc/*.mod /usr/lib/grub/i386-pc/*.lst /boot/grub/i386-pc/
 grub-mkimage -O i386-pc -p '(,gpt1)/boot/grub' -o /boot/grub/i386-pc/core.img \
     biosdisk part_gpt ext2 normal configfile linux search search_label serial terminal
 cp /usr/lib/grub/i386-pc/boot.img /boot/grub/i386-pc/boot.img
-mkdir -p /boot/efi
+
+# And for UEFI: Debian's signed shim, at the place where firmware looks that knows of no
+# entry, and the signed GRUB that it starts. They become the EFI partition.
+mkdir -p /boot/efi/EFI/BOOT
+cp /usr/lib/shim/shimx64.efi.signed /boot/efi/EFI/BOOT/BOOTX64.EFI
+cp /usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed /boot/efi/EFI/BOOT/grubx64.efi
 
 # With this file there, grub-cloud-amd64 writes every upgrade of GRUB to the boot
 # sectors and the EFI partition of the disk it runs from. Not before: a tree has none.

@@ -9,6 +9,7 @@ from bake import proof, run, vm
 
 pytestmark = pytest.mark.long
 
+OVMF = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
 #: A sandbox with its doors open, and an app that is not started again.
 OPEN = "[Service]\\nPrivateUsers=no\\nNoNewPrivileges=no\\nRestart=no\\nCapabilityBoundingSet=~\\nProtectSystem=no\\n"
 #: What is done to the machine, and the check that must see it.
@@ -67,6 +68,21 @@ def machine(baked, tmp_path):
         booted.await_ssh()
         booted.ssh("cloud-init status --wait", check=False, timeout=300)
         yield booted
+    finally:
+        booted.stop()
+
+
+def test_uefi_boots(baked, tmp_path):
+    if not OVMF.is_file():
+        pytest.skip("Debian's package ovmf, a UEFI for QEMU, is not installed")
+    _, image, _ = baked
+    key = tmp_path / "key"
+    run.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key])
+    booted = proof.start(image, tmp_path / "vm", key, accel=vm.accelerator(), firmware=OVMF)
+    try:
+        booted.await_ssh()
+        assert booted.ssh("test -d /sys/firmware/efi && echo by UEFI").stdout == "by UEFI\n"
+        assert "lsm=landlock" in booted.ssh("cat /proc/cmdline").stdout
     finally:
         booted.stop()
 

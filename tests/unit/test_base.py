@@ -58,6 +58,7 @@ def debian(tmp_path: Path) -> Path:
     files = {
         "boot/grub/i386-pc/boot.img": bytes(512),
         "boot/grub/i386-pc/core.img": bytes(30_000),
+        "boot/efi/EFI/BOOT/BOOTX64.EFI": b"shim",
         "boot/vmlinuz-6.12-cloud-amd64": b"a kernel",
         "var/lib/dpkg/status": STATUS.encode(),
     }

@@ -48,6 +48,7 @@ def assembled(tmp_path_factory: pytest.TempPathFactory) -> Path:
         disk.BOOT_IMG: BOOT_IMG,
         disk.CORE_IMG: CORE_IMG,
         "etc/hostname": b"hello\n",
+        "boot/efi/EFI/BOOT/BOOTX64.EFI": b"shim",
         "srv/secret": SECRET * 1000,
         "srv/kept": b"kept " * 2000,
     }
@@ -133,6 +134,14 @@ def test_grub_stands_where_its_own_installer_puts_it(assembled: Path) -> None:
     assert core[512:] == CORE_IMG[512:]
     # The rest of it: from the sector after the first, so many sectors, to segment 0x820.
     assert struct.unpack_from("<QHH", core, 500) == (2049, -(-len(CORE_IMG) // 512) - 1, 0x820)
+
+
+def test_the_efi_partition_is_the_tree_s_folder(assembled: Path, tmp_path: Path) -> None:
+    argv = ["mcopy", "-i", f"{assembled}@@{disk.ESP_START}", "::EFI/BOOT/BOOTX64.EFI", tmp_path / "there"]
+    run(argv)
+    assert (tmp_path / "there").read_bytes() == b"shim"
+    # What a mount point hides would only take room.
+    assert debugfs(assembled, "ls /boot/efi").split("(12)")[-1].strip().endswith("..")
 
 
 def test_boot_code_leaves_the_table_alone(assembled: Path, copied: Path) -> None:

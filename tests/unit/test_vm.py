@@ -40,6 +40,11 @@ def test_emulation_uses_every_cpu_and_no_seed_is_no_disk() -> None:
     assert sum(word == "-drive" for word in argv) == 1
 
 
+def test_uefi_is_a_flash_chip_that_stays_as_it_is() -> None:
+    argv = vm.qemu_argv(Path("/d"), None, {22: 2222}, Path("/console"), "tcg", 1, Path("/OVMF.fd"))
+    assert "if=pflash,unit=0,format=raw,readonly=on,file=/OVMF.fd" in argv
+
+
 def test_the_words_for_ssh() -> None:
     argv = vm.ssh_argv(2222, Path("/key"), Path("/known"), "sudo", "true")
     assert argv[-3:] == ["debian@127.0.0.1", "sudo", "true"]
