@@ -84,6 +84,8 @@ def host(_testinfra_host, shells):
     plain = _testinfra_host.backend
     if plain.hostname not in shells:
         shells[plain.hostname] = RootShell(plain)
+        # SSH is there before the end of a boot, and what the checks look for may not be.
+        shells[plain.hostname].run("systemctl is-system-running --wait")
     return Host(shells[plain.hostname])
 
 

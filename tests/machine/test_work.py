@@ -5,12 +5,6 @@ import pytest
 DATA = "/var/lib/app"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def settled(host):
-    """All of this is done at the end of a boot."""
-    host.run("systemctl is-system-running --wait")
-
-
 def test_what_the_app_writes_is_kept_outside_of_its_release(host, recipe):
     for name in recipe["writable"]:
         place = host.file(f"/srv/app/current/source/{name}")

@@ -15,6 +15,7 @@ def eventually(true, patience=PATIENCE):
 
 def test_a_killed_app_comes_back(host, healthy):
     before = host.run("systemctl show --value --property MainPID app.service").stdout.strip()
+    assert before != "0"
     assert host.run("kill -KILL %s", before).rc == 0
     assert eventually(healthy)
     assert host.run("systemctl show --value --property MainPID app.service").stdout.strip() != before
