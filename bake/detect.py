@@ -261,11 +261,7 @@ def _django(reader: Reader, recipe: Recipe, notes: list[str]) -> dict[str, objec
     settings = next((str(name) for name in named if name in reader.modules), None)
     if settings is None:
         return {}
-    said: dict[str, ast.expr] = {}
-    for name in sorted(name for name in reader.modules if name == settings or name.startswith(f"{settings}.")):
-        for statement, _ in statements(reader.modules[name].tree.body):
-            if isinstance(statement, ast.Assign):
-                said |= {ast.unparse(target): statement.value for target in statement.targets}
+    said = _assigned(reader, settings)
     url, key = said.get("STATIC_URL"), said.get("SECRET_KEY")
     collects = (
         "django.contrib.staticfiles" in ast.unparse(said["INSTALLED_APPS"]) if "INSTALLED_APPS" in said else False
@@ -282,6 +278,18 @@ def _django(reader: Reader, recipe: Recipe, notes: list[str]) -> dict[str, objec
         changes["secrets"] = (*recipe.secrets, *({"SECRET_KEY"} - set(recipe.secrets)))
         notes.append("secrets: SECRET_KEY (the one in the settings is marked insecure)")
     return {**changes, "django": Django.model_validate(django)}
+
+
+def _assigned(reader: Reader, name: str, seen: tuple[str, ...] = ()) -> dict[str, ast.expr]:
+    """What a settings module assigns, and those it takes everything from."""
+    found: dict[str, ast.expr] = {}
+    module = reader.modules.get(name)
+    for statement, _ in statements(module.tree.body) if module and name not in seen else ():
+        if isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*" and module:
+            found |= _assigned(reader, module.absolute(statement), (*seen, name))
+        elif isinstance(statement, ast.Assign):
+            found |= {ast.unparse(target): statement.value for target in statement.targets}
+    return found
 
 
 def _static(reader: Reader, app: App | None, notes: list[str]) -> dict[str, str]:

@@ -90,6 +90,8 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
     with report.phase("bundle") as phase:
         phase.progress(0.1, "resolving requirements")
         locked = lock.resolve(folder, wanted, goal, max_age_days=options.max_age, refresh=options.refresh)
+        if locked.built:
+            report.note(f"built here from their sources, which ran their code: {', '.join(locked.built)}")
         phase.progress(0.5, "fetching wheels")
         wheels = lock.wheels(locked, goal, wanted)
         parcel = bundle.pack(folder, wanted, locked, wheels, work / "bundle.tar")

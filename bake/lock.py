@@ -1,8 +1,9 @@
 """What an app needs, pinned and hashed, and the wheels of it in the cache.
 
-uv resolves for the target's Python and glibc, pip fetches: wheels only, so
-nothing of a dependency runs here. What the two are given is made from the
-app's own lines, each of which keeps its place for the errors.
+uv resolves for the target's Python and glibc, pip fetches wheels. Only a package that
+has none is built here, which runs its code; what comes out must be pure Python.
+What the two are given is made from the app's own lines, each of which keeps its
+place for the errors.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,14 +31,25 @@ NO_NETWORK = re.compile(
     r"Failed to fetch|error sending request|Could not fetch URL|NewConnectionError|ConnectTimeout|Read ?[tT]imed? ?out"
     r"|valid authentication credentials|Connection refused|Connection broken|Temporary failure in name resolution"
 )
+NO_WHEEL = re.compile(r"Wheels are required for `([^`]+)`")
+WITHOUT_WHEEL = (
+    "Allow another version, take a package that has wheels (psycopg2-binary for psycopg2, say), "
+    "or put a wheel of it on a package `index`."
+)
+#: A lock leaves nothing to constrain; a machine's own constraints could only contradict it.
+PIP = {"PIP_CONSTRAINT": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
 
 @dataclass(frozen=True)
 class Lock:
-    """All that the app needs, pinned and hashed, as a requirements file; `key` names what it was made from."""
+    """All that the app needs, pinned and hashed, as a requirements file; `key` names what it was made from.
+
+    `built` names the packages that were built just now, for want of a wheel.
+    """
 
     text: str
     key: str
+    built: tuple[str, ...] = ()
 
     @property
     def hashes(self) -> frozenset[str]:
@@ -59,25 +72,67 @@ def resolve(folder: Path, recipe: Recipe, target: Target, *, max_age_days: float
     cached = places.cache() / "locks" / f"{key}.txt"
     if cached.exists() and not refresh and store.age_days(cached.stat().st_mtime) < max_age_days:
         return Lock(cached.read_text(), key)
+    sources: list[str] = []
     with store.work_folder() as work:
         (work / "requirements.txt").write_text("".join(wanted))
         (work / "constraints.txt").write_text("".join(limits))
-        result = run(compile_argv(recipe, target, refresh), cwd=work, check=False, env={"NO_COLOR": "1"})
-    if result.status:
-        raise _explained(result.stderr, lines, target)
-    text = _pinned(result.stdout, pins)
+        while True:
+            argv = compile_argv(recipe, target, refresh, sources)
+            result = run(argv, cwd=work, check=False, env={"NO_COLOR": "1"})
+            lacking = NO_WHEEL.search(" ".join(result.stderr.split())) if result.status else None
+            if lacking is None or lacking[1] in sources:
+                break
+            sources.append(lacking[1])
+        if result.status:
+            raise _explained(result.stderr, lines, target)
+        text = _pinned(result.stdout, pins)
+        for name in sources:
+            block = next(found for found in blocks(text) if canonicalize_name(found.partition("==")[0]) == name)
+            text = text.replace(block, _built(block, recipe, target, work))
     store.write(cached, text)
-    return Lock(text, key)
+    return Lock(text, key, tuple(sources))
 
 
-def compile_argv(recipe: Recipe, target: Target, refresh: bool) -> list[str]:
-    """uv's words; it reads requirements.txt and constraints.txt in the folder it is started in."""
+def _built(block: str, recipe: Recipe, target: Target, work: Path) -> str:
+    """A lock's entry for a package that has no wheel, with the hash of one that is built from its source."""
+    wanted = block.split(maxsplit=1)[0]
+    (work / "source.txt").write_text(block)
+    try:
+        # The same bytes from the same source, so that an app that did not change is known again.
+        run(build_argv(recipe, wanted.partition("==")[0]), cwd=work, env={**PIP, "SOURCE_DATE_EPOCH": "315532800"})
+    except ProgramError as error:
+        if NO_NETWORK.search(error.details):
+            raise _not_fetched(error, target) from None
+        raise WheelError(
+            f"{wanted} has no wheel, and one cannot be built here from its source", WITHOUT_WHEEL, error.details
+        ) from None
+    (wheel,) = (work / "built").iterdir()
+    if not wheel.name.endswith("-none-any.whl"):
+        raise WheelError(
+            f"{wanted} has no wheel, and is more than Python: it would run on this system alone", WITHOUT_WHEEL
+        )
+    digest = store.file_digest(wheel)
+    with store.whole(_built_here() / wheel.name) as kept:
+        wheel.replace(kept)
+    return f"{wanted} \\\n    --hash=sha256:{digest}\n"
+
+
+def _built_here() -> Path:
+    return places.cache() / "built"
+
+
+def compile_argv(recipe: Recipe, target: Target, refresh: bool, sources: Sequence[str] = ()) -> list[str]:
+    """uv's words; it reads requirements.txt and constraints.txt in the folder it is started in.
+
+    Wheels alone are looked at, but for the packages named as `sources`.
+    """
     options = "--quiet --no-config --no-python-downloads --no-sources --only-binary=:all: --generate-hashes"
     output = "--no-header --no-annotate --no-emit-index-url"
     index = [f"--default-index={recipe.index}"] if recipe.index else []
     place = [f"--python={sys.executable}", f"--python-version={target.python_version}"]
     place.append(f"--python-platform={target.uv_platform}")
     fresh = ["--refresh"] if refresh else []
+    fresh += [f"--no-binary={name}" for name in sources]
     files = ["--constraints=constraints.txt", "requirements.txt"]
     return [uv.find_uv_bin(), "pip", "compile", *options.split(), *output.split(), *place, *index, *fresh, *files]
 
@@ -98,11 +153,12 @@ def _explained(stderr: str, lines: list[Line], target: Target) -> BakeError:
             "Check the network, a proxy's settings, and `index` in bake.yaml.",
             words,
         )
-    if found := re.search(r"Wheels are required for `([^`]+)`", flat):
+    if found := NO_WHEEL.search(flat) or re.search(
+        r"Failed to (?:build|download and build) `([\w.-]+?)(?:==[^`]*)?`", flat
+    ):
         return WheelError(
             f"{place(found[1])}{found[1]} has no wheel for Python {target.python_version} on {target.name}",
-            "Allow another version, take a package that has wheels (psycopg2-binary for psycopg2, say), "
-            "or put a wheel of it on a package `index`.",
+            WITHOUT_WHEEL,
             words,
         )
     if found := re.search(r"(\S+) was not found in the package registry", flat):
@@ -164,8 +220,16 @@ def download_argv(recipe: Recipe, target: Target) -> list[str]:
     place = [f"--python-version={target.python_version}", "--abi=cp{}{}".format(*target.python)]
     platforms = [f"--platform={tag}" for tag in wheel_platforms(target)]
     index = [f"--index-url={recipe.index}"] if recipe.index else []
-    files = ["--requirement=lock.txt", "--dest=wheels"]
+    files = ["--requirement=lock.txt", "--dest=wheels", f"--find-links={_built_here()}"]
     return [sys.executable, "-m", "pip", "download", *options.split(), *place, *platforms, *index, *files]
+
+
+def build_argv(recipe: Recipe, name: str) -> list[str]:
+    """pip's words for a wheel of one package; it reads source.txt in the folder it is started in, and fills built/."""
+    options = f"--quiet --no-input --no-deps --require-hashes --no-binary={name}"
+    files = ["--requirement=source.txt", "--wheel-dir=built"]
+    index = [f"--index-url={recipe.index}"] if recipe.index else []
+    return [sys.executable, "-m", "pip", "wheel", *options.split(), *files, *index]
 
 
 def wheels(lock: Lock, target: Target, recipe: Recipe) -> list[Path]:
@@ -182,10 +246,8 @@ def wheels(lock: Lock, target: Target, recipe: Recipe) -> list[Path]:
     with store.work_folder() as work:
         (work / "wheels").mkdir()
         (work / "lock.txt").write_text(lock.text)
-        # A lock leaves nothing to constrain; a machine's own constraints could only contradict it.
-        env = {"PIP_CONSTRAINT": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
         try:
-            run(download_argv(recipe, target), cwd=work, env=env)
+            run(download_argv(recipe, target), cwd=work, env=PIP)
         except ProgramError as error:
             raise _not_fetched(error, target) from None
         found = sorted((work / "wheels").iterdir())

@@ -86,8 +86,9 @@ def test_conflicting_requirements(app, bake):
 
 def test_dependency_without_a_wheel(app, bake):
     folder, write = app
-    write("requirements.txt", "flask\nuwsgi==2.0.31\n")
-    refused(bake("image", folder), 22, "uwsgi")
+    # Its source is for Python 2: no wheel can be built either.
+    write("requirements.txt", "flask\nwsgiref==0.1.2\n")
+    refused(bake("image", folder), 22, "requirements.txt:2", "wsgiref")
 
 
 def test_no_network_to_the_index(app, bake, tmp_path):

@@ -317,7 +317,8 @@ def test_a_django_project_gets_settings_around_its_own(tmp_path: Path) -> None:
 
 def test_a_settings_package_and_a_key_from_elsewhere(tmp_path: Path) -> None:
     files = {
-        "site1/settings/__init__.py": "from .base import *\n",
+        "site1/settings/__init__.py": "from .dev import *\n",
+        "site1/settings/dev.py": "from .base import *\nDEBUG = True\n",
         "site1/settings/base.py": SETTINGS.replace("'django-insecure-1234'", "os.environ['KEY']").replace(
             "static/", "/x/"
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tarfile
 import time
 from pathlib import Path
@@ -72,6 +73,22 @@ def test_flask_is_locked_fetched_and_packed(app: Path, cache: Path) -> None:
     bundle.pack(app, recipe, locked, wheels, app.parent / "b.tar")
 
 
+def test_a_package_without_a_wheel_is_built_here(app: Path, cache: Path) -> None:
+    locked = resolve(app, "docopt==0.6.2\nsix\n")
+    assert locked.built == ("docopt",)
+    wheels = lock.wheels(locked, DEBIAN_13, Recipe())
+    docopt, _ = wheels
+    assert docopt.name == "docopt-0.6.2-py2.py3-none-any.whl"
+    packed = bundle.pack(app, Recipe(), locked, wheels, app.parent / "a.tar")
+    # The same source, built anew: the same bytes, so that an app that did not change is known again.
+    shutil.rmtree(cache)
+    again = resolve(app, "docopt==0.6.2\nsix\n")
+    assert again.text == locked.text
+    wheels = lock.wheels(again, DEBIAN_13, Recipe())
+    assert bundle.pack(app, Recipe(), again, wheels, app.parent / "b.tar").sha256 == packed.sha256
+    assert resolve(app, "docopt==0.6.2\nsix\n").built == ()
+
+
 @pytest.mark.parametrize(
     ("text", "kind", "said"),
     [
@@ -87,7 +104,9 @@ def test_flask_is_locked_fetched_and_packed(app: Path, cache: Path) -> None:
             ConflictError,
             "flask==3.0.0 (requirements.txt:1), Werkzeug<2 (requirements.txt:2)",
         ),
-        ("flask\nuwsgi\n", WheelError, "requirements.txt:2: uwsgi has no wheel for Python 3.13 on debian-13"),
+        # Only a source, for Python 2 alone; only a source, which has C code.
+        ("flask\nwsgiref\n", WheelError, "requirements.txt:2: wsgiref has no wheel for Python 3.13 on debian-13"),
+        ("psycopg2==2.9.10\n", WheelError, "psycopg2==2.9.10 has no wheel, and "),
         (
             f"flask --hash=sha256:{'0' * 64}\n",
             RequirementError,
