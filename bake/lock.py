@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 import uv
 from packaging.utils import canonicalize_name
@@ -77,8 +78,8 @@ def resolve(folder: Path, recipe: Recipe, target: Target, *, max_age_days: float
         (work / "requirements.txt").write_text("".join(wanted))
         (work / "constraints.txt").write_text("".join(limits))
         while True:
-            argv = compile_argv(recipe, target, refresh, sources)
-            result = run(argv, cwd=work, check=False, env={"NO_COLOR": "1"})
+            argv = compile_argv(target, refresh, sources)
+            result = run(argv, cwd=work, check=False, env={"NO_COLOR": "1", **index_env(recipe)})
             lacking = NO_WHEEL.search(" ".join(result.stderr.split())) if result.status else None
             if lacking is None or lacking[1] in sources:
                 break
@@ -99,7 +100,11 @@ def _built(block: str, recipe: Recipe, target: Target, work: Path) -> str:
     (work / "source.txt").write_text(block)
     try:
         # The same bytes from the same source, so that an app that did not change is known again.
-        run(build_argv(recipe, wanted.partition("==")[0]), cwd=work, env={**PIP, "SOURCE_DATE_EPOCH": "315532800"})
+        run(
+            build_argv(wanted.partition("==")[0]),
+            cwd=work,
+            env={**PIP, **index_env(recipe), "SOURCE_DATE_EPOCH": "315532800"},
+        )
     except ProgramError as error:
         if NO_NETWORK.search(error.details):
             raise _not_fetched(error, target) from None
@@ -121,20 +126,32 @@ def _built_here() -> Path:
     return places.cache() / "built"
 
 
-def compile_argv(recipe: Recipe, target: Target, refresh: bool, sources: Sequence[str] = ()) -> list[str]:
+def index_env(recipe: Recipe) -> dict[str, str]:
+    """The recipe's index for uv and pip, with who asks where BAKE_INDEX_USERNAME and BAKE_INDEX_PASSWORD say so.
+
+    By environment: others on this machine can read a command line. Nothing of it is kept.
+    """
+    if not recipe.index:
+        return {}
+    parts = urlsplit(recipe.index)
+    user, password = (quote(os.environ.get(f"BAKE_INDEX_{name}", ""), safe="") for name in ("USERNAME", "PASSWORD"))
+    address = parts._replace(netloc=f"{user}:{password}@{parts.netloc}").geturl() if user else recipe.index
+    return {"UV_DEFAULT_INDEX": address, "PIP_INDEX_URL": address}
+
+
+def compile_argv(target: Target, refresh: bool, sources: Sequence[str] = ()) -> list[str]:
     """uv's words; it reads requirements.txt and constraints.txt in the folder it is started in.
 
     Wheels alone are looked at, but for the packages named as `sources`.
     """
     options = "--quiet --no-config --no-python-downloads --no-sources --only-binary=:all: --generate-hashes"
     output = "--no-header --no-annotate --no-emit-index-url"
-    index = [f"--default-index={recipe.index}"] if recipe.index else []
     place = [f"--python={sys.executable}", f"--python-version={target.python_version}"]
     place.append(f"--python-platform={target.uv_platform}")
     fresh = ["--refresh"] if refresh else []
     fresh += [f"--no-binary={name}" for name in sources]
     files = ["--constraints=constraints.txt", "requirements.txt"]
-    return [uv.find_uv_bin(), "pip", "compile", *options.split(), *output.split(), *place, *index, *fresh, *files]
+    return [uv.find_uv_bin(), "pip", "compile", *options.split(), *output.split(), *place, *fresh, *files]
 
 
 def _explained(stderr: str, lines: list[Line], target: Target) -> BakeError:
@@ -214,22 +231,20 @@ def wheel_platforms(target: Target) -> list[str]:
     return [*tags, "manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
 
 
-def download_argv(recipe: Recipe, target: Target) -> list[str]:
+def download_argv(target: Target) -> list[str]:
     """pip's words; it reads lock.txt in the folder it is started in, and fills wheels/. abi3 and none go with cp3xx."""
     options = "--quiet --no-input --no-deps --require-hashes --only-binary=:all: --implementation=cp"
     place = [f"--python-version={target.python_version}", "--abi=cp{}{}".format(*target.python)]
     platforms = [f"--platform={tag}" for tag in wheel_platforms(target)]
-    index = [f"--index-url={recipe.index}"] if recipe.index else []
     files = ["--requirement=lock.txt", "--dest=wheels", f"--find-links={_built_here()}"]
-    return [sys.executable, "-m", "pip", "download", *options.split(), *place, *platforms, *index, *files]
+    return [sys.executable, "-m", "pip", "download", *options.split(), *place, *platforms, *files]
 
 
-def build_argv(recipe: Recipe, name: str) -> list[str]:
+def build_argv(name: str) -> list[str]:
     """pip's words for a wheel of one package; it reads source.txt in the folder it is started in, and fills built/."""
     options = f"--quiet --no-input --no-deps --require-hashes --no-binary={name}"
     files = ["--requirement=source.txt", "--wheel-dir=built"]
-    index = [f"--index-url={recipe.index}"] if recipe.index else []
-    return [sys.executable, "-m", "pip", "wheel", *options.split(), *files, *index]
+    return [sys.executable, "-m", "pip", "wheel", *options.split(), *files]
 
 
 def wheels(lock: Lock, target: Target, recipe: Recipe) -> list[Path]:
@@ -247,7 +262,7 @@ def wheels(lock: Lock, target: Target, recipe: Recipe) -> list[Path]:
         (work / "wheels").mkdir()
         (work / "lock.txt").write_text(lock.text)
         try:
-            run(download_argv(recipe, target), cwd=work, env=PIP)
+            run(download_argv(target), cwd=work, env={**PIP, **index_env(recipe)})
         except ProgramError as error:
             raise _not_fetched(error, target) from None
         found = sorted((work / "wheels").iterdir())

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import http.server
 import os
 import shutil
 import tarfile
+import threading
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -147,9 +151,44 @@ def test_a_lock_is_kept_for_its_age(app: Path, cache: Path, monkeypatch: pytest.
 
 
 def test_the_words_for_uv_and_pip() -> None:
-    recipe = Recipe(index="https://packages.example/simple")
-    words = lock.compile_argv(recipe, DEBIAN_13, refresh=True)
-    assert {"--python-version=3.13", "--default-index=https://packages.example/simple", "--refresh"} <= set(words)
-    words = lock.download_argv(recipe, DEBIAN_13)
+    words = lock.compile_argv(DEBIAN_13, refresh=True, sources=["x"])
+    assert {"--python-version=3.13", "--only-binary=:all:", "--no-binary=x", "--refresh"} <= set(words)
+    words = lock.download_argv(DEBIAN_13)
     assert {"--abi=cp313", "--require-hashes", "--only-binary=:all:", "--platform=manylinux_2_41_x86_64"} <= set(words)
     assert "--platform=manylinux_2_42_x86_64" not in words
+
+
+class Index(http.server.BaseHTTPRequestHandler):
+    """A package index that wants a password, and remembers who asked."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        """Nothing, to anybody."""
+        self.asked.append(self.headers.get("Authorization", ""))
+        self.send_response(401 if not self.asked[-1] else 404)
+        self.send_header("WWW-Authenticate", "Basic")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing on the test's own output."""
+
+
+def test_an_index_is_told_who_asks(app: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    monkeypatch.setenv("BAKE_INDEX_USERNAME", "me@work")
+    monkeypatch.setenv("BAKE_INDEX_PASSWORD", "s/ecret")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Index) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        (app / "requirements.txt").write_text("flask\n")
+        # A recipe takes https alone; a server for tests has no certificate.
+        recipe = Recipe.model_construct(**{**dict(Recipe()), "index": f"http://127.0.0.1:{server.server_port}/simple"})
+        with pytest.raises(BakeError) as caught:
+            lock.resolve(app, recipe, DEBIAN_13, max_age_days=7, refresh=False)
+        server.shutdown()
+    assert base64.b64encode(b"me@work:s/ecret").decode() in Index.asked[-1]
+    assert "ecret" not in f"{caught.value} {caught.value.hint} {caught.value.details}"
+    words = [*lock.compile_argv(DEBIAN_13, False), *lock.download_argv(DEBIAN_13), *lock.build_argv("x")]
+    assert not [word for word in words if "http" in word]
+    assert lock.index_env(Recipe()) == {}
