@@ -30,14 +30,16 @@ def chain(host, name):
 def test_the_firewall_drops_what_is_not_named(host):
     facts, rules = chain(host, "input")
     assert facts["policy"] == "drop" and facts["hook"] == "input"
+    accepting = [rule for rule in rules if {"accept": None} in rule]
     ports = [
-        expression["match"]["right"]["set"]
-        for rule in rules
+        expression["match"]["right"]
+        for rule in accepting
         for expression in rule
         if expression.get("match", {}).get("left", {}).get("payload", {}).get("field") == "dport"
-        and isinstance(expression["match"]["right"], dict)
     ]
-    assert ports == [[22, 80, 443]]
+    # DHCPv6's answers; loopback, what was asked for, and ICMP are the other three.
+    assert ports == [{"set": [22, 80, 443]}, 546]
+    assert len(accepting) == 5
 
 
 def test_icmpv6_is_allowed(host):

@@ -34,7 +34,7 @@ def test_an_app_that_is_down_is_told_to_visitors(host, fetch, healthy):
         assert answer.headers["retry-after"] == "10"
         assert "One moment" in answer.body
     finally:
-        assert host.run("systemctl start app-setup.service").rc == 0
+        assert host.run("systemctl restart app-setup.service").rc == 0
     assert eventually(healthy)
 
 

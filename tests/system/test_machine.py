@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bake import proof, run, vm
+from bake import proof, run, userdata, vm
 
 pytestmark = pytest.mark.long
 
@@ -25,7 +25,7 @@ BREAKAGES = {
     "echo '# mine' >> /etc/nginx/nginx.conf": "test_no_conffile_is_changed",
     "apt-mark hold nginx": "test_nothing_holds_updates_back",
     "echo root:secret | chpasswd": "test_no_account_has_a_password",
-    "chmod 755 /var/lib/app": "test_the_app_s_user_owns_its_data_alone",
+    "chmod 777 /srv/app": "test_the_app_s_user_owns_its_data_alone",
     "chmod 644 /run/app/tls/privkey.pem": "test_the_private_key_is_root_s_alone",
     "chmod -x /etc/grub.d/enable_cloud": "test_the_boot_loader_s_upgrades_reach_the_disk",
     "rm /etc/systemd/journald.conf.d/50-app.conf": "test_logs_are_bounded_and_kept",
@@ -59,11 +59,12 @@ BREAKAGES = {
 
 @pytest.fixture
 def machine(baked, tmp_path):
-    """The baked image, booted and settled."""
+    """The baked image, booted and settled, with stand-ins for its secrets as in a proof."""
     _, image, _ = baked
+    vendor_data = userdata.stand_ins({"SECRET_KEY": "a", "SPARE_KEY": "b"})
     key = tmp_path / "key"
     run.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key])
-    booted = proof.start(image, tmp_path / "vm", key, accel=vm.accelerator())
+    booted = proof.start(image, tmp_path / "vm", key, vendor_data, accel=vm.accelerator())
     try:
         booted.await_ssh()
         booted.ssh("cloud-init status --wait", check=False, timeout=300)
