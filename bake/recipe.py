@@ -23,6 +23,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     PlainValidator,
     ValidationError,
     ValidationInfo,
@@ -313,6 +314,7 @@ class Recipe(_Part):
     requirements: Annotated[
         str | tuple[str, ...] | None,
         PlainValidator(_requirements),
+        PlainSerializer(lambda value: value),
         WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
     ] = Field(default=None, description="The file that lists them, or the list itself; found if left out.")
     index: Annotated[str, _url("https")] | None = Field(

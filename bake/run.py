@@ -107,7 +107,7 @@ def _receiver(process: subprocess.Popen[bytes]) -> int:
 
 
 def stop(process: subprocess.Popen[bytes], sig: int = signal.SIGTERM, grace: float = GRACE_SECONDS) -> None:
-    """Ask a program to end, wait `grace` seconds, then kill it. Returns when it is gone."""
+    """Ask a program to end, wait `grace` seconds, then kill it. Returns when it is gone, its pipes closed."""
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(_receiver(process), sig)
@@ -116,6 +116,9 @@ def stop(process: subprocess.Popen[bytes], sig: int = signal.SIGTERM, grace: flo
         except subprocess.TimeoutExpired:
             process.kill()
     process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
 
 
 def run(

@@ -122,10 +122,9 @@ def test_a_host_that_is_none(host: str) -> None:
 
 def test_an_interrupt_is_130_and_stops_what_was_started(fake: Fake, tmp_path: Path, marker: str) -> None:
     fake("ssh", f"exec sleep {marker}")
-    process = run.start(
-        [sys.executable, "-m", "bake", "check", "ssh://debian@machine.example"],
-        cwd=REPOSITORY, stderr=(tmp_path / "said").open("wb"), env={"PYTHONDONTWRITEBYTECODE": "1"},
-    )  # fmt: skip
+    argv = [sys.executable, "-m", "bake", "check", "ssh://debian@machine.example"]
+    with (tmp_path / "said").open("wb") as said_there:
+        process = run.start(argv, cwd=REPOSITORY, stderr=said_there, env={"PYTHONDONTWRITEBYTECODE": "1"})
     try:
         assert soon(lambda: running(marker, "sleep"))
         os.kill(process.pid, signal.SIGTERM)

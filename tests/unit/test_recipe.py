@@ -182,7 +182,8 @@ def test_names_are_normalised(tmp_path: Path) -> None:
 
 
 def test_a_dump_is_stable_and_reads_back(tmp_path: Path) -> None:
-    found = read(tmp_path, "limits: {body: 5M, workers: 2}\ndomains: [a.example]\nenv: {B: x, A: y}\n")
+    text = "limits: {body: 5M, workers: 2}\ndomains: [a.example]\nenv: {B: x, A: y}\nrequirements: [flask]\n"
+    found = read(tmp_path, text)
     dump = found.model_dump(mode="json")
     assert Recipe.model_validate(json.loads(json.dumps(dump))) == found
 
