@@ -45,7 +45,7 @@ def test_the_app_is_what_the_recipe_names(
 
 
 def test_writing_in_vain_is_told_once_a_folder(
-    wsgi: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    wsgi: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, data = tmp_path / "source", tmp_path / "data"
     (source / "uploads").mkdir(parents=True)
@@ -59,6 +59,8 @@ def test_writing_in_vain_is_told_once_a_folder(
     watch("open", (3, "w", write))
     watch("open", (str(source / "__pycache__" / "x.pyc"), "w", write))
     watch("import", ("os",))
+    monkeypatch.chdir(source)
+    watch("sqlite3.connect", (":memory:",))
     assert capsys.readouterr().err == ""
     for _ in range(2):
         watch("open", (source / "uploads" / "a.png", "wb", write))

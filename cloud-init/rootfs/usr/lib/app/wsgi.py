@@ -52,7 +52,8 @@ class Watch:
 
     def look(self, path: object) -> None:
         """Tell about a path below the source that is not kept in /var/lib/app."""
-        if not isinstance(path, str | bytes | os.PathLike):
+        # SQLite's databases in memory have names of their own: ":memory:", "file:…".
+        if not isinstance(path, str | bytes | os.PathLike) or os.fsdecode(path).startswith((":", "file:")):
             return
         real = os.path.realpath(os.fsdecode(path))
         if not real.startswith(self.source + os.sep) or "__pycache__" in real:
