@@ -21,6 +21,7 @@ from bake import (
     bundle,
     detect,
     disk,
+    libraries,
     lock,
     machine,
     packer,
@@ -94,6 +95,9 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
             report.note(f"built here from their sources, which ran their code: {', '.join(locked.built)}")
         phase.progress(0.5, "fetching wheels")
         wheels = lock.wheels(locked, goal, wanted)
+        unknown = libraries.require(lock.expects(locked, goal), wanted.packages, goal)
+        if unknown and not wanted.packages:
+            report.note(f"no wheel brings {', '.join(unknown)}: if the app does not start, `packages` lacks theirs")
         parcel = bundle.pack(folder, wanted, locked, wheels, work / "bundle.tar")
     if parcel.left_out:
         report.note(f"left out: {', '.join(parcel.left_out)}")

@@ -21,7 +21,7 @@ from urllib.parse import quote, urlsplit
 import uv
 from packaging.utils import canonicalize_name
 
-from bake import places, store
+from bake import libraries, places, store
 from bake.errors import BakeError, ConflictError, NetworkError, ProgramError, RequirementError, WheelError
 from bake.recipe import Recipe
 from bake.requirements import HASH, Line, requirement_lines
@@ -252,10 +252,9 @@ def wheels(lock: Lock, target: Target, recipe: Recipe) -> list[Path]:
 
     Raises WheelError for one that does not fit or is not what the lock says, and NetworkError.
     """
-    folder = places.cache() / "wheels"
-    index = folder / f"{store.digest([lock.text, target.python, target.glibc])}.json"
+    folder, index = places.cache() / "wheels", _index(lock, target)
     if index.exists():
-        rows = json.loads(index.read_text())
+        rows = json.loads(index.read_text())["wheels"]
         if all(_seen(folder / name) == row for name, row in rows.items()):
             return [folder / name for name in rows]
     with store.work_folder() as work:
@@ -271,8 +270,20 @@ def wheels(lock: Lock, target: Target, recipe: Recipe) -> list[Path]:
             folder.mkdir(parents=True, exist_ok=True)
             for wheel in found:
                 wheel.replace(folder / wheel.name)
-    store.write(index, json.dumps({wheel.name: _seen(folder / wheel.name) for wheel in found}))
-    return [folder / wheel.name for wheel in found]
+    paths = [folder / wheel.name for wheel in found]
+    facts = {"wheels": {path.name: _seen(path) for path in paths}, "expects": libraries.expected(paths)}
+    store.write(index, json.dumps(facts))
+    return paths
+
+
+def expects(lock: Lock, target: Target) -> dict[str, str]:
+    """The libraries that the lock's wheels, once fetched, expect of the system: see `libraries.expected`."""
+    found: dict[str, str] = json.loads(_index(lock, target).read_text())["expects"]
+    return found
+
+
+def _index(lock: Lock, target: Target) -> Path:
+    return places.cache() / "wheels" / f"{store.digest([lock.text, target.python, target.glibc, 'expects'])}.json"
 
 
 def _seen(path: Path) -> list[int]:

@@ -12,7 +12,7 @@ PACKAGE = REPOSITORY / "bake"
 #: From the ground up: a module imports only what stands before it.
 ORDER = (
     "errors", "places", "run", "store", "target", "progress", "providers", "recipe", "modules", "project",
-    "requirements", "detect", "draft", "lock", "bundle", "machine",
+    "requirements", "detect", "draft", "libraries", "lock", "bundle", "machine",
     "userdata", "disk", "base", "packer", "doctor", "vm", "check", "proof", "image", "trial", "aws", "cli", "__main__",
 )  # fmt: skip
 #: These name a stream or a process of `run`'s, and so import `subprocess`; only `run` calls anything of it.
