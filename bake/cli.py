@@ -141,6 +141,7 @@ def check_command(host: str, identity: Path | None) -> None:
     spec = f"ssh://{parts.netloc}" + ("" if parts.username == "root" else "?sudo=true")
     if identity:
         spec += ("&" if "?" in spec else "?") + f"ssh_identity_file={identity.absolute()}"
+    check.require_login(parts, identity)
     report = Reporter(errors)
     with tempfile.TemporaryDirectory() as work, report.phase("check") as phase:
         outcome = check.run_suites(["machine"], host=spec, work=Path(work), progress=phase.progress)

@@ -14,7 +14,7 @@ from conftest import REPOSITORY, Fake, running, soon
 
 import bake as package
 from bake import doctor, recipe, run
-from bake.errors import AppFolderError, Cancelled, RecipeError, ToolError
+from bake.errors import AppFolderError, BootError, Cancelled, RecipeError, ToolError
 
 DIGEST = "ab" * 32
 
@@ -147,3 +147,10 @@ def test_an_interrupt_stops_ssh_too(fake: Fake, marker: str) -> None:
         assert soon(lambda: not running(marker, "sleep"), 1)
     finally:
         run.stop(process)
+
+
+def test_a_machine_nobody_can_log_in_to_is_said_so(fake: Fake) -> None:
+    fake("ssh", 'echo "Host key verification failed." >&2; exit 255')
+    said = refused(BootError.code, "check", "ssh://debian@machine.example:2222")
+    assert "Host key verification failed." in said
+    assert "ssh -p 2222 debian@machine.example sudo -n true" in said
