@@ -11,7 +11,7 @@ from conftest import REPOSITORY
 PACKAGE = REPOSITORY / "bake"
 #: From the ground up: a module imports only what stands before it.
 ORDER = (
-    "errors", "places", "run", "store", "target", "progress", "providers", "recipe", "modules", "project",
+    "errors", "places", "run", "store", "target", "progress", "providers", "fields", "recipe", "modules", "project",
     "requirements", "detect", "draft", "libraries", "lock", "bundle", "machine",
     "userdata", "disk", "base", "packer", "doctor", "vm", "check", "proof", "image", "trial", "aws", "cli", "__main__",
 )  # fmt: skip

@@ -1,0 +1,36 @@
+"""What a value may be; as keys of a recipe they are in test_recipe.py."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from bake import fields
+
+
+@pytest.mark.parametrize("text", ["app", "app.server", "make()", "make('x', debug=True).server", "a.b(1).c(None)"])
+def test_an_app_s_expression_is_names_and_calls_with_plain_values(text: str) -> None:
+    assert fields.expression(ast.parse(text, mode="eval").body)
+
+
+@pytest.mark.parametrize("text", ["1", "a[0]", "f(g())", "f(*a)", "f(**a)", "lambda: 1", "a + b", "f(x for x in y)"])
+def test_and_nothing_else(text: str) -> None:
+    assert not fields.expression(ast.parse(text, mode="eval").body)
+
+
+@pytest.mark.parametrize(("text", "shortest"), [("a/./b/", "a/b"), ("static", "static")])
+def test_a_path_inside_is_made_shortest(text: str, shortest: str) -> None:
+    assert fields.inside(text) == shortest
+
+
+@pytest.mark.parametrize("text", ["..", "a/../../b", "/etc", ".", "", "a b", "a;b", 'a"b', "a$b"])
+def test_a_path_that_leads_out_or_that_nginx_would_misread(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a path inside"):
+        fields.inside(text)
+
+
+@pytest.mark.parametrize("name", ["setup", "configure", "certificate", "Daily", "-x", "a.b"])
+def test_a_job_does_not_take_a_name_of_ours(name: str) -> None:
+    with pytest.raises(ValueError, match="is not a name"):
+        fields.timer_name(name)
