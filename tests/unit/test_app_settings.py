@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from bake.run import run
+
 
 @pytest.fixture
 def settings(program: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
@@ -29,6 +31,7 @@ def test_a_new_project_is_made_fit_for_a_server(settings: ModuleType, tmp_path: 
         "CSRF_TRUSTED_ORIGINS": ["https://a.example", "https://b.example"],
         "SECURE_PROXY_SSL_HEADER": ("HTTP_X_FORWARDED_PROTO", "https"),
         "STATIC_ROOT": "/var/cache/app/static",
+        "LOGGING": settings.TO_THE_JOURNAL,
         "SECRET_KEY": "from the machine",
         "DATABASES": {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "/var/lib/app/db.sqlite3"}},
     }
@@ -46,6 +49,7 @@ def test_a_new_project_is_made_fit_for_a_server(settings: ModuleType, tmp_path: 
         ({"MEDIA_ROOT": "media/"}, "MEDIA_ROOT", "/var/lib/app/media"),
         ({"MEDIA_ROOT": "/data/media"}, "MEDIA_ROOT", None),
         ({"SECRET_KEY": "theirs"}, "SECRET_KEY", None),
+        ({"LOGGING": {"version": 1}}, "LOGGING", None),
     ],
 )  # fmt: skip
 def test_what_a_project_says_well_stays(settings: ModuleType, theirs: dict[str, Any], name: str, value: object) -> None:
@@ -62,3 +66,10 @@ def test_the_module_is_the_project_s_with_ours_on_top(
     assert (module.DEBUG, module.ROOT_URLCONF) == (False, "site.urls")
     assert not hasattr(module, "helper")
     sys.modules.pop("their_settings")
+
+
+def test_errors_reach_the_journal(settings: ModuleType) -> None:
+    program = f"import logging.config; logging.config.dictConfig({settings.TO_THE_JOURNAL!r}); " + (
+        "logging.getLogger('django.request').error('Internal Server Error: /x')"
+    )
+    assert run([sys.executable, "-c", program]).stderr == "Internal Server Error: /x\n"

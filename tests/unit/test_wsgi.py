@@ -44,18 +44,23 @@ def test_the_app_is_what_the_recipe_names(
     assert wsgi.find(f"appmodule:{expression}") == found
 
 
+@pytest.fixture
+def elsewhere(wsgi: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test's folders stand below /tmp, which an app may write to."""
+    monkeypatch.setattr(wsgi, "OPEN", tuple(path for path in wsgi.OPEN if path != "/tmp/"))
+
+
+@pytest.mark.usefixtures("elsewhere")
 def test_writing_in_vain_is_told_once_a_folder(
     wsgi: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, data = tmp_path / "source", tmp_path / "data"
+    source = tmp_path / "source"
     (source / "uploads").mkdir(parents=True)
-    data.mkdir()
-    (source / "kept").symlink_to(data)
     watch = wsgi.Watch(source)
     write = os.O_WRONLY | os.O_CREAT
     watch("open", (str(source / "app.py"), "r", os.O_RDONLY))
-    watch("open", (str(source / "kept" / "x"), "w", write))
-    watch("open", (str(tmp_path / "other"), "w", write))
+    watch("open", ("/var/lib/app/x", "w", write))
+    watch("open", ("/dev/null", "w", write))
     watch("open", (3, "w", write))
     watch("open", (str(source / "__pycache__" / "x.pyc"), "w", write))
     watch("import", ("os",))
@@ -65,6 +70,15 @@ def test_writing_in_vain_is_told_once_a_folder(
     for _ in range(2):
         watch("open", (source / "uploads" / "a.png", "wb", write))
     watch("sqlite3.connect", (os.fsencode(source / "site.db"),))
-    first, second = capsys.readouterr().err.splitlines()
+    watch("os.mkdir", ("/var/lib/radicale", 0o777, -1))
+    first, second, third = capsys.readouterr().err.splitlines()
     assert first.startswith("<4>app: uploads/a.png cannot be written") and first.endswith("writable: [uploads]")
     assert second.endswith("writable: [site.db]")
+    assert third.startswith("<4>app: /var/lib/radicale cannot be written: only /var/lib/app can be.")
+
+
+def test_what_is_kept_is_no_vain_writing(wsgi: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "kept").symlink_to("/var/lib/app/kept")
+    wsgi.Watch(tmp_path / "source")("open", (str(tmp_path / "source/kept/x"), "w", os.O_WRONLY))
+    assert capsys.readouterr().err == ""

@@ -10,6 +10,8 @@ from pathlib import Path
 RELEASE = Path("/srv/app/current")
 #: Audit events (Python's own list of them) that change files, by the places of their paths.
 CHANGES = {"os.mkdir": (0,), "os.remove": (0,), "os.rename": (0, 1), "os.rmdir": (0,), "sqlite3.connect": (0,)}
+#: Where an app may write, and where programs do without meaning to keep anything.
+OPEN = ("/var/lib/app/", "/var/cache/app/", "/tmp/", "/var/tmp/", "/dev/", "/proc/", "/run/")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
@@ -51,23 +53,23 @@ class Watch:
                 self.look(values[place])
 
     def look(self, path: object) -> None:
-        """Tell about a path below the source that is not kept in /var/lib/app."""
+        """Tell about a path that the app's sandbox keeps closed."""
         # SQLite's databases in memory have names of their own: ":memory:", "file:…".
         if not isinstance(path, str | bytes | os.PathLike) or os.fsdecode(path).startswith((":", "file:")):
             return
         real = os.path.realpath(os.fsdecode(path))
-        if not real.startswith(self.source + os.sep) or "__pycache__" in real:
+        if real.startswith(OPEN) or "__pycache__" in real:
             return
-        name = os.path.relpath(real, self.source)
-        folder = str(Path(name).parent) if os.sep in name else name
-        if folder not in self.told:
-            self.told.add(folder)
-            print(
-                f"<4>app: {name} cannot be written: the app's folder is read-only. To keep it in /var/lib/app, "
-                f"write into bake.yaml:  writable: [{folder}]",
-                file=sys.stderr,
-                flush=True,
-            )
+        inside = real.startswith(self.source + os.sep)
+        name = os.path.relpath(real, self.source) if inside else real
+        folder = str(Path(name).parent) if os.sep in name.strip(os.sep) else name
+        if folder in self.told:
+            return
+        self.told.add(folder)
+        why, way = "only /var/lib/app can be", "The app's own settings should point there."
+        if inside:
+            why, way = "the app's folder is read-only", f"To keep it, write into bake.yaml:  writable: [{folder}]"
+        print(f"<4>app: {name} cannot be written: {why}. {way}", file=sys.stderr, flush=True)
 
 
 if __name__.startswith("uwsgi_file"):

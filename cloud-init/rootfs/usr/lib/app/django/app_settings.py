@@ -11,6 +11,12 @@ from pathlib import Path
 SOURCE = Path("/srv/app/current/source")
 DATA = Path("/var/lib/app")
 COLLECTED = "/var/cache/app/static"
+TO_THE_JOURNAL = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"journal": {"class": "logging.StreamHandler"}},
+    "root": {"handlers": ["journal"], "level": "WARNING"},
+}
 
 
 def served(theirs: dict, environ: dict) -> dict:
@@ -25,6 +31,9 @@ def served(theirs: dict, environ: dict) -> dict:
         "SECURE_PROXY_SSL_HEADER": ("HTTP_X_FORWARDED_PROTO", "https"),
         "STATIC_ROOT": COLLECTED,
     }
+    if not theirs.get("LOGGING"):
+        # With DEBUG off, Django by itself mails errors to admins, and tells nobody where there are none.
+        changed["LOGGING"] = TO_THE_JOURNAL
     if environ.get("SECRET_KEY"):
         changed["SECRET_KEY"] = environ["SECRET_KEY"]
     databases = theirs.get("DATABASES", {})
