@@ -33,6 +33,10 @@ NO_NETWORK = re.compile(
     r"|valid authentication credentials|Connection refused|Connection broken|Temporary failure in name resolution"
 )
 NO_WHEEL = re.compile(r"Wheels are required for `([^`]+)`")
+#: Of a traceback out of somebody's build, all but the exception.
+TRACEBACK = re.compile(
+    r"^[ \t]*Traceback \(most recent call last\):\n(?:.*\n)*?(?=[ \t]*[\w.]+(?:Error|Exception|Exit)\b)", re.M
+)
 WITHOUT_WHEEL = (
     "Allow another version, take a package that has wheels (psycopg2-binary for psycopg2, say), "
     "or put a wheel of it on a package `index`."
@@ -109,7 +113,9 @@ def _built(block: str, recipe: Recipe, target: Target, work: Path) -> str:
         if NO_NETWORK.search(error.details):
             raise _not_fetched(error, target) from None
         raise WheelError(
-            f"{wanted} has no wheel, and one cannot be built here from its source", WITHOUT_WHEEL, error.details
+            f"{wanted} has no wheel, and one cannot be built here from its source",
+            WITHOUT_WHEEL,
+            TRACEBACK.sub("", error.details),
         ) from None
     (wheel,) = (work / "built").iterdir()
     if not wheel.name.endswith("-none-any.whl"):
@@ -156,7 +162,7 @@ def compile_argv(target: Target, refresh: bool, sources: Sequence[str] = ()) -> 
 
 def _explained(stderr: str, lines: list[Line], target: Target) -> BakeError:
     """uv's explanation as one of our errors."""
-    words = re.sub(r"^error: ", "", stderr.strip())
+    words = TRACEBACK.sub("", re.sub(r"^error: ", "", stderr.strip()))
     flat = " ".join(words.split())
 
     def place(name: str) -> str:

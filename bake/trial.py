@@ -14,9 +14,10 @@ from bake.errors import BootError
 from bake.progress import Reporter
 
 #: Here the app answers to any name, whatever its domains are: nobody's DNS points at this machine.
+#: (A bootcmd would take the place of the one in vendor-data.)
 USER_DATA = """#cloud-config
-bootcmd:
-- [sh, -c, 'mkdir -p /etc/app; [ -e /etc/app/domains ] || touch /etc/app/domains']
+write_files:
+- {path: /etc/app/domains, content: ""}
 """
 
 

@@ -102,7 +102,7 @@ def test_an_interrupted_bake_leaves_nothing(baked, app, where, bake, sign, code)
     assert process.returncode == code
     assert stdout == b""
     deadline = time.monotonic() + 20
-    while processes("qemu-system-x86_64\0-") and time.monotonic() < deadline:
+    while (processes("qemu-system-x86_64\0-") or processes("packer\0build")) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert processes("qemu-system-x86_64\0-") == []
     assert processes("packer\0build") == []

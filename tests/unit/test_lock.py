@@ -122,6 +122,7 @@ def test_what_cannot_be_resolved_names_its_place(app: Path, text: str, kind: typ
     error = fails(kind, app, text)
     assert said in error.message
     assert error.hint
+    assert "Traceback" not in error.details
     assert not list(app.parent.glob("cache/locks/*.txt"))
 
 
