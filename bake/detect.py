@@ -34,8 +34,6 @@ DISTRIBUTIONS = {
     "sklearn": "scikit-learn",
     "yaml": "PyYAML",
 }
-
-
 #: What Pyramid's starters call their settings for production.
 PASTE = "production.ini"
 
@@ -83,12 +81,12 @@ def _packaged(recipe: Recipe, package: str) -> Found:
     if recipe.wsgi is None:
         raise NoAppError(f"app: {package}: what does it serve?", "Say it in bake.yaml: `wsgi: module:callable`.")
     more = recipe.requirements or ()
-    name = recipe.name or canonicalize_name(Requirement(package).name)
-    changes = {"name": name, "requirements": (package, *more), "static": {}}
     if isinstance(more, str):
         raise RequirementError(
             f"app: {package}: requirements are read from no file", "List them: requirements: [flask]."
         )
+    name = recipe.name or canonicalize_name(Requirement(package).name)
+    changes = {"name": name, "requirements": (package, *more), "static": {}}
     return Found(recipe.model_copy(update=changes), (f"app: {package} from the index; nothing of the folder is in it",))
 
 

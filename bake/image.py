@@ -28,7 +28,6 @@ from bake import (
     places,
     proof,
     recipe,
-    run,
     store,
     target,
     userdata,
@@ -130,7 +129,7 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
         raw.unlink()
         phase.progress(0.5, "looking for residue")
         planted = {f"stand-in for {name}": value for name, value in random.items()}
-        _no_trace(sealed, {"canary": canary, "build key": _public_key(work / "bake-key").split()[1], **planted})
+        _no_trace(sealed, {"canary": canary, "build key": vm.public_key(work / "bake-key").split()[1], **planted})
         phase.progress(0.7, "compressing")
         disk.to_qcow2(sealed, image, compress=True)
     with report.phase("proof") as phase:
@@ -175,10 +174,10 @@ def _run_packer(
     phase: Phase,
 ) -> Path:
     key = work / "bake-key"
-    run.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bake", "-f", key])
+    public = vm.make_key(key, "bake")
     document = userdata.document(machine.files(goal), machine.source(goal, parcel.sha256), goal)
     (work / "user-data").write_text(document)
-    (work / "meta-data").write_text(userdata.meta_data("bake", wanted.name or "app", [_public_key(key)]))
+    (work / "meta-data").write_text(userdata.meta_data("bake", wanted.name or "app", [public]))
 
     def event(heard: packer.Event) -> None:
         step = packer.milestone(heard)
@@ -197,10 +196,6 @@ def _run_packer(
         },
         output / "disk.qcow2", work, event,
     )  # fmt: skip
-
-
-def _public_key(private: Path) -> str:
-    return private.with_suffix(".pub").read_text().strip()
 
 
 def _no_trace(raw: Path, words: dict[str, str]) -> None:

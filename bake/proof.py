@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bake import check, disk, run, userdata, vm
+from bake import check, disk, userdata, vm
 from bake.errors import CheckError
 from bake.progress import Phase
 
@@ -28,7 +28,7 @@ def prove(image: Path, raw: Path, work: Path, vendor_data: str, *, accel: str, p
     """
     work.mkdir()
     key = work / "key"
-    run.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "proof", "-f", key])
+    vm.make_key(key, "proof")
     phase.progress(0.02, "booting two machines")
     machines: list[vm.Machine] = []
 
@@ -72,15 +72,18 @@ def start(
     port: int | None = None,
     cpus: int = 2,
     firmware: Path | None = None,
+    user_data: str = "#cloud-config\n{}\n",
+    web: dict[int, int] | None = None,
 ) -> vm.Machine:
-    """A machine as a cloud would start it: an instance of its own, a key, no settings. Returns at once."""
+    """A machine as a cloud would start it: an instance of its own, a key, no settings but `user_data`. Returns at once.
+
+    The rest is `vm.boot`'s.
+    """
     work.mkdir()
-    meta_data = userdata.meta_data(
-        f"proof-{secrets.token_hex(4)}", work.name, [key.with_suffix(".pub").read_text().strip()]
-    )
-    files = {"meta-data": meta_data, "user-data": "#cloud-config\n{}\n"}
+    meta_data = userdata.meta_data(f"{work.name}-{secrets.token_hex(4)}", work.name, [vm.public_key(key)])
+    files = {"meta-data": meta_data, "user-data": user_data}
     seed = vm.make_seed(work / "seed.iso", {**files, "vendor-data": vendor_data} if vendor_data else files)
-    return vm.boot(image, seed, work, key, accel=accel, port=port, cpus=cpus, firmware=firmware)
+    return vm.boot(image, seed, work, key, accel=accel, port=port, cpus=cpus, firmware=firmware, web=web)
 
 
 def look(

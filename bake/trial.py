@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bake import run, store, userdata, vm
+from bake import proof, run, store, userdata, vm
 from bake.errors import BootError
 from bake.progress import Reporter
 
@@ -31,17 +31,11 @@ def show(image: Path, port: int, shell: bool, report: Reporter, tell: Callable[[
     names = json.loads(facts.read_text()).get("secrets", []) if facts.is_file() else []
     with store.work_folder() as work:
         key = work / "key"
-        run.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bake-run", "-f", key])
-        public = key.with_suffix(".pub").read_text().strip()
-        seed = vm.make_seed(
-            work / "seed.iso",
-            {
-                "meta-data": userdata.meta_data(f"run-{secrets.token_hex(4)}", "bake-run", [public]),
-                "user-data": USER_DATA,
-                "vendor-data": userdata.stand_ins({name: secrets.token_urlsafe(32) for name in names}),
-            },
+        vm.make_key(key, "bake-run")
+        vendor_data = userdata.stand_ins({name: secrets.token_urlsafe(32) for name in names})
+        machine = proof.start(
+            image, work / "bake-run", key, vendor_data, accel=vm.accelerator(), user_data=USER_DATA, web={80: port}
         )
-        machine = vm.boot(image, seed, work / "vm", key, accel=vm.accelerator(), web={80: port})
         try:
             with report.phase("boot") as phase:
                 _await_answer(machine, port, lambda what: phase.progress(what=what))

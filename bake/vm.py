@@ -129,6 +129,17 @@ def free_port(wanted: int | None = None) -> int:
         return int(probe.getsockname()[1])
 
 
+def make_key(path: Path, comment: str) -> str:
+    """Make an ed25519 key pair at `path` and `path`.pub, without a passphrase; its public half, one line."""
+    run.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", path])
+    return public_key(path)
+
+
+def public_key(private: Path) -> str:
+    """The public half of a key pair, one line."""
+    return private.with_suffix(".pub").read_text().strip()
+
+
 def make_seed(path: Path, files: dict[str, str]) -> Path:
     """A NoCloud seed disk: an ISO 9660 labelled `cidata`."""
     folder = path.with_suffix(".files")

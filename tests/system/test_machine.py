@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bake import proof, run, userdata, vm
+from bake import proof, userdata, vm
 
 pytestmark = pytest.mark.long
 
@@ -63,7 +63,7 @@ def machine(baked, tmp_path):
     _, image, _ = baked
     vendor_data = userdata.stand_ins({"SECRET_KEY": "a", "SPARE_KEY": "b"})
     key = tmp_path / "key"
-    run.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key])
+    vm.make_key(key, "case")
     booted = proof.start(image, tmp_path / "vm", key, vendor_data, accel=vm.accelerator())
     try:
         booted.await_ssh()
@@ -78,7 +78,7 @@ def test_uefi_boots(baked, tmp_path):
         pytest.skip("Debian's package ovmf, a UEFI for QEMU, is not installed")
     _, image, _ = baked
     key = tmp_path / "key"
-    run.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key])
+    vm.make_key(key, "case")
     booted = proof.start(image, tmp_path / "vm", key, accel=vm.accelerator(), firmware=OVMF)
     try:
         booted.await_ssh()

@@ -31,6 +31,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def app(tmp_path: Path) -> Path:
+    """An app's folder, empty."""
+    folder = tmp_path / "app"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
     """Put a shell script on PATH, before the program whose name it takes: fake("packer", "exit 1")."""
     folder = tmp_path / "fakes"

@@ -19,17 +19,7 @@ from bake.recipe import Recipe
 NO_LOCK = Lock("", "none")
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("BAKE_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def app(tmp_path: Path) -> Path:
-    folder = tmp_path / "app"
-    folder.mkdir()
-    return folder
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def write(folder: Path, *names: str) -> None:

@@ -21,18 +21,7 @@ from bake.lock import Lock
 from bake.recipe import Recipe
 from bake.target import DEBIAN_13
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("BAKE_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def app(tmp_path: Path) -> Path:
-    folder = tmp_path / "app"
-    folder.mkdir()
-    return folder
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def resolve(folder: Path, requirements: str, refresh: bool = False, max_age_days: float = 7, **keys: object) -> Lock:

@@ -12,13 +12,6 @@ from bake.requirements import found_file, requirement_lines
 from bake.target import DEBIAN_13
 
 
-@pytest.fixture
-def app(tmp_path: Path) -> Path:
-    folder = tmp_path / "app"
-    folder.mkdir()
-    return folder
-
-
 @pytest.mark.parametrize(
     ("text", "said"),
     [
