@@ -137,7 +137,7 @@ def build(target: Target, extra: tuple[str, ...], mirror: str | None, work: Path
         # Where we are not root, mmdebstrap makes namespaces of its own, which ours would forbid.
         run(
             mmdebstrap_argv(target, packages, mirror, tree, archive),
-            on_line=line, env={"TMPDIR": str(scratch)}, pid_namespace=os.geteuid() == 0,
+            on_line=line, env={"TMPDIR": str(scratch)}, namespaces=os.geteuid() == 0,
         )  # fmt: skip
     except ProgramError as error:
         raise _fault(log, mirror) from error

@@ -95,7 +95,7 @@ def run_suites(
         on_line=line,
         env=environment,
         check=False,
-        pid_namespace=True,
+        namespaces=True,
         # pytest has nothing to clean up, and where SIGINT is ignored it would not hear us.
         cancel=signal.SIGKILL,
     )

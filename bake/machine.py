@@ -36,7 +36,7 @@ def files(target: Target) -> list[File]:
             if path.is_file() and "__pycache__" not in path.parts:
                 where = "/" + str(path.relative_to(root))
                 found[where] = File(where, 0o755 if path.stat().st_mode & 0o100 else 0o644, path.read_text())
-    if not found:
+    if not places.rootfs().is_dir():
         raise BakeError(f"{places.rootfs()} is empty", "This copy of bake is incomplete: install it again.")
     packages = "".join(f"{name}\n" for name in MACHINE_PACKAGES)
     found["/usr/lib/app/packages"] = File("/usr/lib/app/packages", 0o644, packages)

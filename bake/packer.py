@@ -109,7 +109,7 @@ def build(
     }  # fmt: skip
     process = run.start(
         build_argv(places.tree() / "packer" / template, file),
-        cwd=work, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pid_namespace=True,
+        cwd=work, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, namespaces=True,
     )  # fmt: skip
     said: deque[str] = deque(maxlen=200)
     artifacts = 0

@@ -56,12 +56,12 @@ def which(program: str) -> Path | None:
     return Path(found) if found else None
 
 
-def contained(argv: Argv, *, pid_namespace: bool = False) -> list[str]:
-    """`argv` with what makes it die when we die."""
+def contained(argv: Argv, *, namespaces: bool = False) -> list[str]:
+    """`argv` with what makes it die when we die; with `namespaces`, all that it starts and mounts too."""
     words = [_found(str(argv[0])), *map(str, argv[1:])]
-    if pid_namespace:
+    if namespaces:
         own_user = [] if os.geteuid() == 0 else ["--user", "--map-current-user"]
-        words = [_found("unshare"), *own_user, "--pid", "--fork", "--kill-child", "--", *words]
+        words = [_found("unshare"), *own_user, "--pid", "--mount", "--fork", "--kill-child", "--", *words]
     return [_found("setpriv"), "--pdeathsig=KILL", "--", *words]
 
 
@@ -80,12 +80,12 @@ def start(
     stdin: int | IO[bytes] = subprocess.DEVNULL,
     stdout: int | IO[bytes] = subprocess.DEVNULL,
     stderr: int | IO[bytes] = subprocess.DEVNULL,
-    pid_namespace: bool = False,
+    namespaces: bool = False,
     pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a program and return at once; stop it with `stop`. `env` is added to ours."""
     return subprocess.Popen(
-        contained(argv, pid_namespace=pid_namespace),
+        contained(argv, namespaces=namespaces),
         cwd=cwd,
         env={**os.environ, "PATH": search_path(), **(env or {})},
         stdin=stdin,
@@ -130,7 +130,7 @@ def run(
     on_line: Callable[[str], None] | None = None,
     check: bool = True,
     timeout: float | None = None,
-    pid_namespace: bool = False,
+    namespaces: bool = False,
     cancel: int = signal.SIGTERM,
 ) -> Result:
     """Run a program to its end.
@@ -148,7 +148,7 @@ def run(
         stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT if stream else subprocess.PIPE,
-        pid_namespace=pid_namespace,
+        namespaces=namespaces,
     )
     expired = threading.Event()
 

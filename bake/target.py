@@ -30,8 +30,9 @@ class Target:
         return "x86_64-manylinux_{}_{}".format(*min(self.glibc, (2, 40)))
 
 
+DEBIAN_12 = Target("debian-12", "bookworm", python=(3, 11), glibc=(2, 36))
 DEBIAN_13 = Target("debian-13", "trixie", python=(3, 13), glibc=(2, 41))
-TARGETS = {target.name: target for target in (DEBIAN_13,)}
+TARGETS = {target.name: target for target in (DEBIAN_12, DEBIAN_13)}
 
 #: What the document asks for on any machine; the base disk carries it already.
 MACHINE_PACKAGES = (

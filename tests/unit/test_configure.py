@@ -14,8 +14,10 @@ from types import ModuleType
 import pytest
 from conftest import PROGRAMS, Fake
 
+from bake import machine
 from bake.errors import ProgramError
 from bake.run import run
+from bake.target import TARGETS
 
 MIB = 1 << 20
 ODD = {
@@ -37,7 +39,14 @@ def configure(program: Callable[[str], ModuleType]) -> ModuleType:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    return tmp_path / "root"
+    return tree(tmp_path / "root")
+
+
+def tree(root: Path) -> Path:
+    """What configure reads of a machine's own files."""
+    (root / "usr/lib/app/nginx").mkdir(parents=True)
+    (root / "usr/lib/app/nginx/tls-listener").write_text("ssl http2\n")
+    return root
 
 
 def release(root: Path, **recipe: object) -> None:
@@ -62,7 +71,7 @@ def test_a_machine_without_a_release_is_configured_all_the_same(root: Path) -> N
     assert run_on(root) == "configured: any name; certificate placeholder\n"
     assert "server_name _;" in nginx(root)
     assert "unknown-hosts.conf" not in nginx(root)
-    assert "default_server" in nginx(root, "listen.conf")
+    assert "listen 443 ssl http2 default_server;" in nginx(root, "listen.conf")
     assert (root / "run/app/env").read_text() == (root / "run/app/secrets").read_text() == ""
 
 
@@ -167,8 +176,10 @@ def test_every_include_of_ours_is_written_or_in_the_tree(root: Path) -> None:
     ours = set(re.findall(r"^\s*include (/(?:run|usr/lib)/app/\S+);", "\n".join(texts), re.MULTILINE))
     assert len(ours) > 4
     for path in ours:
-        there = root / path[1:] if path.startswith("/run") else PROGRAMS / "nginx" / Path(path).name
-        assert there.is_file(), path
+        if path.startswith("/run"):
+            assert (root / path[1:]).is_file(), path
+        else:
+            assert all(path in {file.path for file in machine.files(goal)} for goal in TARGETS.values()), path
 
 
 def test_people_have_the_last_word_on_domains(root: Path) -> None:
@@ -235,7 +246,7 @@ def test_the_placeholder_is_a_certificate_and_its_key_stays_the_machines(root: P
 
 def test_two_machines_have_two_placeholders(tmp_path: Path) -> None:
     for name in ("one", "two"):
-        run_on(tmp_path / name)
+        run_on(tree(tmp_path / name))
     one, two = ((tmp_path / name / "run/app/tls/privkey.pem").read_text() for name in ("one", "two"))
     assert one != two
 
@@ -292,7 +303,7 @@ def test_only_root_reads_the_environment(root: Path) -> None:
 def test_nginx_listens_where_the_machine_has_addresses(
     configure: ModuleType, ipv6: bool, default: bool, lines: list[str]
 ) -> None:
-    assert configure.listen(ipv6, default).splitlines() == lines
+    assert configure.listen(ipv6, "ssl", default).splitlines() == lines
 
 
 @pytest.mark.parametrize(("prefix", "folder"), [("/static", "static"), ("/static/", "static/")])

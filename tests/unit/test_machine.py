@@ -11,7 +11,7 @@ import pytest
 
 from bake import machine, places
 from bake.run import run
-from bake.target import DEBIAN_13, MACHINE_PACKAGES
+from bake.target import DEBIAN_12, DEBIAN_13, MACHINE_PACKAGES
 
 SHOW = """
 import json
@@ -33,7 +33,15 @@ def test_every_file_of_the_tree_is_there_with_its_text_and_its_rights() -> None:
         file = found.pop("/" + str(path.relative_to(places.rootfs())))
         assert file.text == path.read_text()
         assert file.mode == (0o755 if path.stat().st_mode & 0o100 else 0o644)
-    assert list(found) == ["/usr/lib/app/packages"]
+    overlay = [f"/usr/lib/app/nginx/{name}" for name in ("release.conf", "tls-listener")]
+    assert list(found) == [*overlay, "/usr/lib/app/packages"]
+
+
+def test_releases_differ_in_what_their_overlays_hold() -> None:
+    twelve, thirteen = ({file.path: file.text for file in machine.files(goal)} for goal in (DEBIAN_12, DEBIAN_13))
+    assert set(twelve) == set(thirteen)
+    different = {path for path in twelve if twelve[path] != thirteen[path]}
+    assert different == {f"/usr/lib/app/nginx/{name}" for name in ("release.conf", "tls-listener")}
 
 
 def test_programs_can_be_run_and_settings_cannot() -> None:
@@ -60,11 +68,9 @@ def test_the_source_names_release_architecture_and_bundle() -> None:
 def test_a_release_may_replace_and_add_files(installed: Path) -> None:
     plain = files_of(installed)
     overlay = installed / "bake/tree/cloud-init/rootfs.debian-13"
-    (overlay / "usr/lib/app").mkdir(parents=True)
     (overlay / "usr/lib/app/boot").write_text("#!/bin/sh\nexit 3\n")
     (overlay / "usr/lib/app/boot").chmod(0o755)
     (overlay / "usr/lib/app/extra").write_text("added\n")
-    (overlay.with_name("rootfs.debian-12")).mkdir()
     (overlay.with_name("rootfs.debian-12") / "other").write_text("another release's\n")
     expected = plain | {"/usr/lib/app/boot": (0o755, "#!/bin/sh\nexit 3\n"), "/usr/lib/app/extra": (0o644, "added\n")}
     assert files_of(installed) == expected

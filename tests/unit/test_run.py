@@ -14,7 +14,7 @@ from conftest import Fake, Helper, running, soon
 from bake import run
 from bake.errors import ProgramError, ToolError
 
-SLEEP = "import sys; from bake import run; run.run(sys.argv[2:], pid_namespace=sys.argv[1] == 'yes')"
+SLEEP = "import sys; from bake import run; run.run(sys.argv[2:], namespaces=sys.argv[1] == 'yes')"
 #: A program that starts others: with the marker as its last word, it makes two that sleep.
 FAMILY = ("sh", "-c", 'sleep "$0" & sleep "$0"; :')
 
@@ -130,7 +130,7 @@ def test_stop_kills_what_does_not_listen(tmp_path: Path) -> None:
 
 def test_stop_reaches_into_a_namespace(tmp_path: Path) -> None:
     script = f"trap 'echo asked > {tmp_path}/said; exit 5' TERM; echo > {tmp_path}/ready; while :; do sleep 0.02; done"
-    process = run.start(["sh", "-c", script], pid_namespace=True)
+    process = run.start(["sh", "-c", script], namespaces=True)
     assert soon((tmp_path / "ready").exists)
     run.stop(process, grace=1)
     assert (tmp_path / "said").exists()
@@ -151,6 +151,14 @@ def test_a_namespace_takes_grandchildren_along(helper: Helper, marker: str, sig:
     os.kill(parent.pid, sig)
     parent.wait()
     assert soon(lambda: not running(marker))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+def test_a_namespace_takes_its_mounts_along(tmp_path: Path) -> None:
+    # mmdebstrap, killed, would leave the host's own /sys and /dev mounted in a folder that is removed next.
+    script = f"mount -t tmpfs none {tmp_path} && touch {tmp_path}/there && ls {tmp_path}"
+    assert run.run(["sh", "-c", script], namespaces=True).stdout == "there\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_a_namespace_grandchildren_live_on(helper: Helper, marker: str) -> None:

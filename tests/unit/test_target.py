@@ -18,9 +18,11 @@ def test_a_release_is_found_by_its_own_name(name: str) -> None:
     assert goal.suite.isalpha()
 
 
-def test_debian_13_is_what_its_package_lists_say() -> None:
+def test_releases_are_what_their_package_lists_say() -> None:
     goal = target.DEBIAN_13
     assert (goal.suite, goal.python_version, goal.glibc, goal.arch) == ("trixie", "3.13", (2, 41), "amd64")
+    goal = target.DEBIAN_12
+    assert (goal.suite, goal.python_version, goal.glibc, goal.arch) == ("bookworm", "3.11", (2, 36), "amd64")
 
 
 @pytest.mark.parametrize(
