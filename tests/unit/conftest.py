@@ -120,6 +120,10 @@ def installed(tmp_path: Path) -> Path:
 def program(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
     """One of the machine's programs as a module: program("configure")."""
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    # What they import of each other is beside them, and made anew for each test.
+    monkeypatch.syspath_prepend(PROGRAMS)
+    for shared in ("serving", "step"):
+        monkeypatch.delitem(sys.modules, shared, raising=False)
 
     def load(name: str) -> ModuleType:
         loader = importlib.machinery.SourceFileLoader(f"machine_{name}", str(PROGRAMS / name))

@@ -89,9 +89,16 @@ def test_a_release_is_configured_as_its_recipe_asks(root: Path) -> None:
     assert "unknown-hosts.conf" in server
     assert "default_server" not in nginx(root, "listen.conf")
     assert "default_server" in nginx(root, "listen-default.conf")
-    settings = configparser.ConfigParser()
-    settings.read(root / "run/app/uwsgi.ini")
-    assert dict(settings["uwsgi"]) == {"processes": "3", "threads": "2", "harakiri": "90"}
+    (root / "srv/app/releases").mkdir()
+    (root / "srv/app/current").rename(root / "srv/app/releases/12ab")
+    (root / "srv/app/current").symlink_to("releases/12ab")
+    run_on(root)
+    settings = (root / "run/app/uwsgi.ini").read_text().splitlines()
+    assert settings[:4] == ["[uwsgi]", "processes = 3", "threads = 2", "harakiri = 90"]
+    # Not by `current`, which leads elsewhere while the next release is tried.
+    assert "virtualenv = /srv/app/releases/12ab/venv" in settings
+    assert "chdir = /srv/app/releases/12ab/source" in settings
+    assert "processes = 2" in (root / "run/app/uwsgi-next.ini").read_text()
 
 
 JOBS = {
@@ -109,7 +116,7 @@ def test_jobs_and_what_the_sandbox_allows(root: Path, fake: Fake, tmp_path: Path
     timer = configparser.ConfigParser()
     timer.read(units / "app-digest.timer")
     assert dict(timer["Timer"]) == {"oncalendar": "daily", "persistent": "yes", "unit": "app-job@digest.service"}
-    for service in ("app", "app-job@"):
+    for service in ("app", "app-next", "app-job@"):
         allowed = (units / f"{service}.service.d/60-allow.conf").read_text()
         assert allowed == "[Service]\nMemoryDenyWriteExecute=no\n"
     assert (root / "run/app/jobs/digest").read_text() == "flask send\n"
@@ -261,9 +268,9 @@ def test_workers_go_by_cpus_and_memory(configure: ModuleType, cpus: int, memory:
 
 def test_workers_may_be_set(configure: ModuleType) -> None:
     wanted = {"wsgi": "a:b", "limits": {"workers": 7}}
-    assert "processes = 7\n" in configure.uwsgi(wanted, 2, 1024 * MIB)
-    assert "processes = 4\n" in configure.uwsgi({"wsgi": "a:b", "limits": {"workers": "auto"}}, 2, 1024 * MIB)
-    assert "threads = 4\nharakiri = 60\n" in configure.uwsgi(wanted, 2, 1024 * MIB)
+    assert "processes = 7\n" in configure.uwsgi(wanted, "/r", 2, 1024 * MIB)
+    assert "processes = 4\n" in configure.uwsgi({"wsgi": "a:b", "limits": {"workers": "auto"}}, "/r", 2, 1024 * MIB)
+    assert "threads = 4\nharakiri = 60\n" in configure.uwsgi(wanted, "/r", 2, 1024 * MIB)
 
 
 def understood(root: Path, values: dict[str, str]) -> dict[str, str]:

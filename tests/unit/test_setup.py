@@ -12,45 +12,16 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from conftest import PROGRAMS, Fake
 
-from bake.errors import ProgramError
 from bake.run import run
 
 RELEASE = "{ID}-{VERSION_ID}".format_map({"ID": "", "VERSION_ID": "", **platform.freedesktop_os_release()})
-#: Asks an app that answers what it is told to, on port 80 of a network of its own.
-HEALTH = """
-import http.server, importlib.machinery, importlib.util, json, pathlib, subprocess, sys, threading, time, types
-subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-statuses, recipe = json.loads(sys.argv[2]), json.loads(sys.argv[3])
-heard = []
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        heard.append([self.path, self.headers["Host"]])
-        self.send_response(statuses.pop(0) if len(statuses) > 1 else statuses[0])
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-    def log_message(self, *words): pass
-if statuses:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 80), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-sys.dont_write_bytecode = True
-loader = importlib.machinery.SourceFileLoader("setup", sys.argv[1])
-setup = importlib.util.module_from_spec(importlib.util.spec_from_loader("setup", loader))
-loader.exec_module(setup)
-setup.HEALTH_PATIENCE, setup.say = 0.3, lambda text: None
-setup.time = types.SimpleNamespace(monotonic=time.monotonic, sleep=lambda seconds: time.sleep(0.05))
-pathlib.Path("recipe.json").write_text(json.dumps(recipe))
-try:
-    setup.await_health(pathlib.Path())
-    print(json.dumps(["healthy", heard]))
-except setup.StepError as error:
-    print(json.dumps([str(error), heard]))
-"""
 
 
 @pytest.fixture
@@ -59,7 +30,7 @@ def setup(program: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch,
     module = program("setup")
     for name, path in {
         "SOURCE": "etc/app/source.json", "RELEASES": "srv/app/releases", "CURRENT": "srv/app/current",
-        "INCOMING": "incoming", "PACKAGES": "packages", "DATA": "data",
+        "PREVIOUS": "srv/app/previous", "INCOMING": "incoming", "PACKAGES": "packages", "DATA": "data", "SITE": "site",
     }.items():  # fmt: skip
         monkeypatch.setattr(module, name, tmp_path / path)
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
@@ -68,6 +39,8 @@ def setup(program: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch,
     module.PACKAGES.write_text("")
     monkeypatch.setattr(module, "BUNDLE_PATIENCE", 0)
     monkeypatch.setattr(module, "OWNER", os.getuid())
+    for name in ("DOOR", "SERVED"):
+        monkeypatch.setattr(module.serving, name, tmp_path / name)
     return module
 
 
@@ -159,21 +132,12 @@ def test_a_bundle_may_still_be_on_its_way(setup: ModuleType, monkeypatch: pytest
     assert setup.find_bundle("12ab") == late
 
 
-def test_a_release_becomes_the_current_one_once(setup: ModuleType) -> None:
-    one, two = setup.RELEASES / "one", setup.RELEASES / "two"
-    one.mkdir()
-    two.mkdir()
-    assert [setup.switch(one), setup.switch(one), setup.switch(two)] == [True, False, True]
-    assert setup.CURRENT.resolve() == two
-    assert sorted(path.name for path in setup.CURRENT.parent.iterdir()) == ["current", "releases"]
-
-
 def test_a_power_cut_while_switching_is_no_obstacle(setup: ModuleType) -> None:
-    release = setup.RELEASES / "one"
-    release.mkdir()
+    one, two = release(setup, "one"), release(setup, "two")
     setup.CURRENT.with_name(".current.new").symlink_to("/nowhere")
-    assert setup.switch(release)
-    assert setup.CURRENT.resolve() == release
+    for folder in (one, two):
+        setup.link(setup.CURRENT, folder)
+    assert setup.CURRENT.resolve() == two
     assert not setup.CURRENT.with_name(".current.new").is_symlink()
 
 
@@ -232,11 +196,52 @@ def test_a_command_that_fails_is_quoted_with_what_it_said(setup: ModuleType) -> 
         setup.command("sh", "-c", "echo the reason >&2; exit 3")
 
 
+@dataclass
+class Serving:
+    """What `serving` does to a machine, as words: which services run, and which words fail."""
+
+    running: set[str] = field(default_factory=set)
+    ill: set[str] = field(default_factory=set)
+    done: list[str] = field(default_factory=list)
+
+
 @pytest.fixture
-def systemctl(fake: Fake, tmp_path: Path) -> Path:
-    broken = f'[ ! -e {tmp_path}/broken ] || case "$*" in *app.service) exit 1;; esac'
-    fake("systemctl", f'echo "$*" >> {tmp_path}/words; {broken}')
-    return tmp_path / "words"
+def machine(setup: ModuleType, fake: Fake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Serving:
+    """A machine whose nginx runs; systemctl is a program that notes its words and fails at those in a file."""
+    state = Serving(running={"nginx"})
+    words = tmp_path / "words"
+    fake("systemctl", f'echo "$*" >> {words}; ! grep -qxF "$*" {tmp_path}/fails 2> /dev/null')
+
+    def note(text: str) -> None:
+        with words.open("a") as stream:
+            stream.write(text + "\n")
+
+    def well(name: str, recipe: dict[str, object]) -> None:
+        if setup.CURRENT.resolve().name in state.ill:
+            raise setup.StepError("unhealthy: / answers 500")
+
+    def exchange(recipe: dict[str, object]) -> None:
+        note("exchange")
+        well("app", recipe)
+
+    def start(name: str) -> None:
+        note(f"start {name}")
+        state.running.add(name)
+
+    for name, does in {
+        "runs": lambda name: name in state.running, "start": start, "lead": lambda name: None, "await_health": well,
+        "hand_over": exchange,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(setup.serving, name, does)
+    return state
+
+
+def told(tmp_path: Path) -> list[str]:
+    """What the machine was told since the last look."""
+    words = tmp_path / "words"
+    lines = words.read_text().splitlines() if words.exists() else []
+    words.unlink(missing_ok=True)
+    return lines
 
 
 def release(program: ModuleType, name: str, **recipe: object) -> Path:
@@ -247,24 +252,117 @@ def release(program: ModuleType, name: str, **recipe: object) -> Path:
     return folder
 
 
-def test_a_release_that_serves_already_is_only_started(setup: ModuleType, systemctl: Path) -> None:
-    setup.serve(release(setup, "one"), False)
-    assert systemctl.read_text() == "start app.socket\nstart app.service\n"
+def run_with(setup: ModuleType, digest: str) -> None:
+    ask(setup, digest)
+    setup.main()
 
 
-def test_steps_run_before_the_app_and_timers_start_after_it(setup: ModuleType, systemctl: Path) -> None:
-    setup.serve(release(setup, "one", setup=["flask db upgrade"], timers={"digest": {}, "tidy": {}}), False)
-    assert systemctl.read_text().splitlines() == [
-        "restart app-job@setup.service", "start app.socket", "start app.service",
-        "start app-digest.timer app-tidy.timer",
-    ]  # fmt: skip
+def test_at_boot_a_release_is_only_started(setup: ModuleType, machine: Serving, tmp_path: Path) -> None:
+    setup.CURRENT.symlink_to(release(setup, "one"))
+    run_with(setup, "one")
+    assert told(tmp_path) == ["start app"]
 
 
-def test_a_step_that_fails_keeps_the_app_from_starting(setup: ModuleType, fake: Fake, tmp_path: Path) -> None:
-    fake("systemctl", f'echo "$*" >> {tmp_path}/words; case "$*" in *app-job@*) exit 1;; esac')
+def test_what_is_served_already_is_left_alone(setup: ModuleType, machine: Serving, tmp_path: Path) -> None:
+    release(setup, "one", setup=["flask db upgrade"])
+    run_with(setup, "one")
+    told(tmp_path)
+    run_with(setup, "one")
+    assert told(tmp_path) == ["reload-or-restart app-configure.service"]
+
+
+def test_new_settings_exchange_the_app_and_nothing_else(
+    setup: ModuleType, machine: Serving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(setup.serving, "SETTINGS", (tmp_path / "env",))
+    release(setup, "one")
+    run_with(setup, "one")
+    told(tmp_path)
+    (tmp_path / "env").write_text("NEW=1\n")
+    run_with(setup, "one")
+    assert told(tmp_path) == ["reload-or-restart app-configure.service", "exchange"]
+
+
+def test_nginx_reads_its_settings_only_where_they_changed(
+    setup: ModuleType, machine: Serving, tmp_path: Path, fake: Fake
+) -> None:
+    setup.SITE.mkdir()
+    setup.configure()
+    assert told(tmp_path) == ["reload-or-restart app-configure.service"]
+    fake("systemctl", f'echo "$*" >> {tmp_path}/words; echo "$*" > {setup.SITE}/servers.conf')
+    setup.configure()
+    assert told(tmp_path) == ["reload-or-restart app-configure.service", "reload-or-restart nginx.service"]
+    machine.running.clear()
+    setup.configure()
+    assert told(tmp_path)[-1] == "reload-or-restart nginx.service"
+
+
+def test_steps_run_before_the_app_and_timers_start_after_it(
+    setup: ModuleType, machine: Serving, tmp_path: Path
+) -> None:
+    setup.CURRENT.symlink_to(release(setup, "one", setup=["flask db upgrade"], timers={"digest": {}, "tidy": {}}))
+    run_with(setup, "one")
+    assert told(tmp_path) == ["restart app-job@setup.service", "start app", "start app-digest.timer app-tidy.timer"]
+
+
+def test_a_step_that_fails_keeps_the_app_from_starting(setup: ModuleType, machine: Serving, tmp_path: Path) -> None:
+    release(setup, "one", setup=["false"])
+    (tmp_path / "fails").write_text("restart app-job@setup.service\n")
     with pytest.raises(setup.StepError, match="app-job@setup"):
-        setup.serve(release(setup, "one", setup=["false"]), False)
-    assert "start app.s" not in (tmp_path / "words").read_text()
+        run_with(setup, "one")
+    assert "start app" not in told(tmp_path)
+
+
+def test_static_files_are_collected_for_a_new_release(setup: ModuleType, machine: Serving, tmp_path: Path) -> None:
+    release(setup, "one", django={"static_url": "/static/"})
+    for _ in range(2):
+        run_with(setup, "one")
+    assert told(tmp_path).count("start app-job@static.service") == 1
+
+
+def test_the_release_before_is_kept_and_older_ones_are_not(setup: ModuleType, machine: Serving) -> None:
+    for name in ("one", "two", "three"):
+        release(setup, name)
+        (setup.INCOMING / f"{name}.tar").touch()
+        run_with(setup, name)
+    assert setup.CURRENT.resolve().name == "three"
+    assert setup.PREVIOUS.resolve().name == "two"
+    assert {path.name for path in setup.RELEASES.iterdir()} == {"two", "three"}
+    assert list(setup.INCOMING.iterdir()) == []
+    # Back, and forth again.
+    run_with(setup, "two")
+    assert setup.PREVIOUS.resolve().name == "three"
+
+
+def test_a_release_that_is_not_well_is_left_for_the_one_before(
+    setup: ModuleType, machine: Serving, tmp_path: Path
+) -> None:
+    release(setup, "one", django={"static_url": "/static/"})
+    run_with(setup, "one")
+    release(setup, "two")
+    told(tmp_path)
+    machine.ill = {"two"}
+    asked = ask(setup, "two")
+    with pytest.raises(setup.StepError, match=r"(?s)unhealthy: / answers 500.*went back to release one"):
+        setup.main()
+    assert setup.CURRENT.resolve().name == "one"
+    assert json.loads(setup.SOURCE.read_text()) == {**asked, "bundle": "one"}
+    assert json.loads(setup.SOURCE.with_suffix(".json.refused").read_text()) == asked
+    # Its own static files are back, and the app that never stopped is not started again.
+    assert told(tmp_path)[-2:] == ["reload-or-restart app-configure.service", "start app-job@static.service"]
+    # The next boot knows nothing of it.
+    machine.running = {"nginx"}
+    setup.serving.SERVED.unlink()
+    setup.main()
+    assert told(tmp_path) == ["start app"]
+
+
+def test_the_first_release_has_nothing_to_go_back_to(setup: ModuleType, machine: Serving) -> None:
+    release(setup, "one")
+    machine.ill = {"one"}
+    with pytest.raises(setup.StepError, match="unhealthy"):
+        run_with(setup, "one")
+    assert setup.CURRENT.resolve().name == "one"
 
 
 def test_what_the_app_writes_is_kept_over_releases(setup: ModuleType) -> None:
@@ -292,54 +390,6 @@ def test_a_power_cut_while_keeping_is_no_obstacle(setup: ModuleType) -> None:
     (folder / "given/instance/x").touch()
     setup.keep(folder, ["instance"])
     assert (folder / "source/instance/x").resolve() == setup.DATA / "instance/x"
-
-
-def test_an_app_that_does_not_start_is_said_so(setup: ModuleType, systemctl: Path, tmp_path: Path) -> None:
-    (tmp_path / "broken").touch()
-    with pytest.raises(setup.StepError, match="app start failed"):
-        setup.serve(release(setup, "one"), True)
-    # Settings first, then the web server, and the app last.
-    assert [line.split()[-1] for line in systemctl.read_text().splitlines()] == [
-        "app-configure.service", "nginx.service", "app.socket", "app.service",
-    ]  # fmt: skip
-
-
-def health(tmp_path: Path, statuses: list[int], **recipe: object) -> tuple[str, list[list[str]]]:
-    words = [sys.executable, "-c", HEALTH, PROGRAMS / "setup", json.dumps(statuses), json.dumps(recipe)]
-    own_user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    try:
-        said = run(["unshare", *own_user, "--net", *words], cwd=tmp_path).stdout
-    except ProgramError as error:
-        if "unshare" in error.details.splitlines()[-1]:
-            pytest.skip(f"no network namespace here: {error.details.splitlines()[-1]}")
-        raise
-    verdict, heard = json.loads(said)
-    return verdict, heard
-
-
-@pytest.mark.parametrize(
-    ("statuses", "path", "verdict"),
-    [
-        ([200], None, "healthy"),
-        ([404], None, "healthy"),
-        ([500], None, "unhealthy: / answers 500"),
-        ([302], "/healthz", "healthy"),
-        ([404], "/healthz", "unhealthy: /healthz answers 404"),
-        # nginx says 503 until the app listens.
-        ([503, 200], None, "healthy"),
-        ([503], None, "unhealthy: / answers 503"),
-    ],
-)
-def test_health_is_what_the_recipe_says(tmp_path: Path, statuses: list[int], path: str | None, verdict: str) -> None:
-    said, heard = health(tmp_path, statuses, check={"health": path}, domains=["one.example", "two.example"])
-    assert said == verdict
-    assert heard[0] == [path or "/", "one.example"]
-
-
-def test_an_app_that_nobody_serves_is_unhealthy(tmp_path: Path) -> None:
-    said, _ = health(tmp_path, [])
-    assert said.startswith("unhealthy: / does not answer: ")
-    assert "refused" in said
 
 
 def as_systemd_does(tmp_path: Path, source: str) -> tuple[int, str]:
@@ -374,4 +424,4 @@ def test_a_document_that_is_broken_is_such_a_line_too(tmp_path: Path, document: 
 def test_the_programs_agree_on_paths(program: Callable[[str], ModuleType], name: str) -> None:
     path = str(getattr(program("setup"), name))
     others = "".join(file.read_text() for file in (PROGRAMS / "configure", PROGRAMS / "uwsgi.ini"))
-    assert str(Path(path).parent) in others
+    assert str(Path(path).parent).removeprefix("/") in others

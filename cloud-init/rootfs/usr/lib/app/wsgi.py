@@ -7,7 +7,6 @@ import os
 import sys
 from pathlib import Path
 
-RELEASE = Path("/srv/app/current")
 #: Audit events (Python's own list of them) that change files, by the places of their paths.
 CHANGES = {"os.mkdir": (0,), "os.remove": (0,), "os.rename": (0, 1), "os.rmdir": (0,), "sqlite3.connect": (0,)}
 #: Where an app may write, and where programs do without meaning to keep anything.
@@ -73,5 +72,6 @@ class Watch:
 
 
 if __name__.startswith("uwsgi_file"):
-    sys.addaudithook(Watch(RELEASE / "source"))
-    application = find(json.loads((RELEASE / "recipe.json").read_text())["wsgi"])
+    release = Path.cwd().parent
+    sys.addaudithook(Watch(release / "source"))
+    application = find(json.loads((release / "recipe.json").read_text())["wsgi"])
