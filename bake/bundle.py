@@ -13,10 +13,11 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 from pathspec import GitIgnoreSpec
 
-from bake import places, project, store
+from bake import libraries, lock, places, project, store
 from bake.errors import AppFolderError
-from bake.lock import Lock, blocks, only, verify
+from bake.progress import Reporter
 from bake.recipe import Recipe
+from bake.target import Target
 
 #: What never belongs into an image, why, and by which pattern (as in .gitignore).
 LEFT_OUT = {
@@ -44,12 +45,42 @@ class Bundle:
     left_out: tuple[str, ...]
 
 
-def pack(folder: Path, recipe: Recipe, lock: Lock, wheels: list[Path], out: Path) -> Bundle:
+def collect(
+    folder: Path,
+    wanted: Recipe,
+    goal: Target,
+    out: Path,
+    report: Reporter,
+    *,
+    max_age: float = 7.0,
+    refresh: bool = False,
+) -> Bundle:
+    """Resolve what an app needs on a release, fetch it, and pack it with the app at `out`.
+
+    `max_age` in days is how old the lock may be.
+    """
+    with report.phase("bundle") as phase:
+        phase.progress(0.1, "resolving requirements")
+        locked = lock.resolve(folder, wanted, goal, max_age_days=max_age, refresh=refresh)
+        if locked.built:
+            report.note(f"built here from their sources, which ran their code: {', '.join(locked.built)}")
+        phase.progress(0.5, "fetching wheels")
+        wheels = lock.wheels(locked, goal, wanted)
+        unknown = libraries.require(lock.expects(locked, goal), wanted.packages, goal)
+        if unknown and not wanted.packages:
+            report.note(f"no wheel brings {', '.join(unknown)}: if the app does not start, `packages` lacks theirs")
+        parcel = pack(folder, wanted, locked, wheels, out)
+    if parcel.left_out:
+        report.note(f"left out: {', '.join(parcel.left_out)}")
+    return parcel
+
+
+def pack(folder: Path, recipe: Recipe, locked: lock.Lock, wheels: list[Path], out: Path) -> Bundle:
     """Write the archive at `out`: recipe.json, lock.txt, source/ and wheels/, the same bytes for the same content.
 
     Raises AppFolderError for what cannot be read or points out of the folder, WheelError for a wheel the lock has not.
     """
-    verify(wheels, lock)
+    lock.verify(wheels, locked)
     left_out: list[str] = []
     walked = [] if recipe.app else sorted(_walk(folder, folder, [], left_out))
     kept = [path for path in walked if path != out]
@@ -67,7 +98,9 @@ def pack(folder: Path, recipe: Recipe, lock: Lock, wheels: list[Path], out: Path
             indent=1,
             sort_keys=True,
         )
-        _add_bytes(archive, "lock.txt", "".join(only(block, hashes) for block in blocks(lock.text)).encode())
+        _add_bytes(
+            archive, "lock.txt", "".join(lock.only(block, hashes) for block in lock.blocks(locked.text)).encode()
+        )
         _add_bytes(archive, "recipe.json", dump.encode() + b"\n")
         _add(archive, folder, "source", folder)
         for path in kept:

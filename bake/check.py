@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-import shlex
 import signal
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import SplitResult
 
 from bake import places, run
 from bake.errors import BootError, ProgramError
@@ -24,21 +22,6 @@ class Outcome:
     skipped: int
     failures: tuple[tuple[str, str], ...]
     seconds: float
-
-
-def require_login(address: SplitResult, identity: Path | None) -> None:
-    """Log in by ssh and use sudo, as the checks will. Raises BootError with ssh's words and what to type."""
-    argv = ["ssh", *(["-i", str(identity)] if identity else []), *(["-p", str(address.port)] if address.port else [])]
-    where = f"{address.username}@{address.hostname}" if address.username else str(address.hostname)
-    rights = ["true"] if address.username == "root" else ["sudo", "-n", "true"]
-    done = run.run([*argv, "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", where, *rights], check=False)
-    if done.status:
-        by_hand = shlex.join([*argv, where, *rights])
-        raise BootError(
-            f"Nobody can log in to {address.hostname} and use sudo there",
-            f"Once this works without a question, the checks can be run: {by_hand}",
-            done.stderr,
-        )
 
 
 def ssh_config(path: Path, port: int, user: str, private_key: Path, known_hosts: Path) -> Path:

@@ -20,7 +20,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bake import __version__, check, doctor, draft, image, machine, recipe, target, trial, userdata, vm
+from bake import __version__, check, doctor, draft, image, login, machine, push, recipe, target, trial, userdata, vm
 from bake.errors import AppFolderError, BakeError, Cancelled, CheckError
 from bake.progress import Reporter
 
@@ -41,6 +41,9 @@ class Digest(click.ParamType[str]):
 
 DIGEST = Digest()
 APP = click.argument("app", type=click.Path(path_type=Path), default=".")
+IDENTITY = click.option(
+    "-i", "--identity", type=click.Path(path_type=Path, exists=True), help="Private key to log in with."
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -109,6 +112,25 @@ def run_command(app: Path, port: int, shell: bool) -> None:
     trial.show(app, port, shell, report, click.echo)
 
 
+@cli.command("push")
+@click.argument("host")
+@APP
+@IDENTITY
+@click.option("--back", is_flag=True, help="Return to the release before; APP is not read.")
+def push_command(host: str, app: Path, identity: Path | None, back: bool) -> None:
+    """Bring APP (a folder) as a new release onto a running machine: ssh://user@host[:port]. The user needs sudo.
+
+    No visitor is turned away meanwhile. A release that is not well is left again for the one before.
+    Prints the digest of the release that serves.
+    """
+    report = Reporter(errors)
+    there = _login(host, identity)
+    if back:
+        click.echo(push.back(there, report))
+    else:
+        click.echo(push.push(there, app, image.read(app, report), report))
+
+
 @cli.command("init")
 @APP
 def init_command(app: Path) -> None:
@@ -130,18 +152,23 @@ def render(release: str, bundle: str) -> None:
     click.echo(userdata.document(machine.files(goal), machine.source(goal, bundle), goal), nl=False)
 
 
-@cli.command("check")
-@click.argument("host")
-@click.option("-i", "--identity", type=click.Path(path_type=Path, exists=True), help="Private key to log in with.")
-def check_command(host: str, identity: Path | None) -> None:
-    """Run the read-only checks on a machine: ssh://user@host[:port]. The user needs sudo."""
+def _login(host: str, identity: Path | None) -> login.Login:
     parts = urlsplit(host)
     if parts.scheme != "ssh" or not parts.hostname:
         raise click.BadParameter("it looks like ssh://user@host or ssh://user@host:port", param_hint="HOST")
-    spec = f"ssh://{parts.netloc}" + ("" if parts.username == "root" else "?sudo=true")
+    return login.Login(parts, identity)
+
+
+@cli.command("check")
+@click.argument("host")
+@IDENTITY
+def check_command(host: str, identity: Path | None) -> None:
+    """Run the read-only checks on a machine: ssh://user@host[:port]. The user needs sudo."""
+    there = _login(host, identity)
+    spec = f"ssh://{there.address.netloc}" + ("" if there.is_root else "?sudo=true")
     if identity:
         spec += ("&" if "?" in spec else "?") + f"ssh_identity_file={identity.absolute()}"
-    check.require_login(parts, identity)
+    there.require()
     report = Reporter(errors)
     with tempfile.TemporaryDirectory() as work, report.phase("check") as phase:
         outcome = check.run_suites(["machine"], host=spec, work=Path(work), progress=phase.progress)

@@ -163,3 +163,19 @@ class Cancelled(BakeError):
     """Ctrl-C, or SIGTERM."""
 
     code = 130
+
+
+def of_setup(reason: str, details: str) -> BakeError:
+    """What app-setup's last line on a machine means: the words after "app-setup failed: "."""
+    if "app start failed" in reason:
+        return AppStartError(
+            "The app does not start on the machine", "Its last lines are above; correct the app and try again.", details
+        )
+    if reason.startswith("unhealthy"):
+        said = reason.splitlines()[0].removeprefix("unhealthy: ")
+        return UnhealthyError(
+            f"The app starts, but {said}",
+            "Its last lines are above. `check: {health: /path}` in bake.yaml names another page to ask for.",
+            details,
+        )
+    return SetupError(f"The machine could not be set up: {reason}", "The steps' last lines are above.", details)

@@ -21,8 +21,6 @@ from bake import (
     bundle,
     detect,
     disk,
-    libraries,
-    lock,
     machine,
     packer,
     places,
@@ -87,20 +85,9 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
     max_age = 0.0 if options.refresh else options.max_age
     if options.port:
         vm.free_port(options.port)
-    with report.phase("bundle") as phase:
-        phase.progress(0.1, "resolving requirements")
-        locked = lock.resolve(folder, wanted, goal, max_age_days=options.max_age, refresh=options.refresh)
-        if locked.built:
-            report.note(f"built here from their sources, which ran their code: {', '.join(locked.built)}")
-        phase.progress(0.5, "fetching wheels")
-        wheels = lock.wheels(locked, goal, wanted)
-        unknown = libraries.require(lock.expects(locked, goal), wanted.packages, goal)
-        if unknown and not wanted.packages:
-            report.note(f"no wheel brings {', '.join(unknown)}: if the app does not start, `packages` lacks theirs")
-        parcel = bundle.pack(folder, wanted, locked, wheels, work / "bundle.tar")
-    if parcel.left_out:
-        report.note(f"left out: {', '.join(parcel.left_out)}")
-
+    parcel = bundle.collect(
+        folder, wanted, goal, work / "bundle.tar", report, max_age=options.max_age, refresh=options.refresh
+    )
     base_key = base.key(goal, wanted.packages, wanted.mirror)
     ground = base.find(base_key, max_age)
     if ground:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bake import places, run
-from bake.errors import AppStartError, BakeError, PackerError, SetupError, SpaceError, ToolError, UnhealthyError
+from bake.errors import BakeError, PackerError, SpaceError, ToolError, of_setup
 
 #: What is proved. Debian 12 carries it, Debian 13 and Ubuntu carry none.
 OLDEST = (1, 6, 0)
@@ -145,20 +145,10 @@ def _fault(status: int, said: list[str], artifact: Path, console: str) -> BakeEr
     ours = next((line for line in told if "app-setup failed: " in line), "")
     details = "\n".join(told[-60:])
     reason = ours.partition("app-setup failed: ")[2]
-    if "app start failed" in reason or any("bake: app-setup success, app " in line for line in told):
-        return AppStartError(
-            "The app does not start on the machine",
-            "Its last lines are above; correct the app and bake again.",
-            details,
-        )
-    if reason.startswith("unhealthy"):
-        return UnhealthyError(
-            f"The app starts, but {reason.removeprefix('unhealthy: ')}",
-            "Its last lines are above. `check: {health: /path}` in bake.yaml names another page to ask for.",
-            details,
-        )
+    if not reason and any("bake: app-setup success, app " in line for line in told):
+        reason = "app start failed"
     if reason:
-        return SetupError(f"The machine could not be set up: {reason}", "The steps' last lines are above.", details)
+        return of_setup(reason, details)
     if "Kernel panic" in console:
         return PackerError(
             "The kernel of the machine that was baked panicked",

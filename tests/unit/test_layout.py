@@ -13,10 +13,11 @@ PACKAGE = REPOSITORY / "bake"
 ORDER = (
     "errors", "places", "run", "store", "target", "progress", "providers", "fields", "recipe", "modules", "project",
     "requirements", "detect", "draft", "libraries", "lock", "bundle", "machine",
-    "userdata", "disk", "base", "packer", "doctor", "vm", "check", "proof", "image", "trial", "aws", "cli", "__main__",
+    "userdata", "disk", "base", "packer", "doctor", "vm", "login", "check", "proof", "image", "trial", "push", "aws",
+    "cli", "__main__",
 )  # fmt: skip
 #: These name a stream or a process of `run`'s, and so import `subprocess`; only `run` calls anything of it.
-NAME_PROCESSES = {"packer", "vm"}
+NAME_PROCESSES = {"packer", "vm", "login"}
 HARMLESS = {"Popen", "PIPE", "STDOUT", "DEVNULL", "TimeoutExpired"}
 #: Other ways to start a program.
 STARTERS = ("system", "popen", "fork", "exec", "spawn", "posix_spawn", "create_subprocess")
@@ -135,6 +136,6 @@ def test_there_is_something_to_look_at() -> None:
 
 @pytest.mark.parametrize("path", [path for path in MODULES if path.stem != "__main__"], ids=lambda path: path.stem)
 def test_every_module_has_tests(path: Path) -> None:
-    if name_of(path) in {"proof", "image", "trial", "aws"}:
+    if name_of(path) in {"proof", "image", "trial", "push", "aws"}:
         pytest.skip("its tests boot machines, or speak to a server: tests/system")
     assert (REPOSITORY / "tests" / "unit" / f"test_{path.stem}.py").is_file()

@@ -357,6 +357,18 @@ def test_a_release_that_is_not_well_is_left_for_the_one_before(
     assert told(tmp_path) == ["start app"]
 
 
+def test_a_release_that_does_not_come_leaves_the_one_before(
+    setup: ModuleType, machine: Serving, tmp_path: Path
+) -> None:
+    setup.CURRENT.symlink_to(release(setup, "one"))
+    ask(setup, "12ab")
+    # At boot, too: a machine whose new release cannot be had serves the old one.
+    with pytest.raises(setup.StepError, match="no bundle 12ab"):
+        setup.main()
+    assert told(tmp_path) == ["start app"]
+    assert json.loads(setup.SOURCE.read_text())["bundle"] == "one"
+
+
 def test_the_first_release_has_nothing_to_go_back_to(setup: ModuleType, machine: Serving) -> None:
     release(setup, "one")
     machine.ill = {"one"}

@@ -1,0 +1,79 @@
+"""An ssh login on somebody's machine, and root's commands there.
+
+ssh is the person's own: their configuration, their agent, their known hosts.
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import SplitResult
+
+from bake import run
+from bake.errors import BootError
+
+#: Bytes at a time of what is uploaded.
+CHUNK = 256 * 1024
+
+
+@dataclass(frozen=True)
+class Login:
+    """Where and as whom: ssh://user@host:port, and a private key's file."""
+
+    address: SplitResult
+    identity: Path | None = None
+
+    @property
+    def is_root(self) -> bool:
+        """Whether no sudo is needed."""
+        return self.address.username == "root"
+
+    def argv(self, *command: str, by_hand: bool = False) -> list[str]:
+        """A command as root there; `by_hand` is how a person would type it."""
+        options = [] if by_hand else ["-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15"]
+        key = ["-i", str(self.identity)] if self.identity else []
+        port = ["-p", str(self.address.port)] if self.address.port else []
+        where = f"{self.address.username}@{self.address.hostname}" if self.address.username else self.host
+        return ["ssh", *key, *port, *options, where, *([] if self.is_root else ["sudo", "-n"]), *command]
+
+    @property
+    def host(self) -> str:
+        """The machine's name or address."""
+        return str(self.address.hostname)
+
+    def require(self) -> None:
+        """Log in and use sudo. Raises BootError with ssh's words and what to type."""
+        done = run.run(self.argv("true"), check=False)
+        if done.status:
+            raise BootError(
+                f"Nobody can log in to {self.host} and use sudo there",
+                f"This should work without a question: {shlex.join(self.argv('true', by_hand=True))}",
+                done.stderr,
+            )
+
+    def script(self, text: str) -> run.Result:
+        """Run a shell script as root there, whatever its status."""
+        return run.run(self.argv("sh", "-s"), stdin=text, check=False)
+
+    def upload(self, path: Path, place: str, progress: Callable[[float], None]) -> None:
+        """Put a file at a path there, whole or not at all, for root alone. `progress` gets the share that is there."""
+        script = f"umask 077; mkdir -p {Path(place).parent} && cat > {place}.partial && mv {place}.partial {place}"
+        process = run.start(self.argv("sh", "-c", shlex.quote(script)), stdin=subprocess.PIPE)
+        try:
+            assert process.stdin is not None
+            sent, size = 0, path.stat().st_size
+            with path.open("rb") as stream, process.stdin as pipe:
+                while chunk := stream.read(CHUNK):
+                    pipe.write(chunk)
+                    sent += len(chunk)
+                    progress(sent / size)
+            status = process.wait()
+        except BrokenPipeError:
+            status = process.wait()
+        finally:
+            run.stop(process)
+        if status:
+            raise BootError(f"The connection to {self.host} was lost during the upload", "Run the same command again.")

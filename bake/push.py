@@ -1,0 +1,104 @@
+"""A new release onto a machine that runs: uploaded, switched to, and what came of it.
+
+The machine does the switching (app-setup), so that a lost connection leaves it whole.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from bake import bundle, machine, store
+from bake.errors import BootError, SetupError, of_setup
+from bake.login import Login
+from bake.progress import Reporter
+from bake.recipe import Recipe
+from bake.target import TARGETS
+
+#: Where app-setup looks for what is uploaded.
+INCOMING = "/var/lib/app-incoming"
+#: What a machine says of itself, a line each: its source stanza, the release it serves, the one before, all it has.
+FACTS = """
+tr -d '\\n' < /etc/app/source.json && echo &&
+basename "$(readlink /srv/app/current)" && basename "$(readlink /srv/app/previous)"; ls /srv/app/releases | tr '\\n' ' '
+"""
+#: Asks for a release, and tells what app-setup said of it. A stanza is replaced whole.
+SWITCH = """
+cat > /etc/app/source.json.partial << 'END'
+{stanza}
+END
+chmod 644 /etc/app/source.json.partial && mv /etc/app/source.json.partial /etc/app/source.json
+systemctl start app-setup.service 2> /dev/null
+status=$?
+journalctl -q -o cat _SYSTEMD_INVOCATION_ID="$(systemctl show --value --property InvocationID app-setup.service)"
+[ $status = 0 ] || journalctl -q -o cat -n 40 -u app-next.service -u app.service -u 'app-job@*'
+exit $status
+"""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a machine runs: its stanza, the digests of its releases: the current one, the one before, all."""
+
+    stanza: dict[str, str]
+    current: str
+    previous: str
+    releases: frozenset[str]
+
+
+def facts(login: Login) -> Facts:
+    """Ask a machine. Raises BootError where nobody can log in, SetupError where it is none of ours."""
+    login.require()
+    lines = login.script(FACTS).stdout.splitlines()
+    try:
+        stanza, current, previous, releases = lines
+        return Facts(json.loads(stanza), current, previous, frozenset(releases.split()))
+    except ValueError:
+        raise SetupError(
+            f"{login.host} serves no release of bake's",
+            "Push to a machine that was booted from an image of bake's, or set up by its document.",
+            "\n".join(lines),
+        ) from None
+
+
+def push(login: Login, folder: Path, wanted: Recipe, report: Reporter) -> str:
+    """Bring an app's folder onto a machine; the digest of the release that serves there now."""
+    there = facts(login)
+    release, kind = there.stanza.get("release", ""), there.stanza.get("machine", "")
+    goal = TARGETS.get(release)
+    if goal is None or machine.MACHINES[goal.arch] != kind:
+        raise SetupError(f"{login.host} is {release} on {kind}, which this bake knows nothing of")
+    with store.work_folder() as work:
+        parcel = bundle.collect(folder, wanted, goal, work / "bundle.tar", report)
+        if parcel.sha256 not in there.releases:
+            with report.phase("upload") as phase:
+                what = f"{parcel.size / 1e6:.1f} MB"
+                login.upload(parcel.path, f"{INCOMING}/{parcel.sha256}.tar", lambda share: phase.progress(share, what))
+        return _switch(login, there, parcel.sha256, report)
+
+
+def back(login: Login, report: Reporter) -> str:
+    """Return to the release before; its digest."""
+    there = facts(login)
+    if there.previous not in there.releases:
+        raise SetupError(f"{login.host} has no release before the one it serves")
+    return _switch(login, there, there.previous, report)
+
+
+def _switch(login: Login, there: Facts, digest: str, report: Reporter) -> str:
+    """Have a machine serve a release it has, or has the bundle of. Raises what app-setup's words mean."""
+    with report.phase("switch"):
+        done = login.script(SWITCH.format(stanza=json.dumps({**there.stanza, "bundle": digest}, indent=2)))
+    after = facts(login)
+    if done.status == 0 and after.current == digest:
+        same = there.current == digest
+        report.note(
+            f"release {digest[:12]} serves" + (" as before" if same else f"; {there.current[:12]} is kept: --back")
+        )
+        return digest
+    reason = done.stdout.partition("app-setup failed: ")[2].strip().partition("\nwent back")[0]
+    if not reason:
+        raise BootError(f"The connection to {login.host} was lost", "Run the same command again.", done.stderr)
+    report.note(f"release {digest[:12]} is not well; {login.host} serves {after.current[:12]}")
+    raise of_setup(reason, done.stdout.strip())
