@@ -34,14 +34,17 @@ _STEPS = (
 
 @dataclass(frozen=True)
 class Base:
-    """A base disk in the cache: qcow2, bootable by BIOS, and its kernel. `made` is in seconds since the epoch."""
+    """A base disk in the cache: qcow2, bootable by BIOS, its kernel, and its release's name.
+
+    `made` is in seconds since the epoch.
+    """
 
     disk: Path
     kernel: Path
     key: str
     made: float
     date: str
-    packages: dict[str, str]
+    release: str
 
 
 def mmdebstrap_argv(target: Target, packages: tuple[str, ...], mirror: str | None, tree: Path, archive: Path) -> Argv:
@@ -111,7 +114,7 @@ def find(key: str, max_age: float) -> Base | None:
     if store.age_days(facts["made"]) > max_age:
         return None
     store.touch(entry)
-    return Base(entry / "disk.qcow2", entry / "vmlinuz", key, facts["made"], facts["date"], facts["packages"])
+    return Base(entry / "disk.qcow2", entry / "vmlinuz", key, facts["made"], facts["date"], facts["release"])
 
 
 def build(target: Target, extra: tuple[str, ...], mirror: str | None, work: Path, phase: Phase) -> Base:
@@ -150,8 +153,8 @@ def build(target: Target, extra: tuple[str, ...], mirror: str | None, work: Path
         disk.assemble(archive, work / "base.raw", DISK_SIZE)
         disk.to_qcow2(work / "base.raw", entry / "disk.qcow2", compress=False)
         (work / "base.raw").unlink()
-        installed = _read_tree(archive, entry / "vmlinuz")
-        facts = {"made": time.time(), "date": time.strftime("%Y-%m-%d"), "packages": installed}
+        _read_kernel(archive, entry / "vmlinuz")
+        facts = {"made": time.time(), "date": time.strftime("%Y-%m-%d"), "release": target.name}
         (entry / "base.json").write_text(json.dumps(facts, indent=1))
     archive.unlink()
     found = find(this, float("inf"))
@@ -159,26 +162,24 @@ def build(target: Target, extra: tuple[str, ...], mirror: str | None, work: Path
     return found
 
 
-def _read_tree(archive: Path, kernel: Path) -> dict[str, str]:
-    """Package to version, from the tree's own dpkg database; the kernel is put at `kernel`."""
-    packages: dict[str, str] = {}
+def _read_kernel(archive: Path, kernel: Path) -> None:
+    """The tree's kernel, put at `kernel`."""
     with tarfile.open(archive) as tar:
         for member in tar:
-            if member.name == "./var/lib/dpkg/status":
-                status = _content(tar, member).decode()
-            elif member.name.startswith("./boot/vmlinuz-"):
-                kernel.write_bytes(_content(tar, member))
+            if member.name.startswith("./boot/vmlinuz-"):
+                stream = tar.extractfile(member)
+                assert stream is not None
+                kernel.write_bytes(stream.read())
+
+
+def installed(status: str) -> dict[str, str]:
+    """Package to version, as /var/lib/dpkg/status tells it."""
+    packages: dict[str, str] = {}
     for stanza in status.split("\n\n"):
         fields = dict(line.split(": ", 1) for line in stanza.splitlines() if ": " in line and not line.startswith(" "))
-        if fields:
+        if fields and fields["Status"].endswith(" installed"):
             packages[fields["Package"]] = fields["Version"]
     return packages
-
-
-def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    stream = tar.extractfile(member)
-    assert stream is not None
-    return stream.read()
 
 
 def _fault(log: list[str], mirror: str | None) -> Exception:

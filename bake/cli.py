@@ -68,14 +68,15 @@ def cli() -> None:
     type=click.IntRange(1, 65535),
     help="Port of 127.0.0.1 for the proof's first machine; a free one otherwise.",
 )
-def image_command(app: Path, max_age: float, refresh: bool, install: bool, ssh_port: int | None) -> None:
+@click.option("--format", "form", type=click.Choice(["qcow2", "raw"]), default="qcow2", show_default=True)
+def image_command(app: Path, max_age: float, refresh: bool, install: bool, ssh_port: int | None, form: str) -> None:
     """Bake APP (a folder) into an image, boot it, check it, and print the image's path."""
     report = Reporter(errors)
     wanted = image.read(app, report)
     if install:
         _install_missing(report)
     doctor.verify()
-    made = image.bake(app, wanted, image.Options(max_age, refresh, ssh_port), report)
+    made = image.bake(app, wanted, image.Options(max_age, refresh, ssh_port, form), report)
     table = Table.grid(padding=(0, 2))
     table.add_row("image", str(made.path))
     table.add_row("size", f"{made.size / 1e6:.0f} MB")

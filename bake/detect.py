@@ -19,7 +19,6 @@ from bake.errors import AsgiAppError, NoAppError, RequirementError, SeveralAppsE
 from bake.modules import USUAL_FACTORIES, USUAL_NAMES, WSGI_MAKERS, App, Module, Reader, statements
 from bake.recipe import Django, Recipe
 from bake.requirements import found_file
-from bake.target import TARGETS
 
 #: Distributions whose name is not that of their module.
 DISTRIBUTIONS = {
@@ -53,7 +52,7 @@ def complete(folder: Path, recipe: Recipe) -> Found:
     """
     if recipe.app:
         return _packaged(recipe, recipe.app.package)
-    reader = Reader(folder, TARGETS[recipe.base].python)
+    reader = Reader(folder, recipe.target.python)
     notes: list[str] = []
     app = _named(reader, recipe.wsgi) if recipe.wsgi else chosen(reader, notes)
     changes: dict[str, object] = {"wsgi": recipe.wsgi or (app.wsgi if app else PASTE)}

@@ -7,6 +7,7 @@ GRUB's sectors by hand, as grub-bios-setup would.
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 from pathlib import Path
@@ -114,28 +115,45 @@ def assemble(archive: Path, disk: Path, size: int) -> None:
     store.remove(tree)
 
 
+def root(disk: Path) -> tuple[int, int]:
+    """Where a raw disk's root partition, which stands last so that it can grow, starts and ends. Bytes."""
+    table = json.loads(run(["sfdisk", "--json", disk]).stdout)["partitiontable"]
+    last = max(table["partitions"], key=lambda partition: int(partition["start"]))
+    return last["start"] * SECTOR, (last["start"] + last["size"]) * SECTOR
+
+
 def root_of(disk: Path) -> str:
     """A raw disk's root file system, as libext2fs (e2fsck, tune2fs, debugfs) names it."""
-    return f"{disk}?offset={ROOT_START}"
+    return f"{disk}?offset={root(disk)[0]}"
 
 
-def free_of_residue(source: Path, sealed: Path, size: int) -> None:
+def extract(disk: Path, path: str, out: Path) -> None:
+    """Write a file of a raw disk's root file system to `out`. Raises BaseError where it is not there."""
+    run(["debugfs", "-R", f"dump {path} {out}", root_of(disk)])
+    if not out.is_file() or not out.stat().st_size:
+        raise BaseError(f"The disk has no {path}", "Is it a Debian machine's, with an ext4 root?")
+
+
+def free_of_residue(source: Path, sealed: Path) -> None:
     """Copy a baked disk, block by block in use, to the raw disk `sealed`: nothing deleted comes along.
 
-    The file system of a base disk has no journal, which would keep old blocks; it gets its
-    journal here, new and empty.
+    Nor does the file system's journal, which would keep old blocks: the copy gets one that is new and empty.
     """
     sealed.touch()
-    checked = run(["e2fsck", "-fyD", root_of(source)], check=False)
-    if checked.status > 1:
-        raise BaseError("The baked disk's file system is damaged", "Bake again with --refresh.", checked.stdout)
-    run(["e2image", "-ra", "-O", str(ROOT_START), "-o", str(ROOT_START), source, sealed])
+    start, end = root(source)
+    size = source.stat().st_size
+    for argv in (["e2fsck", "-fyD"], ["tune2fs", "-O", "^has_journal"], ["e2fsck", "-fy"]):
+        done = run([*argv, root_of(source)], check=False)
+        if done.status > 1:
+            raise BaseError("The baked disk's file system is damaged", "Bake again with --refresh.", done.stdout)
+    run(["e2image", "-ra", "-O", str(start), "-o", str(start), source, sealed])
     # The partition table, the boot code and the EFI partition stand before the root, the table's
     # backup behind it.
     os.truncate(sealed, size)
-    for first, count in ((0, ROOT_START // MIB), ((size - GPT_TAIL) // MIB, GPT_TAIL // MIB)):
-        place = [f"skip={first}", f"seek={first}", f"count={count}"]
-        run(["dd", f"if={source}", f"of={sealed}", "bs=1M", *place, "conv=notrunc,sparse", "status=none"])
+    for first, last in ((0, start), (end, size)):
+        place = [f"skip={first}", f"seek={first}", f"count={last - first}"]
+        how = ["bs=1M", "iflag=skip_bytes,count_bytes", "oflag=seek_bytes", "conv=notrunc,sparse", "status=none"]
+        run(["dd", f"if={source}", f"of={sealed}", *place, *how])
     run(["tune2fs", "-j", root_of(sealed)])
 
 

@@ -8,7 +8,6 @@ from bake import detect, store
 from bake.errors import AppFolderError, NoAppError, RecipeError, RequirementError, SeveralAppsError
 from bake.modules import Reader
 from bake.recipe import FILE_NAME, Recipe
-from bake.target import TARGETS
 
 HEAD = """\
 # What is commented out is what bake finds by itself, or its default:
@@ -39,7 +38,7 @@ def draft(folder: Path) -> str:
 
     Raises AppSyntaxError and AsgiAppError, which no recipe mends.
     """
-    reader = Reader(folder, TARGETS[Recipe().base].python)
+    reader = Reader(folder, Recipe().target.python)
     return "".join([HEAD, _app(reader), _needs(reader), TAIL])
 
 

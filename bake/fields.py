@@ -144,10 +144,17 @@ def prefix(text: str) -> str:
     return text.rstrip("/")
 
 
-def base(text: str) -> str:
-    """A release we know."""
-    if text not in TARGETS:
-        raise ValueError(f"{text!r} is not one of: {', '.join(TARGETS)}")
+def base(value: object) -> object:
+    """The name of a release we know, or what describes an image."""
+    if isinstance(value, str) and value not in TARGETS:
+        raise ValueError(f"{value!r} is not one of: {', '.join(TARGETS)}; an image is {{image: …, sha512: …}}")
+    return value
+
+
+def image(text: str) -> str:
+    """An https address, or a path."""
+    if "://" in text and not re.fullmatch(r"https://[^\s/]+/\S+", text):
+        raise ValueError(f"{text!r} should start with https://, or be a path")
     return text
 
 
@@ -190,8 +197,8 @@ def pinned(text: str) -> str:
 
 def timer_name(text: str) -> str:
     """A job's name; its timer is called app-<name>.timer."""
-    # What is there already: app-setup and app-configure are units of ours.
-    if not re.fullmatch(LABEL, text) or text in ("setup", "configure", "certificate"):
+    # Jobs and units of ours, there already or to come.
+    if not re.fullmatch(LABEL, text) or text in ("setup", "static", "next", "configure", "certificate"):
         raise ValueError(f"{text!r} is not a name of a-z, 0-9 and - for a job, or one of ours")
     return text
 

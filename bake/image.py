@@ -26,6 +26,7 @@ from bake import (
     places,
     proof,
     recipe,
+    stock,
     store,
     target,
     userdata,
@@ -40,11 +41,15 @@ SPACE_NEEDED = 4 * 1000**3
 
 @dataclass(frozen=True)
 class Options:
-    """`max_age` in days is how old the base and the lock may be; `port` is SSH's during the proof."""
+    """`max_age` in days is how old the base and the lock may be; `port` is SSH's during the proof.
+
+    `form` is that of the image: qcow2, or raw.
+    """
 
     max_age: float = 7.0
     refresh: bool = False
     port: int | None = None
+    form: str = "qcow2"
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ def bake(folder: Path, wanted: recipe.Recipe, options: Options, report: Reporter
     """Bake an app's folder into an image in `dist/<name>/`, proved, or answer with the one that is there."""
     assert wanted.name is not None
     with store.only_one(lambda pid: report.note(f"another bake is at work (pid {pid}); waiting for it")):
-        final = places.outputs(wanted.name) / f"{wanted.name}.qcow2"
+        final = places.outputs(wanted.name) / f"{wanted.name}.{options.form}"
         with store.disk_faults(final):
             final.parent.mkdir(parents=True, exist_ok=True)
         base.reap()
@@ -81,15 +86,22 @@ def bake(folder: Path, wanted: recipe.Recipe, options: Options, report: Reporter
 
 
 def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options: Options, report: Reporter) -> Image:
-    goal = target.TARGETS[wanted.base]
     max_age = 0.0 if options.refresh else options.max_age
     if options.port:
         vm.free_port(options.port)
+    if isinstance(wanted.base, recipe.BaseImage):
+        ground = base.find(stock.key(wanted.base), max_age)
+        if ground is None:
+            # What its release is, and so which wheels fit, has to be seen first.
+            with report.phase("base") as phase:
+                ground = stock.build(wanted.base, folder, work, phase)
+        goal = target.TARGETS[ground.release]
+    else:
+        goal = wanted.target
+        ground = base.find(base.key(goal, wanted.packages, wanted.mirror), max_age)
     parcel = bundle.collect(
         folder, wanted, goal, work / "bundle.tar", report, max_age=options.max_age, refresh=options.refresh
     )
-    base_key = base.key(goal, wanted.packages, wanted.mirror)
-    ground = base.find(base_key, max_age)
     if ground:
         entry = places.cache() / "image" / _key(parcel.sha256, ground)
         if (entry / "image.json").is_file():
@@ -112,7 +124,9 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
         raw, sealed, image = work / "baked.raw", work / "sealed.raw", work / "image.qcow2"
         disk.to_raw(baked, raw)
         baked.unlink()
-        disk.free_of_residue(raw, sealed, base.DISK_SIZE)
+        disk.free_of_residue(raw, sealed)
+        disk.extract(sealed, "/var/lib/dpkg/status", work / "status")
+        packages = base.installed((work / "status").read_text())
         raw.unlink()
         phase.progress(0.5, "looking for residue")
         planted = {f"stand-in for {name}": value for name, value in random.items()}
@@ -132,7 +146,7 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
             "size": (entry / "image.qcow2").stat().st_size,
             "seconds": {name: round(value, 1) for name, value in report.seconds.items()}, "checks": checks,
             "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "base_date": ground.date, "release": goal.name,
-            "bundle": parcel.sha256, "secrets": list(wanted.secrets), "packages": ground.packages,
+            "bundle": parcel.sha256, "secrets": list(wanted.secrets), "packages": packages,
         }  # fmt: skip
         (entry / "image.json").write_text(json.dumps(facts, indent=1) + "\n")
     store.trim()
@@ -208,12 +222,23 @@ def _publish(entry: Path, final: Path, *, fresh: bool) -> Image:
     """Put the cache's image under its final name, unless the very same stands there."""
     facts = json.loads((entry / "image.json").read_text())
     source = entry / "image.qcow2"
-    if not final.is_file() or final.stat().st_size != facts["size"] or store.file_digest(final) != facts["sha256"]:
+    raw = final.suffix == ".raw"
+    if (
+        raw
+        or not final.is_file()
+        or final.stat().st_size != facts["size"]
+        or store.file_digest(final) != facts["sha256"]
+    ):
         if not fresh and store.file_digest(source) != facts["sha256"]:
             store.remove(entry)
             raise ProgramError(
                 f"The cache's image at {source} was changed, and has been removed", "Run the same command again."
             )
-        store.copy(source, final)
-    store.write(final.with_suffix(".json"), (entry / "image.json").read_text())
+        if raw:
+            with store.whole(final) as partial:
+                disk.to_raw(source, partial)
+            facts |= {"size": final.stat().st_size, "sha256": store.file_digest(final)}
+        else:
+            store.copy(source, final)
+    store.write(final.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
     return Image(final, facts["sha256"], facts["size"], facts["seconds"], facts["checks"], facts["base_date"], fresh)

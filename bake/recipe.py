@@ -27,7 +27,7 @@ from pydantic_core import ErrorDetails
 
 from bake import fields
 from bake.errors import AppFolderError, RecipeError
-from bake.target import DEBIAN_13, TARGETS
+from bake.target import DEBIAN_13, TARGETS, Target
 
 FILE_NAME = "bake.yaml"
 #: Keys of the design whose time has not come.
@@ -65,6 +65,20 @@ class App(_Part):
     package: Annotated[str, AfterValidator(fields.pinned)] = Field(
         description="A package of the index, pinned: httpbin==0.10.4. `wsgi` says what it serves."
     )
+
+
+class BaseImage(_Part):
+    """A stock cloud image to bake on."""
+
+    image: Annotated[str, AfterValidator(fields.image)] = Field(description="https address, or a path seen from here.")
+    sha512: Annotated[str, fields.matching("[0-9a-f]{128}", "a SHA-512 of 128 hexadecimal digits")] = Field(
+        description="Of exactly this image, from a place you trust: it is verified before use."
+    )
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it has to be fetched."""
+        return "://" in self.image
 
 
 class Timer(_Part):
@@ -159,9 +173,14 @@ class Recipe(_Part):
     )
     limits: Limits = Limits()
     check: Check = Check()
-    base: Annotated[str, AfterValidator(fields.base), WithJsonSchema({"enum": list(TARGETS)})] = Field(
-        default=DEBIAN_13.name, description="The Debian release below."
-    )
+    base: Annotated[
+        Annotated[str, WithJsonSchema({"enum": list(TARGETS)})] | BaseImage, BeforeValidator(fields.base)
+    ] = Field(default=DEBIAN_13.name, description="The Debian release below, or {image: …, sha512: …}.")
+
+    @property
+    def target(self) -> Target:
+        """The release that is asked for; of an image, it is known once that has been looked into."""
+        return TARGETS[self.base] if isinstance(self.base, str) else DEBIAN_13
 
 
 def schema() -> dict[str, Any]:
@@ -267,6 +286,7 @@ def _sentence(error: ErrorDetails) -> str:
 def _unknown(path: tuple[str | int, ...]) -> str:
     models: dict[str, type[BaseModel]] = {
         "app": App, "limits": Limits, "check": Check, "sandbox": Sandbox, "timers": Timer, "django": Django,
+        "base": BaseImage,
     }  # fmt: skip
     key, model = str(path[-1]), models.get(str(path[0]), Recipe)
     if _dotted(path) in LATER:

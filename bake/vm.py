@@ -228,10 +228,16 @@ def boot(
     """
     work.mkdir(parents=True, exist_ok=True)
     overlay = work / "overlay.qcow2"
-    run.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", image.absolute(), "-F", "qcow2", overlay])
+    run.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", image.absolute(), "-F", _form(image), overlay])
     chosen, console = free_port(port), work / "console"
     with (work / "qemu.log").open("wb") as log:
         process = run.start(
             qemu_argv(overlay, seed, {22: chosen, **(web or {})}, console, accel, cpus, firmware), stderr=log
         )
     return Machine(process, chosen, console, private_key, work / "known_hosts")
+
+
+def _form(image: Path) -> str:
+    """How an image is stored, by its first bytes. QEMU must be told: it would take a raw disk's word for it."""
+    with image.open("rb") as stream:
+        return "qcow2" if stream.read(4) == b"QFI\xfb" else "raw"

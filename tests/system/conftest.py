@@ -57,8 +57,12 @@ def app(tmp_path):
 
 #: What the example gets besides: one of everything that a recipe can ask for and a machine can show.
 MORE = """
+import mmap
 import os
+import time
 from pathlib import Path
+
+from flask import Response, request
 
 KEY = os.environ["SECRET_KEY"]
 
@@ -70,6 +74,32 @@ def steps():
 def vain():
     Path("uploads").mkdir()
     return "made"
+
+@app.route("/jit")
+def jit():
+    mmap.mmap(-1, 4096, prot=mmap.PROT_WRITE | mmap.PROT_EXEC)
+    return "written and run"
+
+@app.route("/cookies")
+def cookies():
+    return str(len(request.headers["Cookie"]))
+
+@app.route("/upload", methods=["POST"])
+def upload():
+    return str(sum(len(chunk) for chunk in iter(lambda: request.stream.read(65536), b"")))
+
+@app.route("/slow")
+def slow():
+    time.sleep(70)
+    return "at last"
+
+@app.route("/events")
+def events():
+    def told():
+        for number in range(3):
+            yield f"data: {number}\\n\\n"
+            time.sleep(5)
+    return Response(told(), mimetype="text/event-stream")
 """
 RECIPE = """
 secrets: [SECRET_KEY, SPARE_KEY]
@@ -77,6 +107,7 @@ writable: [instance]
 setup: ["date >> instance/steps"]
 timers: {tick: {run: date >> instance/ticks, when: "*:*:0/20"}}
 sandbox: {allow: [jit]}
+limits: {body: 40M, request: 90s}
 check: {health: /steps, env: {SPARE_KEY: "it's \\"spare\\" $HOME"}}
 """
 

@@ -114,6 +114,30 @@ def test_steps_jobs_and_data(machine):
     assert machine.ssh("sudo systemctl restart app-setup && curl -s http://127.0.0.1/steps").stdout
 
 
+def test_limits_are_what_the_recipe_says(machine):
+    """Large cookies, big uploads, long requests, server-sent events, memory that is written and then run."""
+
+    def ask(path, *options):
+        words = " ".join(options)
+        return machine.ssh(f"curl -sk {words} https://127.0.0.1{path}", timeout=200).stdout
+
+    # What browsers send at most, of one site: some 50 cookies, of 4 KiB each; servers take less. Here 15 KiB.
+    machine.ssh("python3 -c \"print('Cookie: ' + 'c=' + 'x' * 15000)\" > /tmp/cookies")
+    assert ask("/cookies", "-H @/tmp/cookies") == "15002"
+    machine.ssh("truncate -s 39M /tmp/upload")
+    assert ask("/upload", "-X POST -T /tmp/upload") == str(39 << 20)
+    machine.ssh("truncate -s 41M /tmp/upload")
+    assert ask("/upload", "-X POST -T /tmp/upload -o /dev/null -w '%{http_code}'") == "413"
+    # Longer than the 60 s there are without a word in the recipe.
+    assert ask("/slow") == "at last"
+    # The first event is there long before the last.
+    assert ask("/events", "-N --max-time 8 || true").startswith("data: 0\n\ndata: 1\n\n")
+    assert ask("/jit") == "written and run"
+    machine.ssh("sudo sh -s", stdin="rm /run/systemd/system/app*.service.d/60-allow.conf; systemctl daemon-reload")
+    machine.ssh("sudo systemctl restart app", timeout=200)
+    assert ask("/jit", "-o /dev/null -w '%{http_code}'") == "500"
+
+
 def test_the_checks_see_what_is_broken(machine, tmp_path):
     assert proof.look(machine, ["machine"], tmp_path).failures == ()
     for breakage in BREAKAGES:

@@ -13,8 +13,8 @@ PACKAGE = REPOSITORY / "bake"
 ORDER = (
     "errors", "places", "run", "store", "target", "progress", "providers", "fields", "recipe", "modules", "project",
     "requirements", "detect", "draft", "libraries", "lock", "bundle", "machine",
-    "userdata", "disk", "base", "packer", "doctor", "vm", "login", "check", "proof", "image", "trial", "push", "aws",
-    "cli", "__main__",
+    "userdata", "disk", "base", "stock", "packer", "doctor", "vm", "login", "check", "proof", "image", "trial", "push",
+    "aws", "cli", "__main__",
 )  # fmt: skip
 #: These name a stream or a process of `run`'s, and so import `subprocess`; only `run` calls anything of it.
 NAME_PROCESSES = {"packer", "vm", "login"}

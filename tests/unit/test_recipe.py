@@ -138,7 +138,7 @@ name: again
         "limits.threads: 'many' is not a whole number",
         "limits.trheads: is not a key; did you mean 'threads'?",
         "check.health: 'healthz' is not a path starting with /",
-        "base: 'debian-11' is not one of: debian-12, debian-13",
+        "base: 'debian-11' is not one of: debian-12, debian-13; an image is {image: …, sha512: …}",
         "domain: is not a key; did you mean 'domains'?",
         "certificate: is not supported yet",
     ]

@@ -82,3 +82,24 @@ def test_what_is_kept_is_no_vain_writing(wsgi: ModuleType, tmp_path: Path, capsy
     (tmp_path / "source" / "kept").symlink_to("/var/lib/app/kept")
     wsgi.Watch(tmp_path / "source")("open", (str(tmp_path / "source/kept/x"), "w", os.O_WRONLY))
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "added"), [("text/event-stream; charset=utf-8", True), ("Text/Event-Stream", True), ("text/html", False)]
+)
+def test_events_are_handed_on_as_they_come(wsgi: ModuleType, kind: str, added: bool) -> None:
+    told: list[object] = []
+    headers = [("Content-type", kind)]
+
+    def app(environ: dict[str, object], start_response: Callable[..., object]) -> list[bytes]:
+        start_response("200 OK", headers)
+        start_response("500 Oh", headers, "exc_info")
+        return [b"data: 1\n\n"]
+
+    def start_response(*words: object) -> None:
+        told.append(words)
+
+    assert wsgi.streaming(app)({}, start_response) == [b"data: 1\n\n"]
+    more = [("X-Accel-Buffering", "no")] if added else []
+    assert told == [("200 OK", headers + more), ("500 Oh", headers + more, "exc_info")]
+    assert headers == [("Content-type", kind)]

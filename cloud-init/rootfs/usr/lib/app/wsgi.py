@@ -1,4 +1,7 @@
-"""What uWSGI loads: finds the app that the recipe names, and says so where the app writes in vain."""
+"""What uWSGI loads: finds the app that the recipe names, and stands between the two where that helps.
+
+It says so where the app writes in vain, and lets server-sent events through.
+"""
 
 import ast
 import importlib
@@ -71,7 +74,24 @@ class Watch:
         print(f"<4>app: {name} cannot be written: {why}. {way}", file=sys.stderr, flush=True)
 
 
+def streaming(app: object) -> object:
+    """The app, whose server-sent events nginx hands on as they come. It holds answers back otherwise: a
+    visitor who reads slowly keeps no worker waiting.
+    """
+
+    def application(environ: dict, start_response: object) -> object:
+        def start(status: str, headers: list, *problem: object) -> object:
+            kinds = [value for name, value in headers if name.lower() == "content-type"]
+            if kinds and kinds[0].lower().startswith("text/event-stream"):
+                headers = [*headers, ("X-Accel-Buffering", "no")]
+            return start_response(status, headers, *problem)
+
+        return app(environ, start)
+
+    return application
+
+
 if __name__.startswith("uwsgi_file"):
     release = Path.cwd().parent
     sys.addaudithook(Watch(release / "source"))
-    application = find(json.loads((release / "recipe.json").read_text())["wsgi"])
+    application = streaming(find(json.loads((release / "recipe.json").read_text())["wsgi"]))

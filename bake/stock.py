@@ -1,0 +1,117 @@
+"""A cloud image of somebody's as the base: fetched, verified, looked into, kept in the cache.
+
+What it lacks of a machine's packages, app-setup installs in it while it is baked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from http.client import HTTPException
+from pathlib import Path
+
+from bake import base, disk, places, store
+from bake.errors import BaseError, NetworkError
+from bake.progress import Phase
+from bake.recipe import BaseImage
+from bake.run import run
+from bake.target import TARGETS
+
+#: Bytes at a time of what is fetched and digested.
+CHUNK = 1 << 20
+#: Seconds that a server may stay silent.
+PATIENCE = 30
+
+
+def key(wanted: BaseImage) -> str:
+    """The digest of what makes a base of an image: its bytes, and this code."""
+    code = [store.file_digest(Path(__file__)), store.file_digest(Path(disk.__file__ or ""))]
+    return store.digest({"sha512": wanted.sha512, "code": code})
+
+
+def build(wanted: BaseImage, folder: Path, work: Path, phase: Phase) -> base.Base:
+    """Fetch an image, verify it, and put it into the cache as a base disk. Its path is seen from `folder`.
+
+    Raises NetworkError, and BaseError for other bytes than those asked for, or for what is no Debian we know.
+    """
+    store.require_space(work, base.SPACE_NEEDED)
+    fetched, raw = work / "stock.img", work / "stock.raw"
+    _fetch(wanted, folder, fetched, lambda share: phase.progress(0.8 * share, "fetching"))
+    phase.progress(0.8, "looking into it")
+    run(["qemu-img", "convert", "-f", _format(wanted, fetched), "-O", "raw", fetched, raw])
+    fetched.unlink()
+    this = key(wanted)
+    with store.whole(places.cache() / "base" / this) as entry:
+        entry.mkdir()
+        release = _release(wanted, raw, work)
+        names = run(["debugfs", "-R", "ls -p /boot", disk.root_of(raw)]).stdout
+        kernels = sorted(re.findall(r"/(vmlinuz-[^/]+)/", names))
+        if not kernels:
+            raise BaseError(f"{wanted.image} has no kernel in /boot", "Take an image that boots by itself.")
+        disk.extract(raw, f"/boot/{kernels[-1]}", entry / "vmlinuz")
+        if raw.stat().st_size < base.DISK_SIZE:
+            # cloud-init lets the root grow, and there must be room for packages.
+            run(["qemu-img", "resize", "-q", "-f", "raw", raw, str(base.DISK_SIZE)])
+        disk.to_qcow2(raw, entry / "disk.qcow2", compress=False)
+        facts = {"made": time.time(), "date": time.strftime("%Y-%m-%d"), "release": release}
+        (entry / "base.json").write_text(json.dumps(facts, indent=1))
+    raw.unlink()
+    found = base.find(this, float("inf"))
+    assert found is not None
+    return found
+
+
+def _fetch(wanted: BaseImage, folder: Path, out: Path, progress: Callable[[float], None]) -> None:
+    """Copy or download an image to `out`, and verify it on the way."""
+    digest = hashlib.sha512()
+    try:
+        if wanted.is_remote:
+            stream = urllib.request.urlopen(wanted.image, timeout=PATIENCE)
+            size = int(stream.headers.get("Content-Length") or 0)
+        else:
+            stream = (folder / wanted.image).open("rb")
+            size = (folder / wanted.image).stat().st_size
+        with stream, out.open("wb") as copy:
+            while chunk := stream.read(CHUNK):
+                digest.update(chunk)
+                copy.write(chunk)
+                progress(copy.tell() / max(size, copy.tell()))
+    except (urllib.error.URLError, HTTPException, ssl.SSLError, TimeoutError) as error:
+        raise NetworkError(f"{wanted.image} cannot be fetched: {error}", "Check the address and the network.") from None
+    except OSError as error:
+        raise BaseError(
+            f"{wanted.image} cannot be read: {error.strerror}", "Correct `base.image` in bake.yaml."
+        ) from None
+    if digest.hexdigest() != wanted.sha512:
+        raise BaseError(
+            f"{wanted.image} is not the image that bake.yaml asks for: its SHA-512 is {digest.hexdigest()}",
+            "Fetch it again; where it was renewed, put the new digest, from a place you trust, into `base.sha512`.",
+        )
+
+
+def _format(wanted: BaseImage, image: Path) -> str:
+    """How an image is stored: qcow2 or raw. One that leads to other files of this computer is refused."""
+    facts = json.loads(run(["qemu-img", "info", "--output=json", image]).stdout)
+    more = facts.get("format-specific", {}).get("data", {})
+    if facts["format"] not in ("qcow2", "raw") or "backing-filename" in facts or "data-file" in more:
+        raise BaseError(
+            f"{wanted.image} is neither a qcow2 that stands alone nor a raw disk", "Convert it with qemu-img."
+        )
+    return str(facts["format"])
+
+
+def _release(wanted: BaseImage, raw: Path, work: Path) -> str:
+    """The release on a disk, of those we know."""
+    told = work / "os-release"
+    disk.extract(raw, "/usr/lib/os-release", told)
+    facts = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', told.read_text(), re.MULTILINE))
+    name = f"{facts.get('ID')}-{facts.get('VERSION_ID')}"
+    if name not in TARGETS:
+        raise BaseError(f"{wanted.image} is {name}, not one of: {', '.join(TARGETS)}", "Take an image of one of these.")
+    return name

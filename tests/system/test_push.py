@@ -1,0 +1,136 @@
+"""New releases onto a machine that runs, by `bake push`, with visitors on it all the time."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bake import proof, userdata, vm
+
+#: Visitors, four of them, who keep their connections open, until /tmp/stop is there. Prints how they were answered.
+VISITORS = """
+import collections, http.client, json, os, threading
+seen = collections.Counter()
+def visit():
+    connection = http.client.HTTPConnection("127.0.0.1", 80, timeout=60)
+    while not os.path.exists("/tmp/stop"):
+        try:
+            connection.request("GET", "/")
+            answer = connection.getresponse()
+            answer.read()
+            seen[str(answer.status)] += 1
+        except (OSError, http.client.HTTPException) as error:
+            seen[repr(error)] += 1
+            connection.close()
+visitors = [threading.Thread(target=visit) for _ in range(4)]
+for visitor in visitors: visitor.start()
+for visitor in visitors: visitor.join()
+print(json.dumps(seen))
+"""
+
+
+@pytest.fixture
+def there(baked, tmp_path, monkeypatch):
+    """A machine of the baked image; its URL for `bake push`, and options. ssh knows it by a configuration of ours."""
+    _, image, _ = baked
+    key = tmp_path / "key"
+    vm.make_key(key, "case")
+    vendor_data = userdata.stand_ins({"SECRET_KEY": "a", "SPARE_KEY": "b"})
+    machine = proof.start(image, tmp_path / "vm", key, vendor_data, accel=vm.accelerator())
+    ssh = tmp_path / "bin" / "ssh"
+    ssh.parent.mkdir()
+    known = f"-o UserKnownHostsFile={tmp_path}/known -o StrictHostKeyChecking=accept-new"
+    ssh.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} {known} "$@"\n')
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{ssh.parent}{os.pathsep}{os.environ['PATH']}")
+    try:
+        machine.await_ssh()
+        machine.ssh("cloud-init status --wait", check=False, timeout=300)
+        yield machine, (f"ssh://debian@127.0.0.1:{machine.port}", "-i", key)
+    finally:
+        machine.stop()
+
+
+def visited(machine, during):
+    """How visitors were answered while something was done."""
+    machine.ssh("sudo rm -f /tmp/stop; cat > /tmp/visitors.py", stdin=VISITORS)
+    argv = vm.ssh_argv(machine.port, machine.private_key, machine.known_hosts, "python3 /tmp/visitors.py")
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as visitors:
+        try:
+            during()
+        finally:
+            machine.ssh("touch /tmp/stop")
+            said, _ = visitors.communicate(timeout=120)
+    return json.loads(said)
+
+
+def test_no_visitor_is_turned_away(baked, there, bake, tmp_path):
+    machine, host = there
+    folder = tmp_path / "flask-hello"
+    shutil.copytree(baked[0], folder)
+    app = (folder / "app.py").read_text()
+    page = folder / "templates" / "hello.html"
+
+    def serves():
+        return machine.ssh("curl -s http://127.0.0.1/").stdout
+
+    def steps():
+        return len(machine.ssh("sudo cat /var/lib/app/instance/steps").stdout.splitlines())
+
+    first = machine.ssh("basename $(readlink /srv/app/current)").stdout.strip()
+    before = steps()
+    pushed = []
+
+    def switch():
+        page.write_text("<p>the second version</p>")
+        pushed.append(bake("push", *host, folder))
+        # By hand, new settings: no release is asked for, and the app has to be exchanged.
+        machine.ssh("echo MOOD=good | sudo tee /etc/app/env; sudo systemctl start app-setup", timeout=300)
+        pushed.append(bake("push", *host, "--back"))
+
+    seen = visited(machine, switch)
+    assert [called.code for called in pushed] == [0, 0], pushed[0].stderr + pushed[-1].stderr
+    assert set(seen) == {"200"} and seen["200"] >= 1000, seen
+    second = pushed[0].stdout.strip()
+    assert second != first and pushed[1].stdout.strip() == first
+    # Its steps ran once for each of the three, and its data stayed.
+    assert steps() == before + 3
+    assert "the second version" not in serves()
+    assert bake("push", *host, folder).code == 0
+    assert "the second version" in serves()
+
+    # A release that does not start, and one that is not well, are seen by nobody.
+    broken = []
+
+    def fail():
+        for text in ("raise SystemExit('broken on purpose')\n", app.replace('return Path("instance/steps")', "1 / 0")):
+            (folder / "app.py").write_text(text if "import" in text else app + text)
+            broken.append(bake("push", *host, folder))
+
+    seen = visited(machine, fail)
+    assert [called.code for called in broken] == [43, 44]
+    assert "broken on purpose" in broken[0].stderr and "/steps answers 500" in broken[1].stderr
+    assert all(called.stdout == "" and "Traceback (most" not in called.stderr.split("error: ")[1] for called in broken)
+    assert set(seen) == {"200"}, seen
+    asked = json.loads(machine.ssh("cat /etc/app/source.json").stdout)
+    assert asked["bundle"] == second
+    # What is there is what the next boot serves, and it passes every check.
+    machine.reboot()
+    machine.ssh("cloud-init status --wait", check=False, timeout=300)
+    assert "the second version" in serves()
+    checked = bake("check", *host)
+    assert checked.code == 0, checked.stderr
+    assert bake("push", *host, folder.parent / "nowhere").code == 10
+
+
+def test_a_machine_of_somebody_else_is_refused(bake, tmp_path, monkeypatch):
+    ssh = tmp_path / "ssh"
+    ssh.write_text("#!/bin/sh\nexit 0\n")
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    called = bake("push", "ssh://root@other.example", Path(__file__).parents[2] / "examples" / "flask-hello")
+    assert called.code == 42
+    assert "other.example serves no release of bake's" in called.stderr
