@@ -26,6 +26,7 @@ LEFT_OUT = {
     "virtual environment": (".venv", "venv"),
     "cache": ("__pycache__/", "*.py[co]", ".mypy_cache/", ".pytest_cache/", ".ruff_cache/", ".tox/", ".nox/"),
     "Node's packages": ("node_modules",),
+    "disk image": ("*.qcow2",),
     "database": ("*.sqlite*", "*.db", "*.db-journal", "*.db-wal", "*.db-shm"),
     "build output": ("/build/", "/dist/"),
     "Finder's notes": (".DS_Store",),
@@ -94,7 +95,7 @@ def pack(folder: Path, recipe: Recipe, locked: lock.Lock, wheels: list[Path], ou
     with store.whole(out) as partial, tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as archive:
         # What only the build and its proof need has no place in an image that is given away.
         dump = json.dumps(
-            recipe.model_dump(mode="json", exclude={"index": True, "mirror": True, "check": {"env"}}),
+            recipe.model_dump(mode="json", exclude={"index": True, "mirror": True, "base": True, "check": {"env"}}),
             indent=1,
             sort_keys=True,
         )

@@ -155,7 +155,11 @@ def render(release: str, bundle: str) -> None:
 
 def _login(host: str, identity: Path | None) -> login.Login:
     parts = urlsplit(host)
-    if parts.scheme != "ssh" or not parts.hostname:
+    try:
+        fits = parts.scheme == "ssh" and parts.hostname and parts.port != 0
+    except ValueError:
+        fits = False
+    if not fits:
         raise click.BadParameter("it looks like ssh://user@host or ssh://user@host:port", param_hint="HOST")
     return login.Login(parts, identity)
 

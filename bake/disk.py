@@ -129,7 +129,7 @@ def root_of(disk: Path) -> str:
 
 def extract(disk: Path, path: str, out: Path) -> None:
     """Write a file of a raw disk's root file system to `out`. Raises BaseError where it is not there."""
-    run(["debugfs", "-R", f"dump {path} {out}", root_of(disk)])
+    run(["debugfs", "-R", f'dump "{path}" "{out}"', root_of(disk)])
     if not out.is_file() or not out.stat().st_size:
         raise BaseError(f"The disk has no {path}", "Is it a Debian machine's, with an ext4 root?")
 
@@ -142,7 +142,7 @@ def free_of_residue(source: Path, sealed: Path) -> None:
     sealed.touch()
     start, end = root(source)
     size = source.stat().st_size
-    for argv in (["e2fsck", "-fyD"], ["tune2fs", "-O", "^has_journal"], ["e2fsck", "-fy"]):
+    for argv in (["e2fsck", "-fyD"], ["tune2fs", "-O", "^has_journal,^orphan_file"], ["e2fsck", "-fy"]):
         done = run([*argv, root_of(source)], check=False)
         if done.status > 1:
             raise BaseError("The baked disk's file system is damaged", "Bake again with --refresh.", done.stdout)

@@ -144,11 +144,11 @@ def prefix(text: str) -> str:
     return text.rstrip("/")
 
 
-def base(value: object) -> object:
-    """The name of a release we know, or what describes an image."""
-    if isinstance(value, str) and value not in TARGETS:
-        raise ValueError(f"{value!r} is not one of: {', '.join(TARGETS)}; an image is {{image: …, sha512: …}}")
-    return value
+def base(text: str) -> str:
+    """A release we know."""
+    if text not in TARGETS:
+        raise ValueError(f"{text!r} is not one of: {', '.join(TARGETS)}; an image is {{image: …, sha512: …}}")
+    return text
 
 
 def image(text: str) -> str:

@@ -218,6 +218,11 @@ def _no_trace(raw: Path, words: dict[str, str]) -> None:
                     )
 
 
+def facts_of(image: Path) -> Path:
+    """The file beside an image that says what it is: name.json, name.raw.json."""
+    return image.with_name(image.name.removesuffix(".qcow2") + ".json")
+
+
 def _publish(entry: Path, final: Path, *, fresh: bool) -> Image:
     """Put the cache's image under its final name, unless the very same stands there."""
     facts = json.loads((entry / "image.json").read_text())
@@ -240,5 +245,5 @@ def _publish(entry: Path, final: Path, *, fresh: bool) -> Image:
             facts |= {"size": final.stat().st_size, "sha256": store.file_digest(final)}
         else:
             store.copy(source, final)
-    store.write(final.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
+    store.write(facts_of(final), json.dumps(facts, indent=1) + "\n")
     return Image(final, facts["sha256"], facts["size"], facts["seconds"], facts["checks"], facts["base_date"], fresh)

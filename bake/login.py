@@ -5,15 +5,17 @@ ssh is the person's own: their configuration, their agent, their known hosts.
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import subprocess
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult
 
 from bake import run
-from bake.errors import BootError
+from bake.errors import BootError, SetupError
 
 #: Bytes at a time of what is uploaded.
 CHUNK = 256 * 1024
@@ -59,21 +61,31 @@ class Login:
         return run.run(self.argv("sh", "-s"), stdin=text, check=False)
 
     def upload(self, path: Path, place: str, progress: Callable[[float], None]) -> None:
-        """Put a file at a path there, whole or not at all, for root alone. `progress` gets the share that is there."""
-        script = f"umask 077; mkdir -p {Path(place).parent} && cat > {place}.partial && mv {place}.partial {place}"
-        process = run.start(self.argv("sh", "-c", shlex.quote(script)), stdin=subprocess.PIPE)
-        try:
-            assert process.stdin is not None
-            sent, size = 0, path.stat().st_size
-            with path.open("rb") as stream, process.stdin as pipe:
-                while chunk := stream.read(CHUNK):
-                    pipe.write(chunk)
-                    sent += len(chunk)
-                    progress(sent / size)
-            status = process.wait()
-        except BrokenPipeError:
-            status = process.wait()
-        finally:
-            run.stop(process)
-        if status:
-            raise BootError(f"The connection to {self.host} was lost during the upload", "Run the same command again.")
+        """Put a file at a path there, whole or not at all, for root alone. `progress` gets the share that is there.
+
+        Raises BootError for a connection that ended, SetupError for a machine that cannot take it.
+        """
+        sent, size = 0, path.stat().st_size
+        whole = f'[ "$(stat -c %s {place}.partial)" = {size} ]'
+        script = f"umask 077; mkdir -p {Path(place).parent} && cat > {place}.partial && {whole} && "
+        script += f"mv {place}.partial {place}"
+        with tempfile.TemporaryFile() as said:
+            argv = self.argv("sh", "-c", shlex.quote(script))
+            process = run.start(argv, stdin=subprocess.PIPE, stderr=said)
+            try:
+                assert process.stdin is not None
+                with contextlib.suppress(BrokenPipeError), path.open("rb") as stream, process.stdin as pipe:
+                    while chunk := stream.read(CHUNK):
+                        pipe.write(chunk)
+                        sent += len(chunk)
+                        progress(sent / size)
+                process.wait()
+            finally:
+                run.stop(process)
+            said.seek(0)
+            details = said.read().decode(errors="replace").strip()
+        # ssh's own status; any other is the command's.
+        if process.returncode == 255:
+            raise BootError(f"The connection to {self.host} was lost during the upload", "Run it again.", details)
+        if process.returncode:
+            raise SetupError(f"{self.host} could not take the upload", "Its words are above.", details)

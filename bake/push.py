@@ -23,14 +23,17 @@ FACTS = """
 tr -d '\\n' < /etc/app/source.json && echo &&
 basename "$(readlink /srv/app/current)" && basename "$(readlink /srv/app/previous)"; ls /srv/app/releases | tr '\\n' ' '
 """
-#: Asks for a release, and tells what app-setup said of it. A stanza is replaced whole.
+#: Asks for a release, one push at a time and after a run that is under way, and tells what app-setup said of it.
 SWITCH = """
+exec 9> /run/app/push.lock && flock 9
+while [ "$(systemctl show --value --property ActiveState app-setup.service)" = activating ]; do sleep 1; done
 cat > /etc/app/source.json.partial << 'END'
 {stanza}
 END
 chmod 644 /etc/app/source.json.partial && mv /etc/app/source.json.partial /etc/app/source.json
 systemctl start app-setup.service 2> /dev/null
 status=$?
+journalctl --sync
 journalctl -q -o cat _SYSTEMD_INVOCATION_ID="$(systemctl show --value --property InvocationID app-setup.service)"
 [ $status = 0 ] || journalctl -q -o cat -n 40 -u app-next.service -u app.service -u 'app-job@*'
 exit $status

@@ -17,9 +17,11 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     PlainSerializer,
     PlainValidator,
+    Tag,
     ValidationError,
     WithJsonSchema,
 )
@@ -174,7 +176,9 @@ class Recipe(_Part):
     limits: Limits = Limits()
     check: Check = Check()
     base: Annotated[
-        Annotated[str, WithJsonSchema({"enum": list(TARGETS)})] | BaseImage, BeforeValidator(fields.base)
+        Annotated[str, AfterValidator(fields.base), WithJsonSchema({"enum": list(TARGETS)}), Tag("release")]
+        | Annotated[BaseImage, Tag("image")],
+        Discriminator(lambda value: "release" if isinstance(value, str) else "image"),
     ] = Field(default=DEBIAN_13.name, description="The Debian release below, or {image: …, sha512: …}.")
 
     @property
@@ -274,6 +278,9 @@ def _sentence(error: ErrorDetails) -> str:
     path, kind = error["loc"], error["type"]
     if path[-1] == "[key]":
         path = path[:-1]
+    if path[0] == "base":
+        # pydantic names which of the two it took it for.
+        path = path[:1] + path[2:]
     if kind == "extra_forbidden":
         return f"{_dotted(path)}: {_unknown(path)}"
     if kind == "value_error":

@@ -8,16 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import ssl
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 
 from bake import base, disk, places, store
-from bake.errors import BaseError, NetworkError
+from bake.errors import BaseError, NetworkError, ProgramError
 from bake.progress import Phase
 from bake.recipe import BaseImage
 from bake.run import run
@@ -49,12 +47,17 @@ def build(wanted: BaseImage, folder: Path, work: Path, phase: Phase) -> base.Bas
     this = key(wanted)
     with store.whole(places.cache() / "base" / this) as entry:
         entry.mkdir()
-        release = _release(wanted, raw, work)
-        names = run(["debugfs", "-R", "ls -p /boot", disk.root_of(raw)]).stdout
-        kernels = sorted(re.findall(r"/(vmlinuz-[^/]+)/", names))
-        if not kernels:
-            raise BaseError(f"{wanted.image} has no kernel in /boot", "Take an image that boots by itself.")
-        disk.extract(raw, f"/boot/{kernels[-1]}", entry / "vmlinuz")
+        try:
+            release = _release(wanted, raw, work)
+            names = run(["debugfs", "-R", "ls -p /boot", disk.root_of(raw)]).stdout
+            kernels = sorted(re.findall(r"/(vmlinuz-[^/]+)/", names))
+            if not kernels:
+                raise BaseError(f"{wanted.image} has no kernel in /boot", "Take an image that boots by itself.")
+            disk.extract(raw, f"/boot/{kernels[-1]}", entry / "vmlinuz")
+        except (ProgramError, LookupError) as error:
+            raise BaseError(
+                f"{wanted.image} has no partitions with an ext4 root, as Debian's images have", "", str(error)
+            ) from None
         if raw.stat().st_size < base.DISK_SIZE:
             # cloud-init lets the root grow, and there must be room for packages.
             run(["qemu-img", "resize", "-q", "-f", "raw", raw, str(base.DISK_SIZE)])
@@ -82,9 +85,13 @@ def _fetch(wanted: BaseImage, folder: Path, out: Path, progress: Callable[[float
                 digest.update(chunk)
                 copy.write(chunk)
                 progress(copy.tell() / max(size, copy.tell()))
-    except (urllib.error.URLError, HTTPException, ssl.SSLError, TimeoutError) as error:
-        raise NetworkError(f"{wanted.image} cannot be fetched: {error}", "Check the address and the network.") from None
-    except OSError as error:
+            if copy.tell() < size:
+                raise ConnectionError(f"it ended after {copy.tell()} of {size} bytes")
+    except (OSError, HTTPException) as error:
+        if wanted.is_remote or not isinstance(error, OSError):
+            raise NetworkError(
+                f"{wanted.image} cannot be fetched: {error}", "Check the address and the network."
+            ) from None
         raise BaseError(
             f"{wanted.image} cannot be read: {error.strerror}", "Correct `base.image` in bake.yaml."
         ) from None

@@ -174,6 +174,10 @@ def only_one(waiting: Callable[[str], None]) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX)
         os.ftruncate(handle, 0)
         os.pwrite(handle, str(os.getpid()).encode(), 0)
+        # Entries that were not finished: nobody else is at work on one now.
+        for kind in ("base", "image", "locks"):
+            for partial in (places.cache() / kind).glob(".*.partial"):
+                remove(partial)
     try:
         yield
     finally:
@@ -181,10 +185,7 @@ def only_one(waiting: Callable[[str], None]) -> Iterator[None]:
 
 
 def reap() -> None:
-    """Remove what commands that are no longer alive have left. Call it with the lock held."""
-    for kind in ("base", "image", "locks"):
-        for partial in (places.cache() / kind).glob(".*.partial"):
-            remove(partial)
+    """Remove the work folders of commands that are no longer alive."""
     work = places.cache() / "work"
     for folder in work.iterdir() if work.is_dir() else ():
         handle = _try_lock(folder / "alive") if folder.is_dir() else None

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bake import proof, run, store, userdata, vm
 from bake.errors import BootError
+from bake.image import facts_of
 from bake.progress import Reporter
 
 #: Here the app answers to any name, whatever its domains are: nobody's DNS points at this machine.
@@ -27,7 +28,7 @@ def show(image: Path, port: int, shell: bool, report: Reporter, tell: Callable[[
     The image stays as it is. Raises PortError and BootError.
     """
     vm.free_port(port)
-    facts = image.with_suffix(".json")
+    facts = facts_of(image)
     names = json.loads(facts.read_text()).get("secrets", []) if facts.is_file() else []
     with store.work_folder() as work:
         key = work / "key"

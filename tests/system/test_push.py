@@ -106,8 +106,10 @@ def test_no_visitor_is_turned_away(baked, there, bake, tmp_path):
     broken = []
 
     def fail():
-        for text in ("raise SystemExit('broken on purpose')\n", app.replace('return Path("instance/steps")', "1 / 0")):
-            (folder / "app.py").write_text(text if "import" in text else app + text)
+        dead = app + "raise SystemExit('broken on purpose')\n"
+        ill = app.replace('return Path("instance/steps").read_text()', "1 / 0")
+        for text in (dead, ill):
+            (folder / "app.py").write_text(text)
             broken.append(bake("push", *host, folder))
 
     seen = visited(machine, fail)

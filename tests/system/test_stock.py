@@ -28,7 +28,8 @@ grub-mkimage -O i386-pc -p '(,gpt1)/boot/grub' -o /boot/grub/i386-pc/core.img \
 printf '#!/bin/sh\nexit 0\n' > /etc/grub.d/enable_cloud
 chmod 755 /etc/grub.d/enable_cloud
 cp /authorities.crt /etc/ssl/certs/ca-certificates.crt
-apt-get purge -q -y ifupdown isc-dhcp-client dhcpcd-base > /dev/null
+apt-get purge -q -y ifupdown > /dev/null
+command -v cloud-init
 systemctl enable systemd-networkd.service systemd-resolved.service
 ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf
 : > /etc/machine-id

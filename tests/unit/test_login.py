@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 from conftest import Fake
 
-from bake.errors import BootError
+from bake.errors import BakeError, BootError, SetupError
 from bake.login import Login
 
 #: Notes its words; leaves out options and their values, then the host, as ssh does.
@@ -67,8 +67,27 @@ def test_a_file_is_uploaded_whole_for_root_alone(there: Path) -> None:
     assert [path.name for path in place.parent.iterdir()] == ["x.tar"]
 
 
-def test_a_connection_that_ends_is_said_so(fake: Fake, tmp_path: Path) -> None:
-    fake("ssh", "head -c 1000 > /dev/null; exit 255")
+@pytest.mark.parametrize(
+    ("script", "kind", "words"),
+    [
+        ("head -c 1000 > /dev/null; echo closed >&2; exit 255", BootError, "lost during the upload"),
+        ("cat > /dev/null; echo No space left >&2; exit 1", SetupError, "could not take the upload"),
+    ],
+)
+def test_an_upload_that_fails_is_said_so(
+    fake: Fake, tmp_path: Path, script: str, kind: type[BakeError], words: str
+) -> None:
+    fake("ssh", script)
     (tmp_path / "file").write_bytes(bytes(5_000_000))
-    with pytest.raises(BootError, match="lost during the upload"):
+    with pytest.raises(kind, match=words) as caught:
         login().upload(tmp_path / "file", "/x", lambda share: None)
+    assert caught.value.details in ("closed", "No space left")
+
+
+def test_a_part_of_a_file_never_gets_its_name(there: Path, fake: Fake) -> None:
+    # The connection ends half way, and the other side takes it for the end of the file.
+    fake("cat", "exec head -c 1000")
+    (there / "file").write_bytes(bytes(5_000_000))
+    with pytest.raises(SetupError):
+        login().upload(there / "file", f"{there}/x.tar", lambda share: None)
+    assert not (there / "x.tar").exists()

@@ -207,3 +207,28 @@ def test_what_may_stand_for_the_app(tmp_path: Path, text: str) -> None:
 )
 def test_what_may_not(tmp_path: Path, text: str) -> None:
     assert len(faults(tmp_path, f"wsgi: {json.dumps(text)}\n")) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{image: stock.qcow2}", "base.sha512: field required"),
+        ("{image: stock.qcow2, sha512: abc}", "base.sha512: 'abc' is not a SHA-512 of 128 hexadecimal digits"),
+        ("{image: 'http://x.example/a', sha512: abc}", "base.image: 'http://x.example/a' should start with https://"),
+        ("{iamge: x}", "base.iamge: is not a key; did you mean 'image'?"),
+        ("[]", "base: should hold lines of the form key: value"),
+    ],
+)
+def test_faults_of_an_image_are_told_by_its_own_keys(app: Path, text: str, said: str) -> None:
+    (app / "bake.yaml").write_text(f"base: {text}\n")
+    with pytest.raises(RecipeError) as caught:
+        recipe.read(app)
+    assert said in caught.value.details
+    assert "BaseImage" not in caught.value.details and "release" not in caught.value.details
+
+
+def test_an_image_may_be_the_base(app: Path) -> None:
+    (app / "bake.yaml").write_text(f"base: {{image: ../stock.qcow2, sha512: {'0' * 128}}}\n")
+    read = recipe.read(app)
+    assert isinstance(read.base, recipe.BaseImage) and not read.base.is_remote
+    assert read.target.name == "debian-13"

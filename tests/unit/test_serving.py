@@ -20,7 +20,9 @@ def serving(program: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(module, "RUN", tmp_path)
     monkeypatch.setattr(module, "DOOR", tmp_path / "uwsgi.sock")
     monkeypatch.setattr(module, "SERVED", tmp_path / "served")
+    monkeypatch.setattr(module, "NAMES", tmp_path / "names")
     monkeypatch.setattr(module, "HEALTH_PATIENCE", 0.3)
+    (tmp_path / "names").write_text("one.example\ntwo.example\n")
     return module
 
 
@@ -86,7 +88,8 @@ def test_health_is_what_the_recipe_says(
     serving: ModuleType, app: Callable[..., App], statuses: list[int], path: str | None, problem: str | None
 ) -> None:
     answering = app("app", *statuses)
-    recipe = {"check": {"health": path}, "domains": ["one.example", "two.example"]}
+    # What /etc/app/domains says goes before what the recipe said.
+    recipe = {"check": {"health": path}, "domains": ["recipe.example"]}
     if problem:
         with pytest.raises(serving.StepError, match=problem):
             serving.await_health("app", recipe)
@@ -123,6 +126,15 @@ def test_a_service_is_busy_while_somebody_is_connected(serving: ModuleType, tmp_
             serving.await_idle("app", 0.1)
         listener.accept()[0].close()
         assert not serving.busy("app")
+
+
+def test_names_of_any_bytes_disturb_nobody(serving: ModuleType, tmp_path: Path) -> None:
+    row = "0000000000000000: 00000003 00000000 00000000 0001 03 12345"
+    table = tmp_path / "unix"
+    table.write_bytes(f"Num RefCount Protocol Flags Type St Inode Path\n{row} @odd".encode() + b"\n\n\xff name\n")
+    assert not serving.busy("app", table)
+    table.write_text(table.read_text(errors="replace") + f"{row} {tmp_path}/app.sock\n")
+    assert serving.busy("app", table)
 
 
 @pytest.fixture

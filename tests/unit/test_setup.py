@@ -8,6 +8,8 @@ import json
 import os
 import platform
 import shlex
+import signal
+import subprocess
 import sys
 import tarfile
 import time
@@ -30,7 +32,8 @@ def setup(program: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch,
     module = program("setup")
     for name, path in {
         "SOURCE": "etc/app/source.json", "RELEASES": "srv/app/releases", "CURRENT": "srv/app/current",
-        "PREVIOUS": "srv/app/previous", "INCOMING": "incoming", "PACKAGES": "packages", "DATA": "data", "SITE": "site",
+        "PREVIOUS": "srv/app/previous", "TRIED": "srv/app/tried-after", "BEGUN": "run/begun", "INCOMING": "incoming",
+        "PACKAGES": "packages", "DATA": "data", "SITE": "site",
     }.items():  # fmt: skip
         monkeypatch.setattr(module, name, tmp_path / path)
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +41,8 @@ def setup(program: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch,
     module.INCOMING.mkdir()
     module.PACKAGES.write_text("")
     monkeypatch.setattr(module, "BUNDLE_PATIENCE", 0)
-    monkeypatch.setattr(module, "OWNER", os.getuid())
+    monkeypatch.setattr(module, "OWNER", {})
+    module.DATA.mkdir()
     for name in ("DOOR", "SERVED"):
         monkeypatch.setattr(module.serving, name, tmp_path / name)
     return module
@@ -110,7 +114,7 @@ def test_another_bundle_is_refused_unread(setup: ModuleType, tmp_path: Path) -> 
 def test_a_bundle_cannot_write_outside_its_release(setup: ModuleType, tmp_path: Path, name: str) -> None:
     digest = bundle(tmp_path / "bundle.tar", {name: "evil"})
     (tmp_path / "into").mkdir()
-    with pytest.raises(tarfile.TarError):
+    with pytest.raises(setup.StepError, match="outside of its release"):
         setup.unpack(tmp_path / "bundle.tar", digest, tmp_path / "into")
     assert not (tmp_path / "outside").exists()
 
@@ -257,6 +261,12 @@ def run_with(setup: ModuleType, digest: str) -> None:
     setup.main()
 
 
+def reboot(setup: ModuleType, machine: Serving) -> None:
+    machine.running = {"nginx"}
+    for path in (setup.serving.SERVED, setup.BEGUN):
+        path.unlink(missing_ok=True)
+
+
 def test_at_boot_a_release_is_only_started(setup: ModuleType, machine: Serving, tmp_path: Path) -> None:
     setup.CURRENT.symlink_to(release(setup, "one"))
     run_with(setup, "one")
@@ -351,8 +361,7 @@ def test_a_release_that_is_not_well_is_left_for_the_one_before(
     # Its own static files are back, and the app that never stopped is not started again.
     assert told(tmp_path)[-2:] == ["reload-or-restart app-configure.service", "start app-job@static.service"]
     # The next boot knows nothing of it.
-    machine.running = {"nginx"}
-    setup.serving.SERVED.unlink()
+    reboot(setup, machine)
     setup.main()
     assert told(tmp_path) == ["start app"]
 
@@ -365,8 +374,77 @@ def test_a_release_that_does_not_come_leaves_the_one_before(
     # At boot, too: a machine whose new release cannot be had serves the old one.
     with pytest.raises(setup.StepError, match="no bundle 12ab"):
         setup.main()
-    assert told(tmp_path) == ["start app"]
+    assert told(tmp_path)[-1] == "start app"
     assert json.loads(setup.SOURCE.read_text())["bundle"] == "one"
+
+
+@pytest.mark.parametrize("ill", [True, False])
+def test_a_power_cut_while_a_release_is_tried_changes_nothing_of_what_comes_of_it(
+    setup: ModuleType, machine: Serving, monkeypatch: pytest.MonkeyPatch, ill: bool
+) -> None:
+    release(setup, "one")
+    run_with(setup, "one")
+    release(setup, "two", setup=["flask db upgrade"])
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(setup, "run_steps", lambda *words: os.kill(os.getpid(), signal.SIGINT))
+        run_with(setup, "two")
+    assert setup.CURRENT.resolve().name == "two"
+    reboot(setup, machine)
+    machine.ill = {"two"} if ill else set()
+    if ill:
+        with pytest.raises(setup.StepError, match="went back to release one"):
+            setup.main()
+    else:
+        setup.main()
+        assert setup.PREVIOUS.resolve().name == "one"
+    assert setup.CURRENT.resolve().name == ("one" if ill else "two")
+    assert (setup.RELEASES / "one").is_dir() and not setup.TRIED.is_symlink()
+
+
+def test_the_steps_of_a_release_that_was_followed_may_fail(setup: ModuleType, machine: Serving, tmp_path: Path) -> None:
+    # The newer one's migration is there, and the older one's tool knows nothing of it.
+    for name in ("one", "two"):
+        release(setup, name, setup=["flask db upgrade"])
+        run_with(setup, name)
+    (tmp_path / "fails").write_text("restart app-job@setup.service\n")
+    run_with(setup, "one")
+    reboot(setup, machine)
+    setup.main()
+    assert setup.CURRENT.resolve().name == "one"
+
+
+def test_settings_mended_after_a_boot_that_failed_are_read(setup: ModuleType, machine: Serving, tmp_path: Path) -> None:
+    setup.CURRENT.symlink_to(release(setup, "one", setup=["true"]))
+    ask(setup, "one")
+    (tmp_path / "fails").write_text("restart app-job@setup.service\n")
+    with pytest.raises(setup.StepError):
+        setup.main()
+    (tmp_path / "fails").unlink()
+    told(tmp_path)
+    setup.main()
+    assert told(tmp_path)[0] == "reload-or-restart app-configure.service"
+
+
+def test_timers_that_a_release_dropped_are_back_with_the_one_before(
+    setup: ModuleType, machine: Serving, tmp_path: Path
+) -> None:
+    release(setup, "one", timers={"digest": {}})
+    run_with(setup, "one")
+    release(setup, "two")
+    machine.ill = {"two"}
+    told(tmp_path)
+    with pytest.raises(setup.StepError):
+        run_with(setup, "two")
+    assert told(tmp_path)[-1] == "start app-digest.timer"
+
+
+def test_uploads_that_nobody_came_back_for_go_after_a_day(setup: ModuleType, machine: Serving) -> None:
+    for name, age in {"old.tar.partial": 90000, "new.tar": 60}.items():
+        (setup.INCOMING / name).touch()
+        os.utime(setup.INCOMING / name, (time.time() - age, time.time() - age))
+    release(setup, "one")
+    run_with(setup, "one")
+    assert [path.name for path in setup.INCOMING.iterdir()] == ["new.tar"]
 
 
 def test_the_first_release_has_nothing_to_go_back_to(setup: ModuleType, machine: Serving) -> None:
@@ -394,6 +472,29 @@ def test_what_the_app_writes_is_kept_over_releases(setup: ModuleType) -> None:
     assert (setup.DATA / "media/uploads").is_dir()
     (one / "source/site.db").write_text("rows")
     assert (two / "source/site.db").read_text() == (setup.DATA / "site.db").read_text() == "rows"
+
+
+def test_a_link_of_the_app_s_leads_nobody_astray(setup: ModuleType, tmp_path: Path) -> None:
+    # As the app, so that what the app may not write to is not written to.
+    owner = {"user": 800, "group": 800, "extra_groups": []}
+    if os.geteuid() != 0:
+        pytest.skip("only root can be somebody else")
+    tmp_path.chmod(0o755)
+    for folder in (*setup.DATA.parents, setup.RELEASES, setup.RELEASES.parent):
+        if folder.is_relative_to("/tmp") and folder != Path("/tmp"):
+            folder.chmod(0o755)
+    os.chown(setup.DATA, 800, 800)
+    setup.OWNER = owner
+    away = tmp_path / "away"
+    away.mkdir(mode=0o700)
+    (setup.DATA / "media").symlink_to(away)
+    folder = release(setup, "one")
+    (folder / "source/media/uploads").mkdir(parents=True)
+    with pytest.raises(subprocess.CalledProcessError):
+        setup.keep(folder, ["media/uploads"])
+    assert list(away.iterdir()) == []
+    setup.keep(folder, ["instance"])
+    assert (setup.DATA / "instance").stat().st_uid == 800
 
 
 def test_a_power_cut_while_keeping_is_no_obstacle(setup: ModuleType) -> None:

@@ -110,6 +110,12 @@ def test_an_image_cannot_bring_files_of_this_computer_along(image: Path, work: P
         stock.build(wanted(overlay), tmp_path, work, PHASE)
 
 
+def test_a_disk_without_partitions_is_refused(work: Path, cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.raw").write_bytes(bytes(4 * MIB))
+    with pytest.raises(BaseError, match="no partitions with an ext4 root"):
+        stock.build(wanted(tmp_path / "empty.raw"), tmp_path, work, PHASE)
+
+
 def test_an_image_that_is_not_there_is_said_so(work: Path, tmp_path: Path) -> None:
     with pytest.raises(BaseError, match=r"gone\.qcow2 cannot be read: No such file"):
         stock.build(wanted("gone.qcow2", "0" * 128), tmp_path, work, PHASE)

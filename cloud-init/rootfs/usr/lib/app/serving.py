@@ -26,8 +26,11 @@ SETTINGS = (
     RUN / "env", RUN / "uwsgi.ini", Path("/run/app-check/env"), Path("/etc/app/env"), Path("/etc/app/secrets.env"),
     Path("/run/systemd/system/app.service.d/60-allow.conf"),
 )  # fmt: skip
-#: Seconds an app may take to be well.
+#: The names this machine answers to, as app-configure found them.
+NAMES = RUN / "names"
+#: Seconds an app may take to be well, and the most that visitors of one that goes are waited for.
 HEALTH_PATIENCE = 60
+IDLE_PATIENCE = 300
 
 
 def socket_of(name: str) -> Path:
@@ -59,9 +62,9 @@ def ask(name: str, path: str, host: str) -> int:
 
 
 def await_health(name: str, recipe: dict) -> None:
-    """Ask a service, by the app's own name, until it answers as it should."""
+    """Ask a service, by the machine's own name, until it answers as it should."""
     named = (recipe.get("check") or {}).get("health")
-    path, host = named or "/", (recipe.get("domains") or ["localhost"])[0]
+    path, host = named or "/", (NAMES.read_text().split() or ["localhost"])[0]
     deadline = time.monotonic() + HEALTH_PATIENCE
     while True:
         try:
@@ -103,8 +106,9 @@ def lead(name: str) -> None:
 def busy(name: str, table: Path = Path("/proc/net/unix")) -> bool:
     """Whether a visitor is with a service: one connection to its socket, waiting ones included."""
     # Num RefCount Protocol Flags Type St Inode Path; the flag is that of the listening socket itself.
-    rows = (line.split() for line in table.read_text().splitlines())
-    return any(row[-1] == str(socket_of(name)) and row[3] != "00010000" for row in rows)
+    # Whoever has a socket may give it a name of any bytes.
+    rows = (line.split() for line in table.read_text(errors="replace").splitlines())
+    return any(len(row) == 8 and row[7] == str(socket_of(name)) and row[3] != "00010000" for row in rows)
 
 
 def await_idle(name: str, patience: float) -> None:
@@ -121,7 +125,7 @@ def hand_over(recipe: dict) -> None:
 
     An app that is not is seen by nobody but us: StepError, and visitors stay where they were.
     """
-    patience = (recipe.get("limits") or {}).get("request", 60) + 5
+    patience = min((recipe.get("limits") or {}).get("request", 60) + 5, IDLE_PATIENCE)
     try:
         start(NEXT)
         await_health(NEXT, recipe)
@@ -130,9 +134,10 @@ def hand_over(recipe: dict) -> None:
         SERVED.unlink(missing_ok=True)
         start(APP)
         await_health(APP, recipe)
-    finally:
         lead(APP)
         await_idle(NEXT, patience)
+    finally:
+        lead(APP)
         command("systemctl", "stop", f"{NEXT}.socket", f"{NEXT}.service")
 
 
