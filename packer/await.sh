@@ -5,9 +5,21 @@ set -u
 
 echo "bake: waiting for cloud-init"
 cloud-init status --wait > /dev/null 2>&1
+# Debian 12's stops waiting at the first error, however small; this file is there at the end.
+seconds=0
+while [ ! -e /run/cloud-init/result.json ] && [ $seconds -lt 1800 ]; do
+    sleep 1
+    seconds=$((seconds + 1))
+done
 
 result=$(systemctl show --value --property Result app-setup.service)
 active=$(systemctl is-active app.service)
+if [ "$(systemctl show --value --property ExecMainStartTimestampMonotonic app-setup.service)" = 0 ]; then
+    echo "bake: the end of cloud-init's output:"
+    tail -n 30 /var/log/cloud-init-output.log
+    echo "app-setup failed: cloud-init never started it"
+    exit 1
+fi
 if [ "$result" != success ] || [ "$active" != active ]; then
     journalctl --no-pager -o cat -u app-setup.service | grep 'app-setup failed' | tail -n 1
     echo "bake: app-setup $result, app $active; their last lines:"

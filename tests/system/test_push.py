@@ -11,8 +11,9 @@ import pytest
 from bake import proof, userdata, vm
 
 #: Visitors, four of them, who keep their connections open, until /tmp/stop is there. Prints how they were answered.
+#: They pause, or an emulated machine would do nothing else.
 VISITORS = """
-import collections, http.client, json, os, threading
+import collections, http.client, json, os, threading, time
 seen = collections.Counter()
 def visit():
     connection = http.client.HTTPConnection("127.0.0.1", 80, timeout=60)
@@ -25,6 +26,7 @@ def visit():
         except (OSError, http.client.HTTPException) as error:
             seen[repr(error)] += 1
             connection.close()
+        time.sleep(0.03)
 visitors = [threading.Thread(target=visit) for _ in range(4)]
 for visitor in visitors: visitor.start()
 for visitor in visitors: visitor.join()

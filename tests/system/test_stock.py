@@ -32,6 +32,7 @@ apt-get purge -q -y ifupdown > /dev/null
 command -v cloud-init
 systemctl enable systemd-networkd.service systemd-resolved.service
 ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf
+echo 'locale: C.UTF-8' > /etc/cloud/cloud.cfg.d/01_imitation.cfg
 : > /etc/machine-id
 rm -f /etc/ssh/ssh_host_* /etc/hostname /authorities.crt
 """
