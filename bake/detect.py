@@ -31,6 +31,7 @@ DISTRIBUTIONS = {
     "jwt": "PyJWT",
     "psycopg2": "psycopg2-binary",
     "sklearn": "scikit-learn",
+    "web": "web.py",
     "yaml": "PyYAML",
 }
 #: What Pyramid's starters call their settings for production.

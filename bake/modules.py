@@ -39,11 +39,12 @@ WSGI_MAKERS = {
     "flask_openapi3.OpenAPI",
     "paste.deploy.loadapp",
     "pyramid.paster.get_app",
+    "web.application",
 }
 #: Methods that make one: of Pyramid's Configurator, of web.py's application.
 WSGI_METHODS = {"make_wsgi_app", "wsgifunc"}
-#: What is made is no app itself, but has one: Dash's Flask app.
-INNER = {"dash.Dash": ".server"}
+#: What is made is no app itself, but has one, or makes one: Dash's Flask app.
+INNER = {"dash.Dash": ".server", "web.application": ".wsgifunc()"}
 #: Bottle's decorators that put routes into the app that it keeps itself.
 BOTTLE_ROUTES = {f"bottle.{name}" for name in ("route", "get", "post", "put", "delete", "patch")}
 ASGI_MAKERS = {
@@ -134,7 +135,7 @@ class App:
     source: App | None = None
     #: The call that made it: Flask(…).
     call: ast.Call | None = None
-    #: Where the app is in what the name stands for: ".server" of Dash's.
+    #: Where the app is in what the name stands for: ".server" of Dash's, ".wsgifunc()" of web.py's.
     inner: str = ""
 
     def named(self, module: Module, name: str, line: int) -> App:
@@ -286,7 +287,9 @@ class Reader:
                     at = next((place for maker, place in INNER.items() if self.makes(scope, node.func, {maker})), "")
                     return App(scope.module, "", node.lineno, asgi, call=node, inner=at)
             if isinstance(node.func, ast.Attribute) and node.func.attr in WSGI_METHODS:
-                return App(scope.module, "", node.lineno, call=node)
+                whole = self._value(scope, node.func.value, seen)
+                known = whole is not None and whole.inner == f".{node.func.attr}()"
+                return replace(whole, inner="") if whole and known else App(scope.module, "", node.lineno, call=node)
             made = self._value(scope, node.func, seen)
             if made is not None and made.factory:
                 return App(scope.module, "", node.lineno, made.asgi, source=made, call=made.call)

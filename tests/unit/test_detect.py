@@ -112,6 +112,7 @@ PYRAMID = (
     "        config.scan()\n"
     "    return config.make_wsgi_app()\n"
 )
+WEB_PY = "import web\napp = web.application(('/', 'index'), globals())\n"
 BOTTLE = "from bottle import route, run\n@route('/')\ndef index(): return 'hello'\n"
 
 
@@ -128,6 +129,8 @@ BOTTLE = "from bottle import route, run\n@route('/')\ndef index(): return 'hello
         ({"things.py": "import falcon\napi = falcon.App()\n"}, "things:api"),
         ({"app.py": "import cherrypy\napp = cherrypy.tree.mount(object(), '/')\n"}, "app:app"),
         ({"code.py": "import web\napplication = web.application((), globals()).wsgifunc()\n"}, "code:application"),
+        ({"code.py": WEB_PY + MAIN + "    app.run()\n"}, "code:app.wsgifunc()"),
+        ({"code.py": WEB_PY + "application = app.wsgifunc()\n"}, "code:application"),
         ({"app.py": PYRAMID.replace("global_config, **settings", "settings={}")}, "app:main()"),
         ({"shop/__init__.py": PYRAMID, "production.ini": "[app:main]\nuse = egg:shop\n"}, "production.ini"),
         ({"app.py": DASH}, "app:board.server"),
