@@ -241,7 +241,9 @@ class Reader:
                 app = self.look_up(module.scope, name)
                 if app is not None:
                     found.append(app)
-        return found or self._bottle()
+        if any(not app.asgi and not app.needs for app in found):
+            return found
+        return [*found, *(self._bottle() or self._promised())]
 
     def _bottle(self) -> list[App]:
         """The app that Bottle keeps itself, in the module that runs it, or else in the one that has routes."""
@@ -255,6 +257,16 @@ class Reader:
             if found:
                 return found
         return []
+
+    def _promised(self) -> list[App]:
+        """What a wsgi.py calls `application`: servers have always taken that for an app, whatever made it."""
+        return [
+            App(module, "application", getattr(module.scope.names["application"][-1], "lineno", 0))
+            for module in self.modules.values()
+            if module.name.rpartition(".")[2] == "wsgi"
+            and "application" in module.scope.names
+            and self.look_up(module.scope, "application") is None
+        ]
 
     def look_up(self, scope: Scope, name: str, seen: frozenset[int] = frozenset()) -> App | None:
         """What `name` stands for; the last binding that is an app counts."""

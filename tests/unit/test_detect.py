@@ -89,6 +89,15 @@ def fails(kind: type[BakeError], folder: Path, files: dict[str, str], **keys: ob
         ({"app.py": FLASK + "admin = Flask('admin')\n"}, "app:app"),
         ({"app.py": FACTORY + "def create_worker():\n    return Flask('worker')\n"}, "app:create_app()"),
         ({"api.py": "def application(environ, start_response):\n    return []\n"}, "api:application"),
+        ({"wsgi.py": "from radicale import application\n"}, "wsgi:application"),
+        (
+            {
+                "shop/__init__.py": FACTORY.replace("create_app()", "create_app(config)"),
+                "wsgi.py": "import dav\napplication = dav.App({'/': '/var/lib/app'})\n",
+            },
+            "wsgi:application",
+        ),
+        ({"app.py": FLASK, "wsgi.py": "import dav\napplication = dav.App('x')\n"}, "app:app"),
         (
             {
                 "api.py": "from fastapi import FastAPI\napp = FastAPI()\n",
