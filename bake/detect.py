@@ -148,6 +148,13 @@ def _none(reader: Reader, apps: list[App]) -> NoAppError:
                 else:
                     why = "neither bound to a name of the module, nor returned by a function"
                 near.append(f"{module.path}:{node.lineno}: {ast.unparse(node)} is {why}")
+            elif isinstance(node, ast.Call) and reader.makes(module.scope, node.func, {"cherrypy.quickstart"}):
+                # Both take the same arguments.
+                mount = ast.unparse(node).replace(".quickstart(", ".tree.mount(", 1)
+                near.append(
+                    f"{module.path}:{node.lineno}: cherrypy.quickstart starts a server of its own; for this one, "
+                    f"write at module level  app = {mount}"
+                )
     count = len(reader.modules)
     return NoAppError(
         f"No WSGI app was found in the {count} Python files of {reader.folder}" + (": see below" if near else ""),

@@ -192,6 +192,11 @@ def test_no_app_says_what_was_looked_for(tmp_path: Path) -> None:
             FACTORY.replace("create_app()", "create_app(config, *, env)"),
             "app.py:2: create_app() needs arguments: config, env",
         ),
+        (
+            "import cherrypy\n" + MAIN + "    cherrypy.quickstart(Root(), config=conf)\n",
+            "app.py:3: cherrypy.quickstart starts a server of its own; for this one, write at module level  "
+            "app = cherrypy.tree.mount(Root(), config=conf)",
+        ),
     ],
 )
 def test_what_came_near_is_said(tmp_path: Path, text: str, said: str) -> None:
