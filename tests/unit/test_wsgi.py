@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from conftest import REPOSITORY
 
 MODULE = """
 import json
@@ -42,6 +43,11 @@ def test_the_app_is_what_the_recipe_names(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "appmodule", raising=False)
     assert wsgi.find(f"appmodule:{expression}") == found
+
+
+def test_web_py_is_told_that_nobody_develops_here() -> None:
+    unit = REPOSITORY / "cloud-init/rootfs/etc/systemd/system/app.service"
+    assert "\nEnvironment=SERVER_SOFTWARE=" in unit.read_text()
 
 
 @pytest.fixture
