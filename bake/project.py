@@ -101,11 +101,13 @@ def _setup_py(path: Path) -> Project:
     except (SyntaxError, ValueError):
         return Project(path.name, text)  # Nobody runs it here.
     names: dict[str, ast.expr] = {}
+    given: set[str | None] = set()
     said: dict[str, Any] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             names[node.targets[0].id] = node.value
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("setup", "setuptools.setup"):
+            given |= {keyword.arg for keyword in node.keywords}
             for keyword in node.keywords:
                 value = names.get(keyword.value.id) if isinstance(keyword.value, ast.Name) else keyword.value
                 try:
@@ -117,6 +119,8 @@ def _setup_py(path: Path) -> Project:
         value = said.get(key)
         return value if isinstance(value, str) else None
 
+    # setuptools' own word for a project that says none; one that is computed is another matter.
+    version = word("version") if given & {"version", None} else "0.0.0"
     listed, points = said.get("install_requires"), said.get("entry_points")
     listed = _lines(listed) if isinstance(listed, str) else listed
     if isinstance(points, str):
@@ -124,7 +128,7 @@ def _setup_py(path: Path) -> Project:
         config.read_string("\n".join(line.strip() for line in points.splitlines()))
         points = {group: list(map(" = ".join, config[group].items())) for group in config.sections()}
     return Project(
-        path.name, text, word("name"), word("version"), word("python_requires") or "",
+        path.name, text, word("name"), version, word("python_requires") or "",
         None if listed is None else tuple(map(str, listed)),
         {group: _points(lines) for group, lines in (points or {}).items()},
     )  # fmt: skip

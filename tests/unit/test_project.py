@@ -75,6 +75,12 @@ def test_what_a_build_would_compute_is_not_known(tmp_path: Path, name: str, text
     assert (found.version, found.dependencies) == (None, None)
 
 
+@pytest.mark.parametrize(("more", "version"), [("", "0.0.0"), (", **read()", None)])
+def test_setuptools_gives_a_version_to_what_says_none(tmp_path: Path, more: str, version: str | None) -> None:
+    (tmp_path / "setup.py").write_text(f"from setuptools import setup\nsetup(name='x'{more})\n")
+    assert project.read(tmp_path / "setup.py").version == version
+
+
 @pytest.mark.parametrize(("name", "text"), [("pyproject.toml", "[x\n"), ("setup.cfg", "x\n")])
 def test_a_broken_file_is_named(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
