@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from conftest import REPOSITORY
@@ -43,6 +43,15 @@ def test_the_app_is_what_the_recipe_names(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "appmodule", raising=False)
     assert wsgi.find(f"appmodule:{expression}") == found
+
+
+@pytest.mark.parametrize(("said", "shown"), [({}, False), ({"request.show_tracebacks": True}, True)])
+def test_cherrypy_keeps_tracebacks_to_itself(
+    wsgi: ModuleType, monkeypatch: pytest.MonkeyPatch, said: dict[str, bool], shown: bool
+) -> None:
+    monkeypatch.setitem(sys.modules, "cherrypy", SimpleNamespace(config=said))  # type: ignore[arg-type]
+    wsgi.hide_tracebacks()
+    assert said["request.show_tracebacks"] is shown
 
 
 def test_web_py_is_told_that_nobody_develops_here() -> None:

@@ -37,6 +37,12 @@ def evaluate(node: ast.expr, module: object) -> object:
     return evaluate(node.func, module)(*values, **named)
 
 
+def hide_tracebacks() -> None:
+    """CherryPy shows them to visitors, unless the app says otherwise; the journal has them anyway."""
+    if "cherrypy" in sys.modules:
+        sys.modules["cherrypy"].config.setdefault("request.show_tracebacks", False)
+
+
 class Watch:
     """Names the folder, once, when the app writes where it may not: the app's own error seldom does."""
 
@@ -95,3 +101,4 @@ if __name__.startswith("uwsgi_file"):
     release = Path.cwd().parent
     sys.addaudithook(Watch(release / "source"))
     application = streaming(find(json.loads((release / "recipe.json").read_text())["wsgi"]))
+    hide_tracebacks()
