@@ -123,6 +123,17 @@ APPS = {
         starts=("wagtail", "start", "mysite", "."),
     ),
     "cc-starter": App("Pyramid", "pyramid==2.1", inside="docs/quick_tutorial/cookiecutters"),
+    "wiki": App(
+        "Pyramid",
+        "pyramid==2.1",
+        "writable: [tutorial.sqlite]\n"
+        "setup:\n"
+        "  - alembic -c production.ini upgrade head\n"
+        # It adds the same users again, and steps run on each boot.
+        "  - test -e /var/lib/app/filled || { initialize_tutorial_db production.ini && touch /var/lib/app/filled; }\n"
+        "check: {health: /FrontPage}\n",
+        inside="docs/tutorials/wiki2/src/tests",
+    ),
     "kinto": App(
         "Pyramid",
         "kinto==26.5.0",
