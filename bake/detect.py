@@ -156,8 +156,9 @@ def _none(reader: Reader, apps: list[App]) -> NoAppError:
                     f"write at module level  app = {mount}"
                 )
     count = len(reader.modules)
+    files = "one Python file" if count == 1 else f"{count} Python files"
     return NoAppError(
-        f"No WSGI app was found in the {count} Python files of {reader.folder}" + (": see below" if near else ""),
+        f"No WSGI app was found in the {files} of {reader.folder}" + (": see below" if near else ""),
         "Bind one at module level, as in `app = Flask(__name__)`, or give a function that needs no argument and "
         "returns one; or name it in bake.yaml: `wsgi: module:callable`.",
         "\n".join(near),
