@@ -117,20 +117,23 @@ def pack(folder: Path, recipe: Recipe, locked: lock.Lock, wheels: list[Path], ou
 def distribution(folder: Path) -> dict[str, str]:
     """What `importlib.metadata` should know of an app that is a project: its name, version and entry points.
 
-    As its files say it; nothing where the version is computed (a build would run the app's
-    code), or where a folder *.egg-info of the app's says it already.
+    As its files say it: without a version that is computed (a build would run the app's code), and
+    nothing where a folder *.egg-info of the app's says it already.
     """
     said = project.find(folder)
-    if said is None or not said.name or not said.version or list(folder.glob("*.egg-info")):
+    if said is None or not said.name or list(folder.glob("*.egg-info")):
         return {}
     groups = [
         "\n".join([f"[{group}]", *(f"{name} = {target}" for name, target in sorted(points.items()))])
         for group, points in sorted(said.entry_points.items())
         if points
     ]
-    place = f"{canonicalize_name(said.name).replace('-', '_')}-{said.version}.dist-info"
+    if not said.version and not groups:
+        return {}
+    place = f"{canonicalize_name(said.name).replace('-', '_')}-{said.version or 'unknown'}.dist-info"
+    version = f"Version: {said.version}\n" if said.version else ""
     return {
-        f"{place}/METADATA": f"Metadata-Version: 2.1\nName: {said.name}\nVersion: {said.version}\n",
+        f"{place}/METADATA": f"Metadata-Version: 2.1\nName: {said.name}\n{version}",
         f"{place}/entry_points.txt": "\n\n".join(groups) + "\n",
     }
 

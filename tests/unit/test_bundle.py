@@ -226,6 +226,10 @@ def test_an_app_that_is_a_project_is_known_by_its_name(app: Path) -> None:
     found = next(iter(Distribution.discover(name="my-app", path=[str(app.parent / "there" / "source")])))
     assert (found.name, found.version) == ("My.App", "1.2")
     assert [(point.name, point.group) for point in found.entry_points] == [("serve", "console_scripts")]
+    (app / "pyproject.toml").write_text(project.replace('version = "1.2"', 'dynamic = ["version"]'))
+    known = bundle.distribution(app)
+    assert "serve = app:main" in known["my_app-unknown.dist-info/entry_points.txt"]
+    assert "\nVersion:" not in known["my_app-unknown.dist-info/METADATA"]
     for unknown in ("[project]\nname = 'x'\ndynamic = ['version']\n", "[tool.black]\n"):
         (app / "pyproject.toml").write_text(unknown)
         assert bundle.distribution(app) == {}
