@@ -55,7 +55,7 @@ def test_cherrypy_keeps_tracebacks_to_itself(
 
 
 def test_web_py_is_told_that_nobody_develops_here() -> None:
-    unit = REPOSITORY / "cloud-init/rootfs/etc/systemd/system/app.service"
+    unit = REPOSITORY / "cloud-init/rootfs/etc/systemd/system/app.service.d/50-sandbox.conf"
     assert "\nEnvironment=SERVER_SOFTWARE=" in unit.read_text()
 
 
