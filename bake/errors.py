@@ -93,7 +93,7 @@ class SpaceError(BakeError):
 
 
 class NetworkError(BakeError):
-    """The Debian archive or the package index cannot be reached."""
+    """The Debian archive, the package index or a base image cannot be reached."""
 
     code = 32
 
@@ -112,7 +112,7 @@ class PlaceError(BakeError):
 
 # The bake.
 class BaseError(BakeError):
-    """The base disk could not be built."""
+    """The base disk could not be built, or is not the one that was asked for."""
 
     code = 40
 
@@ -142,7 +142,7 @@ class UnhealthyError(BakeError):
 
 
 class BootError(BakeError):
-    """A machine did not come up, or went away."""
+    """A machine did not come up, went away, or lets nobody in."""
 
     code = 45
 
