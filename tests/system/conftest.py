@@ -66,6 +66,11 @@ from flask import Response, request
 
 KEY = os.environ["SECRET_KEY"]
 
+@app.after_request
+def say_who(response):
+    response.headers["Server"] = "Small/1.2.3"
+    return response
+
 @app.route("/steps")
 def steps():
     return Path("instance/steps").read_text()
