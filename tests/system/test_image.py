@@ -52,6 +52,20 @@ def test_the_image_is_small_and_compressed(baked):
     assert subprocess.run(["qemu-img", "check", "-q", image], check=False).returncode == 0
 
 
+def test_the_same_disk_raw(baked, bake):
+    folder, image, _ = baked
+    called = bake("image", "--format", "raw", folder)
+    raw = Path(called.stdout.strip())
+    assert (called.code, raw) == (0, image.with_suffix(".raw"))
+    same = ["qemu-img", "compare", "-f", "qcow2", "-F", "raw", image, raw]
+    assert subprocess.run(same, check=False, capture_output=True).returncode == 0
+    facts = json.loads(raw.with_name("flask-hello.raw.json").read_text())
+    assert facts["sha256"] in called.stderr and facts["size"] == raw.stat().st_size
+    # Its holes are holes.
+    assert raw.stat().st_blocks * 512 < raw.stat().st_size / 2
+    raw.unlink()
+
+
 def test_nothing_changed_answers_at_once(baked, bake):
     folder, image, _ = baked
     before = image.stat()
