@@ -119,7 +119,7 @@ def test_limits_are_what_the_recipe_says(machine):
 
     def ask(path, *options):
         words = " ".join(options)
-        return machine.ssh(f"curl -sk {words} https://127.0.0.1{path}", timeout=200).stdout
+        return machine.ssh(f"curl -sk {words} https://127.0.0.1{path}", check=False, timeout=200).stdout
 
     # What browsers send at most, of one site: some 50 cookies, of 4 KiB each; servers take less. Here 15 KiB.
     machine.ssh("python3 -c \"print('Cookie: ' + 'c=' + 'x' * 15000)\" > /tmp/cookies")
@@ -131,7 +131,7 @@ def test_limits_are_what_the_recipe_says(machine):
     # Longer than the 60 s there are without a word in the recipe.
     assert ask("/slow") == "at last"
     # The first event is there long before the last.
-    assert ask("/events", "-N --max-time 8 || true").startswith("data: 0\n\ndata: 1\n\n")
+    assert ask("/events", "-N --max-time 8").startswith("data: 0\n\ndata: 1\n\n")
     assert ask("/jit") == "written and run"
     machine.ssh("sudo sh -s", stdin="rm /run/systemd/system/app*.service.d/60-allow.conf; systemctl daemon-reload")
     machine.ssh("sudo systemctl restart app", timeout=200)
