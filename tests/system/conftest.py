@@ -115,6 +115,8 @@ sandbox: {allow: [jit]}
 limits: {body: 40M, request: 90s}
 check: {health: /steps, env: {SPARE_KEY: "it's \\"spare\\" $HOME"}}
 """
+#: `nox -s system` runs the cases of a machine once more on another release.
+RECIPE += f"base: {os.environ.get('BAKE_TEST_BASE', 'debian-13')}\n"
 
 
 @pytest.fixture(scope="session")
