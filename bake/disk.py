@@ -142,8 +142,9 @@ def free_of_residue(source: Path, sealed: Path) -> None:
     sealed.touch()
     start, end = root(source)
     size = source.stat().st_size
+    place = root_of(source)
     for argv in (["e2fsck", "-fyD"], ["tune2fs", "-O", "^has_journal,^orphan_file"], ["e2fsck", "-fy"]):
-        done = run([*argv, root_of(source)], check=False)
+        done = run([*argv, place], check=False)
         if done.status > 1:
             raise BaseError("The baked disk's file system is damaged", "Bake again with --refresh.", done.stdout)
     run(["e2image", "-ra", "-O", str(start), "-o", str(start), source, sealed])
@@ -151,15 +152,15 @@ def free_of_residue(source: Path, sealed: Path) -> None:
     # backup behind it.
     os.truncate(sealed, size)
     for first, last in ((0, start), (end, size)):
-        place = [f"skip={first}", f"seek={first}", f"count={last - first}"]
+        part = [f"skip={first}", f"seek={first}", f"count={last - first}"]
         how = ["bs=1M", "iflag=skip_bytes,count_bytes", "oflag=seek_bytes", "conv=notrunc,sparse", "status=none"]
-        run(["dd", f"if={source}", f"of={sealed}", *place, *how])
+        run(["dd", f"if={source}", f"of={sealed}", *part, *how])
     run(["tune2fs", "-j", root_of(sealed)])
 
 
-def to_raw(source: Path, raw: Path) -> None:
-    """A qcow2 to a raw disk with holes."""
-    run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", "-m", "2", "-W", source, raw])
+def to_raw(source: Path, raw: Path, form: str = "qcow2") -> None:
+    """An image, stored as `form`, to a raw disk with holes."""
+    run(["qemu-img", "convert", "-f", form, "-O", "raw", "-m", "2", "-W", source, raw])
 
 
 def to_qcow2(raw: Path, image: Path, *, compress: bool) -> None:

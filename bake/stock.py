@@ -42,7 +42,7 @@ def build(wanted: BaseImage, folder: Path, work: Path, phase: Phase) -> base.Bas
     fetched, raw = work / "stock.img", work / "stock.raw"
     _fetch(wanted, folder, fetched, lambda share: phase.progress(0.8 * share, "fetching"))
     phase.progress(0.8, "looking into it")
-    run(["qemu-img", "convert", "-f", _format(wanted, fetched), "-O", "raw", fetched, raw])
+    disk.to_raw(fetched, raw, _format(wanted, fetched))
     fetched.unlink()
     this = key(wanted)
     with store.whole(places.cache() / "base" / this) as entry:

@@ -106,7 +106,7 @@ def test_an_app_that_nobody_serves_is_unhealthy(serving: ModuleType) -> None:
 
 
 def test_visitors_are_led_to_a_service_in_one_step(serving: ModuleType, tmp_path: Path) -> None:
-    (tmp_path / ".door.new").symlink_to("/left/by/a/power/cut")
+    (tmp_path / ".uwsgi.sock.new").symlink_to("/left/by/a/power/cut")
     for name in ("app", "app-next"):
         serving.lead(name)
         assert serving.DOOR.readlink() == tmp_path / f"{name}.sock"

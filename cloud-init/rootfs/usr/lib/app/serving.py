@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from urllib.parse import unquote
 
-from step import StepError, command, say
+from step import StepError, command, link, say
 
 RUN = Path("/run/app")
 DOOR = RUN / "uwsgi.sock"
@@ -97,10 +97,7 @@ def runs(name: str) -> bool:
 
 def lead(name: str) -> None:
     """Lead visitors to a service, from the next one on."""
-    new = DOOR.with_name(".door.new")
-    new.unlink(missing_ok=True)
-    new.symlink_to(socket_of(name))
-    new.rename(DOOR)
+    link(DOOR, socket_of(name))
 
 
 def busy(name: str, table: Path = Path("/proc/net/unix")) -> bool:

@@ -1,7 +1,8 @@
-"""What the steps of app-setup share: programs, words for the journal, and how a step fails."""
+"""What the steps of app-setup share: programs, links, words for the journal, and how a step fails."""
 
 import os
 import subprocess
+from pathlib import Path
 
 
 class StepError(Exception):
@@ -23,3 +24,11 @@ def command(*argv: object, patience: float = 900, env: dict | None = None) -> st
     if done.returncode:
         raise StepError(f"`{' '.join(words[:4])} …` failed with {done.returncode}:\n{done.stdout.strip()[-2000:]}")
     return done.stdout
+
+
+def link(place: Path, target: Path) -> None:
+    """Make `place` lead to `target`, in one step."""
+    new = place.with_name(f".{place.name}.new")
+    new.unlink(missing_ok=True)
+    new.symlink_to(target)
+    new.rename(place)
