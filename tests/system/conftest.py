@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from bake import proof, userdata, vm
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "flask-hello"
 
 
@@ -117,6 +119,8 @@ check: {health: /steps, env: {SPARE_KEY: "it's \\"spare\\" $HOME"}}
 """
 #: `nox -s system` runs the cases of a machine once more on another release.
 RECIPE += f"base: {os.environ.get('BAKE_TEST_BASE', 'debian-13')}\n"
+#: Vendor-data with what stands in for its secrets.
+STAND_INS = userdata.stand_ins({"SECRET_KEY": "a", "SPARE_KEY": "b"})
 
 
 @pytest.fixture(scope="session")
@@ -130,3 +134,18 @@ def baked(tmp_path_factory, bake):
     called = bake("image", folder)
     assert called.code == 0, called.stderr
     return folder, Path(called.stdout.strip()), called
+
+
+@pytest.fixture
+def machine(baked, tmp_path):
+    """The baked image, booted and settled, with stand-ins for its secrets as in a proof."""
+    _, image, _ = baked
+    key = tmp_path / "key"
+    vm.make_key(key, "case")
+    booted = proof.start(image, tmp_path / "vm", key, STAND_INS, accel=vm.accelerator())
+    try:
+        booted.await_ssh()
+        booted.ssh("cloud-init status --wait", check=False, timeout=300)
+        yield booted
+    finally:
+        booted.stop()

@@ -4,8 +4,9 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import STAND_INS
 
-from bake import proof, userdata, vm
+from bake import proof, vm
 
 pytestmark = pytest.mark.long
 
@@ -55,22 +56,6 @@ BREAKAGES = {
     "echo false > /run/app/jobs/setup; systemctl restart app-job@setup": "test_the_steps_before_the_start_succeeded",
     "systemctl reload nginx": "test_current_versions_are_spoken[ssh://machine--tls1_2]",
 }
-
-
-@pytest.fixture
-def machine(baked, tmp_path):
-    """The baked image, booted and settled, with stand-ins for its secrets as in a proof."""
-    _, image, _ = baked
-    vendor_data = userdata.stand_ins({"SECRET_KEY": "a", "SPARE_KEY": "b"})
-    key = tmp_path / "key"
-    vm.make_key(key, "case")
-    booted = proof.start(image, tmp_path / "vm", key, vendor_data, accel=vm.accelerator())
-    try:
-        booted.await_ssh()
-        booted.ssh("cloud-init status --wait", check=False, timeout=300)
-        yield booted
-    finally:
-        booted.stop()
 
 
 def test_uefi_boots(baked, tmp_path):
@@ -169,9 +154,8 @@ def test_a_kernel_and_grub_upgrade_still_boots(machine, tmp_path):
     machine.stop()
     if not OVMF.is_file():
         pytest.skip("Debian's package ovmf, a UEFI for QEMU, is not installed: BIOS alone was tried")
-    vendor_data = userdata.stand_ins({"SECRET_KEY": "a", "SPARE_KEY": "b"})
     upgraded, accel = tmp_path / "vm" / "overlay.qcow2", vm.accelerator()
-    again = proof.start(upgraded, tmp_path / "uefi", tmp_path / "key", vendor_data, accel=accel, firmware=OVMF)
+    again = proof.start(upgraded, tmp_path / "uefi", tmp_path / "key", STAND_INS, accel=accel, firmware=OVMF)
     try:
         again.await_ssh()
         assert again.ssh(f"test -d /sys/firmware/efi && {serves}", timeout=300).stdout.startswith("active\n")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bake import proof, userdata, vm
+from bake import vm
 
 #: Visitors, four of them, who keep their connections open, until /tmp/stop is there. Prints how they were answered.
 #: They pause, or an emulated machine would do nothing else.
@@ -35,25 +35,15 @@ print(json.dumps(seen))
 
 
 @pytest.fixture
-def there(baked, tmp_path, monkeypatch):
-    """A machine of the baked image; its URL for `bake push`, and options. ssh knows it by a configuration of ours."""
-    _, image, _ = baked
-    key = tmp_path / "key"
-    vm.make_key(key, "case")
-    vendor_data = userdata.stand_ins({"SECRET_KEY": "a", "SPARE_KEY": "b"})
-    machine = proof.start(image, tmp_path / "vm", key, vendor_data, accel=vm.accelerator())
+def host(machine, tmp_path, monkeypatch):
+    """The machine's URL for `bake push`, and options. ssh knows it by a configuration of ours."""
     ssh = tmp_path / "bin" / "ssh"
     ssh.parent.mkdir()
     known = f"-o UserKnownHostsFile={tmp_path}/known -o StrictHostKeyChecking=accept-new"
     ssh.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} {known} "$@"\n')
     ssh.chmod(0o755)
     monkeypatch.setenv("PATH", f"{ssh.parent}{os.pathsep}{os.environ['PATH']}")
-    try:
-        machine.await_ssh()
-        machine.ssh("cloud-init status --wait", check=False, timeout=300)
-        yield machine, (f"ssh://debian@127.0.0.1:{machine.port}", "-i", key)
-    finally:
-        machine.stop()
+    return f"ssh://debian@127.0.0.1:{machine.port}", "-i", machine.private_key
 
 
 def visited(machine, during):
@@ -69,8 +59,7 @@ def visited(machine, during):
     return json.loads(said)
 
 
-def test_no_visitor_is_turned_away(baked, there, bake, tmp_path):
-    machine, host = there
+def test_no_visitor_is_turned_away(baked, machine, host, bake, tmp_path):
     folder = tmp_path / "flask-hello"
     shutil.copytree(baked[0], folder)
     app = (folder / "app.py").read_text()
