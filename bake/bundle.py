@@ -83,7 +83,7 @@ def pack(folder: Path, recipe: Recipe, locked: lock.Lock, wheels: list[Path], ou
     """
     lock.verify(wheels, locked)
     left_out: list[str] = []
-    walked = [] if recipe.app else sorted(_walk(folder, folder, [], left_out))
+    walked = [] if recipe.package else sorted(_walk(folder, folder, [], left_out))
     kept = [path for path in walked if path != out]
     for prefix, inside in (recipe.static or {}).items():
         if folder / inside != folder and folder / inside not in kept:
@@ -95,7 +95,9 @@ def pack(folder: Path, recipe: Recipe, locked: lock.Lock, wheels: list[Path], ou
     with store.whole(out) as partial, tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as archive:
         # What only the build and its proof need has no place in an image that is given away.
         dump = json.dumps(
-            recipe.model_dump(mode="json", exclude={"index": True, "mirror": True, "base": True, "check": {"env"}}),
+            recipe.model_dump(
+                mode="json", exclude={"app": True, "index": True, "mirror": True, "base": True, "check": {"env"}}
+            ),
             indent=1,
             sort_keys=True,
         )
@@ -106,7 +108,7 @@ def pack(folder: Path, recipe: Recipe, locked: lock.Lock, wheels: list[Path], ou
         _add(archive, folder, "source", folder)
         for path in kept:
             _add(archive, path, f"source/{path.relative_to(folder)}", folder)
-        for name, text in ({} if recipe.app else distribution(folder)).items():
+        for name, text in ({} if recipe.package else distribution(folder)).items():
             _add_bytes(archive, f"source/{name}", text.encode())
         for wheel in sorted(wheels, key=lambda wheel: wheel.name):
             _add(archive, wheel, f"wheels/{wheel.name}", wheel.parent)

@@ -7,7 +7,6 @@ output; what a person wants to know besides goes to standard error.
 from __future__ import annotations
 
 import json
-import re
 import signal
 import sys
 import tempfile
@@ -20,26 +19,15 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bake import __version__, check, doctor, draft, image, login, machine, push, recipe, target, trial, userdata, vm
+from bake import __version__, check, doctor, draft, image, login, push, recipe, render, settings, trial, vm
 from bake.errors import AppFolderError, BakeError, Cancelled, CheckError
 from bake.progress import Reporter
+from bake.providers import PROVIDERS
+from bake.target import TARGETS
 
 errors = Console(stderr=True, highlight=False)
 
 
-class Digest(click.ParamType[str]):
-    """A SHA-256 as 64 hexadecimal digits."""
-
-    name = "sha256"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The digest in lower case; a wrong command line otherwise."""
-        if not re.fullmatch("[0-9a-fA-F]{64}", value):
-            self.fail(f"{value!r} is not a SHA-256 of 64 hexadecimal digits", param, ctx)
-        return value.lower()
-
-
-DIGEST = Digest()
 APP = click.argument("app", type=click.Path(path_type=Path), default=".")
 IDENTITY = click.option(
     "-i", "--identity", type=click.Path(path_type=Path, exists=True), help="Private key to log in with."
@@ -139,18 +127,47 @@ def init_command(app: Path) -> None:
     click.echo(draft.write(app))
 
 
-@cli.command()
-@click.option("--release", type=click.Choice(sorted(target.TARGETS)), default="debian-13", show_default=True)
-@click.option(
-    "--bundle", metavar="SHA256", type=DIGEST, required=True, help="Digest of the bundle that the machine shall serve."
-)
-def render(release: str, bundle: str) -> None:
-    """Print the cloud-config document that makes a machine of RELEASE serve a bundle.
+@cli.command("render")
+@APP
+@click.option("--provider", type=click.Choice(sorted(PROVIDERS)), help="Whose limit to keep; left out: everybody's.")
+@click.option("--launch", is_flag=True, help="Only the settings, for a machine of an image that was baked.")
+@click.option("--inline", is_flag=True, help="The app's files in the document, even where a repository has them.")
+@click.option("--release", type=click.Choice(sorted(TARGETS)), help="Instead of bake.yaml's `base`.")
+@click.option("--domain", "domains", multiple=True, metavar="NAME", help="Instead of those of bake.yaml; repeatable.")
+@click.option("--email", metavar="ADDRESS", help="Instead of that of bake.yaml.")
+@click.option("--env", "pairs", multiple=True, metavar="NAME=VALUE", help="Plain environment besides; repeatable.")
+@click.option("--with-secrets", is_flag=True, help="The secrets' values too, from this environment or --secrets-file.")
+@click.option("--secrets-file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="NAME=VALUE lines.")
+def render_command(
+    app: Path,
+    provider: str | None,
+    launch: bool,
+    inline: bool,
+    release: str | None,
+    domains: tuple[str, ...],
+    email: str | None,
+    pairs: tuple[str, ...],
+    with_secrets: bool,
+    secrets_file: Path | None,
+) -> None:
+    """Print user-data that makes a stock Debian machine serve APP (a folder): paste it where you make the machine.
 
-    The bundle is found on a seed disk (label cidata, file bundle.tar) or in /var/lib/app-incoming.
+    The app comes from where anybody can fetch it, or else out of the document; its libraries from the package index.
     """
-    goal = target.TARGETS[release]
-    click.echo(userdata.document(machine.files(goal), machine.source(goal, bundle), goal), nl=False)
+    report = Reporter(errors)
+    given = settings.read(domains, email, pairs)
+    wanted = image.read(app, report)
+    if release:
+        wanted = wanted.model_copy(update={"base": release})
+    if with_secrets or secrets_file:
+        given = settings.with_secrets(given, wanted.secrets, secrets_file)
+        report.note("the secrets' values are in this document: whoever can see it at your provider can read them")
+    there = PROVIDERS.get(provider or "")
+    if launch:
+        made = render.launch(settings.over(wanted, given), there, report)
+    else:
+        made = render.document(app, wanted, given, there, inline, report)
+    click.echo(made.text, nl=False)
 
 
 def _login(host: str, identity: Path | None) -> login.Login:

@@ -51,8 +51,8 @@ def complete(folder: Path, recipe: Recipe) -> Found:
 
     Raises AppSyntaxError, NoAppError, SeveralAppsError, AsgiAppError, RequirementError.
     """
-    if recipe.app:
-        return _packaged(recipe, recipe.app.package)
+    if recipe.package:
+        return _packaged(recipe, recipe.package)
     reader = Reader(folder, recipe.target.python)
     notes: list[str] = []
     app = _named(reader, recipe.wsgi) if recipe.wsgi else chosen(reader, notes)

@@ -60,6 +60,24 @@ class RecipeError(BakeError):
     code = 15
 
 
+class DocumentError(BakeError):
+    """The document is larger than its provider takes."""
+
+    code = 16
+
+
+class SourceError(BakeError):
+    """The app's source cannot be fetched, or is not the one that was asked for."""
+
+    code = 17
+
+
+class SettingsError(BakeError):
+    """A setting for a launch is wrong, or a secret has no value."""
+
+    code = 18
+
+
 # What the app needs.
 class RequirementError(BakeError):
     """A requirement does not exist, or the file that lists them cannot be read."""

@@ -26,6 +26,7 @@ from bake import (
     places,
     proof,
     recipe,
+    source,
     stock,
     store,
     target,
@@ -67,7 +68,8 @@ class Image:
 
 def read(folder: Path, report: Reporter) -> recipe.Recipe:
     """What an app's folder asks for, completed by what is found in it, which is told."""
-    found = detect.complete(folder, recipe.read(folder))
+    wanted = recipe.read(folder)
+    found = detect.complete(source.folder_of(folder, wanted), wanted)
     for note in found.notes:
         report.note(note)
     return found.recipe
@@ -100,8 +102,9 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
         goal = wanted.target
         ground = base.find(base.key(goal, wanted.packages, wanted.mirror), max_age)
     parcel = bundle.collect(
-        folder, wanted, goal, work / "bundle.tar", report, max_age=options.max_age, refresh=options.refresh
-    )
+        source.folder_of(folder, wanted), wanted, goal, work / "bundle.tar", report,
+        max_age=options.max_age, refresh=options.refresh,
+    )  # fmt: skip
     if ground:
         entry = places.cache() / "image" / _key(parcel.sha256, ground)
         if (entry / "image.json").is_file():
@@ -117,9 +120,9 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
 
     canary = f"canary-{secrets.token_hex(16)}"
     random = {name: secrets.token_urlsafe(32) for name in wanted.secrets if name not in wanted.check.env}
-    vendor_data = userdata.stand_ins({**wanted.check.env, **random})
+    stand_ins = {**wanted.check.env, **random}
     with report.phase("bake") as phase:
-        baked = _run_packer(wanted, goal, ground, parcel, canary, vendor_data, accel, work, phase)
+        baked = _run_packer(wanted, goal, ground, parcel, canary, stand_ins, accel, work, phase)
     with report.phase("seal") as phase:
         raw, sealed, image = work / "baked.raw", work / "sealed.raw", work / "image.qcow2"
         disk.to_raw(baked, raw)
@@ -134,6 +137,7 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
         phase.progress(0.7, "compressing")
         disk.to_qcow2(sealed, image, compress=True)
     with report.phase("proof") as phase:
+        vendor_data = userdata.stand_ins(stand_ins)
         checks = proof.prove(image, sealed, work / "proof", vendor_data, accel=accel, port=options.port, phase=phase)
     sealed.unlink()
 
@@ -169,15 +173,16 @@ def _run_packer(
     ground: base.Base,
     parcel: bundle.Bundle,
     canary: str,
-    vendor_data: str,
+    stand_ins: dict[str, str],
     accel: str,
     work: Path,
     phase: Phase,
 ) -> Path:
     key = work / "bake-key"
     public = vm.make_key(key, "bake")
-    document = userdata.document(machine.files(goal), machine.source(goal, parcel.sha256), goal)
-    (work / "user-data").write_text(document)
+    files = [*machine.files(goal), *source.bundled(goal, parcel.sha256)]
+    early = (userdata.stand_in(stand_ins),) if stand_ins else ()
+    (work / "user-data").write_text(userdata.plain(files, goal, early).text)
     (work / "meta-data").write_text(userdata.meta_data("bake", wanted.name or "app", [public]))
 
     def event(heard: packer.Event) -> None:
@@ -185,13 +190,11 @@ def _run_packer(
         if step:
             phase.progress(*step)
 
-    (work / "vendor-data").write_text(vendor_data)
     output = work / "output"
     return packer.build(
         "qemu.pkr.hcl",
         {
             "base_disk": str(ground.disk), "user_data": str(work / "user-data"), "meta_data": str(work / "meta-data"),
-            "vendor_data": str(work / "vendor-data"),
             "bundle": str(parcel.path), "private_key": str(key), "output": str(output), "canary": canary,
             "accelerator": accel, "cpus": min(os.cpu_count() or 1, 4),
         },

@@ -132,6 +132,11 @@ def _built_here() -> Path:
     return places.cache() / "built"
 
 
+def is_built(wheel: str) -> bool:
+    """Whether a wheel of this name was built here, and no index has it."""
+    return (_built_here() / wheel).exists()
+
+
 def index_env(recipe: Recipe) -> dict[str, str]:
     """The recipe's index for uv and pip, with who asks where BAKE_INDEX_USERNAME and BAKE_INDEX_PASSWORD say so.
 

@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from bake import bundle, machine, store
+from bake import bundle, source, store
 from bake.errors import BootError, SetupError, of_setup
 from bake.login import Login
 from bake.progress import Reporter
@@ -70,10 +70,10 @@ def push(login: Login, folder: Path, wanted: Recipe, report: Reporter) -> str:
     there = facts(login)
     release, kind = there.stanza.get("release", ""), there.stanza.get("machine", "")
     goal = TARGETS.get(release)
-    if goal is None or machine.MACHINES[goal.arch] != kind:
+    if goal is None or source.MACHINES[goal.arch] != kind:
         raise SetupError(f"{login.host} is {release} on {kind}, which this bake knows nothing of")
     with store.work_folder() as work:
-        parcel = bundle.collect(folder, wanted, goal, work / "bundle.tar", report)
+        parcel = bundle.collect(source.folder_of(folder, wanted), wanted, goal, work / "bundle.tar", report)
         if parcel.sha256 not in there.releases:
             with report.phase("upload") as phase:
                 what = f"{parcel.size / 1e6:.1f} MB"
@@ -91,8 +91,9 @@ def back(login: Login, report: Reporter) -> str:
 
 def _switch(login: Login, there: Facts, digest: str, report: Reporter) -> str:
     """Have a machine serve a release it has, or has the bundle of. Raises what app-setup's words mean."""
+    machine = {key: there.stanza[key] for key in ("release", "machine")}
     with report.phase("switch"):
-        done = login.script(SWITCH.format(stanza=json.dumps({**there.stanza, "bundle": digest}, indent=2)))
+        done = login.script(SWITCH.format(stanza=json.dumps({**machine, "bundle": digest}, indent=2)))
     after = facts(login)
     if done.status == 0 and after.current == digest:
         same = there.current == digest

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
@@ -24,6 +24,7 @@ from pydantic import (
     Tag,
     ValidationError,
     WithJsonSchema,
+    model_validator,
 )
 from pydantic_core import ErrorDetails
 
@@ -33,7 +34,7 @@ from bake.target import DEBIAN_13, TARGETS, Target
 
 FILE_NAME = "bake.yaml"
 #: Keys of the design whose time has not come.
-LATER = ("app.git", "app.commit", "app.archive", "app.sha256", "certificate", "aws")
+LATER = ("certificate", "aws")
 
 
 class _Part(BaseModel):
@@ -62,11 +63,26 @@ class Limits(_Part):
 
 
 class App(_Part):
-    """An app that is not in this folder."""
+    """An app that is not in this folder: a package, a repository's commit, or an archive."""
 
-    package: Annotated[str, AfterValidator(fields.pinned)] = Field(
-        description="A package of the index, pinned: httpbin==0.10.4. `wsgi` says what it serves."
+    package: Annotated[str, AfterValidator(fields.pinned)] | None = Field(
+        default=None, description="A package of the index, pinned: httpbin==0.10.4. `wsgi` says what it serves."
     )
+    git: Annotated[str, fields.url("https")] | None = Field(
+        default=None, description="A repository that anybody can fetch; `commit` pins what of it."
+    )
+    commit: Annotated[str, fields.matching("[0-9a-f]{40}", "a commit of 40 hexadecimal digits")] | None = None
+    archive: Annotated[str, fields.url("https")] | None = Field(
+        default=None, description="A tar or zip; `sha256` pins it."
+    )
+    sha256: Annotated[str, fields.matching("[0-9a-f]{64}", "a SHA-256 of 64 hexadecimal digits")] | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        given = {name for name in type(self).model_fields if getattr(self, name) is not None}
+        if given not in ({"package"}, {"git", "commit"}, {"archive", "sha256"}):
+            raise ValueError("should be {package: …}, {git: …, commit: …} or {archive: …, sha256: …}")
+        return self
 
 
 class BaseImage(_Part):
@@ -123,7 +139,11 @@ class Check(_Part):
 class Recipe(_Part):
     """What the app is. None: left out, and to be found by `detect`."""
 
-    app: App | None = Field(default=None, description="Left out: this folder. Or {package: name==version}.")
+    app: App | None = Field(
+        default=None,
+        description="Left out: this folder. Or {package: name==version}, {git: https://…, commit: …}, "
+        "{archive: https://…, sha256: …}.",
+    )
 
     name: Annotated[str, fields.matching(fields.LABEL, "a name of a-z, 0-9 and -, at most 63 long")] | None = Field(
         default=None, description="Names the image; the folder's name if left out."
@@ -182,6 +202,11 @@ class Recipe(_Part):
     ] = Field(default=DEBIAN_13.name, description="The Debian release below, or {image: …, sha512: …}.")
 
     @property
+    def package(self) -> str | None:
+        """The pinned package that the app is, if it is one."""
+        return self.app.package if self.app else None
+
+    @property
     def target(self) -> Target:
         """The release that is asked for; of an image, it is known once that has been looked into."""
         return TARGETS[self.base] if isinstance(self.base, str) else DEBIAN_13
@@ -211,14 +236,20 @@ def read(folder: Path) -> Recipe:
     if not isinstance(value, dict | None):
         faults.append("the file should hold lines of the form key: value")
     elif value:
-        try:
-            recipe = Recipe.model_validate(value, context={"folder": folder})
-        except ValidationError as error:
-            faults += dict.fromkeys(_sentence(fault) for fault in error.errors())
+        recipe = validate(value, faults, folder)
     if faults:
         count = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise RecipeError(f"{path} has {count}", "bake.example.yaml shows every key.", "\n".join(faults))
     return recipe
+
+
+def validate(value: dict[str, Any], faults: list[str], folder: Path | None = None) -> Recipe:
+    """A recipe of these values, each a text or made of texts; `faults` gets a line for each that is wrong."""
+    try:
+        return Recipe.model_validate(value, context={"folder": folder})
+    except ValidationError as error:
+        faults += dict.fromkeys(_sentence(fault) for fault in error.errors())
+        return Recipe()
 
 
 def _load(path: Path, faults: list[str]) -> object:

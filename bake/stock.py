@@ -8,23 +8,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import time
-import urllib.request
 from collections.abc import Callable
-from http.client import HTTPException
 from pathlib import Path
 
 from bake import base, disk, places, store
-from bake.errors import BaseError, NetworkError, ProgramError
+from bake.download import download
+from bake.errors import BaseError, ProgramError
 from bake.progress import Phase
 from bake.recipe import BaseImage
 from bake.run import run
 from bake.target import TARGETS
-
-#: Bytes at a time of what is fetched and digested.
-CHUNK = 1 << 20
-#: Seconds that a server may stay silent.
-PATIENCE = 30
 
 
 def key(wanted: BaseImage) -> str:
@@ -71,33 +66,21 @@ def build(wanted: BaseImage, folder: Path, work: Path, phase: Phase) -> base.Bas
 
 
 def _fetch(wanted: BaseImage, folder: Path, out: Path, progress: Callable[[float], None]) -> None:
-    """Copy or download an image to `out`, and verify it on the way."""
-    digest = hashlib.sha512()
-    try:
-        if wanted.is_remote:
-            stream = urllib.request.urlopen(wanted.image, timeout=PATIENCE)
-            size = int(stream.headers.get("Content-Length") or 0)
-        else:
-            stream = (folder / wanted.image).open("rb")
-            size = (folder / wanted.image).stat().st_size
-        with stream, out.open("wb") as copy:
-            while chunk := stream.read(CHUNK):
-                digest.update(chunk)
-                copy.write(chunk)
-                progress(copy.tell() / max(size, copy.tell()))
-            if copy.tell() < size:
-                raise ConnectionError(f"it ended after {copy.tell()} of {size} bytes")
-    except (OSError, HTTPException) as error:
-        if wanted.is_remote or not isinstance(error, OSError):
-            raise NetworkError(
-                f"{wanted.image} cannot be fetched: {error}", "Check the address and the network."
+    """Copy or download an image to `out`, and verify it."""
+    if wanted.is_remote:
+        found = download(wanted.image, out, "sha512", progress)
+    else:
+        try:
+            shutil.copyfile(folder / wanted.image, out)
+        except OSError as error:
+            raise BaseError(
+                f"{wanted.image} cannot be read: {error.strerror}", "Correct `base.image` in bake.yaml."
             ) from None
+        with out.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha512").hexdigest()
+    if found != wanted.sha512:
         raise BaseError(
-            f"{wanted.image} cannot be read: {error.strerror}", "Correct `base.image` in bake.yaml."
-        ) from None
-    if digest.hexdigest() != wanted.sha512:
-        raise BaseError(
-            f"{wanted.image} is not the image that bake.yaml asks for: its SHA-512 is {digest.hexdigest()}",
+            f"{wanted.image} is not the image that bake.yaml asks for: its SHA-512 is {found}",
             "Fetch it again; where it was renewed, put the new digest, from a place you trust, into `base.sha512`.",
         )
 

@@ -1,27 +1,161 @@
-"""The files of a machine to one `#cloud-config` document."""
+"""The files of a machine to one `#cloud-config` document that fits its provider."""
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import lzma
 import re
 import shlex
+import textwrap
+import tokenize
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 
 import jinja2
+from yaml.reader import Reader
 
 from bake import places
+from bake.errors import DocumentError
 from bake.machine import File
 from bake.target import Target
 
 #: cloud-init runs what lies here at the end of every boot, the first included.
-BOOT = File("/var/lib/cloud/scripts/per-boot/app", 0o755, "#!/bin/sh\nexec /usr/lib/app/boot\n")
+BOOT = File("/var/lib/cloud/scripts/per-boot/app", 0o755, b"#!/bin/sh\nexec /usr/lib/app/boot\n")
+#: Small texts: a dictionary larger than they are, and no end mark of the container's.
+LZMA = [{"id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, "lc": 3, "lp": 0, "pb": 0}]
 
 
-def document(files: list[File], source: File, target: Target) -> str:
-    """The document as text. Its source stanza and its boot script come last."""
-    skeleton = (places.tree() / "cloud-init" / "user-data.yaml.j2").read_text()
-    template = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True).from_string(skeleton)
-    rows = [{"path": file.path, "mode": file.mode, "content": _scalar(file.text)} for file in (*files, source, BOOT)]
-    return template.render(files=rows, release=target.name)
+@dataclass(frozen=True)
+class Document:
+    """A document's text, and its form: plain, packed, or stripped and packed."""
+
+    text: str
+    form: str
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self.text.encode())
+
+
+def plain(files: list[File], target: Target, early: tuple[str, ...] = ()) -> Document:
+    """A document to read. Its boot script comes last; `early` are shell commands for each boot's beginning."""
+    rows = [_row(file) for file in (*files, BOOT)]
+    commands = [json.dumps(line) for line in early]
+    text = _template("user-data.yaml.j2").render(files=rows, release=target.name, early=commands)
+    return Document(text, "plain")
+
+
+def launch(files: list[File]) -> Document:
+    """The settings of a launch alone, for a machine of an image."""
+    return Document(_template("launch.yaml.j2").render(files=[_row(file) for file in files]), "plain")
+
+
+def _row(file: File) -> dict[str, object]:
+    """What a template says of a file: as a text, or in base64 where YAML has no way to write it."""
+    text = file.text
+    if text is None or Reader.NON_PRINTABLE.search(text) or "\r" in text:
+        coded = {"encoding": "b64", "content": base64.b64encode(file.content).decode()}
+    else:
+        coded = {"encoding": "", "content": _scalar(text)}
+    return {"path": file.path, "mode": file.mode, **coded}
+
+
+def packed(files: list[File], target: Target, *, stripped: bool) -> Document:
+    """A document that unpacks the same files, or with `stripped` the machine's without their comments."""
+    kept = [strip(file) for file in files] if stripped else files
+    text = "\n  ".join(textwrap.wrap(base64.b85encode(_compressed([*kept, BOOT])).decode(), 4000))
+    document = _template("packed.yaml.j2").render(packed=text, release=target.name, stripped=stripped)
+    return Document(document, "stripped" if stripped else "packed")
+
+
+def fit(files: list[File], target: Target, capacity: int) -> Document:
+    """The most readable document of at most `capacity` bytes. Raises DocumentError where there is none."""
+    forms: tuple[Callable[[], Document], ...] = (
+        lambda: plain(files, target),
+        lambda: packed(files, target, stripped=False),
+        lambda: packed(files, target, stripped=True),
+    )
+    for form in forms:
+        document = form()
+        if document.size <= capacity:
+            return document
+    parts = sorted(_parts(files).items(), key=lambda part: part[1], reverse=True)[:3]
+    raise DocumentError(
+        f"The document has {document.size:,} bytes, {document.size - capacity:,} more than its provider takes",
+        "Let the machine fetch the app: `app: {git: …, commit: …}` or `{archive: …, sha256: …}` in bake.yaml; "
+        "or name what may stay out in .bakeignore; or bake an image.",
+        "Its biggest parts, packed:\n" + "\n".join(f"{size:7,} bytes  {name}" for name, size in parts),
+    )
+
+
+def strip(file: File) -> File:
+    """A file of the machine's without comments, docstrings, blank lines and deep indents. The app's own stay."""
+    text = file.text
+    if file.path.startswith("/var/") or text is None:
+        return file
+    first, _, rest = text.partition("\n")
+    if PurePosixPath(file.path).suffix == ".py" or (first.startswith("#!") and "python" in first):
+        body = _python(text)
+    elif first.startswith("#!"):
+        body = f"{first}\n{_lines(rest)}"
+    else:
+        body = _lines(text)
+    return replace(file, content=body.encode())
+
+
+def _lines(text: str) -> str:
+    kept = (line.strip() for line in text.splitlines())
+    return "".join(f"{line}\n" for line in kept if line and not line.startswith(("#", ";", "//")))
+
+
+def _python(text: str) -> str:
+    """Python with the same tokens, but for comments and docstrings, a space an indent."""
+    lines = ["", *text.splitlines(keepends=True)]
+    statements, words, depth = [lines[1]] if lines[1].startswith("#!") else [], "", 0
+    end, docstring = (1, 0), ""
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.INDENT:
+            depth += 1
+        elif token.type == tokenize.DEDENT:
+            if statements[-1].endswith(":\n"):
+                statements.append(" " * depth + "pass\n")
+            depth -= 1
+        elif token.type == tokenize.NEWLINE:
+            if words != docstring:
+                statements.append(" " * depth + words + "\n")
+            words = ""
+        elif token.type not in (tokenize.COMMENT, tokenize.NL, tokenize.ENDMARKER):
+            # As it stands in the file, with what lies between two tokens of a line.
+            begin = end if words and token.start[0] == end[0] else token.start
+            said = "".join(lines[begin[0] : token.end[0] + 1])
+            said = said[begin[1] : len(said) - len(lines[token.end[0]]) + token.end[1]]
+            words += said if begin == end or not words else f" {said}"
+            docstring = said if token.type == tokenize.STRING and words == said else ""
+            end = token.end
+    return "".join(statements)
+
+
+def _compressed(files: list[File]) -> bytes:
+    """`mode size path` and the content, one file after the other, as the document's own program reads them."""
+    rows = (b"%o %d %s\n%s" % (file.mode, len(file.content), file.path.encode(), file.content) for file in files)
+    return lzma.compress(b"".join(rows), format=lzma.FORMAT_ALONE, filters=LZMA)
+
+
+def _parts(files: list[File]) -> dict[str, int]:
+    """What the document is made of, and the bytes of each packed."""
+    machine = [strip(file) for file in files if not file.path.startswith("/var/")]
+    rest = [file for file in files if file.path.startswith("/var/")]
+    groups = {"the machine": machine} | {file.path.split("/", 4)[-1]: [file] for file in rest}
+    return {name: len(base64.b85encode(_compressed(group))) for name, group in groups.items()}
+
+
+def _template(name: str) -> jinja2.Template:
+    loader = jinja2.FileSystemLoader(places.tree() / "cloud-init")
+    return jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined).get_template(name)
 
 
 def _scalar(text: str) -> str:
@@ -38,14 +172,20 @@ def meta_data(instance: str, hostname: str, public_keys: list[str]) -> str:
     return f"instance-id: {json.dumps(instance)}\nlocal-hostname: {json.dumps(hostname)}\npublic-keys:\n{keys}"
 
 
-def stand_ins(values: dict[str, str]) -> str:
-    """NoCloud's vendor-data with environment for the bake and its proof, which no image holds.
-
-    It goes to a file in memory, by a command that cloud-init runs early on every boot that has this seed.
-    """
-    if not values:
-        return "#cloud-config\n{}\n"
+def environment(values: dict[str, str]) -> str:
+    """An EnvironmentFile, systemd.exec(5): double quotes, with a backslash before what they would read."""
     escaped = {name: re.sub(r'(["\\\\$`])', r"\\\1", value) for name, value in values.items()}
-    text = "".join(f'{name}="{value}"\n' for name, value in escaped.items())
-    script = f"umask 077; mkdir -p /run/app-check; printf %s {shlex.quote(text)} > /run/app-check/env"
-    return f"#cloud-config\nbootcmd:\n- [sh, -c, {json.dumps(script)}]\n"
+    return "".join(f'{name}="{value}"\n' for name, value in escaped.items())
+
+
+def stand_in(values: dict[str, str]) -> str:
+    """A shell command that gives a machine environment for a bake and its proof, which no image holds: in memory."""
+    return f"umask 077; mkdir -p /run/app-check; printf %s {shlex.quote(environment(values))} > /run/app-check/env"
+
+
+def stand_ins(values: dict[str, str]) -> str:
+    """NoCloud's vendor-data with `stand_in`, run early on every boot that has this seed.
+
+    User-data with commands of its own takes its place.
+    """
+    return f"#cloud-config\nbootcmd:\n- {json.dumps(stand_in(values))}\n" if values else "#cloud-config\n{}\n"

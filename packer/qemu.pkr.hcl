@@ -18,11 +18,6 @@ variable "meta_data" {
   description = "Path of NoCloud's meta-data, with the build's public key; its file must be named meta-data."
 }
 
-variable "vendor_data" {
-  type        = string
-  description = "Path of NoCloud's vendor-data, with stand-ins for secrets; its file must be named vendor-data."
-}
-
 variable "bundle" {
   type        = string
   description = "Path of the app's bundle, which the document names by digest; its file must be named bundle.tar."
@@ -91,7 +86,7 @@ source "qemu" "machine" {
     ["-device", "virtio-rng-pci"],
   ]
 
-  cd_files = [var.user_data, var.meta_data, var.vendor_data, var.bundle]
+  cd_files = [var.user_data, var.meta_data, var.bundle]
   cd_label = "cidata"
 
   communicator         = "ssh"

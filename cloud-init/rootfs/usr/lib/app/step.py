@@ -1,8 +1,20 @@
-"""What the steps of app-setup share: programs, links, words for the journal, and how a step fails."""
+"""What the steps of app-setup share: programs, links, words for the journal and for visitors, and how a step fails."""
 
 import os
+import re
 import subprocess
+import time
 from pathlib import Path
+
+#: What nginx tells visitors while the app does not answer; the machine's own words, never a program's.
+STATE = Path("/run/app/state")
+#: What no waiting mends.
+HOPELESS = re.compile(
+    "DO NOT MATCH|No space left|enough free space|Unable to locate|no installation candidate|not our ref|remote ref"
+    r"|versions: \w*\d|error: (?:40[0-4]|410)"
+)
+#: Seconds for what a network, a mirror or another program may hold up.
+PATIENCE = 300
 
 
 class StepError(Exception):
@@ -12,6 +24,12 @@ class StepError(Exception):
 def say(text: str) -> None:
     """A line for the journal."""
     print(text, flush=True)
+
+
+def tell(state: str) -> None:
+    """How the site is, for its visitors: "This site …"."""
+    STATE.parent.mkdir(exist_ok=True)
+    STATE.write_text(state)
 
 
 def command(*argv: object, patience: float = 900, env: dict | None = None) -> str:
@@ -24,6 +42,20 @@ def command(*argv: object, patience: float = 900, env: dict | None = None) -> st
     if done.returncode:
         raise StepError(f"`{' '.join(words[:4])} …` failed with {done.returncode}:\n{done.stdout.strip()[-2000:]}")
     return done.stdout
+
+
+def patiently(*argv: object, **options: object) -> str:
+    """`command`, again and again while there is hope and PATIENCE: a lock, a network or a clock may come right."""
+    deadline, pause = time.monotonic() + PATIENCE, 2
+    while True:
+        try:
+            return command(*argv, **options)
+        except (StepError, subprocess.TimeoutExpired) as problem:
+            if HOPELESS.search(str(problem)) or time.monotonic() + pause > deadline:
+                raise
+            say(f"<4>in {pause} s again: {problem}")
+        time.sleep(pause)
+        pause = min(2 * pause, 60)
 
 
 def link(place: Path, target: Path) -> None:

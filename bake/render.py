@@ -1,0 +1,64 @@
+"""An app to the document that people paste, or to the settings for a machine that was baked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bake import bundle, machine, source, store, userdata
+from bake.machine import File
+from bake.progress import Reporter
+from bake.providers import EVERYWHERE, Provider
+from bake.recipe import Recipe
+from bake.settings import Settings
+from bake.target import Target
+
+
+def document(
+    folder: Path, wanted: Recipe, given: Settings, provider: Provider | None, inline: bool, report: Reporter
+) -> userdata.Document:
+    """All of a machine and its app, as its provider takes it. Raises DocumentError where that cannot be."""
+    goal = wanted.target
+    with store.work_folder() as work:
+        parcel = bundle.collect(source.folder_of(folder, wanted), wanted, goal, work / "bundle.tar", report)
+        files = [*machine.files(goal), *given.files, *_source(folder, wanted, goal, parcel, inline, report)]
+    made = userdata.fit(files, goal, provider.capacity if provider else EVERYWHERE)
+    _tell(made, provider, report)
+    return made
+
+
+def launch(given: Settings, provider: Provider | None, report: Reporter) -> userdata.Document:
+    """The settings alone."""
+    made = userdata.launch(given.files)
+    _tell(made, provider, report)
+    return made
+
+
+def _source(
+    folder: Path, wanted: Recipe, goal: Target, parcel: bundle.Bundle, inline: bool, report: Reporter
+) -> list[File]:
+    """The document's part for the app."""
+    app = wanted.app
+    code = source.folder_of(folder, wanted)
+    there = frozenset(str(path.relative_to(code)) for path in code.rglob("*"))
+    if app and app.git and app.commit:
+        return source.fetched(goal, parcel, wanted, there, git={"url": app.git, "commit": app.commit})
+    if app and app.archive and app.sha256:
+        return source.fetched(goal, parcel, wanted, there, archive={"url": app.archive, "sha256": app.sha256})
+    found = None if inline or wanted.package else source.remote(folder)
+    if found:
+        report.note(f"the machine fetches the app from {found.url}, commit {found.commit[:12]} (--inline: it does not)")
+        git = {"url": found.url, "commit": found.commit} | ({"path": found.path} if found.path else {})
+        return source.fetched(goal, parcel, wanted, found.files, git=git)
+    return source.inline(goal, parcel, wanted)
+
+
+def _tell(made: userdata.Document, provider: Provider | None, report: Reporter) -> None:
+    if provider:
+        capacity, whose = provider.capacity, provider.name
+        if provider.limit is None:
+            whose += ", whose own limit nobody states"
+    else:
+        capacity, whose = EVERYWHERE, "any provider"
+    report.note(f"{made.size:,} of {capacity:,} bytes for {whose}; {made.form}")
+    if provider and provider.remark:
+        report.note(provider.remark)

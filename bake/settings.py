@@ -1,0 +1,80 @@
+"""What is said when a machine is launched: the files of /etc/app."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from bake import recipe
+from bake.errors import SettingsError
+from bake.machine import File
+from bake.userdata import environment
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A launch's settings. Empty: what the release says is left as it is."""
+
+    domains: tuple[str, ...] = ()
+    email: str | None = None
+    env: dict[str, str] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def files(self) -> list[File]:
+        """The files that say so, secrets for root alone."""
+        texts = {
+            "domains": (0o644, "".join(f"{name}\n" for name in self.domains)),
+            "email": (0o644, f"{self.email}\n" if self.email else ""),
+            "env": (0o644, environment(self.env)),
+            "secrets.env": (0o600, environment(self.secrets)),
+        }
+        return [File(f"/etc/app/{name}", mode, text.encode()) for name, (mode, text) in texts.items() if text]
+
+
+def read(domains: tuple[str, ...], email: str | None, pairs: tuple[str, ...]) -> Settings:
+    """Settings as a command line gives them, `pairs` being NAME=VALUE. Raises SettingsError with every fault."""
+    faults = [f"env: {pair!r} is not NAME=VALUE" for pair in pairs if "=" not in pair]
+    env = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+    said = {"domains": list(domains), "env": env} | ({"email": email} if email is not None else {})
+    checked = recipe.validate(said, faults)
+    if faults:
+        raise SettingsError("The settings have faults", "Correct the options.", "\n".join(faults))
+    return Settings(checked.domains, checked.email, checked.env)
+
+
+def over(wanted: recipe.Recipe, given: Settings) -> Settings:
+    """What a recipe says, and what is given over it."""
+    return replace(
+        given,
+        domains=given.domains or wanted.domains,
+        email=given.email or wanted.email,
+        env={**wanted.env, **given.env},
+    )
+
+
+def with_secrets(given: Settings, names: tuple[str, ...], file: Path | None) -> Settings:
+    """The same, with a value for each secret's name: of a file with NAME=VALUE lines, or of this environment.
+
+    Raises SettingsError, which never shows a value.
+    """
+    found = {name: os.environ[name] for name in names if os.environ.get(name)}
+    if file:
+        lines = [line.strip() for line in file.read_text().splitlines()]
+        wrong = [
+            str(number)
+            for number, line in enumerate(lines, 1)
+            if line and not line.startswith("#") and not re.match(r"[A-Za-z_]\w*=", line)
+        ]
+        if wrong:
+            raise SettingsError(f"{file} has lines that are not NAME=VALUE: {', '.join(wrong)}")
+        pairs = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+        found |= {name: re.sub(r"""^(["'])(.*)\1$""", r"\2", value) for name, value in pairs.items() if name in names}
+    missing = [name for name in names if not found.get(name)]
+    if missing:
+        raise SettingsError(
+            f"No value for {', '.join(missing)}", "Put them into the environment, or into a file: --secrets-file FILE."
+        )
+    return replace(given, secrets=found)

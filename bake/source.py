@@ -1,0 +1,180 @@
+"""Where a machine gets its app from: a bundle beside the document, or parts in it and a source to fetch the rest from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import tarfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from bake import lock, places, store
+from bake.bundle import Bundle
+from bake.download import download
+from bake.errors import AppFolderError, NetworkError, SourceError, WheelError
+from bake.machine import File
+from bake.recipe import App, Recipe
+from bake.run import run, which
+from bake.target import Target
+
+#: Debian's name for an architecture to the kernel's.
+MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+INCOMING = "/var/lib/app-incoming"
+#: What asks nobody for a password.
+ANONYMOUS = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "SSH_ASKPASS": "true"}
+
+
+@dataclass(frozen=True)
+class Git:
+    """A commit of a public repository, where in it the app's folder is, and what of that it holds."""
+
+    url: str
+    commit: str
+    path: str
+    files: frozenset[str]
+
+
+def stanza(target: Target, **facts: object) -> File:
+    """/etc/app/source.json: which release of the app, for which release of Debian."""
+    said = {"release": target.name, "machine": MACHINES[target.arch], **facts}
+    return File("/etc/app/source.json", 0o644, (json.dumps(said, indent=1) + "\n").encode())
+
+
+def bundled(target: Target, digest: str) -> list[File]:
+    """The source is a bundle: on a seed disk, or uploaded."""
+    return [stanza(target, bundle=digest)]
+
+
+def inline(target: Target, parcel: Bundle, recipe: Recipe) -> list[File]:
+    """The app's files are in the document; its wheels come from the index."""
+    return _parts(target, recipe, _members(parcel))
+
+
+def fetched(
+    target: Target, parcel: Bundle, recipe: Recipe, there: frozenset[str], **facts: dict[str, str]
+) -> list[File]:
+    """The app's files come from `git={url, commit, path}` or `archive={url, sha256}`.
+
+    What is not `there`, paths as seen from the app's folder, is in the document.
+    """
+    members = {name: entry for name, entry in _members(parcel).items() if name.removeprefix("source/") not in there}
+    return _parts(target, recipe, members, **facts)
+
+
+def _parts(target: Target, recipe: Recipe, members: dict[str, tuple[int, bytes]], **more: dict[str, str]) -> list[File]:
+    """The document's files for a release. Its name is the digest of all that is said of it, as app-setup finds it."""
+    facts: dict[str, object] = {**more, **({"index": recipe.index} if recipe.index else {})}
+    said = {"release": target.name, "machine": MACHINES[target.arch], **facts}
+    files = {name: [mode, hashlib.sha256(content).hexdigest()] for name, (mode, content) in members.items()}
+    digest = hashlib.sha256(json.dumps([said, files], sort_keys=True).encode()).hexdigest()
+    parts = [File(f"{INCOMING}/{digest}/{name}", mode, content) for name, (mode, content) in members.items()]
+    return [*parts, stanza(target, **facts, parts=digest)]
+
+
+def _members(parcel: Bundle) -> dict[str, tuple[int, bytes]]:
+    """A bundle's files but the wheels: name to mode and content. Links are followed."""
+    found: dict[str, tuple[int, bytes]] = {}
+    with tarfile.open(parcel.path) as tar:
+        for member in tar:
+            if member.name.startswith("wheels/"):
+                if lock.is_built(member.name.removeprefix("wheels/")):
+                    raise WheelError(
+                        f"{Path(member.name).name.split('-')[0]} has no wheel on the package index",
+                        "A pasted machine builds nothing: put a wheel of it on an `index` of yours, or bake an image.",
+                    )
+            elif not member.isdir():
+                try:
+                    stream = tar.extractfile(member)
+                except KeyError:
+                    stream = None
+                if stream is None:
+                    raise AppFolderError(
+                        f"{member.name} is a link to a folder, which a document cannot hold",
+                        "Put the folder itself there, or name the link in .bakeignore.",
+                    )
+                found[member.name] = (0o755 if member.mode & 0o100 else 0o644, stream.read())
+    return found
+
+
+def folder_of(folder: Path, recipe: Recipe) -> Path:
+    """The app's files: its own folder, or what the recipe names instead, fetched and kept in the cache.
+
+    Raises NetworkError, and SourceError for what is not there, or is not what was asked for.
+    """
+    app = recipe.app
+    if app is None or app.package:
+        return folder
+    address = str(app.git or app.archive)
+    name = re.sub(r"(\.git|\.zip|\.t\w+|\.tar\.\w+)?/*$", "", address).rpartition("/")[2]
+    place = places.cache() / "source" / str(app.commit or app.sha256)
+    if not place.exists():
+        with store.whole(place) as partial:
+            partial.mkdir()
+            (_checkout if app.git else _unpack)(app, partial / (name or "app"))
+    return next(place.iterdir())
+
+
+def _checkout(app: App, into: Path) -> None:
+    """A commit's files."""
+    git = ["git", "-C", str(into)]
+    run(["git", "init", "-q", into])
+    done = run([*git, "fetch", "-q", "--depth=1", str(app.git), str(app.commit)], check=False, env=ANONYMOUS)
+    if done.status:
+        # Not every server gives out a commit that no branch ends in.
+        done = run([*git, "fetch", "-q", str(app.git), "+refs/*:refs/all/*"], check=False, env=ANONYMOUS)
+    if done.status:
+        raise NetworkError(
+            f"{app.git} cannot be fetched", "Can anybody read it, without a password?", done.stderr.strip()
+        )
+    if run([*git, "checkout", "-q", str(app.commit)], check=False).status:
+        raise SourceError(f"{app.git} has no commit {app.commit}", "Was it pushed there?")
+    shutil.rmtree(into / ".git")
+
+
+def _unpack(app: App, into: Path) -> None:
+    """An archive's files; of one that holds a single folder, as those of a forge do, that folder's."""
+    path, files = into.with_name("archive"), into.with_name("files")
+    files.mkdir()
+    found = download(str(app.archive), path, "sha256")
+    if found != app.sha256:
+        raise SourceError(
+            f"{app.archive} is not the archive that bake.yaml asks for: its SHA-256 is {found}",
+            "Where it was made anew, put the new digest, from a place you trust, into `app.sha256`.",
+        )
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(files)
+    else:
+        run(["tar", "-C", files, "--no-same-owner", "-xf", path])
+    path.unlink()
+    inside = list(files.iterdir())
+    (inside[0] if len(inside) == 1 and inside[0].is_dir() else files).rename(into)
+    shutil.rmtree(files, ignore_errors=True)
+
+
+def remote(folder: Path) -> Git | None:
+    """The commit that a folder is a clean checkout of, where anybody can fetch it by https; else None."""
+    if which("git") is None:
+        return None
+
+    def git(*words: str) -> str:
+        done = run(["timeout", "30", "git", "-C", folder, *words], check=False, env=ANONYMOUS)
+        return done.stdout.strip() if done.status == 0 else ""
+
+    commit, top = git("rev-parse", "HEAD"), git("rev-parse", "--show-toplevel")
+    if not commit or not top or git("status", "--porcelain", "--", "."):
+        return None
+    named = git("config", "remote.origin.url")
+    url = re.sub(r"^(?:ssh://)?git@([^:/]+)[:/]", r"https://\1/", named)
+    if not url.startswith("https://") or "@" in url.partition("/")[2].split("/")[1]:
+        return None
+    # Where a branch or a tag ends in it, the server gives it to anybody who asks.
+    heads = git("-c", "credential.helper=", "ls-remote", url)
+    if commit not in heads.split():
+        return None
+    path = str(folder.resolve().relative_to(Path(top).resolve()))
+    files = frozenset(git("ls-files", "-z").split("\0"))
+    return Git(url, commit, "" if path == "." else path, files)
