@@ -12,7 +12,7 @@ PACKAGE = REPOSITORY / "bake"
 #: From the ground up: a module imports only what stands before it.
 ORDER = (
     "errors", "places", "run", "store", "target", "progress", "providers", "fields", "recipe", "modules", "project",
-    "requirements", "detect", "draft", "libraries", "lock", "bundle", "machine",
+    "requirements", "detect", "draft", "libraries", "lock", "release", "bundle", "machine",
     "userdata", "disk", "base", "stock", "packer", "doctor", "vm", "login", "check", "proof", "image", "trial", "push",
     "aws", "cli", "__main__",
 )  # fmt: skip
