@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from packaging.utils import canonicalize_name
 from pathspec import GitIgnoreSpec
 
-from bake import libraries, lock, places, project, store
+from bake import libraries, lock, places, release, store
 from bake.errors import AppFolderError
 from bake.progress import Reporter
 from bake.recipe import Recipe
@@ -77,7 +75,7 @@ def collect(
 
 
 def pack(folder: Path, recipe: Recipe, locked: lock.Lock, wheels: list[Path], out: Path) -> Bundle:
-    """Write the archive at `out`: recipe.json, lock.txt, source/ and wheels/, the same bytes for the same content.
+    """Write the archive at `out`: lock.txt, source/, `release.files` and wheels/, the same bytes for the same content.
 
     Raises AppFolderError for what cannot be read or points out of the folder, WheelError for a wheel the lock has not.
     """
@@ -93,51 +91,17 @@ def pack(folder: Path, recipe: Recipe, locked: lock.Lock, wheels: list[Path], ou
             )
     hashes = frozenset(map(store.file_digest, wheels))
     with store.whole(out) as partial, tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as archive:
-        # What only the build and its proof need has no place in an image that is given away.
-        dump = json.dumps(
-            recipe.model_dump(
-                mode="json", exclude={"app": True, "index": True, "mirror": True, "base": True, "check": {"env"}}
-            ),
-            indent=1,
-            sort_keys=True,
-        )
-        _add_bytes(
-            archive, "lock.txt", "".join(lock.only(block, hashes) for block in lock.blocks(locked.text)).encode()
-        )
-        _add_bytes(archive, "recipe.json", dump.encode() + b"\n")
+        lines = (lock.only(block, hashes) for block in lock.blocks(locked.text))
+        _add_text(archive, "lock.txt", release.File("".join(lines)))
         _add(archive, folder, "source", folder)
         for path in kept:
             _add(archive, path, f"source/{path.relative_to(folder)}", folder)
-        for name, text in ({} if recipe.package else distribution(folder)).items():
-            _add_bytes(archive, f"source/{name}", text.encode())
+        for name, file in sorted(release.files(folder, recipe, kept).items()):
+            _add_text(archive, name, file)
         for wheel in sorted(wheels, key=lambda wheel: wheel.name):
             _add(archive, wheel, f"wheels/{wheel.name}", wheel.parent)
     files = sum(1 for path in kept if path.is_symlink() or not path.is_dir())
     return Bundle(out, store.file_digest(out), out.stat().st_size, files, tuple(left_out))
-
-
-def distribution(folder: Path) -> dict[str, str]:
-    """What `importlib.metadata` should know of an app that is a project: its name, version and entry points.
-
-    As its files say it: without a version that is computed (a build would run the app's code), and
-    nothing where a folder *.egg-info of the app's says it already.
-    """
-    said = project.find(folder)
-    if said is None or not said.name or list(folder.glob("*.egg-info")):
-        return {}
-    groups = [
-        "\n".join([f"[{group}]", *(f"{name} = {target}" for name, target in sorted(points.items()))])
-        for group, points in sorted(said.entry_points.items())
-        if points
-    ]
-    if not said.version and not groups:
-        return {}
-    place = f"{canonicalize_name(said.name).replace('-', '_')}-{said.version or 'unknown'}.dist-info"
-    version = f"Version: {said.version}\n" if said.version else ""
-    return {
-        f"{place}/METADATA": f"Metadata-Version: 2.1\nName: {said.name}\n{version}",
-        f"{place}/entry_points.txt": "\n\n".join(groups) + "\n",
-    }
 
 
 @dataclass(frozen=True)
@@ -208,8 +172,9 @@ def _entry(name: str, mode: int) -> tarfile.TarInfo:
     return entry
 
 
-def _add_bytes(archive: tarfile.TarFile, name: str, content: bytes) -> None:
-    entry = _entry(name, 0o644)
+def _add_text(archive: tarfile.TarFile, name: str, file: release.File) -> None:
+    content = file.text.encode()
+    entry = _entry(name, file.mode)
     entry.size = len(content)
     archive.addfile(entry, io.BytesIO(content))
 

@@ -25,6 +25,11 @@ def base_rootfs() -> Path:
     return tree() / "cloud-init" / "base"
 
 
+def release() -> Path:
+    """What only some apps' releases carry; mirrors a release's `settings/`."""
+    return tree() / "cloud-init" / "release"
+
+
 def cache() -> Path:
     """Base disks, wheels, locks and finished images. `BAKE_CACHE` moves it."""
     named = os.environ.get("BAKE_CACHE")

@@ -10,7 +10,7 @@ from pathlib import Path
 from bake import recipe
 from bake.errors import SettingsError
 from bake.machine import File
-from bake.userdata import environment
+from bake.release import environment
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Where a machine gets its app from: a bundle beside the document, or parts in it and a source to fetch the rest from."""
+"""Where a machine gets its app from: a bundle, or parts in the document and a source to fetch the rest from."""
 
 from __future__ import annotations
 

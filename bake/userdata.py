@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import lzma
-import re
 import shlex
 import textwrap
 import tokenize
@@ -20,6 +19,7 @@ from yaml.reader import Reader
 from bake import places
 from bake.errors import DocumentError
 from bake.machine import File
+from bake.release import environment
 from bake.target import Target
 
 #: cloud-init runs what lies here at the end of every boot, the first included.
@@ -170,12 +170,6 @@ def meta_data(instance: str, hostname: str, public_keys: list[str]) -> str:
     """NoCloud's meta-data. The keys are the default user's."""
     keys = "".join(f"  - {key}\n" for key in public_keys)
     return f"instance-id: {json.dumps(instance)}\nlocal-hostname: {json.dumps(hostname)}\npublic-keys:\n{keys}"
-
-
-def environment(values: dict[str, str]) -> str:
-    """An EnvironmentFile, systemd.exec(5): double quotes, with a backslash before what they would read."""
-    escaped = {name: re.sub(r'(["\\\\$`])', r"\\\1", value) for name, value in values.items()}
-    return "".join(f'{name}="{value}"\n' for name, value in escaped.items())
 
 
 def stand_in(values: dict[str, str]) -> str:

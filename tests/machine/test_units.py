@@ -56,7 +56,9 @@ def test_the_app_never_gives_up(host):
 
 def test_uwsgi_gives_up_before_nginx_does(host):
     harakiri = int(host.run("sed -n 's/^harakiri = //p' /run/app/uwsgi.ini").stdout)
-    patience = host.run("sed -n 's/.*uwsgi_read_timeout \\([0-9]*\\)s;/\\1/p' /run/app/nginx/servers.conf").stdout
+    # All that nginx reads, the inmost last.
+    read = "nginx -T -c /usr/lib/app/nginx/nginx.conf -e stderr 2>/dev/null"
+    patience = host.run(f"{read} | sed -n 's/.*uwsgi_read_timeout \\([0-9]*\\)s;/\\1/p' | tail -n 1").stdout
     assert 0 < harakiri < int(patience)
 
 

@@ -39,10 +39,10 @@ BREAKAGES = {
     "sed -i '/X-Frame-Options/d; s/FOR $remote_addr/FOR $http_x/' /usr/lib/app/nginx/server.conf": (
         "test_security_headers[ssh://machine-x-frame-options]"
     ),
-    "sed -i 's/client_max_body_size .*;/client_max_body_size 0;/' /run/app/nginx/servers.conf": (
+    "sed -i 's/client_max_body_size .*;/client_max_body_size 0;/' /srv/app/current/settings/nginx/limits.conf": (
         "test_a_body_over_the_limit_is_refused"
     ),
-    "sed -i 's/expires 1h;//' /run/app/nginx/static.conf": "test_static_files_come_from_nginx",
+    "sed -i 's/expires 1h;//' /srv/app/current/settings/nginx/static.conf": "test_static_files_come_from_nginx",
     f"mkdir /run/systemd/system/app.service.d; printf '{OPEN}' > /run/systemd/system/app.service.d/x.conf; "
     "systemctl daemon-reload": "test_sandbox[ssh://machine-app.service]",
     "sed -i 's/^harakiri.*/harakiri = 600/' /run/app/uwsgi.ini": "test_uwsgi_gives_up_before_nginx_does",
@@ -53,7 +53,9 @@ BREAKAGES = {
         "test_what_the_app_writes_is_kept_outside_of_its_release"
     ),
     "touch /etc/app/secrets.env": "test_secrets_are_root_s_alone[ssh://machine-/etc/app/secrets.env]",
-    "echo false > /run/app/jobs/setup; systemctl restart app-job@setup": "test_the_steps_before_the_start_succeeded",
+    "echo false > /srv/app/current/settings/jobs/setup; systemctl restart app-job@setup": (
+        "test_the_steps_before_the_start_succeeded"
+    ),
     "systemctl reload nginx": "test_current_versions_are_spoken[ssh://machine--tls1_2]",
 }
 

@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 
+from bake import places
 from bake.run import run
+
+SETTINGS = str(places.release() / "django/app_settings.py")
 
 
 @pytest.fixture
 def settings(program: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
-    module = program("django/app_settings.py")
+    module = program(SETTINGS)
     monkeypatch.setattr(module, "SOURCE", tmp_path / "source")
     (tmp_path / "source").mkdir()
     return module
@@ -62,7 +65,7 @@ def test_the_module_is_the_project_s_with_ours_on_top(
     (tmp_path / "their_settings.py").write_text("DEBUG = True\nROOT_URLCONF = 'site.urls'\nhelper = 1\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("APP_DJANGO_SETTINGS", "their_settings")
-    module = program("django/app_settings.py")
+    module = program(SETTINGS)
     assert (module.DEBUG, module.ROOT_URLCONF) == (False, "site.urls")
     assert not hasattr(module, "helper")
     sys.modules.pop("their_settings")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import tarfile
 from importlib.metadata import Distribution
@@ -62,30 +61,27 @@ def test_two_packs_are_the_same_bytes(app: Path) -> None:
 def test_what_the_archive_holds(app: Path) -> None:
     write(app, "app.py", "pkg/x.py")
     (app / "run.sh").touch(mode=0o744)
-    recipe = Recipe(name="x", wsgi="app:app")
-    build = {"index": "https://packages.example/simple", "mirror": "https://archive.example/debian"}
-    with tarfile.open(pack(app, Recipe.model_validate(recipe.model_dump() | build)).path) as archive:
+    (app / "pyproject.toml").write_text('[project]\nname = "x"\n[project.scripts]\nserve = "app:main"\n')
+    with tarfile.open(pack(app, Recipe(name="x", wsgi="app:app")).path) as archive:
         entries = {entry.name: entry for entry in archive}
-        dump = archive.extractfile("recipe.json")
-        assert dump is not None
-        assert Recipe.model_validate(json.load(dump)) == recipe
     assert list(entries) == [
         "lock.txt",
-        "recipe.json",
         "source",
         "source/app.py",
         "source/pkg",
         "source/pkg/x.py",
+        "source/pyproject.toml",
         "source/run.sh",
+        "recipe.json",
+        "settings/bin/serve",
+        "settings/env",
+        "source/x-unknown.dist-info/METADATA",
+        "source/x-unknown.dist-info/entry_points.txt",
     ]
     assert {(entry.uid, entry.gid, entry.mtime, entry.uname) for entry in entries.values()} == {(0, 0, 0, "")}
     modes = {name: entry.mode for name, entry in entries.items()}
-    assert (modes["source"], modes["source/pkg"], modes["source/app.py"], modes["source/run.sh"]) == (
-        0o755,
-        0o755,
-        0o644,
-        0o755,
-    )
+    programs = {"source", "source/pkg", "source/run.sh", "settings/bin/serve"}
+    assert modes == {name: 0o755 if name in programs else 0o644 for name in modes}
 
 
 def test_what_never_goes_in(app: Path) -> None:
@@ -226,20 +222,6 @@ def test_an_app_that_is_a_project_is_known_by_its_name(app: Path) -> None:
     found = next(iter(Distribution.discover(name="my-app", path=[str(app.parent / "there" / "source")])))
     assert (found.name, found.version) == ("My.App", "1.2")
     assert [(point.name, point.group) for point in found.entry_points] == [("serve", "console_scripts")]
-    (app / "pyproject.toml").write_text(project.replace('version = "1.2"', 'dynamic = ["version"]'))
-    known = bundle.distribution(app)
-    assert "serve = app:main" in known["my_app-unknown.dist-info/entry_points.txt"]
-    assert "\nVersion:" not in known["my_app-unknown.dist-info/METADATA"]
-    for unknown in ("[project]\nname = 'x'\ndynamic = ['version']\n", "[tool.black]\n"):
-        (app / "pyproject.toml").write_text(unknown)
-        assert bundle.distribution(app) == {}
-
-
-def test_a_project_that_was_built_keeps_what_the_build_said(app: Path) -> None:
-    write(app, "app.py", "x.egg-info/PKG-INFO")
-    (app / "pyproject.toml").write_text('[project]\nname = "x"\nversion = "1"\n')
-    assert bundle.distribution(app) == {}
-    assert "x.egg-info/PKG-INFO" in members(app)
 
 
 def test_of_a_packaged_app_s_folder_nothing_goes_in(app: Path) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import configparser
 import json
 import re
+import shutil
 import stat
 import sys
 from collections.abc import Callable
@@ -16,20 +16,11 @@ from conftest import PROGRAMS, Fake
 
 from bake import machine
 from bake.errors import ProgramError
+from bake.recipe import Limits
 from bake.run import run
 from bake.target import TARGETS
 
 MIB = 1 << 20
-ODD = {
-    "PLAIN": "info",
-    "EMPTY": "",
-    "SPACES": "  two  words  ",
-    "HASH": "a # b ; c",
-    "PERCENT": "100%",
-    "APOSTROPHE": "it's",
-    "UNICODE": "grüße ☃",
-}
-ESCAPED = {"QUOTE": 'say "hello"', "BACKSLASH": r"C:\new\\", "DOLLAR": "$HOME ${HOME}", "BACKTICK": "`id`"}
 
 
 @pytest.fixture
@@ -72,23 +63,18 @@ def test_a_machine_without_a_release_is_configured_all_the_same(root: Path) -> N
     assert "server_name _;" in nginx(root)
     assert "unknown-hosts.conf" not in nginx(root)
     assert "listen 443 ssl http2 default_server;" in nginx(root, "listen.conf")
-    assert (root / "run/app/env").read_text() == (root / "run/app/secrets").read_text() == ""
+    assert (root / "run/app/env").read_text() == 'APP_DOMAINS=""\n'
 
 
 def test_a_release_is_configured_as_its_recipe_asks(root: Path) -> None:
-    release(
-        root, domains=["one.example", "two.example"], env={"A": "b"}, static={"/static": "static"},
-        limits={"body": 5000, "request": 90, "workers": 3, "threads": 2},
-    )  # fmt: skip
+    release(root, domains=["one.example", "two.example"], limits={"request": 90, "workers": 3, "threads": 2})
     assert run_on(root) == "configured: one.example, two.example; certificate placeholder\n"
     server = nginx(root)
     assert "server_name one.example two.example;" in server
-    assert "client_max_body_size 5000;" in server
-    # nginx waits longer than uWSGI allows, so that the app's side speaks first.
-    assert "uwsgi_read_timeout 95s;" in server
     assert "unknown-hosts.conf" in server
     assert "default_server" not in nginx(root, "listen.conf")
     assert "default_server" in nginx(root, "listen-default.conf")
+    assert (root / "run/app/env").read_text() == 'APP_DOMAINS="one.example two.example"\n'
     (root / "srv/app/releases").mkdir()
     (root / "srv/app/current").rename(root / "srv/app/releases/12ab")
     (root / "srv/app/current").symlink_to("releases/12ab")
@@ -98,58 +84,35 @@ def test_a_release_is_configured_as_its_recipe_asks(root: Path) -> None:
     # Not by `current`, which leads elsewhere while the next release is tried.
     assert "virtualenv = /srv/app/releases/12ab/venv" in settings
     assert "chdir = /srv/app/releases/12ab/source" in settings
+    assert "pythonpath = /srv/app/releases/12ab/settings/django" in settings
     assert "processes = 2" in (root / "run/app/uwsgi-next.ini").read_text()
 
 
-JOBS = {
-    "setup": ["flask db upgrade", "echo 'it is' done"],
-    "timers": {"digest": {"run": "flask send", "when": "daily"}},
-    "sandbox": {"allow": ["jit"]}, "secrets": ["KEY", "URL"],
-}  # fmt: skip
+def units(root: Path, files: dict[str, str]) -> None:
+    """A release's units, and no others of an earlier one."""
+    folder = root / "srv/app/current/settings/units"
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
 
 
-def test_jobs_and_what_the_sandbox_allows(root: Path, fake: Fake, tmp_path: Path) -> None:
+def test_systemd_gets_the_release_s_units_and_is_told_of_a_change_alone(root: Path, fake: Fake, tmp_path: Path) -> None:
     fake("systemctl", f'echo "$*" >> {tmp_path}/words')
-    release(root, **JOBS)
+    given = {"app-digest.timer": "[Timer]\n", "app.service.d/60-allow.conf": "[Service]\n"}
+    units(root, given)
+    there = root / "run/systemd/system"
+    for _ in range(2):
+        run_on(root)
+        assert {name: (there / name).read_text() for name in given} == given
+        assert (tmp_path / "words").read_text() == "daemon-reload\n"
+    units(root, {})
     run_on(root)
-    units = root / "run/systemd/system"
-    timer = configparser.ConfigParser()
-    timer.read(units / "app-digest.timer")
-    assert dict(timer["Timer"]) == {"oncalendar": "daily", "persistent": "yes", "unit": "app-job@digest.service"}
-    for service in ("app", "app-next", "app-job@"):
-        allowed = (units / f"{service}.service.d/60-allow.conf").read_text()
-        assert allowed == "[Service]\nMemoryDenyWriteExecute=no\n"
-    assert (root / "run/app/jobs/digest").read_text() == "flask send\n"
-    said = run(["sh", "-e", root / "run/app/jobs/setup"], check=False, env={"PATH": "/nowhere"})
-    assert said.stdout == "step 1 of 2: flask db upgrade\n"
-    assert said.status != 0
-    assert (root / "run/app/secrets").read_text() == "KEY\nURL\n"
-    assert (tmp_path / "words").read_text() == "daemon-reload\n"
-    # Nothing changed: systemd, whose reload takes seconds on a small machine, is left alone.
-    run_on(root)
-    assert (tmp_path / "words").read_text() == "daemon-reload\n"
-    release(root)
-    run_on(root)
-    assert list(units.rglob("*.timer")) == list(units.rglob("*.conf")) == []
+    assert [path for path in there.rglob("*") if path.is_file()] == []
     assert (tmp_path / "words").read_text().splitlines()[1:] == ["stop app-digest.timer", "daemon-reload"]
 
 
-def test_django_s_settings_and_static_files(root: Path) -> None:
-    release(root, wsgi="site.wsgi:application", domains=["a.example"],
-            django={"settings": "site.settings", "static_url": "/static"})  # fmt: skip
-    run_on(root)
-    environment = (root / "run/app/env").read_text().splitlines()
-    assert 'DJANGO_SETTINGS_MODULE="app_settings"' in environment
-    assert {'APP_DJANGO_SETTINGS="site.settings"', 'APP_DOMAINS="a.example"'} <= set(environment)
-    assert "location ^~ /static/ {" in nginx(root, "static.conf")
-    assert "alias /var/cache/app/static/;" in nginx(root, "static.conf")
-    assert "collectstatic" in (root / "run/app/jobs/static").read_text()
-    release(root, django="off")
-    run_on(root)
-    assert "DJANGO" not in (root / "run/app/env").read_text()
-
-
-def test_an_app_without_jobs_costs_no_reload(root: Path, fake: Fake, tmp_path: Path) -> None:
+def test_an_app_without_units_costs_no_reload(root: Path, fake: Fake, tmp_path: Path) -> None:
     fake("systemctl", f"touch {tmp_path}/called")
     release(root)
     run_on(root)
@@ -157,17 +120,11 @@ def test_an_app_without_jobs_costs_no_reload(root: Path, fake: Fake, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("wsgi", "flask"), [("app:app", "app:app"), ("a.b:make()", "a.b:make()"), ("p.ini", None), ("a:f('x')", None)]
-)
-def test_the_command_flask_knows_the_app(configure: ModuleType, wsgi: str, flask: str | None) -> None:
-    assert configure.flask(wsgi).get("FLASK_APP") == flask
-
-
-@pytest.mark.parametrize(
     ("have", "missing"), [({}, "KEY URL"), ({"KEY": "x", "URL": ""}, "URL"), ({"KEY": "x", "URL": "y"}, "")]
 )
 def test_missing_secrets_are_named(root: Path, tmp_path: Path, have: dict[str, str], missing: str) -> None:
-    program = (PROGRAMS / "look-for-secrets").read_text().replace("/run/app/secrets", str(tmp_path / "secrets"))
+    program = (PROGRAMS / "look-for-secrets").read_text()
+    program = program.replace("/srv/app/current/settings/secrets", str(tmp_path / "secrets"))
     assert run(["sh", "-c", program], check=False).status == 0
     (tmp_path / "secrets").write_text("KEY\nURL\n")
     done = run(["sh", "-c", program], check=False, env=have)
@@ -176,7 +133,7 @@ def test_missing_secrets_are_named(root: Path, tmp_path: Path, have: dict[str, s
 
 
 def test_every_include_of_ours_is_written_or_in_the_tree(root: Path) -> None:
-    release(root, domains=["one.example"], static={"/static": "static"})
+    release(root, domains=["one.example"])
     run_on(root)
     texts = [path.read_text() for path in (root / "run/app/nginx").iterdir()]
     texts += [path.read_text() for path in (PROGRAMS / "nginx").glob("*.conf")]
@@ -270,30 +227,14 @@ def test_workers_may_be_set(configure: ModuleType) -> None:
     wanted = {"wsgi": "a:b", "limits": {"workers": 7}}
     assert "processes = 7\n" in configure.uwsgi(wanted, "/r", 2, 1024 * MIB)
     assert "processes = 4\n" in configure.uwsgi({"wsgi": "a:b", "limits": {"workers": "auto"}}, "/r", 2, 1024 * MIB)
-    assert "threads = 4\nharakiri = 60\n" in configure.uwsgi(wanted, "/r", 2, 1024 * MIB)
 
 
-def understood(root: Path, values: dict[str, str]) -> dict[str, str]:
-    """What a shell reads from the file of the environment: systemd.exec(5) has the same rules."""
-    release(root, env=values)
-    run_on(root)
-    script = 'set -a; . "$1"; env -0'
-    said = run(["env", "-i", "sh", "-c", script, "sh", root / "run/app/env"]).stdout
-    found = dict(row.split("=", 1) for row in said.split("\0") if row)
-    return {name: value for name, value in found.items() if name in values}
-
-
-def test_the_environment_is_read_as_it_was_meant(root: Path) -> None:
-    assert understood(root, ODD) == ODD
-
-
-@pytest.mark.parametrize("name", ESCAPED)
-def test_what_quotes_would_read_is_escaped(root: Path, name: str) -> None:
-    assert understood(root, {name: ESCAPED[name]}) == {name: ESCAPED[name]}
+def test_what_a_recipe_leaves_out_is_what_its_defaults_are(configure: ModuleType) -> None:
+    machine = "/r", 2, 1024 * MIB
+    assert configure.uwsgi({}, *machine) == configure.uwsgi({"limits": Limits().model_dump()}, *machine)
 
 
 def test_only_root_reads_the_environment(root: Path) -> None:
-    release(root, env=ODD)
     run_on(root)
     assert stat.S_IMODE((root / "run/app/env").stat().st_mode) == 0o600
     assert stat.S_IMODE((root / "run/app/uwsgi.ini").stat().st_mode) == 0o644
@@ -311,15 +252,6 @@ def test_nginx_listens_where_the_machine_has_addresses(
     configure: ModuleType, ipv6: bool, default: bool, lines: list[str]
 ) -> None:
     assert configure.listen(ipv6, "ssl", default).splitlines() == lines
-
-
-@pytest.mark.parametrize(("prefix", "folder"), [("/static", "static"), ("/static/", "static/")])
-def test_static_folders_end_in_one_slash(configure: ModuleType, prefix: str, folder: str) -> None:
-    # An alias whose slash does not match its location's lets visitors out of the folder.
-    text = configure.static({"static": {prefix: folder}, "django": None})
-    assert "location ^~ /static/ {" in text
-    assert "alias /srv/app/current/source/static/;" in text
-    assert text.count("{") == text.count("}") == 1
 
 
 def test_files_are_replaced_whole(configure: ModuleType, tmp_path: Path) -> None:

@@ -154,22 +154,6 @@ def test_source_files_get_todays_times(setup: ModuleType, tmp_path: Path) -> Non
     assert abs(file.stat().st_mtime - time.time()) < 60
 
 
-def test_the_app_s_own_commands_are_made(setup: ModuleType, tmp_path: Path) -> None:
-    points = "[console_scripts]\nshop = shop:cli.main\n../x = shop:cli\nmodule = shop\nbad = ?\n[other]\ny = shop:cli\n"
-    files = {
-        "source/src/shop.egg-info/entry_points.txt": points,
-        "source/src/shop.py": "class cli:\n    main = staticmethod(lambda: 3)\n",
-    }
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    (tmp_path / "venv/bin").mkdir(parents=True)
-    setup.make_commands(tmp_path, Path(sys.executable))
-    assert [path.name for path in (tmp_path / "venv/bin").iterdir()] == ["shop"]
-    done = run([tmp_path / "venv/bin/shop"], env={"PYTHONPATH": str(tmp_path / "source/src")}, check=False)
-    assert done.status == 3, done.stderr
-
-
 def test_a_release_that_is_there_is_not_brought_again(setup: ModuleType) -> None:
     (setup.RELEASES / "12ab").mkdir()
     assert setup.bring({"bundle": "12ab"}) == setup.RELEASES / "12ab"
@@ -311,14 +295,24 @@ def test_new_settings_exchange_the_app_and_nothing_else(
 def test_nginx_reads_its_settings_only_where_they_changed(
     setup: ModuleType, machine: Serving, tmp_path: Path, fake: Fake
 ) -> None:
+    one, two = release(setup, "one"), release(setup, "two")
     setup.SITE.mkdir()
-    setup.configure()
-    assert told(tmp_path) == ["reload-or-restart app-configure.service"]
+    for folder in (one, two):
+        setup.configure(folder)
+        assert setup.CURRENT.resolve() == folder
+    assert told(tmp_path) == ["reload-or-restart app-configure.service"] * 2
+    # What the release itself says to nginx counts as well.
+    (one / "settings/nginx").mkdir(parents=True)
+    (one / "settings/nginx/static.conf").touch()
+    reloaded = ["reload-or-restart app-configure.service", "reload-or-restart nginx.service"]
+    for folder in (one, two):
+        setup.configure(folder)
+        assert told(tmp_path) == reloaded
     fake("systemctl", f'echo "$*" >> {tmp_path}/words; echo "$*" > {setup.SITE}/servers.conf')
-    setup.configure()
-    assert told(tmp_path) == ["reload-or-restart app-configure.service", "reload-or-restart nginx.service"]
+    setup.configure(two)
+    assert told(tmp_path) == reloaded
     machine.running.clear()
-    setup.configure()
+    setup.configure(two)
     assert told(tmp_path)[-1] == "reload-or-restart nginx.service"
 
 

@@ -1,0 +1,187 @@
+"""What a release holds besides source, lock and wheels: finished files of all that depends on the app alone."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.utils import canonicalize_name
+
+from bake import places, project
+from bake.recipe import Django, Limits, Recipe
+
+#: What a machine, and the checks of one, still ask of a recipe. What else is in it is not given away with an image.
+KEPT = ("wsgi", "domains", "static", "secrets", "writable", "setup", "timers", "packages", "django", "limits")
+#: nginx waits this much longer than uWSGI allows a request, so that the app's side speaks first. Seconds.
+PATIENCE = 5
+#: What `sandbox: {allow: …}` takes back of the app's sandbox.
+ALLOWED = {"jit": "MemoryDenyWriteExecute=no\n"}
+#: A line of entry_points.txt that names a command.
+COMMAND = re.compile(
+    r"\s*(?P<name>[\w-][\w.-]*)\s*=\s*(?P<module>[\w.]+)\s*:\s*(?P<call>(?P<first>\w+)[\w.]*)\s*(\[.*)?"
+)
+
+
+@dataclass(frozen=True)
+class File:
+    """A text file of a release: content, mode bits."""
+
+    text: str
+    mode: int = 0o644
+
+
+def files(folder: Path, recipe: Recipe, kept: list[Path]) -> dict[str, File]:
+    """Path to file. `kept` is what of the app's folder is the release's source."""
+    said = recipe.model_dump(
+        mode="json",
+        include={**dict.fromkeys(KEPT, True), "check": {"health"}},
+        exclude_defaults=True,
+        exclude_none=True,
+    )
+    dump = json.dumps({key: value for key, value in said.items() if value}, indent=1, sort_keys=True)
+    about = {} if recipe.package else distribution(folder, kept)
+    settings = {
+        "env": environment({**flask(recipe.wsgi or ""), **django(recipe), **recipe.env}),
+        "secrets": "".join(f"{name}\n" for name in recipe.secrets),
+        "nginx/limits.conf": limits(recipe.limits),
+        "nginx/static.conf": static(recipe),
+        **{f"jobs/{name}": text for name, text in jobs(recipe).items()},
+        **{f"units/{name}": text for name, text in units(recipe).items()},
+    }
+    if isinstance(recipe.django, Django):
+        settings["django/app_settings.py"] = (places.release() / "django/app_settings.py").read_text()
+    points = [
+        path.read_text(encoding="utf-8", errors="replace")
+        for path in kept
+        if path.name == "entry_points.txt" and path.parent.suffix == ".egg-info"
+        if path.parent.parent in (folder, folder / "src")
+    ]
+    points += [text for name, text in about.items() if name.endswith("/entry_points.txt")]
+    return {
+        "recipe.json": File(dump + "\n"),
+        **{f"settings/{name}": File(text) for name, text in settings.items() if text},
+        **{f"settings/bin/{name}": File(text, 0o755) for name, text in commands(points).items()},
+        **{f"source/{name}": File(text) for name, text in about.items()},
+    }
+
+
+def environment(values: dict[str, str]) -> str:
+    """An EnvironmentFile (systemd.exec(5)): double quotes, with a backslash before what they would read."""
+    quoted = {name: re.sub(r'(["\\$`])', r"\\\1", value) for name, value in sorted(values.items())}
+    return "".join(f'{name}="{value}"\n' for name, value in quoted.items())
+
+
+def flask(wsgi: str) -> dict[str, str]:
+    """What tells the command `flask` which app is meant, in setup steps and timers."""
+    return {"FLASK_APP": wsgi} if re.fullmatch(r"[\w.]+:\w+(\(\))?", wsgi) else {}
+
+
+def django(recipe: Recipe) -> dict[str, str]:
+    """What makes a Django project use the settings around its own."""
+    if not isinstance(recipe.django, Django):
+        return {}
+    return {"DJANGO_SETTINGS_MODULE": "app_settings", "APP_DJANGO_SETTINGS": recipe.django.settings}
+
+
+def collected(recipe: Recipe) -> str | None:
+    """The URL prefix of the static files that Django collects."""
+    return recipe.django.static_url if isinstance(recipe.django, Django) else None
+
+
+def limits(wanted: Limits) -> str:
+    """nginx's limits for one server, where they are not those of its main file."""
+    usual = Limits()
+    if (wanted.body, wanted.request) == (usual.body, usual.request):
+        return ""
+    patience = wanted.request + PATIENCE
+    return (
+        f"client_max_body_size {wanted.body};\n"
+        f"uwsgi_read_timeout {patience}s;\n"
+        f"uwsgi_send_timeout {patience}s;\n"
+    )  # fmt: skip
+
+
+def static(recipe: Recipe) -> str:
+    """nginx's locations for files that need no Python."""
+    folders = {prefix: f"/srv/app/current/source/{inside}" for prefix, inside in (recipe.static or {}).items()}
+    if prefix := collected(recipe):
+        folders[prefix] = "/var/cache/app/static"
+    # An alias whose slash does not match its location's lets visitors out of the folder.
+    return "".join(
+        f"location ^~ {prefix}/ {{\n"
+        "    include /run/app/nginx/redirect.conf;\n"
+        f"    alias {folder}/;\n"
+        "    expires 1h;\n"
+        "}\n"
+        for prefix, folder in sorted(folders.items())
+    )
+
+
+def jobs(recipe: Recipe) -> dict[str, str]:
+    """Scripts of the app's jobs, by name: bake.yaml's setup and timers."""
+    steps = [
+        f"echo 'step {number} of {len(recipe.setup)}:' {shlex.quote(step)}\n{step}\n"
+        for number, step in enumerate(recipe.setup, 1)
+    ]
+    # nginx reads them; the app's own files are nobody else's.
+    collect = "umask 022\npython -m django collectstatic --noinput --clear\n" if collected(recipe) else ""
+    return {"setup": "".join(steps), "static": collect, **{name: f"{job.run}\n" for name, job in recipe.timers.items()}}
+
+
+def units(recipe: Recipe) -> dict[str, str]:
+    """Units for systemd: the app's timers, and what its sandbox allows."""
+    found = {
+        f"app-{name}.timer": (
+            f"[Unit]\nDescription=When the app's job {name} runs\n\n"
+            f"[Timer]\nOnCalendar={job.when}\nPersistent=yes\nUnit=app-job@{name}.service\n"
+        )
+        for name, job in recipe.timers.items()
+    }
+    allowed = "".join(ALLOWED[name] for name in recipe.sandbox.allow)
+    for service in ("app", "app-next", "app-job@") if allowed else ():
+        found[f"{service}.service.d/60-allow.conf"] = f"[Service]\n{allowed}"
+    return found
+
+
+def distribution(folder: Path, kept: list[Path]) -> dict[str, str]:
+    """What `importlib.metadata` should know of an app that is a project: its name, version and entry points.
+
+    As its files say it: without a version that is computed (a build would run the app's code), and
+    nothing where a folder *.egg-info of the app's says it already.
+    """
+    said = project.find(folder)
+    if said is None or not said.name or any(path.parent == folder and path.suffix == ".egg-info" for path in kept):
+        return {}
+    groups = [
+        "\n".join([f"[{group}]", *(f"{name} = {target}" for name, target in sorted(points.items()))])
+        for group, points in sorted(said.entry_points.items())
+        if points
+    ]
+    if not said.version and not groups:
+        return {}
+    place = f"{canonicalize_name(said.name).replace('-', '_')}-{said.version or 'unknown'}.dist-info"
+    version = f"Version: {said.version}\n" if said.version else ""
+    return {
+        f"{place}/METADATA": f"Metadata-Version: 2.1\nName: {said.name}\n{version}",
+        f"{place}/entry_points.txt": "\n\n".join(groups) + "\n",
+    }
+
+
+def commands(points: Iterable[str]) -> dict[str, str]:
+    """The commands that texts of entry_points.txt name: the app is no wheel, so nothing else makes them."""
+    found = {}
+    for text in points:
+        group = ""
+        for line in text.splitlines():
+            if line.startswith("["):
+                group = line.strip()
+            elif group == "[console_scripts]" and (said := COMMAND.fullmatch(line)):
+                found[said["name"]] = (
+                    "#!/usr/bin/env python\nimport sys\n\n"
+                    f"from {said['module']} import {said['first']}\n\nsys.exit({said['call']}())\n"
+                )
+    return found

@@ -1,0 +1,226 @@
+"""What a release holds for its machine, and that the machine looks for it there."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import PROGRAMS, REPOSITORY
+
+from bake import release
+from bake.recipe import Recipe
+from bake.run import run
+
+ODD = {
+    "PLAIN": "info",
+    "EMPTY": "",
+    "SPACES": "  two  words  ",
+    "HASH": "a # b ; c",
+    "PERCENT": "100%",
+    "APOSTROPHE": "it's",
+    "UNICODE": "grüße ☃",
+}
+ESCAPED = {"QUOTE": 'say "hello"', "BACKSLASH": r"C:\new\\", "DOLLAR": "$HOME ${HOME}", "BACKTICK": "`id`"}
+
+
+def files(folder: Path, **recipe: Any) -> dict[str, str]:
+    """Path to text, of an app whose whole folder is its source."""
+    made = release.files(folder, Recipe.model_validate(recipe), sorted(folder.rglob("*")))
+    return {name: file.text for name, file in made.items()}
+
+
+def test_a_plain_app_s_release_says_little(app: Path) -> None:
+    assert files(app, name="hello", wsgi="app:app", requirements=["flask"], static={}) == {
+        "recipe.json": '{\n "wsgi": "app:app"\n}\n',
+        "settings/env": 'FLASK_APP="app:app"\n',
+    }
+
+
+def test_the_recipe_is_what_is_read_on_the_machine(app: Path) -> None:
+    recipe = {
+        "wsgi": "app:app", "domains": ["one.example"], "static": {"/s": "s"}, "writable": ["instance"],
+        "setup": ["true"], "timers": {"tidy": {"run": "true", "when": "daily"}}, "packages": ["libpq5"],
+        "django": {"settings": "site.settings"}, "limits": {"request": 90}, "check": {"health": "/up"},
+        "secrets": ["KEY"],
+    }  # fmt: skip
+    more: dict[str, Any] = {
+        "name": "x", "index": "https://packages.example/simple", "mirror": "https://archive.example/debian",
+        "email": "me@one.example", "env": {"A": "b"}, "base": "debian-12",
+    }  # fmt: skip
+    said = files(app, **{**recipe, **more, "check": {"health": "/up", "env": {"KEY": "for the check"}}})
+    assert json.loads(said["recipe.json"]) == recipe
+    assert "check" not in files(app, check={"env": {"KEY": "for the check"}})["recipe.json"]
+
+
+def test_the_same_recipe_is_the_same_files(app: Path) -> None:
+    values = {"env": {"A": "1", "B": "2"}, "static": {"/a": "a", "/b": "b"}}
+    assert files(app, **values) == files(app, **{key: dict(reversed(said.items())) for key, said in values.items()})
+
+
+@pytest.mark.parametrize(
+    ("wsgi", "flask"), [("app:app", "app:app"), ("a.b:make()", "a.b:make()"), ("p.ini", None), ("a:f('x')", None)]
+)
+def test_the_command_flask_knows_the_app(wsgi: str, flask: str | None) -> None:
+    assert release.flask(wsgi).get("FLASK_APP") == flask
+
+
+def understood(app: Path, values: dict[str, str]) -> dict[str, str]:
+    """What a shell reads from the file of the environment: systemd.exec(5) has the same rules."""
+    (app / "env").write_text(files(app, env=values)["settings/env"])
+    said = run(["env", "-i", "sh", "-c", 'set -a; . "$1"; env -0', "sh", app / "env"]).stdout
+    found = dict(row.split("=", 1) for row in said.split("\0") if row)
+    return {name: value for name, value in found.items() if name in values}
+
+
+def test_the_environment_is_read_as_it_was_meant(app: Path) -> None:
+    assert understood(app, ODD) == ODD
+
+
+@pytest.mark.parametrize("name", ESCAPED)
+def test_what_quotes_would_read_is_escaped(app: Path, name: str) -> None:
+    assert understood(app, {name: ESCAPED[name]}) == {name: ESCAPED[name]}
+
+
+def test_jobs_and_what_the_sandbox_allows(app: Path) -> None:
+    timers = {"digest": {"run": "flask send", "when": "daily"}}
+    setup = ["flask db upgrade", "echo 'it is' done"]
+    found = files(app, setup=setup, timers=timers, sandbox={"allow": ["jit"]}, secrets=["KEY", "URL"])
+    timer = configparser.ConfigParser()
+    timer.read_string(found["settings/units/app-digest.timer"])
+    assert dict(timer["Timer"]) == {"oncalendar": "daily", "persistent": "yes", "unit": "app-job@digest.service"}
+    for service in ("app", "app-next", "app-job@"):
+        allowed = found[f"settings/units/{service}.service.d/60-allow.conf"]
+        assert allowed == "[Service]\nMemoryDenyWriteExecute=no\n"
+    assert found["settings/jobs/digest"] == "flask send\n"
+    (app / "setup").write_text(found["settings/jobs/setup"])
+    said = run(["sh", "-e", app / "setup"], check=False, env={"PATH": "/nowhere"})
+    assert said.stdout == "step 1 of 2: flask db upgrade\n"
+    assert said.status != 0
+    assert found["settings/secrets"] == "KEY\nURL\n"
+
+
+def test_limits_are_said_where_they_are_not_the_usual_ones(app: Path) -> None:
+    # nginx waits longer than uWSGI allows, so that the app's side speaks first.
+    assert files(app, limits={"body": "5000", "request": "90s"})["settings/nginx/limits.conf"].splitlines() == [
+        "client_max_body_size 5000;",
+        "uwsgi_read_timeout 95s;",
+        "uwsgi_send_timeout 95s;",
+    ]
+    assert "settings/nginx/limits.conf" not in files(app, limits={"threads": "8"})
+    usual = Recipe().limits
+    main = (PROGRAMS / "nginx/nginx.conf").read_text()
+    assert f"client_max_body_size {usual.body >> 20}m;" in main
+    for way in ("read", "send"):
+        assert f"uwsgi_{way}_timeout {usual.request + release.PATIENCE}s;" in main
+
+
+@pytest.mark.parametrize(("prefix", "folder"), [("/static", "static"), ("/static/", "static/")])
+def test_static_folders_end_in_one_slash(app: Path, prefix: str, folder: str) -> None:
+    text = files(app, static={prefix: folder})["settings/nginx/static.conf"]
+    assert "location ^~ /static/ {" in text
+    assert "alias /srv/app/current/source/static/;" in text
+    assert text.count("{") == text.count("}") == 1
+
+
+def test_django_s_settings_and_static_files(app: Path) -> None:
+    found = files(app, wsgi="site.wsgi:application", django={"settings": "site.settings", "static_url": "/static"})
+    assert 'DJANGO_SETTINGS_MODULE="app_settings"\n' in found["settings/env"]
+    assert 'APP_DJANGO_SETTINGS="site.settings"\n' in found["settings/env"]
+    static = found["settings/nginx/static.conf"]
+    assert "location ^~ /static/ {" in static
+    assert "alias /var/cache/app/static/;" in static
+    assert "collectstatic" in found["settings/jobs/static"]
+    assert "APP_DJANGO_SETTINGS" in found["settings/django/app_settings.py"]
+    assert not any("DJANGO" in text or "collectstatic" in text for text in files(app, django="off").values())
+
+
+def write(folder: Path, name: str, text: str) -> None:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(text)
+
+
+def test_the_app_s_own_commands_are_made(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = """
+        [gui]
+        w = shop:cli
+        [console_scripts]
+        shop = shop:cli.main [extra]
+        ../x = shop:cli
+        .. = shop:cli
+        module = shop
+        bad = ?
+        none
+        [other]
+        y = shop:cli
+    """
+    write(app, "src/shop.egg-info/entry_points.txt", "\n".join(line.strip() for line in points.splitlines()))
+    write(app, "src/shop.py", "class cli:\n    main = staticmethod(lambda: 3)\n")
+    write(app, "vendored/x.egg-info/entry_points.txt", "[console_scripts]\nother = x:y\n")
+    made = release.files(app, Recipe(), sorted(app.rglob("*")))
+    assert [name for name in made if name.startswith("settings/bin/")] == ["settings/bin/shop"]
+    command = made["settings/bin/shop"]
+    (app / "shop").write_text(command.text)
+    (app / "shop").chmod(command.mode)
+    # As the units have it, the virtualenv's folder stands first.
+    (app / "bin").mkdir()
+    (app / "bin/python").symlink_to(sys.executable)
+    monkeypatch.setenv("PATH", f"{app}/bin{os.pathsep}{os.environ['PATH']}")
+    done = run([app / "shop"], env={"PYTHONPATH": str(app / "src")}, check=False)
+    assert done.status == 3, done.stderr
+
+
+PROJECT = '[project]\nname = "My.App"\nversion = "1.2"\n[project.scripts]\nserve = "app:main"\n'
+
+
+def test_a_project_s_commands_are_made_of_what_it_says(app: Path) -> None:
+    write(app, "pyproject.toml", PROJECT)
+    assert "from app import main\n" in files(app)["settings/bin/serve"]
+    # Of a packaged app's folder nothing is looked at.
+    assert list(files(app, app={"package": "x==1"}, wsgi="x:x")) == ["recipe.json", "settings/env"]
+
+
+def test_a_version_that_is_computed_stays_unknown(app: Path) -> None:
+    write(app, "pyproject.toml", PROJECT.replace('version = "1.2"', 'dynamic = ["version"]'))
+    known = release.distribution(app, [])
+    assert "serve = app:main" in known["my_app-unknown.dist-info/entry_points.txt"]
+    assert "\nVersion:" not in known["my_app-unknown.dist-info/METADATA"]
+    for unknown in ("[project]\nname = 'x'\ndynamic = ['version']\n", "[tool.black]\n"):
+        write(app, "pyproject.toml", unknown)
+        assert release.distribution(app, []) == {}
+
+
+def test_a_project_that_was_built_keeps_what_the_build_said(app: Path) -> None:
+    write(app, "pyproject.toml", PROJECT)
+    write(app, "x.egg-info/PKG-INFO", "")
+    assert release.distribution(app, [app / "x.egg-info"]) == {}
+    # One that .gitignore keeps out of the release says nothing there.
+    assert "my_app-1.2.dist-info/METADATA" in release.distribution(app, [])
+
+
+@pytest.mark.parametrize(
+    ("reader", "line"),
+    [
+        ("etc/systemd/system/app.service.d/50-sandbox.conf", "EnvironmentFile=-{}/env"),
+        ("etc/systemd/system/app.service.d/50-sandbox.conf", "Environment=PATH=/srv/app/current/venv/bin:{}/bin:"),
+        ("etc/systemd/system/app-job@.service", "ExecStart=/bin/sh -e {}/jobs/%i"),
+        ("etc/systemd/system/app-job@.service", ":{}/django"),
+        ("usr/lib/app/look-for-secrets", "names={}/secrets"),
+        ("usr/lib/app/nginx/server.conf", "include {}/nginx/*.conf;"),
+    ],
+)
+def test_the_machine_reads_them_in_the_release_in_place(reader: str, line: str) -> None:
+    text = (REPOSITORY / "cloud-init/rootfs" / reader).read_text()
+    assert line.format("/srv/app/current/settings") in text
+
+
+def test_the_machine_has_the_last_word_on_the_environment() -> None:
+    unit = (REPOSITORY / "cloud-init/rootfs/etc/systemd/system/app.service.d/50-sandbox.conf").read_text()
+    places = [
+        unit.index(f"\nEnvironmentFile=-{path}/") for path in ("/srv/app/current/settings", "/run/app", "/etc/app")
+    ]
+    assert places == sorted(places)
