@@ -40,6 +40,13 @@ from bake.progress import Phase, Reporter
 SPACE_NEEDED = 4 * 1000**3
 
 
+#: Brings the bundle in from the seed disk.
+SEED = (
+    "mkdir -p {folder} /run/app-seed; mount -o ro,noexec LABEL=cidata /run/app-seed;"
+    " cp /run/app-seed/bundle.tar {folder}/{digest}.tar; umount /run/app-seed"
+)
+
+
 @dataclass(frozen=True)
 class Options:
     """`max_age` in days is how old the base and the lock may be; `port` is SSH's during the proof.
@@ -181,7 +188,8 @@ def _run_packer(
     key = work / "bake-key"
     public = vm.make_key(key, "bake")
     files = [*machine.files(goal), *source.bundled(goal, parcel.sha256)]
-    early = (userdata.stand_in(stand_ins),) if stand_ins else ()
+    early: tuple[str, ...] = (SEED.format(folder=source.INCOMING, digest=parcel.sha256),)
+    early += (userdata.stand_in(stand_ins),) if stand_ins else ()
     (work / "user-data").write_text(userdata.plain(files, goal, early).text)
     (work / "meta-data").write_text(userdata.meta_data("bake", wanted.name or "app", [public]))
 

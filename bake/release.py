@@ -45,9 +45,11 @@ def files(folder: Path, recipe: Recipe, kept: list[Path]) -> dict[str, File]:
     dump = json.dumps({key: value for key, value in said.items() if value}, indent=1, sort_keys=True)
     about = {} if recipe.package else distribution(folder, kept)
     settings = {
+        "watch.py": (places.release() / "watch.py").read_text(),
         "env": environment({**flask(recipe.wsgi or ""), **django(recipe), **recipe.env}),
         "secrets": "".join(f"{name}\n" for name in recipe.secrets),
         "nginx/limits.conf": limits(recipe.limits),
+        "uwsgi.ini": uwsgi(recipe.limits),
         "nginx/static.conf": static(recipe),
         **{f"jobs/{name}": text for name, text in jobs(recipe).items()},
         **{f"units/{name}": text for name, text in units(recipe).items()},
@@ -103,6 +105,14 @@ def limits(wanted: Limits) -> str:
         f"uwsgi_read_timeout {patience}s;\n"
         f"uwsgi_send_timeout {patience}s;\n"
     )  # fmt: skip
+
+
+def uwsgi(wanted: Limits) -> str:
+    """uWSGI's limits, where they are not those of its main file. How many workers there are, the machine says."""
+    usual = Limits()
+    lines = [f"threads = {wanted.threads}"] * (wanted.threads != usual.threads)
+    lines += [f"harakiri = {wanted.request}"] * (wanted.request != usual.request)
+    return "\n".join(["[uwsgi]", *lines, ""]) if lines else ""
 
 
 def static(recipe: Recipe) -> str:

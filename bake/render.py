@@ -38,18 +38,16 @@ def _source(
 ) -> list[File]:
     """The document's part for the app."""
     app = wanted.app
-    code = source.folder_of(folder, wanted)
-    there = frozenset(str(path.relative_to(code)) for path in code.rglob("*"))
-    if app and app.git and app.commit:
-        return source.fetched(goal, parcel, wanted, there, git={"url": app.git, "commit": app.commit})
-    if app and app.archive and app.sha256:
-        return source.fetched(goal, parcel, wanted, there, archive={"url": app.archive, "sha256": app.sha256})
-    found = None if inline or wanted.package else source.remote(folder)
-    if found:
-        report.note(f"the machine fetches the app from {found.url}, commit {found.commit[:12]} (--inline: it does not)")
-        git = {"url": found.url, "commit": found.commit} | ({"path": found.path} if found.path else {})
-        return source.fetched(goal, parcel, wanted, found.files, git=git)
-    return source.inline(goal, parcel, wanted)
+    if app and not app.package:
+        code = source.folder_of(folder, wanted)
+        there = frozenset(str(path.relative_to(code)) for path in code.rglob("*"))
+        return source.fetched(goal, parcel, wanted, there, source.script_of(app))
+    found = None if inline or app else source.remote(folder)
+    if found is None:
+        return source.inline(goal, parcel, wanted)
+    report.note(f"the machine fetches the app from {found.url}, commit {found.commit[:12]} (--inline: it does not)")
+    script = source.git_script(found.url, found.commit, found.path)
+    return source.fetched(goal, parcel, wanted, found.files, script)
 
 
 def _tell(made: userdata.Document, provider: Provider | None, report: Reporter) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 import shutil
+import sys
 import tarfile
 import zipfile
 from dataclasses import dataclass
@@ -27,6 +29,14 @@ INCOMING = "/var/lib/app-incoming"
 ANONYMOUS = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "SSH_ASKPASS": "true"}
 
 
+#: Debian's own pip, which python3-venv brings along.
+PIP = "python3 /usr/share/python-wheels/pip-*.whl/pip"
+
+
+#: What helps an author, and serves nobody: a document has no room for it.
+HINTS = "settings/watch.py"
+
+
 @dataclass(frozen=True)
 class Git:
     """A commit of a public repository, where in it the app's folder is, and what of that it holds."""
@@ -37,14 +47,14 @@ class Git:
     files: frozenset[str]
 
 
-def stanza(target: Target, **facts: object) -> File:
+def stanza(target: Target, **which: str) -> File:
     """/etc/app/source.json: which release of the app, for which release of Debian."""
-    said = {"release": target.name, "machine": MACHINES[target.arch], **facts}
+    said = {"release": target.name, "machine": MACHINES[target.arch], **which}
     return File("/etc/app/source.json", 0o644, (json.dumps(said, indent=1) + "\n").encode())
 
 
 def bundled(target: Target, digest: str) -> list[File]:
-    """The source is a bundle: on a seed disk, or uploaded."""
+    """All of the app comes in a bundle."""
     return [stanza(target, bundle=digest)]
 
 
@@ -53,25 +63,61 @@ def inline(target: Target, parcel: Bundle, recipe: Recipe) -> list[File]:
     return _parts(target, recipe, _members(parcel))
 
 
-def fetched(
-    target: Target, parcel: Bundle, recipe: Recipe, there: frozenset[str], **facts: dict[str, str]
-) -> list[File]:
-    """The app's files come from `git={url, commit, path}` or `archive={url, sha256}`.
+def fetched(target: Target, parcel: Bundle, recipe: Recipe, there: frozenset[str], script: str) -> list[File]:
+    """A script fetches the app's files, as `git_script` and `archive_script` have it.
 
     What is not `there`, paths as seen from the app's folder, is in the document.
     """
     members = {name: entry for name, entry in _members(parcel).items() if name.removeprefix("source/") not in there}
-    return _parts(target, recipe, members, **facts)
+    return _parts(target, recipe, {**members, "fetch-source": (0o644, script.encode())})
 
 
-def _parts(target: Target, recipe: Recipe, members: dict[str, tuple[int, bytes]], **more: dict[str, str]) -> list[File]:
-    """The document's files for a release. Its name is the digest of all that is said of it, as app-setup finds it."""
-    facts: dict[str, object] = {**more, **({"index": recipe.index} if recipe.index else {})}
-    said = {"release": target.name, "machine": MACHINES[target.arch], **facts}
-    files = {name: [mode, hashlib.sha256(content).hexdigest()] for name, (mode, content) in members.items()}
-    digest = hashlib.sha256(json.dumps([said, files], sort_keys=True).encode()).hexdigest()
+def git_script(url: str, commit: str, path: str = "") -> str:
+    """A commit's files become source/. git itself verifies them: a commit's name is their digest."""
+    url = shlex.quote(url)
+    return f"""\
+export HOME=/nonexistent GIT_TERMINAL_PROMPT=0
+command -v git > /dev/null || apt-get install -q -y --no-install-recommends git
+rm -rf .fetched
+git init -q .fetched
+# Not every server gives out a commit that no branch ends in.
+git -C .fetched fetch -q --depth=1 {url} {commit} || git -C .fetched fetch -q {url} '+refs/*:refs/all/*'
+git -C .fetched checkout -q {commit} || {{ echo 'hopeless: there is no such commit; was it pushed there?'; exit 1; }}
+rm -rf .fetched/.git
+{_overlay(path)}"""
+
+
+def archive_script(url: str, sha256: str, unpack: str, path: str) -> str:
+    """An archive's files become source/. `unpack` is the command for its kind; `path`, the folder in it."""
+    return f"""\
+rm -rf .fetched
+mkdir .fetched
+curl -fsSL --proto =https --connect-timeout 20 -o .archive {shlex.quote(url)}
+echo '{sha256}  .archive' | sha256sum -c --quiet || {{ echo 'hopeless: another archive than was asked for'; exit 1; }}
+{unpack}
+rm .archive
+{_overlay(path)}"""
+
+
+def _overlay(path: str) -> str:
+    """The files of the document's own are put on top of what was fetched."""
+    inside = shlex.quote(f".fetched/{path}".rstrip("/"))
+    return f"cp -r source/. {inside}/\nrm -r source\nmv {inside} source\nrm -rf .fetched\n"
+
+
+def _parts(target: Target, recipe: Recipe, members: dict[str, tuple[int, bytes]]) -> list[File]:
+    """The document's files for a release. Its name is their digest, as app-setup finds it."""
+    if members["lock.txt"][1].strip():
+        index = f" -i {shlex.quote(recipe.index)}" if recipe.index else ""
+        options = f"-q --no-deps --require-hashes --only-binary :all: --no-cache-dir{index}"
+        members = {**members, "fetch-wheels": (0o644, f"{PIP} download {options} -d wheels -r lock.txt\n".encode())}
+    rows = (
+        f"{mode:o} {hashlib.sha256(content).hexdigest()} {name}\n"
+        for name, (mode, content) in sorted(members.items(), key=lambda member: Path(member[0]).parts)
+    )
+    digest = hashlib.sha256("".join(rows).encode()).hexdigest()
     parts = [File(f"{INCOMING}/{digest}/{name}", mode, content) for name, (mode, content) in members.items()]
-    return [*parts, stanza(target, **facts, parts=digest)]
+    return [*parts, stanza(target, parts=digest)]
 
 
 def _members(parcel: Bundle) -> dict[str, tuple[int, bytes]]:
@@ -79,6 +125,8 @@ def _members(parcel: Bundle) -> dict[str, tuple[int, bytes]]:
     found: dict[str, tuple[int, bytes]] = {}
     with tarfile.open(parcel.path) as tar:
         for member in tar:
+            if member.name == HINTS:
+                continue
             if member.name.startswith("wheels/"):
                 if lock.is_built(member.name.removeprefix("wheels/")):
                     raise WheelError(
@@ -114,7 +162,14 @@ def folder_of(folder: Path, recipe: Recipe) -> Path:
         with store.whole(place) as partial:
             partial.mkdir()
             (_checkout if app.git else _unpack)(app, partial / (name or "app"))
-    return next(place.iterdir())
+    return next(path for path in place.iterdir() if path.is_dir())
+
+
+def script_of(app: App) -> str:
+    """The script that fetches what a recipe names, once `folder_of` has."""
+    if app.git and app.commit:
+        return git_script(app.git, app.commit)
+    return (places.cache() / "source" / str(app.sha256) / "fetch").read_text()
 
 
 def _checkout(app: App, into: Path) -> None:
@@ -144,14 +199,15 @@ def _unpack(app: App, into: Path) -> None:
             f"{app.archive} is not the archive that bake.yaml asks for: its SHA-256 is {found}",
             "Where it was made anew, put the new digest, from a place you trust, into `app.sha256`.",
         )
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            archive.extractall(files)
-    else:
-        run(["tar", "-C", files, "--no-same-owner", "-xf", path])
+    zipped = zipfile.is_zipfile(path)
+    run([sys.executable, "-m", "zipfile", "-e", path, files] if zipped else ["tar", "-C", files, "-xf", path])
     path.unlink()
     inside = list(files.iterdir())
-    (inside[0] if len(inside) == 1 and inside[0].is_dir() else files).rename(into)
+    alone = inside[0] if len(inside) == 1 and inside[0].is_dir() else files
+    script = "python3 -m zipfile -e .archive .fetched" if zipped else "tar -C .fetched --no-same-owner -xf .archive"
+    said = archive_script(str(app.archive), str(app.sha256), script, "" if alone is files else alone.name)
+    into.with_name("fetch").write_text(said)
+    alone.rename(into)
     shutil.rmtree(files, ignore_errors=True)
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import lzma
 import shlex
 import textwrap
-import tokenize
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 
 import jinja2
+import python_minifier
 from yaml.reader import Reader
 
 from bake import places
@@ -25,7 +23,7 @@ from bake.target import Target
 #: cloud-init runs what lies here at the end of every boot, the first included.
 BOOT = File("/var/lib/cloud/scripts/per-boot/app", 0o755, b"#!/bin/sh\nexec /usr/lib/app/boot\n")
 #: Small texts: a dictionary larger than they are, and no end mark of the container's.
-LZMA = [{"id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, "lc": 3, "lp": 0, "pb": 0}]
+LZMA = [{"id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, "lc": 3, "lp": 0, "pb": 0, "nice_len": 64}]
 
 
 @dataclass(frozen=True)
@@ -98,8 +96,9 @@ def strip(file: File) -> File:
     if file.path.startswith("/var/") or text is None:
         return file
     first, _, rest = text.partition("\n")
-    if PurePosixPath(file.path).suffix == ".py" or (first.startswith("#!") and "python" in first):
-        body = _python(text)
+    if _is_python(file):
+        # Shared names stay as they are; strings inside of f-strings would depend on this Python (a test sees to it).
+        body = python_minifier.minify(text, remove_literal_statements=True, hoist_literals=False)
     elif first.startswith("#!"):
         body = f"{first}\n{_lines(rest)}"
     else:
@@ -107,41 +106,21 @@ def strip(file: File) -> File:
     return replace(file, content=body.encode())
 
 
+def _is_python(file: File) -> bool:
+    first = file.content.partition(b"\n")[0]
+    return file.path.endswith(".py") or (first.startswith(b"#!") and b"python" in first)
+
+
 def _lines(text: str) -> str:
     kept = (line.strip() for line in text.splitlines())
     return "".join(f"{line}\n" for line in kept if line and not line.startswith(("#", ";", "//")))
 
 
-def _python(text: str) -> str:
-    """Python with the same tokens, but for comments and docstrings, a space an indent."""
-    lines = ["", *text.splitlines(keepends=True)]
-    statements, words, depth = [lines[1]] if lines[1].startswith("#!") else [], "", 0
-    end, docstring = (1, 0), ""
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type == tokenize.INDENT:
-            depth += 1
-        elif token.type == tokenize.DEDENT:
-            if statements[-1].endswith(":\n"):
-                statements.append(" " * depth + "pass\n")
-            depth -= 1
-        elif token.type == tokenize.NEWLINE:
-            if words != docstring:
-                statements.append(" " * depth + words + "\n")
-            words = ""
-        elif token.type not in (tokenize.COMMENT, tokenize.NL, tokenize.ENDMARKER):
-            # As it stands in the file, with what lies between two tokens of a line.
-            begin = end if words and token.start[0] == end[0] else token.start
-            said = "".join(lines[begin[0] : token.end[0] + 1])
-            said = said[begin[1] : len(said) - len(lines[token.end[0]]) + token.end[1]]
-            words += said if begin == end or not words else f" {said}"
-            docstring = said if token.type == tokenize.STRING and words == said else ""
-            end = token.end
-    return "".join(statements)
-
-
 def _compressed(files: list[File]) -> bytes:
     """`mode size path` and the content, one file after the other, as the document's own program reads them."""
-    rows = (b"%o %d %s\n%s" % (file.mode, len(file.content), file.path.encode(), file.content) for file in files)
+    # What is alike stands side by side: it packs better.
+    alike = sorted(files, key=lambda file: (_is_python(file), file.path))
+    rows = (b"%o %d %s\n%s" % (file.mode, len(file.content), file.path.encode(), file.content) for file in alike)
     return lzma.compress(b"".join(rows), format=lzma.FORMAT_ALONE, filters=LZMA)
 
 

@@ -23,7 +23,7 @@ APP, NEXT = "app", "app-next"
 SERVED = RUN / "served"
 #: All that the app is started with, besides its release.
 SETTINGS = (
-    RUN / "env", RUN / "uwsgi.ini", Path("/run/app-check/env"), Path("/etc/app/env"), Path("/etc/app/secrets.env"),
+    RUN / "env", Path("/run/app-check/env"), Path("/etc/app/env"), Path("/etc/app/secrets.env"),
     Path("/run/systemd/system/app.service.d/60-allow.conf"),
 )  # fmt: skip
 #: The names this machine answers to, as app-configure found them.
@@ -48,7 +48,7 @@ def ask(name: str, path: str, host: str) -> int:
         "REQUEST_METHOD": "GET", "REQUEST_URI": path, "PATH_INFO": unquote(plain), "QUERY_STRING": query,
         "SERVER_PROTOCOL": "HTTP/1.1", "SERVER_NAME": host, "SERVER_PORT": "443", "REMOTE_ADDR": "127.0.0.1",
         "HTTPS": "on", "UWSGI_SCHEME": "https", "HTTP_HOST": host, "HTTP_USER_AGENT": "app-setup",
-        "HTTP_X_FORWARDED_PROTO": "https", "HTTP_X_FORWARDED_HOST": host, "HTTP_X_FORWARDED_FOR": "127.0.0.1",
+        "HTTP_X_FORWARDED_PROTO": "https", "HTTP_X_FORWARDED_HOST": host,
     }  # fmt: skip
     words = [word.encode() for pair in variables.items() for word in pair]
     packet = b"".join(struct.pack("<H", len(word)) + word for word in words)

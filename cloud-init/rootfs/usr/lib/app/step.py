@@ -10,8 +10,7 @@ from pathlib import Path
 STATE = Path("/run/app/state")
 #: What no waiting mends.
 HOPELESS = re.compile(
-    "DO NOT MATCH|No space left|enough free space|Unable to locate|no installation candidate|not our ref|remote ref"
-    r"|versions: \w*\d|error: (?:40[0-4]|410)"
+    r"hopeless|DO NOT MATCH|No space left|enough free space|Unable to locate|no installation candidate|error: 4\d\d"
 )
 #: Seconds for what a network, a mirror or another program may hold up.
 PATIENCE = 300
@@ -32,15 +31,16 @@ def tell(state: str) -> None:
     STATE.write_text(state)
 
 
-def command(*argv: object, patience: float = 900, env: dict | None = None) -> str:
+def command(*argv: object, patience: float = 900, env: dict | None = None, cwd: Path | None = None) -> str:
     """Run a program; its standard output. Seconds of patience."""
     words = [str(word) for word in argv]
     done = subprocess.run(
         words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, timeout=patience, env={**os.environ, **(env or {})},
+        text=True, timeout=patience, cwd=cwd, env={**os.environ, **(env or {})},
     )  # fmt: skip
     if done.returncode:
-        raise StepError(f"`{' '.join(words[:4])} …` failed with {done.returncode}:\n{done.stdout.strip()[-2000:]}")
+        said = " ".join(words[:4])
+        raise StepError(f"`{said} …` failed with {done.returncode}:\n{done.stdout.strip()[-2000:]}")
     return done.stdout
 
 

@@ -1,20 +1,13 @@
 """What uWSGI loads: finds the app that the recipe names, and stands between the two where that helps.
 
-It says so where the app writes in vain, and lets server-sent events through.
+It lets server-sent events through.
 """
 
 import ast
 import importlib
 import json
-import os
 import sys
 from pathlib import Path
-
-#: Audit events (Python's own list of them) that change files, by the places of their paths.
-CHANGES = {"os.mkdir": (0,), "os.remove": (0,), "os.rename": (0, 1), "os.rmdir": (0,), "sqlite3.connect": (0,)}
-#: Where an app may write, and where programs do without meaning to keep anything.
-OPEN = ("/var/lib/app/", "/var/cache/app/", "/tmp/", "/var/tmp/", "/dev/", "/proc/", "/run/")
-WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
 def find(wanted: str) -> object:
@@ -43,43 +36,6 @@ def hide_tracebacks() -> None:
         sys.modules["cherrypy"].config.setdefault("request.show_tracebacks", False)
 
 
-class Watch:
-    """Names the folder, once, when the app writes where it may not: the app's own error seldom does."""
-
-    def __init__(self, source: Path) -> None:
-        """`source` is the app's folder."""
-        self.source = os.path.realpath(source)
-        self.told: set[str] = set()
-
-    def __call__(self, event: str, values: tuple) -> None:
-        """Python's audit hook: sees files before they are opened."""
-        if event == "open":
-            if isinstance(values[2], int) and values[2] & WRITING:
-                self.look(values[0])
-        elif event in CHANGES:
-            for place in CHANGES[event]:
-                self.look(values[place])
-
-    def look(self, path: object) -> None:
-        """Tell about a path that the app's sandbox keeps closed."""
-        # SQLite's databases in memory have names of their own: ":memory:", "file:…".
-        if not isinstance(path, str | bytes | os.PathLike) or os.fsdecode(path).startswith((":", "file:")):
-            return
-        real = os.path.realpath(os.fsdecode(path))
-        if real.startswith(OPEN) or "__pycache__" in real:
-            return
-        inside = real.startswith(self.source + os.sep)
-        name = os.path.relpath(real, self.source) if inside else real
-        folder = str(Path(name).parent) if os.sep in name.strip(os.sep) else name
-        if folder in self.told:
-            return
-        self.told.add(folder)
-        why, way = "only /var/lib/app can be", "The app's own settings should point there."
-        if inside:
-            why, way = "the app's folder is read-only", f"To keep it, write into bake.yaml:  writable: [{folder}]"
-        print(f"<4>app: {name} cannot be written: {why}. {way}", file=sys.stderr, flush=True)
-
-
 def streaming(app: object) -> object:
     """The app, whose server-sent events nginx hands on as they come. It holds answers back otherwise: a
     visitor who reads slowly keeps no worker waiting.
@@ -99,6 +55,7 @@ def streaming(app: object) -> object:
 
 if __name__.startswith("uwsgi_file"):
     release = Path.cwd().parent
-    sys.addaudithook(Watch(release / "source"))
+    for hook in release.glob("settings/watch.py"):
+        exec(hook.read_text())
     application = streaming(find(json.loads((release / "recipe.json").read_text())["wsgi"]))
     hide_tracebacks()
