@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import http.server
 import importlib.machinery
 import importlib.util
 import os
 import shutil
 import signal
+import ssl
+import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen
 from types import ModuleType
 
 import pytest
+import trustme
+
+from bake.run import run
 
 REPOSITORY = Path(__file__).parents[2]
 PROGRAMS = REPOSITORY / "cloud-init" / "rootfs" / "usr" / "lib" / "app"
@@ -122,7 +130,7 @@ def program(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     # What they import of each other is beside them, and made anew for each test.
     monkeypatch.syspath_prepend(PROGRAMS)
-    for shared in ("serving", "step"):
+    for shared in [path.stem for path in PROGRAMS.glob("*.py")]:
         monkeypatch.delitem(sys.modules, shared, raising=False)
 
     def load(name: str) -> ModuleType:
@@ -134,3 +142,157 @@ def program(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
         return module
 
     return load
+
+
+@pytest.fixture
+def setup(program: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    """The machine's `setup`, with its fixed paths below a folder of the test's, and without patience."""
+    module = program("setup")
+    for name, path in {
+        "SOURCE": "etc/app/source.json", "RELEASES": "srv/app/releases", "CURRENT": "srv/app/current",
+        "PREVIOUS": "srv/app/previous", "TRIED": "srv/app/tried-after", "BEGUN": "run/begun", "INCOMING": "incoming",
+        "PACKAGES": "packages", "DATA": "data", "SITE": "site", "STATE": "run/state",
+    }.items():  # fmt: skip
+        monkeypatch.setattr(module, name, tmp_path / path)
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+    monkeypatch.setattr(module, "GIVEN", (tmp_path / "etc/app/env", tmp_path / "etc/app/secrets.env"))
+    monkeypatch.setattr(sys.modules["step"], "STATE", module.STATE)
+    monkeypatch.setattr(sys.modules["step"], "PATIENCE", 0)
+    module.RELEASES.mkdir()
+    module.INCOMING.mkdir()
+    module.PACKAGES.write_text("")
+    monkeypatch.setattr(module, "OWNER", {})
+    module.DATA.mkdir()
+    for name in ("DOOR", "SERVED"):
+        monkeypatch.setattr(module.serving, name, tmp_path / name)
+    return module
+
+
+@dataclass
+class Site:
+    """A web server: `folder` at the https `address`, and what it was asked for.
+
+    `statuses` are given instead of the next answers. `git`: who asks for something below a folder *.git speaks with
+    git itself, in this version of its protocol; without it, with a server that knows of files alone.
+    """
+
+    folder: Path
+    address: str
+    git: str = "2"
+    asked: list[str] = field(default_factory=list)
+    statuses: list[int] = field(default_factory=list)
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Answers for a `Site`."""
+
+    def __init__(self, site: Site, *words: object) -> None:
+        self.site = site
+        super().__init__(*words, directory=os.fspath(site.folder))  # type: ignore[arg-type]
+
+    def log_message(self, *words: object) -> None:
+        """Say nothing."""
+
+    def do_GET(self) -> None:
+        self.answer(super().do_GET)
+
+    def do_POST(self) -> None:
+        self.answer(lambda: self.send_error(405))
+
+    def answer(self, plainly: Callable[[], None]) -> None:
+        self.site.asked.append(self.path)
+        if self.site.statuses:
+            self.send_error(self.site.statuses.pop(0))
+        elif self.site.git and ".git/" in self.path:
+            self.as_git()
+        else:
+            plainly()
+
+    def as_git(self) -> None:
+        path, _, query = self.path.partition("?")
+        length = int(self.headers.get("Content-Length") or 0)
+        said = {
+            "GIT_PROJECT_ROOT": str(self.site.folder), "GIT_HTTP_EXPORT_ALL": "1", "PATH_INFO": path,
+            "QUERY_STRING": query, "REQUEST_METHOD": self.command, "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+            "CONTENT_LENGTH": str(length), "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
+        }  # fmt: skip
+        if self.site.git == "2":
+            said["GIT_PROTOCOL"] = self.headers.get("Git-Protocol", "")
+        done = subprocess.run(
+            ["git", "http-backend"], input=self.rfile.read(length), env={**os.environ, **said}, capture_output=True
+        )
+        head, _, body = done.stdout.partition(b"\r\n\r\n")
+        rows = dict(line.split(": ", 1) for line in head.decode().splitlines())
+        self.send_response(int(rows.pop("Status", "200").split()[0]))
+        for name, value in {**rows, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    """Who signs the certificates of `site`."""
+    return trustme.CA()
+
+
+@pytest.fixture
+def site(tmp_path: Path, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """An https server on this computer, trusted by Python, git, curl and pip."""
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    for name in ("SSL_CERT_FILE", "GIT_SSL_CAINFO", "CURL_CA_BUNDLE", "PIP_CERT"):
+        monkeypatch.setenv(name, str(tmp_path / "ca.pem"))
+    made = Site(tmp_path / "site", "")
+    made.folder.mkdir()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *words: Handler(made, *words))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    made.address = f"https://127.0.0.1:{server.server_port}"
+    yield made
+    server.shutdown()
+    server.server_close()
+
+
+@dataclass
+class Clone:
+    """A clone of a repository at `site`."""
+
+    folder: Path
+    url: str
+    bare: Path
+
+    def git(self, *words: str) -> str:
+        """What git says of the clone."""
+        return run(["git", "-C", self.folder, *words]).stdout.strip()
+
+    def commit(self, files: dict[str, str]) -> str:
+        """Write files, and commit all there is; the commit."""
+        for name, text in files.items():
+            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / name).write_text(text)
+        self.git("add", "--all", "--force")
+        self.git("commit", "-q", "--allow-empty", "-m", "one")
+        return self.git("rev-parse", "HEAD")
+
+    def push(self) -> None:
+        """Make the repository the same as the clone."""
+        self.git("push", "-q", "--force", str(self.bare), "main")
+
+
+@pytest.fixture
+def clone(tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> Clone:
+    """A repository that anybody can fetch, with a commit, and its clone. Nobody's own settings count."""
+    for name in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"):
+        monkeypatch.setenv(name, "/dev/null")
+    for who in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{who}_NAME", "Somebody")
+        monkeypatch.setenv(f"GIT_{who}_EMAIL", "somebody@a.example")
+    made = Clone(tmp_path / "clone", f"{site.address}/shop.git", site.folder / "shop.git")
+    for words in (("--bare", made.bare), (made.folder,)):
+        run(["git", "init", "-q", "-b", "main", *words])
+    made.git("remote", "add", "origin", made.url)
+    made.commit({"app.py": "app = 1\n", "requirements.txt": ""})
+    made.push()
+    return made

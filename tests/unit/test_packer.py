@@ -232,12 +232,11 @@ def test_our_scripts_say_what_milestones_and_faults_listen_for() -> None:
 
 @pytest.fixture
 def variables(tmp_path: Path) -> list[str]:
-    for name in ("user-data", "meta-data", "vendor-data", "bundle.tar", "key", "base.qcow2"):
+    for name in ("user-data", "meta-data", "bundle.tar", "key", "base.qcow2"):
         (tmp_path / name).touch()
     run.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "bake-key"])
     values = {
         "base_disk": tmp_path / "base.qcow2", "user_data": tmp_path / "user-data", "meta_data": tmp_path / "meta-data",
-        "vendor_data": tmp_path / "vendor-data",
         "bundle": tmp_path / "bundle.tar", "private_key": tmp_path / "bake-key", "output": tmp_path / "output",
     }  # fmt: skip
     return [f"-var={name}={value}" for name, value in values.items()]

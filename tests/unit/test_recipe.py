@@ -103,7 +103,6 @@ name: again
     assert faults(tmp_path, text) == [
         "name: is given twice (line 23)",
         "app.package: 'httpbin' should name one version, as in httpbin==0.10.4",
-        "app.git: is not supported yet",
         "wsgi: 'app.py' is not module:callable, as in app:app",
         "requirements: there is no file 'nowhere.txt'",
         "index: 'http://packages.example/' is not an https address",
@@ -160,6 +159,42 @@ name: again
 )
 def test_single_faults(tmp_path: Path, text: str, fault: str) -> None:
     assert faults(tmp_path, text)[0].startswith(fault)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("{}", "app: should be {package: …}, {git: …, commit: …} or {archive: …, sha256: …}"),
+        (f"{{git: https://code.example/x, sha256: {'a' * 64}}}", "app: should be {package: …}"),
+        (f"{{archive: https://code.example/x.tar, commit: {'a' * 40}}}", "app: should be {package: …}"),
+        ("{git: https://code.example/x}", "app: should be {package: …}"),
+        ("{git: https://code.example/x, commit: main}", "app.commit: 'main' is not a commit of 40 hexadecimal digits"),
+        (f"{{git: git@code.example:x, commit: {'a' * 40}}}", "app.git: 'git@code.example:x' is not an https address"),
+        (f"{{git: https://me:word@code.example/x, commit: {'a' * 40}}}", "app.git: holds a user or a password"),
+        (f"{{archive: http://code.example/x, sha256: {'a' * 64}}}", "app.archive: 'http://code.example/x' is not an h"),
+        ("{archive: https://code.example/x, sha256: 12}", "app.sha256: '12' is not a SHA-256 of 64 hexadecimal digits"),
+        ("{branch: main}", "app.branch: is not a key"),
+    ],
+)
+def test_an_app_has_one_source_that_is_pinned(tmp_path: Path, text: str, fault: str) -> None:
+    (said,) = faults(tmp_path, f"app: {text}")
+    assert said.startswith(fault)
+
+
+def test_where_an_app_may_come_from(tmp_path: Path) -> None:
+    git = read(tmp_path, f"app: {{git: https://code.example/x, commit: {'1a' * 20}}}")
+    assert git.app == recipe.App(git="https://code.example/x", commit="1a" * 20) and git.package is None
+    archive = read(tmp_path, f"app: {{archive: 'https://code.example/x.zip', sha256: {'0' * 64}}}")
+    assert archive.app == recipe.App(archive="https://code.example/x.zip", sha256="0" * 64)
+    assert read(tmp_path, "app: {package: httpbin==0.10.4}").package == "httpbin==0.10.4"
+
+
+def test_values_are_checked_without_a_file() -> None:
+    faults: list[str] = ["an older one"]
+    assert recipe.validate({"domains": ["A.example"], "env": {"A": "on"}}, faults).domains == ("a.example",)
+    assert faults == ["an older one"]
+    assert recipe.validate({"domains": ["a"], "email": "b"}, faults) == Recipe()
+    assert [line.partition(":")[0] for line in faults[1:]] == ["domains[0]", "email"]
 
 
 @pytest.mark.parametrize("text", ["name: [a", "name: a\n\tenv: b\n", "a: b: c\n", "--- a\n--- b\n", "x: *nowhere\n"])

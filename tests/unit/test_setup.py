@@ -7,6 +7,7 @@ import io
 import json
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -23,28 +24,6 @@ from conftest import PROGRAMS, Fake
 from bake.run import run
 
 RELEASE = "{ID}-{VERSION_ID}".format_map({"ID": "", "VERSION_ID": "", **platform.freedesktop_os_release()})
-
-
-@pytest.fixture
-def setup(program: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
-    """The program, with its fixed paths below a folder of the test's."""
-    module = program("setup")
-    for name, path in {
-        "SOURCE": "etc/app/source.json", "RELEASES": "srv/app/releases", "CURRENT": "srv/app/current",
-        "PREVIOUS": "srv/app/previous", "TRIED": "srv/app/tried-after", "BEGUN": "run/begun", "INCOMING": "incoming",
-        "PACKAGES": "packages", "DATA": "data", "SITE": "site",
-    }.items():  # fmt: skip
-        monkeypatch.setattr(module, name, tmp_path / path)
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-    module.RELEASES.mkdir()
-    module.INCOMING.mkdir()
-    module.PACKAGES.write_text("")
-    monkeypatch.setattr(module, "BUNDLE_PATIENCE", 0)
-    monkeypatch.setattr(module, "OWNER", {})
-    module.DATA.mkdir()
-    for name in ("DOOR", "SERVED"):
-        monkeypatch.setattr(module.serving, name, tmp_path / name)
-    return module
 
 
 def bundle(path: Path, files: dict[str, str]) -> str:
@@ -92,47 +71,36 @@ def test_a_document_for_another_machine_is_refused_before_anything_is_done(
     assert list(setup.RELEASES.iterdir()) == []
 
 
-def test_a_bundle_is_unpacked_when_it_is_the_one_asked_for(setup: ModuleType, tmp_path: Path) -> None:
-    digest = bundle(tmp_path / "bundle.tar", APP)
-    (tmp_path / "into").mkdir()
-    setup.unpack(tmp_path / "bundle.tar", digest, tmp_path / "into")
-    assert (tmp_path / "into/source/app.py").read_text() == "app = 1\n"
+@pytest.fixture
+def bring(setup: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Bring the release of a bundle, but for its virtualenv."""
+    monkeypatch.setattr(setup, "build_venv", lambda *folders: None)
+    return lambda digest: setup.bring(ask(setup, digest))
 
 
-def test_another_bundle_is_refused_unread(setup: ModuleType, tmp_path: Path) -> None:
-    digest = bundle(tmp_path / "bundle.tar", APP)
-    (tmp_path / "into").mkdir()
-    with (tmp_path / "bundle.tar").open("ab") as stream:
+def test_a_bundle_is_unpacked_when_it_is_the_one_asked_for(setup: ModuleType, bring: Callable[[str], Path]) -> None:
+    digest = upload(setup, APP)
+    release = bring(digest)
+    assert release == setup.RELEASES / digest
+    assert (release / "source/app.py").read_text() == "app = 1\n"
+
+
+def test_another_bundle_is_refused_unread(setup: ModuleType, bring: Callable[[str], Path]) -> None:
+    digest = upload(setup, APP)
+    with (setup.INCOMING / f"{digest}.tar").open("ab") as stream:
         stream.write(b"x")
     with pytest.raises(setup.StepError, match=f"the document asks for {digest}"):
-        setup.unpack(tmp_path / "bundle.tar", digest, tmp_path / "into")
-    assert list((tmp_path / "into").iterdir()) == []
+        bring(digest)
+    assert not list(setup.RELEASES.glob("**/app.py"))
 
 
 @pytest.mark.parametrize("name", ["../outside", "source/../../outside"])
-def test_a_bundle_cannot_write_outside_its_release(setup: ModuleType, tmp_path: Path, name: str) -> None:
-    digest = bundle(tmp_path / "bundle.tar", {name: "evil"})
-    (tmp_path / "into").mkdir()
+def test_a_bundle_cannot_write_outside_its_release(
+    setup: ModuleType, bring: Callable[[str], Path], tmp_path: Path, name: str
+) -> None:
     with pytest.raises(setup.StepError, match="outside of its release"):
-        setup.unpack(tmp_path / "bundle.tar", digest, tmp_path / "into")
-    assert not (tmp_path / "outside").exists()
-
-
-def test_an_uploaded_bundle_is_found(setup: ModuleType) -> None:
-    digest = upload(setup, APP)
-    assert setup.find_bundle(digest) == setup.INCOMING / f"{digest}.tar"
-
-
-def test_waiting_for_a_bundle_ends(setup: ModuleType) -> None:
-    with pytest.raises(setup.StepError, match="no bundle 12ab came within 0 s"):
-        setup.find_bundle("12ab")
-
-
-def test_a_bundle_may_still_be_on_its_way(setup: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(setup, "BUNDLE_PATIENCE", 10)
-    late = setup.INCOMING / "12ab.tar"
-    monkeypatch.setattr(setup.time, "sleep", lambda seconds: late.touch())
-    assert setup.find_bundle("12ab") == late
+        bring(upload(setup, {**APP, name: "evil"}))
+    assert not list(tmp_path.glob("**/outside"))
 
 
 def test_a_power_cut_while_switching_is_no_obstacle(setup: ModuleType) -> None:
@@ -381,7 +349,7 @@ def test_a_release_that_does_not_come_leaves_the_one_before(
     setup.CURRENT.symlink_to(release(setup, "one"))
     ask(setup, "12ab")
     # At boot, too: a machine whose new release cannot be had serves the old one.
-    with pytest.raises(setup.StepError, match="no bundle 12ab"):
+    with pytest.raises(setup.StepError, match=r"(?s)12ab.*went back to release one"):
         setup.main()
     assert told(tmp_path)[-1] == "start app"
     assert json.loads(setup.SOURCE.read_text())["bundle"] == "one"
@@ -518,32 +486,133 @@ def test_a_power_cut_while_keeping_is_no_obstacle(setup: ModuleType) -> None:
     assert (folder / "source/instance/x").resolve() == setup.DATA / "instance/x"
 
 
-def as_systemd_does(tmp_path: Path, source: str) -> tuple[int, str]:
-    """Start the program where /etc holds nothing but this document; its status and what it says."""
-    (tmp_path / "document").write_text(source)
+@dataclass(frozen=True)
+class Outcome:
+    """Of a run as systemd starts it: its status, what it says, and what visitors are told."""
+
+    status: int
+    said: str
+    state: str
+
+
+def as_systemd_does(tmp_path: Path, document: str, prepare: str = "") -> Outcome:
+    """Start the program where /etc, /run and /srv hold nothing but this document and what a script puts there."""
+    (tmp_path / "document").write_text(document)
     words = shlex.join([sys.executable, "-B", str(PROGRAMS / "setup")])
-    script = "mount -t tmpfs none /etc && mkdir /etc/app && "
-    script += f"cp {tmp_path}/document /etc/app/source.json && exec {words}"
+    script = "set -e; for folder in /etc /run /srv; do mount -t tmpfs none $folder; done; mkdir -p /etc/app /run/app\n"
+    script += f"mkdir -p /srv/app/releases; cp {tmp_path}/document /etc/app/source.json\n{prepare}\n"
+    script += f"status=0; {words} || status=$?; cat /run/app/state > {tmp_path}/said; exit $status"
     own_user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     done = run(["unshare", *own_user, "--mount", "sh", "-c", script], check=False)
     if "mount:" in done.stderr or "unshare:" in done.stderr:
         pytest.skip(f"no mount namespace here: {done.stderr}")
-    return done.status, done.stdout + done.stderr
+    return Outcome(done.status, done.stdout + done.stderr, (tmp_path / "said").read_text())
 
 
 def test_a_problem_is_one_line_that_the_journal_and_the_bake_know(tmp_path: Path) -> None:
     document = {"release": "debian-99", "machine": "x86_64", "bundle": "12ab"}
-    status, said = as_systemd_does(tmp_path, json.dumps(document))
-    assert status == 1
-    assert said.startswith("<3>app-setup failed: this document is for debian-99 on x86_64")
-    assert len(said.splitlines()) == 1
+    outcome = as_systemd_does(tmp_path, json.dumps(document))
+    assert outcome.status == 1
+    assert re.match(r"<3>app-setup failed: this document is for debian-99\b", outcome.said)
+    assert len(outcome.said.splitlines()) == 1
+    assert re.fullmatch(r"could not be set up: failed at step 1 of \d, release", outcome.state)
 
 
 @pytest.mark.parametrize("document", ["", "{", '{"release": "debian-13"}', "[]"])
 def test_a_document_that_is_broken_is_such_a_line_too(tmp_path: Path, document: str) -> None:
-    status, said = as_systemd_does(tmp_path, document)
-    assert status == 1
-    assert said.startswith("<3>app-setup failed: ")
+    outcome = as_systemd_does(tmp_path, document)
+    assert outcome.status == 1
+    assert outcome.said.startswith("<3>app-setup failed: ")
+
+
+def in_place(name: str, **recipe: object) -> str:
+    """A script that puts a release in place."""
+    folder = f"/srv/app/releases/{name}"
+    return f"mkdir -p {folder}/source\nprintf %s {shlex.quote(json.dumps(recipe))} > {folder}/recipe.json\n"
+
+
+HERE = {"release": RELEASE, "machine": platform.machine()}
+
+
+def test_a_machine_waits_for_secrets_and_names_them(tmp_path: Path, fake: Fake) -> None:
+    fake("systemctl", "exit 0")
+    release = in_place("12ab", secrets=["GIVEN", "MISSING_ONE", "MISSING_TWO"])
+    outcome = as_systemd_does(
+        tmp_path, json.dumps({**HERE, "bundle": "12ab"}), f"{release}echo GIVEN=value > /etc/app/secrets.env"
+    )
+    assert outcome.status == 1
+    assert outcome.state == "waits for its settings"
+    line = outcome.said.splitlines()[-1]
+    assert line.startswith("<3>app-setup failed: ")
+    assert "MISSING_ONE" in line and "MISSING_TWO" in line and "GIVEN" not in line
+    assert "/usr/lib/app/secret" in line
+
+
+def test_visitors_learn_at_which_step_it_failed(tmp_path: Path, fake: Fake) -> None:
+    fake("systemctl", '[ "$*" != "restart app-job@setup.service" ] && [ "$1" != is-active ]')
+    release = in_place("12ab", setup=["false"])
+    outcome = as_systemd_does(tmp_path, json.dumps({**HERE, "bundle": "12ab"}), release)
+    assert outcome.status == 1
+    number, count = re.fullmatch(r"could not be set up: failed at step (\d) of (\d), app", outcome.state).groups()
+    assert number == count
+    # What is said to visitors is the machine's own; what failed, the journal knows.
+    assert "app-job@setup" in outcome.said and "app-job" not in outcome.state
+
+
+def test_how_far_it_is_is_told_while_it_runs(
+    setup: ModuleType, bring: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(setup, "tell", told.append)
+    bring(upload(setup, APP))
+    numbers = [int(re.match(r"is being set up: step (\d) of ", line)[1]) for line in told]
+    assert numbers == sorted(numbers) and numbers[0] == 1 and len(numbers) > 2
+    assert {line.rpartition(" of ")[2].partition(",")[0] for line in told} == {str(len(setup.STEPS))}
+
+
+@pytest.mark.parametrize("text", ["KEY=", "OTHER_KEY=x", "# KEY=x"])
+def test_what_gives_no_secret(setup: ModuleType, text: str) -> None:
+    (setup.SOURCE.parent / "secrets.env").write_text(f"{text}\n")
+    with pytest.raises(setup.Waiting, match="KEY"):
+        setup.require_secrets(["KEY"])
+
+
+@pytest.mark.parametrize("name", ["env", "secrets.env"])
+def test_what_gives_a_secret(setup: ModuleType, name: str) -> None:
+    (setup.SOURCE.parent / name).write_text('OTHER=1\nKEY="a value"\n')
+    setup.require_secrets(["KEY"])
+    with pytest.raises(setup.Waiting, match="MORE"):
+        setup.require_secrets(["KEY", "MORE"])
+
+
+def test_going_back_asks_for_what_is_here_wherever_it_came_from(
+    setup: ModuleType, machine: Serving, tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        release(setup, name)
+    asked = {**HERE, "parts": "one"}
+    setup.SOURCE.write_text(json.dumps(asked))
+    setup.main()
+    machine.ill = {"two"}
+    setup.SOURCE.write_text(json.dumps({**asked, "parts": "two", "git": {"url": "https://code.example"}}))
+    with pytest.raises(setup.StepError, match="went back to release one"):
+        setup.main()
+    assert json.loads(setup.SOURCE.read_text()) == {**HERE, "bundle": "one"}
+    assert json.loads(setup.SOURCE.with_suffix(".json.refused").read_text())["parts"] == "two"
+    # The next boot needs neither parts nor a bundle.
+    reboot(setup, machine)
+    told(tmp_path)
+    setup.main()
+    assert told(tmp_path) == ["start app"]
+
+
+def test_the_parts_of_a_release_go_once_it_serves(setup: ModuleType, machine: Serving) -> None:
+    for name in ("one", "on-its-way"):
+        (setup.INCOMING / name / "source").mkdir(parents=True)
+        (setup.INCOMING / name / "source/app.py").touch()
+    release(setup, "one")
+    run_with(setup, "one")
+    assert [path.name for path in setup.INCOMING.iterdir()] == ["on-its-way"]
 
 
 @pytest.mark.parametrize("name", ["RELEASES", "CURRENT"])

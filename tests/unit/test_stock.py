@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import json
-import os
-import ssl
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import trustme
+from conftest import Site
 
 from bake import base, disk, doctor, stock
 from bake.errors import BaseError, NetworkError
@@ -121,37 +116,14 @@ def test_an_image_that_is_not_there_is_said_so(work: Path, tmp_path: Path) -> No
         stock.build(wanted("gone.qcow2", "0" * 128), tmp_path, work, PHASE)
 
 
-@pytest.fixture
-def server(image: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
-    """The image's folder over HTTPS; its authority is trusted."""
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *words: object) -> None:
-            super().__init__(*words, directory=os.fspath(image.parent))  # type: ignore[arg-type]
-
-        def log_message(self, *words: object) -> None:
-            pass
-
-    listening = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    listening.socket = context.wrap_socket(listening.socket, server_side=True)
-    threading.Thread(target=listening.serve_forever, daemon=True).start()
-    yield f"https://127.0.0.1:{listening.server_port}"
-    listening.shutdown()
-    listening.server_close()
-
-
-def test_an_image_is_fetched(server: str, image: Path, work: Path, cache: Path) -> None:
-    asked = BaseImage(image=f"{server}/{image.name}", sha512=wanted(image).sha512)
+def test_an_image_is_fetched(site: Site, image: Path, work: Path, cache: Path) -> None:
+    (site.folder / "debian.qcow2").symlink_to(image)
+    asked = BaseImage(image=f"{site.address}/debian.qcow2", sha512=wanted(image).sha512)
     assert stock.build(asked, work, work, PHASE).release == "debian-12"
 
 
 @pytest.mark.parametrize("place", ["/nothing-here.qcow2", ":1/x.qcow2"])
-def test_an_image_that_cannot_be_fetched_is_said_so(server: str, work: Path, place: str) -> None:
-    address = f"{server}{place}" if place.startswith("/") else f"https://127.0.0.1{place}"
+def test_an_image_that_cannot_be_fetched_is_said_so(site: Site, work: Path, place: str) -> None:
+    address = f"{site.address}{place}" if place.startswith("/") else f"https://127.0.0.1{place}"
     with pytest.raises(NetworkError, match="cannot be fetched"):
         stock.build(BaseImage(image=address, sha512="0" * 128), work, work, PHASE)

@@ -1,0 +1,120 @@
+"""The settings of a launch: what the options may say, and the files that come of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bake import settings
+from bake.errors import SettingsError
+from bake.recipe import Recipe
+from bake.release import environment
+from bake.settings import Settings
+
+WANTED = Recipe.model_validate(
+    {"domains": ["a.example"], "email": "me@a.example", "env": {"A": "1", "B": "2"}, "secrets": ["KEY", "TOKEN"]}
+)
+
+
+def texts(given: Settings) -> dict[str, tuple[int, str | None]]:
+    return {file.path: (file.mode, file.text) for file in given.files}
+
+
+def test_nothing_said_is_no_file() -> None:
+    assert settings.read((), None, ()) == Settings()
+    assert Settings().files == []
+
+
+def test_each_setting_has_its_file_and_secrets_are_root_s() -> None:
+    given = settings.with_secrets(
+        settings.read(("A.example.", "b.example"), "me@a.example", ("B=two words", "A=")), (), None
+    )
+    assert texts(given) == {
+        "/etc/app/domains": (0o644, "a.example\nb.example\n"),
+        "/etc/app/email": (0o644, "me@a.example\n"),
+        "/etc/app/env": (0o644, environment({"A": "", "B": "two words"})),
+    }
+    secret = Settings(secrets={"KEY": 'a "b" $c'})
+    assert texts(secret) == {"/etc/app/secrets.env": (0o600, 'KEY="a \\"b\\" \\$c"\n')}
+
+
+def test_a_value_may_hold_what_parts_it_from_its_name() -> None:
+    assert settings.read((), None, ("URL=postgres://a?b=c", "E= ")).env == {"URL": "postgres://a?b=c", "E": " "}
+
+
+def test_every_fault_is_told_at_once() -> None:
+    with pytest.raises(SettingsError) as caught:
+        settings.read(("*.a.example", "b.example", "127.0.0.1"), "nobody", ("NOTHING", "1A=x", "A=x\ny"))
+    lines = caught.value.details.splitlines()
+    assert SettingsError.code == 18
+    places = sorted(line.partition(":")[0] for line in lines)
+    assert places == ["domains[0]", "domains[2]", "email", "env", "env.1A", "env.A"]
+    assert any("'NOTHING' is not NAME=VALUE" in line for line in lines)
+
+
+def test_an_empty_e_mail_address_is_none() -> None:
+    with pytest.raises(SettingsError):
+        settings.read((), "", ())
+
+
+def test_a_launch_is_said_over_the_recipe() -> None:
+    assert settings.over(WANTED, Settings()) == Settings(("a.example",), "me@a.example", {"A": "1", "B": "2"})
+    given = Settings(("b.example",), "you@b.example", {"B": "other", "C": "3"}, {"KEY": "k"})
+    env = {"A": "1", "B": "other", "C": "3"}
+    assert settings.over(WANTED, given) == Settings(("b.example",), "you@b.example", env, {"KEY": "k"})
+
+
+def test_secrets_come_from_the_environment_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEY", "of the environment")
+    monkeypatch.setenv("TOKEN", "of the environment")
+    monkeypatch.setenv("OTHER", "nobody asked for it")
+    file = tmp_path / "secrets"
+    file.write_text("# a comment\n\nTOKEN=of the file = this\nUNKNOWN=nor for this\n")
+    given = settings.with_secrets(Settings(email="me@a.example"), WANTED.secrets, file)
+    assert given.secrets == {"KEY": "of the environment", "TOKEN": "of the file = this"}
+    assert given.email == "me@a.example"
+    assert set(settings.with_secrets(Settings(), WANTED.secrets, None).secrets.values()) == {"of the environment"}
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("KEY='single quotes'", "single quotes"),
+        ('KEY="double quotes"', "double quotes"),
+        ("KEY='not the end", "'not the end"),
+        ("KEY=\"a\" and 'b'", "\"a\" and 'b'"),
+        ("KEY=#no comment", "#no comment"),
+        ("  KEY=x  ", "x"),
+    ],
+)
+def test_quotes_around_a_value_are_not_part_of_it(tmp_path: Path, line: str, value: str) -> None:
+    (tmp_path / "secrets").write_text(f"{line}\n")
+    assert settings.with_secrets(Settings(), ("KEY",), tmp_path / "secrets").secrets == {"KEY": value}
+
+
+def test_a_secret_without_a_value_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEY", "")
+    monkeypatch.delenv("TOKEN", raising=False)
+    (tmp_path / "secrets").write_text("TOKEN=''\n")
+    for file in (None, tmp_path / "secrets"):
+        with pytest.raises(SettingsError, match="KEY, TOKEN"):
+            settings.with_secrets(Settings(), WANTED.secrets, file)
+
+
+def test_a_line_that_is_none_is_told_by_its_number_and_never_shown(tmp_path: Path) -> None:
+    (tmp_path / "secrets").write_text("KEY=x\nhunter2\nTOKEN: hunter3\n=hunter4\n")
+    with pytest.raises(SettingsError, match="2, 3, 4") as caught:
+        settings.with_secrets(Settings(), WANTED.secrets, tmp_path / "secrets")
+    assert "hunter" not in f"{caught.value} {caught.value.hint} {caught.value.details}"
+
+
+@pytest.mark.xfail(strict=True, reason="settings.with_secrets: a UnicodeDecodeError, and so a traceback")
+def test_a_file_that_is_no_text_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "secrets").write_bytes(b"KEY=\xff\xfe\n")
+    with pytest.raises(SettingsError):
+        settings.with_secrets(Settings(), ("KEY",), tmp_path / "secrets")
+
+
+def test_secrets_are_not_shown_by_accident() -> None:
+    assert "hunter2" not in repr(Settings(secrets={"KEY": "hunter2"}))
