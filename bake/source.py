@@ -30,7 +30,7 @@ ANONYMOUS = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "SSH_ASKPASS": "
 
 
 #: Debian's own pip, which python3-venv brings along.
-PIP = "python3 /usr/share/python-wheels/pip-*.whl/pip"
+PIP = "python3 $(echo /usr/share/python-wheels/pip-*.whl)/pip"
 
 
 #: What helps an author, and serves nobody: a document has no room for it.

@@ -15,7 +15,6 @@ from bake.image import facts_of
 from bake.progress import Reporter
 
 #: Here the app answers to any name, whatever its domains are: nobody's DNS points at this machine.
-#: (A bootcmd would take the place of the one in vendor-data.)
 USER_DATA = """#cloud-config
 write_files:
 - {path: /etc/app/domains, content: ""}

@@ -159,6 +159,6 @@ def stand_in(values: dict[str, str]) -> str:
 def stand_ins(values: dict[str, str]) -> str:
     """NoCloud's vendor-data with `stand_in`, run early on every boot that has this seed.
 
-    User-data with commands of its own takes its place.
+    A hook, since commands in user-data would take the place of commands in vendor-data.
     """
-    return f"#cloud-config\nbootcmd:\n- {json.dumps(stand_in(values))}\n" if values else "#cloud-config\n{}\n"
+    return f"#cloud-boothook\n#!/bin/sh\n{stand_in(values)}\n" if values else "#cloud-config\n{}\n"

@@ -221,19 +221,21 @@ def boot(
     cpus: int = 2,
     web: dict[int, int] | None = None,
     firmware: Path | None = None,
+    more: tuple[str, ...] = (),
 ) -> Machine:
     """Start a machine from an image; returns at once. `work` takes its overlay and console.
 
-    `port` is SSH's here; `web` has more ports, {80: 8080}; `firmware` is that of UEFI.
+    `port` is SSH's here; `web` has more ports, {80: 8080}; `firmware` is that of UEFI;
+    `more` are further words for QEMU.
     """
     work.mkdir(parents=True, exist_ok=True)
     overlay = work / "overlay.qcow2"
     run.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", image.absolute(), "-F", _form(image), overlay])
     chosen, console = free_port(port), work / "console"
     with (work / "qemu.log").open("wb") as log:
-        process = run.start(
-            qemu_argv(overlay, seed, {22: chosen, **(web or {})}, console, accel, cpus, firmware), stderr=log
-        )
+        ports = {22: chosen, **(web or {})}
+        argv = qemu_argv(overlay, seed, ports, console, accel, cpus, firmware)
+        process = run.start([*argv, *more], stderr=log)
     return Machine(process, chosen, console, private_key, work / "known_hosts")
 
 

@@ -55,7 +55,11 @@ def test_the_app_never_gives_up(host):
 
 
 def test_uwsgi_gives_up_before_nginx_does(host):
-    harakiri = int(host.run("sed -n 's/^harakiri = //p' /run/app/uwsgi.ini").stdout)
+    harakiri = int(
+        host.run(
+            "cat /usr/lib/app/uwsgi.ini /srv/app/current/settings/uwsgi.ini 2>/dev/null | sed -n 's/^harakiri = //p' | tail -n 1"
+        ).stdout
+    )
     # All that nginx reads, the inmost last.
     read = "nginx -T -c /usr/lib/app/nginx/nginx.conf -e stderr 2>/dev/null"
     patience = host.run(f"{read} | sed -n 's/.*uwsgi_read_timeout \\([0-9]*\\)s;/\\1/p' | tail -n 1").stdout
@@ -63,6 +67,6 @@ def test_uwsgi_gives_up_before_nginx_does(host):
 
 
 def test_workers_fit_the_machine(host):
-    configured = int(host.run("sed -n 's/^processes = //p' /run/app/uwsgi.ini").stdout)
+    configured = int(host.run("sed -n 's/^APP_WORKERS=//p' /run/app/env").stdout)
     # The master and its workers.
     assert int(host.run("pgrep -c -u app uwsgi").stdout) == configured + 1

@@ -12,12 +12,15 @@ import pytest
 from bake import disk, places, store
 from bake.run import run
 
-#: What a cloud image of Debian's carries besides `important`, as far as it matters here.
+#: What the configuration names that Debian's generic cloud images are built from (debian-cloud-images, its classes
+#: AMD64, CLOUD, GENERIC, SYSTEM_BOOT, TIME_SYSTEMD and EXTRAS), for both releases, besides `important`.
 PACKAGES = (
-    "apparmor", "bash-completion", "ca-certificates", "cloud-guest-utils", "cloud-init", "dbus", "dosfstools",
-    "ethtool", "fdisk", "grub-cloud-amd64", "less", "libpam-systemd", "linux-image-cloud-amd64", "locales", "lsof",
-    "man-db", "netplan.io", "openssh-client", "openssh-server", "pciutils", "python3", "screen", "socat", "sudo",
-    "systemd-resolved", "systemd-timesyncd", "unattended-upgrades", "vim", "wget",
+    "apparmor", "apt-listchanges", "apt-utils", "bash-completion", "bind9-host", "ca-certificates", "cloud-guest-utils",
+    "cloud-init", "cloud-initramfs-growroot", "curl", "dosfstools", "e2fsprogs", "ethtool", "grub-cloud-amd64", "init",
+    "iptables", "iputils-ping", "less", "libnss-myhostname", "libpam-systemd", "linux-image-cloud-amd64", "man-db",
+    "manpages", "nano", "netbase", "netplan.io", "openssh-server", "pciutils", "polkitd", "psmisc", "reportbug",
+    "screen", "socat", "ssh-import-id", "sudo", "systemd-resolved", "systemd-timesyncd", "tcpdump", "traceroute",
+    "unattended-upgrades", "uuid-runtime", "vim", "vim-tiny", "whiptail", "xz-utils", "zstd",
 )  # fmt: skip
 #: It boots by BIOS, knows the authorities that this computer knows, and has never been booted.
 FINISH = r"""

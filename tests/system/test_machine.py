@@ -32,7 +32,7 @@ BREAKAGES = {
     "rm /etc/systemd/journald.conf.d/50-app.conf": "test_logs_are_bounded_and_kept",
     "rm /etc/apt/apt.conf.d/52app": "test_security_updates_come_by_themselves",
     "ln -sf /dev/null /etc/resolv.conf": "test_names_are_looked_up_through_resolved",
-    "sed -i 's/ no$/ yes/' /etc/ssh/sshd_config.d/50-app.conf": "test_passwords_do_not_log_in",
+    "sed -i 's/ no$/ yes/' /usr/lib/app/keys-only.conf": "test_passwords_do_not_log_in",
     "sed -i 's/server_tokens off/server_tokens on/; s/TLSv1.2 TLSv1.3/TLSv1.3/' /usr/lib/app/nginx/nginx.conf": (
         "test_nothing_tells_versions"
     ),
@@ -45,8 +45,10 @@ BREAKAGES = {
     "sed -i 's/expires 1h;//' /srv/app/current/settings/nginx/static.conf": "test_static_files_come_from_nginx",
     f"mkdir /run/systemd/system/app.service.d; printf '{OPEN}' > /run/systemd/system/app.service.d/x.conf; "
     "systemctl daemon-reload": "test_sandbox[ssh://machine-app.service]",
-    "sed -i 's/^harakiri.*/harakiri = 600/' /run/app/uwsgi.ini": "test_uwsgi_gives_up_before_nginx_does",
-    "sed -i 's/^processes.*/processes = 9/' /run/app/uwsgi.ini": "test_workers_fit_the_machine",
+    "sed -i 's/^harakiri.*/harakiri = 600/' /srv/app/current/settings/uwsgi.ini": (
+        "test_uwsgi_gives_up_before_nginx_does"
+    ),
+    "sed -i 's/^APP_WORKERS.*/APP_WORKERS=9/' /run/app/env": "test_workers_fit_the_machine",
     "systemctl stop app-tick.timer": "test_the_app_s_timers_wait_for_their_time",
     "touch /run/systemd/system/app-old.timer": "test_no_timer_is_left_of_another_release",
     "rm /srv/app/current/source/instance; mkdir /srv/app/current/source/instance": (
@@ -93,11 +95,15 @@ def test_steps_jobs_and_data(machine):
     machine.ssh("cloud-init status --wait", check=False, timeout=300)
     assert len(read("steps")) == 2
     assert len(read("ticks")) >= before
-    # The stand-ins came with the seed: without it, and without real secrets, the app says what is missing.
-    machine.ssh("sudo rm /run/app-check/env; sudo systemctl restart app", check=False)
-    said = machine.ssh("sudo journalctl -q -b -u app").stdout
-    assert "missing secrets: SECRET_KEY SPARE_KEY" in said
-    machine.ssh("sudo sh -s", stdin="umask 077; printf 'SECRET_KEY=a\\nSPARE_KEY=b\\n' > /etc/app/secrets.env")
+    # The stand-ins came with the seed: without it, and without real secrets, the machine says what is missing.
+    machine.ssh(
+        "sudo rm /run/app-check/env; sudo systemctl stop app.socket app; sudo systemctl start app-setup", check=False
+    )
+    said = machine.ssh("sudo journalctl -q -b -u app-setup").stdout
+    assert "missing secrets: SECRET_KEY, SPARE_KEY" in said
+    assert "This site waits for its settings." in machine.ssh("curl -s http://127.0.0.1/").stdout
+    for name in ("SECRET_KEY", "SPARE_KEY"):
+        machine.ssh(f"sudo /usr/lib/app/secret {name}", stdin=f'{name} is "kept" $here\n')
     assert machine.ssh("sudo systemctl start app-setup && curl -s http://127.0.0.1/steps").stdout
 
 
