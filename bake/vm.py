@@ -49,6 +49,7 @@ def qemu_argv(
     accelerator: str,
     cpus: int,
     firmware: Path | None = None,
+    network: str = "",
 ) -> list[str]:
     """QEMU for one machine, its ports reachable at ports of the loopback address: {22: 2222}.
 
@@ -61,7 +62,7 @@ def qemu_argv(
         "-accel", f"{accelerator}{thread}", "-cpu", "max", "-smp", str(cpus), "-m", str(MEMORY_MIB),
         "-serial", f"file:{console}", "-device", "virtio-rng-pci",
         "-drive", f"file={disk},if=virtio,format=qcow2,discard=unmap,cache=unsafe",
-        "-nic", f"user,model=virtio-net-pci{forwards}",
+        "-nic", f"user,model=virtio-net-pci{forwards}{network and ','}{network}",
     ]  # fmt: skip
     if firmware:
         # Without a place for its variables: it finds the disk's own boot loader each time.
@@ -221,12 +222,13 @@ def boot(
     cpus: int = 2,
     web: dict[int, int] | None = None,
     firmware: Path | None = None,
+    network: str = "",
     more: tuple[str, ...] = (),
 ) -> Machine:
     """Start a machine from an image; returns at once. `work` takes its overlay and console.
 
     `port` is SSH's here; `web` has more ports, {80: 8080}; `firmware` is that of UEFI;
-    `more` are further words for QEMU.
+    `network` are further options of QEMU's user network, `more` further words for QEMU.
     """
     work.mkdir(parents=True, exist_ok=True)
     overlay = work / "overlay.qcow2"
@@ -234,7 +236,7 @@ def boot(
     chosen, console = free_port(port), work / "console"
     with (work / "qemu.log").open("wb") as log:
         ports = {22: chosen, **(web or {})}
-        argv = qemu_argv(overlay, seed, ports, console, accel, cpus, firmware)
+        argv = qemu_argv(overlay, seed, ports, console, accel, cpus, firmware, network)
         process = run.start([*argv, *more], stderr=log)
     return Machine(process, chosen, console, private_key, work / "known_hosts")
 

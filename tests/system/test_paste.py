@@ -71,13 +71,15 @@ class Pasted:
 
     def page(self):
         """Status and text of the front page; 0 where nobody answers."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
         try:
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
             connection.request("GET", "/")
             answer = connection.getresponse()
             return answer.status, answer.read().decode(), dict(answer.getheaders())
         except (OSError, http.client.HTTPException):
             return 0, "", {}
+        finally:
+            connection.close()
 
     def wait_for(self, there, patience=PATIENCE):
         """Wait until the front page is as `there(status, text)` wants it; all states of it that were seen."""

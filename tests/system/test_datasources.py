@@ -1,0 +1,96 @@
+"""The same document from a disk, from EC2 (IMDSv2) and from Hetzner, in a network namespace with nobody else in it."""
+
+import os
+import sys
+from pathlib import Path
+
+import metadata
+import pytest
+import servers
+
+from bake import base, proof, store, userdata, vm
+from bake.progress import Reporter
+from bake.run import run
+from bake.target import TARGETS
+
+pytestmark = pytest.mark.long
+
+#: This file runs itself again in a namespace, with this in its environment.
+INSIDE = "BAKE_TEST_NAMESPACE"
+#: Needs nothing of an index: such a namespace has no way out.
+APP = """
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"Hello from " + environ["SERVER_NAME"].encode()]
+"""
+on_both = pytest.mark.parametrize("release", ["debian-13", "debian-12"])
+
+
+@pytest.fixture
+def ground(release):
+    """A disk that holds the packages already, with nothing of ours besides."""
+    goal = TARGETS[release]
+    found = base.find(base.key(goal, (), None), 7)
+    if found:
+        return found
+    with store.only_one(lambda pid: None), store.work_folder() as work, Reporter().phase("base") as phase:
+        return base.build(goal, (), None, work, phase)
+
+
+@on_both
+@pytest.mark.parametrize("cloud", ["nocloud", "ec2", "hetzner"])
+@pytest.mark.skipif(INSIDE in os.environ, reason="this is the outside")
+def test_it_arrives(ground, release, cloud, bake, tmp_path):
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    (folder / "app.py").write_text(APP)
+    called = bake("render", folder, "--inline", "--release", release)
+    assert called.code == 0, called.stderr
+    (tmp_path / "document").write_text(called.stdout)
+    accelerator = vm.accelerator(ground.kernel)
+    namespaces = ["unshare", "--net", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
+    done = run(
+        [*namespaces, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"{__file__}::test_inside"],
+        env={INSIDE: f"{cloud} {ground.disk} {tmp_path} {accelerator}"}, check=False, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert done.status == 0 and "1 passed" in done.stdout, done.stdout[-6000:]
+
+
+@pytest.mark.skipif(INSIDE not in os.environ, reason="test_it_arrives runs it in a namespace")
+def test_inside():
+    cloud, disk, place, accel = os.environ[INSIDE].split()
+    work = Path(place)
+    document = (work / "document").read_text()
+    run(["ip", "link", "set", "lo", "up"])
+    vm.make_key(work / "key", "cloud")
+    key = vm.public_key(work / "key")
+    (work / "vm").mkdir()
+    seed, words, service = None, (), metadata.Pages({})
+    if cloud == "nocloud":
+        files = {"meta-data": userdata.meta_data("i-1", "pasted", [key]), "user-data": document}
+        seed = vm.make_seed(work / "seed.iso", files)
+    else:
+        service, words = getattr(metadata, cloud)(document, key)
+    with servers.serve(metadata.server(service)):
+        machine = vm.boot(
+            Path(disk), seed, work / "vm", work / "key", accel=accel, network=metadata.NETWORK, more=words
+        )
+        try:
+            machine.await_ssh()
+            waited = machine.ssh("cloud-init status --wait --long", check=False, timeout=300)
+            assert waited.status == 0, waited.stdout
+            source = machine.ssh("cat /run/cloud-init/cloud-id").stdout.strip()
+            assert source == {"nocloud": "nocloud", "ec2": "aws", "hetzner": "hetzner"}[cloud]
+            assert key in machine.ssh("cat ~/.ssh/authorized_keys").stdout
+            assert machine.ssh("curl -s http://127.0.0.1/").stdout.startswith("Hello from")
+            failures = proof.look(machine, ["machine"], work / "vm").failures
+            assert [name for name, _ in failures] == []
+            if cloud == "ec2":
+                # The app's user cannot ask where the secrets of a launch may be.
+                token = "-H 'X-aws-ec2-metadata-token-ttl-seconds: 60' http://169.254.169.254/latest/api/token"
+                ask = f"curl -s -m 5 -X PUT {token}"
+                assert machine.ssh(ask).stdout
+                as_app = "sudo setpriv --reuid=app --regid=app --clear-groups"
+                assert machine.ssh(f"{as_app} {ask}", check=False).status == 7
+        finally:
+            machine.stop()
