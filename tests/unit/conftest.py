@@ -240,7 +240,7 @@ def authority() -> trustme.CA:
 def site(tmp_path: Path, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """An https server on this computer, trusted by Python, git, curl and pip."""
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    for name in ("SSL_CERT_FILE", "GIT_SSL_CAINFO", "CURL_CA_BUNDLE", "PIP_CERT"):
+    for name in ("SSL_CERT_FILE", "GIT_SSL_CAINFO", "CURL_CA_BUNDLE", "PIP_CERT", "REQUESTS_CA_BUNDLE"):
         monkeypatch.setenv(name, str(tmp_path / "ca.pem"))
     made = Site(tmp_path / "site", "")
     made.folder.mkdir()
