@@ -32,7 +32,7 @@ def test_every_file_of_the_tree_is_there_with_its_text_and_its_rights() -> None:
     assert len(tree) > 20
     for path in tree:
         file = found.pop("/" + str(path.relative_to(places.rootfs())))
-        assert file.text == path.read_text()
+        assert file.content == path.read_bytes()
         assert file.mode == (0o755 if path.stat().st_mode & 0o100 else 0o644)
     overlay = [f"/usr/lib/app/nginx/{name}" for name in ("release.conf", "tls-listener")]
     assert list(found) == [*overlay, "/usr/lib/app/packages"]
@@ -60,10 +60,9 @@ def test_packages_are_one_a_line() -> None:
     assert text.splitlines() == list(MACHINE_PACKAGES)
 
 
-def test_the_source_names_release_architecture_and_bundle() -> None:
-    file = machine.source(DEBIAN_13, "ab" * 32)
-    assert (file.path, file.mode) == ("/etc/app/source.json", 0o644)
-    assert json.loads(file.text) == {"release": "debian-13", "machine": "x86_64", "bundle": "ab" * 32}
+def test_a_file_is_bytes_and_sometimes_a_text() -> None:
+    assert machine.File("/x", 0o644, "é\n".encode()).text == "é\n"
+    assert machine.File("/x", 0o644, b"\xff").text is None
 
 
 def test_a_release_may_replace_and_add_files(installed: Path) -> None:
@@ -94,7 +93,7 @@ def test_a_copy_without_its_files_says_so(installed: Path) -> None:
     assert "install it again" in said
 
 
-@pytest.mark.parametrize("name", ["setup", "configure", "install-wheels"])
+@pytest.mark.parametrize("name", ["setup", "configure", "install-wheels", "secret"])
 def test_the_machines_programs_are_python_that_compiles(name: str) -> None:
     text = (places.rootfs() / "usr/lib/app" / name).read_text()
     compile(text, name, "exec")
