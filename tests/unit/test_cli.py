@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import sys
 from pathlib import Path
@@ -14,9 +15,7 @@ from conftest import REPOSITORY, Fake, running, soon
 
 import bake as package
 from bake import doctor, recipe, run
-from bake.errors import AppFolderError, BootError, Cancelled, RecipeError, ToolError
-
-DIGEST = "ab" * 32
+from bake.errors import AppFolderError, BootError, Cancelled, DocumentError, RecipeError, SettingsError, ToolError
 
 
 def bake(*words: object, env: dict[str, str] | None = None, path: Path | None = None) -> run.Result:
@@ -41,21 +40,65 @@ def test_schema_prints_the_schema_and_nothing_else() -> None:
     assert json.loads(done.stdout) == recipe.schema()
 
 
-def test_render_prints_a_document_and_nothing_else() -> None:
-    done = bake("render", "--bundle", DIGEST)
-    assert (done.status, done.stderr) == (0, "")
-    files = {row["path"]: row["content"] for row in yaml.safe_load(done.stdout)["write_files"]}
-    assert json.loads(files["/etc/app/source.json"])["bundle"] == DIGEST
-    assert "/usr/lib/app/setup" in files
+@pytest.fixture
+def small(app: Path, cache: Path) -> Path:
+    """An app's folder; what is kept of it goes into the test's own cache."""
+    (app / "app.py").write_text("import flask\napp = flask.Flask(__name__)\n")
+    (app / "bake.yaml").write_text("name: shop\nrequirements: requirements.txt\nsecrets: [KEY]\nenv: {OF: recipe}\n")
+    (app / "requirements.txt").touch()
+    return app
 
 
-def test_render_takes_only_releases_it_knows() -> None:
-    assert "debian-13" in refused(2, "render", "--bundle", DIGEST, "--release", "debian-1")
+def test_render_prints_a_document_and_nothing_else(small: Path) -> None:
+    done = bake("render", small, "--provider", "digitalocean", "--env", "A=1")
+    assert done.status == 0, done.stderr
+    document = yaml.safe_load(done.stdout)
+    assert done.stdout.startswith("#cloud-config\n") and set(document) <= {"bootcmd", "write_files"}
+    assert f"{len(done.stdout.encode()):,} of 65,536 bytes" in done.stderr
 
 
-@pytest.mark.parametrize("digest", ["../../etc/passwd", "ab"])
-def test_render_takes_only_digests(digest: str) -> None:
-    assert "bundle" in refused(2, "render", "--bundle", digest)
+def test_render_prints_the_settings_of_a_launch(small: Path) -> None:
+    words = ("--launch", "--domain", "b.example", "--email", "me@b.example", "--env", "A=two words")
+    done = bake("render", small, *words)
+    assert done.status == 0, done.stderr
+    found = {row["path"]: row["content"].strip() for row in yaml.safe_load(done.stdout)["write_files"]}
+    assert found == {
+        "/etc/app/domains": "b.example", "/etc/app/email": "me@b.example", "/etc/app/env": 'A="two words"\nOF="recipe"',
+    }  # fmt: skip
+
+
+def test_render_puts_secrets_in_only_where_that_is_asked_for_and_says_so(small: Path, tmp_path: Path) -> None:
+    assert "hunter2" not in bake("render", small, "--launch", env={"KEY": "hunter2"}).stdout
+    done = bake("render", small, "--launch", "--with-secrets", env={"KEY": "hunter2"})
+    assert "hunter2" in done.stdout and "hunter2" not in done.stderr
+    assert "can read" in done.stderr
+    (tmp_path / "secrets").write_text("KEY=hunter3\n")
+    assert "hunter3" in bake("render", small, "--launch", "--secrets-file", tmp_path / "secrets").stdout
+    assert "KEY" in refused(SettingsError.code, "render", small, "--with-secrets", env={"KEY": ""})
+
+
+def test_render_takes_only_releases_it_knows(small: Path) -> None:
+    assert "debian-13" in refused(2, "render", small, "--release", "debian-1")
+    done = bake("render", small, "--provider", "gcp", "--release", "debian-12")
+    assert "debian-12" in done.stdout.splitlines()[1]
+
+
+def test_render_takes_only_providers_it_knows(small: Path) -> None:
+    assert "digitalocean" in refused(2, "render", small, "--provider", "basement")
+
+
+def test_every_fault_of_a_launch_s_settings_is_shown(small: Path) -> None:
+    said = refused(SettingsError.code, "render", small, "--domain", "*.a.example", "--email", "x", "--env", "A")
+    assert all(word in said for word in ("wildcard", "e-mail", "NAME=VALUE"))
+
+
+def test_a_document_that_is_too_large_is_none(small: Path) -> None:
+    (small / "noise.bin").write_bytes(random.Random(1).randbytes(20_000))
+    assert "noise.bin" in refused(DocumentError.code, "render", small, "--provider", "aws")
+
+
+def test_render_says_what_is_wrong_with_the_app(small: Path) -> None:
+    assert "does not exist" in refused(AppFolderError.code, "render", small / "nowhere")
 
 
 def test_help_and_version_are_results() -> None:
