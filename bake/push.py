@@ -72,6 +72,11 @@ def push(login: Login, folder: Path, wanted: Recipe, report: Reporter) -> str:
     goal = TARGETS.get(release)
     if goal is None or source.MACHINES[goal.arch] != kind:
         raise SetupError(f"{login.host} is {release} on {kind}, which this bake knows nothing of")
+    if there.stanza.get("layout") != source.LAYOUT:
+        raise SetupError(
+            f"{login.host} was made by another version of bake, whose releases are laid out differently",
+            "Bake an image with this one, or paste its document on a new machine; or push with that version.",
+        )
     with store.work_folder() as work:
         parcel = bundle.collect(source.folder_of(folder, wanted), wanted, goal, work / "bundle.tar", report)
         if parcel.sha256 not in there.releases:
@@ -91,7 +96,7 @@ def back(login: Login, report: Reporter) -> str:
 
 def _switch(login: Login, there: Facts, digest: str, report: Reporter) -> str:
     """Have a machine serve a release it has, or has the bundle of. Raises what app-setup's words mean."""
-    machine = {key: there.stanza[key] for key in ("release", "machine")}
+    machine = {key: there.stanza[key] for key in ("release", "machine", "layout") if key in there.stanza}
     with report.phase("switch"):
         done = login.script(SWITCH.format(stanza=json.dumps({**machine, "bundle": digest}, indent=2)))
     after = facts(login)

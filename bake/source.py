@@ -25,6 +25,8 @@ from bake.target import Target
 #: Debian's name for an architecture to the kernel's.
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 INCOMING = "/var/lib/app-incoming"
+#: How a release is laid out: a machine can serve those alone that were made for its programs.
+LAYOUT = "2"
 #: What asks nobody for a password.
 ANONYMOUS = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "SSH_ASKPASS": "true"}
 
@@ -49,7 +51,7 @@ class Git:
 
 def stanza(target: Target, **which: str) -> File:
     """/etc/app/source.json: which release of the app, for which release of Debian."""
-    said = {"release": target.name, "machine": MACHINES[target.arch], **which}
+    said = {"release": target.name, "machine": MACHINES[target.arch], "layout": LAYOUT, **which}
     return File("/etc/app/source.json", 0o644, (json.dumps(said, indent=1) + "\n").encode())
 
 

@@ -18,6 +18,7 @@ import trustme
 
 from bake import bundle, detect, machine, proof, recipe, source, userdata, vm
 from bake.progress import Reporter
+from bake.providers import PROVIDERS
 from bake.run import run
 from bake.target import TARGETS
 
@@ -153,6 +154,17 @@ def look(pasted, suites, tmp_path):
     return [name for name, _ in proof.look(pasted.machine, suites, work).failures]
 
 
+def schema(pasted, bake, folder, release):
+    """What the machine's own cloud-init says of every provider's document, and of a launch's settings."""
+    words = [("--inline", "--provider", name) for name in PROVIDERS] + [("--launch", "--domain", "a.example")]
+    documents = {bake("render", folder, "--release", release, *options).stdout for options in words}
+    assert len(documents) == 4 and "" not in documents
+    for document in documents:
+        pasted.machine.ssh("cat > /tmp/document", stdin=document)
+        said = pasted.machine.ssh("cloud-init schema --config-file /tmp/document 2>&1", check=False)
+        assert said.status == 0 and "Valid" in said.stdout, said.stdout
+
+
 @pytest.mark.parametrize("release", ["debian-13"])
 def test_a_pasted_machine_survives_a_power_cut_and_passes_every_check(release, paste, small, bake, tmp_path):
     called = bake("render", small, "--release", release)
@@ -167,6 +179,7 @@ def test_a_pasted_machine_survives_a_power_cut_and_passes_every_check(release, p
     assert any("being set up: step" in state for state in seen), seen
     assert pasted.settle() == 0
     assert look(pasted, ["machine"], tmp_path) == []
+    schema(pasted, bake, small, release)
     console = pasted.machine.console.read_text(errors="replace")
     assert "this site is set up; log in: ssh debian@" in console
 
@@ -200,11 +213,12 @@ on_one = pytest.mark.parametrize("release", ["debian-13"])
 
 @pytest.mark.long
 @pytest.mark.parametrize("release", ["debian-12"])
-def test_pasted_on_debian_12(paste, document, tmp_path):
+def test_pasted_on_debian_12(paste, document, small, bake, release, tmp_path):
     pasted = paste(document)
     pasted.wait_for(serves)
     assert pasted.settle() == 0
     assert look(pasted, ["machine", "proof/test_faults.py"], tmp_path) == []
+    schema(pasted, bake, small, release)
     before = pasted.machine.ssh("cat /proc/sys/kernel/random/boot_id").stdout
     pasted.machine.reboot()
     assert pasted.settle() == 0
@@ -429,3 +443,27 @@ def test_another_document_for_a_new_instance(paste, document, small, bake, relea
     pasted.boot(instance="i-3")
     pasted.wait_for(serves)
     assert pasted.settle() == 0
+
+
+@pytest.mark.long
+@on_both
+def test_nobody_is_locked_out(paste, document, release):
+    """A root key and a root password of the console's: the key still logs in, and then the password does not."""
+    console = "chpasswd <<'E'\nroot:of-the-console-1\nE\n"
+    console += "printf 'disable_root: false\\nssh_pwauth: true\\n' > /etc/cloud/cloud.cfg.d/99_console.cfg"
+    pasted = paste(document, vendor_data=early(console))
+    pasted.wait_for(serves)
+    assert pasted.settle() == 0
+    machine = pasted.machine
+    assert "passwordauthentication no" in machine.ssh("sudo sshd -T").stdout
+    # As a provider without keys has it: the machine's next boot opens passwords again.
+    machine.ssh("sudo sh -c 'cp -r ~debian/.ssh /root/; sed -i s/^/#/ ~debian/.ssh/authorized_keys; sync'")
+    as_root = replace_user(vm.ssh_argv(machine.port, machine.private_key, machine.known_hosts, "/usr/lib/app/boot"))
+    assert run(as_root, check=False, timeout=120).status == 0
+    assert "log in: ssh root@" in machine.console.read_text(errors="replace")
+    as_root[-1] = "rm -r /root/.ssh; /usr/lib/app/boot; sshd -T"
+    assert "\npasswordauthentication yes" in run(as_root, check=False, timeout=120).stdout
+
+
+def replace_user(argv):
+    return [word.replace(f"{vm.USER}@", "root@") for word in argv]
