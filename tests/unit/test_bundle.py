@@ -75,6 +75,7 @@ def test_what_the_archive_holds(app: Path) -> None:
         "recipe.json",
         "settings/bin/serve",
         "settings/env",
+        "settings/watch.py",
         "source/x-unknown.dist-info/METADATA",
         "source/x-unknown.dist-info/entry_points.txt",
     ]

@@ -54,38 +54,46 @@ def run_on(root: Path) -> str:
     return run([sys.executable, PROGRAMS / "configure", root]).stdout
 
 
-def nginx(root: Path, name: str = "servers.conf") -> str:
+def nginx(root: Path, name: str = "server.conf") -> str:
     return (root / "run/app/nginx" / name).read_text()
+
+
+def environment(root: Path) -> list[str]:
+    return (root / "run/app/env").read_text().splitlines()
 
 
 def test_a_machine_without_a_release_is_configured_all_the_same(root: Path) -> None:
     assert run_on(root) == "configured: any name; certificate placeholder\n"
     assert "server_name _;" in nginx(root)
-    assert "unknown-hosts.conf" not in nginx(root)
-    assert "listen 443 ssl http2 default_server;" in nginx(root, "listen.conf")
-    assert (root / "run/app/env").read_text() == 'APP_DOMAINS=""\n'
+    assert nginx(root, "unknown-hosts-too.conf") == ""
+    assert "listen 443 ssl http2 default_server;" in nginx(root)
+    assert 'APP_DOMAINS=""' in environment(root)
+    assert (root / "run/app/names").read_text() == ""
 
 
 def test_a_release_is_configured_as_its_recipe_asks(root: Path) -> None:
     release(root, domains=["one.example", "two.example"], limits={"request": 90, "workers": 3, "threads": 2})
-    assert run_on(root) == "configured: one.example, two.example; certificate placeholder\n"
+    assert re.fullmatch(r"configured: one\.example,? two\.example; certificate placeholder\n", run_on(root))
     server = nginx(root)
     assert "server_name one.example two.example;" in server
-    assert "unknown-hosts.conf" in server
-    assert "default_server" not in nginx(root, "listen.conf")
-    assert "default_server" in nginx(root, "listen-default.conf")
-    assert (root / "run/app/env").read_text() == 'APP_DOMAINS="one.example two.example"\n'
+    assert "unknown-hosts.conf" in nginx(root, "unknown-hosts-too.conf")
+    assert "default_server" not in server
+    assert "default_server" in nginx(root, "unknown-hosts.conf")
+    assert 'APP_DOMAINS="one.example two.example"' in environment(root)
+    assert (root / "run/app/names").read_text() == "one.example\ntwo.example\n"
     (root / "srv/app/releases").mkdir()
     (root / "srv/app/current").rename(root / "srv/app/releases/12ab")
     (root / "srv/app/current").symlink_to("releases/12ab")
     run_on(root)
-    settings = (root / "run/app/uwsgi.ini").read_text().splitlines()
-    assert settings[:4] == ["[uwsgi]", "processes = 3", "threads = 2", "harakiri = 90"]
     # Not by `current`, which leads elsewhere while the next release is tried.
-    assert "virtualenv = /srv/app/releases/12ab/venv" in settings
-    assert "chdir = /srv/app/releases/12ab/source" in settings
-    assert "pythonpath = /srv/app/releases/12ab/settings/django" in settings
-    assert "processes = 2" in (root / "run/app/uwsgi-next.ini").read_text()
+    assert {"APP_RELEASE=/srv/app/releases/12ab", "APP_WORKERS=3"} <= set(environment(root))
+
+
+def test_uwsgi_is_given_all_that_its_settings_leave_open(root: Path) -> None:
+    run_on(root)
+    given = {line.partition("=")[0] for line in environment(root)}
+    asked = set(re.findall(r"\$\((\w+)\)", (PROGRAMS / "uwsgi.ini").read_text()))
+    assert asked and asked <= given
 
 
 def units(root: Path, files: dict[str, str]) -> None:
@@ -119,19 +127,6 @@ def test_an_app_without_units_costs_no_reload(root: Path, fake: Fake, tmp_path: 
     assert not (tmp_path / "called").exists()
 
 
-@pytest.mark.parametrize(
-    ("have", "missing"), [({}, "KEY URL"), ({"KEY": "x", "URL": ""}, "URL"), ({"KEY": "x", "URL": "y"}, "")]
-)
-def test_missing_secrets_are_named(root: Path, tmp_path: Path, have: dict[str, str], missing: str) -> None:
-    program = (PROGRAMS / "look-for-secrets").read_text()
-    program = program.replace("/srv/app/current/settings/secrets", str(tmp_path / "secrets"))
-    assert run(["sh", "-c", program], check=False).status == 0
-    (tmp_path / "secrets").write_text("KEY\nURL\n")
-    done = run(["sh", "-c", program], check=False, env=have)
-    assert (done.status, done.stdout) == (0, "") if not missing else done.status == 1
-    assert f"<3>missing secrets: {missing}." in done.stdout or not missing
-
-
 def test_every_include_of_ours_is_written_or_in_the_tree(root: Path) -> None:
     release(root, domains=["one.example"])
     run_on(root)
@@ -149,7 +144,7 @@ def test_every_include_of_ours_is_written_or_in_the_tree(root: Path) -> None:
 def test_people_have_the_last_word_on_domains(root: Path) -> None:
     release(root, domains=["recipe.example"])
     domains(root, "# ours\nMine.Example\n\n  other.example  # with a remark\n")
-    assert run_on(root).startswith("configured: mine.example, other.example;")
+    assert re.match(r"configured: mine\.example,? other\.example;", run_on(root))
     domains(root, "\n# none\n")
     assert run_on(root).startswith("configured: any name;")
 
@@ -180,14 +175,14 @@ def test_a_certificate_is_used_once_it_is_there_and_names_are_known(root: Path) 
     used = f"ssl_certificate {live}/fullchain.pem;\nssl_certificate_key {live}/privkey.pem;\n"
     assert nginx(root, "certificate.conf") == used
     assert "return 301 https://$host$request_uri;" in nginx(root, "redirect.conf")
-    assert 'Strict-Transport-Security "max-age=63072000"' in nginx(root)
+    assert 'Strict-Transport-Security "max-age=63072000"' in nginx(root, "hsts.conf")
 
 
 def test_nothing_promises_https_before_there_is_a_certificate(root: Path) -> None:
     release(root, domains=["one.example"])
     run_on(root)
     assert nginx(root, "redirect.conf") == ""
-    assert "Strict-Transport-Security" not in nginx(root)
+    assert nginx(root, "hsts.conf") == ""
     assert f"ssl_certificate {root}/run/app/tls/fullchain.pem;" in nginx(root, "certificate.conf")
 
 
@@ -223,21 +218,23 @@ def test_workers_go_by_cpus_and_memory(configure: ModuleType, cpus: int, memory:
     assert configure.workers(cpus, memory * MIB) == count
 
 
-def test_workers_may_be_set(configure: ModuleType) -> None:
-    wanted = {"wsgi": "a:b", "limits": {"workers": 7}}
-    assert "processes = 7\n" in configure.uwsgi(wanted, "/r", 2, 1024 * MIB)
-    assert "processes = 4\n" in configure.uwsgi({"wsgi": "a:b", "limits": {"workers": "auto"}}, "/r", 2, 1024 * MIB)
-
-
-def test_what_a_recipe_leaves_out_is_what_its_defaults_are(configure: ModuleType) -> None:
-    machine = "/r", 2, 1024 * MIB
-    assert configure.uwsgi({}, *machine) == configure.uwsgi({"limits": Limits().model_dump()}, *machine)
+@pytest.mark.parametrize("limits", [{"workers": "auto"}, {}, Limits().model_dump()])
+def test_workers_may_be_set(root: Path, limits: dict[str, object]) -> None:
+    release(root, limits={"workers": 7})
+    run_on(root)
+    assert "APP_WORKERS=7" in environment(root)
+    release(root)
+    run_on(root)
+    usual = environment(root)
+    release(root, limits=limits)
+    run_on(root)
+    assert environment(root) == usual and "APP_WORKERS=7" not in usual
 
 
 def test_only_root_reads_the_environment(root: Path) -> None:
     run_on(root)
     assert stat.S_IMODE((root / "run/app/env").stat().st_mode) == 0o600
-    assert stat.S_IMODE((root / "run/app/uwsgi.ini").stat().st_mode) == 0o644
+    assert stat.S_IMODE((root / "run/app/names").stat().st_mode) == 0o644
 
 
 @pytest.mark.parametrize(
@@ -249,9 +246,10 @@ def test_only_root_reads_the_environment(root: Path) -> None:
     ],
 )
 def test_nginx_listens_where_the_machine_has_addresses(
-    configure: ModuleType, ipv6: bool, default: bool, lines: list[str]
+    configure: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ipv6: bool, default: bool, lines: list[str]
 ) -> None:
-    assert configure.listen(ipv6, "ssl", default).splitlines() == lines
+    monkeypatch.setattr(configure, "IPV6", tmp_path if ipv6 else tmp_path / "none")
+    assert configure.listen("ssl", " default_server" if default else "").splitlines() == lines
 
 
 def test_files_are_replaced_whole(configure: ModuleType, tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ def test_a_plain_app_s_release_says_little(app: Path) -> None:
     assert files(app, name="hello", wsgi="app:app", requirements=["flask"], static={}) == {
         "recipe.json": '{\n "wsgi": "app:app"\n}\n',
         "settings/env": 'FLASK_APP="app:app"\n',
+        "settings/watch.py": (REPOSITORY / "cloud-init/release/watch.py").read_text(),
     }
 
 
@@ -111,10 +112,16 @@ def test_limits_are_said_where_they_are_not_the_usual_ones(app: Path) -> None:
         "uwsgi_read_timeout 95s;",
         "uwsgi_send_timeout 95s;",
     ]
+    said = configparser.ConfigParser()
+    said.read_string(files(app, limits={"request": "90s", "threads": "8"})["settings/uwsgi.ini"])
+    assert dict(said["uwsgi"]) == {"harakiri": "90", "threads": "8"}
+    assert "settings/uwsgi.ini" not in files(app, limits={"body": "5000"})
     assert "settings/nginx/limits.conf" not in files(app, limits={"threads": "8"})
     usual = Recipe().limits
     main = (PROGRAMS / "nginx/nginx.conf").read_text()
     assert f"client_max_body_size {usual.body >> 20}m;" in main
+    workers = (PROGRAMS / "uwsgi.ini").read_text()
+    assert f"\nharakiri = {usual.request}\n" in workers and f"\nthreads = {usual.threads}\n" in workers
     for way in ("read", "send"):
         assert f"uwsgi_{way}_timeout {usual.request + release.PATIENCE}s;" in main
 
@@ -181,7 +188,8 @@ def test_a_project_s_commands_are_made_of_what_it_says(app: Path) -> None:
     write(app, "pyproject.toml", PROJECT)
     assert "from app import main\n" in files(app)["settings/bin/serve"]
     # Of a packaged app's folder nothing is looked at.
-    assert list(files(app, app={"package": "x==1"}, wsgi="x:x")) == ["recipe.json", "settings/env"]
+    packaged = files(app, app={"package": "x==1"}, wsgi="x:x")
+    assert not [name for name in packaged if name.startswith(("source/", "settings/bin/"))]
 
 
 def test_a_version_that_is_computed_stays_unknown(app: Path) -> None:
@@ -209,7 +217,6 @@ def test_a_project_that_was_built_keeps_what_the_build_said(app: Path) -> None:
         ("etc/systemd/system/app.service.d/50-sandbox.conf", "Environment=PATH=/srv/app/current/venv/bin:{}/bin:"),
         ("etc/systemd/system/app-job@.service", "ExecStart=/bin/sh -e {}/jobs/%i"),
         ("etc/systemd/system/app-job@.service", ":{}/django"),
-        ("usr/lib/app/look-for-secrets", "names={}/secrets"),
         ("usr/lib/app/nginx/server.conf", "include {}/nginx/*.conf;"),
     ],
 )

@@ -51,6 +51,11 @@ def ask(setup: ModuleType, digest: str, **other: str) -> dict[str, str]:
     return source
 
 
+def said(setup: ModuleType) -> dict[str, str]:
+    """What the stanza in place says."""
+    return {key: value for key, value in json.loads(setup.SOURCE.read_text()).items() if value is not None}
+
+
 def test_a_machine_without_a_document_is_left_alone(setup: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     setup.main()
     assert "nothing to set up" in capsys.readouterr().out
@@ -333,7 +338,7 @@ def test_a_release_that_is_not_well_is_left_for_the_one_before(
     with pytest.raises(setup.StepError, match=r"(?s)unhealthy: / answers 500.*went back to release one"):
         setup.main()
     assert setup.CURRENT.resolve().name == "one"
-    assert json.loads(setup.SOURCE.read_text()) == {**asked, "bundle": "one"}
+    assert said(setup) == {**asked, "bundle": "one"}
     assert json.loads(setup.SOURCE.with_suffix(".json.refused").read_text()) == asked
     # Its own static files are back, and the app that never stopped is not started again.
     assert told(tmp_path)[-2:] == ["reload-or-restart app-configure.service", "start app-job@static.service"]
@@ -570,7 +575,10 @@ def test_how_far_it_is_is_told_while_it_runs(
     assert {line.rpartition(" of ")[2].partition(",")[0] for line in told} == {str(len(setup.STEPS))}
 
 
-@pytest.mark.parametrize("text", ["KEY=", "OTHER_KEY=x", "# KEY=x"])
+EMPTY = pytest.mark.xfail(strict=True, reason="setup.require_secrets: takes the quotes around nothing for a value")
+
+
+@pytest.mark.parametrize("text", ["KEY=", "OTHER_KEY=x", "# KEY=x", pytest.param('KEY=""', marks=EMPTY)])
 def test_what_gives_no_secret(setup: ModuleType, text: str) -> None:
     (setup.SOURCE.parent / "secrets.env").write_text(f"{text}\n")
     with pytest.raises(setup.Waiting, match="KEY"):
@@ -597,7 +605,7 @@ def test_going_back_asks_for_what_is_here_wherever_it_came_from(
     setup.SOURCE.write_text(json.dumps({**asked, "parts": "two", "git": {"url": "https://code.example"}}))
     with pytest.raises(setup.StepError, match="went back to release one"):
         setup.main()
-    assert json.loads(setup.SOURCE.read_text()) == {**HERE, "bundle": "one"}
+    assert said(setup).items() >= {**HERE, "bundle": "one"}.items() and "parts" not in said(setup)
     assert json.loads(setup.SOURCE.with_suffix(".json.refused").read_text())["parts"] == "two"
     # The next boot needs neither parts nor a bundle.
     reboot(setup, machine)

@@ -60,18 +60,26 @@ def test_web_py_is_told_that_nobody_develops_here() -> None:
 
 
 @pytest.fixture
-def elsewhere(wsgi: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test's folders stand below /tmp, which an app may write to."""
-    monkeypatch.setattr(wsgi, "OPEN", tuple(path for path in wsgi.OPEN if path != "/tmp/"))
+def watching() -> ModuleType:
+    """What a release has that was baked or pushed."""
+    module = ModuleType("watch")
+    exec((REPOSITORY / "cloud-init/release/watch.py").read_text(), vars(module))
+    return module
 
 
-@pytest.mark.usefixtures("elsewhere")
+@pytest.fixture
+def elsewhere(watching: ModuleType) -> ModuleType:
+    """The same, where a test's folders stand below /tmp, which an app may write to."""
+    watching.OPEN = tuple(path for path in watching.OPEN if path != "/tmp/")
+    return watching
+
+
 def test_writing_in_vain_is_told_once_a_folder(
-    wsgi: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    elsewhere: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = tmp_path / "source"
     (source / "uploads").mkdir(parents=True)
-    watch = wsgi.Watch(source)
+    watch = elsewhere.Watch(source)
     write = os.O_WRONLY | os.O_CREAT
     watch("open", (str(source / "app.py"), "r", os.O_RDONLY))
     watch("open", ("/var/lib/app/x", "w", write))
@@ -92,10 +100,12 @@ def test_writing_in_vain_is_told_once_a_folder(
     assert third.startswith("<4>app: /var/lib/radicale cannot be written: only /var/lib/app can be.")
 
 
-def test_what_is_kept_is_no_vain_writing(wsgi: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_kept_is_no_vain_writing(
+    watching: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "kept").symlink_to("/var/lib/app/kept")
-    wsgi.Watch(tmp_path / "source")("open", (str(tmp_path / "source/kept/x"), "w", os.O_WRONLY))
+    watching.Watch(tmp_path / "source")("open", (str(tmp_path / "source/kept/x"), "w", os.O_WRONLY))
     assert capsys.readouterr().err == ""
 
 
