@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import tarfile
@@ -20,7 +21,21 @@ from bake.target import Target
 #: What never belongs into an image, why, and by which pattern (as in .gitignore).
 LEFT_OUT = {
     "version control": (".git", ".hg", ".svn"),
-    "secrets": (".env", ".env.*", "*.pem", "*.key", "id_rsa*", "id_ed25519*", ".ssh", ".aws", ".netrc"),
+    "secrets": (
+        ".env",
+        ".env.*",
+        "*.env",
+        "*.pem",
+        "*.key",
+        "id_rsa*",
+        "id_ed25519*",
+        ".ssh",
+        ".aws",
+        ".netrc",
+        ".pgpass",
+        "client_secret*.json",
+        "credentials.json",
+    ),
     "virtual environment": (".venv", "venv"),
     "cache": ("__pycache__/", "*.py[co]", ".mypy_cache/", ".pytest_cache/", ".ruff_cache/", ".tox/", ".nox/"),
     "Node's packages": ("node_modules",),
@@ -30,6 +45,8 @@ LEFT_OUT = {
     "Finder's notes": (".DS_Store",),
 }
 LEFT_OUT_SPECS = {why: GitIgnoreSpec.from_lines(patterns) for why, patterns in LEFT_OUT.items()}
+#: How a document of ours begins; with secrets in it, perhaps.
+DOCUMENT = (b"#cloud-config\n# Made by bake", b"#cloud-config\n# Settings for a machine that bake")
 IGNORE_FILES = (".bakeignore", ".gitignore")
 
 
@@ -136,7 +153,17 @@ def _reason(path: Path, name: str, stack: list[Rules]) -> str:
     ignored, place = said(".gitignore")
     if ignored:
         return place
+    if _is_document(path):
+        return "user-data of bake's"
     return "" if path.is_symlink() or path.is_dir() or path.is_file() else "neither file nor folder"
+
+
+def _is_document(path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        if path.is_file() and not path.is_symlink():
+            with path.open("rb") as stream:
+                return stream.read(64).startswith(DOCUMENT)
+    return False
 
 
 def _walk(folder: Path, here: Path, above: list[Rules], left_out: list[str]) -> Iterator[Path]:

@@ -6,6 +6,7 @@ output; what a person wants to know besides goes to standard error.
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 import sys
@@ -20,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bake import __version__, check, doctor, draft, image, login, push, recipe, render, settings, trial, vm
-from bake.errors import AppFolderError, BakeError, Cancelled, CheckError
+from bake.errors import AppFolderError, BakeError, Cancelled, CheckError, SettingsError, SpaceError
 from bake.progress import Reporter
 from bake.providers import PROVIDERS
 from bake.target import TARGETS
@@ -159,12 +160,17 @@ def render_command(
     wanted = image.read(app, report)
     if release:
         wanted = wanted.model_copy(update={"base": release})
+    if told := sorted(set(given.env) & set(wanted.secrets)):
+        raise SettingsError(f"--env: {', '.join(told)} is a secret of bake.yaml's", "Give its value by --with-secrets.")
     if with_secrets or secrets_file:
         given = settings.with_secrets(given, wanted.secrets, secrets_file)
         report.note("the secrets' values are in this document: whoever can see it at your provider can read them")
+    elif wanted.secrets:
+        names = ", ".join(wanted.secrets)
+        report.note(f"the machine will wait for {names}; on it: sudo /usr/lib/app/secret NAME < FILE")
     there = PROVIDERS.get(provider or "")
     if launch:
-        made = render.launch(settings.over(wanted, given), there, report)
+        made = render.launch(given, there, report)
     else:
         made = render.document(app, wanted, given, there, inline, report)
     click.echo(made.text, nl=False)
@@ -256,6 +262,11 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         errors.print("cancelled: everything that was started has been stopped")
         sys.exit(Cancelled.code)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _show(SpaceError("The result could not be written: the disk is full"))
+        sys.exit(SpaceError.code)
     except BakeError as error:
         _show(error)
         sys.exit(error.code)

@@ -64,7 +64,7 @@ def complete(folder: Path, recipe: Recipe) -> Found:
         notes.insert(0, f"wsgi: {app.wsgi} ({app.place}{made})")
     if recipe.requirements is None:
         changes["requirements"] = needed(reader)
-        notes.append(f"requirements: {changes['requirements']}")
+        notes.append(f"requirements: {changes['requirements'] or 'none, as the imports tell'}")
     if recipe.static is None:
         changes["static"] = _static(reader, app, notes)
     if recipe.django is None:
@@ -227,8 +227,11 @@ def _named(reader: Reader, wsgi: str) -> App | None:
     return app
 
 
-def needed(reader: Reader) -> str:
-    """The file that says what the app needs. Raises RequirementError; with a line to take over, made from imports."""
+def needed(reader: Reader) -> str | tuple[str, ...]:
+    """The file that says what the app needs; nothing, where no import needs any.
+
+    Raises RequirementError with a line to take over, made from the imports.
+    """
     folder = reader.folder
     named = found_file(folder)
     if named:
@@ -244,6 +247,8 @@ def needed(reader: Reader) -> str:
                 names = [node.module or ""]
             seen |= {name.partition(".")[0] for name in names}
     proposed = sorted({DISTRIBUTIONS.get(n, n.replace("_", "-")) for n in seen - own - set(sys.stdlib_module_names)})
+    if not proposed:
+        return ()
     raise RequirementError(
         f"{folder} has no requirements.txt, and nothing else that says what the app needs",
         "Look the line over that was made from the app's imports, and write it into bake.yaml; or save a "

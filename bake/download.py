@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from http.client import HTTPException
@@ -29,5 +30,7 @@ def download(url: str, out: Path, algorithm: str, progress: Callable[[float], No
             if copy.tell() < size:
                 raise ConnectionError(f"it ended after {copy.tell()} of {size} bytes")
     except (OSError, HTTPException) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
         raise NetworkError(f"{url} cannot be fetched: {error}", "Check the address and the network.") from None
     return digest.hexdigest()

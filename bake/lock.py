@@ -67,7 +67,9 @@ def resolve(folder: Path, recipe: Recipe, target: Target, *, max_age_days: float
 
     Raises RequirementError, ConflictError, WheelError, NetworkError.
     """
-    lines = requirement_lines(folder, recipe.requirements or "requirements.txt", target)
+    lines = requirement_lines(
+        folder, "requirements.txt" if recipe.requirements is None else recipe.requirements, target
+    )
     wanted = [f"{line.text}\n" for line in lines if not line.constraint]
     limits = [f"{line.text}\n" for line in lines if line.constraint]
     pins = {line.name: line for line in lines if line.hashes}

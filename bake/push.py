@@ -21,7 +21,7 @@ INCOMING = "/var/lib/app-incoming"
 #: What a machine says of itself, a line each: its source stanza, the release it serves, the one before, all it has.
 FACTS = """
 tr -d '\\n' < /etc/app/source.json && echo &&
-basename "$(readlink /srv/app/current)" && basename "$(readlink /srv/app/previous)"; ls /srv/app/releases | tr '\\n' ' '
+basename "$(readlink /srv/app/current)" && basename "$(readlink /srv/app/previous)"; echo $(ls /srv/app/releases)
 """
 #: Asks for a release, one push at a time and after a run that is under way, and tells what app-setup said of it.
 SWITCH = """

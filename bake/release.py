@@ -15,7 +15,7 @@ from bake import places, project
 from bake.recipe import Django, Limits, Recipe
 
 #: What a machine, and the checks of one, still ask of a recipe. What else is in it is not given away with an image.
-KEPT = ("wsgi", "domains", "static", "secrets", "writable", "setup", "timers", "packages", "django", "limits")
+KEPT = ("wsgi", "domains", "static", "secrets", "writable", "setup", "timers", "packages", "django", "limits", "email")
 #: nginx waits this much longer than uWSGI allows a request, so that the app's side speaks first. Seconds.
 PATIENCE = 5
 #: What `sandbox: {allow: …}` takes back of the app's sandbox.
@@ -47,7 +47,6 @@ def files(folder: Path, recipe: Recipe, kept: list[Path]) -> dict[str, File]:
     settings = {
         "watch.py": (places.release() / "watch.py").read_text(),
         "env": environment({**flask(recipe.wsgi or ""), **django(recipe), **recipe.env}),
-        "secrets": "".join(f"{name}\n" for name in recipe.secrets),
         "nginx/limits.conf": limits(recipe.limits),
         "uwsgi.ini": uwsgi(recipe.limits),
         "nginx/static.conf": static(recipe),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bake import bundle, machine, source, store, userdata
+from bake.errors import DocumentError
 from bake.machine import File
 from bake.progress import Reporter
 from bake.providers import EVERYWHERE, Provider
@@ -27,8 +28,16 @@ def document(
 
 
 def launch(given: Settings, provider: Provider | None, report: Reporter) -> userdata.Document:
-    """The settings alone."""
+    """The settings alone. What bake.yaml says, the image has: said here, it would hold against later releases."""
+    if not given.files:
+        report.note("no settings are given: --domain, --email, --env and --with-secrets are what a launch may say")
     made = userdata.launch(given.files)
+    capacity = provider.capacity if provider else EVERYWHERE
+    if made.size > capacity:
+        raise DocumentError(
+            f"The settings have {made.size:,} bytes, {made.size - capacity:,} more than the provider takes",
+            "Give the larger of them on the machine: in /etc/app/env, and by /usr/lib/app/secret.",
+        )
     _tell(made, provider, report)
     return made
 
@@ -42,8 +51,10 @@ def _source(
         code = source.folder_of(folder, wanted)
         there = frozenset(str(path.relative_to(code)) for path in code.rglob("*"))
         return source.fetched(goal, parcel, wanted, there, source.script_of(app))
-    found = None if inline or app else source.remote(folder)
-    if found is None:
+    found = "" if inline or app else source.remote(folder)
+    if isinstance(found, str):
+        if found:
+            report.note(f"the app's files are in the document: {found}")
         return source.inline(goal, parcel, wanted)
     report.note(f"the machine fetches the app from {found.url}, commit {found.commit[:12]} (--inline: it does not)")
     script = source.git_script(found.url, found.commit, found.path)
@@ -59,4 +70,4 @@ def _tell(made: userdata.Document, provider: Provider | None, report: Reporter) 
         capacity, whose = EVERYWHERE, "any provider"
     report.note(f"{made.size:,} of {capacity:,} bytes for {whose}; {made.form}")
     if provider and provider.remark:
-        report.note(provider.remark)
+        report.note(f"warning: {provider.remark}")

@@ -12,6 +12,9 @@ from bake.errors import SettingsError
 from bake.machine import File
 from bake.release import environment
 
+#: A line of a file with secrets, as people write them for shells too.
+PAIR = re.compile(r"(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(.*)", re.ASCII)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -45,32 +48,27 @@ def read(domains: tuple[str, ...], email: str | None, pairs: tuple[str, ...]) ->
     return Settings(checked.domains, checked.email, checked.env)
 
 
-def over(wanted: recipe.Recipe, given: Settings) -> Settings:
-    """What a recipe says, and what is given over it."""
-    return replace(
-        given,
-        domains=given.domains or wanted.domains,
-        email=given.email or wanted.email,
-        env={**wanted.env, **given.env},
-    )
-
-
 def with_secrets(given: Settings, names: tuple[str, ...], file: Path | None) -> Settings:
     """The same, with a value for each secret's name: of a file with NAME=VALUE lines, or of this environment.
 
     Raises SettingsError, which never shows a value.
     """
+    if not names:
+        raise SettingsError("bake.yaml names no secrets", "List their names there: `secrets: [SECRET_KEY]`.")
     found = {name: os.environ[name] for name in names if os.environ.get(name)}
     if file:
-        lines = [line.strip() for line in file.read_text().splitlines()]
+        try:
+            lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{file} cannot be read as UTF-8 text: {error}") from None
         wrong = [
             str(number)
             for number, line in enumerate(lines, 1)
-            if line and not line.startswith("#") and not re.match(r"[A-Za-z_]\w*=", line)
+            if line and not line.startswith("#") and not PAIR.fullmatch(line)
         ]
         if wrong:
-            raise SettingsError(f"{file} has lines that are not NAME=VALUE: {', '.join(wrong)}")
-        pairs = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+            raise SettingsError(f"{file} has lines that are not NAME=VALUE: {', '.join(wrong)}", "Correct these lines.")
+        pairs = {pair[1]: pair[2] for line in lines if (pair := PAIR.fullmatch(line))}
         found |= {name: re.sub(r"""^(["'])(.*)\1$""", r"\2", value) for name, value in pairs.items() if name in names}
     missing = [name for name in names if not found.get(name)]
     if missing:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shlex
 import shutil
@@ -12,6 +13,7 @@ import tarfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from bake import lock, places, store
 from bake.bundle import Bundle
@@ -27,8 +29,11 @@ MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 INCOMING = "/var/lib/app-incoming"
 #: How a release is laid out: a machine can serve those alone that were made for its programs.
 LAYOUT = "2"
-#: What asks nobody for a password.
-ANONYMOUS = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "SSH_ASKPASS": "true"}
+#: What asks nobody for a password, and knows none.
+ANONYMOUS = {
+    "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "SSH_ASKPASS": "true", "HOME": "/nonexistent",
+    "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1",
+}  # fmt: skip
 
 
 #: Debian's own pip, which python3-venv brings along.
@@ -68,10 +73,22 @@ def inline(target: Target, parcel: Bundle, recipe: Recipe) -> list[File]:
 def fetched(target: Target, parcel: Bundle, recipe: Recipe, there: frozenset[str], script: str) -> list[File]:
     """A script fetches the app's files, as `git_script` and `archive_script` have it.
 
-    What is not `there`, paths as seen from the app's folder, is in the document.
+    What is not `there`, paths as seen from the app's folder, is in the document; what a bundle leaves out is
+    taken away again.
     """
-    members = {name: entry for name, entry in _members(parcel).items() if name.removeprefix("source/") not in there}
-    return _parts(target, recipe, {**members, "fetch-source": (0o644, script.encode())})
+    members = _members(parcel, frozenset(f"source/{path}" for path in there))
+    unwanted = [entry.rpartition(" (")[0] for entry in parcel.left_out]
+    unwanted = [name for name in unwanted if any(path == name or path.startswith(name) for path in there)]
+    if unwanted:
+        script += f"cd source\nrm -rf -- {shlex.join(unwanted)}\n"
+    said = json.loads(members["recipe.json"][1])
+    if "git " in script:
+        said["packages"] = sorted({*said.get("packages", ()), "git"})
+    members |= {
+        "recipe.json": (0o644, (json.dumps(said, indent=1, sort_keys=True) + "\n").encode()),
+        "fetch-source": (0o644, script.encode()),
+    }
+    return _parts(target, recipe, members)
 
 
 def git_script(url: str, commit: str, path: str = "") -> str:
@@ -79,7 +96,6 @@ def git_script(url: str, commit: str, path: str = "") -> str:
     url = shlex.quote(url)
     return f"""\
 export HOME=/nonexistent GIT_TERMINAL_PROMPT=0
-command -v git > /dev/null || apt-get install -q -y --no-install-recommends git
 rm -rf .fetched
 git init -q .fetched
 # Not every server gives out a commit that no branch ends in.
@@ -98,6 +114,7 @@ curl -fsSL --proto =https --connect-timeout 20 -o .archive {shlex.quote(url)}
 echo '{sha256}  .archive' | sha256sum -c --quiet || {{ echo 'hopeless: another archive than was asked for'; exit 1; }}
 {unpack}
 rm .archive
+chmod -R a+rX,go-w,ug-s .fetched
 {_overlay(path)}"""
 
 
@@ -122,12 +139,12 @@ def _parts(target: Target, recipe: Recipe, members: dict[str, tuple[int, bytes]]
     return [*parts, stanza(target, parts=digest)]
 
 
-def _members(parcel: Bundle) -> dict[str, tuple[int, bytes]]:
-    """A bundle's files but the wheels: name to mode and content. Links are followed."""
+def _members(parcel: Bundle, there: frozenset[str] = frozenset()) -> dict[str, tuple[int, bytes]]:
+    """A bundle's files but the wheels and what is `there`: name to mode and content. Links are followed."""
     found: dict[str, tuple[int, bytes]] = {}
     with tarfile.open(parcel.path) as tar:
         for member in tar:
-            if member.name == HINTS:
+            if member.name == HINTS or member.name in there:
                 continue
             if member.name.startswith("wheels/"):
                 if lock.is_built(member.name.removeprefix("wheels/")):
@@ -136,16 +153,20 @@ def _members(parcel: Bundle) -> dict[str, tuple[int, bytes]]:
                         "A pasted machine builds nothing: put a wheel of it on an `index` of yours, or bake an image.",
                     )
             elif not member.isdir():
-                try:
-                    stream = tar.extractfile(member)
-                except KeyError:
-                    stream = None
+                end = member
+                if member.issym():
+                    # Bundles hold no link to a link, and none that leads out.
+                    place = os.path.normpath(Path(member.name).parent / member.linkname)
+                    end = next((other for other in tar.getmembers() if other.name == place), member)
+                stream = tar.extractfile(end) if end.isfile() else None
                 if stream is None:
                     raise AppFolderError(
                         f"{member.name} is a link to a folder, which a document cannot hold",
                         "Put the folder itself there, or name the link in .bakeignore.",
                     )
-                found[member.name] = (0o755 if member.mode & 0o100 else 0o644, stream.read())
+                if "\n" in member.name:
+                    raise AppFolderError(f"{member.name!r} has a line's end in its name", "Give it another name.")
+                found[member.name] = (0o755 if end.mode & 0o100 else 0o644, stream.read())
     return found
 
 
@@ -159,7 +180,7 @@ def folder_of(folder: Path, recipe: Recipe) -> Path:
         return folder
     address = str(app.git or app.archive)
     name = re.sub(r"(\.git|\.zip|\.t\w+|\.tar\.\w+)?/*$", "", address).rpartition("/")[2]
-    place = places.cache() / "source" / str(app.commit or app.sha256)
+    place = places.cache() / "fetched" / str(app.commit or app.sha256)
     if not place.exists():
         with store.whole(place) as partial:
             partial.mkdir()
@@ -171,7 +192,8 @@ def script_of(app: App) -> str:
     """The script that fetches what a recipe names, once `folder_of` has."""
     if app.git and app.commit:
         return git_script(app.git, app.commit)
-    return (places.cache() / "source" / str(app.sha256) / "fetch").read_text()
+    unpack, path = json.loads((places.cache() / "fetched" / str(app.sha256) / ".unpack").read_text())
+    return archive_script(str(app.archive), str(app.sha256), unpack, path)
 
 
 def _checkout(app: App, into: Path) -> None:
@@ -193,7 +215,7 @@ def _checkout(app: App, into: Path) -> None:
 
 def _unpack(app: App, into: Path) -> None:
     """An archive's files; of one that holds a single folder, as those of a forge do, that folder's."""
-    path, files = into.with_name("archive"), into.with_name("files")
+    path, files = into.with_name(".archive"), into.with_name(".files")
     files.mkdir()
     found = download(str(app.archive), path, "sha256")
     if found != app.sha256:
@@ -202,37 +224,54 @@ def _unpack(app: App, into: Path) -> None:
             "Where it was made anew, put the new digest, from a place you trust, into `app.sha256`.",
         )
     zipped = zipfile.is_zipfile(path)
-    run([sys.executable, "-m", "zipfile", "-e", path, files] if zipped else ["tar", "-C", files, "-xf", path])
+    program = [sys.executable, "-m", "zipfile", "-e"] if zipped else ["tar", "-C", str(files), "-xf"]
+    unpack = [*program, str(path), str(files)] if zipped else [*program, str(path)]
+    if run(unpack, check=False).status:
+        raise SourceError(f"{app.archive} is neither a tar nor a zip archive", "Name the archive itself.")
     path.unlink()
     inside = list(files.iterdir())
     alone = inside[0] if len(inside) == 1 and inside[0].is_dir() else files
-    script = "python3 -m zipfile -e .archive .fetched" if zipped else "tar -C .fetched --no-same-owner -xf .archive"
-    said = archive_script(str(app.archive), str(app.sha256), script, "" if alone is files else alone.name)
-    into.with_name("fetch").write_text(said)
+    command = "python3 -m zipfile -e .archive .fetched" if zipped else "tar -C .fetched --no-same-owner -xf .archive"
+    into.with_name(".unpack").write_text(json.dumps([command, "" if alone is files else alone.name]))
     alone.rename(into)
     shutil.rmtree(files, ignore_errors=True)
 
 
-def remote(folder: Path) -> Git | None:
-    """The commit that a folder is a clean checkout of, where anybody can fetch it by https; else None."""
-    if which("git") is None:
-        return None
+def remote(folder: Path) -> Git | str:
+    """The commit that a folder is a clean checkout of, where anybody can fetch it by https; else why not.
+
+    Nothing, where the folder is in no repository.
+    """
 
     def git(*words: str) -> str:
-        done = run(["timeout", "30", "git", "-C", folder, *words], check=False, env=ANONYMOUS)
-        return done.stdout.strip() if done.status == 0 else ""
+        done = run(["git", "-C", folder, *words], check=False)
+        return done.stdout.strip("\n") if done.status == 0 else ""
 
-    commit, top = git("rev-parse", "HEAD"), git("rev-parse", "--show-toplevel")
-    if not commit or not top or git("status", "--porcelain", "--", "."):
-        return None
-    named = git("config", "remote.origin.url")
+    if which("git") is None or not (top := git("rev-parse", "--show-toplevel")):
+        return ""
+    changed = [row[3:] for row in git("status", "--porcelain", "-z", "--", ".").split("\0") if row]
+    if changed := [name for name in changed if not _is_stdout(Path(top) / name)]:
+        more = f" and {len(changed) - 1} more" if changed[1:] else ""
+        return f"{changed[0]}{more} is not committed"
+    named, commit = git("config", "remote.origin.url"), git("rev-parse", "HEAD")
     url = re.sub(r"^(?:ssh://)?git@([^:/]+)[:/]", r"https://\1/", named)
-    if not url.startswith("https://") or "@" in url.partition("/")[2].split("/")[1]:
-        return None
+    if not url.startswith("https://") or urlsplit(url).username:
+        return "its repository has no remote `origin` that anybody can read by https"
+    if git("ls-files", ":(attr:filter=lfs)"):
+        return "files of it are in Git LFS, which machines do not fetch"
     # Where a branch or a tag ends in it, the server gives it to anybody who asks.
-    heads = git("-c", "credential.helper=", "ls-remote", url)
+    asked = run(["timeout", "30", "git", "ls-remote", url], check=False, env=ANONYMOUS, cwd=Path("/"))
+    if asked.status or not (heads := asked.stdout):
+        return f"{url} does not answer, or asks for a password"
     if commit not in heads.split():
-        return None
+        return f"commit {commit[:12]} is not what a branch or a tag of {url} ends in: push it"
     path = str(folder.resolve().relative_to(Path(top).resolve()))
-    files = frozenset(git("ls-files", "-z").split("\0"))
-    return Git(url, commit, "" if path == "." else path, files)
+    return Git(url, commit, "" if path == "." else path, frozenset(git("ls-files", "-z").split("\0")))
+
+
+def _is_stdout(path: Path) -> bool:
+    """Whether a shell has just made this file for what we print."""
+    try:
+        return path.is_file() and os.path.samestat(path.stat(), os.fstat(1))
+    except OSError:
+        return False

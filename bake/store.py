@@ -70,7 +70,7 @@ def disk_faults(where: Path) -> Iterator[None]:
             raise SpaceError(
                 f"The disk that holds {where} is full", "Free some room, or set BAKE_CACHE to a folder on another disk."
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
             raise PlaceError(
                 f"{error.filename or where} cannot be written: {error.strerror}",
                 "Change its owner, or set BAKE_CACHE to a folder of yours.",

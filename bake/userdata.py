@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import lzma
+import math
+import re
 import shlex
 import textwrap
 from collections.abc import Callable
@@ -12,16 +14,16 @@ from dataclasses import dataclass, replace
 
 import jinja2
 import python_minifier
+import yaml
 from yaml.reader import Reader
 
 from bake import places
 from bake.errors import DocumentError
 from bake.machine import File
+from bake.providers import PROVIDERS
 from bake.release import environment
 from bake.target import Target
 
-#: cloud-init runs what lies here at the end of every boot, the first included.
-BOOT = File("/var/lib/cloud/scripts/per-boot/app", 0o755, b"#!/bin/sh\nexec /usr/lib/app/boot\n")
 #: Small texts: a dictionary larger than they are, and no end mark of the container's.
 LZMA = [{"id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, "lc": 3, "lp": 0, "pb": 0, "nice_len": 64}]
 
@@ -40,9 +42,9 @@ class Document:
 
 
 def plain(files: list[File], target: Target, early: tuple[str, ...] = ()) -> Document:
-    """A document to read. Its boot script comes last; `early` are shell commands for each boot's beginning."""
-    rows = [_row(file) for file in (*files, BOOT)]
-    commands = [json.dumps(line) for line in early]
+    """A document to read; `early` are shell commands for each boot's beginning."""
+    rows = [_row(file) for file in files]
+    commands = [_quoted(line) for line in early]
     text = _template("user-data.yaml.j2").render(files=rows, release=target.name, early=commands)
     return Document(text, "plain")
 
@@ -59,13 +61,14 @@ def _row(file: File) -> dict[str, object]:
         coded = {"encoding": "b64", "content": base64.b64encode(file.content).decode()}
     else:
         coded = {"encoding": "", "content": _scalar(text)}
-    return {"path": file.path, "mode": file.mode, **coded}
+    path = file.path if re.fullmatch(r"[\w./@-]+", file.path, re.ASCII) else _quoted(file.path)
+    return {"path": path, "mode": file.mode, **coded}
 
 
 def packed(files: list[File], target: Target, *, stripped: bool) -> Document:
     """A document that unpacks the same files, or with `stripped` the machine's without their comments."""
     kept = [strip(file) for file in files] if stripped else files
-    text = "\n  ".join(textwrap.wrap(base64.b85encode(_compressed([*kept, BOOT])).decode(), 4000))
+    text = "\n  ".join(textwrap.wrap(base64.b85encode(_compressed(kept)).decode(), 4000))
     document = _template("packed.yaml.j2").render(packed=text, release=target.name, stripped=stripped)
     return Document(document, "stripped" if stripped else "packed")
 
@@ -84,16 +87,22 @@ def fit(files: list[File], target: Target, capacity: int) -> Document:
     parts = sorted(_parts(files).items(), key=lambda part: part[1], reverse=True)[:3]
     raise DocumentError(
         f"The document has {document.size:,} bytes, {document.size - capacity:,} more than its provider takes",
-        "Let the machine fetch the app: `app: {git: …, commit: …}` or `{archive: …, sha256: …}` in bake.yaml; "
-        "or name what may stay out in .bakeignore; or bake an image.",
+        "Push the app where anybody can fetch it (bake then finds it by itself), or name what may stay out in "
+        f".bakeignore, or bake an image. {_takers(document.size)}",
         "Its biggest parts, packed:\n" + "\n".join(f"{size:7,} bytes  {name}" for name, size in parts),
     )
 
 
+def _takers(size: int) -> str:
+    """Who takes a document of so many bytes."""
+    names = [provider.name for provider in PROVIDERS.values() if provider.capacity >= size]
+    return f"With --provider it fits: {', '.join(names)}." if names else "No provider takes as much."
+
+
 def strip(file: File) -> File:
-    """A file of the machine's without comments, docstrings, blank lines and deep indents. The app's own stay."""
+    """A file of the machine's without comments, docstrings, blank lines and deep indents. People's own stay."""
     text = file.text
-    if file.path.startswith("/var/") or text is None:
+    if file.path.startswith(("/var/", "/etc/app/")) or text is None:
         return file
     first, _, rest = text.partition("\n")
     if _is_python(file):
@@ -128,21 +137,27 @@ def _parts(files: list[File]) -> dict[str, int]:
     """What the document is made of, and the bytes of each packed."""
     machine = [strip(file) for file in files if not file.path.startswith("/var/")]
     rest = [file for file in files if file.path.startswith("/var/")]
-    groups = {"the machine": machine} | {file.path.split("/", 4)[-1]: [file] for file in rest}
+    groups = {"the machine": machine} | {file.path.split("/", 5)[-1]: [file] for file in rest}
     return {name: len(base64.b85encode(_compressed(group))) for name, group in groups.items()}
 
 
 def _template(name: str) -> jinja2.Template:
     loader = jinja2.FileSystemLoader(places.tree() / "cloud-init")
-    return jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined).get_template(name)
+    return jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, keep_trailing_newline=True).get_template(
+        name
+    )
 
 
 def _scalar(text: str) -> str:
     """A text as a YAML scalar that is read back byte for byte: a block to read where one can hold it."""
     lines = text.splitlines()
-    if text != "\n".join(lines) + "\n" or not lines or not lines[-1] or lines[0].startswith((" ", "\t")):
-        return json.dumps(text)
+    if text != "\n".join(lines) + "\n" or not lines or not lines[-1] or text.lstrip("\n").startswith((" ", "\t")):
+        return _quoted(text)
     return "|\n" + "\n".join(f"    {line}" if line else "" for line in lines)
+
+
+def _quoted(text: str) -> str:
+    return yaml.safe_dump(text, default_style='"', width=math.inf).rstrip("\n")
 
 
 def meta_data(instance: str, hostname: str, public_keys: list[str]) -> str:

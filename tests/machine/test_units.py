@@ -55,11 +55,8 @@ def test_the_app_never_gives_up(host):
 
 
 def test_uwsgi_gives_up_before_nginx_does(host):
-    harakiri = int(
-        host.run(
-            "cat /usr/lib/app/uwsgi.ini /srv/app/current/settings/uwsgi.ini 2>/dev/null | sed -n 's/^harakiri = //p' | tail -n 1"
-        ).stdout
-    )
+    files = "/usr/lib/app/uwsgi.ini /srv/app/current/settings/uwsgi.ini"
+    harakiri = int(host.run(f"cat {files} 2>/dev/null | sed -n 's/^harakiri = //p' | tail -n 1").stdout)
     # All that nginx reads, the inmost last.
     read = "nginx -T -c /usr/lib/app/nginx/nginx.conf -e stderr 2>/dev/null"
     patience = host.run(f"{read} | sed -n 's/.*uwsgi_read_timeout \\([0-9]*\\)s;/\\1/p' | tail -n 1").stdout

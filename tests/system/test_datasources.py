@@ -44,6 +44,7 @@ def test_it_arrives(ground, release, cloud, bake, tmp_path):
     folder = tmp_path / "plain"
     folder.mkdir()
     (folder / "app.py").write_text(APP)
+    (folder / "requirements.txt").touch()
     called = bake("render", folder, "--inline", "--release", release)
     assert called.code == 0, called.stderr
     (tmp_path / "document").write_text(called.stdout)

@@ -190,13 +190,24 @@ def early(script):
 
 
 def failed(pasted, step):
-    """Where a machine has given up, everything says so, and nothing looks healthy."""
+    """Where a machine has given up, everything says so, and nothing looks healthy; what systemd's status says."""
     state = f"could not be set up: failed at step {step}"
-    pasted.wait_for(lambda status, text: state in text)
+    deadline = time.monotonic() + PATIENCE
+    while f"this site {state}" not in pasted.machine.tail(1000):
+        assert time.monotonic() < deadline and "this site is set up" not in pasted.machine.tail(1000), (
+            pasted.machine.tail(40)
+        )
+        time.sleep(1)
     assert pasted.settle() == 1
-    said = pasted.machine.ssh("systemctl status app-setup --no-pager; systemctl is-active app app.socket", check=False)
-    assert "failed" in said.stdout and said.stdout.splitlines()[-2:] == ["inactive", "inactive"]
-    assert f"this site {state}" in pasted.machine.console.read_text(errors="replace")
+    said = pasted.machine.ssh(
+        "systemctl status app-setup --no-pager -n 30; systemctl is-active app app.socket", check=False
+    )
+    assert "(Result: exit-code)" in said.stdout and said.stdout.splitlines()[-2:] == ["inactive", "inactive"]
+    if pasted.machine.ssh("test -x /usr/sbin/nginx", check=False).status == 0:
+        status, text, headers = pasted.page()
+        assert (status, headers["Retry-After"]) == (503, "10") and f"This site {state}." in text
+    else:
+        assert pasted.page()[0] == 0
     return said.stdout
 
 
@@ -283,6 +294,14 @@ def made_of(folder, release, work, index=None, script=None, lock=lambda text: te
 def test_a_wheel_is_another_than_was_locked(paste, small, release, tmp_path):
     other = made_of(small, release, tmp_path, lock=lambda text: re.sub("sha256:....", "sha256:0000", text, count=1))
     assert "DO NOT MATCH" in failed(paste(other), "4 of 6, libraries")
+
+
+@pytest.mark.long
+@on_one
+def test_a_document_for_another_release(paste, small, bake):
+    other = bake("render", small, "--release", "debian-12", "--inline").stdout
+    said = failed(paste(other), "1 of 6, release")
+    assert "this document is for debian-12 x86_64, and this machine is debian-13 x86_64" in said
 
 
 @pytest.mark.long
@@ -461,7 +480,7 @@ def test_nobody_is_locked_out(paste, document, release):
     as_root = replace_user(vm.ssh_argv(machine.port, machine.private_key, machine.known_hosts, "/usr/lib/app/boot"))
     assert run(as_root, check=False, timeout=120).status == 0
     assert "log in: ssh root@" in machine.console.read_text(errors="replace")
-    as_root[-1] = "rm -r /root/.ssh; /usr/lib/app/boot; sshd -T"
+    as_root[-1] = "rm -r /root/.ssh; /usr/lib/app/boot; /usr/sbin/sshd -T"
     assert "\npasswordauthentication yes" in run(as_root, check=False, timeout=120).stdout
 
 

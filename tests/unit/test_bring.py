@@ -236,7 +236,6 @@ def test_what_a_server_will_not_give_is_not_asked_for_again(
     assert waits == []
 
 
-@pytest.mark.xfail(strict=True, reason="step.HOPELESS: any 4xx; 429 says when to ask again")
 def test_a_server_that_is_asked_too_much_is_asked_again(
     clone: Clone, site: Site, app: Path, bring: Bring, waits: list[float]
 ) -> None:

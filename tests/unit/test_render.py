@@ -178,15 +178,11 @@ def test_a_launch_is_the_settings_and_nothing_else() -> None:
     assert f"{made.size:,} of" in console.file.getvalue() and "Mind this." in console.file.getvalue()
 
 
-@pytest.mark.xfail(strict=True, reason="render.launch: asks nobody how much fits")
 def test_a_launch_that_is_too_large_is_refused() -> None:
     with pytest.raises(DocumentError):
         render.launch(Settings(env={"A": "x" * EVERYWHERE}), None, Reporter(Console(file=io.StringIO())))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="files.yaml.j2: `write_files:` alone is null, which cloud-init cannot go through"
-)
 def test_a_launch_without_settings_writes_nothing() -> None:
     made = render.launch(Settings(), None, Reporter(Console(file=io.StringIO())))
     assert yaml.safe_load(made.text).get("write_files", []) == []

@@ -98,14 +98,12 @@ def test_what_somebody_wrote_by_hand_is_replaced_too(secret: Secret, kept: Path)
     assert as_systemd_reads(kept.read_text()) == {"OTHER": "1", "LAST": "2", "KEY": "new"}
 
 
-@pytest.mark.xfail(strict=True, reason="secret: appends to a last line that has no newline")
 def test_a_file_that_does_not_end_in_a_newline_is_no_trap(secret: Secret, kept: Path) -> None:
     kept.write_text("OTHER=1")
     secret("KEY", "new")
     assert as_systemd_reads(kept.read_text()) == {"OTHER": "1", "KEY": "new"}
 
 
-@pytest.mark.xfail(strict=True, reason="secret: replaces lines within another secret's value")
 def test_another_secret_may_hold_a_line_that_looks_like_this_one(secret: Secret, kept: Path) -> None:
     file = "A=1\nKEY=in a file of settings\nB=2"
     secret("SETTINGS", file)

@@ -109,7 +109,6 @@ def test_a_line_that_is_none_is_told_by_its_number_and_never_shown(tmp_path: Pat
     assert "hunter" not in f"{caught.value} {caught.value.hint} {caught.value.details}"
 
 
-@pytest.mark.xfail(strict=True, reason="settings.with_secrets: a UnicodeDecodeError, and so a traceback")
 def test_a_file_that_is_no_text_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "secrets").write_bytes(b"KEY=\xff\xfe\n")
     with pytest.raises(SettingsError):

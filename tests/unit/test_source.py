@@ -73,7 +73,6 @@ def test_a_document_may_hold_the_app(app: Path) -> None:
     assert {"lock.txt", "recipe.json"} <= set(found)
 
 
-@pytest.mark.xfail(strict=True, reason="source._members: takes the mode of the link for that of its file")
 def test_a_link_has_the_mode_of_its_file(app: Path) -> None:
     (app / "app.py").touch(mode=0o644)
     (app / "link.py").symlink_to("app.py")
@@ -144,7 +143,6 @@ def test_what_is_fetched_is_not_in_the_document(app: Path) -> None:
     assert any(file.text == "a script\n" for file in found.values())
 
 
-@pytest.mark.xfail(strict=True, reason="source.fetched: drops the release's own files of a name that the app has too")
 @pytest.mark.parametrize("name", ["lock.txt", "recipe.json", "settings/env"])
 def test_an_app_s_file_is_not_mistaken_for_the_release_s(app: Path, name: str) -> None:
     (app / name).parent.mkdir(exist_ok=True)
@@ -241,14 +239,9 @@ def test_an_archive_s_files_are_those_of_its_one_folder(site: Site, app: Path, n
     assert found.name == "shop"
 
 
-BAD_NAME = pytest.mark.xfail(
-    strict=True, reason="source._unpack: a file of its own is in the way of a folder of this name"
-)
-
-
 @pytest.mark.parametrize(
     "name",
-    [pytest.param("files.tar", marks=BAD_NAME), pytest.param("fetch.zip", marks=BAD_NAME), "archive.tgz", "source.tar"],
+    ["files.tar", "fetch.zip", "archive.tgz", "source.tar"],
 )
 def test_an_archive_may_have_any_name(site: Site, app: Path, name: str) -> None:
     found = source.folder_of(app, archived(site, name, make=zip_of if name.endswith("zip") else tar_of))

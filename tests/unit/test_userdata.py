@@ -23,7 +23,6 @@ from bake.userdata import Document
 
 MACHINE = machine.files(DEBIAN_13)
 STANZA = source.stanza(DEBIAN_13, parts="ab" * 32)
-SURROGATES = "userdata: json.dumps writes what is beyond \\uffff as two halves, which YAML does not join"
 
 
 def app_file(name: str, content: bytes, mode: int = 0o644) -> File:
@@ -85,9 +84,6 @@ def test_every_form_is_a_cloud_config(form: str) -> None:
         assert "debian-13" in document.text.splitlines()[1]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="userdata._template: Jinja takes the last newline, and the last file loses its own"
-)
 @pytest.mark.parametrize("form", ["plain", "launch"])
 def test_the_last_file_keeps_its_last_newline(form: str) -> None:
     (file,) = Settings(secrets={"KEY": "x"}).files
@@ -119,11 +115,8 @@ def test_a_document_is_the_same_every_time(form: str) -> None:
         "\ufeffmark\n",
         "next\x85line\u2028\n",
         "\x00\x1b[1m\n",
-        pytest.param("no newline 😀", marks=pytest.mark.xfail(strict=True, reason=SURROGATES)),
-        pytest.param(
-            "\n  empty, then indented\n",
-            marks=pytest.mark.xfail(strict=True, reason="userdata._scalar: YAML takes the first text's indent for all"),
-        ),
+        "no newline 😀",
+        "\n  empty, then indented\n",
     ],
 )
 def test_any_text_stays_as_it_is(text: str) -> None:
@@ -136,12 +129,9 @@ def test_what_is_no_text_stays_as_it_is(content: bytes) -> None:
 
 
 ODD_NAMES = ["two words.txt", "é ü.txt", "a #b.txt", "a: b.txt", "it's.txt", "{x}.txt", "trailing .txt "]
-UNQUOTED = pytest.mark.xfail(strict=True, reason="files.yaml.j2: the path is written without quotes")
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=UNQUOTED if re.search(r" #|: | $", name) else ()) for name in ODD_NAMES]
-)
+@pytest.mark.parametrize("name", ODD_NAMES)
 def test_a_file_of_the_app_s_may_have_any_name(name: str) -> None:
     file = app_file(name, b"x")
     assert written([file])[file.path] == (0o644, b"x")
@@ -250,7 +240,6 @@ def test_a_first_boot_that_was_cut_short_is_done_again(root: Path, form: str) ->
     assert [path.name for path in (root / "instance/sem").iterdir()] == ["consume_data"]
 
 
-@pytest.mark.xfail(strict=True, reason="packed.yaml.j2: splits a path at its spaces")
 def test_a_packed_file_may_have_any_name(root: Path) -> None:
     files = [below(root, app_file(name, b"x")) for name in ODD_NAMES]
     found = boot(root, userdata.packed(files, DEBIAN_13, stripped=False))
@@ -351,9 +340,6 @@ def test_of_the_app_s_own_files_nothing_is_stripped(name: str, content: bytes) -
     assert userdata.strip(file) == file
 
 
-@pytest.mark.xfail(
-    strict=True, reason="userdata.strip: takes the lines of a secret for those of a file of the machine's"
-)
 def test_a_secret_of_several_lines_is_kept_as_it_is() -> None:
     (file,) = Settings(secrets={"KEY": "-----BEGIN\n\n  #ab+/=\n-----END"}).files
     assert userdata.strip(file) == file
@@ -437,7 +423,6 @@ def test_stand_ins_reach_a_file_in_memory(tmp_path: Path) -> None:
     assert {name: re.sub(r"\\(.)", r"\1", value[1:-1]) for name, _, value in lines} == ODD
 
 
-@pytest.mark.xfail(strict=True, reason=SURROGATES)
 def test_a_stand_in_may_hold_any_character() -> None:
     early = userdata.stand_in({"A": "😀"})
     assert yaml.safe_load(userdata.plain([], DEBIAN_13, (early,)).text)["bootcmd"][-1] == early

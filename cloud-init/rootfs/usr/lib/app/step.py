@@ -10,10 +10,10 @@ from pathlib import Path
 STATE = Path("/run/app/state")
 #: What no waiting mends.
 HOPELESS = re.compile(
-    r"hopeless|DO NOT MATCH|No space left|enough free space|Unable to locate|no installation candidate|error: 4\d\d"
+    "hopeless|DO NOT MATCH|space left|free space|Unable to locate|candidate|error: 4(?!08|29)|' not found"
 )
 #: Seconds for what a network, a mirror or another program may hold up.
-PATIENCE = 300
+PATIENCE = 600
 
 
 class StepError(Exception):
