@@ -1,6 +1,7 @@
 """What one does with this project: `nox -s bake`, `nox -s tests`, and the parts of the latter."""
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import nox
@@ -21,6 +22,14 @@ def set_up(session: nox.Session, lock: str) -> None:
         stamp.write_text(wanted)
 
 
+def install_programs(session: nox.Session) -> None:
+    """What a bake needs, and what the tests need besides: a machine's own way to fetch things."""
+    session.run("bake", "doctor", "--install")
+    missing = [program for program in ("curl", "git") if not shutil.which(program)]
+    if missing:
+        session.run("python", "-c", f"from bake import doctor; doctor.install({missing})")
+
+
 @nox.session
 def bake(session: nox.Session) -> None:
     """Bake an app's folder (the example, if none is named): nox -s bake -- PATH."""
@@ -34,7 +43,7 @@ def tests(session: nox.Session) -> None:
     """Everything that fits half an hour: lint, unit tests, and a real bake with its faults."""
     set_up(session, "locks/dev.txt")
     check_style(session)
-    session.run("bake", "doctor", "--install")
+    install_programs(session)
     # Apart, since each folder has fixtures of its own.
     session.run("pytest", "tests/unit")
     session.run("pytest", "tests/system", "-m", "not long", *session.posargs)
@@ -51,10 +60,10 @@ def unit(session: nox.Session) -> None:
 def system(session: nox.Session) -> None:
     """Every real boot, or one: nox -s system -- NAME. What a machine does, also on debian-12."""
     set_up(session, "locks/dev.txt")
-    session.run("bake", "doctor", "--install")
+    install_programs(session)
     chosen = ["-k", session.posargs[0], *session.posargs[1:]] if session.posargs else []
     session.run("pytest", "tests/system", *chosen)
-    machines = ("tests/system/test_machine.py", "tests/system/test_push.py")
+    machines = ("tests/system/test_machine.py", "tests/system/test_push.py", "tests/system/test_launch.py")
     # 5: no case of these has that name.
     session.run("pytest", *machines, *chosen, env={"BAKE_TEST_BASE": "debian-12"}, success_codes=[0, 5])
 
