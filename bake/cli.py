@@ -162,6 +162,11 @@ def render_command(
         wanted = wanted.model_copy(update={"base": release})
     if told := sorted(set(given.env) & set(wanted.secrets)):
         raise SettingsError(f"--env: {', '.join(told)} is a secret of bake.yaml's", "Give its value by --with-secrets.")
+    if secrets_file and secrets_file.suffix != ".env" and secrets_file.resolve().is_relative_to(app.resolve()):
+        raise SettingsError(
+            f"{secrets_file} is in the app's folder, and would be part of the app",
+            "Keep it elsewhere, or name it secrets.env: *.env stays out.",
+        )
     if with_secrets or secrets_file:
         given = settings.with_secrets(given, wanted.secrets, secrets_file)
         report.note("the secrets' values are in this document: whoever can see it at your provider can read them")

@@ -13,7 +13,7 @@ class Provider:
     """What a provider takes as user-data.
 
     `limit` is in bytes, of the document itself or, where `base64`, of its base64 text; None: nobody says.
-    `text`: it must be plain text, so that nothing but the document's own text can be made smaller.
+    `text`: it must be plain text; else bytes are taken too, as base64.
     """
 
     name: str

@@ -22,7 +22,8 @@ def document(
     with store.work_folder() as work:
         parcel = bundle.collect(source.folder_of(folder, wanted), wanted, goal, work / "bundle.tar", report)
         files = [*machine.files(goal), *given.files, *_source(folder, wanted, goal, parcel, inline, report)]
-    made = userdata.fit(files, goal, provider.capacity if provider else EVERYWHERE)
+    capacity = provider.capacity if provider else EVERYWHERE
+    made = userdata.fit(files, goal, capacity, binary=provider is not None and not provider.text)
     _tell(made, provider, report)
     return made
 
@@ -69,5 +70,7 @@ def _tell(made: userdata.Document, provider: Provider | None, report: Reporter) 
     else:
         capacity, whose = EVERYWHERE, "any provider"
     report.note(f"{made.size:,} of {capacity:,} bytes for {whose}; {made.form}")
+    if made.form == userdata.GZIPPED:
+        report.note("it is base64 already: say so where you paste it (user_data_base64, in Terraform)")
     if provider and provider.remark:
         report.note(f"warning: {provider.remark}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import lzma
 import math
@@ -24,21 +25,23 @@ from bake.providers import PROVIDERS
 from bake.release import environment
 from bake.target import Target
 
+#: The last resort, where a provider takes bytes as base64: cloud-init unpacks them.
+GZIPPED = "gzipped, as base64"
 #: Small texts: a dictionary larger than they are, and no end mark of the container's.
 LZMA = [{"id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, "lc": 3, "lp": 0, "pb": 0, "nice_len": 64}]
 
 
 @dataclass(frozen=True)
 class Document:
-    """A document's text, and its form: plain, packed, or stripped and packed."""
+    """A document's text, and its form: plain, packed, stripped and packed, or that gzipped, as base64."""
 
     text: str
     form: str
 
     @property
     def size(self) -> int:
-        """Bytes."""
-        return len(self.text.encode())
+        """Bytes that count: of the text, or of what its base64 stands for."""
+        return len(base64.b64decode(self.text) if self.form == GZIPPED else self.text.encode())
 
 
 def plain(files: list[File], target: Target, early: tuple[str, ...] = ()) -> Document:
@@ -73,14 +76,24 @@ def packed(files: list[File], target: Target, *, stripped: bool) -> Document:
     return Document(document, "stripped" if stripped else "packed")
 
 
-def fit(files: list[File], target: Target, capacity: int) -> Document:
-    """The most readable document of at most `capacity` bytes. Raises DocumentError where there is none."""
+def gzipped(files: list[File], target: Target) -> Document:
+    """The smallest document, as base64 text. cloud-init knows gzip by its first bytes."""
+    content = gzip.compress(packed(files, target, stripped=True).text.encode(), 9, mtime=0)
+    return Document(base64.encodebytes(content).decode(), GZIPPED)
+
+
+def fit(files: list[File], target: Target, capacity: int, *, binary: bool = False) -> Document:
+    """The most readable document of at most `capacity` bytes. Raises DocumentError where there is none.
+
+    `binary`: the provider takes bytes, as base64.
+    """
     forms: tuple[Callable[[], Document], ...] = (
         lambda: plain(files, target),
         lambda: packed(files, target, stripped=False),
         lambda: packed(files, target, stripped=True),
+        lambda: gzipped(files, target),
     )
-    for form in forms:
+    for form in forms if binary else forms[:-1]:
         document = form()
         if document.size <= capacity:
             return document

@@ -91,7 +91,7 @@ def server(service):
         def do_GET(self):
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             status, text = service.answer(self.command, self.path, self.headers)
-            content = text.encode()
+            content = text if isinstance(text, bytes) else text.encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
