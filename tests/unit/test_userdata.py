@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from bake import machine, run, source, userdata
-from bake.errors import DocumentError
+from bake.errors import DocumentError, ProgramError
 from bake.machine import File
-from bake.providers import EVERYWHERE
+from bake.providers import EVERYWHERE, PROVIDERS
 from bake.settings import Settings
 from bake.target import DEBIAN_13, TARGETS, Target
 from bake.userdata import Document
@@ -45,10 +45,8 @@ def rows(document: Document) -> dict[str, tuple[int, bytes]]:
 
 
 def written(files: list[File]) -> dict[str, tuple[int, bytes]]:
-    """What a plain document writes; the script that makes cloud-init start it all comes last."""
-    found = rows(userdata.plain(files, DEBIAN_13))
-    assert list(found)[-1] == userdata.BOOT.path
-    return found
+    """What a plain document writes."""
+    return rows(userdata.plain(files, DEBIAN_13))
 
 
 def as_files(files: list[File]) -> dict[str, tuple[int, bytes]]:
@@ -58,7 +56,7 @@ def as_files(files: list[File]) -> dict[str, tuple[int, bytes]]:
 @pytest.mark.parametrize("goal", TARGETS.values(), ids=list(TARGETS))
 def test_the_plain_document_is_the_files_byte_for_byte(goal: Target) -> None:
     files = [*machine.files(goal), STANZA, app_file("x.bin", bytes(range(256)), 0o755)]
-    assert written(files) == as_files([*files, userdata.BOOT])
+    assert rows(userdata.plain(files, goal)) == as_files(files)
 
 
 FORMS = {
@@ -137,13 +135,6 @@ def test_a_file_of_the_app_s_may_have_any_name(name: str) -> None:
     assert written([file])[file.path] == (0o644, b"x")
 
 
-def test_the_boot_script_runs_at_every_boot() -> None:
-    assert userdata.BOOT.path.startswith("/var/lib/cloud/scripts/per-boot/")
-    assert userdata.BOOT.mode == 0o755
-    called = (userdata.BOOT.text or "").split()[-1]
-    assert called in {file.path for file in MACHINE if file.mode == 0o755}
-
-
 def test_commands_of_the_boot_s_beginning_come_before_the_files() -> None:
     early = ("echo 'one: two' # three", 'printf %s "$HOME"')
     read = yaml.safe_load(userdata.plain(MACHINE, DEBIAN_13, early).text)
@@ -162,10 +153,9 @@ def test_cloud_init_accepts_the_document(tmp_path: Path, form: str) -> None:
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine's root; the document's boot script lies below it too."""
-    (tmp_path / "root").mkdir()
-    monkeypatch.setattr(userdata, "BOOT", below(tmp_path / "root", userdata.BOOT))
+def root(tmp_path: Path) -> Path:
+    """A machine's root, with the folder that cloud-init makes before it reads a document."""
+    (tmp_path / "root/scripts/per-boot").mkdir(parents=True)
     return tmp_path / "root"
 
 
@@ -176,15 +166,8 @@ def below(root: Path, file: File) -> File:
 def boot(root: Path, document: Document) -> dict[str, tuple[int, bytes]]:
     """Run a document's own commands as cloud-init does; the files that there are afterwards."""
     for command in yaml.safe_load(document.text)["bootcmd"]:
-        run.run(
-            [
-                "sh",
-                "-c",
-                command.replace("/var/lib/cloud/instance", f"{root}/instance").replace(
-                    "/run/app-new", f"{root}/app-new"
-                ),
-            ]
-        )
+        here = command.replace("/var/lib/cloud", str(root)).replace("/run/app-new", f"{root}/app-new")
+        run.run(["sh", "-c", here])
     found = (path for path in root.rglob("*") if path.is_file() and path.parent != root / "instance")
     return {str(path): (path.stat().st_mode & 0o777, path.read_bytes()) for path in found}
 
@@ -208,7 +191,33 @@ def test_a_packed_document_unpacks_what_was_packed(root: Path, stripped: bool) -
         expected = files = [*files, *(below(root, file) for file in app)]
     found = boot(root, userdata.packed(files, DEBIAN_13, stripped=stripped))
     assert found.pop(f"{root}/app-new") == (0o644, b"")
-    assert found == as_files([*expected, userdata.BOOT])
+    assert found == as_files(expected)
+
+
+@pytest.mark.parametrize("form", ["plain", "packed", "stripped"])
+def test_the_boot_script_runs_at_every_boot(root: Path, form: str) -> None:
+    # What lies there of an older document is replaced; as often as it is done, it stays the same.
+    place = root / "scripts/per-boot/app"
+    place.write_text("#!/bin/sh\n")
+    for _ in range(2):
+        boot(root, FORMS[form]([]))
+        assert [path.name for path in place.parent.iterdir()] == ["app"]
+        called = str(place.readlink())
+    assert called in {file.path for file in MACHINE if file.mode == 0o755}
+    (kept,) = (file for file in MACHINE if file.path.endswith("tmpfiles.d/app.conf"))
+    said = [row.split() for row in (kept.text or "").splitlines() if "per-boot/app" in row]
+    assert said == [["L+", "/var/lib/cloud/scripts/per-boot/app", "-", "-", "-", "-", called]]
+
+
+def test_a_document_that_arrived_damaged_fails_and_claims_nothing(root: Path) -> None:
+    document = userdata.packed([below(root, STANZA)], DEBIAN_13, stripped=False)
+    lines = document.text.splitlines()
+    (start,) = (number for number, line in enumerate(lines) if line.endswith("<<'E'"))
+    damaged = "\n".join([*lines[: start + 1], lines[start + 1][:-40], *lines[start + 2 :], ""])
+    with pytest.raises(ProgramError):
+        boot(root, Document(damaged, "packed"))
+    # The next boot finds nothing that would keep it from doing all of this again.
+    assert not (root / "app-new").exists() and not (root / "scripts/per-boot/app").is_symlink()
 
 
 def test_a_file_that_lay_open_before_is_closed(root: Path) -> None:
@@ -311,6 +320,37 @@ def test_a_stripped_program_does_the_same(tmp_path: Path) -> None:
     assert len(said[0]) > 3
 
 
+def literals_inside(text: bytes) -> list[str]:
+    """The f-strings of a program that hold another string inside of their braces."""
+    parts = [part for part in ast.walk(ast.parse(text)) if isinstance(part, ast.FormattedValue)]
+    return [
+        f"line {part.lineno}: {ast.unparse(part.value)}"
+        for part in parts
+        for node in ast.walk(part.value)
+        if isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str | bytes))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (b"f'{x}: {y!r:>{width}} {a[0]} {b:%H:%M}'", False),
+        (b"""f"{a['key']}\"""", True),
+        (b"""f"{', '.join(a)}\"""", True),
+        (b"""f"{x:>{w['key']}}\"""", True),
+        (b"""f"{f'{x}'}\"""", True),
+    ],
+)
+def test_what_counts_as_a_string_inside_of_an_f_string(text: bytes, found: bool) -> None:
+    assert bool(literals_inside(text)) == found
+
+
+@pytest.mark.parametrize("file", PYTHON, ids=lambda file: file.path)
+def test_no_f_string_of_the_machine_s_holds_a_string(file: File) -> None:
+    # Who strips writes such a one as the Python here can read it: before 3.12, no quote may come twice.
+    assert literals_inside(file.content) == literals_inside(userdata.strip(file).content) == []
+
+
 @pytest.mark.parametrize("file", SHELL, ids=lambda file: file.path)
 def test_stripped_shell_parses(file: File, tmp_path: Path) -> None:
     stripped = userdata.strip(file)
@@ -376,10 +416,29 @@ def test_where_nothing_fits_the_three_biggest_parts_are_named() -> None:
         userdata.fit(files, DEBIAN_13, EVERYWHERE)
     assert DocumentError.code == 16
     assert ".bakeignore" in caught.value.hint
+    # It is too large for most, and not for everybody.
+    assert said_to_fit(caught.value.hint) == {"gcp"}
     parts = re.findall(r"^ *([\d,]+) bytes +(.+)$", caught.value.details, re.MULTILINE)
     assert [name.rpartition("/")[2] for _, name in parts] == ["90000.bin", "60000.bin", "30000.bin"]
     sizes = [int(size.replace(",", "")) for size, _ in parts]
     assert sizes == sorted(sizes, reverse=True) and 112_000 < sizes[0] < 116_000
+
+
+def said_to_fit(hint: str) -> set[str]:
+    """The providers that a hint says would take the document."""
+    found = re.search(r"With --provider it fits: (.*)\.", hint)
+    return set(found[1].split(", ")) if found else set()
+
+
+def test_who_takes_a_document_that_one_does_not_is_said() -> None:
+    with pytest.raises(DocumentError) as caught:
+        userdata.fit([*MACHINE, STANZA, app_file("noise.bin", noise(12_000, 1))], DEBIAN_13, EVERYWHERE)
+    size = int(re.search(r"has ([\d,]+) bytes", caught.value.message)[1].replace(",", ""))
+    fits = {name for name, provider in PROVIDERS.items() if provider.capacity >= size}
+    assert said_to_fit(caught.value.hint) == fits != set() and "aws" not in fits
+    with pytest.raises(DocumentError) as caught:
+        userdata.fit([STANZA, app_file("noise.bin", noise(300_000, 1))], DEBIAN_13, EVERYWHERE)
+    assert "No provider takes as much" in caught.value.hint and "--provider" not in caught.value.hint
 
 
 def test_the_machine_leaves_room_for_a_small_app() -> None:
