@@ -79,7 +79,7 @@ def pack(folder: Path, locked: Lock | None = None, wheels: tuple[Path, ...] = ()
 def from_git(folder: Path) -> list[File]:
     """A document's files for a folder that is a clone."""
     found = source.remote(folder)
-    assert found is not None
+    assert isinstance(found, source.Git), found
     script = source.git_script(found.url, found.commit, found.path)
     return source.fetched(DEBIAN_13, pack(folder), RECIPE, found.files, script)
 
@@ -278,7 +278,7 @@ def test_the_document_s_own_files_are_put_on_top(clone: Clone, bring: Bring) -> 
 
 def test_of_a_file_that_both_have_the_document_s_counts(clone: Clone, bring: Bring) -> None:
     found = source.remote(clone.folder)
-    assert found is not None
+    assert isinstance(found, source.Git), found
     (clone.folder / "app.py").write_text("app = 'of the document'\n")
     script = source.git_script(found.url, found.commit)
     files = source.fetched(DEBIAN_13, pack(clone.folder), RECIPE, frozenset({"requirements.txt"}), script)
