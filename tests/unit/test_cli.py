@@ -15,7 +15,16 @@ from conftest import REPOSITORY, Fake, running, soon
 
 import bake as package
 from bake import doctor, recipe, run
-from bake.errors import AppFolderError, BootError, Cancelled, DocumentError, RecipeError, SettingsError, ToolError
+from bake.errors import (
+    AppFolderError,
+    BootError,
+    Cancelled,
+    DocumentError,
+    RecipeError,
+    SettingsError,
+    SpaceError,
+    ToolError,
+)
 
 
 def bake(*words: object, env: dict[str, str] | None = None, path: Path | None = None) -> run.Result:
@@ -63,18 +72,47 @@ def test_render_prints_the_settings_of_a_launch(small: Path) -> None:
     assert done.status == 0, done.stderr
     found = {row["path"]: row["content"].strip() for row in yaml.safe_load(done.stdout)["write_files"]}
     assert found == {
-        "/etc/app/domains": "b.example", "/etc/app/email": "me@b.example", "/etc/app/env": 'A="two words"\nOF="recipe"',
+        "/etc/app/domains": "b.example", "/etc/app/email": "me@b.example", "/etc/app/env": 'A="two words"',
     }  # fmt: skip
+    # What bake.yaml says, the image has: said here, it would hold against later releases.
+    done = bake("render", small, "--launch")
+    assert done.status == 0 and "write_files" not in yaml.safe_load(done.stdout)
+    assert "no settings are given" in done.stderr
 
 
 def test_render_puts_secrets_in_only_where_that_is_asked_for_and_says_so(small: Path, tmp_path: Path) -> None:
     assert "hunter2" not in bake("render", small, "--launch", env={"KEY": "hunter2"}).stdout
     done = bake("render", small, "--launch", "--with-secrets", env={"KEY": "hunter2"})
     assert "hunter2" in done.stdout and "hunter2" not in done.stderr
-    assert "can read" in done.stderr
+    assert "can read" in done.stderr and "will wait" not in done.stderr
     (tmp_path / "secrets").write_text("KEY=hunter3\n")
     assert "hunter3" in bake("render", small, "--launch", "--secrets-file", tmp_path / "secrets").stdout
     assert "KEY" in refused(SettingsError.code, "render", small, "--with-secrets", env={"KEY": ""})
+
+
+def test_render_says_what_the_machine_will_wait_for(small: Path) -> None:
+    done = bake("render", small, "--provider", "gcp", env={"COLUMNS": "200"})
+    assert "will wait for KEY" in done.stderr and "/usr/lib/app/secret NAME" in done.stderr
+    (small / "bake.yaml").write_text("name: shop\nrequirements: []\n")
+    assert "will wait" not in bake("render", small, "--provider", "gcp", env={"COLUMNS": "200"}).stderr
+
+
+def test_a_secret_is_not_given_among_plain_settings(small: Path) -> None:
+    for more in ((), ("--launch",), ("--with-secrets",)):
+        words = ("render", small, "--env", "A=1", "--env", "KEY=hunter2", *more)
+        said = refused(SettingsError.code, *words, env={"KEY": "x", "COLUMNS": "200"})
+        assert "KEY is a secret" in said and "--with-secrets" in said and "hunter2" not in said
+
+
+def test_secrets_without_a_name_are_none(small: Path) -> None:
+    (small / "bake.yaml").write_text("name: shop\nrequirements: []\n")
+    assert "names no secrets" in refused(SettingsError.code, "render", small, "--with-secrets", env={"KEY": "x"})
+
+
+def test_a_result_that_finds_no_room_is_said_so(small: Path) -> None:
+    done = run.run(["sh", "-c", '"$0" -m bake schema > /dev/full', sys.executable], cwd=REPOSITORY, check=False)
+    assert done.status == SpaceError.code
+    assert "disk is full" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_render_takes_only_releases_it_knows(small: Path) -> None:

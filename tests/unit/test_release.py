@@ -47,11 +47,11 @@ def test_the_recipe_is_what_is_read_on_the_machine(app: Path) -> None:
         "wsgi": "app:app", "domains": ["one.example"], "static": {"/s": "s"}, "writable": ["instance"],
         "setup": ["true"], "timers": {"tidy": {"run": "true", "when": "daily"}}, "packages": ["libpq5"],
         "django": {"settings": "site.settings"}, "limits": {"request": 90}, "check": {"health": "/up"},
-        "secrets": ["KEY"],
+        "secrets": ["KEY"], "email": "me@one.example",
     }  # fmt: skip
     more: dict[str, Any] = {
         "name": "x", "index": "https://packages.example/simple", "mirror": "https://archive.example/debian",
-        "email": "me@one.example", "env": {"A": "b"}, "base": "debian-12",
+        "env": {"A": "b"}, "base": "debian-12",
     }  # fmt: skip
     said = files(app, **{**recipe, **more, "check": {"health": "/up", "env": {"KEY": "for the check"}}})
     assert json.loads(said["recipe.json"]) == recipe

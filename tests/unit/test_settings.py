@@ -8,13 +8,10 @@ import pytest
 
 from bake import settings
 from bake.errors import SettingsError
-from bake.recipe import Recipe
 from bake.release import environment
 from bake.settings import Settings
 
-WANTED = Recipe.model_validate(
-    {"domains": ["a.example"], "email": "me@a.example", "env": {"A": "1", "B": "2"}, "secrets": ["KEY", "TOKEN"]}
-)
+SECRETS = ("KEY", "TOKEN")
 
 
 def texts(given: Settings) -> dict[str, tuple[int, str | None]]:
@@ -27,9 +24,7 @@ def test_nothing_said_is_no_file() -> None:
 
 
 def test_each_setting_has_its_file_and_secrets_are_root_s() -> None:
-    given = settings.with_secrets(
-        settings.read(("A.example.", "b.example"), "me@a.example", ("B=two words", "A=")), (), None
-    )
+    given = settings.read(("A.example.", "b.example"), "me@a.example", ("B=two words", "A="))
     assert texts(given) == {
         "/etc/app/domains": (0o644, "a.example\nb.example\n"),
         "/etc/app/email": (0o644, "me@a.example\n"),
@@ -58,23 +53,16 @@ def test_an_empty_e_mail_address_is_none() -> None:
         settings.read((), "", ())
 
 
-def test_a_launch_is_said_over_the_recipe() -> None:
-    assert settings.over(WANTED, Settings()) == Settings(("a.example",), "me@a.example", {"A": "1", "B": "2"})
-    given = Settings(("b.example",), "you@b.example", {"B": "other", "C": "3"}, {"KEY": "k"})
-    env = {"A": "1", "B": "other", "C": "3"}
-    assert settings.over(WANTED, given) == Settings(("b.example",), "you@b.example", env, {"KEY": "k"})
-
-
 def test_secrets_come_from_the_environment_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEY", "of the environment")
     monkeypatch.setenv("TOKEN", "of the environment")
     monkeypatch.setenv("OTHER", "nobody asked for it")
     file = tmp_path / "secrets"
     file.write_text("# a comment\n\nTOKEN=of the file = this\nUNKNOWN=nor for this\n")
-    given = settings.with_secrets(Settings(email="me@a.example"), WANTED.secrets, file)
+    given = settings.with_secrets(Settings(email="me@a.example"), SECRETS, file)
     assert given.secrets == {"KEY": "of the environment", "TOKEN": "of the file = this"}
     assert given.email == "me@a.example"
-    assert set(settings.with_secrets(Settings(), WANTED.secrets, None).secrets.values()) == {"of the environment"}
+    assert set(settings.with_secrets(Settings(), SECRETS, None).secrets.values()) == {"of the environment"}
 
 
 @pytest.mark.parametrize(
@@ -86,6 +74,11 @@ def test_secrets_come_from_the_environment_or_a_file(tmp_path: Path, monkeypatch
         ("KEY=\"a\" and 'b'", "\"a\" and 'b'"),
         ("KEY=#no comment", "#no comment"),
         ("  KEY=x  ", "x"),
+        ("export KEY=x", "x"),
+        ("  export\tKEY='two words'", "two words"),
+        ("KEY = x = y", "x = y"),
+        ('KEY = " x "', " x "),
+        ("\ufeffKEY=x", "x"),
     ],
 )
 def test_quotes_around_a_value_are_not_part_of_it(tmp_path: Path, line: str, value: str) -> None:
@@ -99,20 +92,36 @@ def test_a_secret_without_a_value_is_named(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "secrets").write_text("TOKEN=''\n")
     for file in (None, tmp_path / "secrets"):
         with pytest.raises(SettingsError, match="KEY, TOKEN"):
-            settings.with_secrets(Settings(), WANTED.secrets, file)
+            settings.with_secrets(Settings(), SECRETS, file)
 
 
 def test_a_line_that_is_none_is_told_by_its_number_and_never_shown(tmp_path: Path) -> None:
     (tmp_path / "secrets").write_text("KEY=x\nhunter2\nTOKEN: hunter3\n=hunter4\n")
     with pytest.raises(SettingsError, match="2, 3, 4") as caught:
-        settings.with_secrets(Settings(), WANTED.secrets, tmp_path / "secrets")
+        settings.with_secrets(Settings(), SECRETS, tmp_path / "secrets")
     assert "hunter" not in f"{caught.value} {caught.value.hint} {caught.value.details}"
+
+
+@pytest.mark.parametrize("line", ["export KEY", "KEY OTHER=x", "1KEY=x", "KEY-A=x", "Ä=x", "=x"])
+def test_what_is_no_name_is_no_line(tmp_path: Path, line: str) -> None:
+    (tmp_path / "secrets").write_text(f"KEY=x\n{line}\n")
+    with pytest.raises(SettingsError, match=r"NAME=VALUE: 2$"):
+        settings.with_secrets(Settings(), ("KEY",), tmp_path / "secrets")
 
 
 def test_a_file_that_is_no_text_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "secrets").write_bytes(b"KEY=\xff\xfe\n")
-    with pytest.raises(SettingsError):
-        settings.with_secrets(Settings(), ("KEY",), tmp_path / "secrets")
+    for place in (tmp_path / "secrets", tmp_path, tmp_path / "none"):
+        with pytest.raises(SettingsError, match="cannot be read"):
+            settings.with_secrets(Settings(), ("KEY",), place)
+
+
+def test_values_are_not_given_where_nothing_asks_for_them(tmp_path: Path) -> None:
+    (tmp_path / "secrets").write_text("KEY=x\n")
+    for file in (None, tmp_path / "secrets"):
+        with pytest.raises(SettingsError, match="names no secrets") as caught:
+            settings.with_secrets(Settings(), (), file)
+        assert "secrets: [" in caught.value.hint
 
 
 def test_secrets_are_not_shown_by_accident() -> None:
