@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from conftest import PROGRAMS, Fake
+from conftest import PROGRAMS, REPOSITORY, Fake
 
 from bake import machine
 from bake.errors import ProgramError
@@ -93,6 +93,21 @@ def test_uwsgi_is_given_all_that_its_settings_leave_open(root: Path) -> None:
     run_on(root)
     given = {line.partition("=")[0] for line in environment(root)}
     asked = set(re.findall(r"\$\((\w+)\)", (PROGRAMS / "uwsgi.ini").read_text()))
+    assert asked and asked <= given
+
+
+@pytest.mark.parametrize(("workers", "more"), [(1, 1), (2, 2), (7, 2)])
+def test_while_workers_are_exchanged_there_are_two_more_at_most(root: Path, workers: int, more: int) -> None:
+    release(root, limits={"workers": workers})
+    run_on(root)
+    assert {f"APP_WORKERS={workers}", f"APP_NEXT={more}"} <= set(environment(root))
+
+
+def test_services_are_given_all_that_they_ask_for(root: Path) -> None:
+    run_on(root)
+    given = {line.partition("=")[0] for line in environment(root)}
+    services = (REPOSITORY / "cloud-init/rootfs/etc/systemd/system").glob("app*.service")
+    asked = {name for path in services for name in re.findall(r"\$\{(\w+)\}", path.read_text())}
     assert asked and asked <= given
 
 

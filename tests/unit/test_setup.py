@@ -441,6 +441,66 @@ def test_the_first_release_has_nothing_to_go_back_to(setup: ModuleType, machine:
     assert setup.CURRENT.resolve().name == "one"
 
 
+@pytest.mark.parametrize("rebooted", [False, True])
+def test_a_first_release_is_tried_until_it_is_well(
+    setup: ModuleType, machine: Serving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rebooted: bool
+) -> None:
+    asked: list[str] = []
+    well = setup.serving.await_health
+    monkeypatch.setattr(setup.serving, "await_health", lambda *words: (asked.append("health"), well(*words)))
+    release(setup, "one", django={"static_url": "/static/"}, secrets=["KEY"])
+    with pytest.raises(setup.Waiting, match="KEY"):
+        run_with(setup, "one")
+    # By now it is the current one, and none of its own steps were done.
+    assert setup.CURRENT.resolve().name == "one"
+    assert asked == [] and "start app" not in told(tmp_path)
+    if rebooted:
+        reboot(setup, machine)
+    setup.GIVEN[-1].write_text('KEY="x"\n')
+    # The secret is a wrong one, say.
+    machine.ill = {"one"}
+    with pytest.raises(setup.StepError, match="unhealthy"):
+        setup.main()
+    assert asked == ["health"] and told(tmp_path)[-2:] == ["start app-job@static.service", "start app"]
+    machine.ill = set()
+    if rebooted:
+        reboot(setup, machine)
+    setup.main()
+    # Where it still runs, its workers are exchanged; that asks for its health as well.
+    assert told(tmp_path)[-2:] == ["start app-job@static.service", "start app" if rebooted else "exchange"]
+    assert asked == ["health"] * (2 if rebooted else 1)
+    assert not setup.TRIED.is_symlink() and not setup.PREVIOUS.is_symlink()
+    assert not (setup.RELEASES / "one" / setup.FOLLOWED).exists()
+    # From here on it is a release like any other, which a boot only starts.
+    reboot(setup, machine)
+    asked.clear()
+    setup.main()
+    assert asked == [] and told(tmp_path) == ["start app"]
+
+
+def test_a_first_release_is_not_held_for_one_that_was_followed(setup: ModuleType, machine: Serving) -> None:
+    release(setup, "one", setup=["flask db upgrade"])
+    machine.ill = {"one"}
+    for _ in range(2):
+        with pytest.raises(setup.StepError, match="unhealthy"):
+            run_with(setup, "one")
+    assert not (setup.RELEASES / "one" / setup.FOLLOWED).exists()
+    assert setup.TRIED.resolve().name == "one"
+
+
+@pytest.mark.parametrize("step", ["settings", "app"])
+def test_going_back_keeps_what_is_said_of_the_step_that_failed(setup: ModuleType, machine: Serving, step: str) -> None:
+    release(setup, "one")
+    run_with(setup, "one")
+    assert setup.STATE.read_text() == "is set up"
+    release(setup, "two", secrets=["KEY"] if step == "settings" else [])
+    machine.ill = {"two"}
+    with pytest.raises(setup.StepError, match="went back to release one"):
+        run_with(setup, "two")
+    number = setup.STEPS.index(step) + 1
+    assert setup.STATE.read_text() == f"is being set up: step {number} of {len(setup.STEPS)}, {step}"
+
+
 def test_what_the_app_writes_is_kept_over_releases(setup: ModuleType) -> None:
     one, two = release(setup, "one"), release(setup, "two")
     for folder in (one, two):
@@ -564,6 +624,18 @@ def test_visitors_learn_at_which_step_it_failed(tmp_path: Path, fake: Fake) -> N
     assert "app-job@setup" in outcome.said and "app-job" not in outcome.state
 
 
+def test_a_run_that_is_stopped_is_told_as_one_that_failed(tmp_path: Path, fake: Fake) -> None:
+    # As systemd does at the end of its patience: to the program itself, while it waits for another.
+    fake("systemctl", 'kill -TERM "$PPID"; exec sleep 5')
+    began = time.monotonic()
+    outcome = as_systemd_does(tmp_path, json.dumps({**HERE, "bundle": "12ab"}), in_place("12ab"))
+    assert time.monotonic() - began < 5
+    assert outcome.status == 1
+    assert outcome.said.splitlines()[-1] == "<3>app-setup failed: it was stopped"
+    assert "Traceback" not in outcome.said
+    assert re.fullmatch(r"could not be set up: failed at step \d of \d, settings", outcome.state)
+
+
 def test_how_far_it_is_is_told_while_it_runs(
     setup: ModuleType, bring: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -625,3 +697,11 @@ def test_the_programs_agree_on_paths(program: Callable[[str], ModuleType], name:
     path = str(getattr(program("setup"), name))
     others = "".join(file.read_text() for file in (PROGRAMS / "configure", PROGRAMS / "uwsgi.ini"))
     assert str(Path(path).parent).removeprefix("/") in others
+
+
+def test_uwsgi_reads_the_limits_of_the_release_in_place(program: Callable[[str], ModuleType]) -> None:
+    rows = [line.partition(" = ") for line in (PROGRAMS / "uwsgi.ini").read_text().splitlines()]
+    place = f"{program('setup').CURRENT}/settings/uwsgi.ini"
+    assert [value for name, _, value in rows if name in ("if-file", "ini")] == [place, place]
+    # uWSGI expands no variable where it decides.
+    assert not [name for name, _, value in rows if name.startswith("if-") and ("$(" in value or "%(" in value)]
