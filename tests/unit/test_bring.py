@@ -50,9 +50,11 @@ def waits(setup: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.fixture
-def bring(setup: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Bring:
+def bring(setup: ModuleType, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> Bring:
     """Put a document's files where cloud-init would, and bring the release; its virtualenv is another's test."""
     monkeypatch.setattr(setup, "build_venv", lambda *folders: None)
+    # However git came here, nothing is to be installed.
+    fake("dpkg-query", "echo git installed")
 
     def deliver(files: list[File]) -> Path:
         return setup.bring(put(setup, files))
@@ -211,6 +213,41 @@ def test_another_archive_is_refused_at_once_and_unread(
     assert not list(setup.RELEASES.rglob("evil"))
 
 
+def test_what_an_archive_says_of_modes_is_not_taken_as_it_is(site: Site, app: Path, bring: Bring) -> None:
+    modes = {"app.py": 0o600, "tool": 0o4711, "open.txt": 0o666, "closed/x.txt": 0o400}
+    with tarfile.open(site.folder / "shop.tar", "w") as tar:
+        closed = tarfile.TarInfo("shop-1/closed")
+        closed.type, closed.mode = tarfile.DIRTYPE, 0o700
+        tar.addfile(closed)
+        for name, mode in modes.items():
+            member = tarfile.TarInfo(f"shop-1/{name}")
+            member.mode = mode
+            tar.addfile(member)
+    digest = hashlib.sha256((site.folder / "shop.tar").read_bytes()).hexdigest()
+    release = bring(from_app(app, archive=f"{site.address}/shop.tar", sha256=digest))
+    found = {name: mode for name, (mode, _) in tree(release / "source").items()}
+    # The app, which is somebody else, reads all of it, and nobody changes any.
+    assert found == {"app.py": 0o644, "tool": 0o755, "open.txt": 0o644, "closed/x.txt": 0o444}
+    assert (release / "source/closed").stat().st_mode & 0o777 == 0o755
+
+
+def test_a_machine_gets_git_before_it_fetches_with_it(clone: Clone, setup: ModuleType, bring: Bring) -> None:
+    done: list[str] = []
+    install, fetch = setup.install_packages, setup.fetch
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(setup, "install_packages", lambda names: (done.extend(names), install(names)))
+        patch.setattr(setup, "fetch", lambda what, release: (done.append(what), fetch(what, release)))
+        bring(from_git(clone.folder))
+    assert done == ["git", "source", "wheels"]
+
+
+def test_what_a_bundle_leaves_out_does_not_stay_on_the_machine(clone: Clone, bring: Bring) -> None:
+    clone.commit({".env": "KEY=x\n", "dist/x.js": "", "it's a key.pem": "", "pkg/y.py": ""})
+    clone.push()
+    release = bring(from_git(clone.folder))
+    assert set(tree(release / "source")) == {"app.py", "requirements.txt", "pkg/y.py"}
+
+
 @pytest.mark.parametrize("kind", ["git", "archive"])
 def test_a_server_that_falters_is_asked_again(
     kind: str, clone: Clone, site: Site, app: Path, bring: Bring, waits: list[float]
@@ -224,7 +261,7 @@ def test_a_server_that_falters_is_asked_again(
 
 @pytest.mark.parametrize(
     ("kind", "status"),
-    [("archive", 401), ("archive", 403), ("archive", 404), ("archive", 410), ("git", 403), ("git", 410)],
+    [("archive", 401), ("archive", 403), ("archive", 404), ("archive", 410), ("git", 403), ("git", 404), ("git", 410)],
 )
 def test_what_a_server_will_not_give_is_not_asked_for_again(
     kind: str, status: int, clone: Clone, site: Site, app: Path, setup: ModuleType, bring: Bring, waits: list[float]
@@ -240,8 +277,9 @@ def test_a_server_that_is_asked_too_much_is_asked_again(
     clone: Clone, site: Site, app: Path, bring: Bring, waits: list[float]
 ) -> None:
     files = from_app(app, **archive(site, "shop.tar", ""))
-    site.statuses = [429]
+    site.statuses = [429, 408]
     assert (bring(files) / "source/app.py").is_file()
+    assert waits
 
 
 def test_patience_ends(clone: Clone, site: Site, setup: ModuleType, bring: Bring, waits: list[float]) -> None:
