@@ -15,13 +15,13 @@ import yaml
 from conftest import Clone, Site
 from rich.console import Console
 
-from bake import bundle, machine, render, source
+from bake import bundle, image, libraries, lock, machine, render, source, store, userdata
 from bake.errors import DocumentError, SourceError
 from bake.progress import Reporter
 from bake.providers import EVERYWHERE, PROVIDERS, Provider
 from bake.recipe import Recipe
 from bake.settings import Settings
-from bake.target import DEBIAN_12, DEBIAN_13
+from bake.target import DEBIAN_12, DEBIAN_13, Target
 from bake.userdata import Document
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -134,6 +134,30 @@ def test_the_recipe_may_name_an_archive(app: Path, site: Site) -> None:
     assert words["archive"] in made.text and digest in made.text
 
 
+def test_what_a_bundle_leaves_out_of_an_archive_is_taken_away_on_the_machine(app: Path, site: Site) -> None:
+    with zipfile.ZipFile(site.folder / "shop.zip", "w") as archive:
+        for name in ("shop-1/app.py", "shop-1/requirements.txt", "shop-1/.env", "shop-1/dist/x.js"):
+            archive.writestr(name, "")
+    digest = hashlib.sha256((site.folder / "shop.zip").read_bytes()).hexdigest()
+    words = {"archive": f"{site.address}/shop.zip", "sha256": digest}
+    made, _ = said(app, Recipe.model_validate({**RECIPE.model_dump(exclude_defaults=True), "app": words}))
+    (script,) = (text for path, text in rows(made).items() if path.endswith("/fetch-source"))
+    assert script.endswith("cd source\nrm -rf -- .env dist/\n")
+
+
+@pytest.mark.parametrize(("change", "why"), [("staged", "new.py is not committed"), ("pushed", "push it")])
+def test_why_an_app_is_held_is_said(clone: Clone, app: Path, change: str, why: str) -> None:
+    if change == "staged":
+        (clone.folder / "new.py").touch()
+    else:
+        clone.commit({"app.py": "app = 2\n"})
+    _, notes = said(clone.folder)
+    assert "the app's files are in the document: " in notes and why in notes
+    # Where nobody would expect it to be fetched, there is nothing to say.
+    for folder, inline in ((clone.folder, True), (app, False)):
+        assert "are in the document" not in said(folder, inline=inline)[1]
+
+
 def test_what_is_in_the_document_is_what_a_bundle_holds(app: Path, tmp_path: Path) -> None:
     (app / "notes.log").touch()
     (app / ".gitignore").write_text("*.log\n")
@@ -184,5 +208,58 @@ def test_a_launch_that_is_too_large_is_refused() -> None:
 
 
 def test_a_launch_without_settings_writes_nothing() -> None:
-    made = render.launch(Settings(), None, Reporter(Console(file=io.StringIO())))
-    assert yaml.safe_load(made.text).get("write_files", []) == []
+    console = Console(file=io.StringIO(), width=200)
+    made = render.launch(Settings(), None, Reporter(console))
+    assert set(yaml.safe_load(made.text)) == {"bootcmd"}
+    assert isinstance(console.file, io.StringIO) and "no settings are given" in console.file.getvalue()
+
+
+FLASK = """\
+from flask import Flask, render_template_string
+
+app = Flask(__name__)
+PAGE = "<!doctype html><title>{{ name }}</title><h1>Hello, {{ name }}!</h1>"
+
+
+@app.get("/")
+@app.get("/<name>")
+def hello(name="world"):
+    return render_template_string(PAGE, name=name)
+"""
+WHEELS = (
+    "blinker-1.9.0-py3-none-any.whl", "click-8.3.1-py3-none-any.whl", "flask-3.1.2-py3-none-any.whl",
+    "itsdangerous-2.2.0-py3-none-any.whl", "jinja2-3.1.6-py3-none-any.whl",
+    "markupsafe-3.0.3-cp313-cp313-manylinux2014_x86_64.manylinux_2_17_x86_64.manylinux_2_28_x86_64.whl",
+    "werkzeug-3.1.4-py3-none-any.whl",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("goal", [DEBIAN_12, DEBIAN_13], ids=lambda goal: goal.name)
+def test_a_small_app_fits_every_provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, goal: Target) -> None:
+    folder, wheels = tmp_path / "hello", [tmp_path / "wheels" / name for name in WHEELS]
+    for place in (folder, tmp_path / "wheels"):
+        place.mkdir()
+    (folder / "app.py").write_text(FLASK)
+    (folder / "requirements.txt").write_text("flask\n")
+    for wheel in wheels:
+        wheel.write_text(wheel.name)
+    text = "".join(
+        "{}=={} \\\n    --hash=sha256:{}\n".format(*wheel.name.split("-")[:2], store.file_digest(wheel))
+        for wheel in wheels
+    )
+    monkeypatch.setattr(lock, "resolve", lambda *words, **options: lock.Lock(text, "fixed"))
+    monkeypatch.setattr(lock, "wheels", lambda *words, **options: wheels)
+    monkeypatch.setattr(lock, "expects", lambda *words, **options: {})
+    monkeypatch.setattr(libraries, "require", lambda *words, **options: ())
+    report = Reporter(Console(file=io.StringIO()))
+    recipe = image.read(folder, report).model_copy(update={"base": goal.name})
+    assert (recipe.wsgi, recipe.requirements) == ("app:app", "requirements.txt")
+    share = userdata.packed(machine.files(goal), goal, stripped=True).size
+    machines = f"the machine's own share is {share:,} of {EVERYWHERE:,}"
+    try:
+        made = render.document(folder, recipe, Settings(), None, True, report)
+    except DocumentError as error:
+        pytest.fail(f"{error.message}; {machines}\n{error.details}")
+    assert made.size <= EVERYWHERE == 16_384, f"{made.size:,} bytes; {machines}"
+    # All of the app is in it, and what it needs.
+    assert made.size > share + 7 * 40, machines
