@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from bake import bundle
+from bake import bundle, userdata
 from bake.errors import AppFolderError
 from bake.lock import Lock
 from bake.recipe import Recipe
+from bake.settings import Settings
+from bake.target import DEBIAN_12, DEBIAN_13
 
 NO_LOCK = Lock("", "none")
 
@@ -90,6 +92,7 @@ def test_what_never_goes_in(app: Path) -> None:
         app.py keys.py environment.py static/dist/site.js
         .git/config .env .env.local env/pyvenv.cfg env/lib/x.py .venv/x a/__pycache__/b.pyc c.pyc node_modules/x/y
         notes.db db.sqlite3 key.pem sub/id_rsa .aws/credentials dist/x build/y .DS_Store
+        prod.env sub/.pgpass sub/credentials.json client_secret.json client_secret_1a.apps.json credentials.py
     """
     write(app, *names.split())
     os.mkfifo(app / "pipe")
@@ -104,6 +107,8 @@ def test_what_never_goes_in(app: Path) -> None:
         "a/__pycache__/ (cache)",
         "build/ (build output)",
         "c.pyc (cache)",
+        "client_secret.json (secrets)",
+        "client_secret_1a.apps.json (secrets)",
         "db.sqlite3 (database)",
         "dist/ (build output)",
         "env/ (virtual environment)",
@@ -111,11 +116,15 @@ def test_what_never_goes_in(app: Path) -> None:
         "node_modules/ (Node's packages)",
         "notes.db (database)",
         "pipe (neither file nor folder)",
+        "prod.env (secrets)",
+        "sub/.pgpass (secrets)",
+        "sub/credentials.json (secrets)",
         "sub/id_rsa (secrets)",
     )
     assert members(app) == [
         "a",
         "app.py",
+        "credentials.py",
         "environment.py",
         "keys.py",
         "static",
@@ -123,7 +132,32 @@ def test_what_never_goes_in(app: Path) -> None:
         "static/dist/site.js",
         "sub",
     ]
-    assert packed.files == 4
+    assert packed.files == 5
+
+
+DOCUMENTS = {
+    "plain": lambda: userdata.plain([], DEBIAN_12),
+    "packed": lambda: userdata.packed([], DEBIAN_13, stripped=False),
+    "stripped": lambda: userdata.packed([], DEBIAN_13, stripped=True),
+    "launch": lambda: userdata.launch(Settings(secrets={"KEY": "x"}).files),
+    "nothing": lambda: userdata.launch([]),
+}
+
+
+@pytest.mark.parametrize("form", list(DOCUMENTS))
+def test_what_bake_printed_stays_out_wherever_it_lies(app: Path, form: str) -> None:
+    text = DOCUMENTS[form]().text
+    write(app, "app.py", "sub/other.yaml")
+    for name in ("user-data", "sub/notes.txt", "sub/kept.yaml"):
+        (app / name).write_text(text)
+    (app / "sub/other.yaml").write_text("#cloud-config\npackages: [nginx]\n")
+    (app / "sub/quoted.md").write_text(f"As bake prints it:\n{text}")
+    (app / ".gitignore").write_text("!sub/notes.txt\n")
+    (app / "sub/.bakeignore").write_text("!kept.yaml\n")
+    assert members(app) == [".gitignore", "app.py", "sub", *(f"sub/{name}" for name in (
+        ".bakeignore", "kept.yaml", "other.yaml", "quoted.md"
+    ))]  # fmt: skip
+    assert pack(app).left_out == ("sub/notes.txt (user-data of bake's)", "user-data (user-data of bake's)")
 
 
 def test_ignore_files_nest_and_bakeignore_has_the_last_word(app: Path) -> None:

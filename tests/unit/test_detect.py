@@ -255,6 +255,21 @@ def test_pyproject_may_say_what_is_needed(tmp_path: Path) -> None:
     assert complete(tmp_path, Recipe()).recipe.requirements == "pyproject.toml"
 
 
+def test_an_app_of_python_s_own_library_needs_nothing(tmp_path: Path) -> None:
+    text = "import json\nfrom lib import x\nfrom . import y\ndef app(environ, start_response):\n    return []\n"
+    (tmp_path / "app.py").write_text(text)
+    (tmp_path / "lib.py").write_text("x = 1\n")
+    found = complete(tmp_path, Recipe.model_validate({"wsgi": "app:app"}))
+    assert found.recipe.requirements == ()
+    assert any(note.startswith("requirements: none") for note in found.notes)
+    # Said so, it is no question either.
+    said = Recipe.model_validate({"wsgi": "app:app", "requirements": []})
+    assert complete(tmp_path, said).recipe.requirements == ()
+    (tmp_path / "lib.py").write_text("import yaml\n")
+    with pytest.raises(RequirementError):
+        complete(tmp_path, Recipe.model_validate({"wsgi": "app:app"}))
+
+
 def test_missing_requirements_are_proposed(tmp_path: Path) -> None:
     text = "import os, yaml, flask_login\nfrom lib import x\nfrom . import y\nimport PIL.Image\n"
     (tmp_path / "app.py").write_text(FLASK + text)

@@ -36,6 +36,17 @@ def fails(kind: type[BakeError], folder: Path, requirements: str, **keys: str) -
     return caught.value
 
 
+@pytest.mark.parametrize("file", [None, "no-such-thing-as-this==0\n"])
+def test_no_requirements_are_an_empty_lock(app: Path, file: str | None) -> None:
+    # Whatever lies there: an empty list is what bake.yaml says.
+    if file:
+        (app / "requirements.txt").write_text(file)
+    recipe = Recipe.model_validate({"requirements": []})
+    locked = lock.resolve(app, recipe, DEBIAN_13, max_age_days=7, refresh=False)
+    assert locked.text.strip() == ""
+    assert lock.wheels(locked, DEBIAN_13, recipe) == []
+
+
 def test_flask_is_locked_fetched_and_packed(app: Path, cache: Path) -> None:
     recipe = Recipe()
     locked = resolve(app, "flask==3.1.*\n")

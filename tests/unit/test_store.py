@@ -184,6 +184,15 @@ def test_a_folder_that_cannot_be_written_has_its_own_error() -> None:
         store.write(Path("/sys/kernel/bake-test"), "text")
 
 
+def test_a_file_in_a_folder_s_place_has_that_error_too(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file/inside", tmp_path / "file/deep/inside"):
+        with pytest.raises(PlaceError, match=r"/file\S* cannot be written"):
+            store.write(place, "text")
+    with pytest.raises(PlaceError, match="cannot be written"):
+        store.require_space(tmp_path / "file", 1)
+
+
 def test_other_faults_of_the_system_stay_what_they_are(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), store.disk_faults(tmp_path):
         (tmp_path / "missing").read_text()
