@@ -193,6 +193,20 @@ def test_a_document_fits_its_provider_or_there_is_none(app: Path) -> None:
     assert "noise.bin" in caught.value.details
 
 
+@pytest.mark.parametrize("text", [True, False])
+def test_only_a_provider_that_takes_bytes_gets_any(app: Path, text: bool) -> None:
+    full, _ = said(app, provider=None)
+    assert full.form == "stripped"
+    tight = Provider("tight", full.size - 1, False, text, "this test")
+    if text:
+        with pytest.raises(DocumentError, match="1 more than"):
+            said(app, provider=tight)
+        return
+    made, notes = said(app, provider=tight)
+    assert made.form == userdata.GZIPPED and made.size < full.size
+    assert f"{made.size:,} of {full.size - 1:,} bytes for tight" in notes and "base64 already" in notes
+
+
 def test_a_launch_is_the_settings_and_nothing_else() -> None:
     given = Settings(("b.example",), "me@b.example", {"A": "1"})
     console = Console(file=io.StringIO(), width=200)
