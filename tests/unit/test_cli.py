@@ -104,6 +104,16 @@ def test_a_secret_is_not_given_among_plain_settings(small: Path) -> None:
         assert "KEY is a secret" in said and "--with-secrets" in said and "hunter2" not in said
 
 
+def test_a_file_of_secrets_does_not_become_part_of_the_app(small: Path) -> None:
+    (small / "secrets").write_text("KEY=hunter2\n")
+    words = ("render", small, "--provider", "gcp", "--inline", "--secrets-file")
+    said = refused(SettingsError.code, *words, small / "secrets", env={"COLUMNS": "200"})
+    assert "is in the app's folder" in said and "hunter2" not in said
+    (small / "secrets").rename(small / "prod.env")
+    done = bake(*words, small / "prod.env")
+    assert done.status == 0 and done.stdout.count("hunter2") == 1
+
+
 def test_secrets_without_a_name_are_none(small: Path) -> None:
     (small / "bake.yaml").write_text("name: shop\nrequirements: []\n")
     assert "names no secrets" in refused(SettingsError.code, "render", small, "--with-secrets", env={"KEY": "x"})
