@@ -52,13 +52,18 @@ IGNORE_FILES = (".bakeignore", ".gitignore")
 
 @dataclass(frozen=True)
 class Bundle:
-    """The archive: `size` in bytes, `files` of the source, and what of it stayed out, each with the reason."""
+    """The archive: `size` in bytes, `files` of the source, and what stayed out of it: path (a folder's ends in /), why."""
 
     path: Path
     sha256: str
     size: int
     files: int
-    left_out: tuple[str, ...]
+    kept_out: tuple[tuple[str, str], ...]
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What stayed out, each with the reason, to be read."""
+        return tuple(f"{name} ({why})" for name, why in self.kept_out)
 
 
 def collect(
@@ -97,7 +102,7 @@ def pack(folder: Path, recipe: Recipe, locked: lock.Lock, wheels: list[Path], ou
     Raises AppFolderError for what cannot be read or points out of the folder, WheelError for a wheel the lock has not.
     """
     lock.verify(wheels, locked)
-    left_out: list[str] = []
+    left_out: list[tuple[str, str]] = []
     walked = [] if recipe.package else sorted(_walk(folder, folder, [], left_out))
     kept = [path for path in walked if path != out]
     for prefix, inside in (recipe.static or {}).items():
@@ -158,7 +163,17 @@ def _reason(path: Path, name: str, stack: list[Rules]) -> str:
     return "" if path.is_symlink() or path.is_dir() or path.is_file() else "neither file nor folder"
 
 
+def is_stdout(path: Path) -> bool:
+    """Whether a shell has made this file for what we print."""
+    try:
+        return path.is_file() and os.path.samestat(path.stat(), os.fstat(1))
+    except OSError:
+        return False
+
+
 def _is_document(path: Path) -> bool:
+    if is_stdout(path):
+        return True
     with contextlib.suppress(OSError):
         if path.is_file() and not path.is_symlink():
             with path.open("rb") as stream:
@@ -166,7 +181,7 @@ def _is_document(path: Path) -> bool:
     return False
 
 
-def _walk(folder: Path, here: Path, above: list[Rules], left_out: list[str]) -> Iterator[Path]:
+def _walk(folder: Path, here: Path, above: list[Rules], left_out: list[tuple[str, str]]) -> Iterator[Path]:
     """What of the folder goes into the image; the rest to `left_out`, of a folder only its own name."""
     try:
         entries = sorted(here.iterdir())
@@ -185,7 +200,7 @@ def _walk(folder: Path, here: Path, above: list[Rules], left_out: list[str]) -> 
         name = path.relative_to(folder).as_posix() + "/" * is_folder
         why = _reason(path, name, [*rules, *above])
         if why:
-            left_out.append(f"{name} ({why})")
+            left_out.append((name, why))
             continue
         yield path
         if is_folder:

@@ -13,10 +13,9 @@ import tarfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from bake import lock, places, store
-from bake.bundle import Bundle
+from bake.bundle import Bundle, is_stdout
 from bake.download import download
 from bake.errors import AppFolderError, NetworkError, SourceError, WheelError
 from bake.machine import File
@@ -77,12 +76,11 @@ def fetched(target: Target, parcel: Bundle, recipe: Recipe, there: frozenset[str
     taken away again.
     """
     members = _members(parcel, frozenset(f"source/{path}" for path in there))
-    unwanted = [entry.rpartition(" (")[0] for entry in parcel.left_out]
-    unwanted = [name for name in unwanted if any(path == name or path.startswith(name) for path in there)]
+    unwanted = [name for name, _ in parcel.kept_out if any(f"{path}/".startswith(name) for path in there)]
     if unwanted:
         script += f"cd source\nrm -rf -- {shlex.join(unwanted)}\n"
     said = json.loads(members["recipe.json"][1])
-    if "git " in script:
+    if "\ngit init " in script:
         said["packages"] = sorted({*said.get("packages", ()), "git"})
     members |= {
         "recipe.json": (0o644, (json.dumps(said, indent=1, sort_keys=True) + "\n").encode()),
@@ -249,13 +247,15 @@ def remote(folder: Path) -> Git | str:
 
     if which("git") is None or not (top := git("rev-parse", "--show-toplevel")):
         return ""
-    changed = [row[3:] for row in git("status", "--porcelain", "-z", "--", ".").split("\0") if row]
-    if changed := [name for name in changed if not _is_stdout(Path(top) / name)]:
-        more = f" and {len(changed) - 1} more" if changed[1:] else ""
-        return f"{changed[0]}{more} is not committed"
+    rows = git("status", "--porcelain", "--no-renames", "-uall", "-z", "--", ".").split("\0")
+    # A shell has made the file for what we print before we could look.
+    rows = [row for row in rows if row and not (row.startswith("??") and is_stdout(Path(top) / row[3:]))]
+    if rows:
+        more = f" and {len(rows) - 1} more are" if rows[1:] else " is"
+        return f"{rows[0][3:]}{more} not committed"
     named, commit = git("config", "remote.origin.url"), git("rev-parse", "HEAD")
     url = re.sub(r"^(?:ssh://)?git@([^:/]+)[:/]", r"https://\1/", named)
-    if not url.startswith("https://") or urlsplit(url).username:
+    if not re.fullmatch(r"https://[^@/\s\[]+/\S+", url):
         return "its repository has no remote `origin` that anybody can read by https"
     if git("ls-files", ":(attr:filter=lfs)"):
         return "files of it are in Git LFS, which machines do not fetch"
@@ -267,11 +267,3 @@ def remote(folder: Path) -> Git | str:
         return f"commit {commit[:12]} is not what a branch or a tag of {url} ends in: push it"
     path = str(folder.resolve().relative_to(Path(top).resolve()))
     return Git(url, commit, "" if path == "." else path, frozenset(git("ls-files", "-z").split("\0")))
-
-
-def _is_stdout(path: Path) -> bool:
-    """Whether a shell has just made this file for what we print."""
-    try:
-        return path.is_file() and os.path.samestat(path.stat(), os.fstat(1))
-    except OSError:
-        return False

@@ -79,7 +79,7 @@ def packed(files: list[File], target: Target, *, stripped: bool) -> Document:
 def gzipped(files: list[File], target: Target) -> Document:
     """The smallest document, as base64 text. cloud-init knows gzip by its first bytes."""
     content = gzip.compress(packed(files, target, stripped=True).text.encode(), 9, mtime=0)
-    return Document(base64.encodebytes(content).decode(), GZIPPED)
+    return Document(base64.b64encode(content).decode() + "\n", GZIPPED)
 
 
 def fit(files: list[File], target: Target, capacity: int, *, binary: bool = False) -> Document:
@@ -101,14 +101,19 @@ def fit(files: list[File], target: Target, capacity: int, *, binary: bool = Fals
     raise DocumentError(
         f"The document has {document.size:,} bytes, {document.size - capacity:,} more than its provider takes",
         "Push the app where anybody can fetch it (bake then finds it by itself), or name what may stay out in "
-        f".bakeignore, or bake an image. {_takers(document.size)}",
+        f".bakeignore, or bake an image. {_takers(files, target)}",
         "Its biggest parts, packed:\n" + "\n".join(f"{size:7,} bytes  {name}" for name, size in parts),
     )
 
 
-def _takers(size: int) -> str:
-    """Who takes a document of so many bytes."""
-    names = [provider.name for provider in PROVIDERS.values() if provider.capacity >= size]
+def _takers(files: list[File], target: Target) -> str:
+    """Who takes a document of these files."""
+    text, gzip_size = packed(files, target, stripped=True).size, gzipped(files, target).size
+    names = [
+        provider.name
+        for provider in PROVIDERS.values()
+        if provider.capacity >= (text if provider.text else min(text, gzip_size))
+    ]
     return f"With --provider it fits: {', '.join(names)}." if names else "No provider takes as much."
 
 

@@ -177,7 +177,6 @@ def test_what_a_bundle_leaves_out_is_taken_away_again(app: Path) -> None:
     assert names(fetched / "source") == {"app.py", "kept.js"}
 
 
-@pytest.mark.xfail(strict=True, reason="left_out is taken apart at the last ` (`, which the reason may hold")
 def test_a_folder_s_odd_name_keeps_nothing_that_is_left_out(app: Path) -> None:
     (app / "notes (old)").mkdir()
     (app / "notes (old)/.bakeignore").write_text("diary.txt\n")
@@ -376,7 +375,7 @@ def test_a_checkout_that_was_changed_is_none(clone: Clone, name: str) -> None:
     (clone.folder / name).write_text("changed\n")
     assert source.remote(clone.folder) == f"{name} is not committed"
     (clone.folder / "zz two words é.py").touch()
-    assert source.remote(clone.folder) == f"{name} and 1 more is not committed"
+    assert source.remote(clone.folder) == f"{name} and 1 more are not committed"
 
 
 def test_a_change_that_is_only_staged_is_one(clone: Clone) -> None:
@@ -494,7 +493,7 @@ def test_a_folder_of_no_repository_is_none(app: Path, clone: Clone) -> None:
 
 def test_without_a_commit_there_is_none(clone: Clone) -> None:
     clone.git("checkout", "-q", "--orphan", "empty")
-    assert source.remote(clone.folder) == "app.py and 1 more is not committed"
+    assert source.remote(clone.folder) == "app.py and 1 more are not committed"
     clone.git("rm", "-q", "-r", "-f", ".")
     said = source.remote(clone.folder)
     assert isinstance(said, str) and said

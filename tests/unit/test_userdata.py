@@ -457,7 +457,6 @@ def test_who_takes_a_document_that_one_does_not_is_said() -> None:
     assert "No provider takes as much" in caught.value.hint and "--provider" not in caught.value.hint
 
 
-@pytest.mark.xfail(strict=True, reason="the hint compares the size of one form with providers that would get another")
 @pytest.mark.parametrize("binary", [False, True])
 def test_who_is_said_to_take_a_document_does_take_it(binary: bool) -> None:
     files = [*MACHINE, STANZA, app_file("noise.bin", noise(42_000, 1))]

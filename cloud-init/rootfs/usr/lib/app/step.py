@@ -10,7 +10,7 @@ from pathlib import Path
 STATE = Path("/run/app/state")
 #: What no waiting mends.
 HOPELESS = re.compile(
-    "hopeless|DO NOT MATCH|space left|free space|Unable to locate|candidate|error: 4(?!08|29)|' not found"
+    "hopeless|DO NOT MATCH|space left|free space|Unable to locate|candidate|error: 4(?!08|29)|' not found|Username"
 )
 #: Seconds for what a network, a mirror or another program may hold up.
 PATIENCE = 600
