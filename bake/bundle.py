@@ -52,7 +52,7 @@ IGNORE_FILES = (".bakeignore", ".gitignore")
 
 @dataclass(frozen=True)
 class Bundle:
-    """The archive: `size` in bytes, `files` of the source, and what stayed out of it: path (a folder's ends in /), why."""
+    """The archive: `size` in bytes, `files` of the source, what of it stayed out (a folder's path ends in /), and why."""
 
     path: Path
     sha256: str
