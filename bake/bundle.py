@@ -52,7 +52,7 @@ IGNORE_FILES = (".bakeignore", ".gitignore")
 
 @dataclass(frozen=True)
 class Bundle:
-    """The archive: `size` in bytes, `files` of the source, what of it stayed out (a folder's path ends in /), and why."""
+    """The archive: `size` in bytes, `files` of the source, and what of it stayed out, each with the reason."""
 
     path: Path
     sha256: str
