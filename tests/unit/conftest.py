@@ -145,8 +145,14 @@ def program(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
 
 
 @pytest.fixture
-def setup(program: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
-    """The machine's `setup`, with its fixed paths below a folder of the test's, and without patience."""
+def setup(
+    program: Callable[[str], ModuleType], fake: Fake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> ModuleType:
+    """The machine's `setup`, with its fixed paths below a folder of the test's, and without patience.
+
+    Its systemd is content with everything, until a test says otherwise.
+    """
+    fake("systemctl", "exit 0")
     module = program("setup")
     for name, path in {
         "SOURCE": "etc/app/source.json", "RELEASES": "srv/app/releases", "CURRENT": "srv/app/current",
