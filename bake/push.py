@@ -16,8 +16,6 @@ from bake.progress import Reporter
 from bake.recipe import Recipe
 from bake.target import TARGETS
 
-#: Where app-setup looks for what is uploaded.
-INCOMING = "/var/lib/app-incoming"
 #: What a machine says of itself, a line each: its source stanza, the release it serves, the one before, all it has.
 FACTS = """
 tr -d '\\n' < /etc/app/source.json && echo &&
@@ -82,7 +80,9 @@ def push(login: Login, folder: Path, wanted: Recipe, report: Reporter) -> str:
         if parcel.sha256 not in there.releases:
             with report.phase("upload") as phase:
                 what = f"{parcel.size / 1e6:.1f} MB"
-                login.upload(parcel.path, f"{INCOMING}/{parcel.sha256}.tar", lambda share: phase.progress(share, what))
+                login.upload(
+                    parcel.path, f"{source.INCOMING}/{parcel.sha256}.tar", lambda share: phase.progress(share, what)
+                )
         return _switch(login, there, parcel.sha256, report)
 
 

@@ -22,8 +22,7 @@ def document(
     with store.work_folder() as work:
         parcel = bundle.collect(source.folder_of(folder, wanted), wanted, goal, work / "bundle.tar", report)
         files = [*machine.files(goal), *given.files, *_source(folder, wanted, goal, parcel, inline, report)]
-    capacity = provider.capacity if provider else EVERYWHERE
-    made = userdata.fit(files, goal, capacity, binary=provider is not None and not provider.text)
+    made = userdata.fit(files, goal, _capacity(provider), binary=provider is not None and not provider.text)
     _tell(made, provider, report)
     return made
 
@@ -33,10 +32,9 @@ def launch(given: Settings, provider: Provider | None, report: Reporter) -> user
     if not given.files:
         report.note("no settings are given: --domain, --email, --env and --with-secrets are what a launch may say")
     made = userdata.launch(given.files)
-    capacity = provider.capacity if provider else EVERYWHERE
-    if made.size > capacity:
+    if (over := made.size - _capacity(provider)) > 0:
         raise DocumentError(
-            f"The settings have {made.size:,} bytes, {made.size - capacity:,} more than the provider takes",
+            f"The settings have {made.size:,} bytes, {over:,} more than the provider takes",
             "Give the larger of them on the machine: in /etc/app/env, and by /usr/lib/app/secret.",
         )
     _tell(made, provider, report)
@@ -62,14 +60,15 @@ def _source(
     return source.fetched(goal, parcel, wanted, found.files, script)
 
 
+def _capacity(provider: Provider | None) -> int:
+    return provider.capacity if provider else EVERYWHERE
+
+
 def _tell(made: userdata.Document, provider: Provider | None, report: Reporter) -> None:
-    if provider:
-        capacity, whose = provider.capacity, provider.name
-        if provider.limit is None:
-            whose += ", whose own limit nobody states"
-    else:
-        capacity, whose = EVERYWHERE, "any provider"
-    report.note(f"{made.size:,} of {capacity:,} bytes for {whose}; {made.form}")
+    whose = provider.name if provider else "any provider"
+    if provider and provider.limit is None:
+        whose += ", whose own limit nobody states"
+    report.note(f"{made.size:,} of {_capacity(provider):,} bytes for {whose}; {made.form}")
     if made.form == userdata.GZIPPED:
         report.note("it is base64 already: say so where you paste it (user_data_base64, in Terraform)")
     if provider and provider.remark:

@@ -25,6 +25,7 @@ from bake.target import Target
 
 #: Debian's name for an architecture to the kernel's.
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+#: Where app-setup looks for what a document brings, and for what is uploaded.
 INCOMING = "/var/lib/app-incoming"
 #: How a release is laid out: a machine can serve those alone that were made for its programs.
 LAYOUT = "2"
@@ -33,12 +34,8 @@ ANONYMOUS = {
     "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "SSH_ASKPASS": "true", "HOME": "/nonexistent",
     "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1",
 }  # fmt: skip
-
-
 #: Debian's own pip, which python3-venv brings along.
 PIP = "python3 $(echo /usr/share/python-wheels/pip-*.whl)/pip"
-
-
 #: What helps an author, and serves nobody: a document has no room for it.
 HINTS = "settings/watch.py"
 
@@ -222,9 +219,8 @@ def _unpack(app: App, into: Path) -> None:
             "Where it was made anew, put the new digest, from a place you trust, into `app.sha256`.",
         )
     zipped = zipfile.is_zipfile(path)
-    program = [sys.executable, "-m", "zipfile", "-e"] if zipped else ["tar", "-C", str(files), "-xf"]
-    unpack = [*program, str(path), str(files)] if zipped else [*program, str(path)]
-    if run(unpack, check=False).status:
+    here = (sys.executable, "-m", "zipfile", "-e", path, files) if zipped else ("tar", "-C", files, "-xf", path)
+    if run(list(map(str, here)), check=False).status:
         raise SourceError(f"{app.archive} is neither a tar nor a zip archive", "Name the archive itself.")
     path.unlink()
     inside = list(files.iterdir())

@@ -52,24 +52,24 @@ class Pages:
     """A service that tells anybody."""
 
     def __init__(self, pages):
-        self.pages, self.asked = pages, []
+        self.pages = pages
 
     def answer(self, method, path, headers):
         """Status and text."""
-        self.asked.append((method, path))
         return (200, self.pages[path]) if path in self.pages else (404, "")
 
 
 class Ec2(Pages):
     """A service that tells who shows a token."""
 
+    token = ""
+
     def answer(self, method, path, headers):
         """Status and text; a folder's is the list of what is in it."""
-        self.asked.append((method, path))
         if path == "/latest/api/token":
             self.token = secrets.token_urlsafe(16)
             return (200, self.token) if method == "PUT" else (405, "")
-        if headers.get("X-aws-ec2-metadata-token") != getattr(self, "token", ""):
+        if headers.get("X-aws-ec2-metadata-token") != self.token:
             return 401, ""
         name = path.lstrip("/").partition("/")[2]
         if name in self.pages:

@@ -4,9 +4,11 @@ import contextlib
 import http.server
 import shutil
 import socketserver
+import ssl
 import struct
 import threading
 import time
+import urllib.error
 import urllib.request
 
 #: The host, as a guest sees it.
@@ -40,8 +42,6 @@ def files(folder, certificate=None):
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     if certificate:
-        import ssl
-
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         certificate.configure_cert(context)
         server.socket = context.wrap_socket(server.socket, server_side=True)
