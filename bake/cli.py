@@ -79,6 +79,13 @@ def image_command(app: Path, max_age: float, refresh: bool, install: bool, ssh_p
     table.add_row(
         "checks", f"{made.checks} passed" + ("" if made.fresh else ", when it was baked; nothing has changed since")
     )
+    names = ", ".join(wanted.domains)
+    table.add_row(
+        "HTTPS",
+        f"trusted once {names} leads to the machine"
+        if names
+        else "a placeholder that nobody trusts: no domains are given",
+    )
     errors.print(table, soft_wrap=True)
     click.echo(made.path)
 

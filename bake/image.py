@@ -188,8 +188,7 @@ def _run_packer(
     key = work / "bake-key"
     public = vm.make_key(key, "bake")
     files = [*machine.files(goal), *source.bundled(goal, parcel.sha256)]
-    early: tuple[str, ...] = (SEED.format(folder=source.INCOMING, digest=parcel.sha256),)
-    early += (userdata.stand_in(stand_ins),) if stand_ins else ()
+    early = (SEED.format(folder=source.INCOMING, digest=parcel.sha256), userdata.stand_in(stand_ins))
     (work / "user-data").write_text(userdata.plain(files, goal, early).text)
     (work / "meta-data").write_text(userdata.meta_data("bake", wanted.name or "app", [public]))
 

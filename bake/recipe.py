@@ -34,7 +34,7 @@ from bake.target import DEBIAN_13, TARGETS, Target
 
 FILE_NAME = "bake.yaml"
 #: Keys of the design whose time has not come.
-LATER = ("certificate", "aws")
+LATER = ("aws",)
 
 
 class _Part(BaseModel):
@@ -60,6 +60,15 @@ class Limits(_Part):
         WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}]}),
     ] = Field(default="auto", description="Processes that serve; auto counts CPUs and memory at boot.")
     threads: int = Field(default=4, ge=1, le=256, description="Threads of each worker.")
+
+
+class Certificate(_Part):
+    """Where certificates come from."""
+
+    staging: bool = Field(default=False, description="Let's Encrypt's staging: to try things out; nobody trusts it.")
+    server: Annotated[str, fields.url("https")] | None = Field(
+        default=None, description="Another authority's ACME directory; none: Let's Encrypt's."
+    )
 
 
 class App(_Part):
@@ -170,6 +179,7 @@ class Recipe(_Part):
     email: Annotated[str, AfterValidator(fields.email)] | None = Field(
         default=None, description="Where the certificate authority may write to."
     )
+    certificate: Certificate = Certificate()
     static: dict[fields.Prefix, fields.Inside] | None = Field(
         default=None, description="URL prefix: folder that nginx serves there."
     )
@@ -299,6 +309,7 @@ _WANTED: dict[str, Callable[[object], str]] = {
     "tuple_type": lambda value: f"should be a list, [{value}]" if isinstance(value, str) else "should be a list",
     "dict_type": lambda value: "should hold lines of the form key: value",
     "model_type": lambda value: "should hold lines of the form key: value",
+    "bool_parsing": lambda value: f"{value!r} is neither true nor false",
     "int_type": lambda value: "should be a whole number",
     "int_parsing": lambda value: f"{value!r} is not a whole number",
 }

@@ -15,7 +15,13 @@ from bake import places, project
 from bake.recipe import Django, Limits, Recipe
 
 #: What a machine, and the checks of one, still ask of a recipe. What else is in it is not given away with an image.
-KEPT = ("wsgi", "domains", "static", "secrets", "writable", "setup", "timers", "packages", "django", "limits", "email")
+KEPT = (
+    "wsgi", "domains", "static", "secrets", "writable", "setup", "timers", "packages", "django", "limits", "email",
+    "certificate",
+)  # fmt: skip
+#: What a release brings besides, and a document leaves out where it has no room: folders of cloud-init/release, the
+#: dearest first.
+EXTRAS = ("certificate", "exchange", "hints")
 #: nginx waits this much longer than uWSGI allows a request, so that the app's side speaks first. Seconds.
 PATIENCE = 5
 #: What `sandbox: {allow: …}` takes back of the app's sandbox.
@@ -45,7 +51,6 @@ def files(folder: Path, recipe: Recipe, kept: list[Path]) -> dict[str, File]:
     dump = json.dumps({key: value for key, value in said.items() if value}, indent=1, sort_keys=True)
     about = {} if recipe.package else distribution(folder, kept)
     settings = {
-        "watch.py": (places.release() / "watch.py").read_text(),
         "env": environment({**flask(recipe.wsgi or ""), **django(recipe), **recipe.env}),
         "nginx/limits.conf": limits(recipe.limits),
         "uwsgi.ini": uwsgi(recipe.limits),
@@ -64,10 +69,18 @@ def files(folder: Path, recipe: Recipe, kept: list[Path]) -> dict[str, File]:
     points += [text for name, text in about.items() if name.endswith("/entry_points.txt")]
     return {
         "recipe.json": File(dump + "\n"),
+        **{path: File(text) for name in EXTRAS for path, text in extra(name).items()},
         **{f"settings/{name}": File(text) for name, text in settings.items() if text},
         **{f"settings/bin/{name}": File(text, 0o755) for name, text in commands(points).items()},
         **{f"source/{name}": File(text) for name, text in about.items()},
     }
+
+
+def extra(name: str) -> dict[str, str]:
+    """The files of one of EXTRAS, by their path in a release."""
+    folder = places.release() / name
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    return {f"settings/{path.relative_to(folder)}": path.read_text() for path in paths}
 
 
 def environment(values: dict[str, str]) -> str:
@@ -122,7 +135,7 @@ def static(recipe: Recipe) -> str:
     # An alias whose slash does not match its location's lets visitors out of the folder.
     return "".join(
         f"location ^~ {prefix}/ {{\n"
-        "    include /run/app/nginx/redirect.conf;\n"
+        "    include /usr/lib/app/nginx/redirect.conf;\n"
         f"    alias {folder}/;\n"
         "    expires 1h;\n"
         "}\n"

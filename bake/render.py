@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from bake import bundle, machine, source, store, userdata
+from bake import bundle, machine, release, source, store, userdata
 from bake.errors import DocumentError
 from bake.machine import File
 from bake.progress import Reporter
@@ -12,6 +13,9 @@ from bake.providers import EVERYWHERE, Provider
 from bake.recipe import Recipe
 from bake.settings import Settings
 from bake.target import Target
+
+#: A document's part for its app, with some of release.EXTRAS.
+App = Callable[[tuple[str, ...]], list[File]]
 
 
 def document(
@@ -21,10 +25,32 @@ def document(
     goal = wanted.target
     with store.work_folder() as work:
         parcel = bundle.collect(source.folder_of(folder, wanted), wanted, goal, work / "bundle.tar", report)
-        files = [*machine.files(goal), *given.files, *_source(folder, wanted, goal, parcel, inline, report)]
-    made = userdata.fit(files, goal, _capacity(provider), binary=provider is not None and not provider.text)
+        app = _source(folder, wanted, goal, parcel, inline, report)
+        made, missing = _fullest([*machine.files(goal), *given.files], app, goal, provider)
     _tell(made, provider, report)
+    if "certificate" in missing:
+        report.note(
+            "warning: there was no room for the program that orders certificates: HTTPS stays untrusted until a "
+            "`bake push`. A --provider that takes more has it"
+        )
     return made
+
+
+def _fullest(
+    files: list[File], app: App, goal: Target, provider: Provider | None
+) -> tuple[userdata.Document, tuple[str, ...]]:
+    """The document with as many of release.EXTRAS as there is room for, and which are missing."""
+    # Hints are for authors, who have the bake's own proof.
+    dear = [name for name in release.EXTRAS if name != "hints"]
+    for count in range(len(dear), -1, -1):
+        binary = provider is not None and not provider.text
+        try:
+            whole = [*files, *app(tuple(dear[:count]))]
+            return userdata.fit(whole, goal, _capacity(provider), binary=binary), tuple(dear[count:])
+        except DocumentError:
+            if not count:
+                raise
+    raise AssertionError
 
 
 def launch(given: Settings, provider: Provider | None, report: Reporter) -> userdata.Document:
@@ -41,23 +67,22 @@ def launch(given: Settings, provider: Provider | None, report: Reporter) -> user
     return made
 
 
-def _source(
-    folder: Path, wanted: Recipe, goal: Target, parcel: bundle.Bundle, inline: bool, report: Reporter
-) -> list[File]:
+def _source(folder: Path, wanted: Recipe, goal: Target, parcel: bundle.Bundle, inline: bool, report: Reporter) -> App:
     """The document's part for the app."""
     app = wanted.app
     if app and not app.package:
         code = source.folder_of(folder, wanted)
         there = frozenset(str(path.relative_to(code)) for path in code.rglob("*"))
-        return source.fetched(goal, parcel, wanted, there, source.script_of(app))
+        script = source.script_of(app)
+        return lambda extras: source.fetched(goal, parcel, wanted, there, script, extras)
     found = "" if inline or app else source.remote(folder)
     if isinstance(found, str):
         if found:
             report.note(f"the app's files are in the document: {found}")
-        return source.inline(goal, parcel, wanted)
+        return lambda extras: source.inline(goal, parcel, wanted, extras)
     report.note(f"the machine fetches the app from {found.url}, commit {found.commit[:12]} (--inline: it does not)")
     script = source.git_script(found.url, found.commit, found.path)
-    return source.fetched(goal, parcel, wanted, found.files, script)
+    return lambda extras: source.fetched(goal, parcel, wanted, found.files, script, extras)
 
 
 def _capacity(provider: Provider | None) -> int:

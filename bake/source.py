@@ -14,7 +14,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from bake import lock, places, store
+from bake import lock, places, release, store
 from bake.bundle import Bundle, is_stdout
 from bake.download import download
 from bake.errors import AppFolderError, NetworkError, SourceError, WheelError
@@ -28,7 +28,7 @@ MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 #: Where app-setup looks for what a document brings, and for what is uploaded.
 INCOMING = "/var/lib/app-incoming"
 #: How a release is laid out: a machine can serve those alone that were made for its programs.
-LAYOUT = "2"
+LAYOUT = "3"
 #: What asks nobody for a password, and knows none.
 ANONYMOUS = {
     "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "SSH_ASKPASS": "true", "HOME": "/nonexistent",
@@ -36,8 +36,6 @@ ANONYMOUS = {
 }  # fmt: skip
 #: Debian's own pip, which python3-venv brings along.
 PIP = "python3 $(echo /usr/share/python-wheels/pip-*.whl)/pip"
-#: What helps an author, and serves nobody: a document has no room for it.
-HINTS = "settings/watch.py"
 
 
 @dataclass(frozen=True)
@@ -61,18 +59,25 @@ def bundled(target: Target, digest: str) -> list[File]:
     return [stanza(target, bundle=digest)]
 
 
-def inline(target: Target, parcel: Bundle, recipe: Recipe) -> list[File]:
-    """The app's files are in the document; its wheels come from the index."""
-    return _parts(target, recipe, _members(parcel))
+def inline(target: Target, parcel: Bundle, recipe: Recipe, extras: tuple[str, ...] = ()) -> list[File]:
+    """The app's files are in the document, with some of release.EXTRAS; its wheels come from the index."""
+    return _parts(target, recipe, _members(parcel, extras))
 
 
-def fetched(target: Target, parcel: Bundle, recipe: Recipe, there: frozenset[str], script: str) -> list[File]:
+def fetched(
+    target: Target,
+    parcel: Bundle,
+    recipe: Recipe,
+    there: frozenset[str],
+    script: str,
+    extras: tuple[str, ...] = (),
+) -> list[File]:
     """A script fetches the app's files, as `git_script` and `archive_script` have it.
 
     What is not `there`, paths as seen from the app's folder, is in the document; what a bundle leaves out is
     taken away again.
     """
-    members = _members(parcel, frozenset(f"source/{path}" for path in there))
+    members = _members(parcel, extras, frozenset(f"source/{path}" for path in there))
     unwanted = [name for name, _ in parcel.kept_out if any(f"{path}/".startswith(name) for path in there)]
     if unwanted:
         script += f"cd source\nrm -rf -- {shlex.join(unwanted)}\n"
@@ -134,12 +139,15 @@ def _parts(target: Target, recipe: Recipe, members: dict[str, tuple[int, bytes]]
     return [*parts, stanza(target, parts=digest)]
 
 
-def _members(parcel: Bundle, there: frozenset[str] = frozenset()) -> dict[str, tuple[int, bytes]]:
-    """A bundle's files but the wheels and what is `there`: name to mode and content. Links are followed."""
+def _members(
+    parcel: Bundle, extras: tuple[str, ...], there: frozenset[str] = frozenset()
+) -> dict[str, tuple[int, bytes]]:
+    """A bundle's files but wheels, other extras and what is `there`: name to mode and content. Links are followed."""
+    out = there.union(*(release.extra(name) for name in release.EXTRAS if name not in extras))
     found: dict[str, tuple[int, bytes]] = {}
     with tarfile.open(parcel.path) as tar:
         for member in tar:
-            if member.name == HINTS or member.name in there:
+            if member.name in out:
                 continue
             if member.name.startswith("wheels/"):
                 if lock.is_built(member.name.removeprefix("wheels/")):

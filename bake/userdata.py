@@ -185,7 +185,10 @@ def meta_data(instance: str, hostname: str, public_keys: list[str]) -> str:
 
 
 def stand_in(values: dict[str, str]) -> str:
-    """A shell command that gives a machine environment for a bake and its proof, which no image holds: in memory."""
+    """A shell command that gives a machine environment for a bake and its proof, which no image holds: in memory.
+
+    Where it has run, no certificate is ordered: the file's folder says that this machine is not launched yet.
+    """
     return f"umask 077; mkdir -p /run/app-check; printf %s {shlex.quote(environment(values))} > /run/app-check/env"
 
 
@@ -194,4 +197,4 @@ def stand_ins(values: dict[str, str]) -> str:
 
     A hook, since commands in user-data would take the place of commands in vendor-data.
     """
-    return f"#cloud-boothook\n#!/bin/sh\n{stand_in(values)}\n" if values else "#cloud-config\n{}\n"
+    return f"#cloud-boothook\n#!/bin/sh\n{stand_in(values)}\n"

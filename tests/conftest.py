@@ -114,9 +114,10 @@ def name(host, recipe):
 
 
 @pytest.fixture(scope="module")
-def trusted(host):
-    """Whether the machine has a certificate of its own, and so redirects HTTP."""
-    return host.file("/etc/letsencrypt/live/app/fullchain.pem").exists
+def trusted(host, name):
+    """Whether the machine has a certificate of its own for its name, and so redirects HTTP."""
+    path = "/etc/letsencrypt/live/app/fullchain.pem"
+    return f"DNS:{name}" in host.run("openssl x509 -noout -ext subjectAltName -in %s", path).stdout
 
 
 @pytest.fixture(scope="module")

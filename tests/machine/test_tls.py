@@ -1,5 +1,8 @@
 """HTTPS, as Mozilla's guidelines 6.0 (intermediate) want it, asked of the running server by openssl."""
 
+import re
+import ssl
+
 import pytest
 
 
@@ -35,3 +38,25 @@ def test_the_private_key_is_root_s_alone(host):
     key = host.file(host.run("readlink -f %s", path).stdout.strip())
     assert key.user == "root"
     assert key.mode & 0o077 == 0
+
+
+def test_the_certificate_is_renewed_in_time(host, trusted):
+    """certbot renews after two thirds of a life: less than a sixth means that it has failed for long."""
+    if not trusted:
+        pytest.skip("the placeholder is this machine's own")
+    said = host.run("openssl x509 -noout -dates -in /etc/letsencrypt/live/app/fullchain.pem").stdout
+    begin, end = (ssl.cert_time_to_seconds(text) for text in re.findall("=(.* GMT)", said))
+    left = end - int(host.run("date +%s").stdout)
+    assert left > (end - begin) / 6, f"{left / 86400:.1f} of {(end - begin) / 86400:.1f} days are left"
+
+
+def test_names_without_a_certificate_are_looked_at(host, trusted):
+    """Until each name has its certificate, the timer is on; `bake` and its proof are the exception."""
+    names = host.run("cat /run/app/names").stdout.split()
+    if not names or host.file("/run/app-check").exists:
+        pytest.skip("no names, or a machine that is only checked")
+    if not host.file("/run/systemd/system/app-certificate.timer").exists:
+        pytest.skip("a document that had no room for it: `bake push` brings it")
+    secured = host.run("cut -d' ' -f1 /run/app/nginx/secured.conf").stdout.split()
+    waiting = host.run("systemctl is-active app-certificate.timer").stdout.strip() == "active"
+    assert waiting or set(names) == set(secured)

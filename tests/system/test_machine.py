@@ -27,7 +27,7 @@ BREAKAGES = {
     "apt-mark hold nginx": "test_nothing_holds_updates_back",
     "echo root:secret | chpasswd": "test_no_account_has_a_password",
     "chmod 777 /srv/app": "test_the_app_s_user_owns_its_data_alone",
-    "chmod 644 /run/app/tls/privkey.pem": "test_the_private_key_is_root_s_alone",
+    "chmod 644 /run/app/placeholder/privkey.pem": "test_the_private_key_is_root_s_alone",
     "chmod -x /etc/grub.d/enable_cloud": "test_the_boot_loader_s_upgrades_reach_the_disk",
     "rm /etc/systemd/journald.conf.d/50-app.conf": "test_logs_are_bounded_and_kept",
     "rm /etc/apt/apt.conf.d/52app": "test_security_updates_come_by_themselves",

@@ -125,16 +125,16 @@ def installed(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def program(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
-    """One of the machine's programs as a module: program("configure")."""
+def program(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModuleType]:
+    """One of the machine's programs as a module: program("configure"); those of a release lie in another folder."""
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     # What they import of each other is beside them, and made anew for each test.
     monkeypatch.syspath_prepend(PROGRAMS)
-    for shared in [path.stem for path in PROGRAMS.glob("*.py")]:
+    for shared in ["exchange", *(path.stem for path in PROGRAMS.glob("*.py"))]:
         monkeypatch.delitem(sys.modules, shared, raising=False)
 
-    def load(name: str) -> ModuleType:
-        loader = importlib.machinery.SourceFileLoader(f"machine_{name}", str(PROGRAMS / name))
+    def load(name: str, folder: Path = PROGRAMS) -> ModuleType:
+        loader = importlib.machinery.SourceFileLoader(f"machine_{name}", str(folder / name))
         spec = importlib.util.spec_from_loader(loader.name, loader)
         assert spec is not None
         module = importlib.util.module_from_spec(spec)
@@ -171,6 +171,23 @@ def setup(
     module.DATA.mkdir()
     for name in ("DOOR", "SERVED"):
         monkeypatch.setattr(module.serving, name, tmp_path / name)
+    return module
+
+
+@pytest.fixture
+def serving(program: Callable[..., ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    """The machine's `serving`, which others import: its paths are below a folder of the test's; with little patience.
+
+    The machine has two names.
+    """
+    module = program("serving.py")
+    monkeypatch.setitem(sys.modules, "serving", module)
+    for name, path in {
+        "RUN": "", "DOOR": "uwsgi.sock", "SOCKET": "app.sock", "SERVED": "served", "NAMES": "names",
+    }.items():  # fmt: skip
+        monkeypatch.setattr(module, name, tmp_path / path)
+    monkeypatch.setattr(module, "HEALTH_PATIENCE", 0.3)
+    module.NAMES.write_text("one.example\ntwo.example\n")
     return module
 
 

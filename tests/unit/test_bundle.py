@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bake import bundle, userdata
+from bake import bundle, release, userdata
 from bake.errors import AppFolderError
 from bake.lock import Lock
 from bake.recipe import Recipe
@@ -66,6 +66,7 @@ def test_what_the_archive_holds(app: Path) -> None:
     (app / "pyproject.toml").write_text('[project]\nname = "x"\n[project.scripts]\nserve = "app:main"\n')
     with tarfile.open(pack(app, Recipe(name="x", wsgi="app:app")).path) as archive:
         entries = {entry.name: entry for entry in archive}
+    extras = [name for extra in release.EXTRAS for name in release.extra(extra)]
     assert list(entries) == [
         "lock.txt",
         "source",
@@ -75,9 +76,7 @@ def test_what_the_archive_holds(app: Path) -> None:
         "source/pyproject.toml",
         "source/run.sh",
         "recipe.json",
-        "settings/bin/serve",
-        "settings/env",
-        "settings/watch.py",
+        *sorted(["settings/bin/serve", "settings/env", *extras]),
         "source/x-unknown.dist-info/METADATA",
         "source/x-unknown.dist-info/entry_points.txt",
     ]

@@ -12,11 +12,13 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from conftest import PROGRAMS, REPOSITORY, Fake
+import trustme
+from conftest import PROGRAMS, Fake
 
-from bake import machine
+from bake import machine, places
 from bake.errors import ProgramError
-from bake.recipe import Limits
+from bake.recipe import Limits, Recipe
+from bake.release import extra, files
 from bake.run import run
 from bake.target import TARGETS
 
@@ -106,7 +108,10 @@ def test_while_workers_are_exchanged_there_are_two_more_at_most(root: Path, work
 def test_services_are_given_all_that_they_ask_for(root: Path) -> None:
     run_on(root)
     given = {line.partition("=")[0] for line in environment(root)}
-    services = (REPOSITORY / "cloud-init/rootfs/etc/systemd/system").glob("app*.service")
+    services = [
+        *(places.rootfs() / "etc/systemd/system").glob("app*.service"),
+        *places.release().glob("*/units/*.service"),
+    ]
     asked = {name for path in services for name in re.findall(r"\$\{(\w+)\}", path.read_text())}
     assert asked and asked <= given
 
@@ -133,6 +138,18 @@ def test_systemd_gets_the_release_s_units_and_is_told_of_a_change_alone(root: Pa
     run_on(root)
     assert [path for path in there.rglob("*") if path.is_file()] == []
     assert (tmp_path / "words").read_text().splitlines()[1:] == ["stop app-digest.timer", "daemon-reload"]
+
+
+def test_no_unit_of_a_release_s_is_overlooked(root: Path, fake: Fake, app: Path) -> None:
+    fake("systemctl", "exit 0")
+    recipe = {"timers": {"digest": {"run": "true", "when": "daily"}}, "sandbox": {"allow": ["jit"]}}
+    made = files(app, Recipe.model_validate(recipe), [])
+    given = {name: file.text for name, file in made.items() if name.startswith("settings/units/")}
+    assert given.keys() & extra("exchange").keys()
+    units(root, {name.removeprefix("settings/units/"): text for name, text in given.items()})
+    run_on(root)
+    there = root / "run/systemd/system"
+    assert {f"settings/units/{path.relative_to(there)}" for path in there.rglob("*.*") if path.is_file()} == set(given)
 
 
 def test_an_app_without_units_costs_no_reload(root: Path, fake: Fake, tmp_path: Path) -> None:
@@ -179,32 +196,52 @@ def test_a_name_that_is_none_is_refused_and_nothing_changes(root: Path, name: st
     assert nginx(root) == before
 
 
-def test_a_certificate_is_used_once_it_is_there_and_names_are_known(root: Path) -> None:
-    live = root / "etc/letsencrypt/live/app"
-    live.mkdir(parents=True)
-    (live / "fullchain.pem").touch()
+def issue(root: Path, lineage: str, *names: str) -> Path:
+    """A certificate as certbot keeps it."""
+    folder = root / "etc/letsencrypt/live" / lineage
+    folder.mkdir(parents=True, exist_ok=True)
+    trustme.CA().issue_cert(*names).cert_chain_pems[0].write_to_path(folder / "fullchain.pem")
+    return folder
+
+
+def test_a_certificate_is_used_for_the_names_it_has(root: Path) -> None:
+    live = issue(root, "app", "one.example")
     release(root)
     assert "certificate placeholder" in run_on(root)
-    release(root, domains=["one.example"])
-    assert "certificate issued" in run_on(root)
+    release(root, domains=["one.example", "two.example"])
+    assert "certificate trusted for one.example\n" in run_on(root)
     used = f"ssl_certificate {live}/fullchain.pem;\nssl_certificate_key {live}/privkey.pem;\n"
     assert nginx(root, "certificate.conf") == used
-    assert "return 301 https://$host$request_uri;" in nginx(root, "redirect.conf")
-    assert 'Strict-Transport-Security "max-age=63072000"' in nginx(root, "hsts.conf")
+    assert nginx(root, "secured.conf") == "one.example 1;\n"
 
 
 def test_nothing_promises_https_before_there_is_a_certificate(root: Path) -> None:
     release(root, domains=["one.example"])
     run_on(root)
-    assert nginx(root, "redirect.conf") == ""
-    assert nginx(root, "hsts.conf") == ""
-    assert f"ssl_certificate {root}/run/app/tls/fullchain.pem;" in nginx(root, "certificate.conf")
+    assert nginx(root, "secured.conf") == ""
+    assert f"ssl_certificate {root}/run/app/placeholder/fullchain.pem;" in nginx(root, "certificate.conf")
+
+
+def test_a_staging_certificate_is_served_and_promises_nothing(root: Path) -> None:
+    live = issue(root, "staging", "one.example")
+    release(root, domains=["one.example"])
+    assert "certificate staging\n" in run_on(root)
+    assert f"ssl_certificate {live}/fullchain.pem;" in nginx(root, "certificate.conf")
+    assert nginx(root, "secured.conf") == ""
+    issue(root, "app", "one.example")
+    assert "trusted for one.example" in run_on(root)
+
+
+def test_a_certificate_that_cannot_be_read_is_none(root: Path) -> None:
+    (issue(root, "app", "one.example") / "fullchain.pem").write_text("")
+    release(root, domains=["one.example"])
+    assert "certificate placeholder" in run_on(root)
 
 
 def test_the_placeholder_is_a_certificate_and_its_key_stays_the_machines(root: Path) -> None:
     domains(root, "one.example\n")
     run_on(root)
-    tls = root / "run/app/tls"
+    tls = root / "run/app/placeholder"
     said = run(
         ["openssl", "x509", "-in", tls / "fullchain.pem", "-noout", "-subject", "-ext", "subjectAltName", "-pubkey"]
     )
@@ -221,7 +258,7 @@ def test_the_placeholder_is_a_certificate_and_its_key_stays_the_machines(root: P
 def test_two_machines_have_two_placeholders(tmp_path: Path) -> None:
     for name in ("one", "two"):
         run_on(tree(tmp_path / name))
-    one, two = ((tmp_path / name / "run/app/tls/privkey.pem").read_text() for name in ("one", "two"))
+    one, two = ((tmp_path / name / "run/app/placeholder/privkey.pem").read_text() for name in ("one", "two"))
     assert one != two
 
 

@@ -97,11 +97,12 @@ writable: [/tmp]
 setup: [""]
 timers: {setup: {run: x, when: daily}, a: {run: x, whne: daily}, b: {run: x, when: $(reboot)}}
 sandbox: {allow: [everything]}
-certificate: {}
+certificate: {staging: perhaps, server: ftp://x.example}
+aws: {}
 name: again
 """
     assert faults(tmp_path, text) == [
-        "name: is given twice (line 23)",
+        "name: is given twice (line 24)",
         "app.package: 'httpbin' should name one version, as in httpbin==0.10.4",
         "wsgi: 'app.py' is not module:callable, as in app:app",
         "requirements: there is no file 'nowhere.txt'",
@@ -114,6 +115,8 @@ name: again
         "domains[4]: 'localhost' is not a domain name",
         "domains[5]: 'bücher.example' should be in its ASCII form: xn--bcher-kva.example",
         "email: 'nobody' is not an e-mail address",
+        "certificate.staging: 'perhaps' is neither true nor false",
+        "certificate.server: 'ftp://x.example' is not an https address",
         "static.static: 'static' is not a URL prefix like /static",
         "static.static: '..' is not a path inside the app's folder",
         "static./s: there is no folder 'nowhere'",
@@ -139,7 +142,7 @@ name: again
         "check.health: 'healthz' is not a path starting with /",
         "base: 'debian-11' is not one of: debian-12, debian-13; an image is {image: …, sha512: …}",
         "domain: is not a key; did you mean 'domains'?",
-        "certificate: is not supported yet",
+        "aws: is not supported yet",
     ]
 
 

@@ -34,12 +34,34 @@ def files(folder: Path, **recipe: Any) -> dict[str, str]:
     return {name: file.text for name, file in made.items()}
 
 
+def extras() -> dict[str, str]:
+    """What every release brings in a bundle."""
+    return {path: text for name in release.EXTRAS for path, text in release.extra(name).items()}
+
+
 def test_a_plain_app_s_release_says_little(app: Path) -> None:
     assert files(app, name="hello", wsgi="app:app", requirements=["flask"], static={}) == {
         "recipe.json": '{\n "wsgi": "app:app"\n}\n',
         "settings/env": 'FLASK_APP="app:app"\n',
-        "settings/watch.py": (REPOSITORY / "cloud-init/release/watch.py").read_text(),
+        **extras(),
     }
+
+
+def test_the_exchange_of_workers_brings_its_units() -> None:
+    brought = release.extra("exchange")
+    assert set(brought) == {
+        "settings/exchange.py", "settings/units/app-next.service", "settings/units/app-next.socket",
+        "settings/units/app-next.service.d/50-sandbox.conf",
+    }  # fmt: skip
+    # What serves meanwhile does so in the app's own sandbox.
+    sandbox = REPOSITORY / "cloud-init/rootfs/etc/systemd/system/app.service.d/50-sandbox.conf"
+    assert brought["settings/units/app-next.service.d/50-sandbox.conf"] == sandbox.read_text()
+
+
+def test_extras_are_told_apart_and_their_hints_are_for_authors() -> None:
+    assert len(extras()) == sum(len(release.extra(name)) for name in release.EXTRAS)
+    assert all(text and path.startswith("settings/") for path, text in extras().items())
+    assert set(release.extra("hints")) == {"settings/watch.py"}
 
 
 def test_the_recipe_is_what_is_read_on_the_machine(app: Path) -> None:

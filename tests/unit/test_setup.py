@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -21,6 +22,7 @@ from types import ModuleType
 import pytest
 from conftest import PROGRAMS, Fake
 
+from bake import places
 from bake.run import run
 
 RELEASE = "{ID}-{VERSION_ID}".format_map({"ID": "", "VERSION_ID": "", **platform.freedesktop_os_release()})
@@ -192,22 +194,16 @@ def machine(setup: ModuleType, fake: Fake, monkeypatch: pytest.MonkeyPatch, tmp_
         with words.open("a") as stream:
             stream.write(text + "\n")
 
-    def well(name: str, recipe: dict[str, object]) -> None:
+    def well(recipe: dict[str, object], ask: object = None) -> None:
+        note("health")
         if setup.CURRENT.resolve().name in state.ill:
             raise setup.StepError("unhealthy: / answers 500")
-
-    def exchange(recipe: dict[str, object]) -> None:
-        note("exchange")
-        well("app", recipe)
 
     def start(name: str) -> None:
         note(f"start {name}")
         state.running.add(name)
 
-    for name, does in {
-        "runs": lambda name: name in state.running, "start": start, "lead": lambda name: None, "await_health": well,
-        "hand_over": exchange,
-    }.items():  # fmt: skip
+    for name, does in {"runs": lambda name: name in state.running, "start": start, "await_health": well}.items():
         monkeypatch.setattr(setup.serving, name, does)
     return state
 
@@ -226,6 +222,22 @@ def release(program: ModuleType, name: str, **recipe: object) -> Path:
     (folder / "source").mkdir(parents=True)
     (folder / "recipe.json").write_text(json.dumps(recipe))
     return folder
+
+
+def bundled(program: ModuleType, name: str, **recipe: object) -> Path:
+    """A release of a bundle's that is in place: it brings the exchange of workers."""
+    folder = release(program, name, **recipe)
+    (folder / "settings").mkdir()
+    shutil.copy(places.release() / "exchange/exchange.py", folder / "settings")
+    return folder
+
+
+#: What exchanging the app is, and what starting it anew is, to the machine that is told.
+EXCHANGE = ["start app-next", "health", "start app", "health", "stop app-next.socket app-next.service"]
+RESTART = ["start app", "health"]
+
+Place = Callable[..., Path]
+either = pytest.mark.parametrize("place", [release, bundled])
 
 
 def run_with(setup: ModuleType, digest: str) -> None:
@@ -253,16 +265,21 @@ def test_what_is_served_already_is_left_alone(setup: ModuleType, machine: Servin
     assert told(tmp_path) == ["reload-or-restart app-configure.service"]
 
 
-def test_new_settings_exchange_the_app_and_nothing_else(
-    setup: ModuleType, machine: Serving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("place", "words"), [(release, RESTART), (bundled, EXCHANGE)])
+def test_new_settings_exchange_the_app_where_its_release_can(
+    setup: ModuleType, machine: Serving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: Place, words: list[str]
 ) -> None:
     monkeypatch.setattr(setup.serving, "SETTINGS", (tmp_path / "env",))
-    release(setup, "one")
+    place(setup, "one")
     run_with(setup, "one")
-    told(tmp_path)
-    (tmp_path / "env").write_text("NEW=1\n")
-    run_with(setup, "one")
-    assert told(tmp_path) == ["reload-or-restart app-configure.service", "exchange"]
+    assert told(tmp_path)[-2:] == RESTART, "nothing ran that could be exchanged"
+    # As a run that was killed may leave it.
+    setup.link(setup.serving.DOOR, Path("/run/app/app-next.sock"))
+    for text in ("NEW=1\n", "NEW=2\n"):
+        (tmp_path / "env").write_text(text)
+        run_with(setup, "one")
+        assert told(tmp_path) == ["reload-or-restart app-configure.service", *words]
+        assert setup.serving.DOOR.readlink() == setup.serving.SOCKET
 
 
 def test_nginx_reads_its_settings_only_where_they_changed(
@@ -326,12 +343,13 @@ def test_the_release_before_is_kept_and_older_ones_are_not(setup: ModuleType, ma
     assert setup.PREVIOUS.resolve().name == "three"
 
 
+@either
 def test_a_release_that_is_not_well_is_left_for_the_one_before(
-    setup: ModuleType, machine: Serving, tmp_path: Path
+    setup: ModuleType, machine: Serving, tmp_path: Path, place: Place
 ) -> None:
-    release(setup, "one", django={"static_url": "/static/"})
+    place(setup, "one", django={"static_url": "/static/"})
     run_with(setup, "one")
-    release(setup, "two")
+    place(setup, "two")
     told(tmp_path)
     machine.ill = {"two"}
     asked = ask(setup, "two")
@@ -340,8 +358,10 @@ def test_a_release_that_is_not_well_is_left_for_the_one_before(
     assert setup.CURRENT.resolve().name == "one"
     assert said(setup) == {**asked, "bundle": "one"}
     assert json.loads(setup.SOURCE.with_suffix(".json.refused").read_text()) == asked
-    # Its own static files are back, and the app that never stopped is not started again.
-    assert told(tmp_path)[-2:] == ["reload-or-restart app-configure.service", "start app-job@static.service"]
+    # Its own static files are back, and an app that never stopped is not started again.
+    words = told(tmp_path)
+    back = words[words.index("start app-job@static.service") :]
+    assert back == ["start app-job@static.service", *(RESTART if place is release else [])]
     # The next boot knows nothing of it.
     reboot(setup, machine)
     setup.main()
@@ -356,7 +376,7 @@ def test_a_release_that_does_not_come_leaves_the_one_before(
     # At boot, too: a machine whose new release cannot be had serves the old one.
     with pytest.raises(setup.StepError, match=r"(?s)12ab.*went back to release one"):
         setup.main()
-    assert told(tmp_path)[-1] == "start app"
+    assert told(tmp_path)[-2:] == RESTART
     assert json.loads(setup.SOURCE.read_text())["bundle"] == "one"
 
 
@@ -441,19 +461,17 @@ def test_the_first_release_has_nothing_to_go_back_to(setup: ModuleType, machine:
     assert setup.CURRENT.resolve().name == "one"
 
 
+@either
 @pytest.mark.parametrize("rebooted", [False, True])
 def test_a_first_release_is_tried_until_it_is_well(
-    setup: ModuleType, machine: Serving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rebooted: bool
+    setup: ModuleType, machine: Serving, tmp_path: Path, place: Place, rebooted: bool
 ) -> None:
-    asked: list[str] = []
-    well = setup.serving.await_health
-    monkeypatch.setattr(setup.serving, "await_health", lambda *words: (asked.append("health"), well(*words)))
-    release(setup, "one", django={"static_url": "/static/"}, secrets=["KEY"])
+    place(setup, "one", django={"static_url": "/static/"}, secrets=["KEY"])
     with pytest.raises(setup.Waiting, match="KEY"):
         run_with(setup, "one")
     # By now it is the current one, and none of its own steps were done.
     assert setup.CURRENT.resolve().name == "one"
-    assert asked == [] and "start app" not in told(tmp_path)
+    assert not {"health", "start app"} & set(told(tmp_path))
     if rebooted:
         reboot(setup, machine)
     setup.GIVEN[-1].write_text('KEY="x"\n')
@@ -461,21 +479,21 @@ def test_a_first_release_is_tried_until_it_is_well(
     machine.ill = {"one"}
     with pytest.raises(setup.StepError, match="unhealthy"):
         setup.main()
-    assert asked == ["health"] and told(tmp_path)[-2:] == ["start app-job@static.service", "start app"]
+    assert told(tmp_path)[-3:] == ["start app-job@static.service", *RESTART]
     machine.ill = set()
     if rebooted:
         reboot(setup, machine)
     setup.main()
-    # Where it still runs, its workers are exchanged; that asks for its health as well.
-    assert told(tmp_path)[-2:] == ["start app-job@static.service", "start app" if rebooted else "exchange"]
-    assert asked == ["health"] * (2 if rebooted else 1)
+    # Where it still runs, its workers are exchanged.
+    words = told(tmp_path)
+    started = EXCHANGE if place is bundled and not rebooted else RESTART
+    assert words[words.index("start app-job@static.service") + 1 :] == started
     assert not setup.TRIED.is_symlink() and not setup.PREVIOUS.is_symlink()
     assert not (setup.RELEASES / "one" / setup.FOLLOWED).exists()
     # From here on it is a release like any other, which a boot only starts.
     reboot(setup, machine)
-    asked.clear()
     setup.main()
-    assert asked == [] and told(tmp_path) == ["start app"]
+    assert told(tmp_path) == ["start app"]
 
 
 def test_a_first_release_is_not_held_for_one_that_was_followed(setup: ModuleType, machine: Serving) -> None:

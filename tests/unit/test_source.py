@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY, Clone, Fake, Site
 
-from bake import bundle, source
+from bake import bundle, release, source
 from bake.errors import AppFolderError, NetworkError, SourceError, WheelError
 from bake.lock import Lock
 from bake.machine import File
@@ -74,6 +74,21 @@ def test_a_document_may_hold_the_app(app: Path) -> None:
     assert {name for name, file in found.items() if file.mode != 0o644} == {"source/run.sh"}
     assert found["source/run.sh"].mode == 0o755
     assert {"lock.txt", "recipe.json"} <= set(found)
+
+
+@pytest.mark.parametrize("wanted", [(), ("exchange",), release.EXTRAS])
+def test_a_document_has_the_extras_that_are_asked_for_alone(app: Path, wanted: tuple[str, ...]) -> None:
+    (app / "settings").mkdir()
+    (app / "settings/exchange.py").write_text("the app's own\n")
+    parcel, extras = pack(app), {name: set(release.extra(name)) for name in release.EXTRAS}
+    with tarfile.open(parcel.path) as tar:
+        assert set().union(*extras.values()) <= set(tar.getnames()), "a bundle has all of them"
+    inline = parts(source.inline(DEBIAN_13, parcel, RECIPE, wanted))
+    fetched = parts(source.fetched(DEBIAN_13, parcel, RECIPE, frozenset({"app.py"}), "a script\n", wanted))
+    for found in (inline, fetched):
+        assert {name for name, paths in extras.items() if paths & set(found)} == set(wanted)
+        assert all(extras[name] <= set(found) for name in wanted)
+        assert {"settings/env", "source/settings/exchange.py"} <= set(found)
 
 
 def test_a_link_has_the_mode_of_its_file(app: Path) -> None:

@@ -513,5 +513,6 @@ def test_a_stand_in_may_hold_any_character() -> None:
     assert yaml.safe_load(userdata.plain([], DEBIAN_13, (early,)).text)["bootcmd"][-1] == early
 
 
-def test_no_stand_ins_are_no_command() -> None:
-    assert yaml.safe_load(userdata.stand_ins({})) == {}
+def test_a_machine_without_stand_ins_knows_that_it_is_only_checked(tmp_path: Path) -> None:
+    run.run(["sh", "-c", userdata.stand_ins({}).replace("/run/app-check", str(tmp_path / "there"))])
+    assert (tmp_path / "there" / "env").read_text() == ""

@@ -1,24 +1,21 @@
-"""What serves: starts the app, asks it how it is, exchanges its workers with no visitor noticing.
-
-nginx connects to DOOR, a link to app.service's socket. While that one is exchanged, the link leads
-to app-next.service's, which runs the same. Both sockets are systemd's: whoever has connected is
-answered, by whoever has the socket next.
-"""
+"""What serves: starts the app, and asks it how it is."""
 
 import hashlib
 import http.client
 import socket
-import struct
+import ssl
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote
 
-from step import StepError, command, link, say
+from step import StepError, command, say
 
 RUN = Path("/run/app")
+#: Where nginx connects to: a link to the app's socket.
 DOOR = RUN / "uwsgi.sock"
-APP, NEXT = "app", "app-next"
+APP, SOCKET = "app", RUN / "app.sock"
 #: The digest of what is being served, and with which settings.
 SERVED = RUN / "served"
 #: All that the app is started with, besides its release.
@@ -28,47 +25,29 @@ SETTINGS = (
 )  # fmt: skip
 #: The names this machine answers to, as app-configure found them.
 NAMES = RUN / "names"
-#: Seconds an app may take to be well, and the most that visitors of one that goes are waited for.
+#: Seconds an app may take to be well.
 HEALTH_PATIENCE = 60
-IDLE_PATIENCE = 300
 
 
-def socket_of(name: str) -> Path:
-    """Where a service of ours listens."""
-    return RUN / f"{name}.sock"
+def ask(path: str, host: str) -> int:
+    """The status that an HTTPS visitor of this machine gets; 503 is nginx's, too, while the app does not answer."""
+    plain = socket.create_connection(("127.0.0.1", 443), 20)
+    connection = http.client.HTTPConnection(host)
+    # Whether anybody trusts its certificate is another question.
+    connection.sock = ssl._create_unverified_context().wrap_socket(plain, server_hostname=host)
+    with connection.sock:
+        connection.request("GET", quote(path, bytes(range(33, 127))), headers={"User-Agent": "app-setup"})
+        return connection.getresponse().status
 
 
-def ask(name: str, path: str, host: str) -> int:
-    """The status with which a service answers; asked in uwsgi's protocol, as nginx would on behalf of an HTTPS visitor.
-
-    Not through nginx, which would answer for the app with a redirect.
-    """
-    plain, _, query = path.partition("?")
-    variables = {
-        "REQUEST_METHOD": "GET", "REQUEST_URI": path, "PATH_INFO": unquote(plain), "QUERY_STRING": query,
-        "SERVER_PROTOCOL": "HTTP/1.1", "SERVER_NAME": host, "SERVER_PORT": "443", "REMOTE_ADDR": "127.0.0.1",
-        "HTTPS": "on", "UWSGI_SCHEME": "https", "HTTP_HOST": host, "HTTP_USER_AGENT": "app-setup",
-        "HTTP_X_FORWARDED_PROTO": "https", "HTTP_X_FORWARDED_HOST": host,
-    }  # fmt: skip
-    words = [word.encode() for pair in variables.items() for word in pair]
-    packet = b"".join(struct.pack("<H", len(word)) + word for word in words)
-    with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(20)
-        client.connect(str(socket_of(name)))
-        client.sendall(struct.pack("<BHB", 0, len(packet), 0) + packet)
-        answer = http.client.HTTPResponse(client)
-        answer.begin()
-        return answer.status
-
-
-def await_health(name: str, recipe: dict) -> None:
-    """Ask a service, by the machine's own name, until it answers as it should."""
+def await_health(recipe: dict, ask: Callable[[str, str], int] = ask) -> None:
+    """Ask the app, by the machine's own name, until it answers as it should."""
     named = (recipe.get("check") or {}).get("health")
     path, host = named or "/", (NAMES.read_text().split() or ["localhost"])[0]
     deadline = time.monotonic() + HEALTH_PATIENCE
     while True:
         try:
-            status = ask(name, path, host)
+            status = ask(path, host)
             if status < (400 if named else 500):
                 say(f"{path} answers {status}")
                 return
@@ -93,49 +72,6 @@ def start(name: str) -> None:
 def runs(name: str) -> bool:
     """Whether a service of ours is up."""
     return subprocess.run(["systemctl", "is-active", "--quiet", f"{name}.service"]).returncode == 0
-
-
-def lead(name: str) -> None:
-    """Lead visitors to a service, from the next one on."""
-    link(DOOR, socket_of(name))
-
-
-def busy(name: str, table: Path = Path("/proc/net/unix")) -> bool:
-    """Whether a visitor is with a service: one connection to its socket, waiting ones included."""
-    # Num RefCount Protocol Flags Type St Inode Path; the flag is that of the listening socket itself.
-    # Whoever has a socket may give it a name of any bytes.
-    rows = (line.split() for line in table.read_text(errors="replace").splitlines())
-    return any(len(row) == 8 and row[7] == str(socket_of(name)) and row[3] != "00010000" for row in rows)
-
-
-def await_idle(name: str, patience: float) -> None:
-    """Wait until the visitors of a service are gone; at most `patience` seconds."""
-    deadline = time.monotonic() + patience
-    # A worker of nginx may have read the link just before it changed.
-    time.sleep(0.2)
-    while busy(name) and time.monotonic() < deadline:
-        time.sleep(0.1)
-
-
-def hand_over(recipe: dict) -> None:
-    """Exchange app.service for one with the release and the settings of now, which must be well first.
-
-    An app that is not is seen by nobody but us: StepError, and visitors stay where they were.
-    """
-    patience = min((recipe.get("limits") or {}).get("request", 60) + 5, IDLE_PATIENCE)
-    try:
-        start(NEXT)
-        await_health(NEXT, recipe)
-        lead(NEXT)
-        await_idle(APP, patience)
-        SERVED.unlink(missing_ok=True)
-        start(APP)
-        await_health(APP, recipe)
-        lead(APP)
-        await_idle(NEXT, patience)
-    finally:
-        lead(APP)
-        command("systemctl", "stop", f"{NEXT}.socket", f"{NEXT}.service")
 
 
 def settings(release: Path) -> str:

@@ -1,0 +1,197 @@
+"""Order a certificate for this machine's names as soon as they lead here; certbot.timer renews it.
+
+app-certificate.timer runs this every minute or so until each name has one. To look where a name leads costs nobody
+anything. Orders are rare: Let's Encrypt allows 5 failed ones a name and hour, and pauses names that fail for long
+(letsencrypt.org/docs/rate-limits). Lies in a release beside its settings; Python's standard library only.
+"""
+
+import http.client
+import json
+import os
+import random
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import issued
+from step import StepError, command
+
+ROOT = Path("/")
+NAMES = Path("/run/app/names")
+RECIPE = Path("/srv/app/current/recipe.json")
+#: An address that a launch gives, instead of the recipe's.
+EMAIL = Path("/etc/app/email")
+#: Where an order's time is written down before it is made.
+STATE = Path("/var/lib/app-certificate/orders.json")
+#: Nothing was ordered yet. Times are Unix's: orders made, the first of those for the names that were tried, and
+#: until when the authority wants none.
+NOTHING = {"orders": [], "since": 0, "tried": [], "until": 0}
+#: What nginx answers over HTTP, whatever the name.
+CHALLENGES = Path("/var/lib/letsencrypt/http/.well-known/acme-challenge")
+LOGS = Path("/run/app/certbot")
+#: Has nginx serve a certificate that has come.
+HOOK = Path("/etc/letsencrypt/renewal-hooks/deploy/app")
+#: What the provider says of this machine, its public addresses among it.
+INSTANCE = Path("/run/cloud-init/instance-data.json")
+HOUR, DAY = 3600, 86400
+#: Orders in an hour, at most.
+HOURLY = 4
+#: Seconds until an authority that did not answer is asked again.
+UNHEARD = 120
+WEEK = 7 * DAY
+
+
+def elsewhere(name: str, token: str) -> str | None:
+    """Why a name does not lead to this machine; None where it does.
+
+    Each of its addresses is one of this machine's, or brings back a token that nobody else has.
+    """
+    asking = ("--legend=no", "--cache=no", "--synthesize=no", "--protocol=dns")
+    try:
+        told = command("resolvectl", "query", *asking, name, patience=60)
+    except (StepError, subprocess.TimeoutExpired) as problem:
+        return str(problem).splitlines()[-1]
+    own, said = command("hostname", "-I").split(), INSTANCE.read_text() if INSTANCE.exists() else ""
+    found = re.findall(r"(?<= )[0-9a-f]*[.:][0-9a-f.:]+(?=\s)", told)
+    for address in found:
+        if address not in own and f'"{address}"' not in said and not brings(token, address, name):
+            return f"{name} leads to {address}, which is not this machine"
+    return None if found else f"{name} has no address"
+
+
+def brings(token: str, address: str, name: str) -> bool:
+    """Whether an address, asked for a name, answers with this machine's token."""
+    connection = http.client.HTTPConnection(address, 80, timeout=5)
+    try:
+        connection.request("GET", f"/.well-known/acme-challenge/{token}", headers={"Host": name})
+        return connection.getresponse().read(99).decode() == token
+    except (OSError, ValueError, http.client.HTTPException):
+        return False
+
+
+def pause(state: dict, ready: list[str], now: float, *, asked: bool) -> float:
+    """Seconds until the next order may be made.
+
+    A quarter of an hour between orders, for six hours; then each pause doubles, up to a day. Names that were in none
+    of these orders are tried at once, as is all when somebody `asked`, but never more than HOURLY in an hour.
+    """
+    # A clock that was years ahead has left times that are still to come.
+    orders = [then for then in state["orders"] if then <= now]
+    busy = orders[-HOURLY] + HOUR - now if len(orders) >= HOURLY else 0
+    told = state["until"] - now
+    tries = [] if asked or is_new(state, ready) else [then for then in orders if then >= state["since"]]
+    steady = tries[-1] + min(DAY, max(HOUR / 4, tries[-1] - state["since"] - 5.75 * HOUR)) - now if tries else 0
+    return max(busy, told if told < WEEK else 0, steady)
+
+
+def is_new(state: dict, ready: list[str]) -> bool:
+    """Whether a name was in none of the orders that failed."""
+    return not set(ready) <= set(state["tried"])
+
+
+def note(state: dict, ready: list[str], now: float, *, asked: bool) -> dict:
+    """The state with an order that is about to be made."""
+    if asked or is_new(state, ready):
+        state = {**state, "since": now, "tried": sorted({*state["tried"], *ready})}
+    return {**state, "orders": [*state["orders"], now][-HOURLY:]}
+
+
+def order(names: list[str], lineage: str, options: list[str]) -> None:
+    """Have certbot order one certificate for names. Raises StepError."""
+    shutil.rmtree(LOGS, ignore_errors=True)
+    command(
+        "certbot", "certonly", "-n", "--agree-tos", "--webroot", "-w", CHALLENGES.parents[1], "--cert-name", lineage,
+        "--logs-dir", LOGS, "--renew-with-new-domains", *options, "--domains", ",".join(names),
+    )  # fmt: skip
+
+
+def heard() -> tuple[bool, float]:
+    """What certbot's log tells: whether an order was made, and how long the authority wants to be left alone."""
+    log = "".join(path.read_text(errors="replace") for path in LOGS.glob("*.log"))
+    waits = [float(text) for text in re.findall(r"Retry-After: (\d+)", log)]
+    if "rateLimited" in log:
+        waits.append(HOUR)
+    return '"identifiers"' in log, max(waits, default=0)
+
+
+def write(state: dict) -> None:
+    """Keep what was ordered when, whole or not at all."""
+    partial = STATE.with_suffix(".partial")
+    partial.write_text(json.dumps(state))
+    partial.replace(STATE)
+
+
+def pace(lineage: str) -> None:
+    """Have certbot renew a certificate after two thirds of its life.
+
+    certbot's own 30 days before the end are all of the life of a shorter one: it would be renewed twice a day.
+    """
+    found = issued.read(ROOT / f"etc/letsencrypt/live/{lineage}")
+    path = ROOT / f"etc/letsencrypt/renewal/{lineage}.conf"
+    kept = re.sub("(?m)^#? ?renew_before_expiry.*\n", "", path.read_text())
+    path.write_text(f"renew_before_expiry = {(found.end - found.begin) / 180:.0f} minutes\n{kept}")
+
+
+def main() -> None:
+    """Look, and order what is ready and missing."""
+    wanted = json.loads(RECIPE.read_text())
+    said = wanted.get("certificate") or {}
+    lineage = "staging" if said.get("staging") else "app"
+    names, now = NAMES.read_text().split(), time.time()
+    have = issued.read(ROOT / f"etc/letsencrypt/live/{lineage}")
+    # What certbot could not renew in time is ordered anew, without the names that have gone elsewhere.
+    missing = set(names) - (have.names if now < have.end - (have.end - have.begin) / 6 else set())
+    if not missing:
+        print("every name has its certificate" if names else "no domain is given: the placeholder stays")
+        if names:
+            pace(lineage)
+        command("systemctl", "stop", "--no-block", "app-certificate.timer")
+        return
+    token = secrets.token_urlsafe()
+    CHALLENGES.mkdir(parents=True, exist_ok=True)
+    (CHALLENGES / token).write_text(token)
+    problems = {name: elsewhere(name, token) for name in names}
+    (CHALLENGES / token).unlink()
+    ready = [name for name in names if not problems[name]]
+    print("".join(f"waiting: {problem}\n" for problem in problems.values() if problem), end="", flush=True)
+    if not missing & set(ready):
+        return
+    state = json.loads(STATE.read_text()) if STATE.exists() else NOTHING
+    # systemd says which timer or unit has started us; a person's own word counts more.
+    asked = not {"TRIGGER_UNIT", "MONITOR_UNIT"} & set(os.environ)
+    left = pause(state, ready, now, asked=asked)
+    if left > 0:
+        print(f"the next order may be made in {left / 60:.0f} min")
+        return
+    before, state = state["orders"], note(state, ready, now, asked=asked)
+    write(state)
+    email = EMAIL.read_text().strip() if EMAIL.exists() else wanted.get("email")
+    options = ["--email", email] if email else ["--register-unsafely-without-email"]
+    options += ["--server", said["server"]] if said.get("server") else ["--staging"] * (lineage == "staging")
+    print("ordering a certificate for", *ready, flush=True)
+    try:
+        order(ready, lineage, options)
+    except (StepError, subprocess.TimeoutExpired):
+        made, wait = heard()
+        if not made:
+            state["orders"], wait = before, max(wait, UNHEARD)
+        state["until"] = time.time() + wait * random.uniform(1, 1.1)
+        write(state)
+        raise
+    write({**state, "tried": [], "until": 0})
+    pace(lineage)
+    # Certbot calls it for renewals alone.
+    command(HOOK)
+
+
+if __name__ == "__main__":
+    os.umask(0o022)
+    try:
+        main()
+    except (StepError, subprocess.SubprocessError, OSError, ValueError) as problem:
+        print(f"<3>app-certificate failed: {problem}", flush=True)
+        sys.exit(1)

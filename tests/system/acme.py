@@ -1,0 +1,141 @@
+"""An ACME authority, its DNS and a wire to a machine, all in a network namespace of the test's own.
+
+Pebble is Let's Encrypt's own test authority; pebble-challtestsrv answers for all of the DNS.
+"""
+
+import contextlib
+import json
+import re
+import socket
+import ssl
+import time
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import trustme
+from cryptography import x509
+
+from bake import run
+
+#: This side of the wire, and the machine's.
+HERE, THERE = "10.9.0.1", "10.9.0.10"
+DIRECTORY = f"https://{HERE}:14000/dir"
+#: Where challtestsrv is told what to answer.
+ORDERS_TO_DNS = "http://127.0.0.1:8055"
+MAC = "52:54:00:0a:09:0a"
+#: Words for QEMU: a second network card, at the other end of the wire.
+WIRE = ("-nic", f"tap,ifname=wire,script=no,downscript=no,model=virtio-net-pci,mac={MAC}")
+#: cloud-init's network settings: the first card is SSH's alone.
+NETWORK = f"""
+version: 2
+ethernets:
+  ssh:
+    match: {{macaddress: "52:54:00:12:34:56"}}
+    dhcp4: true
+    dhcp4-overrides: {{use-dns: false, use-routes: false}}
+  web:
+    match: {{macaddress: "{MAC}"}}
+    addresses: [{THERE}/24]
+    nameservers: {{addresses: [{HERE}]}}
+"""
+
+
+def lay_wire():
+    """Loopback, and a wire of which QEMU takes the other end."""
+    for words in (
+        "link set lo up", "tuntap add wire mode tap", f"addr add {HERE}/24 dev wire", "link set wire up",
+    ):  # fmt: skip
+        run.run(["ip", *words.split()])
+
+
+@dataclass
+class Authority:
+    """A running Pebble, and the certificate that vouches for its own address."""
+
+    log: Path
+    root: str
+
+    def orders(self) -> int:
+        """How many orders were asked for."""
+        return len(re.findall(r"POST /order-plz", self.log.read_text(errors="replace")))
+
+    @property
+    def hook(self) -> str:
+        """A shell script for a machine's boot: trust this authority, and order there."""
+        return (
+            f"grep -q {HERE} /etc/letsencrypt/cli.ini || {{\n"
+            f"cat >> /etc/ssl/certs/ca-certificates.crt <<'E'\n{self.root}E\n"
+            f"echo 'server = {DIRECTORY}' >> /etc/letsencrypt/cli.ini; }}\n"
+        )
+
+
+@contextlib.contextmanager
+def authority(work, *, seconds=90 * 86400, **environment):
+    """Run Pebble; `seconds` is the life of its certificates, `environment` its faults (PEBBLE_…)."""
+    work.mkdir(exist_ok=True)
+    own = trustme.CA()
+    certificate = own.issue_cert(HERE)
+    certificate.cert_chain_pems[0].write_to_path(work / "cert.pem")
+    certificate.private_key_pem.write_to_path(work / "key.pem")
+    settings = {
+        "listenAddress": f"{HERE}:14000", "managementListenAddress": "127.0.0.1:15000",
+        "certificate": str(work / "cert.pem"), "privateKey": str(work / "key.pem"),
+        "httpPort": 80, "tlsPort": 443, "certificateValidityPeriod": seconds,
+    }  # fmt: skip
+    (work / "pebble.json").write_text(json.dumps({"pebble": settings}))
+    argv = ["pebble", "-config", work / "pebble.json", "-dnsserver", f"{HERE}:53"]
+    with (work / "pebble.log").open("ab") as log:
+        process = run.start(argv, stdout=log, stderr=log, env={"PEBBLE_VA_NOSLEEP": "1", **environment})
+    try:
+        yield Authority(work / "pebble.log", own.cert_pem.bytes().decode())
+    finally:
+        run.stop(process, grace=2)
+
+
+@contextlib.contextmanager
+def dns(work):
+    """Answer all of the DNS: nothing at first, then what `say` was told."""
+    work.mkdir(exist_ok=True)
+    argv = [
+        "pebble-challtestsrv", "-dns01", f"{HERE}:53", "-http01", "", "-https01", "", "-tlsalpn01", "",
+        "-management", ORDERS_TO_DNS.removeprefix("http://"), "-defaultIPv4", "", "-defaultIPv6", "",
+    ]  # fmt: skip
+    with (work / "dns.log").open("ab") as log:
+        process = run.start(argv, stdout=log, stderr=log)
+    try:
+        yield
+    finally:
+        run.stop(process, grace=2)
+
+
+def say(order, name, *addresses):
+    """Tell the DNS: say("add-a", "shop.example", "10.9.0.10"), "clear-a", "set-servfail", "clear-servfail"."""
+    told = {"host": f"{name}.", **({"addresses": addresses} if addresses else {})}
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            with urllib.request.urlopen(f"{ORDERS_TO_DNS}/{order}", json.dumps(told).encode(), timeout=5):
+                return
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+def served(name):
+    """The certificate that the machine shows for a name, whoever signed it; None where it shows none."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection((THERE, 443), timeout=10) as plain,
+            context.wrap_socket(plain, server_hostname=name) as client,
+        ):
+            return x509.load_der_x509_certificate(client.getpeercert(binary_form=True))
+    except OSError:
+        return None
+
+
+def issuer(certificate):
+    """Who signed it, in a word or two."""
+    return certificate.issuer.rfc4514_string() if certificate else ""
