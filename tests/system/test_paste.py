@@ -369,7 +369,7 @@ def test_a_package_is_served(paste, bake, release, tmp_path):
     folder = tmp_path / "package"
     folder.mkdir()
     (folder / "bake.yaml").write_text(
-        "app: {package: httpbin==0.10.2}\nwsgi: httpbin:app\ncheck: {health: /status/200}\n"
+        "app: {package: httpbin==0.10.4}\nwsgi: httpbin:app\ncheck: {health: /status/200}\n"
     )
     called = bake("render", folder, "--release", release, "--provider", "hetzner")
     assert called.code == 0, called.stderr
