@@ -63,7 +63,7 @@ def system(session: nox.Session) -> None:
     install_programs(session)
     chosen = ["-k", session.posargs[0], *session.posargs[1:]] if session.posargs else []
     session.run("pytest", "tests/system", *chosen)
-    machines = ("tests/system/test_machine.py", "tests/system/test_push.py", "tests/system/test_launch.py")
+    machines = [f"tests/system/test_{name}.py" for name in ("machine", "push", "launch", "certificate")]
     # 5: no case of these has that name.
     session.run("pytest", *machines, *chosen, env={"BAKE_TEST_BASE": "debian-12"}, success_codes=[0, 5])
 

@@ -105,17 +105,22 @@ def email(text: str) -> str:
 
 def url(*schemes: str) -> AfterValidator:
     """A check that an address has one of `schemes` and no password in it."""
+    return AfterValidator(lambda text: _address(text, schemes))
 
-    def check(text: str) -> str:
-        parts = urlsplit(text)
-        if parts.scheme not in schemes or not parts.hostname or re.search(r"\s", text):
-            raise ValueError(f"{text!r} is not an {' or '.join(schemes)} address")
-        if parts.username or parts.password:
-            # The recipe is part of the image, and the image is given away.
-            raise ValueError("holds a user or a password, which would end up in the image")
-        return text
 
-    return AfterValidator(check)
+def _address(text: str, schemes: tuple[str, ...]) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in schemes or not parts.hostname or re.search(r"\s", text):
+        raise ValueError(f"{text!r} is not an {' or '.join(schemes)} address")
+    if parts.username or parts.password:
+        # The recipe is part of the image, and the image is given away.
+        raise ValueError("holds a user or a password, which would end up in the image")
+    return text
+
+
+def authority(text: str) -> str:
+    """Who issues certificates: `staging`, or the https address of an ACME directory. Raises ValueError."""
+    return text if text == "staging" else _address(text, ("https",))
 
 
 def inside(text: str) -> str:

@@ -65,9 +65,10 @@ class Limits(_Part):
 class Certificate(_Part):
     """Where certificates come from."""
 
-    staging: bool = Field(default=False, description="Let's Encrypt's staging: to try things out; nobody trusts it.")
-    server: Annotated[str, fields.url("https")] | None = Field(
-        default=None, description="Another authority's ACME directory; none: Let's Encrypt's."
+    authority: Annotated[str, AfterValidator(fields.authority)] | None = Field(
+        default=None,
+        description="staging: Let's Encrypt's own for trying things out, which nobody trusts. Or the https address of "
+        "another authority's ACME directory.",
     )
 
 
@@ -309,7 +310,6 @@ _WANTED: dict[str, Callable[[object], str]] = {
     "tuple_type": lambda value: f"should be a list, [{value}]" if isinstance(value, str) else "should be a list",
     "dict_type": lambda value: "should hold lines of the form key: value",
     "model_type": lambda value: "should hold lines of the form key: value",
-    "bool_parsing": lambda value: f"{value!r} is neither true nor false",
     "int_type": lambda value: "should be a whole number",
     "int_parsing": lambda value: f"{value!r} is not a whole number",
 }

@@ -15,10 +15,7 @@ from bake import places, project
 from bake.recipe import Django, Limits, Recipe
 
 #: What a machine, and the checks of one, still ask of a recipe. What else is in it is not given away with an image.
-KEPT = (
-    "wsgi", "domains", "static", "secrets", "writable", "setup", "timers", "packages", "django", "limits", "email",
-    "certificate",
-)  # fmt: skip
+KEPT = ("wsgi", "domains", "static", "secrets", "writable", "setup", "timers", "packages", "django", "limits", "email")
 #: What a release brings besides, and a document leaves out where it has no room: folders of cloud-init/release, the
 #: dearest first.
 EXTRAS = ("certificate", "exchange", "hints")
@@ -48,6 +45,7 @@ def files(folder: Path, recipe: Recipe, kept: list[Path]) -> dict[str, File]:
         exclude_defaults=True,
         exclude_none=True,
     )
+    said["authority"] = recipe.certificate.authority
     dump = json.dumps({key: value for key, value in said.items() if value}, indent=1, sort_keys=True)
     about = {} if recipe.package else distribution(folder, kept)
     settings = {

@@ -14,7 +14,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from bake import lock, places, release, store
+from bake import lock, places, release, store, userdata
 from bake.bundle import Bundle, is_stdout
 from bake.download import download
 from bake.errors import AppFolderError, NetworkError, SourceError, WheelError
@@ -170,6 +170,11 @@ def _members(
                 if "\n" in member.name:
                     raise AppFolderError(f"{member.name!r} has a line's end in its name", "Give it another name.")
                 found[member.name] = (0o755 if end.mode & 0o100 else 0o644, stream.read())
+    # Ours, and dear: read them, with their comments, in cloud-init/release.
+    for name in extras:
+        for path in release.extra(name):
+            mode, content = found[path]
+            found[path] = (mode, userdata.bare(File(path, mode, content)).content)
     return found
 
 

@@ -10,8 +10,6 @@ import socket
 import ssl
 import time
 import urllib.request
-from dataclasses import dataclass
-from pathlib import Path
 
 import trustme
 from cryptography import x509
@@ -49,48 +47,46 @@ def lay_wire():
         run.run(["ip", *words.split()])
 
 
-@dataclass
 class Authority:
-    """A running Pebble, and the certificate that vouches for its own address."""
+    """Pebble, and the certificate that vouches for its own address; `seconds` is the life of what it issues."""
 
-    log: Path
-    root: str
+    def __init__(self, work, seconds=90 * 86400):
+        work.mkdir(exist_ok=True)
+        self.work, self.log, own = work, work / "pebble.log", trustme.CA()
+        self.root, certificate = own.cert_pem.bytes().decode(), own.issue_cert(HERE)
+        certificate.cert_chain_pems[0].write_to_path(work / "cert.pem")
+        certificate.private_key_pem.write_to_path(work / "key.pem")
+        settings = {
+            "listenAddress": f"{HERE}:14000", "managementListenAddress": "127.0.0.1:15000",
+            "certificate": str(work / "cert.pem"), "privateKey": str(work / "key.pem"),
+            "httpPort": 80, "tlsPort": 443, "certificateValidityPeriod": seconds,
+        }  # fmt: skip
+        (work / "pebble.json").write_text(json.dumps({"pebble": settings}))
+        self.log.touch()
 
-    def orders(self) -> int:
+    @contextlib.contextmanager
+    def running(self, **faults):
+        """Run it, with faults of its own (PEBBLE_…)."""
+        argv = ["pebble", "-config", self.work / "pebble.json", "-dnsserver", f"{HERE}:53"]
+        with self.log.open("ab") as log:
+            process = run.start(argv, stdout=log, stderr=log, env={"PEBBLE_VA_NOSLEEP": "1", **faults})
+        try:
+            yield
+        finally:
+            run.stop(process, grace=2)
+
+    def orders(self):
         """How many orders were asked for."""
         return len(re.findall(r"POST /order-plz", self.log.read_text(errors="replace")))
 
     @property
-    def hook(self) -> str:
+    def hook(self):
         """A shell script for a machine's boot: trust this authority, and order there."""
         return (
-            f"grep -q {HERE} /etc/letsencrypt/cli.ini || {{\n"
+            "[ -e /etc/app/authority ] || {\n"
             f"cat >> /etc/ssl/certs/ca-certificates.crt <<'E'\n{self.root}E\n"
-            f"echo 'server = {DIRECTORY}' >> /etc/letsencrypt/cli.ini; }}\n"
+            f"echo {DIRECTORY} > /etc/app/authority; }}\n"
         )
-
-
-@contextlib.contextmanager
-def authority(work, *, seconds=90 * 86400, **environment):
-    """Run Pebble; `seconds` is the life of its certificates, `environment` its faults (PEBBLE_…)."""
-    work.mkdir(exist_ok=True)
-    own = trustme.CA()
-    certificate = own.issue_cert(HERE)
-    certificate.cert_chain_pems[0].write_to_path(work / "cert.pem")
-    certificate.private_key_pem.write_to_path(work / "key.pem")
-    settings = {
-        "listenAddress": f"{HERE}:14000", "managementListenAddress": "127.0.0.1:15000",
-        "certificate": str(work / "cert.pem"), "privateKey": str(work / "key.pem"),
-        "httpPort": 80, "tlsPort": 443, "certificateValidityPeriod": seconds,
-    }  # fmt: skip
-    (work / "pebble.json").write_text(json.dumps({"pebble": settings}))
-    argv = ["pebble", "-config", work / "pebble.json", "-dnsserver", f"{HERE}:53"]
-    with (work / "pebble.log").open("ab") as log:
-        process = run.start(argv, stdout=log, stderr=log, env={"PEBBLE_VA_NOSLEEP": "1", **environment})
-    try:
-        yield Authority(work / "pebble.log", own.cert_pem.bytes().decode())
-    finally:
-        run.stop(process, grace=2)
 
 
 @contextlib.contextmanager
@@ -122,15 +118,17 @@ def say(order, name, *addresses):
             time.sleep(0.1)
 
 
-def served(name):
-    """The certificate that the machine shows for a name, whoever signed it; None where it shows none."""
+def connect(name):
+    """A TLS connection to the machine, as a visitor of a name who trusts anybody. Raises OSError."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context.wrap_socket(socket.create_connection((THERE, 443), timeout=30), server_hostname=name)
+
+
+def served(name):
+    """The certificate that the machine shows for a name, whoever signed it; None where it shows none."""
     try:
-        with (
-            socket.create_connection((THERE, 443), timeout=10) as plain,
-            context.wrap_socket(plain, server_hostname=name) as client,
-        ):
+        with connect(name) as client:
             return x509.load_der_x509_certificate(client.getpeercert(binary_form=True))
     except OSError:
         return None
@@ -139,3 +137,14 @@ def served(name):
 def issuer(certificate):
     """Who signed it, in a word or two."""
     return certificate.issuer.rfc4514_string() if certificate else ""
+
+
+def names(certificate):
+    """Whom it is for."""
+    if certificate is None:
+        return set()
+    return set(
+        certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(
+            x509.DNSName
+        )
+    )

@@ -39,7 +39,10 @@ def ec2(user_data, key):
 
 def hetzner(user_data, key):
     """Hetzner's two pages, and the words for QEMU."""
+    card = {"type": "physical", "name": "eth0", "mac_address": MAC, "subnets": [{"type": "dhcp", "ipv4": True}]}
+    network = json.dumps({"version": 1, "config": [card]})
     meta = f"instance-id: 1234567\nhostname: pasted\npublic-keys:\n- {key}\nlocal-ipv4: ''\nregion: xx\n"
+    meta += f"network-config: {network}\n"
     pages = {
         "/hetzner/v1/metadata": meta,
         "/hetzner/v1/userdata": user_data,

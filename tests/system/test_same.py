@@ -16,6 +16,7 @@ pytestmark = pytest.mark.long
 REASONS = {
     "file": {
         "/srv/app/releases/RELEASE/settings/watch.py": "helps an author: a document has no room for it",
+        r"/srv/app/releases/RELEASE/settings/(certificate.py|exchange.py|units/.*)": "without comments, in a document",
         r"/srv/app/releases/RELEASE/venv/.*/RECORD": "holds digests of scripts that name their release",
         r"/etc/(passwd|group|shadow|gshadow|subuid|subgid)-?": "accounts were made in another order",
         r"/etc/(machine-id|hostname|hosts|ssh/ssh_host_.*)": "each machine's own",
@@ -23,7 +24,11 @@ REASONS = {
         "/etc/sudoers.d/90-cloud-init-users": "cloud-init writes the time into it",
         r"/etc/(ssl/certs|ca-certificates|alternatives|ld\.so).*": "made by packages, of the provider's packages too",
     },
-    "unit": {"unattended-upgrades.service": "only waits for a shutdown: the base leaves it out of the boot"},
+    "unit": {
+        "unattended-upgrades.service": "only waits for a shutdown: the base leaves it out of the boot",
+        "systemd-(sysusers|update-done|journal-catalog-update).service": "done in the base already",
+        "systemd-fsck-root.service": "in the base, the initrd has checked the root",
+    },
     "package": {"lz4": "packs the base's initrd", "python3-typing-extensions": "apt's choice among alternatives"},
 }
 #: Prints a machine as JSON. The release's digest is in paths and scripts: it is called RELEASE.

@@ -33,6 +33,7 @@ def certificate(
     for name, path in {
         "ROOT": "", "NAMES": "names", "STATE": "orders.json", "CHALLENGES": "http/x/y", "LOGS": "logs",
         "INSTANCE": "instance.json", "HOOK": "hook", "RECIPE": "recipe.json", "EMAIL": "email",
+        "AUTHORITY": "authority",
     }.items():  # fmt: skip
         monkeypatch.setattr(module, name, tmp_path / path)
     monkeypatch.setenv("TRIGGER_UNIT", "app-certificate.timer")
@@ -276,7 +277,7 @@ def test_staging_has_a_lineage_of_its_own(
     tmp_path: Path,
 ) -> None:
     names(certificate, "a.example")
-    certificate.RECIPE.write_text(json.dumps({"certificate": {"staging": True}}))
+    certificate.RECIPE.write_text(json.dumps({"authority": "staging"}))
     dns(fake, a="192.0.2.1")
     certbot("exit 1")
     lineage(tmp_path, ["a.example"], 90)
@@ -284,3 +285,22 @@ def test_staging_has_a_lineage_of_its_own(
         certificate.main()
     said = " ".join(ordered(tmp_path)[0])
     assert "--staging" in said and "--cert-name staging" in said
+
+
+def test_another_authority_is_asked(
+    certificate: ModuleType,
+    capsys: pytest.CaptureFixture[str],
+    fake: Fake,
+    certbot: Callable[[str], None],
+    tmp_path: Path,
+) -> None:
+    names(certificate, "a.example")
+    certificate.RECIPE.write_text(json.dumps({"authority": "https://acme.example/dir"}))
+    dns(fake, a="192.0.2.1")
+    certbot("exit 1")
+    for wanted in ("https://acme.example/dir", "https://other.example/dir"):
+        with pytest.raises(Exception, match="certbot"):
+            certificate.main()
+        assert f"--server {wanted}" in " ".join(ordered(tmp_path)[-1])
+        certificate.AUTHORITY.write_text("https://other.example/dir\n")
+        certificate.STATE.unlink()

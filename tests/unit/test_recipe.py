@@ -97,7 +97,7 @@ writable: [/tmp]
 setup: [""]
 timers: {setup: {run: x, when: daily}, a: {run: x, whne: daily}, b: {run: x, when: $(reboot)}}
 sandbox: {allow: [everything]}
-certificate: {staging: perhaps, server: ftp://x.example}
+certificate: {authority: ftp://x.example}
 aws: {}
 name: again
 """
@@ -115,8 +115,7 @@ name: again
         "domains[4]: 'localhost' is not a domain name",
         "domains[5]: 'bücher.example' should be in its ASCII form: xn--bcher-kva.example",
         "email: 'nobody' is not an e-mail address",
-        "certificate.staging: 'perhaps' is neither true nor false",
-        "certificate.server: 'ftp://x.example' is not an https address",
+        "certificate.authority: 'ftp://x.example' is not an https address",
         "static.static: 'static' is not a URL prefix like /static",
         "static.static: '..' is not a path inside the app's folder",
         "static./s: there is no folder 'nowhere'",

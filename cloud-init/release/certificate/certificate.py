@@ -25,6 +25,8 @@ NAMES = Path("/run/app/names")
 RECIPE = Path("/srv/app/current/recipe.json")
 #: An address that a launch gives, instead of the recipe's.
 EMAIL = Path("/etc/app/email")
+#: The same for who issues: the address of an ACME directory, or the word `staging`.
+AUTHORITY = Path("/etc/app/authority")
 #: Where an order's time is written down before it is made.
 STATE = Path("/var/lib/app-certificate/orders.json")
 #: Nothing was ordered yet. Times are Unix's: orders made, the first of those for the names that were tried, and
@@ -139,8 +141,8 @@ def pace(lineage: str) -> None:
 def main() -> None:
     """Look, and order what is ready and missing."""
     wanted = json.loads(RECIPE.read_text())
-    said = wanted.get("certificate") or {}
-    lineage = "staging" if said.get("staging") else "app"
+    authority = AUTHORITY.read_text().strip() if AUTHORITY.exists() else wanted.get("authority", "")
+    lineage = "staging" if authority == "staging" else "app"
     names, now = NAMES.read_text().split(), time.time()
     have = issued.read(ROOT / f"etc/letsencrypt/live/{lineage}")
     # What certbot could not renew in time is ordered anew, without the names that have gone elsewhere.
@@ -171,7 +173,7 @@ def main() -> None:
     write(state)
     email = EMAIL.read_text().strip() if EMAIL.exists() else wanted.get("email")
     options = ["--email", email] if email else ["--register-unsafely-without-email"]
-    options += ["--server", said["server"]] if said.get("server") else ["--staging"] * (lineage == "staging")
+    options += ["--staging"] if lineage == "staging" else ["--server", authority] if authority else []
     print("ordering a certificate for", *ready, flush=True)
     try:
         order(ready, lineage, options)
