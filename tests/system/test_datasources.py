@@ -88,7 +88,7 @@ def test_inside():
             machine.await_ssh()
             waited = machine.ssh("cloud-init status --wait --long", check=False, timeout=300)
             assert waited.status == 0, waited.stdout
-            source = machine.ssh("cat /run/cloud-init/cloud-id").stdout.strip()
+            source = machine.ssh("cloud-id").stdout.strip()
             assert source == {"nocloud": "nocloud", "hetzner": "hetzner"}.get(cloud, "aws")
             assert key in machine.ssh("cat ~/.ssh/authorized_keys").stdout
             assert machine.ssh("curl -s http://127.0.0.1/").stdout.startswith("Hello from")
