@@ -1,5 +1,7 @@
 """Apps that bake and then do not work: no image, and the reason on the screen."""
 
+import pytest
+
 FLASK = "from flask import Flask\napp = Flask(__name__)\n"
 
 
@@ -14,6 +16,7 @@ def test_an_app_that_raises_on_import(app, bake, where):
     assert not (where / "dist" / "small-app" / "small-app.qcow2").exists()
 
 
+@pytest.mark.long
 def test_an_app_that_answers_500_at_its_health_path(app, bake, where):
     folder, write = app
     write("app.py", FLASK + "@app.route('/healthz')\ndef healthz():\n    raise KeyError('database')\n")

@@ -53,7 +53,7 @@ def test_a_machine_waits_for_its_secrets_and_tells_nobody(baked, launched, bake)
     for name in ("SECRET_KEY", "SPARE_KEY"):
         machine.ssh(f"sudo /usr/lib/app/secret {name}", stdin=f"{secret}\n")
     machine.ssh("sudo systemctl start app-setup", timeout=300)
-    assert "app" in ask("/steps") or ask("/steps")
+    assert ask("/steps")
     environment = machine.ssh("sudo sh -c 'cat /proc/$(systemctl show --value -p MainPID app)/environ'").stdout
     assert f"SECRET_KEY={secret}\0" in environment and "MOOD=good $HOME\0" in environment
     # Another name is another's: no answer.
@@ -61,9 +61,6 @@ def test_a_machine_waits_for_its_secrets_and_tells_nobody(baked, launched, bake)
     assert machine.ssh("sudo stat -c '%U %a' /etc/app/secrets.env").stdout == "root 600\n"
     assert as_the_app(machine, SEARCH % "a-secret-of-mine").stdout == ""
     assert "a-secret-of-mine" not in machine.ssh("sudo journalctl -q --no-pager").stdout
-    machine.reboot()
-    assert machine.ssh("cloud-init status --wait >/dev/null", check=False, timeout=300).status == 0
-    assert ask("/steps")
 
 
 @pytest.mark.long
