@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
 import os
 import tarfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,9 +178,20 @@ def _is_document(path: Path) -> bool:
         return True
     with contextlib.suppress(OSError):
         if path.is_file() and not path.is_symlink():
-            with path.open("rb") as stream:
-                return stream.read(64).startswith(DOCUMENT)
+            return _beginning(path).startswith(DOCUMENT)
     return False
+
+
+def _beginning(path: Path) -> bytes:
+    """A file's first bytes; of a gzipped file as base64, those of what is in it."""
+    with path.open("rb") as stream:
+        first = stream.read(2048)
+    # 1f 8b 08, gzip's mark, and no flags.
+    if not first.startswith(b"H4sIA"):
+        return first[:64]
+    with contextlib.suppress(ValueError, zlib.error):
+        return zlib.decompressobj(wbits=31).decompress(base64.b64decode(first[: len(first) // 4 * 4]), 64)
+    return b""
 
 
 def _walk(folder: Path, here: Path, above: list[Rules], left_out: list[tuple[str, str]]) -> Iterator[Path]:

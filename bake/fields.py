@@ -78,9 +78,17 @@ def domain(text: str) -> str:
             raise ValueError(f"{text!r} should be in its ASCII form: {name.encode('idna').decode()}")
         except UnicodeError:
             raise ValueError(f"{text!r} is not a domain name") from None
-    if len(name) > 253 or not re.fullmatch(rf"({LABEL}\.)+{LABEL}", name) or name.rsplit(".", 1)[1].isdigit():
-        raise ValueError(f"{text!r} is not a domain name")
-    return name
+    # The same as app-configure's: two characters at least, and a letter first, for the last label.
+    if len(name) <= 253 and re.fullmatch(rf"({LABEL}\.)+[a-z][a-z0-9-]{{0,61}}[a-z0-9]", name):
+        return name
+    why = ""
+    if re.search(r"[,;\s]", name):
+        why = "; one name each: a list in bake.yaml, --domain more than once"
+    elif re.search(r"[/:]", name):
+        why = f"; write the name only: {re.split('[/:]', name)[0] or 'example.com'}"
+    elif "." not in name:
+        why = "; it has no dot"
+    raise ValueError(f"{text!r} is not a domain name{why}")
 
 
 def domains(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -120,7 +128,11 @@ def _address(text: str, schemes: tuple[str, ...]) -> str:
 
 def authority(text: str) -> str:
     """Who issues certificates: `staging`, or the https address of an ACME directory. Raises ValueError."""
-    return text if text == "staging" else _address(text, ("https",))
+    if text == "staging" or text.startswith("https://"):
+        return text if text == "staging" else _address(text, ("https",))
+    raise ValueError(
+        f"{text!r} is neither staging nor the https address of an ACME directory; leave it out for Let's Encrypt"
+    )
 
 
 def inside(text: str) -> str:
@@ -203,7 +215,7 @@ def pinned(text: str) -> str:
 def timer_name(text: str) -> str:
     """A job's name; its timer is called app-<name>.timer."""
     # Jobs and units of ours, there already or to come.
-    if not re.fullmatch(LABEL, text) or text in ("setup", "static", "next", "configure", "certificate"):
+    if not re.fullmatch(LABEL, text) or text in ("setup", "static", "next", "configure", "certificate", "look"):
         raise ValueError(f"{text!r} is not a name of a-z, 0-9 and - for a job, or one of ours")
     return text
 

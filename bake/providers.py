@@ -22,6 +22,8 @@ class Provider:
     text: bool
     source: str
     remark: str = ""
+    #: Releases whose cloud-init does not know it.
+    unknown_to: tuple[str, ...] = ()
 
     @property
     def capacity(self) -> int:
@@ -46,7 +48,7 @@ PROVIDERS = {
         Provider(
             "linode", 16_384, False, True,
             "Linode's cluster-api provider refuses more than 16,384 decoded bytes; the API's reference says 65,535",
-            "Debian 12's cloud-init (22.4.2) does not know this provider: take Debian 13.",
+            unknown_to=("debian-12",),
         ),
         Provider("vultr", None, False, True, "none found"),
         Provider("openstack", 65_535, True, False, "Nova's API schema, user_data: base64, maxLength 65535"),

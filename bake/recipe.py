@@ -335,7 +335,7 @@ def _sentence(error: ErrorDetails) -> str:
 def _unknown(path: tuple[str | int, ...]) -> str:
     models: dict[str, type[BaseModel]] = {
         "app": App, "limits": Limits, "check": Check, "sandbox": Sandbox, "timers": Timer, "django": Django,
-        "base": BaseImage,
+        "base": BaseImage, "certificate": Certificate,
     }  # fmt: skip
     key, model = str(path[-1]), models.get(str(path[0]), Recipe)
     if _dotted(path) in LATER:

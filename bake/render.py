@@ -28,12 +28,29 @@ def document(
         app = _source(folder, wanted, goal, parcel, inline, report)
         made, missing = _fullest([*machine.files(goal), *given.files], app, goal, provider)
     _tell(made, provider, report)
-    if "certificate" in missing:
-        report.note(
-            "warning: there was no room for the program that orders certificates: HTTPS stays untrusted until a "
-            "`bake push`. A --provider that takes more has it"
-        )
+    if provider and goal.name in provider.unknown_to:
+        report.note(f"warning: {goal.name}'s cloud-init does not know {provider.name}: take a newer release")
+    for note in _untold(missing, given.domains or wanted.domains):
+        report.note(note)
     return made
+
+
+def _untold(missing: tuple[str, ...], names: tuple[str, ...]) -> list[str]:
+    """What people should know of a machine before they paste it."""
+    notes = []
+    if not names:
+        notes.append("no domain is given: HTTPS has a placeholder that no browser trusts")
+    elif "certificate" in missing:
+        notes.append(
+            "warning: no room for the program that orders certificates: HTTPS stays untrusted until the first "
+            "`bake push ssh://debian@ADDRESS PATH`"
+        )
+    else:
+        said = ", ".join(names)
+        notes.append(f"HTTPS is trusted a minute or so after the DNS of {said} leads to the machine")
+    if "exchange" in missing:
+        notes.append("no room for the exchange of workers: until the first push, new settings restart the app")
+    return notes
 
 
 def _fullest(
@@ -56,7 +73,10 @@ def _fullest(
 def launch(given: Settings, provider: Provider | None, report: Reporter) -> userdata.Document:
     """The settings alone. What bake.yaml says, the image has: said here, it would hold against later releases."""
     if not given.files:
-        report.note("no settings are given: --domain, --email, --env and --with-secrets are what a launch may say")
+        report.note(
+            "no settings are given, so those of the image hold; --domain, --email, --env and --with-secrets are what a "
+            "launch may say"
+        )
     made = userdata.launch(given.files)
     if (over := made.size - _capacity(provider)) > 0:
         raise DocumentError(

@@ -10,6 +10,7 @@ import math
 import re
 import shlex
 import textwrap
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -87,6 +88,15 @@ def fit(files: list[File], target: Target, capacity: int, *, binary: bool = Fals
 
     `binary`: the provider takes bytes, as base64.
     """
+    # What is four times too much for anybody after a quick try is not worth the minutes of a thorough one.
+    quick = sum(len(zlib.compress(file.content, 1)) for file in files)
+    if quick > 4 * max(provider.capacity for provider in PROVIDERS.values()):
+        sizes = sorted(((len(file.content), file.path.split("/", 5)[-1]) for file in files), reverse=True)[:3]
+        raise DocumentError(
+            f"The app's files are far too much for any provider: {quick:,} bytes, packed in a hurry",
+            "Name what may stay out in .bakeignore, or push the app where anybody can fetch it, or bake an image.",
+            "The biggest, as they are:\n" + "\n".join(f"{size:12,} bytes  {name}" for size, name in sizes),
+        )
     forms: tuple[Callable[[], Document], ...] = (
         lambda: plain(files, target),
         lambda: packed(files, target, stripped=False),
@@ -100,8 +110,8 @@ def fit(files: list[File], target: Target, capacity: int, *, binary: bool = Fals
     parts = sorted(_parts(files).items(), key=lambda part: part[1], reverse=True)[:3]
     raise DocumentError(
         f"The document has {document.size:,} bytes, {document.size - capacity:,} more than its provider takes",
-        "Push the app where anybody can fetch it (bake then finds it by itself), or name what may stay out in "
-        f".bakeignore, or bake an image. {_takers(files, target)}",
+        "Name what may stay out in .bakeignore, or push the app where anybody can fetch it (its address takes some 500 "
+        f"bytes), or bake an image. {_takers(files, target)}",
         "Its biggest parts, packed:\n" + "\n".join(f"{size:7,} bytes  {name}" for name, size in parts),
     )
 

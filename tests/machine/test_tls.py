@@ -55,8 +55,8 @@ def test_names_without_a_certificate_are_looked_at(host, trusted):
     names = host.run("cat /run/app/names").stdout.split()
     if not names or host.file("/run/app-check").exists:
         pytest.skip("no names, or a machine that is only checked")
-    if not host.file("/run/systemd/system/app-certificate.timer").exists:
+    if not host.file("/run/systemd/system/app-look.timer").exists:
         pytest.skip("a document that had no room for it: `bake push` brings it")
     secured = host.run("cut -d' ' -f1 /run/app/nginx/secured.conf").stdout.split()
-    waiting = host.run("systemctl is-active app-certificate.timer").stdout.strip() == "active"
+    waiting = host.run("systemctl is-active app-look.timer").stdout.strip() == "active"
     assert waiting or set(names) == set(secured)

@@ -31,12 +31,12 @@ def certificate(
     fake("certbot", "exit 0")
     module = program("certificate.py", REPOSITORY / "cloud-init/release/certificate")
     for name, path in {
-        "ROOT": "", "NAMES": "names", "STATE": "orders.json", "CHALLENGES": "http/x/y", "LOGS": "logs",
-        "INSTANCE": "instance.json", "HOOK": "hook", "RECIPE": "recipe.json", "EMAIL": "email",
+        "CERTBOT": "etc/letsencrypt", "NAMES": "names", "STATE": "orders.json", "CHALLENGES": "http/x/y",
+        "LOGS": "logs", "INSTANCE": "instance.json", "HOOK": "hook", "RECIPE": "recipe.json", "EMAIL": "email",
         "AUTHORITY": "authority",
     }.items():  # fmt: skip
         monkeypatch.setattr(module, name, tmp_path / path)
-    monkeypatch.setenv("TRIGGER_UNIT", "app-certificate.timer")
+    monkeypatch.setattr("sys.argv", ["certificate.py", "look"])
     module.HOOK.write_text(f"#!/bin/sh\necho called >> {tmp_path}/hooked\n")
     module.HOOK.chmod(0o755)
     return module
@@ -54,15 +54,24 @@ def dns(fake: Fake, **addresses: str) -> None:
     fake("resolvectl", f'for name; do :; done\ncase "$name" in\n{rows}*) echo "$name: not found" >&2; exit 1 ;;\nesac')
 
 
-def lineage(root: Path, given: list[str], days: float, age: float = 0) -> None:
-    """A certificate as certbot keeps it, of a life of some days, so many days old."""
+CONF = "version = 4.0.0\n[renewalparams]\n"
+
+
+def lineage(root: Path, given: list[str], days: float = 90, age: float = 0) -> Path:
+    """A certificate as certbot keeps it, of a life of some days, so many days old; where it is."""
     folder = root / "etc/letsencrypt/live/app"
     folder.mkdir(parents=True, exist_ok=True)
     (root / "etc/letsencrypt/renewal").mkdir(exist_ok=True)
-    (root / "etc/letsencrypt/renewal/app.conf").write_text("# renew_before_expiry = 30 days\nversion = 4.0.0\n")
+    (root / "etc/letsencrypt/renewal/app.conf").write_text(f"# renew_before_expiry = 30 days\n{CONF}")
     begin = datetime.now(UTC) - timedelta(days=age)
     made = trustme.CA().issue_cert(*given, not_before=begin, not_after=begin + timedelta(days=days))
     made.cert_chain_pems[0].write_to_path(folder / "fullchain.pem")
+    made.private_key_pem.write_to_path(folder / "privkey.pem")
+    return folder
+
+
+#: A certbot whose order succeeds: what `lineage` made below `new` becomes the machine's.
+ISSUES = "mkdir -p ROOT/etc/letsencrypt; cp -r ROOT/new/etc/letsencrypt/. ROOT/etc/letsencrypt/"
 
 
 def look(module: ModuleType, capsys: pytest.CaptureFixture[str]) -> str:
@@ -153,7 +162,7 @@ def test_without_names_there_is_nothing_to_look_for(
     names(certificate)
     certificate.RECIPE.write_text("{}")
     assert look(certificate, capsys) == "no domain is given: the placeholder stays\n"
-    assert "stop --no-block app-certificate.timer" in (tmp_path / "systemctl").read_text()
+    assert "stop app-look.timer" in (tmp_path / "systemctl").read_text()
 
 
 def test_a_name_that_is_not_ready_costs_no_order(
@@ -188,17 +197,21 @@ def test_ready_names_are_ordered_together(
     certificate.RECIPE.write_text(json.dumps({"email": "me@a.example"}))
     # The provider's word, where the machine itself knows only a private address.
     certificate.INSTANCE.write_text('{"public_ipv4": "203.0.113.9"}')
-    lineage(tmp_path, ["x.example"], 90)
-    certbot("exit 0")
+    lineage(tmp_path / "new", ["a.example", "c.example"])
+    certbot(ISSUES.replace("ROOT", str(tmp_path)))
     dns(fake, a=address, c=address)
     assert "ordering a certificate for a.example c.example\n" in look(certificate, capsys)
     (words,) = ordered(tmp_path)
     assert words[-2:] == ["--domains", "a.example,c.example"] and "--email me@a.example" in " ".join(words)
     assert (tmp_path / "hooked").read_text() == "called\n"
+    assert "renew_before_expiry = 43200 minutes" in (tmp_path / "etc/letsencrypt/renewal/app.conf").read_text()
+    # The third joins when it comes, whoever is to be written to by then.
     certificate.EMAIL.write_text("you@a.example\n")
-    lineage(tmp_path, ["a.example"], 90)
+    dns(fake, a=address, b=address, c=address)
+    lineage(tmp_path / "new", ["a.example", "b.example", "c.example"])
     look(certificate, capsys)
     assert "--email you@a.example" in " ".join(ordered(tmp_path)[-1])
+    assert look(certificate, capsys) == "every name has its certificate\n"
 
 
 def test_all_names_have_theirs(
@@ -209,7 +222,7 @@ def test_all_names_have_theirs(
     certbot("exit 0")
     lineage(tmp_path, ["a.example", "b.example"], 90)
     assert look(certificate, capsys) == "every name has its certificate\n"
-    assert "stop --no-block app-certificate.timer" in (tmp_path / "systemctl").read_text()
+    assert "stop app-look.timer" in (tmp_path / "systemctl").read_text()
     assert ordered(tmp_path) == []
 
 
@@ -222,9 +235,10 @@ def test_a_certificate_that_could_not_be_renewed_is_ordered_anew_for_those_who_a
 ) -> None:
     names(certificate, "a.example", "gone.example")
     certificate.RECIPE.write_text("{}")
-    certbot("exit 0")
+    certbot(ISSUES.replace("ROOT", str(tmp_path)))
     dns(fake, a="192.0.2.1")
     lineage(tmp_path, ["a.example", "gone.example"], 90, age=80)
+    lineage(tmp_path / "new", ["a.example"])
     assert "ordering a certificate for a.example\n" in look(certificate, capsys)
 
 
@@ -232,9 +246,10 @@ def test_a_certificate_that_could_not_be_renewed_is_ordered_anew_for_those_who_a
     ("said", "wait", "orders"),
     [
         ("", 120, 0),
-        ('"identifiers"', 0, 1),
-        ('"identifiers" Retry-After: 5 Retry-After: 7200', 7200, 1),
-        ('"identifiers" urn:ietf:params:acme:error:rateLimited', 3600, 1),
+        ('{"identifiers"', 0, 1),
+        ('{\\n  "identifiers" Retry-After: 5 Retry-After: 7200', 7200, 1),
+        ('{"identifiers" {"identifiers"', 0, 2),
+        ('{"identifiers" urn:ietf:params:acme:error:rateLimited', 3600, 1),
         ("urn:ietf:params:acme:error:rateLimited Retry-After: 86400", 86400, 0),
     ],
 )
@@ -266,7 +281,7 @@ def test_a_certificate_is_renewed_after_two_thirds_of_its_life(
     for _ in range(2):
         certificate.pace("app")
         text = (tmp_path / "etc/letsencrypt/renewal/app.conf").read_text()
-        assert text == f"renew_before_expiry = {minutes} minutes\nversion = 4.0.0\n"
+        assert text == f"renew_before_expiry = {minutes} minutes\n{CONF}"
 
 
 def test_staging_has_a_lineage_of_its_own(
@@ -304,3 +319,122 @@ def test_another_authority_is_asked(
         assert f"--server {wanted}" in " ".join(ordered(tmp_path)[-1])
         certificate.AUTHORITY.write_text("https://other.example/dir\n")
         certificate.STATE.unlink()
+
+
+def test_a_covered_name_that_hiccups_is_not_dropped_for_a_new_one(
+    certificate: ModuleType,
+    capsys: pytest.CaptureFixture[str],
+    fake: Fake,
+    certbot: Callable[[str], None],
+    tmp_path: Path,
+) -> None:
+    names(certificate, "a.example", "b.example", "c.example")
+    certificate.RECIPE.write_text("{}")
+    certbot("exit 0")
+    lineage(tmp_path, ["a.example", "b.example"])
+    dns(fake, a="192.0.2.1", c="192.0.2.1")
+    assert "waiting: b.example" in look(certificate, capsys)
+    assert ordered(tmp_path) == []
+
+
+@pytest.mark.parametrize("damaged", ["live/app/fullchain.pem", "live/app/privkey.pem", "renewal/app.conf"])
+def test_what_a_power_cut_left_is_ordered_anew(
+    certificate: ModuleType,
+    capsys: pytest.CaptureFixture[str],
+    fake: Fake,
+    certbot: Callable[[str], None],
+    tmp_path: Path,
+    damaged: str,
+) -> None:
+    names(certificate, "a.example", "b.example")
+    certificate.RECIPE.write_text("{}")
+    dns(fake, a="192.0.2.1", b="192.0.2.1")
+    lineage(tmp_path / "new", ["a.example", "b.example"])
+    # certbot would take another lineage where it finds remains of this one.
+    remains = f"ls {tmp_path}/etc/letsencrypt/live/app {tmp_path}/etc/letsencrypt/renewal/app.conf"
+    certbot(f"{remains} > {tmp_path}/remains 2> /dev/null\n{ISSUES.replace('ROOT', str(tmp_path))}")
+    lineage(tmp_path, ["a.example"])
+    (tmp_path / "etc/letsencrypt" / damaged).write_text("")
+    account = tmp_path / "etc/letsencrypt/accounts/acme.example/directory/12ab"
+    account.mkdir(parents=True)
+    (account / "regr.json").touch()
+    look(certificate, capsys)
+    assert (tmp_path / "remains").read_text() == ""
+    assert not account.exists()
+    assert look(certificate, capsys) == "every name has its certificate\n"
+
+
+def test_an_order_that_comes_to_nothing_is_a_failed_one(
+    certificate: ModuleType, fake: Fake, certbot: Callable[[str], None], tmp_path: Path
+) -> None:
+    names(certificate, "a.example")
+    certificate.RECIPE.write_text("{}")
+    dns(fake, a="192.0.2.1")
+    certbot(f"echo '{{\"identifiers\"' > {tmp_path}/logs/log.log")
+    with pytest.raises(Exception, match="issued no certificate"):
+        certificate.main()
+    assert certificate.main() is None
+    assert len(ordered(tmp_path)) == 1
+
+
+def test_who_was_stopped_before_nginx_knew_tells_it_later(
+    certificate: ModuleType,
+    capsys: pytest.CaptureFixture[str],
+    fake: Fake,
+    certbot: Callable[[str], None],
+    tmp_path: Path,
+) -> None:
+    names(certificate, "a.example")
+    certificate.RECIPE.write_text("{}")
+    dns(fake, a="192.0.2.1")
+    lineage(tmp_path / "new", ["a.example"])
+    certbot(ISSUES.replace("ROOT", str(tmp_path)))
+    certificate.HOOK.write_text("#!/bin/sh\nexit 1\n")
+    with pytest.raises(Exception, match="hook"):
+        certificate.main()
+    certificate.HOOK.write_text(f"#!/bin/sh\necho called >> {tmp_path}/hooked\n")
+    for _ in range(2):
+        look(certificate, capsys)
+    assert (tmp_path / "hooked").read_text() == "called\n"
+    assert len(ordered(tmp_path)) == 1
+
+
+def test_a_first_certificate_does_not_wait_for_a_name_that_is_refused(
+    certificate: ModuleType,
+    capsys: pytest.CaptureFixture[str],
+    fake: Fake,
+    certbot: Callable[[str], None],
+    tmp_path: Path,
+) -> None:
+    names(certificate, "a.example", "b.example")
+    certificate.RECIPE.write_text("{}")
+    dns(fake, a="192.0.2.1", b="192.0.2.1")
+    certbot(f"echo '{{\"identifiers\"' > {tmp_path}/logs/log.log; exit 1")
+    with pytest.raises(Exception, match="certbot"):
+        certificate.main()
+    later = json.loads(certificate.STATE.read_text())
+    early = {**later, "since": later["since"] - HOUR, "orders": [then - HOUR for then in later["orders"]]}
+    certificate.STATE.write_text(json.dumps(early))
+    lineage(tmp_path / "new", ["a.example"])
+    certbot(f"echo '{{\"identifiers\"' > {tmp_path}/logs/log.log; {ISSUES.replace('ROOT', str(tmp_path))}")
+    look(certificate, capsys)
+    assert "--allow-subset-of-names" in ordered(tmp_path)[-1]
+    # With a certificate for the others, the refused one's turn comes as rarely as ever.
+    assert "the next order may be made in" in look(certificate, capsys)
+    assert json.loads(certificate.STATE.read_text())["tried"] == ["a.example", "b.example"]
+
+
+def test_a_state_that_cannot_be_read_waits_an_hour(
+    certificate: ModuleType,
+    capsys: pytest.CaptureFixture[str],
+    fake: Fake,
+    certbot: Callable[[str], None],
+    tmp_path: Path,
+) -> None:
+    names(certificate, "a.example")
+    certificate.RECIPE.write_text("{}")
+    dns(fake, a="192.0.2.1")
+    certbot("exit 0")
+    certificate.STATE.write_text("")
+    assert "the next order may be made in 60 min" in look(certificate, capsys)
+    assert ordered(tmp_path) == []

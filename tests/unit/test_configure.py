@@ -175,7 +175,7 @@ def test_every_include_of_ours_is_written_or_in_the_tree(root: Path) -> None:
 
 def test_people_have_the_last_word_on_domains(root: Path) -> None:
     release(root, domains=["recipe.example"])
-    domains(root, "# ours\nMine.Example\n\n  other.example  # with a remark\n")
+    domains(root, "# ours\nMine.Example\nmine.example\n\n  other.example  # with a remark\n")
     assert re.match(r"configured: mine\.example,? other\.example;", run_on(root))
     domains(root, "\n# none\n")
     assert run_on(root).startswith("configured: any name;")
@@ -200,7 +200,9 @@ def issue(root: Path, lineage: str, *names: str) -> Path:
     """A certificate as certbot keeps it."""
     folder = root / "etc/letsencrypt/live" / lineage
     folder.mkdir(parents=True, exist_ok=True)
-    trustme.CA().issue_cert(*names).cert_chain_pems[0].write_to_path(folder / "fullchain.pem")
+    made = trustme.CA().issue_cert(*names)
+    made.cert_chain_pems[0].write_to_path(folder / "fullchain.pem")
+    made.private_key_pem.write_to_path(folder / "privkey.pem")
     return folder
 
 
@@ -232,8 +234,9 @@ def test_a_staging_certificate_is_served_and_promises_nothing(root: Path) -> Non
     assert "trusted for one.example" in run_on(root)
 
 
-def test_a_certificate_that_cannot_be_read_is_none(root: Path) -> None:
-    (issue(root, "app", "one.example") / "fullchain.pem").write_text("")
+@pytest.mark.parametrize("damaged", ["fullchain.pem", "privkey.pem"])
+def test_a_certificate_that_nginx_would_not_read_is_none(root: Path, damaged: str) -> None:
+    (issue(root, "app", "one.example") / damaged).write_text("")
     release(root, domains=["one.example"])
     assert "certificate placeholder" in run_on(root)
 

@@ -1,10 +1,11 @@
 """Order a certificate for this machine's names as soon as they lead here; certbot.timer renews it.
 
-app-certificate.timer runs this every minute or so until each name has one. To look where a name leads costs nobody
-anything. Orders are rare: Let's Encrypt allows 5 failed ones a name and hour, and pauses names that fail for long
-(letsencrypt.org/docs/rate-limits). Lies in a release beside its settings; Python's standard library only.
+app-look.timer runs this with the word `look` about once a minute, until each name has one. To look where a name leads
+costs nobody anything. Orders are rare: Let's Encrypt allows 5 failed ones a name and hour, and pauses names that fail
+for long (letsencrypt.org/docs/rate-limits). Lies in a release beside its settings; Python's standard library only.
 """
 
+import fcntl
 import http.client
 import json
 import os
@@ -20,7 +21,8 @@ from pathlib import Path
 import issued
 from step import StepError, command
 
-ROOT = Path("/")
+#: certbot's own folder.
+CERTBOT = Path("/etc/letsencrypt")
 NAMES = Path("/run/app/names")
 RECIPE = Path("/srv/app/current/recipe.json")
 #: An address that a launch gives, instead of the recipe's.
@@ -35,6 +37,8 @@ NOTHING = {"orders": [], "since": 0, "tried": [], "until": 0}
 #: What nginx answers over HTTP, whatever the name.
 CHALLENGES = Path("/var/lib/letsencrypt/http/.well-known/acme-challenge")
 LOGS = Path("/run/app/certbot")
+#: Held while it runs: somebody may ask while the timer does.
+LOCK = Path("/run/app/certificate.lock")
 #: Has nginx serve a certificate that has come.
 HOOK = Path("/etc/letsencrypt/renewal-hooks/deploy/app")
 #: What the provider says of this machine, its public addresses among it.
@@ -42,6 +46,7 @@ INSTANCE = Path("/run/cloud-init/instance-data.json")
 HOUR, DAY = 3600, 86400
 #: Orders in an hour, at most.
 HOURLY = 4
+TIMER = "app-look.timer"
 #: Seconds until an authority that did not answer is asked again.
 UNHEARD = 120
 WEEK = 7 * DAY
@@ -85,19 +90,19 @@ def pause(state: dict, ready: list[str], now: float, *, asked: bool) -> float:
     orders = [then for then in state["orders"] if then <= now]
     busy = orders[-HOURLY] + HOUR - now if len(orders) >= HOURLY else 0
     told = state["until"] - now
-    tries = [] if asked or is_new(state, ready) else [then for then in orders if then >= state["since"]]
+    tries = [] if asked or is_new(state, ready, now) else [then for then in orders if then >= state["since"]]
     steady = tries[-1] + min(DAY, max(HOUR / 4, tries[-1] - state["since"] - 5.75 * HOUR)) - now if tries else 0
     return max(busy, told if told < WEEK else 0, steady)
 
 
-def is_new(state: dict, ready: list[str]) -> bool:
-    """Whether a name was in none of the orders that failed."""
-    return not set(ready) <= set(state["tried"])
+def is_new(state: dict, ready: list[str], now: float) -> bool:
+    """Whether a name was in none of the orders that failed, or these were made by a clock that was ahead."""
+    return state["since"] > now or not set(ready) <= set(state["tried"])
 
 
 def note(state: dict, ready: list[str], now: float, *, asked: bool) -> dict:
     """The state with an order that is about to be made."""
-    if asked or is_new(state, ready):
+    if asked or is_new(state, ready, now):
         state = {**state, "since": now, "tried": sorted({*state["tried"], *ready})}
     return {**state, "orders": [*state["orders"], now][-HOURLY:]}
 
@@ -105,26 +110,64 @@ def note(state: dict, ready: list[str], now: float, *, asked: bool) -> dict:
 def order(names: list[str], lineage: str, options: list[str]) -> None:
     """Have certbot order one certificate for names. Raises StepError."""
     shutil.rmtree(LOGS, ignore_errors=True)
+    clear(lineage)
     command(
         "certbot", "certonly", "-n", "--agree-tos", "--webroot", "-w", CHALLENGES.parents[1], "--cert-name", lineage,
         "--logs-dir", LOGS, "--renew-with-new-domains", *options, "--domains", ",".join(names),
+        env={"PYTHONPATH": ""},
     )  # fmt: skip
+    # certbot itself leaves that to the kernel, for half a minute.
+    os.sync()
+    if not set(names) & kept(lineage).names:
+        raise StepError(f"certbot has issued no certificate that could be read as {lineage}")
 
 
-def heard() -> tuple[bool, float]:
-    """What certbot's log tells: whether an order was made, and how long the authority wants to be left alone."""
+def kept(lineage: str) -> issued.Issued:
+    """The certificate that certbot keeps; one without names where it is not whole, or could not be renewed."""
+    conf = CERTBOT / f"renewal/{lineage}.conf"
+    whole = conf.exists() and "[renewalparams]" in conf.read_text()
+    return issued.read(CERTBOT / "live" / lineage) if whole else issued.Issued()
+
+
+def clear(lineage: str) -> None:
+    """Take away what a power cut has left of a certificate or an account: certbot would go on beside it for ever."""
+    if not kept(lineage).names:
+        (CERTBOT / f"renewal/{lineage}.conf").unlink(missing_ok=True)
+        for folder in ("live", "archive"):
+            shutil.rmtree(CERTBOT / folder / lineage, ignore_errors=True)
+    for account in list(CERTBOT.glob("accounts/**/regr.json")):
+        if not account.read_bytes():
+            shutil.rmtree(account.parent)
+
+
+def heard() -> tuple[int, float]:
+    """What certbot's log tells: how many orders were made, and how long the authority wants to be left alone."""
     log = "".join(path.read_text(errors="replace") for path in LOGS.glob("*.log"))
     waits = [float(text) for text in re.findall(r"Retry-After: (\d+)", log)]
     if "rateLimited" in log:
         waits.append(HOUR)
-    return '"identifiers"' in log, max(waits, default=0)
+    orders = len(re.findall(r'\{(?:\\n|\s)*"identifiers"', log))
+    return orders, min(max(waits, default=0), 0.9 * WEEK)
 
 
-def write(state: dict) -> None:
-    """Keep what was ordered when, whole or not at all."""
-    partial = STATE.with_suffix(".partial")
-    partial.write_text(json.dumps(state))
-    partial.replace(STATE)
+def read(now: float) -> dict:
+    """What was ordered when. What cannot be read is taken for an order just made."""
+    try:
+        return {**NOTHING, **json.loads(STATE.read_text())}
+    except FileNotFoundError:
+        return NOTHING
+    except ValueError:
+        return {**NOTHING, "until": now + HOUR}
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(path)
 
 
 def pace(lineage: str) -> None:
@@ -132,68 +175,87 @@ def pace(lineage: str) -> None:
 
     certbot's own 30 days before the end are all of the life of a shorter one: it would be renewed twice a day.
     """
-    found = issued.read(ROOT / f"etc/letsencrypt/live/{lineage}")
-    path = ROOT / f"etc/letsencrypt/renewal/{lineage}.conf"
-    kept = re.sub("(?m)^#? ?renew_before_expiry.*\n", "", path.read_text())
-    path.write_text(f"renew_before_expiry = {(found.end - found.begin) / 180:.0f} minutes\n{kept}")
+    found, path = kept(lineage), CERTBOT / f"renewal/{lineage}.conf"
+    before = path.read_text()
+    rest = re.sub("(?m)^#? ?renew_before_expiry.*\n", "", before)
+    after = f"renew_before_expiry = {(found.end - found.begin) / 180:.0f} minutes\n{rest}"
+    if after != before:
+        write(path, after)
 
 
 def main() -> None:
     """Look, and order what is ready and missing."""
     wanted = json.loads(RECIPE.read_text())
     authority = AUTHORITY.read_text().strip() if AUTHORITY.exists() else wanted.get("authority", "")
-    lineage = "staging" if authority == "staging" else "app"
+    lineage = "staging" if "staging" in authority else "app"
     names, now = NAMES.read_text().split(), time.time()
-    have = issued.read(ROOT / f"etc/letsencrypt/live/{lineage}")
+    state = read(now)
+    have = kept(lineage)
     # What certbot could not renew in time is ordered anew, without the names that have gone elsewhere.
-    missing = set(names) - (have.names if now < have.end - (have.end - have.begin) / 6 else set())
+    good = have.names if now < have.end - (have.end - have.begin) / 6 else frozenset()
+    missing = set(names) - good
     if not missing:
         print("every name has its certificate" if names else "no domain is given: the placeholder stays")
         if names:
             pace(lineage)
-        command("systemctl", "stop", "--no-block", "app-certificate.timer")
+        if state["tried"]:
+            # It came, and then something stopped us.
+            finish({**state, "tried": []})
+        command("systemctl", "stop", TIMER)
+        if NAMES.read_text().split() != names:
+            command("systemctl", "start", "--no-block", TIMER)
         return
     token = secrets.token_urlsafe()
     CHALLENGES.mkdir(parents=True, exist_ok=True)
     (CHALLENGES / token).write_text(token)
-    problems = {name: elsewhere(name, token) for name in names}
-    (CHALLENGES / token).unlink()
+    try:
+        problems = {name: elsewhere(name, token) for name in names}
+    finally:
+        (CHALLENGES / token).unlink()
     ready = [name for name in names if not problems[name]]
     print("".join(f"waiting: {problem}\n" for problem in problems.values() if problem), end="", flush=True)
-    if not missing & set(ready):
+    # A certificate is not ordered anew without a name that it has, for what may be a hiccup.
+    if not missing & set(ready) or good & set(names) - set(ready):
         return
-    state = json.loads(STATE.read_text()) if STATE.exists() else NOTHING
-    # systemd says which timer or unit has started us; a person's own word counts more.
-    asked = not {"TRIGGER_UNIT", "MONITOR_UNIT"} & set(os.environ)
+    asked = "look" not in sys.argv
     left = pause(state, ready, now, asked=asked)
     if left > 0:
         print(f"the next order may be made in {left / 60:.0f} min")
         return
-    before, state = state["orders"], note(state, ready, now, asked=asked)
-    write(state)
+    before, again = state, not is_new(state, ready, now)
+    state = note(state, ready, now, asked=asked)
+    write(STATE, json.dumps(state))
     email = EMAIL.read_text().strip() if EMAIL.exists() else wanted.get("email")
     options = ["--email", email] if email else ["--register-unsafely-without-email"]
-    options += ["--staging"] if lineage == "staging" else ["--server", authority] if authority else []
+    # One name that is refused should not hold up the others for ever.
+    options += ["--allow-subset-of-names"] if again and not good else []
+    options += ["--staging"] if authority == "staging" else ["--server", authority] if authority else []
     print("ordering a certificate for", *ready, flush=True)
     try:
         order(ready, lineage, options)
     except (StepError, subprocess.TimeoutExpired):
         made, wait = heard()
-        if not made:
-            state["orders"], wait = before, max(wait, UNHEARD)
-        state["until"] = time.time() + wait * random.uniform(1, 1.1)
-        write(state)
+        state = {**state, "orders": [*before["orders"], *[now] * made][-HOURLY:]} if made else before
+        wait = wait if made else max(wait, UNHEARD)
+        write(STATE, json.dumps({**state, "until": time.time() + wait * random.uniform(1, 1.1)}))
         raise
-    write({**state, "tried": [], "until": 0})
     pace(lineage)
-    # Certbot calls it for renewals alone.
+    whole = set(ready) <= kept(lineage).names
+    finish({**state, "tried": [] if whole else state["tried"]})
+
+
+def finish(state: dict) -> None:
+    """Have nginx serve what has come; certbot calls the hook for renewals alone."""
     command(HOOK)
+    write(STATE, json.dumps({**state, "until": 0}))
 
 
 if __name__ == "__main__":
     os.umask(0o022)
     try:
-        main()
+        with LOCK.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            main()
     except (StepError, subprocess.SubprocessError, OSError, ValueError) as problem:
         print(f"<3>app-certificate failed: {problem}", flush=True)
         sys.exit(1)

@@ -20,9 +20,13 @@ class Issued(NamedTuple):
 
 
 def read(folder: Path) -> Issued:
-    """The certificate in a folder of certbot's; one without names where there is none, or none that can be read."""
+    """The certificate in a folder of certbot's; one without names where there is none that nginx would read."""
     try:
-        said = command("openssl", "x509", "-noout", "-dates", "-ext", "subjectAltName", "-in", folder / "fullchain.pem")
+        said = command(
+            "openssl", "x509", "-noout", "-pubkey", "-dates", "-ext", "subjectAltName", "-in", folder / "fullchain.pem"
+        )
+        if command("openssl", "pkey", "-pubout", "-in", folder / "privkey.pem") not in said:
+            return Issued()
     except StepError:
         return Issued()
     times = [ssl.cert_time_to_seconds(text) for text in re.findall("=(.* GMT)", said)]
