@@ -139,8 +139,10 @@ def bare(file: File) -> File:
         return file
     first, _, rest = text.partition("\n")
     if _is_python(file):
-        # Shared names stay as they are; strings inside of f-strings would depend on this Python (a test sees to it).
-        body = python_minifier.minify(text, remove_literal_statements=True, hoist_literals=False)
+        # Names that modules share stay as they are; strings inside of f-strings would depend on this Python (a test
+        # sees to it).
+        alone = not file.path.endswith(".py")
+        body = python_minifier.minify(text, remove_literal_statements=True, hoist_literals=False, rename_globals=alone)
     elif first.startswith("#!"):
         body = f"{first}\n{_lines(rest)}"
     else:

@@ -1,5 +1,3 @@
-"""A ten-line Flask app, as anyone would write it."""
-
 from flask import Flask, render_template
 
 app = Flask(__name__)
