@@ -82,9 +82,9 @@ def image_command(app: Path, max_age: float, refresh: bool, install: bool, ssh_p
     names = ", ".join(wanted.domains)
     table.add_row(
         "HTTPS",
-        f"trusted once {names} leads to the machine"
+        f"{wanted.certificate.authority or 'trusted'} once {names} leads to the machine"
         if names
-        else "a placeholder that nobody trusts: no domains are given",
+        else "a placeholder that no browser trusts: no domains are given",
     )
     errors.print(table, soft_wrap=True)
     click.echo(made.path)
