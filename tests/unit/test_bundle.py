@@ -139,6 +139,7 @@ DOCUMENTS = {
     "packed": lambda: userdata.packed([], DEBIAN_13, stripped=False),
     "stripped": lambda: userdata.packed([], DEBIAN_13, stripped=True),
     "launch": lambda: userdata.launch(Settings(secrets={"KEY": "x"}).files),
+    "gzipped": lambda: userdata.gzipped([], DEBIAN_13),
     "nothing": lambda: userdata.launch([]),
 }
 

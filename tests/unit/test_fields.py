@@ -34,3 +34,33 @@ def test_a_path_that_leads_out_or_that_nginx_would_misread(text: str) -> None:
 def test_a_job_does_not_take_a_name_of_ours(name: str) -> None:
     with pytest.raises(ValueError, match="is not a name"):
         fields.timer_name(name)
+
+
+@pytest.mark.parametrize("text", ["shop.example", "a-b.c.example", "Shop.Example.", "xn--bcher-kva.example"])
+def test_a_domain(text: str) -> None:
+    assert fields.domain(text) == text.lower().removesuffix(".")
+
+
+@pytest.mark.parametrize(
+    ("text", "way_out"),
+    [
+        ("shop.d", "name$"),  # which app-configure would refuse, too
+        ("shop.1a", "name$"),
+        ("a.example,b.example", "one name each"),
+        ("a.example b.example", "one name each"),
+        ("a.example/shop", "write the name only: a.example$"),
+        ("a.example:443", "write the name only: a.example$"),
+        ("localhost", "it has no dot$"),
+    ],
+)
+def test_what_is_no_domain_says_what_to_write(text: str, way_out: str) -> None:
+    with pytest.raises(ValueError, match=way_out):
+        fields.domain(text)
+
+
+def test_an_authority() -> None:
+    for text in ("staging", "https://acme.example/directory"):
+        assert fields.authority(text) == text
+    for text in ("stagging", "letsencrypt", "http://acme.example/directory"):
+        with pytest.raises(ValueError, match="neither staging nor"):
+            fields.authority(text)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
+import lzma
 import random
 import zipfile
 from dataclasses import replace
@@ -52,6 +54,14 @@ def said(folder: Path, recipe: Recipe = RECIPE, **other: object) -> tuple[Docume
 
 def rows(made: Document) -> dict[str, str]:
     return {row["path"]: row["content"] for row in yaml.safe_load(made.text)["write_files"]}
+
+
+def unpacked(made: Document) -> bytes:
+    """All of a document's files, paths and contents; of a plain one, its text."""
+    if made.form == "plain":
+        return made.text.encode()
+    packed = made.text.partition("<<'E'\n")[2].partition("\n  E\n")[0]
+    return lzma.decompress(base64.b85decode("".join(packed.split())))
 
 
 def own(made: Document) -> set[str]:
@@ -277,3 +287,20 @@ def test_a_small_app_fits_every_provider(tmp_path: Path, monkeypatch: pytest.Mon
     assert made.size <= EVERYWHERE == 16_384, f"{made.size:,} bytes; {machines}"
     # All of the app is in it, and what it needs.
     assert made.size > share + 7 * 40, machines
+
+
+def test_what_there_is_no_room_for_is_said(app: Path) -> None:
+    small = Provider("small", 22_000, False, True, "this test")
+    for limit, there in ((1 << 20, (True, True)), (18_400, (True, False)), (17_000, (False, False))):
+        made, notes = said(app, provider=replace(small, limit=limit))
+        held = tuple(f"/settings/{name}.py\n".encode() in unpacked(made) for name in ("certificate", "exchange"))
+        assert held == there
+        assert ("no room for the program that orders certificates" in notes) == (not there[0])
+        assert ("no room for the exchange of workers" in notes) == (not there[1])
+        assert ("HTTPS is trusted a minute or so after the DNS of a.example leads" in notes) == there[0]
+
+
+def test_without_a_name_https_is_nobody_s(app: Path) -> None:
+    _, notes = said(app, RECIPE.model_copy(update={"domains": ()}))
+    assert "no domain is given: HTTPS has a placeholder that no browser trusts" in notes
+    assert "is trusted" not in notes
