@@ -36,7 +36,7 @@ def test_no_wsgi_callable(app, bake):
 def test_two_callables(app, bake):
     folder, write = app
     write("other.py", FLASK)
-    refused(bake("image", folder), 12, "app.py:5", "other.py:2", "wsgi: ")
+    refused(bake("image", folder), 12, "app.py:3", "other.py:2", "wsgi: ")
 
 
 def test_syntax_error(app, bake):
