@@ -32,7 +32,14 @@ chmod 644 /etc/app/source.json.partial && mv /etc/app/source.json.partial /etc/a
 systemctl start app-setup.service 2> /dev/null
 status=$?
 journalctl --sync
-journalctl -q -o cat _SYSTEMD_INVOCATION_ID="$(systemctl show --value --property InvocationID app-setup.service)"
+run=$(systemctl show --value --property InvocationID app-setup.service)
+# A journal that is just being extended can be read a moment later.
+for try in 1 2 3; do
+    said=$(journalctl -q -o cat _SYSTEMD_INVOCATION_ID="$run")
+    [ -z "$said" ] || break
+    sleep 1
+done
+printf '%s\n' "$said"
 [ $status = 0 ] || journalctl -q -o cat -n 40 -u app-next.service -u app.service -u 'app-job@*'
 exit $status
 """
