@@ -2,6 +2,9 @@
 
 import pytest
 
+#: A push in CI sees the same two (test_push.py).
+pytestmark = pytest.mark.long
+
 FLASK = "from flask import Flask\napp = Flask(__name__)\n"
 
 
@@ -16,7 +19,6 @@ def test_an_app_that_raises_on_import(app, bake, where):
     assert not (where / "dist" / "small-app" / "small-app.qcow2").exists()
 
 
-@pytest.mark.long
 def test_an_app_that_answers_500_at_its_health_path(app, bake, where):
     folder, write = app
     write("app.py", FLASK + "@app.route('/healthz')\ndef healthz():\n    raise KeyError('database')\n")
