@@ -128,8 +128,10 @@ def _address(text: str, schemes: tuple[str, ...]) -> str:
 
 def authority(text: str) -> str:
     """Who issues certificates: `staging`, or the https address of an ACME directory. Raises ValueError."""
-    if text == "staging" or text.startswith("https://"):
-        return text if text == "staging" else _address(text, ("https",))
+    if text == "staging":
+        return text
+    if text.startswith("https://"):
+        return _address(text, ("https",))
     raise ValueError(
         f"{text!r} is neither staging nor the https address of an ACME directory; leave it out for Let's Encrypt"
     )

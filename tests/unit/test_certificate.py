@@ -279,7 +279,7 @@ def test_a_certificate_is_renewed_after_two_thirds_of_its_life(
 ) -> None:
     lineage(tmp_path, ["a.example"], days)
     for _ in range(2):
-        certificate.pace("app")
+        certificate.pace("app", certificate.kept("app"))
         text = (tmp_path / "etc/letsencrypt/renewal/app.conf").read_text()
         assert text == f"renew_before_expiry = {minutes} minutes\n{CONF}"
 

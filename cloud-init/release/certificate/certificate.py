@@ -107,8 +107,8 @@ def note(state: dict, ready: list[str], now: float, *, asked: bool) -> dict:
     return {**state, "orders": [*state["orders"], now][-HOURLY:]}
 
 
-def order(names: list[str], lineage: str, options: list[str]) -> None:
-    """Have certbot order one certificate for names. Raises StepError."""
+def order(names: list[str], lineage: str, options: list[str]) -> issued.Issued:
+    """Have certbot order one certificate for names; what came of it. Raises StepError."""
     shutil.rmtree(LOGS, ignore_errors=True)
     clear(lineage)
     command(
@@ -118,8 +118,10 @@ def order(names: list[str], lineage: str, options: list[str]) -> None:
     )  # fmt: skip
     # certbot itself leaves that to the kernel, for half a minute.
     os.sync()
-    if not set(names) & kept(lineage).names:
+    came = kept(lineage)
+    if not set(names) & came.names:
         raise StepError(f"certbot has issued no certificate that could be read as {lineage}")
+    return came
 
 
 def kept(lineage: str) -> issued.Issued:
@@ -170,12 +172,12 @@ def write(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-def pace(lineage: str) -> None:
+def pace(lineage: str, found: issued.Issued) -> None:
     """Have certbot renew a certificate after two thirds of its life.
 
     certbot's own 30 days before the end are all of the life of a shorter one: it would be renewed twice a day.
     """
-    found, path = kept(lineage), CERTBOT / f"renewal/{lineage}.conf"
+    path = CERTBOT / f"renewal/{lineage}.conf"
     before = path.read_text()
     rest = re.sub("(?m)^#? ?renew_before_expiry.*\n", "", before)
     after = f"renew_before_expiry = {(found.end - found.begin) / 180:.0f} minutes\n{rest}"
@@ -197,7 +199,7 @@ def main() -> None:
     if not missing:
         print("every name has its certificate" if names else "no domain is given: the placeholder stays")
         if names:
-            pace(lineage)
+            pace(lineage, have)
         if state["tried"]:
             # It came, and then something stopped us.
             finish({**state, "tried": []})
@@ -232,16 +234,15 @@ def main() -> None:
     options += ["--staging"] if authority == "staging" else ["--server", authority] if authority else []
     print("ordering a certificate for", *ready, flush=True)
     try:
-        order(ready, lineage, options)
+        came = order(ready, lineage, options)
     except (StepError, subprocess.TimeoutExpired):
         made, wait = heard()
         state = {**state, "orders": [*before["orders"], *[now] * made][-HOURLY:]} if made else before
         wait = wait if made else max(wait, UNHEARD)
         write(STATE, json.dumps({**state, "until": time.time() + wait * random.uniform(1, 1.1)}))
         raise
-    pace(lineage)
-    whole = set(ready) <= kept(lineage).names
-    finish({**state, "tried": [] if whole else state["tried"]})
+    pace(lineage, came)
+    finish({**state, "tried": [] if set(ready) <= came.names else state["tried"]})
 
 
 def finish(state: dict) -> None:
