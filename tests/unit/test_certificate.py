@@ -6,6 +6,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
@@ -42,18 +43,6 @@ def certificate(
     return module
 
 
-def names(module: ModuleType, *given: str) -> None:
-    module.NAMES.write_text("".join(f"{name}\n" for name in given))
-
-
-def dns(fake: Fake, **addresses: str) -> None:
-    """What resolvectl says of names (their first labels); of others, that there are none."""
-    rows = "".join(
-        f"{name}.example) echo '{name}.example: {found}   -- link: eth0' ;;\n" for name, found in addresses.items()
-    )
-    fake("resolvectl", f'for name; do :; done\ncase "$name" in\n{rows}*) echo "$name: not found" >&2; exit 1 ;;\nesac')
-
-
 CONF = "version = 4.0.0\n[renewalparams]\n"
 
 
@@ -70,30 +59,52 @@ def lineage(root: Path, given: list[str], days: float = 90, age: float = 0) -> P
     return folder
 
 
-#: A certbot whose order succeeds: what `lineage` made below `new` becomes the machine's.
-ISSUES = "mkdir -p ROOT/etc/letsencrypt; cp -r ROOT/new/etc/letsencrypt/. ROOT/etc/letsencrypt/"
+@dataclass
+class Machine:
+    """The program on a machine whose DNS and certbot are told what to do."""
 
+    program: ModuleType
+    fake: Fake
+    root: Path
+    capsys: pytest.CaptureFixture[str]
 
-def look(module: ModuleType, capsys: pytest.CaptureFixture[str]) -> str:
-    """One look; what it said."""
-    module.main()
-    return capsys.readouterr().out
+    def names(self, *given: str, **recipe: object) -> None:
+        """The names it answers to, and what its release asks for."""
+        self.program.NAMES.write_text("".join(f"{name}\n" for name in given))
+        self.program.RECIPE.write_text(json.dumps(recipe))
 
+    def dns(self, **addresses: str) -> None:
+        """What resolvectl says of names (their first labels); of others, that there are none."""
+        rows = "".join(
+            f"{name}.example) echo '{name}.example: {found}   -- link: eth0' ;;\n" for name, found in addresses.items()
+        )
+        others = '*) echo "$name: not found" >&2; exit 1 ;;'
+        self.fake("resolvectl", f'for name; do :; done\ncase "$name" in\n{rows}{others}\nesac')
 
-def ordered(tmp_path: Path) -> list[list[str]]:
-    """The words certbot was called with."""
-    path = tmp_path / "called"
-    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+    def certbot(self, script: str) -> None:
+        """A certbot that notes its words, then does as it is told."""
+        self.fake("certbot", f'echo "$@" >> {self.root}/called\nmkdir -p {self.root}/logs\n{script}')
+
+    @property
+    def issues(self) -> str:
+        """What a certbot does whose order succeeds: what `lineage` made below `new` becomes the machine's."""
+        place = self.root / "etc/letsencrypt"
+        return f"mkdir -p {place}; cp -r {self.root}/new/etc/letsencrypt/. {place}/"
+
+    def look(self) -> str:
+        """One look; what it said."""
+        self.program.main()
+        return self.capsys.readouterr().out
+
+    def ordered(self) -> list[list[str]]:
+        """The words certbot was called with."""
+        path = self.root / "called"
+        return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
 
 
 @pytest.fixture
-def certbot(fake: Fake, tmp_path: Path) -> Callable[[str], None]:
-    """A certbot that notes its words, then does as it is told."""
-
-    def put(script: str) -> None:
-        fake("certbot", f'echo "$@" >> {tmp_path}/called\nmkdir -p {tmp_path}/logs\n{script}')
-
-    return put
+def machine(certificate: ModuleType, fake: Fake, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Machine:
+    return Machine(certificate, fake, tmp_path, capsys)
 
 
 def simulate(module: ModuleType, seconds: float, ready: Callable[[float], list[str]]) -> list[float]:
@@ -156,90 +167,64 @@ def test_an_authority_s_word_is_obeyed(certificate: ModuleType) -> None:
     assert certificate.pause(state, ["a.example"], NOW, asked=True) == 5 * HOUR
 
 
-def test_without_names_there_is_nothing_to_look_for(
-    certificate: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    names(certificate)
-    certificate.RECIPE.write_text("{}")
-    assert look(certificate, capsys) == "no domain is given: the placeholder stays\n"
+def test_without_names_there_is_nothing_to_look_for(machine: Machine, tmp_path: Path) -> None:
+    machine.names()
+    assert machine.look() == "no domain is given: the placeholder stays\n"
     assert "stop app-look.timer" in (tmp_path / "systemctl").read_text()
 
 
-def test_a_name_that_is_not_ready_costs_no_order(
-    certificate: ModuleType,
-    capsys: pytest.CaptureFixture[str],
-    fake: Fake,
-    certbot: Callable[[str], None],
-    tmp_path: Path,
-) -> None:
-    names(certificate, "a.example", "b.example", "c.example")
-    certificate.RECIPE.write_text("{}")
-    certbot("exit 0")
-    dns(fake, a="127.0.0.2", c="")
-    said = look(certificate, capsys)
+def test_a_name_that_is_not_ready_costs_no_order(machine: Machine) -> None:
+    machine.names("a.example", "b.example", "c.example")
+    machine.certbot("exit 0")
+    machine.dns(a="127.0.0.2", c="")
+    said = machine.look()
     assert "waiting: a.example leads to 127.0.0.2, which is not this machine\n" in said
     assert "waiting: b.example: not found\n" in said
     assert "waiting: c.example has no address\n" in said
-    assert ordered(tmp_path) == []
-    assert list(certificate.CHALLENGES.iterdir()) == []
+    assert machine.ordered() == []
+    assert list(machine.program.CHALLENGES.iterdir()) == []
 
 
 @pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1", "203.0.113.9"])
-def test_ready_names_are_ordered_together(
-    certificate: ModuleType,
-    capsys: pytest.CaptureFixture[str],
-    fake: Fake,
-    certbot: Callable[[str], None],
-    tmp_path: Path,
-    address: str,
-) -> None:
-    names(certificate, "a.example", "b.example", "c.example")
-    certificate.RECIPE.write_text(json.dumps({"email": "me@a.example"}))
+def test_ready_names_are_ordered_together(machine: Machine, tmp_path: Path, address: str) -> None:
+    machine.names("a.example", "b.example", "c.example", email="me@a.example")
     # The provider's word, where the machine itself knows only a private address.
-    certificate.INSTANCE.write_text('{"public_ipv4": "203.0.113.9"}')
+    machine.program.INSTANCE.write_text('{"public_ipv4": "203.0.113.9"}')
     lineage(tmp_path / "new", ["a.example", "c.example"])
-    certbot(ISSUES.replace("ROOT", str(tmp_path)))
-    dns(fake, a=address, c=address)
-    assert "ordering a certificate for a.example c.example\n" in look(certificate, capsys)
-    (words,) = ordered(tmp_path)
+    machine.certbot(machine.issues)
+    machine.dns(a=address, c=address)
+    assert "ordering a certificate for a.example c.example\n" in machine.look()
+    (words,) = machine.ordered()
     assert words[-2:] == ["--domains", "a.example,c.example"] and "--email me@a.example" in " ".join(words)
     assert (tmp_path / "hooked").read_text() == "called\n"
     assert "renew_before_expiry = 43200 minutes" in (tmp_path / "etc/letsencrypt/renewal/app.conf").read_text()
     # The third joins when it comes, whoever is to be written to by then.
-    certificate.EMAIL.write_text("you@a.example\n")
-    dns(fake, a=address, b=address, c=address)
+    machine.program.EMAIL.write_text("you@a.example\n")
+    machine.dns(a=address, b=address, c=address)
     lineage(tmp_path / "new", ["a.example", "b.example", "c.example"])
-    look(certificate, capsys)
-    assert "--email you@a.example" in " ".join(ordered(tmp_path)[-1])
-    assert look(certificate, capsys) == "every name has its certificate\n"
+    machine.look()
+    assert "--email you@a.example" in " ".join(machine.ordered()[-1])
+    assert machine.look() == "every name has its certificate\n"
 
 
-def test_all_names_have_theirs(
-    certificate: ModuleType, capsys: pytest.CaptureFixture[str], certbot: Callable[[str], None], tmp_path: Path
-) -> None:
-    names(certificate, "a.example", "b.example")
-    certificate.RECIPE.write_text("{}")
-    certbot("exit 0")
+def test_all_names_have_theirs(machine: Machine, tmp_path: Path) -> None:
+    machine.names("a.example", "b.example")
+    machine.certbot("exit 0")
     lineage(tmp_path, ["a.example", "b.example"], 90)
-    assert look(certificate, capsys) == "every name has its certificate\n"
+    assert machine.look() == "every name has its certificate\n"
     assert "stop app-look.timer" in (tmp_path / "systemctl").read_text()
-    assert ordered(tmp_path) == []
+    assert machine.ordered() == []
 
 
 def test_a_certificate_that_could_not_be_renewed_is_ordered_anew_for_those_who_are_here(
-    certificate: ModuleType,
-    capsys: pytest.CaptureFixture[str],
-    fake: Fake,
-    certbot: Callable[[str], None],
-    tmp_path: Path,
+    machine: Machine, tmp_path: Path
 ) -> None:
-    names(certificate, "a.example", "gone.example")
-    certificate.RECIPE.write_text("{}")
-    certbot(ISSUES.replace("ROOT", str(tmp_path)))
-    dns(fake, a="192.0.2.1")
+    machine.names("a.example", "gone.example")
+    machine.certbot(machine.issues)
+    machine.dns(a="192.0.2.1")
     lineage(tmp_path, ["a.example", "gone.example"], 90, age=80)
     lineage(tmp_path / "new", ["a.example"])
-    assert "ordering a certificate for a.example\n" in look(certificate, capsys)
+    assert "ordering a certificate for a.example\n" in machine.look()
 
 
 @pytest.mark.parametrize(
@@ -253,22 +238,13 @@ def test_a_certificate_that_could_not_be_renewed_is_ordered_anew_for_those_who_a
         ("urn:ietf:params:acme:error:rateLimited Retry-After: 86400", 86400, 0),
     ],
 )
-def test_what_comes_of_a_failed_order(
-    certificate: ModuleType,
-    fake: Fake,
-    certbot: Callable[[str], None],
-    tmp_path: Path,
-    said: str,
-    wait: float,
-    orders: int,
-) -> None:
-    names(certificate, "a.example")
-    certificate.RECIPE.write_text("{}")
-    dns(fake, a="192.0.2.1")
-    certbot(f"echo '{said}' > {tmp_path}/logs/letsencrypt.log; echo no luck; exit 1")
+def test_what_comes_of_a_failed_order(machine: Machine, tmp_path: Path, said: str, wait: float, orders: int) -> None:
+    machine.names("a.example")
+    machine.dns(a="192.0.2.1")
+    machine.certbot(f"echo '{said}' > {tmp_path}/logs/letsencrypt.log; echo no luck; exit 1")
     with pytest.raises(Exception, match="no luck"):
-        certificate.main()
-    state = json.loads(certificate.STATE.read_text())
+        machine.program.main()
+    state = json.loads(machine.program.STATE.read_text())
     assert len(state["orders"]) == orders
     assert wait - 5 <= state["until"] - time.time() <= wait * 1.1
 
@@ -284,157 +260,104 @@ def test_a_certificate_is_renewed_after_two_thirds_of_its_life(
         assert text == f"renew_before_expiry = {minutes} minutes\n{CONF}"
 
 
-def test_staging_has_a_lineage_of_its_own(
-    certificate: ModuleType,
-    capsys: pytest.CaptureFixture[str],
-    fake: Fake,
-    certbot: Callable[[str], None],
-    tmp_path: Path,
-) -> None:
-    names(certificate, "a.example")
-    certificate.RECIPE.write_text(json.dumps({"authority": "staging"}))
-    dns(fake, a="192.0.2.1")
-    certbot("exit 1")
+def test_staging_has_a_lineage_of_its_own(machine: Machine, tmp_path: Path) -> None:
+    machine.names("a.example", authority="staging")
+    machine.dns(a="192.0.2.1")
+    machine.certbot("exit 1")
     lineage(tmp_path, ["a.example"], 90)
     with pytest.raises(Exception, match="certbot"):
-        certificate.main()
-    said = " ".join(ordered(tmp_path)[0])
+        machine.program.main()
+    said = " ".join(machine.ordered()[0])
     assert "--staging" in said and "--cert-name staging" in said
 
 
-def test_another_authority_is_asked(
-    certificate: ModuleType,
-    capsys: pytest.CaptureFixture[str],
-    fake: Fake,
-    certbot: Callable[[str], None],
-    tmp_path: Path,
-) -> None:
-    names(certificate, "a.example")
-    certificate.RECIPE.write_text(json.dumps({"authority": "https://acme.example/dir"}))
-    dns(fake, a="192.0.2.1")
-    certbot("exit 1")
+def test_another_authority_is_asked(machine: Machine) -> None:
+    machine.names("a.example", authority="https://acme.example/dir")
+    machine.dns(a="192.0.2.1")
+    machine.certbot("exit 1")
     for wanted in ("https://acme.example/dir", "https://other.example/dir"):
         with pytest.raises(Exception, match="certbot"):
-            certificate.main()
-        assert f"--server {wanted}" in " ".join(ordered(tmp_path)[-1])
-        certificate.AUTHORITY.write_text("https://other.example/dir\n")
-        certificate.STATE.unlink()
+            machine.program.main()
+        assert f"--server {wanted}" in " ".join(machine.ordered()[-1])
+        machine.program.AUTHORITY.write_text("https://other.example/dir\n")
+        machine.program.STATE.unlink()
 
 
-def test_a_covered_name_that_hiccups_is_not_dropped_for_a_new_one(
-    certificate: ModuleType,
-    capsys: pytest.CaptureFixture[str],
-    fake: Fake,
-    certbot: Callable[[str], None],
-    tmp_path: Path,
-) -> None:
-    names(certificate, "a.example", "b.example", "c.example")
-    certificate.RECIPE.write_text("{}")
-    certbot("exit 0")
+def test_a_covered_name_that_hiccups_is_not_dropped_for_a_new_one(machine: Machine, tmp_path: Path) -> None:
+    machine.names("a.example", "b.example", "c.example")
+    machine.certbot("exit 0")
     lineage(tmp_path, ["a.example", "b.example"])
-    dns(fake, a="192.0.2.1", c="192.0.2.1")
-    assert "waiting: b.example" in look(certificate, capsys)
-    assert ordered(tmp_path) == []
+    machine.dns(a="192.0.2.1", c="192.0.2.1")
+    assert "waiting: b.example" in machine.look()
+    assert machine.ordered() == []
 
 
 @pytest.mark.parametrize("damaged", ["live/app/fullchain.pem", "live/app/privkey.pem", "renewal/app.conf"])
-def test_what_a_power_cut_left_is_ordered_anew(
-    certificate: ModuleType,
-    capsys: pytest.CaptureFixture[str],
-    fake: Fake,
-    certbot: Callable[[str], None],
-    tmp_path: Path,
-    damaged: str,
-) -> None:
-    names(certificate, "a.example", "b.example")
-    certificate.RECIPE.write_text("{}")
-    dns(fake, a="192.0.2.1", b="192.0.2.1")
+def test_what_a_power_cut_left_is_ordered_anew(machine: Machine, tmp_path: Path, damaged: str) -> None:
+    machine.names("a.example", "b.example")
+    machine.dns(a="192.0.2.1", b="192.0.2.1")
     lineage(tmp_path / "new", ["a.example", "b.example"])
     # certbot would take another lineage where it finds remains of this one.
     remains = f"ls {tmp_path}/etc/letsencrypt/live/app {tmp_path}/etc/letsencrypt/renewal/app.conf"
-    certbot(f"{remains} > {tmp_path}/remains 2> /dev/null\n{ISSUES.replace('ROOT', str(tmp_path))}")
+    machine.certbot(f"{remains} > {tmp_path}/remains 2> /dev/null\n{machine.issues}")
     lineage(tmp_path, ["a.example"])
     (tmp_path / "etc/letsencrypt" / damaged).write_text("")
     account = tmp_path / "etc/letsencrypt/accounts/acme.example/directory/12ab"
     account.mkdir(parents=True)
     (account / "regr.json").touch()
-    look(certificate, capsys)
+    machine.look()
     assert (tmp_path / "remains").read_text() == ""
     assert not account.exists()
-    assert look(certificate, capsys) == "every name has its certificate\n"
+    assert machine.look() == "every name has its certificate\n"
 
 
-def test_an_order_that_comes_to_nothing_is_a_failed_one(
-    certificate: ModuleType, fake: Fake, certbot: Callable[[str], None], tmp_path: Path
-) -> None:
-    names(certificate, "a.example")
-    certificate.RECIPE.write_text("{}")
-    dns(fake, a="192.0.2.1")
-    certbot(f"echo '{{\"identifiers\"' > {tmp_path}/logs/log.log")
+def test_an_order_that_comes_to_nothing_is_a_failed_one(machine: Machine, tmp_path: Path) -> None:
+    machine.names("a.example")
+    machine.dns(a="192.0.2.1")
+    machine.certbot(f"echo '{{\"identifiers\"' > {tmp_path}/logs/log.log")
     with pytest.raises(Exception, match="issued no certificate"):
-        certificate.main()
-    assert certificate.main() is None
-    assert len(ordered(tmp_path)) == 1
+        machine.program.main()
+    assert machine.program.main() is None
+    assert len(machine.ordered()) == 1
 
 
-def test_who_was_stopped_before_nginx_knew_tells_it_later(
-    certificate: ModuleType,
-    capsys: pytest.CaptureFixture[str],
-    fake: Fake,
-    certbot: Callable[[str], None],
-    tmp_path: Path,
-) -> None:
-    names(certificate, "a.example")
-    certificate.RECIPE.write_text("{}")
-    dns(fake, a="192.0.2.1")
+def test_who_was_stopped_before_nginx_knew_tells_it_later(machine: Machine, tmp_path: Path) -> None:
+    machine.names("a.example")
+    machine.dns(a="192.0.2.1")
     lineage(tmp_path / "new", ["a.example"])
-    certbot(ISSUES.replace("ROOT", str(tmp_path)))
-    certificate.HOOK.write_text("#!/bin/sh\nexit 1\n")
+    machine.certbot(machine.issues)
+    machine.program.HOOK.write_text("#!/bin/sh\nexit 1\n")
     with pytest.raises(Exception, match="hook"):
-        certificate.main()
-    certificate.HOOK.write_text(f"#!/bin/sh\necho called >> {tmp_path}/hooked\n")
+        machine.program.main()
+    machine.program.HOOK.write_text(f"#!/bin/sh\necho called >> {tmp_path}/hooked\n")
     for _ in range(2):
-        look(certificate, capsys)
+        machine.look()
     assert (tmp_path / "hooked").read_text() == "called\n"
-    assert len(ordered(tmp_path)) == 1
+    assert len(machine.ordered()) == 1
 
 
-def test_a_first_certificate_does_not_wait_for_a_name_that_is_refused(
-    certificate: ModuleType,
-    capsys: pytest.CaptureFixture[str],
-    fake: Fake,
-    certbot: Callable[[str], None],
-    tmp_path: Path,
-) -> None:
-    names(certificate, "a.example", "b.example")
-    certificate.RECIPE.write_text("{}")
-    dns(fake, a="192.0.2.1", b="192.0.2.1")
-    certbot(f"echo '{{\"identifiers\"' > {tmp_path}/logs/log.log; exit 1")
+def test_a_first_certificate_does_not_wait_for_a_name_that_is_refused(machine: Machine, tmp_path: Path) -> None:
+    machine.names("a.example", "b.example")
+    machine.dns(a="192.0.2.1", b="192.0.2.1")
+    machine.certbot(f"echo '{{\"identifiers\"' > {tmp_path}/logs/log.log; exit 1")
     with pytest.raises(Exception, match="certbot"):
-        certificate.main()
-    later = json.loads(certificate.STATE.read_text())
+        machine.program.main()
+    later = json.loads(machine.program.STATE.read_text())
     early = {**later, "since": later["since"] - HOUR, "orders": [then - HOUR for then in later["orders"]]}
-    certificate.STATE.write_text(json.dumps(early))
+    machine.program.STATE.write_text(json.dumps(early))
     lineage(tmp_path / "new", ["a.example"])
-    certbot(f"echo '{{\"identifiers\"' > {tmp_path}/logs/log.log; {ISSUES.replace('ROOT', str(tmp_path))}")
-    look(certificate, capsys)
-    assert "--allow-subset-of-names" in ordered(tmp_path)[-1]
+    machine.certbot(f"echo '{{\"identifiers\"' > {tmp_path}/logs/log.log; {machine.issues}")
+    machine.look()
+    assert "--allow-subset-of-names" in machine.ordered()[-1]
     # With a certificate for the others, the refused one's turn comes as rarely as ever.
-    assert "the next order may be made in" in look(certificate, capsys)
-    assert json.loads(certificate.STATE.read_text())["tried"] == ["a.example", "b.example"]
+    assert "the next order may be made in" in machine.look()
+    assert json.loads(machine.program.STATE.read_text())["tried"] == ["a.example", "b.example"]
 
 
-def test_a_state_that_cannot_be_read_waits_an_hour(
-    certificate: ModuleType,
-    capsys: pytest.CaptureFixture[str],
-    fake: Fake,
-    certbot: Callable[[str], None],
-    tmp_path: Path,
-) -> None:
-    names(certificate, "a.example")
-    certificate.RECIPE.write_text("{}")
-    dns(fake, a="192.0.2.1")
-    certbot("exit 0")
-    certificate.STATE.write_text("")
-    assert "the next order may be made in 60 min" in look(certificate, capsys)
-    assert ordered(tmp_path) == []
+def test_a_state_that_cannot_be_read_waits_an_hour(machine: Machine) -> None:
+    machine.names("a.example")
+    machine.dns(a="192.0.2.1")
+    machine.certbot("exit 0")
+    machine.program.STATE.write_text("")
+    assert "the next order may be made in 60 min" in machine.look()
+    assert machine.ordered() == []
