@@ -179,7 +179,7 @@ def render_command(
         report.note("the secrets' values are in this document: whoever can see it at your provider can read them")
     elif wanted.secrets:
         names = ", ".join(wanted.secrets)
-        report.note(f"the machine will wait for {names}; on it: sudo /usr/lib/app/secret NAME < FILE")
+        report.note(f"the machine will wait for {names}; on it: sudo app-secret NAME < FILE")
     there = PROVIDERS.get(provider or "")
     if launch:
         made = render.launch(given, there, report)

@@ -56,8 +56,6 @@ def files(folder: Path, recipe: Recipe, kept: list[Path]) -> dict[str, File]:
         **{f"jobs/{name}": text for name, text in jobs(recipe).items()},
         **{f"units/{name}": text for name, text in units(recipe).items()},
     }
-    if isinstance(recipe.django, Django):
-        settings["django/app_settings.py"] = (places.release() / "django/app_settings.py").read_text()
     points = [
         path.read_text(encoding="utf-8", errors="replace")
         for path in kept
@@ -67,18 +65,29 @@ def files(folder: Path, recipe: Recipe, kept: list[Path]) -> dict[str, File]:
     points += [text for name, text in about.items() if name.endswith("/entry_points.txt")]
     return {
         "recipe.json": File(dump + "\n"),
-        **{path: File(text) for name in EXTRAS for path, text in extra(name).items()},
+        **{path: file for name in (*EXTRAS, *asked(recipe)) for path, file in extra(name).items()},
         **{f"settings/{name}": File(text) for name, text in settings.items() if text},
         **{f"settings/bin/{name}": File(text, 0o755) for name, text in commands(points).items()},
         **{f"source/{name}": File(text) for name, text in about.items()},
     }
 
 
-def extra(name: str) -> dict[str, str]:
-    """The files of one of EXTRAS, by their path in a release."""
+def asked(recipe: Recipe) -> tuple[str, ...]:
+    """The folders of cloud-init/release that an app asks for."""
+    steps = any((recipe.writable, recipe.secrets, recipe.setup, collected(recipe)))
+    return ("steps",) * steps + ("django",) * isinstance(recipe.django, Django)
+
+
+def extra(name: str) -> dict[str, File]:
+    """The files of a folder of cloud-init/release, by their path in a release."""
     folder = places.release() / name
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
-    return {f"settings/{path.relative_to(folder)}": path.read_text() for path in paths}
+    return {
+        f"settings/{path.relative_to(folder)}": File(
+            text := path.read_text(), 0o755 if text.startswith("#!") else 0o644
+        )
+        for path in paths
+    }
 
 
 def environment(values: dict[str, str]) -> str:
@@ -156,12 +165,14 @@ def units(recipe: Recipe) -> dict[str, str]:
     """Units for systemd: the app's timers, and what its sandbox allows."""
     found = {
         f"app-{name}.timer": (
-            f"[Unit]\nDescription=When the app's job {name} runs\n\n"
+            f"[Unit]\nDescription=When the app's job {name} runs\nAfter=app.service\n\n"
             f"[Timer]\nOnCalendar={job.when}\nPersistent=yes\nUnit=app-job@{name}.service\n"
         )
         for name, job in recipe.timers.items()
     }
     allowed = "".join(ALLOWED[name] for name in recipe.sandbox.allow)
+    if found:
+        found["app.service.d/60-timers.conf"] = f"[Unit]\nWants={' '.join(found)}\n"
     for service in ("app", "app-next", "app-job@") if allowed else ():
         found[f"{service}.service.d/60-allow.conf"] = f"[Service]\n{allowed}"
     return found

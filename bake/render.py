@@ -81,7 +81,7 @@ def launch(given: Settings, provider: Provider | None, report: Reporter) -> user
     if (over := made.size - _capacity(provider)) > 0:
         raise DocumentError(
             f"The settings have {made.size:,} bytes, {over:,} more than the provider takes",
-            "Give the larger of them on the machine: in /etc/app/env, and by /usr/lib/app/secret.",
+            "Give the larger of them on the machine: in /etc/app/env, and by app-secret.",
         )
     _tell(made, provider, report)
     return made

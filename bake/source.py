@@ -28,7 +28,7 @@ MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 #: Where app-setup looks for what a document brings, and for what is uploaded.
 INCOMING = "/var/lib/app-incoming"
 #: How a release is laid out: a machine can serve those alone that were made for its programs.
-LAYOUT = "3"
+LAYOUT = "4"
 #: What asks nobody for a password, and knows none.
 ANONYMOUS = {
     "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "SSH_ASKPASS": "true", "HOME": "/nonexistent",
@@ -61,7 +61,7 @@ def bundled(target: Target, digest: str) -> list[File]:
 
 def inline(target: Target, parcel: Bundle, recipe: Recipe, extras: tuple[str, ...] = ()) -> list[File]:
     """The app's files are in the document, with some of release.EXTRAS; its wheels come from the index."""
-    return _parts(target, recipe, _members(parcel, extras))
+    return _parts(target, recipe, _members(parcel, recipe, extras))
 
 
 def fetched(
@@ -77,7 +77,7 @@ def fetched(
     What is not `there`, paths as seen from the app's folder, is in the document; what a bundle leaves out is
     taken away again.
     """
-    members = _members(parcel, extras, frozenset(f"source/{path}" for path in there))
+    members = _members(parcel, recipe, extras, frozenset(f"source/{path}" for path in there))
     unwanted = [name for name, _ in parcel.kept_out if any(f"{path}/".startswith(name) for path in there)]
     if unwanted:
         script += f"cd source\nrm -rf -- {shlex.join(unwanted)}\n"
@@ -140,7 +140,7 @@ def _parts(target: Target, recipe: Recipe, members: dict[str, tuple[int, bytes]]
 
 
 def _members(
-    parcel: Bundle, extras: tuple[str, ...], there: frozenset[str] = frozenset()
+    parcel: Bundle, recipe: Recipe, extras: tuple[str, ...], there: frozenset[str] = frozenset()
 ) -> dict[str, tuple[int, bytes]]:
     """A bundle's files but wheels, other extras and what is `there`: name to mode and content. Links are followed."""
     out = there.union(*(release.extra(name) for name in release.EXTRAS if name not in extras))
@@ -171,7 +171,7 @@ def _members(
                     raise AppFolderError(f"{member.name!r} has a line's end in its name", "Give it another name.")
                 found[member.name] = (0o755 if end.mode & 0o100 else 0o644, stream.read())
     # Ours, and dear: read them, with their comments, in cloud-init/release.
-    for name in extras:
+    for name in (*extras, *release.asked(recipe)):
         for path in release.extra(name):
             mode, content = found[path]
             found[path] = (mode, userdata.bare(File(path, mode, content)).content)

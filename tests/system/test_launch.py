@@ -51,7 +51,7 @@ def test_a_machine_waits_for_its_secrets_and_tells_nobody(baked, launched, bake)
     assert "this site waits for its settings" in machine.console.read_text(errors="replace")
     secret = "a-secret-of-mine with \"quotes\" $HOME and 'more'"
     for name in ("SECRET_KEY", "SPARE_KEY"):
-        machine.ssh(f"sudo /usr/lib/app/secret {name}", stdin=f"{secret}\n")
+        machine.ssh(f"sudo app-secret {name}", stdin=f"{secret}\n")
     machine.ssh("sudo systemctl start app-setup", timeout=300)
     assert ask("/steps")
     environment = machine.ssh("sudo sh -c 'cat /proc/$(systemctl show --value -p MainPID app)/environ'").stdout

@@ -103,7 +103,7 @@ def test_steps_jobs_and_data(machine):
     assert "missing secrets: SECRET_KEY, SPARE_KEY" in said
     assert "This site waits for its settings." in machine.ssh("curl -s http://127.0.0.1/").stdout
     for name in ("SECRET_KEY", "SPARE_KEY"):
-        machine.ssh(f"sudo /usr/lib/app/secret {name}", stdin=f'{name} is "kept" $here\n')
+        machine.ssh(f"sudo app-secret {name}", stdin=f'{name} is "kept" $here\n')
     assert machine.ssh("sudo systemctl start app-setup && curl -s http://127.0.0.1/steps").stdout
 
 

@@ -22,6 +22,7 @@ from types import ModuleType
 import pytest
 import trustme
 
+from bake import places
 from bake.run import run
 
 REPOSITORY = Path(__file__).parents[2]
@@ -130,7 +131,7 @@ def program(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModuleType]:
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     # What they import of each other is beside them, and made anew for each test.
     monkeypatch.syspath_prepend(PROGRAMS)
-    for shared in ["exchange", *(path.stem for path in PROGRAMS.glob("*.py"))]:
+    for shared in ["exchange", "steps", *(path.stem for path in PROGRAMS.glob("*.py"))]:
         monkeypatch.delitem(sys.modules, shared, raising=False)
 
     def load(name: str, folder: Path = PROGRAMS) -> ModuleType:
@@ -157,20 +158,32 @@ def setup(
     for name, path in {
         "SOURCE": "etc/app/source.json", "RELEASES": "srv/app/releases", "CURRENT": "srv/app/current",
         "PREVIOUS": "srv/app/previous", "TRIED": "srv/app/tried-after", "BEGUN": "run/begun", "INCOMING": "incoming",
-        "PACKAGES": "packages", "DATA": "data", "SITE": "site", "STATE": "run/state",
+        "PACKAGES": "packages", "SITE": "site", "STATE": "run/state",
     }.items():  # fmt: skip
         monkeypatch.setattr(module, name, tmp_path / path)
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-    monkeypatch.setattr(module, "GIVEN", (tmp_path / "etc/app/env", tmp_path / "etc/app/secrets.env"))
     monkeypatch.setattr(sys.modules["step"], "STATE", module.STATE)
     monkeypatch.setattr(sys.modules["step"], "PATIENCE", 0)
     module.RELEASES.mkdir()
     module.INCOMING.mkdir()
     module.PACKAGES.write_text("")
-    monkeypatch.setattr(module, "OWNER", {})
-    module.DATA.mkdir()
     for name in ("DOOR", "SERVED"):
         monkeypatch.setattr(module.serving, name, tmp_path / name)
+    return module
+
+
+@pytest.fixture
+def steps(
+    program: Callable[..., ModuleType], setup: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> ModuleType:
+    """What a release brings for apps that ask for more; app-setup finds it wherever one brings it."""
+    module = program("steps.py", places.release() / "steps")
+    monkeypatch.setitem(sys.modules, "steps", module)
+    for name, path in {"DATA": "data", "SECRET": "secret"}.items():
+        monkeypatch.setattr(module, name, tmp_path / path)
+    monkeypatch.setattr(module, "GIVEN", (tmp_path / "etc/app/env", tmp_path / "etc/app/secrets.env"))
+    monkeypatch.setattr(module, "OWNER", {})
+    module.DATA.mkdir()
     return module
 
 

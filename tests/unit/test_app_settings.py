@@ -13,7 +13,7 @@ import pytest
 from bake import places
 from bake.run import run
 
-SETTINGS = str(places.release() / "django/app_settings.py")
+SETTINGS = str(places.release() / "django/django/app_settings.py")
 
 
 @pytest.fixture

@@ -92,7 +92,7 @@ def test_render_puts_secrets_in_only_where_that_is_asked_for_and_says_so(small: 
 
 def test_render_says_what_the_machine_will_wait_for(small: Path) -> None:
     done = bake("render", small, "--provider", "gcp", env={"COLUMNS": "200"})
-    assert "will wait for KEY" in done.stderr and "/usr/lib/app/secret NAME" in done.stderr
+    assert "will wait for KEY" in done.stderr and "app-secret NAME" in done.stderr
     (small / "bake.yaml").write_text("name: shop\nrequirements: []\n")
     assert "will wait" not in bake("render", small, "--provider", "gcp", env={"COLUMNS": "200"}).stderr
 

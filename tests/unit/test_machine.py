@@ -93,7 +93,7 @@ def test_a_copy_without_its_files_says_so(installed: Path) -> None:
     assert "install it again" in said
 
 
-@pytest.mark.parametrize("name", ["setup", "configure", "install-wheels", "secret"])
+@pytest.mark.parametrize("name", ["setup", "configure", "install-wheels"])
 def test_the_machines_programs_are_python_that_compiles(name: str) -> None:
     text = (places.rootfs() / "usr/lib/app" / name).read_text()
     compile(text, name, "exec")

@@ -16,7 +16,7 @@ def test_a_checkout_is_its_own_tree() -> None:
     assert places.tree() == REPOSITORY
     assert (places.rootfs() / "usr/lib/app/setup").is_file()
     assert (places.base_rootfs() / "etc/fstab").is_file()
-    assert (places.release() / "django/app_settings.py").is_file()
+    assert (places.release() / "django/django/app_settings.py").is_file()
 
 
 def test_an_installed_copy_has_its_tree_inside(installed: Path) -> None:

@@ -36,7 +36,7 @@ def files(folder: Path, **recipe: Any) -> dict[str, str]:
 
 def extras() -> dict[str, str]:
     """What every release brings in a bundle."""
-    return {path: text for name in release.EXTRAS for path, text in release.extra(name).items()}
+    return {path: file.text for name in release.EXTRAS for path, file in release.extra(name).items()}
 
 
 def test_a_plain_app_s_release_says_little(app: Path) -> None:
@@ -55,7 +55,7 @@ def test_the_exchange_of_workers_brings_its_units() -> None:
     }  # fmt: skip
     # What serves meanwhile does so in the app's own sandbox.
     sandbox = REPOSITORY / "cloud-init/rootfs/etc/systemd/system/app.service.d/50-sandbox.conf"
-    assert brought["settings/units/app-next.service.d/50-sandbox.conf"] == sandbox.read_text()
+    assert brought["settings/units/app-next.service.d/50-sandbox.conf"].text == sandbox.read_text()
 
 
 def test_extras_are_told_apart_and_their_hints_are_for_authors() -> None:
@@ -116,6 +116,10 @@ def test_jobs_and_what_the_sandbox_allows(app: Path) -> None:
     timer = configparser.ConfigParser()
     timer.read_string(found["settings/units/app-digest.timer"])
     assert dict(timer["Timer"]) == {"oncalendar": "daily", "persistent": "yes", "unit": "app-job@digest.service"}
+    assert found["settings/units/app.service.d/60-timers.conf"] == "[Unit]\nWants=app-digest.timer\n"
+    assert timer["Unit"]["After"] == "app.service", "the app's steps and its start come first"
+    assert release.extra("steps")["settings/secret"].mode == 0o755
+    assert release.extra("steps").keys() <= found.keys()
     for service in ("app", "app-next", "app-job@"):
         allowed = found[f"settings/units/{service}.service.d/60-allow.conf"]
         assert allowed == "[Service]\nMemoryDenyWriteExecute=no\n"

@@ -290,9 +290,13 @@ def test_a_small_app_fits_every_provider(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_what_there_is_no_room_for_is_said(app: Path) -> None:
-    small = Provider("small", 22_000, False, True, "this test")
-    for limit, there in ((1 << 20, (True, True)), (18_400, (True, False)), (17_000, (False, False))):
+    small = Provider("small", 0, False, True, "this test")
+    # Of all that is stripped, the largest, then one byte less than that has.
+    limit = 22_000
+    for there in ((True, True), (True, False), (False, False)):
         made, notes = said(app, provider=replace(small, limit=limit))
+        assert made.form == "stripped"
+        limit = made.size - 1
         held = tuple(f"/settings/{name}.py\n".encode() in unpacked(made) for name in ("certificate", "exchange"))
         assert held == there
         assert ("no room for the program that orders certificates" in notes) == (not there[0])

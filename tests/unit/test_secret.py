@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import PROGRAMS
 
+from bake import places
 from bake.release import environment
 
 Secret = Callable[..., subprocess.CompletedProcess[str]]
@@ -24,7 +24,7 @@ def kept(tmp_path: Path) -> Path:
 @pytest.fixture
 def secret(kept: Path) -> Secret:
     """The program, with that file as its own: secret("NAME", "value")."""
-    text = (PROGRAMS / "secret").read_text()
+    text = (places.release() / "steps/secret").read_text()
     assert text.count("/etc/app/secrets.env") == 1
     copy = kept.with_name("secret")
     copy.write_text(text.replace("/etc/app/secrets.env", str(kept)))

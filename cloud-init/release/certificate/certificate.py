@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 import issued
-from step import StepError, command
+from step import StepError, command, write
 
 #: certbot's own folder.
 CERTBOT = Path("/etc/letsencrypt")
@@ -160,16 +160,6 @@ def read(now: float) -> dict:
         return NOTHING
     except ValueError:
         return {**NOTHING, "until": now + HOUR}
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
 
 
 def pace(lineage: str, found: issued.Issued) -> None:

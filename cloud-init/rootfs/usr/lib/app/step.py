@@ -8,6 +8,8 @@ from pathlib import Path
 
 #: What nginx tells visitors while the app does not answer; the machine's own words, never a program's.
 STATE = Path("/run/app/state")
+#: In a release: another one came after it, whose steps its data has seen.
+FOLLOWED = "followed"
 #: What no waiting mends.
 HOPELESS = re.compile(
     "hopeless|DO NOT MATCH|space left|free space|Unable to locate|candidate|error: 4(?!08|29)|' not found|Username"
@@ -18,6 +20,10 @@ PATIENCE = 600
 
 class StepError(Exception):
     """A step failed; the message says what and what to do."""
+
+
+class Waiting(StepError):
+    """Somebody has to give this machine a setting first."""
 
 
 def say(text: str) -> None:
@@ -64,3 +70,15 @@ def link(place: Path, target: Path) -> None:
     new.unlink(missing_ok=True)
     new.symlink_to(target)
     new.rename(place)
+
+
+def write(path: Path, text: str, mode: int = 0o644) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.rename(path)

@@ -1,0 +1,83 @@
+"""What an app asks for besides being served: folders it writes to, secrets, steps of its own.
+
+app-setup has it of releases whose apps ask for any of it.
+"""
+
+import re
+import subprocess
+from pathlib import Path
+
+from step import FOLLOWED, StepError, Waiting, command, link, say
+
+#: The app's data; nothing in it is ever replaced.
+DATA = Path("/var/lib/app")
+OWNER = {"user": "app", "group": "app", "extra_groups": []}
+#: Where secrets may be given; the last is what SECRET writes.
+GIVEN = (Path("/run/app-check/env"), Path("/etc/app/env"), Path("/etc/app/secrets.env"))
+#: Where people find the program for secrets, and the release's own.
+SECRET, PROGRAM = Path("/usr/local/sbin/app-secret"), Path("/srv/app/current/settings/secret")
+
+
+def keep(release: Path, recipe: dict) -> None:
+    """Put what the app writes into DATA, and links to it in the place where the app looks for it.
+
+    What the release brings there is the content for a machine that has none yet.
+    """
+    for name in recipe.get("writable") or []:
+        place, given, kept = release / "source" / name, release / "given" / name, DATA / name
+        if not place.is_symlink():
+            given.parent.mkdir(parents=True, exist_ok=True)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if place.exists():
+                place.rename(given)
+            place.symlink_to(kept)
+        # As the app: in a folder of its own it may put links in our way.
+        subprocess.run(["sh", "-euc", KEEP, "sh", given, kept], check=True, umask=0o027, **OWNER)
+
+
+#: Copies $1 to $2, whole or not at all, where nothing is yet; without a $1, $2 is a folder if it looks like one.
+KEEP = """
+[ ! -e "$2" ] || exit 0
+mkdir -p "$(dirname "$2")"
+new="$(dirname "$2")/.$(basename "$2").new"
+rm -rf "$new"
+if [ -e "$1" ]; then
+    cp -rP --no-preserve=mode "$1" "$new"
+    mv -T "$new" "$2"
+else
+    case "$(basename "$2")" in ?*.*) ;; *) mkdir "$2" ;; esac
+fi
+"""
+
+
+def require_secrets(recipe: dict) -> None:
+    """Stop where a secret is missing that the app asks for."""
+    names = recipe.get("secrets") or []
+    if names:
+        link(SECRET, PROGRAM)
+    given = "\n".join(path.read_text() for path in GIVEN if path.exists())
+    missing = [name for name in names if not re.search(rf'^{name}=(?!["\']*[ \t]*$)', given, re.MULTILINE)]
+    if missing:
+        said = ", ".join(missing)
+        raise Waiting(f"missing secrets: {said}. For each: {SECRET} NAME")
+
+
+def collect(recipe: dict) -> None:
+    """Have a framework put together the files that nginx serves for it."""
+    if isinstance(recipe.get("django"), dict) and recipe["django"].get("static_url"):
+        command("systemctl", "start", "app-job@static.service")
+
+
+def run(release: Path, recipe: dict) -> None:
+    """Run the recipe's `setup`.
+
+    Those of a release that another one followed may fail: the newer one's steps have changed its data, and
+    whether it can live with that, its health tells.
+    """
+    if not recipe.get("setup"):
+        return
+    if subprocess.run(["systemctl", "restart", "app-job@setup.service"]).returncode:
+        problem = "a step of bake.yaml's `setup` failed: `journalctl -u app-job@setup` says why"
+        if not (release / FOLLOWED).exists():
+            raise StepError(problem)
+        say(f"<4>{problem}; a newer release has been here, so this one is started all the same")
