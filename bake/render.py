@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 
 from bake import bundle, machine, release, source, store, userdata
@@ -59,14 +60,16 @@ def _fullest(
     """The document with as many of release.EXTRAS as there is room for, and which are missing."""
     # Hints are for authors, who have the bake's own proof.
     dear = [name for name in release.EXTRAS if name != "hints"]
+    binary = provider is not None and not provider.text
     for count in range(len(dear), -1, -1):
-        binary = provider is not None and not provider.text
-        try:
-            whole = [*files, *app(tuple(dear[:count]))]
-            return userdata.fit(whole, goal, _capacity(provider), binary=binary), tuple(dear[count:])
-        except DocumentError:
-            if not count:
-                raise
+        for some in combinations(dear, count):
+            try:
+                made = userdata.fit([*files, *app(some)], goal, _capacity(provider), binary=binary)
+            except DocumentError:
+                if not some:
+                    raise
+            else:
+                return made, tuple(name for name in dear if name not in some)
     raise AssertionError
 
 

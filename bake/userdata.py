@@ -141,7 +141,7 @@ def bare(file: File) -> File:
     if _is_python(file):
         # Names that modules share stay as they are; strings inside of f-strings would depend on this Python (a test
         # sees to it).
-        alone = not file.path.endswith(".py")
+        alone = not file.path.endswith(".py") or "__main__" in text
         body = python_minifier.minify(text, remove_literal_statements=True, hoist_literals=False, rename_globals=alone)
     elif first.startswith("#!"):
         body = f"{first}\n{_lines(rest)}"
@@ -163,7 +163,7 @@ def _lines(text: str) -> str:
 def _compressed(files: list[File]) -> bytes:
     """`mode size path` and the content, one file after the other, as the document's own program reads them."""
     # What is alike stands side by side: it packs better.
-    alike = sorted(files, key=lambda file: (_is_python(file), file.path))
+    alike = sorted(files, key=lambda file: (_is_python(file), file.path.rpartition("/")[2], file.path))
     rows = (b"%o %d %s\n%s" % (file.mode, len(file.content), file.path.encode(), file.content) for file in alike)
     return lzma.compress(b"".join(rows), format=lzma.FORMAT_ALONE, filters=LZMA)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import io
 import json
@@ -17,7 +18,7 @@ import yaml
 from conftest import Clone, Site
 from rich.console import Console
 
-from bake import bundle, image, libraries, lock, machine, render, source, store, userdata
+from bake import bundle, image, libraries, lock, machine, release, render, source, store, userdata
 from bake.errors import DocumentError, SourceError
 from bake.progress import Reporter
 from bake.providers import EVERYWHERE, PROVIDERS, Provider
@@ -60,7 +61,10 @@ def unpacked(made: Document) -> bytes:
     """All of a document's files, paths and contents; of a plain one, its text."""
     if made.form == "plain":
         return made.text.encode()
-    packed = made.text.partition("<<'E'\n")[2].partition("\n  E\n")[0]
+    text = made.text
+    if made.form == userdata.GZIPPED:
+        text = gzip.decompress(base64.b64decode(text)).decode()
+    packed = text.partition("<<'E'\n")[2].partition("\n  E\n")[0]
     return lzma.decompress(base64.b85decode("".join(packed.split())))
 
 
@@ -204,7 +208,9 @@ def test_a_document_fits_its_provider_or_there_is_none(app: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [True, False])
-def test_only_a_provider_that_takes_bytes_gets_any(app: Path, text: bool) -> None:
+def test_only_a_provider_that_takes_bytes_gets_any(app: Path, monkeypatch: pytest.MonkeyPatch, text: bool) -> None:
+    # Nothing that it could do without.
+    monkeypatch.setattr(release, "EXTRAS", ())
     full, _ = said(app, provider=None)
     assert full.form == "stripped"
     tight = Provider("tight", full.size - 1, False, text, "this test")
@@ -280,20 +286,27 @@ def test_a_small_app_fits_every_provider(tmp_path: Path, monkeypatch: pytest.Mon
     assert (recipe.wsgi, recipe.requirements) == ("app:app", "requirements.txt")
     share = userdata.packed(machine.files(goal), goal, stripped=True).size
     machines = f"the machine's own share is {share:,} of {EVERYWHERE:,}"
-    try:
-        made = render.document(folder, recipe, Settings(), None, True, report)
-    except DocumentError as error:
-        pytest.fail(f"{error.message}; {machines}\n{error.details}")
-    assert made.size <= EVERYWHERE == 16_384, f"{made.size:,} bytes; {machines}"
-    # All of the app is in it, and what it needs.
-    assert made.size > share + 7 * 40, machines
+    held = {}
+    for provider in (None, PROVIDERS["aws"]):
+        try:
+            made = render.document(folder, recipe, Settings(), provider, True, report)
+        except DocumentError as error:
+            pytest.fail(f"{error.message}; {machines}\n{error.details}")
+        assert made.size <= EVERYWHERE == 16_384, f"{made.size:,} bytes; {machines}"
+        # All of the app is in it, and what it needs.
+        assert made.size > share * 3 / 4 + 7 * 40, machines
+        held[provider and provider.name] = [
+            name for name in release.EXTRAS if f"/settings/{name}.py\n".encode() in unpacked(made)
+        ]
+    # All of the machine in the 16,384 bytes that AWS takes; as text, all but what orders certificates.
+    assert held == {None: ["exchange"], "aws": ["certificate", "exchange"]}
 
 
 def test_what_there_is_no_room_for_is_said(app: Path) -> None:
     small = Provider("small", 0, False, True, "this test")
     # Of all that is stripped, the largest, then one byte less than that has.
     limit = 22_000
-    for there in ((True, True), (True, False), (False, False)):
+    for there in ((True, True), (True, False), (False, True), (False, False)):
         made, notes = said(app, provider=replace(small, limit=limit))
         assert made.form == "stripped"
         limit = made.size - 1
