@@ -237,6 +237,8 @@ def bundled(program: ModuleType, name: str, **recipe: object) -> Path:
     return folder
 
 
+#: What an app that runs already is told: it has its timers started.
+STAY = ["start app.service"]
 #: What exchanging the app is, and what starting it anew is, to the machine that is told.
 EXCHANGE = ["start app-next", "health", "start app", "health", "stop app-next.socket app-next.service"]
 RESTART = ["start app", "health"]
@@ -267,7 +269,7 @@ def test_what_is_served_already_is_left_alone(setup: ModuleType, machine: Servin
     run_with(setup, "one")
     told(tmp_path)
     run_with(setup, "one")
-    assert told(tmp_path) == ["reload-or-restart app-configure.service"]
+    assert told(tmp_path) == ["reload-or-restart app-configure.service", *STAY]
 
 
 @pytest.mark.parametrize(("place", "words"), [(release, RESTART), (bundled, EXCHANGE)])
@@ -364,7 +366,7 @@ def test_a_release_that_is_not_well_is_left_for_the_one_before(
     # Its own static files are back, and an app that never stopped is not started again.
     words = told(tmp_path)
     back = words[words.index("start app-job@static.service") :]
-    assert back == ["start app-job@static.service", *(RESTART if place is release else [])]
+    assert back == ["start app-job@static.service", *(RESTART if place is release else STAY)]
     # The next boot knows nothing of it.
     reboot(setup, machine)
     setup.main()
@@ -432,6 +434,20 @@ def test_settings_mended_after_a_boot_that_failed_are_read(setup: ModuleType, ma
     told(tmp_path)
     setup.main()
     assert told(tmp_path)[0] == "reload-or-restart app-configure.service"
+
+
+def test_timers_that_a_release_dropped_are_back_with_the_one_before(
+    setup: ModuleType, machine: Serving, tmp_path: Path
+) -> None:
+    bundled(setup, "one", timers={"digest": {}})
+    run_with(setup, "one")
+    bundled(setup, "two")
+    machine.ill = {"two"}
+    told(tmp_path)
+    with pytest.raises(setup.StepError):
+        run_with(setup, "two")
+    # app.service has them start with it, and never stopped: app-configure has stopped them alone.
+    assert told(tmp_path)[-1:] == STAY
 
 
 def test_uploads_that_nobody_came_back_for_go_after_a_day(setup: ModuleType, machine: Serving) -> None:
