@@ -217,6 +217,8 @@ def main() -> None:
     before, again = state, not is_new(state, ready, now)
     state = note(state, ready, now, asked=asked)
     write(STATE, json.dumps(state))
+    # Its new name may come to the disk seconds later: what a power cut forgets would be ordered twice.
+    os.sync()
     email = EMAIL.read_text().strip() if EMAIL.exists() else wanted.get("email")
     options = ["--email", email] if email else ["--register-unsafely-without-email"]
     # One name that is refused should not hold up the others for ever.
