@@ -264,12 +264,12 @@ def renewed(site):
 
 
 def clock_is_wrong(site):
-    """The machine believes it is 2045: no order can be made; once it knows better, one is."""
+    """The machine believes it is 2038: no order can be made; once it knows better, one is."""
     acme.say("add-a", NAME, acme.THERE)
     authority = acme.Authority(site.work)
     with authority.running():
-        # systemd never lets the clock be before its own making.
-        site.switch_on(authority, words=("-rtc", "base=2045-01-01T00:00:00"))
+        # systemd never lets the clock be before its own making, nor 15 years after it.
+        site.switch_on(authority, words=("-rtc", "base=2038-01-10T00:00:00"))
         site.machine.await_ssh()
         site.await_(lambda: "app-certificate failed" in site.said(), 600)
         assert site.serves("placeholder") and authority.orders() == 0
