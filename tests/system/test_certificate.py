@@ -26,7 +26,7 @@ SOON = 240
 SHORT = "late_dns"
 LONG = (
     "authority_is_down", "authority_is_moody", "one_never_resolves", "cut_in_an_order", "cut_before_it_is_served",
-    "renewed", "clock_is_wrong",
+    "renewed", "clock_is_wrong", "clock_is_ahead",
 )  # fmt: skip
 
 
@@ -275,6 +275,21 @@ def clock_is_wrong(site):
         assert site.serves("placeholder") and authority.orders() == 0
         site.sudo(f"date -s @{time.time():.0f}")
         site.await_(lambda: site.serves("Pebble"), 600)
+        assert authority.orders() == 1
+
+
+def clock_is_ahead(site):
+    """By some months: a certificate is over when it comes. It is not ordered again and again, and serves in the end."""
+    acme.say("add-a", NAME, acme.THERE)
+    authority = acme.Authority(site.work)
+    with authority.running():
+        ahead = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() + 120 * 86400))
+        site.switch_on(authority, words=("-rtc", f"base={ahead}"))
+        site.machine.await_ssh()
+        site.await_(lambda: "the next order may be made in" in site.said(), 600)
+        site.sudo(f"date -s @{time.time():.0f}")
+        site.await_(lambda: "every name has its certificate" in site.said())
+        assert site.serves("Pebble") and site.ask("http")[0] == 301
         assert authority.orders() == 1
 
 

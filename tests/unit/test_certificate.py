@@ -292,6 +292,17 @@ def test_a_covered_name_that_hiccups_is_not_dropped_for_a_new_one(machine: Machi
     assert machine.ordered() == []
 
 
+def test_what_is_over_when_it_comes_is_not_ordered_for_ever(machine: Machine, tmp_path: Path) -> None:
+    """By a clock that is months ahead each order succeeds, and none is of use."""
+    machine.names("one.example")
+    machine.dns(one="192.0.2.1")
+    lineage(tmp_path / "new", ["one.example"], days=90, age=100)
+    machine.certbot(machine.issues)
+    assert "ordering" in machine.look()
+    assert "the next order may be made in 15 min" in machine.look()
+    assert len(machine.ordered()) == 1
+
+
 @pytest.mark.parametrize("damaged", ["live/app/fullchain.pem", "live/app/privkey.pem", "renewal/app.conf"])
 def test_what_a_power_cut_left_is_ordered_anew(machine: Machine, tmp_path: Path, damaged: str) -> None:
     machine.names("a.example", "b.example")
