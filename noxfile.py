@@ -30,6 +30,18 @@ def install_programs(session: nox.Session) -> None:
         session.run("python", "-c", f"from bake import doctor; doctor.install({missing})")
 
 
+def install_sslyze(session: nox.Session) -> None:
+    """An opinion on TLS that is not ours. Apart, since it holds back a library that the tests share with it."""
+    lock, place = "locks/sslyze.txt", Path(session.virtualenv.location) / "sslyze"
+    python, program = place / "bin" / "python", Path(session.bin) / "sslyze"
+    session.run("uv", "venv", "--quiet", "--clear", place)
+    # It comes as source: what builds it is held to the lock too.
+    hashed = ("--require-hashes", "--requirement", lock, "--build-constraint", lock)
+    session.run("uv", "pip", "install", "--quiet", "--python", python, *hashed)
+    program.unlink(missing_ok=True)
+    program.symlink_to(place / "bin" / "sslyze")
+
+
 @nox.session
 def bake(session: nox.Session) -> None:
     """Bake an app's folder (the example, if none is named): nox -s bake -- PATH."""
@@ -61,6 +73,7 @@ def system(session: nox.Session) -> None:
     """Every real boot, or one: nox -s system -- NAME. What a machine does, also on debian-12."""
     set_up(session, "locks/dev.txt")
     install_programs(session)
+    install_sslyze(session)
     chosen = ["-k", session.posargs[0], *session.posargs[1:]] if session.posargs else []
     session.run("pytest", "tests/system", *chosen)
     machines = [f"tests/system/test_{name}.py" for name in ("machine", "push", "launch", "certificate")]
@@ -86,19 +99,9 @@ def check_style(session: nox.Session) -> None:
 def lock(session: nox.Session) -> None:
     """Resolve the locks anew: after a change of pyproject.toml, or for newer versions."""
     compile_lock = ("uv", "pip", "compile", "-q", "--universal", "--python-version", "3.11", "--generate-hashes")
-    quiet = ("--no-header", "--no-annotate", "--no-emit-index-url", "--upgrade", "pyproject.toml")
+    quiet = ("--no-header", "--no-annotate", "--no-emit-index-url", "--upgrade")
     Path("locks").mkdir(exist_ok=True)
-    session.run(*compile_lock, *quiet, "-o", "locks/bake.txt", external=True)
-    session.run(*compile_lock, *quiet, "--group", "dev", "-o", "locks/dev.txt", external=True)
-    session.run(
-        *compile_lock,
-        "--no-header",
-        "--no-annotate",
-        "--no-emit-index-url",
-        "--upgrade",
-        "--group",
-        "nox",
-        "-o",
-        "locks/nox.txt",
-        external=True,
-    )
+    session.run(*compile_lock, *quiet, "pyproject.toml", "-o", "locks/bake.txt", external=True)
+    session.run(*compile_lock, *quiet, "pyproject.toml", "--group", "dev", "-o", "locks/dev.txt", external=True)
+    for group in ("nox", "sslyze"):
+        session.run(*compile_lock, *quiet, "--group", group, "-o", f"locks/{group}.txt", external=True)

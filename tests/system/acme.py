@@ -19,6 +19,8 @@ from bake import run
 
 #: This side of the wire, and the machine's.
 HERE, THERE = "10.9.0.1", "10.9.0.10"
+#: Where Pebble tells about itself.
+MANAGEMENT = "127.0.0.1:15000"
 DIRECTORY = f"https://{HERE}:14000/dir"
 #: Where challtestsrv is told what to answer.
 ORDERS_TO_DNS = "http://127.0.0.1:8055"
@@ -60,7 +62,7 @@ class Authority:
         certificate.cert_chain_pems[0].write_to_path(work / "cert.pem")
         certificate.private_key_pem.write_to_path(work / "key.pem")
         settings = {
-            "listenAddress": f"{HERE}:14000", "managementListenAddress": "127.0.0.1:15000",
+            "listenAddress": f"{HERE}:14000", "managementListenAddress": MANAGEMENT,
             "certificate": str(work / "cert.pem"), "privateKey": str(work / "key.pem"),
             "httpPort": 80, "tlsPort": 443, "certificateValidityPeriod": seconds,
         }  # fmt: skip
@@ -81,6 +83,15 @@ class Authority:
     def orders(self):
         """How many orders were asked for."""
         return len(re.findall(r"POST /order-plz", self.log.read_text(errors="replace")))
+
+    def trust(self):
+        """A file with the root of what it issues, which it makes anew each time that it runs."""
+        path = self.work / "issuer.pem"
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with urllib.request.urlopen(f"https://{MANAGEMENT}/roots/0", context=context, timeout=30) as answer:
+            path.write_bytes(answer.read())
+        return path
 
     @property
     def hook(self):

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import shutil
 import socket
 import sys
 import time
@@ -26,7 +27,7 @@ SOON = 240
 SHORT = "late_dns"
 LONG = (
     "authority_is_down", "authority_is_moody", "one_never_resolves", "cut_in_an_order", "cut_before_it_is_served",
-    "renewed", "clock_is_wrong", "clock_is_ahead",
+    "renewed", "clock_is_wrong", "clock_is_ahead", "by_the_book",
 )  # fmt: skip
 
 
@@ -34,6 +35,8 @@ LONG = (
 @pytest.mark.skipif(INSIDE in os.environ, reason="this is the outside")
 @pytest.mark.skipif(not os.access("/dev/net/tun", os.R_OK | os.W_OK), reason="no wire can be laid without /dev/net/tun")
 def test_certificate(case, baked, bake, tmp_path):
+    if case == "by_the_book" and not shutil.which("sslyze"):
+        pytest.skip("sslyze is installed by `nox -s system`")
     values = {"SECRET_KEY": "a", "SPARE_KEY": "b"}
     called = bake("render", baked[0], "--launch", *NAMED.get(case, ("--domain", NAME)), "--with-secrets", **values)
     assert called.code == 0, called.stderr
@@ -291,6 +294,36 @@ def clock_is_ahead(site):
         site.await_(lambda: "every name has its certificate" in site.said())
         assert site.serves("Pebble") and site.ask("http")[0] == 301
         assert authority.orders() == 1
+
+
+def by_the_book(site):
+    """sslyze has Mozilla's intermediate set in it, guidelines 5.7: the machine offers nothing else, and is trusted."""
+    acme.say("add-a", NAME, acme.THERE)
+    authority = acme.Authority(site.work)
+    with authority.running():
+        site.switch_on(authority)
+        site.await_(lambda: site.serves("Pebble"), 600)
+        found, trust = site.work / "sslyze.json", authority.trust()
+        done = run(
+            [
+                "sslyze", "--mozilla_config", "intermediate", "--certinfo_ca_file", trust, "--slow_connection",
+                "--json_out", found, f"{NAME}:443{{{acme.THERE}}}",
+            ],
+            check=False,
+        )  # fmt: skip
+    print(done.stdout[-6000:])
+    assert done.status == 0
+    (seen,) = json.loads(found.read_text())["server_scan_results"]
+    offered = {
+        accepted["cipher_suite"]["name"]
+        for accepted in seen["scan_result"]["tls_1_2_cipher_suites"]["result"]["accepted_cipher_suites"]
+    }
+    # 6.0, which the machine keeps to, has no others.
+    assert offered == {f"TLS_ECDHE_ECDSA_WITH_{name}" for name in GUIDELINES_6}
+
+
+#: Ciphers of TLS 1.2 in Mozilla's guidelines 6.0, intermediate; for certbot's certificates, whose keys are ECDSA.
+GUIDELINES_6 = ("AES_128_GCM_SHA256", "AES_256_GCM_SHA384", "CHACHA20_POLY1305_SHA256")
 
 
 #: Options of a launch, where they are not one name.
