@@ -24,6 +24,7 @@ from bake import __version__, check, doctor, draft, image, login, push, recipe, 
 from bake.errors import AppFolderError, BakeError, Cancelled, CheckError, SettingsError, SpaceError
 from bake.progress import Reporter
 from bake.providers import PROVIDERS
+from bake.release import keys
 from bake.target import TARGETS
 
 errors = Console(stderr=True, highlight=False)
@@ -167,7 +168,8 @@ def render_command(
     wanted = image.read(app, report)
     if release:
         wanted = wanted.model_copy(update={"base": release})
-    if told := sorted(set(given.env) & set(wanted.secrets)):
+    roots = keys(wanted)
+    if told := sorted(set(given.env) & {*wanted.secrets, *roots}):
         raise SettingsError(f"--env: {', '.join(told)} is a secret of bake.yaml's", "Give its value by --with-secrets.")
     if secrets_file and secrets_file.suffix != ".env" and secrets_file.resolve().is_relative_to(app.resolve()):
         raise SettingsError(
@@ -175,11 +177,17 @@ def render_command(
             "Keep it elsewhere, or name it secrets.env: *.env stays out.",
         )
     if with_secrets or secrets_file:
-        given = settings.with_secrets(given, wanted.secrets, secrets_file)
+        given = settings.with_secrets(given, wanted.secrets, roots, secrets_file)
         report.note("the secrets' values are in this document: whoever can see it at your provider can read them")
-    elif wanted.secrets:
-        names = ", ".join(wanted.secrets)
-        report.note(f"the machine will wait for {names}; on it: sudo app-secret NAME < FILE")
+    else:
+        if wanted.secrets:
+            names = ", ".join(wanted.secrets)
+            report.note(f"the machine will wait for {names}; on it: sudo app-secret NAME < FILE")
+        for name, place in roots.items():
+            report.note(
+                f"the machine goes without {name} until it has it; on it: "
+                f"sudo install -m 600 /dev/stdin /etc/app/{place} < FILE"
+            )
     there = PROVIDERS.get(provider or "")
     if launch:
         made = render.launch(given, there, report)

@@ -137,6 +137,23 @@ def authority(text: str) -> str:
     )
 
 
+def keep(text: str) -> str:
+    """Where a machine keeps what outlives it: an absolute folder, or LABEL=name of a volume's file system."""
+    kind, equals, label = text.partition("=")
+    if equals and "/" not in kind:
+        # 16 bytes are what ext4 has room for; XFS has 12.
+        if kind != "LABEL" or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,15}", label):
+            raise ValueError(f"{text!r} should read like LABEL=keep, with the label of a volume's file system")
+        return text
+    path = PurePosixPath(text)
+    if not re.fullmatch(r"(/[A-Za-z0-9_.-]+)+/?", text) or ".." in path.parts:
+        raise ValueError(f"{text!r} is neither an absolute folder nor LABEL=name of a volume")
+    lost = ("/run", "/tmp", "/var/tmp", "/dev", "/proc", "/sys")
+    if any(path.is_relative_to(place) for place in lost):
+        raise ValueError(f"{text!r} does not outlive the machine's next boot")
+    return str(path)
+
+
 def inside(text: str) -> str:
     """A path below the app's folder, in its shortest form; nginx is to read it too. Raises ValueError."""
     path = PurePosixPath(text)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import (
@@ -23,6 +23,7 @@ from pydantic import (
     PlainValidator,
     Tag,
     ValidationError,
+    ValidationInfo,
     WithJsonSchema,
     model_validator,
 )
@@ -35,6 +36,11 @@ from bake.target import DEBIAN_13, TARGETS, Target
 FILE_NAME = "bake.yaml"
 #: Keys of the design whose time has not come.
 LATER = ("aws",)
+#: What `certificate` needs a key for, which root alone has on the machine: the option, the name that its value is
+#: given under, and its file in /etc/app.
+KEYS = {"keep": ("CERTIFICATE_KEY", "certificate.key")}
+
+_Names = TypeVar("_Names", dict[str, str], tuple[str, ...])
 
 
 class _Part(BaseModel):
@@ -70,6 +76,20 @@ class Certificate(_Part):
         description="staging: Let's Encrypt's own for trying things out, which nobody trusts. Or the https address of "
         "another authority's ACME directory.",
     )
+    keep: Annotated[str, AfterValidator(fields.keep)] | None = Field(
+        default=None,
+        description="Where certificates outlive the machine, encrypted: an absolute folder, or LABEL=name of an "
+        "attached volume.",
+    )
+
+
+def _for_the_app(names: _Names, info: ValidationInfo) -> _Names:
+    """Names that the app gets values for: those of keys that root alone has are not among them."""
+    certificate = info.data.get("certificate")
+    for option, (name, _) in KEYS.items():
+        if name in names and getattr(certificate, option, None):
+            raise ValueError(f"{name} is the key for certificate.{option}, which the app never gets; take it out here")
+    return names
 
 
 class App(_Part):
@@ -184,8 +204,10 @@ class Recipe(_Part):
     static: dict[fields.Prefix, fields.Inside] | None = Field(
         default=None, description="URL prefix: folder that nginx serves there."
     )
-    env: fields.Env = Field(default={}, description="Plain environment. Never secrets: it is part of the image.")
-    secrets: tuple[fields.EnvName, ...] = Field(
+    env: Annotated[fields.Env, AfterValidator(_for_the_app)] = Field(
+        default={}, description="Plain environment. Never secrets: it is part of the image."
+    )
+    secrets: Annotated[tuple[fields.EnvName, ...], AfterValidator(_for_the_app)] = Field(
         default=(), description="Names of secrets: NAME=value lines of /etc/app/secrets.env. Never in an image."
     )
     writable: tuple[Annotated[str, AfterValidator(fields.inside)], ...] = Field(

@@ -12,7 +12,7 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 
 from bake import places, project
-from bake.recipe import Django, Limits, Recipe
+from bake.recipe import KEYS, Django, Limits, Recipe
 
 #: What a machine, and the checks of one, still ask of a recipe. What else is in it is not given away with an image.
 KEPT = ("wsgi", "domains", "static", "secrets", "writable", "setup", "timers", "packages", "django", "limits", "email")
@@ -76,6 +76,11 @@ def asked(recipe: Recipe) -> tuple[str, ...]:
     """The folders of cloud-init/release that an app asks for."""
     steps = any((recipe.writable, recipe.secrets, recipe.setup, collected(recipe)))
     return ("steps",) * steps + ("django",) * isinstance(recipe.django, Django)
+
+
+def keys(recipe: Recipe) -> dict[str, str]:
+    """What root alone has on the machine, never the app: the name of each value, and its file in /etc/app."""
+    return dict(names for option, names in KEYS.items() if getattr(recipe.certificate, option))
 
 
 def extra(name: str) -> dict[str, File]:

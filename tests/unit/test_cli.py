@@ -119,6 +119,21 @@ def test_secrets_without_a_name_are_none(small: Path) -> None:
     assert "names no secrets" in refused(SettingsError.code, "render", small, "--with-secrets", env={"KEY": "x"})
 
 
+def test_a_key_for_root_alone_is_given_as_secrets_are(small: Path) -> None:
+    (small / "bake.yaml").write_text("name: shop\nrequirements: []\ncertificate: {keep: LABEL=keep}\n")
+    key = {"CERTIFICATE_KEY": "hunter2", "COLUMNS": "200"}
+    done = bake("render", small, "--launch", "--with-secrets", env=key)
+    (row,) = yaml.safe_load(done.stdout)["write_files"]
+    assert (row["path"], row["permissions"], row["content"]) == ("/etc/app/certificate.key", "0600", "hunter2\n")
+    assert "can read" in done.stderr and "hunter2" not in done.stderr and "goes without" not in done.stderr
+    done = bake("render", small, "--launch", env=key)
+    assert "hunter2" not in done.stdout
+    assert "goes without CERTIFICATE_KEY" in done.stderr
+    assert "sudo install -m 600 /dev/stdin /etc/app/certificate.key" in done.stderr
+    said = refused(SettingsError.code, "render", small, "--env", "CERTIFICATE_KEY=hunter2", env={"COLUMNS": "200"})
+    assert "CERTIFICATE_KEY is a secret" in said and "hunter2" not in said
+
+
 def test_a_result_that_finds_no_room_is_said_so(small: Path) -> None:
     done = run.run(["sh", "-c", '"$0" -m bake schema > /dev/full', sys.executable], cwd=REPOSITORY, check=False)
     assert done.status == SpaceError.code

@@ -64,3 +64,31 @@ def test_an_authority() -> None:
     for text in ("stagging", "letsencrypt", "http://acme.example/directory"):
         with pytest.raises(ValueError, match="neither staging nor"):
             fields.authority(text)
+
+
+def test_where_a_certificate_is_kept() -> None:
+    for text in ("/srv/keep", "/mnt/nfs-1/app.d", "LABEL=keep", "LABEL=Keep_1.a"):
+        assert fields.keep(text) == text
+    assert fields.keep("/srv/keep/") == "/srv/keep"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("keep", "neither an absolute folder nor LABEL=name"),
+        ("/", "neither an absolute folder"),
+        ("/srv/../etc", "neither an absolute folder"),
+        ("/srv/a b", "neither an absolute folder"),
+        ("/srv/%i", "neither an absolute folder"),
+        ("UUID=3f9c", "should read like LABEL=keep"),
+        ("label=keep", "should read like LABEL=keep"),
+        ("LABEL=", "should read like LABEL=keep"),
+        ("LABEL=a/b", "should read like LABEL=keep"),
+        ("LABEL=seventeen-letters", "should read like LABEL=keep"),
+        ("/tmp/keep", "does not outlive"),
+        ("/run/keep", "does not outlive"),
+    ],
+)
+def test_and_where_it_is_not(text: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        fields.keep(text)

@@ -58,6 +58,18 @@ def test_the_example_shows_every_key_and_is_valid(tmp_path: Path) -> None:
     assert all(key in closing for key in recipe.LATER)
 
 
+def test_a_key_that_root_alone_has_is_none_of_the_app_s_values(tmp_path: Path) -> None:
+    said = faults(
+        tmp_path,
+        "certificate: {keep: /srv/keep}\nsecrets: [A, CERTIFICATE_KEY]\nenv: {CERTIFICATE_KEY: x}\nname: A b\n",
+    )
+    assert [line.partition(":")[0] for line in said] == ["name", "env", "secrets"]
+    assert all("CERTIFICATE_KEY is the key for certificate.keep" in line for line in said[1:])
+    # An app that has a name for itself may have it.
+    assert read(tmp_path, "secrets: [CERTIFICATE_KEY]").secrets == ("CERTIFICATE_KEY",)
+    assert faults(tmp_path, "certificate: {keep: keep}\nsecrets: [CERTIFICATE_KEY]\n")
+
+
 def test_scalars_stay_the_text_that_stands_there(tmp_path: Path) -> None:
     found = read(tmp_path, "env: {A: on, B: 0755, C: 12:30, D: 1e3, E: '', F: 2024-01-01, G: 'null'}\nname: 0123\n")
     assert found.env == {"A": "on", "B": "0755", "C": "12:30", "D": "1e3", "E": "", "F": "2024-01-01", "G": "null"}

@@ -59,10 +59,10 @@ def test_secrets_come_from_the_environment_or_a_file(tmp_path: Path, monkeypatch
     monkeypatch.setenv("OTHER", "nobody asked for it")
     file = tmp_path / "secrets"
     file.write_text("# a comment\n\nTOKEN=of the file = this\nUNKNOWN=nor for this\n")
-    given = settings.with_secrets(Settings(email="me@a.example"), SECRETS, file)
+    given = settings.with_secrets(Settings(email="me@a.example"), SECRETS, {}, file)
     assert given.secrets == {"KEY": "of the environment", "TOKEN": "of the file = this"}
     assert given.email == "me@a.example"
-    assert set(settings.with_secrets(Settings(), SECRETS, None).secrets.values()) == {"of the environment"}
+    assert set(settings.with_secrets(Settings(), SECRETS, {}, None).secrets.values()) == {"of the environment"}
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_secrets_come_from_the_environment_or_a_file(tmp_path: Path, monkeypatch
 )
 def test_quotes_around_a_value_are_not_part_of_it(tmp_path: Path, line: str, value: str) -> None:
     (tmp_path / "secrets").write_text(f"{line}\n")
-    assert settings.with_secrets(Settings(), ("KEY",), tmp_path / "secrets").secrets == {"KEY": value}
+    assert settings.with_secrets(Settings(), ("KEY",), {}, tmp_path / "secrets").secrets == {"KEY": value}
 
 
 def test_a_secret_without_a_value_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,13 +92,13 @@ def test_a_secret_without_a_value_is_named(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "secrets").write_text("TOKEN=''\n")
     for file in (None, tmp_path / "secrets"):
         with pytest.raises(SettingsError, match="KEY, TOKEN"):
-            settings.with_secrets(Settings(), SECRETS, file)
+            settings.with_secrets(Settings(), SECRETS, {}, file)
 
 
 def test_a_line_that_is_none_is_told_by_its_number_and_never_shown(tmp_path: Path) -> None:
     (tmp_path / "secrets").write_text("KEY=x\nhunter2\nTOKEN: hunter3\n=hunter4\n")
     with pytest.raises(SettingsError, match="2, 3, 4") as caught:
-        settings.with_secrets(Settings(), SECRETS, tmp_path / "secrets")
+        settings.with_secrets(Settings(), SECRETS, {}, tmp_path / "secrets")
     assert "hunter" not in f"{caught.value} {caught.value.hint} {caught.value.details}"
 
 
@@ -106,23 +106,44 @@ def test_a_line_that_is_none_is_told_by_its_number_and_never_shown(tmp_path: Pat
 def test_what_is_no_name_is_no_line(tmp_path: Path, line: str) -> None:
     (tmp_path / "secrets").write_text(f"KEY=x\n{line}\n")
     with pytest.raises(SettingsError, match=r"NAME=VALUE: 2$"):
-        settings.with_secrets(Settings(), ("KEY",), tmp_path / "secrets")
+        settings.with_secrets(Settings(), ("KEY",), {}, tmp_path / "secrets")
 
 
 def test_a_file_that_is_no_text_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "secrets").write_bytes(b"KEY=\xff\xfe\n")
     for place in (tmp_path / "secrets", tmp_path, tmp_path / "none"):
         with pytest.raises(SettingsError, match="cannot be read"):
-            settings.with_secrets(Settings(), ("KEY",), place)
+            settings.with_secrets(Settings(), ("KEY",), {}, place)
 
 
 def test_values_are_not_given_where_nothing_asks_for_them(tmp_path: Path) -> None:
     (tmp_path / "secrets").write_text("KEY=x\n")
     for file in (None, tmp_path / "secrets"):
         with pytest.raises(SettingsError, match="names no secrets") as caught:
-            settings.with_secrets(Settings(), (), file)
+            settings.with_secrets(Settings(), (), {}, file)
         assert "secrets: [" in caught.value.hint
 
 
 def test_secrets_are_not_shown_by_accident() -> None:
-    assert "hunter2" not in repr(Settings(secrets={"KEY": "hunter2"}))
+    assert "hunter2" not in repr(Settings(secrets={"KEY": "hunter2"}, keys={"file": "hunter2"}))
+
+
+def test_a_key_that_root_alone_has_gets_a_file_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEY", "the app's")
+    (tmp_path / "secrets").write_text("ROOT_KEY='root alone'\n")
+    given = settings.with_secrets(Settings(), ("KEY",), {"ROOT_KEY": "root.key"}, tmp_path / "secrets")
+    assert texts(given) == {
+        "/etc/app/secrets.env": (0o600, 'KEY="the app\'s"\n'),
+        "/etc/app/root.key": (0o600, "root alone\n"),
+    }
+    monkeypatch.setenv("ROOT_KEY", "of the environment\n")
+    given = settings.with_secrets(Settings(), (), {"ROOT_KEY": "root.key"}, None)
+    assert texts(given) == {"/etc/app/root.key": (0o600, "of the environment\n")}
+
+
+@pytest.mark.parametrize(("value", "said"), [("", "No value for ROOT_KEY"), ("hunter2\nhunter3", "should be one line")])
+def test_a_key_is_one_line(monkeypatch: pytest.MonkeyPatch, value: str, said: str) -> None:
+    monkeypatch.setenv("ROOT_KEY", value)
+    with pytest.raises(SettingsError, match=said) as caught:
+        settings.with_secrets(Settings(), (), {"ROOT_KEY": "root.key"}, None)
+    assert "hunter" not in f"{caught.value} {caught.value.hint} {caught.value.details}"
