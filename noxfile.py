@@ -23,9 +23,9 @@ def set_up(session: nox.Session, lock: str) -> None:
 
 
 def install_programs(session: nox.Session) -> None:
-    """What a bake needs, and what the tests need besides: a machine's own way to fetch things, and an authority."""
+    """What a bake needs, and what the tests need besides: a machine's ways to fetch and keep things, an authority."""
     session.run("bake", "doctor", "--install")
-    missing = [program for program in ("curl", "git", "pebble") if not shutil.which(program)]
+    missing = [program for program in ("age", "curl", "git", "pebble") if not shutil.which(program)]
     if missing:
         session.run("python", "-c", f"from bake import doctor; doctor.install({missing})")
 

@@ -92,6 +92,13 @@ def _for_the_app(names: _Names, info: ValidationInfo) -> _Names:
     return names
 
 
+def _and_ours(packages: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    """The app's Debian packages, and what its certificates want besides."""
+    certificate = info.data.get("certificate")
+    keeps = certificate is not None and certificate.keep and "age" not in packages
+    return (*packages, "age") if keeps else packages
+
+
 class App(_Part):
     """An app that is not in this folder: a package, a repository's commit, or an archive."""
 
@@ -223,9 +230,10 @@ class Recipe(_Part):
     django: Django | Literal["off"] | None = Field(
         default=None, description="off: a Django project's settings are used as they are."
     )
-    packages: tuple[Annotated[str, fields.matching(r"[a-z0-9][a-z0-9+.-]+", "a Debian package's name")], ...] = Field(
-        default=(), description="Debian packages the app needs."
-    )
+    packages: Annotated[
+        tuple[Annotated[str, fields.matching(r"[a-z0-9][a-z0-9+.-]+", "a Debian package's name")], ...],
+        AfterValidator(_and_ours),
+    ] = Field(default=(), validate_default=True, description="Debian packages the app needs.")
     limits: Limits = Limits()
     check: Check = Check()
     base: Annotated[

@@ -45,7 +45,7 @@ def files(folder: Path, recipe: Recipe, kept: list[Path]) -> dict[str, File]:
         exclude_defaults=True,
         exclude_none=True,
     )
-    said["authority"] = recipe.certificate.authority
+    said |= {"authority": recipe.certificate.authority, "keep": recipe.certificate.keep}
     dump = json.dumps({key: value for key, value in said.items() if value}, indent=1, sort_keys=True)
     about = {} if recipe.package else distribution(folder, kept)
     settings = {
@@ -75,7 +75,8 @@ def files(folder: Path, recipe: Recipe, kept: list[Path]) -> dict[str, File]:
 def asked(recipe: Recipe) -> tuple[str, ...]:
     """The folders of cloud-init/release that an app asks for."""
     steps = any((recipe.writable, recipe.secrets, recipe.setup, collected(recipe)))
-    return ("steps",) * steps + ("django",) * isinstance(recipe.django, Django)
+    keep = bool(recipe.certificate.keep)
+    return ("steps",) * steps + ("django",) * isinstance(recipe.django, Django) + ("keep",) * keep
 
 
 def keys(recipe: Recipe) -> dict[str, str]:
@@ -167,7 +168,7 @@ def jobs(recipe: Recipe) -> dict[str, str]:
 
 
 def units(recipe: Recipe) -> dict[str, str]:
-    """Units for systemd: the app's timers, and what its sandbox allows."""
+    """Units for systemd: the app's timers, what its sandbox allows, and the folder that certificates are kept in."""
     found = {
         f"app-{name}.timer": (
             f"[Unit]\nDescription=When the app's job {name} runs\nAfter=app.service\n\n"
@@ -180,6 +181,11 @@ def units(recipe: Recipe) -> dict[str, str]:
         found["app.service.d/60-timers.conf"] = f"[Unit]\nWants={' '.join(found)}\n"
     for service in ("app", "app-next", "app-job@") if allowed else ():
         found[f"{service}.service.d/60-allow.conf"] = f"[Service]\n{allowed}"
+    keep = recipe.certificate.keep
+    if keep and keep.startswith("/"):
+        found["app-keep.service.d/60-place.conf"] = (
+            f"[Unit]\nRequiresMountsFor={keep}\n\n[Service]\nReadWritePaths=-{keep}\n"
+        )
     return found
 
 

@@ -142,7 +142,10 @@ def test_systemd_gets_the_release_s_units_and_is_told_of_a_change_alone(root: Pa
 
 def test_no_unit_of_a_release_s_is_overlooked(root: Path, fake: Fake, app: Path) -> None:
     fake("systemctl", "exit 0")
-    recipe = {"timers": {"digest": {"run": "true", "when": "daily"}}, "sandbox": {"allow": ["jit"]}}
+    recipe = {
+        "timers": {"digest": {"run": "true", "when": "daily"}}, "sandbox": {"allow": ["jit"]},
+        "certificate": {"keep": "/srv/keep"},
+    }  # fmt: skip
     made = files(app, Recipe.model_validate(recipe), [])
     given = {name: file.text for name, file in made.items() if name.startswith("settings/units/")}
     assert given.keys() & extra("exchange").keys()
@@ -215,6 +218,20 @@ def test_a_certificate_is_used_for_the_names_it_has(root: Path) -> None:
     used = f"ssl_certificate {live}/fullchain.pem;\nssl_certificate_key {live}/privkey.pem;\n"
     assert nginx(root, "certificate.conf") == used
     assert nginx(root, "secured.conf") == "one.example 1;\n"
+
+
+def test_a_kept_certificate_is_back_before_it_is_looked_for(root: Path, tmp_path: Path) -> None:
+    live = issue(root, "app", "one.example")
+    live.rename(tmp_path / "kept")
+    release(root, domains=["one.example"])
+    program = root / "srv/app/current/settings/keep.py"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\n[ "$*" = restore ] && mv {tmp_path}/kept {live}\n')
+    program.chmod(0o755)
+    assert "certificate trusted for one.example\n" in run_on(root)
+    # A machine whose kept one does not come goes on as others do.
+    program.write_text("#!/bin/sh\nexit 1\n")
+    assert "certificate trusted for one.example\n" in run_on(root)
 
 
 def test_nothing_promises_https_before_there_is_a_certificate(root: Path) -> None:

@@ -70,6 +70,12 @@ def test_a_key_that_root_alone_has_is_none_of_the_app_s_values(tmp_path: Path) -
     assert faults(tmp_path, "certificate: {keep: keep}\nsecrets: [CERTIFICATE_KEY]\n")
 
 
+def test_what_keeps_a_certificate_is_among_the_packages(tmp_path: Path) -> None:
+    assert read(tmp_path, "packages: [libpq5]").packages == ("libpq5",)
+    assert read(tmp_path, "certificate: {keep: LABEL=keep}").packages == ("age",)
+    assert read(tmp_path, "certificate: {keep: /srv/keep}\npackages: [age, libpq5]").packages == ("age", "libpq5")
+
+
 def test_scalars_stay_the_text_that_stands_there(tmp_path: Path) -> None:
     found = read(tmp_path, "env: {A: on, B: 0755, C: 12:30, D: 1e3, E: '', F: 2024-01-01, G: 'null'}\nname: 0123\n")
     assert found.env == {"A": "on", "B": "0755", "C": "12:30", "D": "1e3", "E": "", "F": "2024-01-01", "G": "null"}

@@ -47,6 +47,20 @@ def test_a_plain_app_s_release_says_little(app: Path) -> None:
     }
 
 
+def test_what_keeps_certificates_comes_with_apps_that_ask_for_it(app: Path) -> None:
+    brought = files(app, wsgi="app:app", certificate={"keep": "/srv/keep"})
+    said = json.loads(brought["recipe.json"])
+    assert (said["keep"], said["packages"]) == ("/srv/keep", ["age"])
+    place = brought["settings/units/app-keep.service.d/60-place.conf"]
+    assert "RequiresMountsFor=/srv/keep\n" in place and "ReadWritePaths=-/srv/keep\n" in place
+    assert release.extra("keep").keys() <= brought.keys()
+    assert release.extra("keep")["settings/keep.py"].mode == 0o755
+    # A volume is mounted by the program, in its own view.
+    assert not any("place" in name for name in files(app, wsgi="app:app", certificate={"keep": "LABEL=keep"}))
+    plain = files(app, wsgi="app:app", certificate={"authority": "staging"})
+    assert not any("keep" in name for name in plain)
+
+
 def test_the_exchange_of_workers_brings_its_units() -> None:
     brought = release.extra("exchange")
     assert set(brought) == {
