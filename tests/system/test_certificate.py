@@ -28,21 +28,37 @@ SHORT = "late_dns"
 LONG = (
     "authority_is_down", "authority_is_moody", "one_never_resolves", "cut_in_an_order", "cut_before_it_is_served",
     "renewed", "clock_is_wrong", "clock_is_ahead", "by_the_book",
+    "replaced",
 )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def keeping(baked, tmp_path_factory, bake):
+    """The same app where its certificate outlives its machine; baked for the one case that asks for it."""
+    folder = tmp_path_factory.mktemp("apps") / "keeping"
+    shutil.copytree(baked[0], folder)
+    with (folder / "bake.yaml").open("a") as stream:
+        stream.write("certificate: {keep: LABEL=keep}\n")
+    called = bake("image", folder)
+    assert called.code == 0, called.stderr
+    return folder, Path(called.stdout.strip())
 
 
 @pytest.mark.parametrize("case", [SHORT, *(pytest.param(name, marks=pytest.mark.long) for name in LONG)])
 @pytest.mark.skipif(INSIDE in os.environ, reason="this is the outside")
 @pytest.mark.skipif(not os.access("/dev/net/tun", os.R_OK | os.W_OK), reason="no wire can be laid without /dev/net/tun")
-def test_certificate(case, baked, bake, tmp_path):
+def test_certificate(case, request, bake, tmp_path):
     if case == "by_the_book" and not shutil.which("sslyze"):
         pytest.skip("sslyze is installed by `nox -s system`")
     values = {"SECRET_KEY": "a", "SPARE_KEY": "b"}
-    called = bake("render", baked[0], "--launch", *NAMED.get(case, ("--domain", NAME)), "--with-secrets", **values)
+    folder, image, *_ = request.getfixturevalue("keeping" if case == "replaced" else "baked")
+    if case == "replaced":
+        values["CERTIFICATE_KEY"] = run(["age-keygen"]).stdout.splitlines()[-1]
+    called = bake("render", folder, "--launch", *NAMED.get(case, ("--domain", NAME)), "--with-secrets", **values)
     assert called.code == 0, called.stderr
     (tmp_path / "user-data").write_text(called.stdout)
     namespaces = ["unshare", "--net", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
-    given = {"case": case, "image": str(baked[1]), "place": str(tmp_path), "accelerator": vm.accelerator()}
+    given = {"case": case, "image": str(image), "place": str(tmp_path), "accelerator": vm.accelerator()}
     done = run(
         [*namespaces, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"{__file__}::test_inside"],
         env={INSIDE: json.dumps(given)}, check=False, cwd=Path(__file__).parents[2],
@@ -68,6 +84,8 @@ class Site:
 
     def __init__(self, image, work, accelerator):
         self.disk, self.work, self.accelerator, self.machine, self.boots = image, work, accelerator, None, 0
+        #: The machine's name at its provider; cloud-init takes another one for a new machine.
+        self.instance = "i-1"
         vm.make_key(work / "key", "certificate")
 
     def switch_on(self, authority, more="", words=()):
@@ -76,7 +94,7 @@ class Site:
         place = self.work / f"boot-{self.boots}"
         place.mkdir()
         files = {
-            "meta-data": userdata.meta_data("i-1", "shop", [vm.public_key(self.work / "key")]),
+            "meta-data": userdata.meta_data(self.instance, "shop", [vm.public_key(self.work / "key")]),
             "user-data": (self.work / "user-data").read_text(),
             "vendor-data": f"#cloud-boothook\n#!/bin/sh\n{authority.hook}{more}",
             "network-config": acme.NETWORK,
@@ -110,9 +128,9 @@ class Site:
         """Whether visitors of a name see a certificate of somebody's."""
         return whose in acme.issuer(acme.served(name))
 
-    def said(self):
-        """What app-certificate has said since the boot."""
-        return self.machine.ssh("sudo journalctl -q -b -o cat -t app-certificate", check=False).stdout
+    def said(self, who="app-certificate"):
+        """What app-certificate, or another, has said since the boot."""
+        return self.machine.ssh(f"sudo journalctl -q -b -o cat -t {who}", check=False).stdout
 
     def ask(self, scheme, name=NAME):
         """Status and headers of the front page."""
@@ -324,6 +342,58 @@ def by_the_book(site):
 
 #: Ciphers of TLS 1.2 in Mozilla's guidelines 6.0, intermediate; for certbot's certificates, whose keys are ECDSA.
 GUIDELINES_6 = ("AES_128_GCM_SHA256", "AES_256_GCM_SHA384", "CHACHA20_POLY1305_SHA256")
+
+
+#: The machines that follow the first one, each in the place of the one before.
+REPLACEMENTS = 6
+
+
+def replaced(site):
+    """A machine is destroyed, and the next one, and the next: one order, and no visitor sees another certificate."""
+    acme.say("add-a", NAME, acme.THERE)
+    volume, new = site.work / "volume", site.disk
+    run(["mke2fs", "-q", "-t", "ext4", "-L", "keep", volume, "16M"])
+    words = ("-drive", f"file={volume},format=raw,if=virtio")
+    authority = acme.Authority(site.work)
+    with authority.running():
+        site.switch_on(authority, words=words)
+        site.await_(lambda: site.serves("Pebble"), 600)
+        first = acme.served(NAME).serial_number
+        site.machine.await_ssh()
+        site.await_(lambda: "kept in LABEL=keep" in site.said("app-keep"))
+        for number in range(REPLACEMENTS):
+            site.pull_the_plug()
+            site.disk, site.instance = new, f"i-{number + 2}"
+            site.switch_on(authority, words=words)
+            seen = []
+            site.await_(lambda seen=seen: seen.extend(filter(None, [acme.served(NAME)])) or seen)
+            assert seen[0].serial_number == first
+            assert site.ask("http")[0] == 301
+            assert site.ask("https")[1]["strict-transport-security"] == "max-age=63072000"
+            site.await_(lambda: site.ask("https")[0] == 200)
+            site.machine.await_ssh()
+            site.await_(lambda: "every name has its certificate" in site.said())
+            assert acme.served(NAME).serial_number == first
+            assert authority.orders() == 1
+        # Nothing of it is seen on the machine.
+        assert site.sudo("findmnt -n /run/app/keep; ls -A /run/app/keep") == ""
+        assert looked(site) == []
+        # On a machine that runs, app-configure has it back by itself.
+        lost = "cd /etc/letsencrypt && rm -r live archive renewal"
+        site.sudo(f"{lost}; systemctl reload app-configure nginx")
+        assert acme.served(NAME).serial_number == first
+        # And a look has, where the key comes late: before anything is ordered, from a sandbox; nginx is told.
+        acme.say("clear-a", NAME)
+        site.sudo(f"mv /etc/app/certificate.key /root; {lost}; systemctl reload app-configure nginx")
+        site.await_(lambda: site.serves("placeholder"), 60)
+        site.sudo("mv /root/certificate.key /etc/app")
+        acme.say("add-a", NAME, acme.THERE)
+        site.await_(lambda: acme.served(NAME).serial_number == first)
+        # Another key's backup is left alone, and that shows.
+        site.sudo("age-keygen 2> /dev/null | tail -n 1 > /etc/app/certificate.key; systemctl start app-keep")
+        assert "opens nothing of what is kept, which stays as it is" in site.said("app-keep")
+        assert site.sudo("systemctl is-failed app-keep") == "failed\n"
+        assert authority.orders() == 1
 
 
 #: Options of a launch, where they are not one name.

@@ -54,7 +54,6 @@ def test_what_keeps_certificates_comes_with_apps_that_ask_for_it(app: Path) -> N
     place = brought["settings/units/app-keep.service.d/60-place.conf"]
     assert "RequiresMountsFor=/srv/keep\n" in place and "ReadWritePaths=-/srv/keep\n" in place
     assert release.extra("keep").keys() <= brought.keys()
-    assert release.extra("keep")["settings/keep.py"].mode == 0o755
     # A volume is mounted by the program, in its own view.
     assert not any("place" in name for name in files(app, wsgi="app:app", certificate={"keep": "LABEL=keep"}))
     plain = files(app, wsgi="app:app", certificate={"authority": "staging"})

@@ -1,4 +1,3 @@
-#!/usr/bin/env -S PYTHONPATH=/usr/lib/app python3 -B
 """Have certificates outlive the machine: what certbot has is kept encrypted in a folder, or on an attached volume.
 
 A machine without a certificate gets back what is kept; what a machine has is kept, where that is not what is kept
@@ -16,6 +15,9 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+# Also where app-configure calls this.
+sys.path.append("/usr/lib/app")
 
 from step import StepError, command, write
 
