@@ -80,10 +80,11 @@ def image_command(app: Path, max_age: float, refresh: bool, install: bool, ssh_p
     table.add_row(
         "checks", f"{made.checks} passed" + ("" if made.fresh else ", when it was baked; nothing has changed since")
     )
-    names = ", ".join(wanted.domains)
+    names, dns = ", ".join(wanted.domains), wanted.certificate.dns
     table.add_row(
         "HTTPS",
-        f"{wanted.certificate.authority or 'trusted'} once {names} leads to the machine"
+        f"{wanted.certificate.authority or 'trusted'} once "
+        + (f"the zone of {names} takes records from the machine" if dns else f"{names} leads to the machine")
         if names
         else "a placeholder that no browser trusts: no domains are given",
     )
@@ -164,8 +165,8 @@ def render_command(
     The app comes from where anybody can fetch it, or else out of the document; its libraries from the package index.
     """
     report = Reporter(errors)
-    given = settings.read(domains, email, pairs)
     wanted = image.read(app, report)
+    given = settings.read(domains, email, pairs, wanted.certificate)
     if release:
         wanted = wanted.model_copy(update={"base": release})
     roots = keys(wanted)

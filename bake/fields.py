@@ -18,6 +18,8 @@ from pydantic import AfterValidator, BeforeValidator, ValidationInfo, WithJsonSc
 from bake.target import TARGETS
 
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+#: Those that certbot knows and RFC 8945 does not advise against.
+ALGORITHMS = ("HMAC-SHA224", "HMAC-SHA256", "HMAC-SHA384", "HMAC-SHA512")
 SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
@@ -64,7 +66,9 @@ def domain(text: str) -> str:
     """A name that a certificate can be had for, in its ASCII form, lower case."""
     name = text.strip().lower().removesuffix(".")
     if name.startswith("*"):
-        raise ValueError(f"{text!r} is a wildcard: its certificate needs control of the DNS; list each name")
+        raise ValueError(
+            f"{text!r} is a wildcard: its certificate needs control of the DNS; list each name, or say certificate.dns"
+        )
     if "://" in name:
         raise ValueError(f"{text!r} is an address; write the name only: {urlsplit(name).hostname or 'example.com'}")
     try:
@@ -135,6 +139,21 @@ def authority(text: str) -> str:
     raise ValueError(
         f"{text!r} is neither staging nor the https address of an ACME directory; leave it out for Let's Encrypt"
     )
+
+
+def ip(text: str) -> str:
+    """An IP address, in its usual form."""
+    try:
+        return str(ipaddress.ip_address(text.strip("[]")))
+    except ValueError:
+        raise ValueError(f"{text!r} is not an IP address; certbot takes no host name here") from None
+
+
+def algorithm(text: str) -> str:
+    """A TSIG key's algorithm, as certbot writes it: another case would be taken for MD5."""
+    if text.upper() not in ALGORITHMS:
+        raise ValueError(f"{text!r} is not one of: {', '.join(ALGORITHMS)}")
+    return text.upper()
 
 
 def keep(text: str) -> str:

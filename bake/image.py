@@ -107,7 +107,7 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
         goal = target.TARGETS[ground.release]
     else:
         goal = wanted.target
-        ground = base.find(base.key(goal, wanted.packages, wanted.mirror), max_age)
+        ground = base.find(base.key(goal, wanted.debian, wanted.mirror), max_age)
     parcel = bundle.collect(
         source.folder_of(folder, wanted), wanted, goal, work / "bundle.tar", report,
         max_age=options.max_age, refresh=options.refresh,
@@ -121,7 +121,7 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
     store.require_space(work, SPACE_NEEDED)
     if ground is None:
         with report.phase("base") as phase:
-            ground = base.build(goal, wanted.packages, wanted.mirror, work, phase)
+            ground = base.build(goal, wanted.debian, wanted.mirror, work, phase)
     accel = vm.accelerator(ground.kernel)
     report.note(f"machines run under {'KVM' if accel == 'kvm' else 'emulation (KVM does not run a guest here)'}")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
 import yaml
 from pydantic import (
@@ -36,10 +36,21 @@ from bake.target import DEBIAN_13, TARGETS, Target
 FILE_NAME = "bake.yaml"
 #: Keys of the design whose time has not come.
 LATER = ("aws",)
-#: What `certificate` needs a key for, which root alone has on the machine: the option, the name that its value is
-#: given under, and its file in /etc/app.
-KEYS = {"keep": ("CERTIFICATE_KEY", "certificate.key")}
 
+
+class Option(NamedTuple):
+    """An option of `certificate`: the name under which its key's value is given, its file in /etc/app, its package."""
+
+    key: str
+    file: str
+    package: str
+
+
+#: What `certificate` wants a key for, which root alone has on the machine.
+OPTIONS = {
+    "keep": Option("CERTIFICATE_KEY", "certificate.key", "age"),
+    "dns": Option("DNS_KEY", "dns.key", "python3-certbot-dns-rfc2136"),
+}
 _Names = TypeVar("_Names", dict[str, str], tuple[str, ...])
 
 
@@ -68,6 +79,24 @@ class Limits(_Part):
     threads: int = Field(default=4, ge=1, le=256, description="Threads of each worker.")
 
 
+class Dns(_Part):
+    """Who takes a challenge's records: a name server that can be told so by dynamic updates (RFC 2136)."""
+
+    server: Annotated[str, AfterValidator(fields.ip)] = Field(description="The name server's IP address.")
+    port: int = Field(default=53, ge=1, le=65535, description="Its port; TCP.")
+    key: Annotated[str, fields.matching(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?", "a TSIG key's name")] = (
+        Field(description="The TSIG key's name there. Its value is given at launch, as DNS_KEY.")
+    )
+    algorithm: Annotated[str, AfterValidator(fields.algorithm), WithJsonSchema({"enum": list(fields.ALGORITHMS)})] = (
+        Field(default="HMAC-SHA256", description="The TSIG key's algorithm.")
+    )
+    wait: Annotated[
+        int,
+        fields.unit(fields.SECONDS, 600, "60s"),
+        WithJsonSchema({"type": ["string", "integer"], "pattern": r"^\d+[sm]?$"}),
+    ] = Field(default=60, description="Time until the zone's other name servers have a record, too: 60s, 5m.")
+
+
 class Certificate(_Part):
     """Where certificates come from."""
 
@@ -81,22 +110,34 @@ class Certificate(_Part):
         description="Where certificates outlive the machine, encrypted: an absolute folder, or LABEL=name of an "
         "attached volume.",
     )
+    dns: Dns | None = Field(
+        default=None,
+        description="Names are proved by records in their zone, not by where they lead: for wildcards, and machines "
+        "that nobody can reach.",
+    )
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Which of OPTIONS."""
+        return tuple(name for name in OPTIONS if getattr(self, name))
+
+
+def _domain(text: str, info: ValidationInfo) -> str:
+    """A name; with `certificate.dns`, a wildcard is one too."""
+    # Where `certificate` has faults itself, those are enough.
+    certificate = info.data.get("certificate")
+    if text.strip().startswith("*.") and (certificate is None or certificate.dns):
+        return f"*.{fields.domain(text.strip()[2:])}"
+    return fields.domain(text)
 
 
 def _for_the_app(names: _Names, info: ValidationInfo) -> _Names:
     """Names that the app gets values for: those of keys that root alone has are not among them."""
     certificate = info.data.get("certificate")
-    for option, (name, _) in KEYS.items():
-        if name in names and getattr(certificate, option, None):
-            raise ValueError(f"{name} is the key for certificate.{option}, which the app never gets; take it out here")
+    for name in certificate.asked if certificate else ():
+        if (key := OPTIONS[name].key) in names:
+            raise ValueError(f"{key} is the key for certificate.{name}, which the app never gets; take it out here")
     return names
-
-
-def _and_ours(packages: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-    """The app's Debian packages, and what its certificates want besides."""
-    certificate = info.data.get("certificate")
-    keeps = certificate is not None and certificate.keep and "age" not in packages
-    return (*packages, "age") if keeps else packages
 
 
 class App(_Part):
@@ -201,13 +242,13 @@ class Recipe(_Part):
     mirror: Annotated[str, fields.url("http", "https")] | None = Field(
         default=None, description="A mirror of the Debian archive, for the build only."
     )
-    domains: Annotated[tuple[Annotated[str, AfterValidator(fields.domain)], ...], AfterValidator(fields.domains)] = (
-        Field(default=(), description="Names the app answers to; none: any.")
+    certificate: Certificate = Certificate()
+    domains: Annotated[tuple[Annotated[str, AfterValidator(_domain)], ...], AfterValidator(fields.domains)] = Field(
+        default=(), description="Names the app answers to; none: any."
     )
     email: Annotated[str, AfterValidator(fields.email)] | None = Field(
         default=None, description="Where the certificate authority may write to."
     )
-    certificate: Certificate = Certificate()
     static: dict[fields.Prefix, fields.Inside] | None = Field(
         default=None, description="URL prefix: folder that nginx serves there."
     )
@@ -230,10 +271,9 @@ class Recipe(_Part):
     django: Django | Literal["off"] | None = Field(
         default=None, description="off: a Django project's settings are used as they are."
     )
-    packages: Annotated[
-        tuple[Annotated[str, fields.matching(r"[a-z0-9][a-z0-9+.-]+", "a Debian package's name")], ...],
-        AfterValidator(_and_ours),
-    ] = Field(default=(), validate_default=True, description="Debian packages the app needs.")
+    packages: tuple[Annotated[str, fields.matching(r"[a-z0-9][a-z0-9+.-]+", "a Debian package's name")], ...] = Field(
+        default=(), description="Debian packages the app needs."
+    )
     limits: Limits = Limits()
     check: Check = Check()
     base: Annotated[
@@ -246,6 +286,11 @@ class Recipe(_Part):
     def package(self) -> str | None:
         """The pinned package that the app is, if it is one."""
         return self.app.package if self.app else None
+
+    @property
+    def debian(self) -> tuple[str, ...]:
+        """The Debian packages of its machine besides those of every machine."""
+        return tuple(dict.fromkeys((*self.packages, *(OPTIONS[name].package for name in self.certificate.asked))))
 
     @property
     def target(self) -> Target:
@@ -365,9 +410,9 @@ def _sentence(error: ErrorDetails) -> str:
 def _unknown(path: tuple[str | int, ...]) -> str:
     models: dict[str, type[BaseModel]] = {
         "app": App, "limits": Limits, "check": Check, "sandbox": Sandbox, "timers": Timer, "django": Django,
-        "base": BaseImage, "certificate": Certificate,
+        "base": BaseImage, "certificate": Certificate, "certificate.dns": Dns,
     }  # fmt: skip
-    key, model = str(path[-1]), models.get(str(path[0]), Recipe)
+    key, model = str(path[-1]), models.get(_dotted(path[:-1])) or models.get(str(path[0]), Recipe)
     if _dotted(path) in LATER:
         return "is not supported yet"
     close = difflib.get_close_matches(key.lower(), model.model_fields, 1)

@@ -12,7 +12,7 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 
 from bake import places, project
-from bake.recipe import KEYS, Django, Limits, Recipe
+from bake.recipe import OPTIONS, Django, Limits, Recipe
 
 #: What a machine, and the checks of one, still ask of a recipe. What else is in it is not given away with an image.
 KEPT = ("wsgi", "domains", "static", "secrets", "writable", "setup", "timers", "packages", "django", "limits", "email")
@@ -45,7 +45,7 @@ def files(folder: Path, recipe: Recipe, kept: list[Path]) -> dict[str, File]:
         exclude_defaults=True,
         exclude_none=True,
     )
-    said |= {"authority": recipe.certificate.authority, "keep": recipe.certificate.keep}
+    said |= {**recipe.certificate.model_dump(), "packages": recipe.debian}
     dump = json.dumps({key: value for key, value in said.items() if value}, indent=1, sort_keys=True)
     about = {} if recipe.package else distribution(folder, kept)
     settings = {
@@ -75,13 +75,12 @@ def files(folder: Path, recipe: Recipe, kept: list[Path]) -> dict[str, File]:
 def asked(recipe: Recipe) -> tuple[str, ...]:
     """The folders of cloud-init/release that an app asks for."""
     steps = any((recipe.writable, recipe.secrets, recipe.setup, collected(recipe)))
-    keep = bool(recipe.certificate.keep)
-    return ("steps",) * steps + ("django",) * isinstance(recipe.django, Django) + ("keep",) * keep
+    return ("steps",) * steps + ("django",) * isinstance(recipe.django, Django) + recipe.certificate.asked
 
 
 def keys(recipe: Recipe) -> dict[str, str]:
     """What root alone has on the machine, never the app: the name of each value, and its file in /etc/app."""
-    return dict(names for option, names in KEYS.items() if getattr(recipe.certificate, option))
+    return {OPTIONS[name].key: OPTIONS[name].file for name in recipe.certificate.asked}
 
 
 def extra(name: str) -> dict[str, File]:

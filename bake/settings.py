@@ -40,15 +40,20 @@ class Settings:
         return [File(f"/etc/app/{name}", mode, text.encode()) for name, (mode, text) in texts.items() if text]
 
 
-def read(domains: tuple[str, ...], email: str | None, pairs: tuple[str, ...]) -> Settings:
-    """Settings as a command line gives them, `pairs` being NAME=VALUE. Raises SettingsError with every fault."""
+def read(
+    domains: tuple[str, ...], email: str | None, pairs: tuple[str, ...], given: recipe.Certificate | None = None
+) -> Settings:
+    """Settings as a command line gives them, `pairs` being NAME=VALUE. Raises SettingsError with every fault.
+
+    `given` is what the recipe says of certificates: it decides whether a domain may be a wildcard.
+    """
     faults = [f"env: {pair!r} is not NAME=VALUE" for pair in pairs if "=" not in pair]
     env = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
-    said = {"domains": list(domains), "env": env} | ({"email": email} if email is not None else {})
-    checked = recipe.validate(said, faults)
+    names = recipe.validate({"certificate": given or recipe.Certificate(), "domains": list(domains)}, faults).domains
+    checked = recipe.validate({"env": env} | ({"email": email} if email is not None else {}), faults)
     if faults:
         raise SettingsError("The settings have faults", "Correct the options.", "\n".join(faults))
-    return Settings(checked.domains, checked.email, checked.env)
+    return Settings(names, checked.email, checked.env)
 
 
 def with_secrets(given: Settings, names: tuple[str, ...], keys: dict[str, str], file: Path | None) -> Settings:

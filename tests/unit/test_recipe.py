@@ -9,7 +9,7 @@ import pytest
 
 from bake import recipe
 from bake.errors import AppFolderError, RecipeError
-from bake.recipe import Recipe
+from bake.recipe import Dns, Recipe
 
 EXAMPLE = Path(__file__).parents[2] / "bake.example.yaml"
 
@@ -70,10 +70,38 @@ def test_a_key_that_root_alone_has_is_none_of_the_app_s_values(tmp_path: Path) -
     assert faults(tmp_path, "certificate: {keep: keep}\nsecrets: [CERTIFICATE_KEY]\n")
 
 
-def test_what_keeps_a_certificate_is_among_the_packages(tmp_path: Path) -> None:
-    assert read(tmp_path, "packages: [libpq5]").packages == ("libpq5",)
-    assert read(tmp_path, "certificate: {keep: LABEL=keep}").packages == ("age",)
-    assert read(tmp_path, "certificate: {keep: /srv/keep}\npackages: [age, libpq5]").packages == ("age", "libpq5")
+DNS = "certificate: {dns: {server: 192.0.2.53, key: a-key}}\n"
+
+
+def test_a_wildcard_is_a_name_where_its_zone_proves_it(tmp_path: Path) -> None:
+    names = 'domains: [a.example, "*.A.example."]\n'
+    found = read(tmp_path, DNS + names)
+    assert found.domains == ("a.example", "*.a.example")
+    assert found.certificate.dns == Dns(server="192.0.2.53", key="a-key")
+    assert faults(tmp_path, names) == [
+        "domains[1]: '*.A.example.' is a wildcard: its certificate needs control of the DNS; list each name, or say "
+        "certificate.dns"
+    ]
+    # Who asks for the zone, and errs, is not told to do so.
+    said = faults(tmp_path, names + "certificate: {dns: {server: ns.a.example, key: a key, algorithm: MD5, serv: x}}")
+    assert said == [
+        "certificate.dns.server: 'ns.a.example' is not an IP address; certbot takes no host name here",
+        "certificate.dns.key: 'a key' is not a TSIG key's name",
+        "certificate.dns.algorithm: 'MD5' is not one of: HMAC-SHA224, HMAC-SHA256, HMAC-SHA384, HMAC-SHA512",
+        "certificate.dns.serv: is not a key; did you mean 'server'?",
+    ]
+    for name in ("*.example", "*", "*a.example", "*.*.a.example"):
+        (fault,) = faults(tmp_path, f'{DNS}domains: ["{name}"]')
+        assert fault.startswith("domains[0]: ")
+
+
+def test_what_certificates_want_is_among_the_machine_s_packages(tmp_path: Path) -> None:
+    assert read(tmp_path, "packages: [libpq5]").debian == ("libpq5",)
+    keep = "certificate: {keep: LABEL=keep}\n"
+    assert read(tmp_path, keep).debian == ("age",)
+    assert read(tmp_path, f"packages: [age, libpq5]\n{keep}").debian == ("age", "libpq5")
+    plugin = recipe.OPTIONS["dns"].package
+    assert read(tmp_path, f"packages: [libpq5]\n{DNS}").debian == ("libpq5", plugin)
 
 
 def test_scalars_stay_the_text_that_stands_there(tmp_path: Path) -> None:
@@ -100,7 +128,7 @@ wsgi: app.py
 requirements: nowhere.txt
 index: http://packages.example/
 mirror: https://me:secret@mirror.example/
-domains: [foo bar, "*.a.example", 192.0.2.1, "https://b.example/x", localhost, bücher.example, C.example.]
+domains: [foo bar, a.*.example, 192.0.2.1, "https://b.example/x", localhost, bücher.example, C.example.]
 email: nobody
 static: {static: .., /s: nowhere, /a: ., /b: a b}
 env: {1A: x, B: , C: [1]}
@@ -126,15 +154,15 @@ name: again
         "requirements: there is no file 'nowhere.txt'",
         "index: 'http://packages.example/' is not an https address",
         "mirror: holds a user or a password, which would end up in the image",
+        "certificate.authority: 'ftp://x.example' is neither staging nor the https address of an ACME directory; "
+        "leave it out for Let's Encrypt",
         "domains[0]: 'foo bar' is not a domain name; one name each: a list in bake.yaml, --domain more than once",
-        "domains[1]: '*.a.example' is a wildcard: its certificate needs control of the DNS; list each name",
+        "domains[1]: 'a.*.example' is not a domain name",
         "domains[2]: '192.0.2.1' is an IP address; a certificate needs a name",
         "domains[3]: 'https://b.example/x' is an address; write the name only: b.example",
         "domains[4]: 'localhost' is not a domain name; it has no dot",
         "domains[5]: 'bücher.example' should be in its ASCII form: xn--bcher-kva.example",
         "email: 'nobody' is not an e-mail address",
-        "certificate.authority: 'ftp://x.example' is neither staging nor the https address of an ACME directory; "
-        "leave it out for Let's Encrypt",
         "static.static: 'static' is not a URL prefix like /static",
         "static.static: '..' is not a path inside the app's folder",
         "static./s: there is no folder 'nowhere'",

@@ -8,6 +8,7 @@ import pytest
 
 from bake import settings
 from bake.errors import SettingsError
+from bake.recipe import Certificate
 from bake.release import environment
 from bake.settings import Settings
 
@@ -32,6 +33,11 @@ def test_each_setting_has_its_file_and_secrets_are_root_s() -> None:
     }
     secret = Settings(secrets={"KEY": 'a "b" $c'})
     assert texts(secret) == {"/etc/app/secrets.env": (0o600, 'KEY="a \\"b\\" \\$c"\n')}
+
+
+def test_a_launch_may_name_wildcards_where_the_recipe_may() -> None:
+    zone = Certificate.model_validate({"dns": {"server": "192.0.2.53", "key": "a-key"}})
+    assert settings.read(("*.a.example",), None, (), zone).domains == ("*.a.example",)
 
 
 def test_a_value_may_hold_what_parts_it_from_its_name() -> None:
