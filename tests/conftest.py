@@ -5,6 +5,7 @@ They need a user with sudo, and curl on the machine.
 
 import base64
 import json
+import re
 import shlex
 import subprocess
 from dataclasses import dataclass
@@ -108,16 +109,26 @@ def recipe(host):
 
 @pytest.fixture(scope="module")
 def name(host, recipe):
-    """The first name the machine answers to."""
+    """The first name the machine answers to; one of those that a wildcard stands for."""
     listed = host.run("cat /etc/app/domains 2>/dev/null").stdout.split()
-    return (listed or recipe["domains"] or ["localhost"])[0]
+    return (listed or recipe["domains"] or ["localhost"])[0].replace("*", "www")
 
 
 @pytest.fixture(scope="module")
-def trusted(host, name):
+def trusted(host, name, covers):
     """Whether the machine has a certificate of its own for its name, and so redirects HTTP."""
     path = "/etc/letsencrypt/live/app/fullchain.pem"
-    return f"DNS:{name}" in host.run("openssl x509 -noout -ext subjectAltName -in %s", path).stdout
+    return covers(host.run("openssl x509 -noout -ext subjectAltName -in %s", path).stdout, name)
+
+
+@pytest.fixture(scope="session")
+def covers():
+    """Whether a certificate is for a name, by itself or by a wildcard; openssl has said whom it is for."""
+
+    def ask(said, name):
+        return bool({f"DNS:{name}", f"DNS:*.{name.partition('.')[2]}"} & set(re.split(r"[,\s]+", said)))
+
+    return ask
 
 
 @pytest.fixture(scope="module")

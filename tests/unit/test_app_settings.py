@@ -76,3 +76,9 @@ def test_errors_reach_the_journal(settings: ModuleType) -> None:
         "logging.getLogger('django.request').error('Internal Server Error: /x')"
     )
     assert run([sys.executable, "-c", program]).stderr == "Internal Server Error: /x\n"
+
+
+def test_a_wildcard_is_written_as_django_reads_it(settings: ModuleType) -> None:
+    changed = settings.served({}, {"APP_DOMAINS": "a.example *.a.example"})
+    assert changed["ALLOWED_HOSTS"] == ["a.example", ".a.example"]
+    assert changed["CSRF_TRUSTED_ORIGINS"] == ["https://a.example", "https://*.a.example"]

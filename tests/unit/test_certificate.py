@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -196,6 +197,7 @@ def test_ready_names_are_ordered_together(machine: Machine, tmp_path: Path, addr
     assert "ordering a certificate for a.example c.example\n" in machine.look()
     (words,) = machine.ordered()
     assert words[-2:] == ["--domains", "a.example,c.example"] and "--email me@a.example" in " ".join(words)
+    assert f"--webroot -w {tmp_path}/http --email" in " ".join(words)
     assert (tmp_path / "hooked").read_text() == "called\n"
     assert "renew_before_expiry = 43200 minutes" in (tmp_path / "etc/letsencrypt/renewal/app.conf").read_text()
     # The third joins when it comes, whoever is to be written to by then.
@@ -371,4 +373,55 @@ def test_a_state_that_cannot_be_read_waits_an_hour(machine: Machine) -> None:
     machine.certbot("exit 0")
     machine.program.STATE.write_text("")
     assert "the next order may be made in 60 min" in machine.look()
+    assert machine.ordered() == []
+
+
+@pytest.fixture
+def zone(machine: Machine, program: Callable[..., ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A release whose names are proved by their zone; where the key belongs. The name server takes every record."""
+    module = program("zone.py", REPOSITORY / "cloud-init/release/dns")
+    monkeypatch.setattr(module, "KEY", tmp_path / "dns.key")
+    monkeypatch.setattr(module, "CREDENTIALS", tmp_path / "dns.ini")
+    monkeypatch.setattr(module.Zone, "tried", lambda self, record, token: None)
+    monkeypatch.setitem(sys.modules, "zone", module)
+    machine.fake("resolvectl", f"touch {tmp_path}/looked")
+    return tmp_path / "dns.key"
+
+
+IN_ZONE = {"server": "192.0.2.53", "port": 53, "key": "a-key", "algorithm": "HMAC-SHA256", "wait": 30}
+
+
+def test_names_that_lead_nowhere_are_ordered_by_their_zone(machine: Machine, zone: Path, tmp_path: Path) -> None:
+    machine.names("a.example", "*.a.example", "www.a.example", dns=IN_ZONE)
+    machine.certbot(machine.issues)
+    lineage(tmp_path / "new", ["a.example", "*.a.example"])
+    said = machine.look()
+    assert f"waiting: a.example: there is no {zone}" in said and f"waiting: *.a.example: there is no {zone}" in said
+    assert machine.ordered() == []
+    zone.write_text("c2VjcmV0")
+    assert "ordering a certificate for a.example *.a.example\n" in machine.look()
+    (words,) = machine.ordered()
+    said = " ".join(words)
+    assert "--webroot" not in words and "c2VjcmV0" not in said
+    assert f"--dns-rfc2136 --dns-rfc2136-credentials {tmp_path}/dns.ini --dns-rfc2136-propagation-seconds 30" in said
+    # Boulder refuses an order for both a wildcard and a name that it stands for.
+    assert words[-2:] == ["--domains", "a.example,*.a.example"]
+    (tmp_path / "systemctl").unlink(missing_ok=True)
+    assert machine.look() == "every name has its certificate\n"
+    assert (tmp_path / "systemctl").read_text() == "stop app-look.timer\n"
+    assert not (tmp_path / "looked").exists() and len(machine.ordered()) == 1
+    # A new key is certbot's too, before it is needed.
+    zone.write_text("b3RoZXI=")
+    machine.look()
+    assert "b3RoZXI=" in (tmp_path / "dns.ini").read_text()
+
+
+def test_a_zone_that_takes_nothing_costs_no_order(
+    machine: Machine, zone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["zone"].Zone, "tried", lambda self, record, token: "it says REFUSED")
+    zone.write_text("c2VjcmV0")
+    machine.names("*.a.example", dns=IN_ZONE)
+    machine.certbot("exit 0")
+    assert machine.look() == "waiting: *.a.example: the name server 192.0.2.53: it says REFUSED\n"
     assert machine.ordered() == []

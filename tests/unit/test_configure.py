@@ -234,6 +234,35 @@ def test_a_kept_certificate_is_back_before_it_is_looked_for(root: Path, tmp_path
     assert "certificate trusted for one.example\n" in run_on(root)
 
 
+DNS = {"server": "192.0.2.53", "port": 53, "key": "a-key", "algorithm": "HMAC-SHA256", "wait": 60}
+
+
+def test_a_wildcard_is_for_one_level_of_names(root: Path) -> None:
+    release(root, domains=["one.example", "*.one.example"], dns=DNS)
+    run_on(root)
+    assert "server_name one.example ~^[^.]+\\.one\\.example$;" in nginx(root)
+    assert nginx(root, "secured.conf") == ""
+    assert (root / "run/app/names").read_text() == "one.example\n*.one.example\n"
+    assert 'APP_DOMAINS="one.example *.one.example"' in environment(root)
+    issue(root, "app", "one.example", "*.one.example")
+    assert "trusted for one.example *.one.example\n" in run_on(root)
+    assert nginx(root, "secured.conf") == "one.example 1;\n~^[^.]+\\.one\\.example$ 1;\n"
+    # What people say is held to the same.
+    domains(root, "two.example\n*.two.example\nwww.one.example\na.b.one.example\n")
+    assert "trusted for www.one.example\n" in run_on(root)
+    domains(root, "*two.example\n")
+    with pytest.raises(ProgramError) as caught:
+        run_on(root)
+    assert "not a domain name: *two.example." in caught.value.details
+
+
+def test_a_placeholder_may_be_a_wildcard(root: Path) -> None:
+    release(root, domains=["*.one.example"], dns=DNS)
+    run_on(root)
+    path = root / "run/app/placeholder/fullchain.pem"
+    assert "DNS:*.one.example" in run(["openssl", "x509", "-noout", "-ext", "subjectAltName", "-in", path]).stdout
+
+
 def test_nothing_promises_https_before_there_is_a_certificate(root: Path) -> None:
     release(root, domains=["one.example"])
     run_on(root)

@@ -13,7 +13,7 @@ import pytest
 from conftest import PROGRAMS, REPOSITORY
 
 from bake import release
-from bake.recipe import Recipe
+from bake.recipe import OPTIONS, Recipe
 from bake.run import run
 
 ODD = {
@@ -58,6 +58,18 @@ def test_what_keeps_certificates_comes_with_apps_that_ask_for_it(app: Path) -> N
     assert not any("place" in name for name in files(app, wsgi="app:app", certificate={"keep": "LABEL=keep"}))
     plain = files(app, wsgi="app:app", certificate={"authority": "staging"})
     assert not any("keep" in name for name in plain)
+
+
+def test_what_a_zone_proves_names_with_comes_where_it_is_asked_for(app: Path) -> None:
+    made = files(app, certificate={"dns": {"server": "192.0.2.53", "key": "a-key"}}, packages=["libpq5"])
+    assert json.loads(made["recipe.json"]) == {
+        "dns": {"server": "192.0.2.53", "port": 53, "key": "a-key", "algorithm": "HMAC-SHA256", "wait": 60},
+        "packages": ["libpq5", OPTIONS["dns"].package],
+    }
+    assert made.keys() - extras().keys() == {"recipe.json", "settings/zone.py"}
+    assert release.keys(Recipe.model_validate({"certificate": {"dns": {"server": "192.0.2.53", "key": "a"}}})) == {
+        "DNS_KEY": "dns.key"
+    }
 
 
 def test_the_exchange_of_workers_brings_its_units() -> None:

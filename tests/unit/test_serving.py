@@ -110,6 +110,12 @@ def test_a_machine_without_names_is_asked_all_the_same(serving: ModuleType, ngin
     assert nginx.heard == [("/", "localhost")]
 
 
+def test_a_machine_of_a_wildcard_is_asked_by_a_name(serving: ModuleType, nginx: Nginx) -> None:
+    serving.NAMES.write_text("*.one.example\n")
+    serving.await_health({})
+    assert nginx.heard == [("/", "www.one.example")]
+
+
 def test_an_app_that_nobody_serves_is_unhealthy(serving: ModuleType, https: Callable[[tuple[str, int]], None]) -> None:
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))

@@ -7,6 +7,7 @@ for long (letsencrypt.org/docs/rate-limits). Lies in a release beside its settin
 
 import fcntl
 import http.client
+import importlib
 import json
 import os
 import random
@@ -112,8 +113,8 @@ def order(names: list[str], lineage: str, options: list[str]) -> issued.Issued:
     shutil.rmtree(LOGS, ignore_errors=True)
     clear(lineage)
     command(
-        "certbot", "certonly", "-n", "--agree-tos", "--webroot", "-w", CHALLENGES.parents[1], "--cert-name", lineage,
-        "--logs-dir", LOGS, "--renew-with-new-domains", *options, "--domains", ",".join(names),
+        "certbot", "certonly", "-n", "--agree-tos", "--cert-name", lineage, "--logs-dir", LOGS,
+        "--renew-with-new-domains", *options, "--domains", ",".join(names),
         env={"PYTHONPATH": ""},
     )  # fmt: skip
     # certbot itself leaves that to the kernel, for half a minute.
@@ -185,7 +186,11 @@ def main() -> None:
     wanted = json.loads(RECIPE.read_text())
     authority = AUTHORITY.read_text().strip() if AUTHORITY.exists() else wanted.get("authority", "")
     lineage = "staging" if "staging" in authority else "app"
-    names, now = NAMES.read_text().split(), time.time()
+    given, now = NAMES.read_text().split(), time.time()
+    names, zone = given, None
+    if "dns" in wanted:
+        module = importlib.import_module("zone")
+        names, zone = module.needed(given), module.Zone(wanted["dns"])
     state = read(now)
     have = kept(lineage)
     # What certbot could not renew in time is ordered anew, without the names that have gone elsewhere.
@@ -199,14 +204,14 @@ def main() -> None:
             # It came, and then something stopped us.
             finish({**state, "tried": []})
         command("systemctl", "stop", TIMER)
-        if NAMES.read_text().split() != names:
+        if NAMES.read_text().split() != given:
             command("systemctl", "start", "--no-block", TIMER)
         return
     token = secrets.token_urlsafe()
     CHALLENGES.mkdir(parents=True, exist_ok=True)
     (CHALLENGES / token).write_text(token)
     try:
-        problems = {name: elsewhere(name, token) for name in names}
+        problems = {name: (zone.refusal if zone else elsewhere)(name, token) for name in names}
     finally:
         (CHALLENGES / token).unlink()
     ready = [name for name in names if not problems[name]]
@@ -225,7 +230,8 @@ def main() -> None:
     # Its new name may come to the disk seconds later: what a power cut forgets would be ordered twice.
     os.sync()
     email = EMAIL.read_text().strip() if EMAIL.exists() else wanted.get("email")
-    options = ["--email", email] if email else ["--register-unsafely-without-email"]
+    options = zone.options if zone else ["--webroot", "-w", CHALLENGES.parents[1]]
+    options += ["--email", email] if email else ["--register-unsafely-without-email"]
     # One name that is refused should not hold up the others for ever.
     options += ["--allow-subset-of-names"] if again and not good else []
     options += ["--staging"] if authority == "staging" else ["--server", authority] if authority else []

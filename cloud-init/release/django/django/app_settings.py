@@ -24,8 +24,8 @@ def served(theirs: dict, environ: dict) -> dict:
     names = environ.get("APP_DOMAINS", "").split()
     changed = {
         "DEBUG": False,
-        # nginx refuses other names where domains are given.
-        "ALLOWED_HOSTS": theirs.get("ALLOWED_HOSTS") or names or ["*"],
+        # nginx refuses other names where domains are given. What is *.a.example elsewhere is .a.example here.
+        "ALLOWED_HOSTS": theirs.get("ALLOWED_HOSTS") or [name.removeprefix("*") for name in names] or ["*"],
         "CSRF_TRUSTED_ORIGINS": [*theirs.get("CSRF_TRUSTED_ORIGINS", []), *(f"https://{name}" for name in names)],
         # nginx sets this header itself: a visitor's own never arrives.
         "SECURE_PROXY_SSL_HEADER": ("HTTP_X_FORWARDED_PROTO", "https"),

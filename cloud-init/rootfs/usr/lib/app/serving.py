@@ -43,7 +43,7 @@ def ask(path: str, host: str) -> int:
 def await_health(recipe: dict, ask: Callable[[str, str], int] = ask) -> None:
     """Ask the app, by the machine's own name, until it answers as it should."""
     named = (recipe.get("check") or {}).get("health")
-    path, host = named or "/", (NAMES.read_text().split() or ["localhost"])[0]
+    path, host = named or "/", (NAMES.read_text().split() or ["localhost"])[0].replace("*", "www")
     deadline = time.monotonic() + HEALTH_PATIENCE
     while True:
         try:
