@@ -70,9 +70,9 @@ class Authority:
         self.log.touch()
 
     @contextlib.contextmanager
-    def running(self, **faults):
-        """Run it, with faults of its own (PEBBLE_…)."""
-        argv = ["pebble", "-config", self.work / "pebble.json", "-dnsserver", f"{HERE}:53"]
+    def running(self, dns=HERE, **faults):
+        """Run it, with faults of its own (PEBBLE_…); it looks names up at `dns`."""
+        argv = ["pebble", "-config", self.work / "pebble.json", "-dnsserver", f"{dns}:53"]
         with self.log.open("ab") as log:
             process = run.start(argv, stdout=log, stderr=log, env={"PEBBLE_VA_NOSLEEP": "1", **faults})
         try:
@@ -101,6 +101,44 @@ class Authority:
             f"cat >> /etc/ssl/certs/ca-certificates.crt <<'E'\n{self.root}E\n"
             f"echo {DIRECTORY} > /etc/app/authority; }}\n"
         )
+
+
+#: A zone of the name server's own, with nothing in it that leads anywhere; who has the key may write challenges.
+ZONE = """
+$TTL 60
+@ IN SOA ns me 1 3600 600 86400 60
+@ IN NS ns
+ns IN A {server}
+"""
+NAMED = """
+options {{
+    directory "{work}"; pid-file none; session-keyfile none; recursion no; dnssec-validation no;
+    listen-on {{ {server}; }}; listen-on-v6 {{ none; }};
+}};
+controls {{ }};
+key bake-key {{ algorithm hmac-sha512; secret "{secret}"; }};
+zone "{zone}" {{
+    type primary; file "zone"; notify no;
+    update-policy {{ grant bake-key name _acme-challenge.{zone} TXT; }};
+}};
+"""
+#: Where it listens: beside challtestsrv, which answers whatever a machine asks.
+NAME_SERVER = "10.9.0.2"
+
+
+@contextlib.contextmanager
+def name_server(work, zone, secret):
+    """BIND, for one zone; the key's value is `secret`. Its log is in `work`."""
+    run.run(["ip", "addr", "replace", f"{NAME_SERVER}/24", "dev", "wire"])
+    work.mkdir(exist_ok=True)
+    (work / "zone").write_text(ZONE.format(server=NAME_SERVER))
+    (work / "named.conf").write_text(NAMED.format(work=work, server=NAME_SERVER, zone=zone, secret=secret))
+    with (work / "named.log").open("ab") as log:
+        process = run.start(["named", "-g", "-c", work / "named.conf"], stdout=log, stderr=log)
+    try:
+        yield
+    finally:
+        run.stop(process, grace=5)
 
 
 @contextlib.contextmanager

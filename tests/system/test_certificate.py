@@ -1,9 +1,11 @@
 """Certificates of a baked machine: real certbot, and Pebble, in a network namespace with nobody else in it."""
 
+import base64
 import contextlib
 import http.client
 import json
 import os
+import re
 import shutil
 import socket
 import sys
@@ -14,7 +16,7 @@ import acme
 import pytest
 
 from bake import proof, userdata, vm
-from bake.run import run
+from bake.run import run, which
 
 #: This file runs itself again in a namespace, with this in its environment.
 INSIDE = "BAKE_TEST_NAMESPACE"
@@ -27,18 +29,40 @@ SOON = 240
 SHORT = "late_dns"
 LONG = (
     "authority_is_down", "authority_is_moody", "one_never_resolves", "cut_in_an_order", "cut_before_it_is_served",
-    "renewed", "clock_is_wrong", "clock_is_ahead", "by_the_book",
-    "replaced",
+    "renewed", "clock_is_wrong", "clock_is_ahead", "by_the_book", "replaced", "wildcard",
 )  # fmt: skip
+#: What a case needs on this computer besides, and how it comes there.
+NEEDED = {
+    "by_the_book": ("sslyze", "`nox -s system` installs it"),
+    # Installed, it would also serve on whatever computer this is; so nobody is made to.
+    "wildcard": ("named", "apt-get install bind9"),
+}
+#: The value of a zone's key, and one that is not.
+KEY, WRONG_KEY = (base64.b64encode(letter * 64).decode() for letter in (b"k", b"w"))
+#: What the app's bake.yaml says besides, for the cases that have an image of their own.
+SAID = {
+    "replaced": "certificate: {keep: LABEL=keep}\n",
+    "wildcard": f'domains: [{NAME}, "*.{NAME}"]\ncertificate:\n'
+    f"  dns: {{server: {acme.NAME_SERVER}, key: bake-key, algorithm: HMAC-SHA512, wait: 5s}}\n",
+}
 
 
-@pytest.fixture(scope="session")
-def keeping(baked, tmp_path_factory, bake):
-    """The same app where its certificate outlives its machine; baked for the one case that asks for it."""
-    folder = tmp_path_factory.mktemp("apps") / "keeping"
-    shutil.copytree(baked[0], folder)
+@pytest.fixture
+def there(case):
+    """What the case needs."""
+    if case in NEEDED and not which(NEEDED[case][0]):
+        pytest.skip(NEEDED[case][1])
+
+
+@pytest.fixture
+def image(case, baked, bake, tmp_path):
+    """The app's folder, and its image."""
+    if case not in SAID:
+        return baked[:2]
+    folder = tmp_path / "shop"
+    shutil.copytree(baked[0], folder, ignore=shutil.ignore_patterns("__pycache__"))
     with (folder / "bake.yaml").open("a") as stream:
-        stream.write("certificate: {keep: LABEL=keep}\n")
+        stream.write(SAID[case])
     called = bake("image", folder)
     assert called.code == 0, called.stderr
     return folder, Path(called.stdout.strip())
@@ -47,18 +71,16 @@ def keeping(baked, tmp_path_factory, bake):
 @pytest.mark.parametrize("case", [SHORT, *(pytest.param(name, marks=pytest.mark.long) for name in LONG)])
 @pytest.mark.skipif(INSIDE in os.environ, reason="this is the outside")
 @pytest.mark.skipif(not os.access("/dev/net/tun", os.R_OK | os.W_OK), reason="no wire can be laid without /dev/net/tun")
-def test_certificate(case, request, bake, tmp_path):
-    if case == "by_the_book" and not shutil.which("sslyze"):
-        pytest.skip("sslyze is installed by `nox -s system`")
-    values = {"SECRET_KEY": "a", "SPARE_KEY": "b"}
-    folder, image, *_ = request.getfixturevalue("keeping" if case == "replaced" else "baked")
+def test_certificate(case, there, image, bake, tmp_path):
+    folder, disk = image
+    values = {"SECRET_KEY": "a", "SPARE_KEY": "b", "DNS_KEY": WRONG_KEY}
     if case == "replaced":
         values["CERTIFICATE_KEY"] = run(["age-keygen"]).stdout.splitlines()[-1]
     called = bake("render", folder, "--launch", *NAMED.get(case, ("--domain", NAME)), "--with-secrets", **values)
     assert called.code == 0, called.stderr
     (tmp_path / "user-data").write_text(called.stdout)
     namespaces = ["unshare", "--net", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
-    given = {"case": case, "image": str(image), "place": str(tmp_path), "accelerator": vm.accelerator()}
+    given = {"case": case, "image": str(disk), "place": str(tmp_path), "accelerator": vm.accelerator()}
     done = run(
         [*namespaces, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"{__file__}::test_inside"],
         env={INSIDE: json.dumps(given)}, check=False, cwd=Path(__file__).parents[2],
@@ -396,5 +418,45 @@ def replaced(site):
         assert authority.orders() == 1
 
 
+def wildcard(site):
+    """Names that lead nowhere are proved by their zone, at renewals too; a key that is wrong costs no order."""
+    authority = acme.Authority(site.work, seconds=600)
+    some = f"any.{NAME}"
+    zone = acme.name_server(site.work / "named", NAME, KEY)
+    with zone, authority.running(dns=acme.NAME_SERVER):
+        site.switch_on(authority)
+        problem = f"waiting: *.{NAME}: the name server {acme.NAME_SERVER}: The peer didn't like the signature we sent"
+        site.await_(lambda: site.said().count(problem) >= 2, 600)
+        assert site.ask("http", some)[0] == 200 and "strict-transport-security" not in site.ask("https", some)[1]
+        assert authority.orders() == 0
+        # The key as a person gives it, on the machine.
+        site.sudo(f"echo {KEY} | install -m 600 /dev/stdin /etc/app/dns.key; systemctl start app-setup")
+        site.await_(lambda: site.serves("Pebble", some), 600)
+        first = acme.served(some)
+        assert acme.names(first) == {NAME, f"*.{NAME}"}
+        for name in (NAME, some):
+            site.await_(lambda name=name: site.ask("http", name)[0] == 301, 10)
+            assert site.ask("http", name)[1]["location"] == f"https://{name}/"
+            assert site.ask("https", name)[1]["strict-transport-security"] == "max-age=63072000"
+        # Two levels below there is no name of ours, and no certificate.
+        assert acme.served(f"a.b.{NAME}") is None
+        assert authority.orders() == 1
+        # Nothing asks the machine, and nothing could; nobody but root has the key, and no journal or log shows it.
+        assert site.sudo("find /etc/app/dns.key /etc/letsencrypt/dns.ini -not -perm 600 -or -not -user root") == ""
+        told = "{ journalctl -b; cat /var/log/letsencrypt/* /run/app/certbot/*; }"
+        assert site.sudo(f"{told} | grep -c -e {KEY[:20]} -e {WRONG_KEY[:20]}") == "0\n"
+        assert looked(site) == []
+        site.sudo("date -s '+7 minutes'; systemctl start certbot")
+        assert site.await_(lambda: acme.served(some).serial_number != first.serial_number, 20) < 20
+        assert authority.orders() == 2
+    log = (site.work / "named/named.log").read_text()
+    assert re.search(f"adding an RR at '?_acme-challenge.{NAME}", log)
+    site.sudo("date -s '+9 minutes'; systemctl start certbot")
+    assert "failed" in site.sudo("systemctl is-failed certbot")
+
+
 #: Options of a launch, where they are not one name.
-NAMED = {"one_never_resolves": tuple(word for name in THREE for word in ("--domain", name))}
+NAMED = {
+    "one_never_resolves": tuple(word for name in THREE for word in ("--domain", name)),
+    "wildcard": (),
+}  # fmt: skip
