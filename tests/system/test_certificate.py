@@ -420,10 +420,11 @@ def replaced(site):
 
 def wildcard(site):
     """Names that lead nowhere are proved by their zone, at renewals too; a key that is wrong costs no order."""
-    authority = acme.Authority(site.work, seconds=600)
+    authority = acme.Authority(site.work, seconds=360)
     some = f"any.{NAME}"
     zone = acme.name_server(site.work / "named", NAME, KEY)
-    with zone, authority.running(dns=acme.NAME_SERVER):
+    # A renewal is validated anew.
+    with zone, authority.running(dns=acme.NAME_SERVER, PEBBLE_AUTHZREUSE="0"):
         site.switch_on(authority)
         problem = f"waiting: *.{NAME}: the name server {acme.NAME_SERVER}: The peer didn't like the signature we sent"
         site.await_(lambda: site.said().count(problem) >= 2, 600)
@@ -446,13 +447,12 @@ def wildcard(site):
         told = "{ journalctl -b; cat /var/log/letsencrypt/* /run/app/certbot/*; }"
         assert site.sudo(f"{told} | grep -c -e {KEY[:20]} -e {WRONG_KEY[:20]}") == "0\n"
         assert looked(site) == []
-        site.sudo("date -s '+7 minutes'; systemctl start certbot")
+        # Two thirds of its life; a name server hears nobody whose clock is more than five minutes from its own.
+        site.sudo("date -s '+270 seconds'; systemctl start certbot")
         assert site.await_(lambda: acme.served(some).serial_number != first.serial_number, 20) < 20
         assert authority.orders() == 2
     log = (site.work / "named/named.log").read_text()
-    assert re.search(f"adding an RR at '?_acme-challenge.{NAME}", log)
-    site.sudo("date -s '+9 minutes'; systemctl start certbot")
-    assert "failed" in site.sudo("systemctl is-failed certbot")
+    assert len(re.findall(f"adding an RR at '?_acme-challenge.{NAME}", log)) == 4
 
 
 #: Options of a launch, where they are not one name.
