@@ -53,6 +53,7 @@ def test_the_example_shows_every_key_and_is_valid(tmp_path: Path) -> None:
     assert read(tmp_path, "app: {package: httpbin==0.10.4}").app
     assert example.limits.model_fields_set == set(recipe.Limits.model_fields)
     assert example.check.model_fields_set == set(recipe.Check.model_fields)
+    assert example.certificate.model_fields_set == set(recipe.Certificate.model_fields)
     assert example.env["FEATURE_X"] == "on"
     closing = EXAMPLE.read_text().splitlines()[-1]
     assert all(key in closing for key in recipe.LATER)
