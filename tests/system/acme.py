@@ -24,6 +24,8 @@ MANAGEMENT = "127.0.0.1:15000"
 DIRECTORY = f"https://{HERE}:14000/dir"
 #: Where challtestsrv is told what to answer.
 ORDERS_TO_DNS = "http://127.0.0.1:8055"
+#: Pebble by itself refuses each twentieth nonce.
+CALM = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0"}
 MAC = "52:54:00:0a:09:0a"
 #: Words for QEMU: a second network card, at the other end of the wire.
 WIRE = ("-nic", f"tap,ifname=wire,script=no,downscript=no,model=virtio-net-pci,mac={MAC}")
@@ -71,10 +73,13 @@ class Authority:
 
     @contextlib.contextmanager
     def running(self, dns=HERE, **faults):
-        """Run it, with faults of its own (PEBBLE_…); it looks names up at `dns`."""
+        """Run it, with faults of its own (PEBBLE_…); it looks names up at `dns`.
+
+        It refuses no nonce, which would count as another order.
+        """
         argv = ["pebble", "-config", self.work / "pebble.json", "-dnsserver", f"{dns}:53"]
         with self.log.open("ab") as log:
-            process = run.start(argv, stdout=log, stderr=log, env={"PEBBLE_VA_NOSLEEP": "1", **faults})
+            process = run.start(argv, stdout=log, stderr=log, env={**CALM, **faults})
         try:
             yield
         finally:
