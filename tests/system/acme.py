@@ -3,11 +3,14 @@
 Pebble is Let's Encrypt's own test authority; pebble-challtestsrv answers for all of the DNS.
 """
 
+import base64
 import contextlib
+import io
 import json
 import re
 import socket
 import ssl
+import tarfile
 import time
 import urllib.request
 from datetime import UTC, datetime, timedelta
@@ -21,11 +24,12 @@ from bake import run
 HERE, THERE = "10.9.0.1", "10.9.0.10"
 #: Where Pebble tells about itself.
 MANAGEMENT = "127.0.0.1:15000"
-DIRECTORY = f"https://{HERE}:14000/dir"
 #: Where challtestsrv is told what to answer.
 ORDERS_TO_DNS = "http://127.0.0.1:8055"
 #: Pebble by itself refuses each twentieth nonce.
 CALM = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0"}
+#: Where it looks names up is said last.
+PEBBLE = ("pebble", "-config", "pebble.json", "-dnsserver")
 MAC = "52:54:00:0a:09:0a"
 #: Words for QEMU: a second network card, at the other end of the wire.
 WIRE = ("-nic", f"tap,ifname=wire,script=no,downscript=no,model=virtio-net-pci,mac={MAC}")
@@ -53,19 +57,23 @@ def lay_wire():
 
 
 class Authority:
-    """Pebble, and the certificate that vouches for its own address; `seconds` is the life of what it issues."""
+    """Pebble, and the certificate that vouches for its own address; `seconds` is the life of what it issues.
 
-    def __init__(self, work, seconds=90 * 86400):
+    It runs here, or `at` the machine itself, where it goes by the machine's clock.
+    """
+
+    def __init__(self, work, seconds=90 * 86400, at=HERE):
         work.mkdir(exist_ok=True)
         self.work, self.log, own = work, work / "pebble.log", trustme.CA()
         # As everybody's, it is over some day: a machine whose clock is years ahead does not believe it.
         over = datetime.now(UTC) + timedelta(days=400)
-        self.root, certificate = own.cert_pem.bytes().decode(), own.issue_cert(HERE, not_after=over)
+        self.root, certificate = own.cert_pem.bytes().decode(), own.issue_cert(at, not_after=over)
+        self.directory = f"https://{at}:14000/dir"
         certificate.cert_chain_pems[0].write_to_path(work / "cert.pem")
         certificate.private_key_pem.write_to_path(work / "key.pem")
         settings = {
-            "listenAddress": f"{HERE}:14000", "managementListenAddress": MANAGEMENT,
-            "certificate": str(work / "cert.pem"), "privateKey": str(work / "key.pem"),
+            "listenAddress": f"{at}:14000", "managementListenAddress": MANAGEMENT,
+            "certificate": "cert.pem", "privateKey": "key.pem",
             "httpPort": 80, "tlsPort": 443, "certificateValidityPeriod": seconds,
         }  # fmt: skip
         (work / "pebble.json").write_text(json.dumps({"pebble": settings}))
@@ -77,9 +85,8 @@ class Authority:
 
         It refuses no nonce, which would count as another order.
         """
-        argv = ["pebble", "-config", self.work / "pebble.json", "-dnsserver", f"{dns}:53"]
         with self.log.open("ab") as log:
-            process = run.start(argv, stdout=log, stderr=log, env={**CALM, **faults})
+            process = run.start([*PEBBLE, f"{dns}:53"], cwd=self.work, stdout=log, stderr=log, env={**CALM, **faults})
         try:
             yield
         finally:
@@ -98,13 +105,21 @@ class Authority:
             path.write_bytes(answer.read())
         return path
 
+    def packed(self):
+        """Pebble and its files for a machine: a .tar.gz, in base64."""
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+            for path in (run.which("pebble"), *(self.work / name for name in ("cert.pem", "key.pem", "pebble.json"))):
+                archive.add(path, path.name)
+        return base64.encodebytes(packed.getvalue()).decode()
+
     @property
     def hook(self):
         """A shell script for a machine's boot: trust this authority, and order there."""
         return (
             "[ -e /etc/app/authority ] || {\n"
             f"cat >> /etc/ssl/certs/ca-certificates.crt <<'E'\n{self.root}E\n"
-            f"echo {DIRECTORY} > /etc/app/authority; }}\n"
+            f"echo {self.directory} > /etc/app/authority; }}\n"
         )
 
 

@@ -29,7 +29,8 @@ SOON = 240
 SHORT = "late_dns"
 LONG = (
     "authority_is_down", "authority_is_moody", "one_never_resolves", "cut_in_an_order", "cut_before_it_is_served",
-    "renewed", "clock_is_wrong", "clock_is_ahead", "by_the_book", "replaced", "wildcard",
+    "renewed", "clock_is_wrong", "clock_is_ahead", "by_the_book", "few_orders",
+    "replaced", "wildcard",
 )  # fmt: skip
 #: What a case needs on this computer besides, and how it comes there.
 NEEDED = {
@@ -132,10 +133,10 @@ class Site:
         self.machine.process.kill()
         self.machine.process.wait()
 
-    def sudo(self, script):
+    def sudo(self, script, patience=300):
         """Run a script as root; what it printed."""
         self.machine.await_ssh()
-        return self.machine.ssh("sudo sh", stdin=script, check=False, timeout=300).stdout
+        return self.machine.ssh("sudo sh", stdin=script, check=False, timeout=patience).stdout
 
     def await_(self, there, patience=SOON):
         """Wait until something is so; how many seconds it took."""
@@ -453,6 +454,56 @@ def wildcard(site):
         assert authority.orders() == 2
     log = (site.work / "named/named.log").read_text()
     assert len(re.findall(f"adding an RR at '?_acme-challenge.{NAME}", log)) == 4
+
+
+#: On the machine: Pebble issues a certificate of a life, and certbot's service runs twice a day in the week around the
+#: time when it is due. Prints how many orders there were, before and after each run.
+WEEK = """set -eu
+cd /opt/pebble
+systemctl stop pebble 2> /dev/null || true
+rm -rf /etc/letsencrypt/accounts /etc/letsencrypt/archive /etc/letsencrypt/live /etc/letsencrypt/renewal
+sed -i 's/Period": [0-9]*/Period": {seconds}/' pebble.json
+systemd-run -q --collect --unit pebble -p WorkingDirectory=/opt/pebble {calm} \\
+    -p StandardOutput=truncate:/opt/pebble/log -p StandardError=inherit /opt/pebble/{command}
+until curl -sfk {directory}; do sleep 1; done > /dev/null
+date -s '+1 day' > /dev/null
+systemctl start app-certificate
+grep -c 'POST /order-plz' log
+date -s '+{lead} hours' > /dev/null
+for half in 1 2 3 4 5 6 7 8 9 10 11 12 13 14; do
+    date -s '+12 hours' > /dev/null
+    systemctl start certbot
+    grep -c 'POST /order-plz' log
+done
+"""
+#: Lives of certificates, in hours: Let's Encrypt's of today, those that it has announced, and its short ones.
+LIVES = (160, 45 * 24, 64 * 24, 90 * 24)
+
+
+def few_orders(site):
+    """In the week around a renewal there are few orders, whatever the life, where five are allowed.
+
+    Pebble runs on the machine: both go by the one clock that is put forward.
+    """
+    acme.say("add-a", NAME, acme.THERE)
+    authority = acme.Authority(site.work, at=acme.THERE)
+    site.switch_on(authority)
+    site.await_(lambda: site.serves("placeholder"), 600)
+    site.sudo("systemctl stop certbot.timer apt-daily.timer apt-daily-upgrade.timer")
+    site.sudo(
+        f"mkdir /opt/pebble; base64 -d <<'E' | tar -C /opt/pebble -xzf - --no-same-owner\n{authority.packed()}E\n"
+    )
+    place = {
+        "directory": authority.directory, "command": " ".join([*acme.PEBBLE, f"{acme.HERE}:53"]),
+        "calm": " ".join(f"-E {name}={value}" for name, value in acme.CALM.items()),
+    }  # fmt: skip
+    counts = {}
+    for hours in LIVES:
+        week = WEEK.format(seconds=hours * 3600, lead=max(0, hours * 2 // 3 - 84), **place)
+        counts[hours] = [int(line) for line in site.sudo(week, patience=1500).split()]
+    print("orders by the certificate's hours:", counts)
+    # Of a life of less than ten days certbot 4 takes the half, whatever it is told: twice in such a week.
+    assert all(len(found) == 15 and found[1] == 1 and 2 <= found[-1] <= 3 for found in counts.values()), counts
 
 
 #: Options of a launch, where they are not one name.
