@@ -124,16 +124,22 @@ STAND_INS = userdata.stand_ins({"SECRET_KEY": "a", "SPARE_KEY": "b"})
 
 
 @pytest.fixture(scope="session")
-def baked(tmp_path_factory, bake):
-    """The example and more, with a line of its own so that no cache answers, baked once for all cases."""
+def example(tmp_path_factory):
+    """The folder of the example and more, with a line of its own so that no cache answers."""
     folder = tmp_path_factory.mktemp("apps") / "flask-hello"
     shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "bake.yaml").write_text(RECIPE)
     with (folder / "app.py").open("a") as stream:
         stream.write(f"{MORE}\n# {os.urandom(8).hex()}\n")
-    called = bake("image", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def baked(example, bake):
+    """That folder, its image, and how the bake was: once for all cases."""
+    called = bake("image", example)
     assert called.code == 0, called.stderr
-    return folder, Path(called.stdout.strip()), called
+    return example, Path(called.stdout.strip()), called
 
 
 @pytest.fixture

@@ -49,12 +49,12 @@ def there(case):
 
 
 @pytest.fixture
-def image(case, baked, bake, tmp_path):
+def image(case, example, bake, tmp_path, request):
     """The app's folder, and its image."""
     if case not in SAID:
-        return baked[:2]
+        return request.getfixturevalue("baked")[:2]
     folder = tmp_path / "shop"
-    shutil.copytree(baked[0], folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(example, folder, ignore=shutil.ignore_patterns("__pycache__"))
     with (folder / "bake.yaml").open("a") as stream:
         stream.write(SAID[case])
     called = bake("image", folder)
