@@ -170,6 +170,8 @@ def keep(text: str) -> str:
     lost = ("/run", "/tmp", "/var/tmp", "/dev", "/proc", "/sys")
     if any(path.is_relative_to(place) for place in lost):
         raise ValueError(f"{text!r} does not outlive the machine's next boot")
+    if any(path.is_relative_to(place) for place in ("/var/lib/app", "/var/cache/app", "/srv/app")):
+        raise ValueError(f"{text!r} is a folder of the app's; take one that is root's, like /srv/keep")
     return str(path)
 
 

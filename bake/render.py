@@ -31,12 +31,12 @@ def document(
     _tell(made, provider, report)
     if provider and goal.name in provider.unknown_to:
         report.note(f"warning: {goal.name}'s cloud-init does not know {provider.name}: take a newer release")
-    for note in _untold(missing, given.domains or wanted.domains):
+    for note in _untold(missing, given.domains or wanted.domains, wanted):
         report.note(note)
     return made
 
 
-def _untold(missing: tuple[str, ...], names: tuple[str, ...]) -> list[str]:
+def _untold(missing: tuple[str, ...], names: tuple[str, ...], wanted: Recipe) -> list[str]:
     """What people should know of a machine before they paste it."""
     notes = []
     if not names:
@@ -46,6 +46,11 @@ def _untold(missing: tuple[str, ...], names: tuple[str, ...]) -> list[str]:
             "warning: no room for the program that orders certificates: HTTPS stays untrusted until the first "
             "`bake push ssh://debian@ADDRESS PATH`"
         )
+        if asked := wanted.certificate.asked:
+            said = " and ".join(f"certificate.{name}" for name in asked)
+            notes.append(f"warning: {said} can do nothing until then")
+    elif wanted.certificate.dns:
+        notes.append(f"HTTPS is trusted a minute or so after the zone of {', '.join(names)} takes records")
     else:
         said = ", ".join(names)
         notes.append(f"HTTPS is trusted a minute or so after the DNS of {said} leads to the machine")

@@ -141,7 +141,7 @@ def bare(file: File) -> File:
     if _is_python(file):
         # Names that modules share stay as they are; strings inside of f-strings would depend on this Python (a test
         # sees to it).
-        alone = not file.path.endswith(".py") or "__main__" in text
+        alone = not file.path.endswith(".py")
         body = python_minifier.minify(text, remove_literal_statements=True, hoist_literals=False, rename_globals=alone)
     elif first.startswith("#!"):
         body = f"{first}\n{_lines(rest)}"

@@ -358,7 +358,7 @@ def test_parts_that_did_not_arrive_as_they_were_sent_are_refused(
 
 
 def test_parts_that_never_came_are_a_problem_in_one_line(app: Path, setup: ModuleType, bring: Bring) -> None:
-    with pytest.raises(setup.PROBLEMS):
+    with pytest.raises(setup.StepError, match="has the digest"):
         setup.bring({"release": "debian-13", "machine": platform.machine(), "parts": "ab" * 32})
 
 

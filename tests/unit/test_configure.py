@@ -185,7 +185,7 @@ def test_people_have_the_last_word_on_domains(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["two words", "http://x.example", "x.example;", "-x.example", "localhost", "1.2.3.4", "*.x.example"]
+    "name", ["two words", "http://x.example", "x.example;", "-x.example", "localhost", "1.2.3.4", "*.*.x.example"]
 )
 def test_a_name_that_is_none_is_refused_and_nothing_changes(root: Path, name: str) -> None:
     domains(root, "good.example\n")
@@ -197,6 +197,14 @@ def test_a_name_that_is_none_is_refused_and_nothing_changes(root: Path, name: st
     assert f"not a domain name: {name.lower()}." in caught.value.details
     assert "Traceback" not in caught.value.details
     assert nginx(root) == before
+
+
+def test_a_wildcard_that_no_zone_proves_is_left_out(root: Path) -> None:
+    # A release that is gone back to may be of before `certificate.dns`.
+    domains(root, "*.x.example\nx.example\n")
+    said = run_on(root)
+    assert "<4>" in said and "wildcards are left out, which need `certificate.dns`" in said
+    assert (root / "run/app/names").read_text() == "x.example\n"
 
 
 def issue(root: Path, lineage: str, *names: str) -> Path:

@@ -315,7 +315,7 @@ def test_a_power_cut_while_it_comes_back_leaves_it_to_the_next_boot(
 ) -> None:
     issued = machine.issue()
     machine.run()
-    for moves in range(4):
+    for moves in range(3):
         machine.replaced()
         left, real = [moves], Path.rename
 
@@ -334,6 +334,35 @@ def test_a_power_cut_while_it_comes_back_leaves_it_to_the_next_boot(
         machine.run("restore")
         assert machine.served == issued and machine.program.has()
         assert not (machine.certbot / ".kept").exists()
+
+
+def test_an_account_that_came_meanwhile_stays_and_nothing_is_put_back_for_nothing(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def register(name: str) -> None:
+        place = machine.certbot / "accounts" / name
+        place.mkdir(parents=True)
+        (place / "regr.json").write_text("{}")
+
+    # Orders that fail leave accounts alone.
+    register("one")
+    machine.run()
+    register("two")
+    put_back = []
+    with monkeypatch.context() as patch:
+        patch.setattr(machine.program, "put_back", put_back.append)
+        machine.run()
+    assert put_back == []
+    assert {path.name for path in (machine.certbot / "accounts").iterdir()} == {"one", "two"}
+    machine.replaced()
+    register("three")
+    machine.issue()
+    machine.run()
+    machine.replaced()
+    register("four")
+    machine.run()
+    found = {path.name for path in (machine.certbot / "accounts").iterdir()}
+    assert machine.program.has() and {"three", "four"} <= found
 
 
 def test_a_full_disk_leaves_what_is_kept(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,7 +398,7 @@ def test_while_somebody_orders_nothing_is_touched(machine: Machine) -> None:
     machine.issue()
     with sys.modules["certificate"].LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert machine.run() == ""
+        assert machine.run() == "somebody orders; this runs again when that is done\n"
     assert machine.kept == {}
     assert "kept in" in machine.run()
 

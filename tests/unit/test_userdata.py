@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bake import machine, run, source, userdata
+from bake import machine, places, release, run, source, userdata
 from bake.errors import DocumentError, ProgramError
 from bake.machine import File
 from bake.providers import EVERYWHERE, PROVIDERS
@@ -260,6 +260,13 @@ def test_a_packed_file_may_have_any_name(root: Path) -> None:
 # Stripped.
 
 PYTHON = [file for file in MACHINE if file.path.endswith(".py") or b"python3" in file.content.partition(b"\n")[0]]
+# What a release brings is imported by others there.
+PYTHON += [
+    File(path, file.mode, file.text.encode())
+    for folder in sorted(places.release().iterdir())
+    for path, file in release.extra(folder.name).items()
+    if path.endswith(".py")
+]
 SHELL = [file for file in MACHINE if file.content.startswith(b"#!/bin/sh")]
 
 

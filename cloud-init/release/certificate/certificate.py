@@ -258,6 +258,8 @@ def finish(state: dict) -> None:
 if __name__ == "__main__":
     os.umask(0o022)
     try:
+        # Root's alone: whoever can open it can hold it.
+        LOCK.touch(0o600)
         with LOCK.open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             main()

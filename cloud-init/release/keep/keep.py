@@ -24,15 +24,16 @@ from step import StepError, command, write
 try:
     import certificate
 except ImportError:
-    # A document had no room for what orders, so there is nothing to keep.
-    sys.exit()
+    sys.exit("<4>certificates are not kept: this machine's document had no room for what orders them; bake push has")
 
 #: What opens the kept files, and closes them: an identity of age's, for root alone.
 KEY = Path("/etc/app/certificate.key")
 #: There on a machine that is only checked.
 CHECKED = Path("/run/app-check")
-#: What of certbot's is kept. A certificate counts as there by the last, so that one comes last.
-PARTS = ("accounts", "archive", "live", "renewal")
+#: What of certbot's is a certificate, as it is packed: what leads to something before what it leads to, which a renewal
+#: meanwhile only adds to. A certificate counts as there by the first, so that one comes back last.
+PARTS = ("renewal", "live", "archive")
+ACCOUNTS = "accounts"
 #: The kept file, and the one before it.
 NAME, BEFORE = "certificate.age", "certificate.age.before"
 LABELS, MOUNTED = Path("/dev/disk/by-label"), Path("/run/app/keep")
@@ -101,7 +102,7 @@ def read(folder: Path) -> dict[str, bytes]:
 
 def pack() -> bytes:
     """What is to be kept of this machine: certbot's accounts and certificates, and when orders were made."""
-    parts = [name for name in PARTS if (certificate.CERTBOT / name).exists()]
+    parts = [name for name in (*PARTS, ACCOUNTS) if (certificate.CERTBOT / name).exists()]
     state = certificate.STATE
     orders = ["-C", state.parent, state.name] if state.exists() else []
     if not parts + orders:
@@ -122,7 +123,10 @@ def put_back(kept: bytes) -> None:
     # What this machine has ordered itself is newer.
     if orders.exists() and not certificate.STATE.exists():
         write(certificate.STATE, orders.read_text())
-    for name in PARTS:
+    # An account that was registered meanwhile stays.
+    if (beside / ACCOUNTS).exists():
+        shutil.copytree(beside / ACCOUNTS, certificate.CERTBOT / ACCOUNTS, symlinks=True, dirs_exist_ok=True)
+    for name in reversed(PARTS):
         if (beside / name).exists():
             shutil.rmtree(certificate.CERTBOT / name, ignore_errors=True)
             (beside / name).rename(certificate.CERTBOT / name)
@@ -130,11 +134,18 @@ def put_back(kept: bytes) -> None:
     shutil.rmtree(beside)
 
 
+def missed(kept: bytes) -> bool:
+    """Whether something is kept that this machine has not: a certificate, or an account where it has none."""
+    listed = run("tar", "-t", given=kept).decode()
+    return ("renewal/" in listed and ".conf\n" in listed) or not (certificate.CERTBOT / ACCOUNTS).exists()
+
+
 def save(folder: Path, ours: bytes, *, rotate: bool) -> None:
     """Keep something instead of what is kept, whole or not at all; what was kept stays as the one before."""
     partial = folder / f".{NAME}.partial"
     partial.unlink(missing_ok=True)
-    partial.touch(0o600)
+    # Not through a link that somebody else has put there meanwhile.
+    partial.touch(0o600, exist_ok=False)
     partial.write_bytes(run("age", "-e", "-i", KEY, given=ours))
     os.sync()
     if rotate:
@@ -151,19 +162,22 @@ def main() -> None:
     if not KEY.exists():
         print(f"<4>certificates are not kept: {KEY} is missing", flush=True)
         return
-    had = has()
-    if had and RESTORE in sys.argv:
+    if RESTORE in sys.argv and has():
         return
+    # Root's alone: whoever can open it can hold it.
+    certificate.LOCK.touch(0o600)
     with certificate.LOCK.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            # Who orders has this run again when it is done.
+            print("somebody orders; this runs again when that is done", flush=True)
             return
+        # An order may have ended just before.
+        had = has()
         with place(where) as folder:
             kept = read(folder)
             known = next(iter(kept.values()), b"")
-            if known and not had:
+            if known and not had and missed(known):
                 put_back(known)
                 if has():
                     print(f"a certificate is back, as it was kept in {where}", flush=True)

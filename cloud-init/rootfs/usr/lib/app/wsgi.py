@@ -5,6 +5,7 @@ It lets server-sent events through.
 
 import importlib
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -17,7 +18,10 @@ def find(wanted: str) -> object:
     name, _, expression = wanted.partition(":")
     module = importlib.import_module(name)
     # Names of the module, or of modules it has loaded; bake has seen that it calls with plain values alone.
-    return eval(expression, {**sys.modules, **vars(module)})
+    names, first = {**sys.modules}, re.match(r"\w+", expression)[0]
+    if hasattr(module, first):
+        names[first] = getattr(module, first)
+    return eval(expression, names)
 
 
 def hide_tracebacks() -> None:
