@@ -143,7 +143,10 @@ def _members(
     parcel: Bundle, recipe: Recipe, extras: tuple[str, ...], there: frozenset[str] = frozenset()
 ) -> dict[str, tuple[int, bytes]]:
     """A bundle's files but wheels, other extras and what is `there`: name to mode and content. Links are followed."""
-    out = there.union(*(release.extra(name) for name in release.EXTRAS if name not in extras))
+    asked = set(release.asked(recipe))
+    # What certificates ask for is of no use without what orders them.
+    brought = {*extras, *asked} - (set() if "certificate" in extras else set(recipe.certificate.asked))
+    out = there.union(*(release.extra(name) for name in {*release.EXTRAS, *asked} - brought))
     found: dict[str, tuple[int, bytes]] = {}
     with tarfile.open(parcel.path) as tar:
         for member in tar:
@@ -171,7 +174,7 @@ def _members(
                     raise AppFolderError(f"{member.name!r} has a line's end in its name", "Give it another name.")
                 found[member.name] = (0o755 if end.mode & 0o100 else 0o644, stream.read())
     # Ours, and dear: read them, with their comments, in cloud-init/release.
-    for name in (*extras, *release.asked(recipe)):
+    for name in sorted(brought):
         for path in release.extra(name):
             mode, content = found[path]
             found[path] = (mode, userdata.bare(File(path, mode, content)).content)

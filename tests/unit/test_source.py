@@ -18,7 +18,7 @@ from bake import bundle, release, source
 from bake.errors import AppFolderError, NetworkError, SourceError, WheelError
 from bake.lock import Lock
 from bake.machine import File
-from bake.recipe import Recipe
+from bake.recipe import Certificate, Recipe
 from bake.run import run
 from bake.target import DEBIAN_12, DEBIAN_13, Target
 
@@ -89,6 +89,16 @@ def test_a_document_has_the_extras_that_are_asked_for_alone(app: Path, wanted: t
         assert {name for name, paths in extras.items() if paths & set(found)} == set(wanted)
         assert all(extras[name] <= set(found) for name in wanted)
         assert {"settings/env", "source/settings/exchange.py"} <= set(found)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_certificates_ask_for_comes_with_what_orders_them(app: Path, there: bool) -> None:
+    recipe = RECIPE.model_copy(update={"certificate": Certificate(keep="LABEL=keep")})
+    parcel = pack(app, recipe=recipe)
+    found = parts(source.inline(DEBIAN_13, parcel, recipe, ("certificate",) * there))
+    assert [name for name in ("settings/certificate.py", "settings/keep.py") if name in found] == (
+        ["settings/certificate.py", "settings/keep.py"] * there
+    )
 
 
 def test_a_link_has_the_mode_of_its_file(app: Path) -> None:
