@@ -13,6 +13,7 @@ import textwrap
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 
 import jinja2
 import python_minifier
@@ -132,6 +133,7 @@ def strip(file: File) -> File:
     return file if file.path.startswith(("/var/", "/etc/app/")) else bare(file)
 
 
+@cache
 def bare(file: File) -> File:
     """A file without comments, docstrings, blank lines and deep indents."""
     text = file.text
