@@ -19,12 +19,8 @@ from pathlib import Path
 # Also where app-configure calls this.
 sys.path.append("/usr/lib/app")
 
+import certificate
 from step import StepError, command, write
-
-try:
-    import certificate
-except ImportError:
-    sys.exit("<4>certificates are not kept: this machine's document had no room for what orders them; bake push has")
 
 #: What opens the kept files, and closes them: an identity of age's, for root alone.
 KEY = Path("/etc/app/certificate.key")
