@@ -131,8 +131,8 @@ def program(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModuleType]:
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     # What they import of each other is beside them, and made anew for each test.
     monkeypatch.syspath_prepend(PROGRAMS)
-    for shared in ["exchange", "steps", *(path.stem for path in PROGRAMS.glob("*.py"))]:
-        monkeypatch.delitem(sys.modules, shared, raising=False)
+    for shared in PROGRAMS.glob("*.py"):
+        monkeypatch.delitem(sys.modules, shared.stem, raising=False)
 
     def load(name: str, folder: Path = PROGRAMS) -> ModuleType:
         loader = importlib.machinery.SourceFileLoader(f"machine_{name}", str(folder / name))

@@ -87,6 +87,8 @@ def test_where_a_certificate_is_kept() -> None:
         ("LABEL=seventeen-letters", "should read like LABEL=keep"),
         ("/tmp/keep", "does not outlive"),
         ("/run/keep", "does not outlive"),
+        ("/var/lib/app/keep", "a folder of the app's"),
+        ("/srv/app", "a folder of the app's"),
     ],
 )
 def test_and_where_it_is_not(text: str, why: str) -> None:
