@@ -77,7 +77,7 @@ def moody_proxy(refusals):
     return serve(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)), left
 
 
-def clock():
+def clock(address="127.0.0.1"):
     """A time server at NTP's own port, which only root can have."""
 
     class Handler(socketserver.BaseRequestHandler):
@@ -88,4 +88,4 @@ def clock():
             head = struct.pack("!BBbbIIIQ", 0x24, 1, 6, -20, 0, 0, 0x4C4F434C, now)
             server.sendto(head + asked[40:48] + struct.pack("!QQ", now, now), self.client_address)
 
-    return serve(socketserver.ThreadingUDPServer(("127.0.0.1", 123), Handler))
+    return serve(socketserver.ThreadingUDPServer((address, 123), Handler))
