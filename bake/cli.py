@@ -20,7 +20,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bake import __version__, check, doctor, draft, image, login, push, recipe, render, settings, trial, vm
+from bake import __version__, check, cli_aws, doctor, draft, image, login, push, recipe, render, settings, trial, vm
 from bake.errors import AppFolderError, BakeError, Cancelled, CheckError, SettingsError, SpaceError
 from bake.progress import Reporter
 from bake.providers import PROVIDERS
@@ -254,6 +254,10 @@ def _install_missing(report: Reporter) -> None:
 def schema() -> None:
     """Print the JSON Schema of bake.yaml, for editors."""
     click.echo(json.dumps(recipe.schema(), indent=2))
+
+
+for command in cli_aws.COMMANDS:
+    cli.add_command(command)
 
 
 def _interrupted(number: int, frame: object) -> NoReturn:

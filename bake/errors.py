@@ -177,6 +177,37 @@ class ProgramError(BakeError):
     code = 50
 
 
+# AWS.
+class CredentialsError(BakeError):
+    """There are no credentials for AWS, or they have expired."""
+
+    code = 60
+
+
+class PolicyError(BakeError):
+    """The credentials for AWS lack a permission."""
+
+    code = 61
+
+
+class QuotaError(BakeError):
+    """A quota of the AWS account is reached."""
+
+    code = 62
+
+
+class AmiError(BakeError):
+    """The image cannot be published: it is not proved, or its name is taken."""
+
+    code = 63
+
+
+class CloudError(BakeError):
+    """AWS cannot be reached, or refused something in a way we have no better word for."""
+
+    code = 69
+
+
 class Cancelled(BakeError):
     """Ctrl-C, or SIGTERM."""
 

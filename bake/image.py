@@ -24,6 +24,7 @@ from bake import (
     machine,
     packer,
     places,
+    project,
     proof,
     recipe,
     source,
@@ -108,15 +109,17 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
     else:
         goal = wanted.target
         ground = base.find(base.key(goal, wanted.debian, wanted.mirror), max_age)
+    code = source.folder_of(folder, wanted)
     parcel = bundle.collect(
-        source.folder_of(folder, wanted), wanted, goal, work / "bundle.tar", report,
+        code, wanted, goal, work / "bundle.tar", report,
         max_age=options.max_age, refresh=options.refresh,
     )  # fmt: skip
+    origin = _origin(folder, code, wanted)
     if ground:
         entry = places.cache() / "image" / _key(parcel.sha256, ground)
         if (entry / "image.json").is_file():
             store.touch(entry)
-            return _publish(entry, final, fresh=False)
+            return _publish(entry, final, origin, fresh=False)
 
     store.require_space(work, SPACE_NEEDED)
     if ground is None:
@@ -157,11 +160,12 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
             "size": (entry / "image.qcow2").stat().st_size,
             "seconds": {name: round(value, 1) for name, value in report.seconds.items()}, "checks": checks,
             "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "base_date": ground.date, "release": goal.name,
-            "bundle": parcel.sha256, "secrets": list(wanted.secrets), "packages": packages,
+            "bundle": parcel.sha256, "document": store.digest(_document(goal, parcel).text),
+            "secrets": list(wanted.secrets), "packages": packages,
         }  # fmt: skip
         (entry / "image.json").write_text(json.dumps(facts, indent=1) + "\n")
     store.trim()
-    return _publish(places.cache() / "image" / key, final, fresh=True)
+    return _publish(places.cache() / "image" / key, final, origin, fresh=True)
 
 
 def _key(bundle_digest: str, ground: base.Base) -> str:
@@ -172,6 +176,19 @@ def _key(bundle_digest: str, ground: base.Base) -> str:
     }
     own["bake"] = store.tree_digest(Path(__file__).parent)
     return store.digest({"bundle": bundle_digest, "base": ground.key, "made": ground.made, "own": own})
+
+
+def _document(goal: target.Target, parcel: bundle.Bundle, early: tuple[str, ...] = ()) -> userdata.Document:
+    """The document of a bake; `early` has what belongs to the bake alone."""
+    return userdata.plain([*machine.files(goal), *source.bundled(goal, parcel.sha256)], goal, early)
+
+
+def _origin(folder: Path, code: Path, wanted: recipe.Recipe) -> dict[str, str]:
+    """Where an app's files are from, as far as they say it: their commit and version."""
+    found = project.find(code)
+    version = found.version if found else (wanted.package or "").partition("==")[2]
+    said = {"commit": source.commit_of(folder, wanted), "version": version or ""}
+    return {key: value for key, value in said.items() if value}
 
 
 def _run_packer(
@@ -187,9 +204,8 @@ def _run_packer(
 ) -> Path:
     key = work / "bake-key"
     public = vm.make_key(key, "bake")
-    files = [*machine.files(goal), *source.bundled(goal, parcel.sha256)]
     early = (SEED.format(folder=source.INCOMING, digest=parcel.sha256), userdata.stand_in(stand_ins))
-    (work / "user-data").write_text(userdata.plain(files, goal, early).text)
+    (work / "user-data").write_text(_document(goal, parcel, early).text)
     (work / "meta-data").write_text(userdata.meta_data("bake", wanted.name or "app", [public]))
 
     def event(heard: packer.Event) -> None:
@@ -233,9 +249,9 @@ def facts_of(image: Path) -> Path:
     return image.with_name(image.name.removesuffix(".qcow2") + ".json")
 
 
-def _publish(entry: Path, final: Path, *, fresh: bool) -> Image:
-    """Put the cache's image under its final name, unless the very same stands there."""
-    facts = json.loads((entry / "image.json").read_text())
+def _publish(entry: Path, final: Path, origin: dict[str, str], *, fresh: bool) -> Image:
+    """Put the cache's image under its final name, unless the very same stands there. `origin` is that of its app."""
+    facts = json.loads((entry / "image.json").read_text()) | origin
     source = entry / "image.qcow2"
     raw = final.suffix == ".raw"
     if (

@@ -11,6 +11,7 @@ import shutil
 import sys
 import tarfile
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -247,17 +248,33 @@ def _unpack(app: App, into: Path) -> None:
     shutil.rmtree(files, ignore_errors=True)
 
 
+def _git(folder: Path) -> Callable[..., str]:
+    """Ask git about a folder; what it says, or nothing where it fails."""
+
+    def git(*words: str) -> str:
+        done = run(["git", "-C", folder, *words], check=False)
+        return done.stdout.strip("\n") if done.status == 0 else ""
+
+    return git if which("git") else lambda *words: ""
+
+
+def commit_of(folder: Path, recipe: Recipe) -> str:
+    """The commit that an app's files are of, with `-dirty` where they have changed since; nothing where none is."""
+    if recipe.app:
+        return recipe.app.commit or ""
+    git = _git(folder)
+    commit = git("rev-parse", "HEAD")
+    return f"{commit}-dirty" if commit and git("status", "--porcelain", "--", ".") else commit
+
+
 def remote(folder: Path) -> Git | str:
     """The commit that a folder is a clean checkout of, where anybody can fetch it by https; else why not.
 
     Nothing, where the folder is in no repository.
     """
 
-    def git(*words: str) -> str:
-        done = run(["git", "-C", folder, *words], check=False)
-        return done.stdout.strip("\n") if done.status == 0 else ""
-
-    if which("git") is None or not (top := git("rev-parse", "--show-toplevel")):
+    git = _git(folder)
+    if not (top := git("rev-parse", "--show-toplevel")):
         return ""
     rows = git("status", "--porcelain", "--no-renames", "-uall", "-z", "--", ".").split("\0")
     # A shell has made the file for what we print before we could look.

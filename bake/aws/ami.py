@@ -1,0 +1,200 @@
+"""A checked image to an AMI: the very bytes, by an EBS snapshot, without a builder instance.
+
+Registering is the moment when something stays: what is made before is tagged as temporary, and what comes after
+(copies, sharing, a parameter) can be asked for again, and is then found done.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from bake import disk, image, store
+from bake.aws import blocks, snapshot, tags
+from bake.aws.session import Cloud, code_of, refusals
+from bake.errors import AmiError
+from bake.progress import Phase, Reporter
+
+IMAGE, KMS_KEY = "bake:image", "bake:kms-key"
+#: The disk that an instance boots from, as on Debian's own AMIs.
+ROOT = "/dev/xvda"
+#: A number of an account's, a parameter's name as launch templates take it, and a key's ARN.
+ACCOUNT, PARAMETER = re.compile(r"\d{12}"), re.compile(r"/[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
+KEY = re.compile(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:(key|alias)/\S+")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for besides: other regions, accounts' numbers, days until it is deprecated, an SSM parameter."""
+
+    name: str | None = None
+    kms_key: str | None = None
+    regions: tuple[str, ...] = ()
+    accounts: tuple[str, ...] = ()
+    deprecate: int | None = None
+    parameter: str | None = None
+
+
+@dataclass(frozen=True)
+class Ami:
+    """A published image: in which region under which id, how many blocks were sent of how many that hold something."""
+
+    region: str
+    name: str
+    regions: dict[str, str] = field(default_factory=dict)
+    sent: int = 0
+    full: int = 0
+
+
+def proved(path: Path) -> dict[str, Any]:
+    """What is known of a checked image. Raises AmiError where it is none, or not the one that was checked."""
+    facts_path = image.facts_of(path)
+    way = "Bake it: `bake image PATH`, or `bake ami PATH` with the app's folder."
+    try:
+        facts = dict(json.loads(facts_path.read_text()))
+        if not facts.get("checks") or not facts.get("sha256"):
+            raise ValueError
+    except OSError:
+        raise AmiError(f"{path} is not known as an image that was checked: {facts_path.name} is missing", way) from None
+    except ValueError:
+        raise AmiError(f"{facts_path} does not say that {path.name} was checked", way) from None
+    if store.file_digest(path) != facts["sha256"]:
+        raise AmiError(f"{path} has changed since it was checked", way)
+    return facts
+
+
+def marks(facts: dict[str, Any], run: str) -> tags.Tags:
+    """The tags of what is made of an image. AWS takes 256 characters a value."""
+    said = {
+        "Name": facts["name"], tags.APP: facts["name"], tags.RUN: run, IMAGE: facts["sha256"],
+        "bake:version": facts.get("version"), "bake:document": facts.get("document"),
+        "bake:base": f"{facts.get('release')} {facts.get('base_date')}", "bake:commit": facts.get("commit"),
+    }  # fmt: skip
+    return {key: str(value)[:256] for key, value in said.items() if value}
+
+
+def publish(path: Path, wanted: Wanted, cloud: Cloud, report: Reporter) -> Ami:
+    """Publish a checked image; the same image twice answers the same AMI."""
+    facts = proved(path)
+    with refusals(cloud.wanted), tags.run() as run:
+        tagged = marks(facts, run) | ({KMS_KEY: wanted.kms_key} if wanted.kms_key else {})
+        found = _registered(cloud, facts["sha256"], wanted.kms_key)
+        sent = full = 0
+        if found is None:
+            with report.phase("upload") as phase:
+                made = _uploaded(path, wanted.kms_key, tagged, cloud, phase)
+            sent, full = made.sent, len(made.content.blocks)
+            found = _register(cloud, made.name, wanted.name or f"{facts['name']}-{facts['sha256'][:12]}", tagged)
+        _keep(cloud, found)
+        regions = {cloud.region: found}
+        for region in dict.fromkeys(wanted.regions):
+            if region != cloud.region:
+                with report.phase(region) as phase:
+                    regions[region] = _copied(cloud, found, cloud.elsewhere(region), facts, tagged, wanted, phase)
+        for region, name in regions.items():
+            _hand_on(cloud.elsewhere(region) if region != cloud.region else cloud, name, wanted)
+    return Ami(cloud.region, found, regions, sent, full)
+
+
+def _registered(cloud: Cloud, digest: str, kms_key: str | None) -> str | None:
+    """The AMI of an image, if it has one."""
+    filters = [*tags.having(image=digest), {"Name": "state", "Values": ["available", "pending"]}]
+    found = cloud.pages("ec2", "describe_images", "Images", Owners=["self"], Filters=filters)
+    fit = [one for one in found if tags.read(one).get(KMS_KEY) == kms_key]
+    return str(min(fit, key=lambda one: one.get("CreationDate", ""))["ImageId"]) if fit else None
+
+
+def _uploaded(path: Path, kms_key: str | None, tagged: tags.Tags, cloud: Cloud, phase: Phase) -> snapshot.Snapshot:
+    """Send an image's disk, or what differs from the last one's in this region."""
+    known = path.with_name(f"{tagged[tags.APP]}.{cloud.account}.{cloud.region}.json")
+    with store.work_folder() as work:
+        raw = path
+        if path.suffix != ".raw":
+            phase.progress(0, "unpacking the image")
+            raw = work / "disk.raw"
+            disk.to_raw(path, raw)
+        made = snapshot.upload(cloud, raw, blocks.Content.load(known), kms_key, tagged, phase)
+    if not kms_key:
+        made.content.save(known)
+    return made
+
+
+def _register(cloud: Cloud, source: str, name: str, tagged: tags.Tags) -> str:
+    root = {"SnapshotId": source, "VolumeType": "gp3", "DeleteOnTermination": True}
+    try:
+        made = cloud("ec2").register_image(
+            Name=name, Description=f"{tagged[tags.APP]}, made by bake", Architecture="x86_64", VirtualizationType="hvm",
+            EnaSupport=True, BootMode="uefi-preferred", ImdsSupport="v2.0", RootDeviceName=ROOT,
+            BlockDeviceMappings=[{"DeviceName": ROOT, "Ebs": root}], TagSpecifications=tags.of(["image"], tagged),
+        )  # fmt: skip
+    except ClientError as error:
+        if code_of(error) == "InvalidAMIName.Duplicate":
+            raise AmiError(f"Another AMI is called {name} already", "Name this one otherwise: --name.") from error
+        raise
+    return str(made["ImageId"])
+
+
+def _keep(cloud: Cloud, name: str) -> None:
+    """An AMI's snapshots are no longer temporary."""
+    (found,) = cloud("ec2").describe_images(ImageIds=[name])["Images"]
+    sources = snapshots_of(found)
+    for one in cloud("ec2").describe_snapshots(SnapshotIds=sources)["Snapshots"] if sources else ():
+        if tags.EXPIRES in tags.read(one):
+            cloud("ec2").delete_tags(Resources=[one["SnapshotId"]], Tags=[{"Key": tags.EXPIRES}])
+
+
+def snapshots_of(found: dict[str, Any]) -> list[str]:
+    """The snapshots that an AMI consists of."""
+    mapped = (mapping.get("Ebs", {}).get("SnapshotId") for mapping in found.get("BlockDeviceMappings", ()))
+    return [str(name) for name in mapped if name]
+
+
+def _copied(
+    cloud: Cloud, name: str, there: Cloud, facts: dict[str, Any], tagged: tags.Tags, wanted: Wanted, phase: Phase
+) -> str:
+    """The AMI's copy in another region, ready to be launched."""
+    if wanted.kms_key:
+        raise AmiError(
+            f"A key of {cloud.region} cannot encrypt in {there.region}", "Publish there: --region, with a key of there."
+        )
+    copy = _registered(there, facts["sha256"], wanted.kms_key)
+    if copy is None:
+        (found,) = cloud("ec2").describe_images(ImageIds=[name])["Images"]
+        made = there("ec2").copy_image(
+            Name=found["Name"], SourceImageId=name, SourceRegion=cloud.region, ClientToken=f"{name}-{there.region}",
+            TagSpecifications=tags.of(["image", "snapshot"], tagged),
+        )  # fmt: skip
+        copy = str(made["ImageId"])
+    phase.progress(None, "AWS copies it")
+    there("ec2").get_waiter("image_available").wait(ImageIds=[copy], WaiterConfig={"Delay": 10, "MaxAttempts": 360})
+    return copy
+
+
+def _hand_on(cloud: Cloud, name: str, wanted: Wanted) -> None:
+    """Share an AMI, say when it is deprecated, and lead a parameter to it."""
+    ec2 = cloud("ec2")
+    if wanted.accounts:
+        ec2.modify_image_attribute(
+            ImageId=name, LaunchPermission={"Add": [{"UserId": account} for account in wanted.accounts]}
+        )
+        # Without it, the others cannot copy it.
+        (found,) = ec2.describe_images(ImageIds=[name])["Images"]
+        for source in snapshots_of(found):
+            ec2.modify_snapshot_attribute(
+                SnapshotId=source, Attribute="createVolumePermission", OperationType="add",
+                UserIds=list(wanted.accounts),
+            )  # fmt: skip
+    if wanted.deprecate is not None:
+        over = datetime.now(UTC) + timedelta(days=wanted.deprecate)
+        ec2.enable_image_deprecation(ImageId=name, DeprecateAt=over.replace(second=0, microsecond=0))
+    if wanted.parameter:
+        # EC2 verifies such a value, and launch templates take it: `resolve:ssm:/NAME`.
+        cloud("ssm").put_parameter(
+            Name=wanted.parameter, Value=name, Type="String", DataType="aws:ec2:image", Overwrite=True
+        )

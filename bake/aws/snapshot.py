@@ -1,0 +1,233 @@
+"""A raw disk to an EBS snapshot, without an instance: the EBS direct APIs take its blocks.
+
+Only blocks that hold something are sent, and of a disk whose like was sent before only those that differ. What was
+sent is kept in a journal, so that an upload that was cut goes on where it was.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from bake import places, store
+from bake.aws import blocks, tags
+from bake.aws.session import WORKERS, Cloud, code_of
+from bake.errors import CloudError
+from bake.progress import Phase
+
+#: A snapshot that gets no block for so long is given up by AWS. Minutes (StartSnapshot: Timeout; 10 to 4320).
+TIMEOUT = 60
+#: Blocks in memory at once, 512 KiB each: those under way, and as many again that wait for their turn.
+IN_FLIGHT = 2 * WORKERS
+#: Seconds for AWS to complete a snapshot. It takes minutes for large ones.
+PATIENCE = 1800
+#: A tag of the snapshot: the digest of what is in it.
+CONTENT = "bake:content"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A complete snapshot: how many blocks hold something, and how many of them were sent for it."""
+
+    name: str
+    content: blocks.Content
+    sent: int
+
+
+@dataclass(frozen=True)
+class Begun:
+    """An upload under way: the parent's blocks, and the indexes of those that have been sent."""
+
+    snapshot: str
+    parent: dict[int, str]
+    sent: frozenset[int] = frozenset()
+    is_complete: bool = False
+
+
+class Journal:
+    """What has been sent of one upload: its first line says of which, the others are indexes of blocks."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._guard = threading.Lock()
+
+    def read(self) -> Begun | None:
+        """The upload that was cut, unless AWS has given it up meanwhile."""
+        try:
+            if time.time() - self.path.stat().st_mtime > (TIMEOUT - 5) * 60:
+                return None
+            first, *others = self.path.read_text().splitlines()
+            told = json.loads(first)
+            parent = {int(index): str(value) for index, value in told["parent"].items()}
+            # A cut leaves half a line.
+            sent = frozenset(int(line.removesuffix(".")) for line in others if line.endswith("."))
+            return Begun(str(told["snapshot"]), parent, sent)
+        except (OSError, ValueError, KeyError, AttributeError, TypeError):
+            return None
+
+    def begin(self, begun: Begun) -> None:
+        """Another upload."""
+        store.write(self.path, json.dumps({"snapshot": begun.snapshot, "parent": begun.parent}) + "\n")
+
+    def add(self, index: int) -> None:
+        """A block has been sent."""
+        with self._guard, self.path.open("a") as stream:
+            stream.write(f"{index}.\n")
+
+
+def upload(
+    cloud: Cloud, disk: Path, before: blocks.Content | None, kms_key: str | None, marks: tags.Tags, phase: Phase
+) -> Snapshot:
+    """Send a raw disk; returns when the snapshot is complete, tagged with `marks` and as temporary.
+
+    `before`: what the last one had, if its snapshot may be the parent. `kms_key` is the ARN of the key to encrypt it
+    with; an encrypted one has no parent (StartSnapshot refuses both together).
+    """
+    phase.progress(0, "reading the disk")
+    now = blocks.digests(disk)
+    size = blocks.gibibytes(disk)
+    content = blocks.Content("", size, now)
+    journal = Journal(places.cache() / "uploads" / f"{store.digest([content.sha256, cloud.region, kms_key])}.journal")
+    begun = _resumed(cloud, journal, marks)
+    if begun is None:
+        parent = before if before and not kms_key and _is_there(cloud, before, size) else None
+        begun = _started(cloud, content, parent, kms_key, marks)
+        journal.begin(begun)
+    wanted = {index for index, value in now.items() if begun.parent.get(index) != value}
+    # What became zero must be said so.
+    emptied = set(begun.parent) - set(now)
+    changed = wanted | emptied
+    if not begun.is_complete:
+        _send(cloud, begun.snapshot, disk, now, wanted - begun.sent, emptied - begun.sent, journal, phase)
+        phase.progress(1, "AWS completes the snapshot")
+        _complete(cloud, begun.snapshot, changed, now)
+    journal.path.unlink(missing_ok=True)
+    return Snapshot(begun.snapshot, replace(content, snapshot=begun.snapshot), len(changed))
+
+
+def _is_there(cloud: Cloud, before: blocks.Content, size: int) -> bool:
+    """Whether the last snapshot is still there, ours, complete, and what the list says is in it."""
+    found = find(cloud, before.snapshot)
+    return (
+        found is not None
+        and found["State"] == "completed"
+        and not found.get("Encrypted")
+        and before.gibibytes == size
+        and tags.read(found).get(CONTENT) == before.sha256
+    )
+
+
+def find(cloud: Cloud, name: str) -> dict[str, Any] | None:
+    """A snapshot of this account's."""
+    try:
+        (found,) = cloud("ec2").describe_snapshots(SnapshotIds=[name], OwnerIds=["self"])["Snapshots"]
+    except ClientError as error:
+        if code_of(error).startswith("InvalidSnapshot"):
+            return None
+        raise
+    return dict(found)
+
+
+def _resumed(cloud: Cloud, journal: Journal, marks: tags.Tags) -> Begun | None:
+    """The upload that the journal tells of, if it can go on; it is this run's now."""
+    begun = journal.read()
+    found = find(cloud, begun.snapshot) if begun else None
+    if begun is None or found is None or found["State"] == "error" or tags.EXPIRES not in tags.read(found):
+        return None
+    cloud("ec2").create_tags(Resources=[begun.snapshot], Tags=tags.written({**marks, **tags.temporary()}))
+    return replace(begun, is_complete=found["State"] == "completed")
+
+
+def _started(
+    cloud: Cloud, content: blocks.Content, parent: blocks.Content | None, kms_key: str | None, marks: tags.Tags
+) -> Begun:
+    how: dict[str, Any] = {"Encrypted": True, "KmsKeyArn": kms_key} if kms_key else {}
+    if parent:
+        how["ParentSnapshotId"] = parent.snapshot
+    started = cloud("ebs").start_snapshot(
+        VolumeSize=content.gibibytes, Timeout=TIMEOUT, Description=f"bake: {marks.get(tags.APP, '')}",
+        Tags=tags.written({**marks, **tags.temporary(), CONTENT: content.sha256}), **how,
+    )  # fmt: skip
+    return Begun(started["SnapshotId"], parent.blocks if parent else {})
+
+
+def _send(
+    cloud: Cloud,
+    snapshot: str,
+    disk: Path,
+    now: dict[int, str],
+    wanted: set[int],
+    emptied: set[int],
+    journal: Journal,
+    phase: Phase,
+) -> None:
+    """Put blocks, several at once, and never more than IN_FLIGHT of them in memory."""
+    client, total = cloud("ebs"), len(wanted) + len(emptied)
+
+    def put(index: int, block: bytes) -> None:
+        if index in wanted and now[index] != blocks.digest(block):
+            raise CloudError(f"{disk} was changed while it was sent", "Run the same command again.")
+        client.put_snapshot_block(
+            SnapshotId=snapshot, BlockIndex=index, BlockData=block, DataLength=blocks.SIZE,
+            Checksum=blocks.digest(block), ChecksumAlgorithm="SHA256",
+        )  # fmt: skip
+        journal.add(index)
+
+    done, under_way = 0, set[Future[None]]()
+    with ThreadPoolExecutor(WORKERS) as pool:
+        try:
+            for index, block in _outgoing(disk, wanted, emptied):
+                under_way.add(pool.submit(put, index, block))
+                if len(under_way) >= IN_FLIGHT:
+                    ended, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+                    done += _ended(ended)
+                    phase.progress(
+                        done / total, f"{done * blocks.SIZE / 1e6:.0f} of {total * blocks.SIZE / 1e6:.0f} MB"
+                    )
+            _ended(under_way)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _outgoing(disk: Path, wanted: set[int], emptied: set[int]) -> Iterator[tuple[int, bytes]]:
+    with disk.open("rb") as stream:
+        for index in sorted(wanted):
+            yield index, os.pread(stream.fileno(), blocks.SIZE, index * blocks.SIZE).ljust(blocks.SIZE, b"\0")
+    for index in sorted(emptied):
+        yield index, blocks.ZEROS
+
+
+def _ended(futures: set[Future[None]]) -> int:
+    for future in futures:
+        future.result()
+    return len(futures)
+
+
+def _complete(cloud: Cloud, snapshot: str, changed: set[int], now: dict[int, str]) -> None:
+    """Say how much was sent, and the digest of its digests in the blocks' order; wait until AWS has it."""
+    zeros = blocks.digest(blocks.ZEROS)
+    linear = b"".join(base64.b64decode(now.get(index, zeros)) for index in sorted(changed))
+    cloud("ebs").complete_snapshot(
+        SnapshotId=snapshot, ChangedBlocksCount=len(changed), ChecksumAlgorithm="SHA256",
+        ChecksumAggregationMethod="LINEAR", Checksum=base64.b64encode(hashlib.sha256(linear).digest()).decode(),
+    )  # fmt: skip
+    begun, pause = time.monotonic(), 0.5
+    while (found := find(cloud, snapshot)) is None or found["State"] == "pending":
+        if time.monotonic() - begun > PATIENCE:
+            raise CloudError(f"AWS has not completed {snapshot} within {PATIENCE} s", "Run the same command again.")
+        time.sleep(pause)
+        pause = min(pause * 1.5, 15)
+    if found["State"] != "completed":
+        raise CloudError(f"AWS calls {snapshot} {found['State']}: {found.get('StateMessage', '')}", "Run it again.")

@@ -1,0 +1,81 @@
+"""The command line's part for AWS: parses, calls, reports, as `cli` does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from bake import doctor, image
+from bake.aws import ami, policy
+from bake.aws.session import Cloud
+from bake.progress import Reporter
+
+errors = Console(stderr=True, highlight=False)
+
+
+class Matching(click.ParamType[str]):
+    """A text of a form; `what` says of which."""
+
+    def __init__(self, what: str, pattern: Any) -> None:
+        self.name, self.pattern = what, pattern
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The text as it stands."""
+        if not self.pattern.fullmatch(value):
+            self.fail(f"{value!r} is not {self.name}", param, ctx)
+        return str(value)
+
+
+PROFILE = click.option("--profile", metavar="NAME", help="As `aws configure` named it; else what boto3 finds.")
+REGION = click.option("--region", metavar="NAME", help="Else what boto3 finds: AWS_REGION, or the profile's.")
+
+
+@click.command("ami")
+@click.argument("app", type=click.Path(path_type=Path), default=".")
+@click.option("--name", metavar="NAME", help="The AMI's; left out: the app's, with the image's digest.")
+@click.option("--copy-to", "regions", multiple=True, metavar="REGION", help="Also there; repeatable.")
+@click.option(
+    "--share", "accounts", multiple=True, type=Matching("an account's number", ami.ACCOUNT), help="Repeatable."
+)
+@click.option("--deprecate", type=click.IntRange(1, 3650), metavar="DAYS", help="Deprecated after so many days.")
+@click.option(
+    "--parameter", type=Matching("a parameter's name: /apps/shop", ami.PARAMETER), metavar="/NAME",
+    help="SSM parameter that leads to the newest: launch templates take resolve:ssm:/NAME.",
+)  # fmt: skip
+@click.option("--kms-key", type=Matching("a key's ARN", ami.KEY), metavar="ARN", help="Encrypts the AMI's snapshot.")
+@REGION
+@PROFILE
+def ami_command(app: Path, region: str | None, profile: str | None, **wanted: Any) -> None:
+    """Publish APP as an AMI and print its id: an app's folder, which is baked first, or an image that was.
+
+    The image that was checked is uploaded itself, without an instance. The same image twice is the same AMI.
+    """
+    report = Reporter(errors)
+    if app.is_dir():
+        doctor.verify()
+        app = image.bake(app, image.read(app, report), image.Options(), report).path
+    made = ami.publish(app, ami.Wanted(**wanted), Cloud(profile, region), report)
+    table = Table.grid(padding=(0, 2))
+    for place, name in made.regions.items():
+        table.add_row(place, name)
+    if made.full:
+        table.add_row("uploaded", f"{made.sent} of {made.full} blocks that hold something, of 512 KiB")
+    else:
+        table.add_row("uploaded", "nothing: this image was published before")
+    errors.print(table, soft_wrap=True)
+    click.echo(made.name)
+
+
+@click.command("aws-policy")
+@click.argument("command", type=click.Choice(sorted(policy.STATEMENTS)))
+def policy_command(command: str) -> None:
+    """Print the least IAM policy that a command needs."""
+    click.echo(json.dumps(policy.document(command), indent=2))
+
+
+COMMANDS = (ami_command, policy_command)
