@@ -33,30 +33,35 @@ def test_all_of_it_alone():
 
 
 @pytest.fixture(scope="session")
-def upstream(tmp_path_factory):
+def amazons(tmp_path_factory):
+    """A gate and its clients, for all cases."""
     amazon.loopback()
-    with amazon.moto(tmp_path_factory.mktemp("moto")) as url:
-        yield url
+    folder, clients = tmp_path_factory.mktemp("amazon"), {}
+    with (
+        amazon.moto(folder) as url,
+        amazon.Gate(url, folder, delay=0.3).open() as gate,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in amazon.environment(gate.url, folder).items():
+            patch.setenv(name, value)
+        yield gate, clients
 
 
 @pytest.fixture
-def gate(upstream, tmp_path, monkeypatch):
-    with amazon.Gate(upstream, tmp_path, delay=0.3).open() as gate:
-        gate.reset()
-        for name, value in amazon.environment(gate.url, tmp_path).items():
-            monkeypatch.setenv(name, value)
-        yield gate
+def gate(amazons):
+    amazons[0].reset()
+    return amazons[0]
 
 
 @pytest.fixture
-def ask(gate):
+def ask(amazons):
     """Clients that try once."""
-    clients = {}
 
     def client(service, **options):
         key = (service, *options.values())
-        clients.setdefault(key, boto3.client(service, config=ONCE, **options))
-        return clients[key]
+        if key not in amazons[1]:
+            amazons[1][key] = boto3.client(service, config=ONCE, **options)
+        return amazons[1][key]
 
     return client
 
@@ -331,6 +336,15 @@ def test_an_image_is_described_as_it_was_registered(gate, ask):
     register(ec2, "shop", snapshot(ebs, {}))
 
 
+def test_debian_s_newest_is_found_by_owner_and_name(gate, ask):
+    named = [{"Name": "name", "Values": ["debian-13-amd64-*"]}]
+    found = ask("ec2").describe_images(Owners=[amazon.DEBIAN], Filters=named)["Images"]
+    assert len(found) == 3 and {each["RootDeviceType"] for each in found} == {"ebs"}
+    assert max(found, key=lambda each: each["CreationDate"])["Name"] == "debian-13-amd64-20251006-2257"
+    assert len(ask("ec2").describe_images(Filters=named)["Images"]) == 4
+    assert ask("ec2").describe_images(Owners=["self"])["Images"] == []
+
+
 # Other services
 
 
@@ -443,7 +457,7 @@ def test_a_callback_may_come_after_the_answer(gate, ask):
     assert done.wait(10)
 
 
-def test_blocks_go_through_in_parallel(gate, ask, record_property):
+def test_blocks_go_through_in_parallel(gate, ask):
     ebs = ask("ebs")
     name = ebs.start_snapshot(VolumeSize=1)["SnapshotId"]
     blocks = {index: os.urandom(BLOCK) for index in range(48)}

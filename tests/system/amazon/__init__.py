@@ -9,7 +9,9 @@ this does: `ours.Rules` says which of its rules are Amazon's words and which are
 
 import contextlib
 import http.client
+import json
 import os
+import signal
 import sys
 import time
 import urllib.parse
@@ -21,25 +23,58 @@ from bake import vm
 from bake.run import run, start, stop
 
 from .gate import Gate, read
+from .ours import ACCOUNT
 
-__all__ = ["ACCOUNT", "INSIDE", "REGION", "Gate", "alone", "environment", "loopback", "moto", "read", "reset", "tries"]
+__all__ = [
+    "ACCOUNT", "DEBIAN", "IMAGES", "INSIDE", "REGION", "Gate", "alone", "environment", "loopback", "moto", "read",
+    "reset", "tries",
+]  # fmt: skip
 
-#: moto's only account, and a region that it knows.
-ACCOUNT, REGION = "123456789012", "eu-central-1"
+#: One that moto knows.
+REGION = "eu-central-1"
 #: A file of tests runs itself again in a namespace, with this in its environment.
 INSIDE = "BAKE_TEST_AMAZON_ALONE"
-#: Seconds. It takes three to seven on two busy cores.
+#: Who publishes Debian's own images (wiki.debian.org/Cloud/AmazonEC2Image), and somebody else.
+DEBIAN, SOMEBODY = "136693071363", "210987654321"
+#: Seconds. It takes two to seven on two busy cores.
 PATIENCE = 90
+
+
+def _image(number, owner, name, created):
+    """A stock image as moto reads it. Its content is nothing: moto has none of any."""
+    return {
+        "ami_id": f"ami-{number:017x}", "owner_id": owner, "name": name, "image_location": f"{owner}/{name}",
+        "creation_date": created, "description": name, "public": True, "state": "available", "image_type": "machine",
+        "architecture": "arm64" if "arm64" in name else "x86_64", "virtualization_type": "hvm", "hypervisor": "xen",
+        "root_device_type": "ebs", "root_device_name": "/dev/xvda", "sriov": "simple", "boot_mode": "uefi-preferred",
+    }  # fmt: skip
+
+
+#: The stock images: the newest of Debian 13's is neither the first nor the last, and the newest of that name is not
+#: Debian's. moto's own are 600, and take seconds.
+IMAGES = [
+    _image(1, DEBIAN, "debian-13-amd64-20250814-2204", "2025-08-14T22:10:00.000Z"),
+    _image(2, DEBIAN, "debian-13-amd64-20251006-2257", "2025-10-06T23:05:00.000Z"),
+    _image(3, DEBIAN, "debian-13-arm64-20251117-2299", "2025-11-17T22:10:00.000Z"),
+    _image(4, DEBIAN, "debian-12-amd64-20251112-2294", "2025-11-12T22:10:00.000Z"),
+    _image(5, DEBIAN, "debian-13-amd64-20250911-2232", "2025-09-11T22:10:00.000Z"),
+    _image(6, SOMEBODY, "debian-13-amd64-20990101-9999", "2026-01-01T00:00:00.000Z"),
+]
 
 
 @contextlib.contextmanager
 def moto(folder, **settings):
-    """moto's server, empty, its log in `folder`; its address. `settings` are its environment (MOTO_AMIS_PATH=…)."""
-    port = vm.free_port()
+    """moto's server with no more than `IMAGES` in it; its address. Its log is in `folder`.
+
+    `settings` go into its environment.
+    """
+    port, images = vm.free_port(), Path(folder) / "images.json"
+    images.write_text(json.dumps(IMAGES))
     words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     log = Path(folder) / "moto.log"
     with log.open("wb") as stream:
-        process = start(words, env={"MOTO_PORT": str(port), **settings}, stdout=stream, stderr=stream)
+        env = {"MOTO_PORT": str(port), "MOTO_AMIS_PATH": str(images), **settings}
+        process = start(words, env=env, stdout=stream, stderr=stream)
     try:
         end = time.monotonic() + PATIENCE
         while not _answers(port):
@@ -48,7 +83,7 @@ def moto(folder, **settings):
             time.sleep(0.05)
         yield f"http://127.0.0.1:{port}"
     finally:
-        stop(process)
+        stop(process, signal.SIGKILL)
 
 
 def _answers(port):

@@ -246,6 +246,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._send(status, headers, content)
         gate.call_back(number, sent=True)
 
+    def handle_expect_100(self):
+        """Say so at once: boto3 waits a second for it."""
+        going_on = super().handle_expect_100()
+        self.wfile.flush()
+        return going_on
+
     do_PUT = do_POST = do_DELETE = do_HEAD = do_PATCH = do_GET
 
     def _body(self):

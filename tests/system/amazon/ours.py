@@ -20,6 +20,7 @@ BLOCK = 512 * 1024
 GIB_BLOCKS = 1024**3 // BLOCK
 #: Seconds. A block's token is good for a week.
 TOKEN_LIFE = 7 * 86400
+ACCOUNT = "123456789012"
 #: What moto's StartSnapshot does not know.
 UNKNOWN_TO_MOTO = ("ParentSnapshotId", "ClientToken", "Timeout", "Encrypted", "KmsKeyArn")
 
@@ -62,7 +63,7 @@ class Rules:
     - RegisterImage of a snapshot that is not completed is IncorrectState.
 
     And of EC2, as AWS does it and moto does not:
-    - DescribeSnapshots tells the state that EBS knows; a start leaves no volume behind.
+    - DescribeSnapshots tells the state that EBS knows, and of its owners' snapshots alone; a start leaves no volume.
     - RegisterImage takes its tags, refuses a name that is taken, and DescribeImages tells what it was asked for; the
       snapshot that moto invents for each image is not shown. CopyImage and CopySnapshot bring along what we know.
     - DeleteSnapshot refuses what a registered image stands on.
@@ -72,15 +73,15 @@ class Rules:
         """Blocks go into `folder`, by digest; `forward(call, body, headers)` asks moto."""
         self.folder, self.forward = folder, forward
         folder.mkdir(parents=True, exist_ok=True)
-        #: Seconds since the epoch; a test may set another clock.
-        self.now = time.time
-        #: How often DescribeSnapshots says `pending` still, once a snapshot is complete. In AWS it takes minutes.
-        self.pending_looks = 0
         self._lock = threading.RLock()
         self.clear()
 
     def clear(self):
-        """Know of no snapshot."""
+        """Know of no snapshot, and of the right time."""
+        #: Seconds since the epoch; a test may set another clock.
+        self.now = time.time
+        #: How often DescribeSnapshots says `pending` still, once a snapshot is complete. In AWS it takes minutes.
+        self.pending_looks = 0
         self.snapshots, self.tokens, self.images = {}, {}, {}
         #: Images that were registered, also those that are gone.
         self.registered = set()
@@ -144,7 +145,7 @@ class Rules:
             if "KmsKeyArn" in parent.said:
                 said["KmsKeyArn"] = parent.said["KmsKeyArn"]
         elif asked.get("Encrypted"):
-            key = f"arn:aws:kms:{call.region}:123456789012:key/default"
+            key = f"arn:aws:kms:{call.region}:{ACCOUNT}:key/default"
             said["KmsKeyArn"] = asked.get("KmsKeyArn", key)
         name = said["SnapshotId"]
         self._drop_volume(call, name)
@@ -302,14 +303,16 @@ class Rules:
         status, headers, body = self.forward(call, urllib.parse.urlencode(form).encode())
         if status != 200:
             return status, headers, body
+        owners = {value for name, value in call.params.items() if name.startswith("Owner.")}
         tree = ET.fromstring(body)
         for group in tree.findall("{*}snapshotSet"):
             for item in group.findall("{*}item"):
                 invented = re.match("Auto-created snapshot for AMI (ami-.*)", item.findtext("{*}description") or "")
                 self._tell_state(item)
-                if (invented and invented[1] in self.registered) or (
-                    states is not None and item.findtext("{*}status") not in states
-                ):
+                owner = item.findtext("{*}ownerId")
+                wrong = states is not None and item.findtext("{*}status") not in states
+                strange = owners and not owners & {owner, "self" if owner == ACCOUNT else owner}
+                if wrong or strange or (invented and invented[1] in self.registered):
                     group.remove(item)
         return status, headers, _text(tree)
 
@@ -344,7 +347,7 @@ class Rules:
             copied.id = copied.lineage = ET.fromstring(answer[2]).findtext("{*}snapshotId")
             copied.region, copied.looks = call.region, self.pending_looks
             if call.params.get("Encrypted") == "true":
-                key = f"arn:aws:kms:{call.region}:123456789012:key/default"
+                key = f"arn:aws:kms:{call.region}:{ACCOUNT}:key/default"
                 copied.said["KmsKeyArn"] = call.params.get("KmsKeyId", key)
             self.snapshots[copied.id] = copied
         return answer
