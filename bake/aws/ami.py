@@ -22,6 +22,8 @@ from bake.errors import AmiError
 from bake.progress import Phase, Reporter
 
 IMAGE, KMS_KEY = "bake:image", "bake:kms-key"
+#: The path that says whether the app is well, where bake.yaml names one.
+HEALTH = "bake:health"
 #: The disk that an instance boots from, as on Debian's own AMIs.
 ROOT = "/dev/xvda"
 #: A number of an account's, a parameter's name as launch templates take it, and a key's ARN.
@@ -75,6 +77,7 @@ def marks(facts: dict[str, Any], run: str) -> tags.Tags:
         "Name": facts["name"], tags.APP: facts["name"], tags.RUN: run, IMAGE: facts["sha256"],
         "bake:version": facts.get("version"), "bake:document": facts.get("document"),
         "bake:base": f"{facts.get('release')} {facts.get('base_date')}", "bake:commit": facts.get("commit"),
+        HEALTH: facts.get("health"),
     }  # fmt: skip
     return {key: str(value)[:256] for key, value in said.items() if value}
 

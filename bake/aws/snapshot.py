@@ -31,7 +31,7 @@ TIMEOUT = 60
 #: Blocks in memory at once, 512 KiB each: those under way, and as many again that wait for their turn.
 IN_FLIGHT = 2 * WORKERS
 #: Seconds for AWS to complete a snapshot. It takes minutes for large ones.
-PATIENCE = 1800
+PATIENCE, PATIENCE_AFTER_REFUSAL = 1800, 20
 #: A tag of the snapshot: the digest of what is in it.
 CONTENT = "bake:content"
 
@@ -219,14 +219,22 @@ def _complete(cloud: Cloud, snapshot: str, changed: set[int], now: dict[int, str
     """Say how much was sent, and the digest of its digests in the blocks' order; wait until AWS has it."""
     zeros = blocks.digest(blocks.ZEROS)
     linear = b"".join(base64.b64decode(now.get(index, zeros)) for index in sorted(changed))
-    cloud("ebs").complete_snapshot(
-        SnapshotId=snapshot, ChangedBlocksCount=len(changed), ChecksumAlgorithm="SHA256",
-        ChecksumAggregationMethod="LINEAR", Checksum=base64.b64encode(hashlib.sha256(linear).digest()).decode(),
-    )  # fmt: skip
+    refused: ClientError | None = None
+    try:
+        cloud("ebs").complete_snapshot(
+            SnapshotId=snapshot, ChangedBlocksCount=len(changed), ChecksumAlgorithm="SHA256",
+            ChecksumAggregationMethod="LINEAR", Checksum=base64.b64encode(hashlib.sha256(linear).digest()).decode(),
+        )  # fmt: skip
+    except ClientError as error:
+        # The answer to the first try may have been lost, and boto3 have asked again.
+        refused = error
     begun, pause = time.monotonic(), 0.5
+    patience = PATIENCE if refused is None else PATIENCE_AFTER_REFUSAL
     while (found := find(cloud, snapshot)) is None or found["State"] == "pending":
-        if time.monotonic() - begun > PATIENCE:
-            raise CloudError(f"AWS has not completed {snapshot} within {PATIENCE} s", "Run the same command again.")
+        if time.monotonic() - begun > patience:
+            if refused:
+                raise refused
+            raise CloudError(f"AWS has not completed {snapshot} within {patience} s", "Run the same command again.")
         time.sleep(pause)
         pause = min(pause * 1.5, 15)
     if found["State"] != "completed":
