@@ -1,6 +1,7 @@
 """The servers that stand in for Amazon: what they take, refuse and write down; real boto3 asks them.
 
-They run in a network namespace, as everything does that asks moto: the addresses that it invents belong to strangers.
+test_alone.py runs them in a network namespace, as everything that asks moto: the addresses that it invents belong to
+strangers.
 """
 
 import base64
@@ -17,19 +18,16 @@ from concurrent.futures import ThreadPoolExecutor
 import amazon
 import boto3
 import pytest
-from amazon.ours import BLOCK
+from amazon.blocks import BLOCK
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError
 
 from bake.run import run, start, stop
 
+pytestmark = amazon.inside
+
 #: One try, so that a fault is seen as it is.
 ONCE = Config(retries={"total_max_attempts": 1})
-
-
-@pytest.mark.skipif(amazon.INSIDE in os.environ, reason="this is the outside")
-def test_all_of_it_alone():
-    assert " passed" in amazon.alone(__file__)
 
 
 @pytest.fixture(scope="session")
@@ -345,6 +343,39 @@ def test_debian_s_newest_is_found_by_owner_and_name(gate, ask):
     assert ask("ec2").describe_images(Owners=["self"])["Images"] == []
 
 
+def test_what_packer_makes_is_tagged_and_told_of_imds(gate, ask):
+    ec2 = ask("ec2")
+    made = ec2.run_instances(ImageId=amazon.IMAGES[0]["ami_id"], MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
+    tags = [{"Key": "app", "Value": "shop"}]
+    both = [{"ResourceType": kind, "Tags": tags} for kind in ("image", "snapshot")]
+    name = ec2.create_image(InstanceId=made, Name="packed", TagSpecifications=both)["ImageId"]
+    ec2.modify_image_attribute(ImageId=name, ImdsSupport={"Value": "v2.0"})
+    [image] = ec2.describe_images(Filters=[{"Name": "tag:app", "Values": ["shop"]}])["Images"]
+    assert (image["ImageId"], image["ImdsSupport"], image["RootDeviceType"]) == (name, "v2.0", "ebs")
+    [snap] = ec2.describe_snapshots(Filters=[{"Name": "tag:app", "Values": ["shop"]}])["Snapshots"]
+    assert image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"] == snap["SnapshotId"]
+
+
+def test_an_image_is_found_by_what_it_was_registered_with_and_deprecated(gate, ask):
+    ec2, ebs = ask("ec2"), ask("ebs")
+    first, second = snapshot(ebs, {}), snapshot(ebs, {0: block("a")})
+    images = [register(ec2, "one", first), register(ec2, "two", second)]
+
+    def found(**filters):
+        named = [{"Name": name.replace("_", "-"), "Values": [value]} for name, value in filters.items()]
+        return [each["ImageId"] for each in ec2.describe_images(Owners=["self"], Filters=named)["Images"]]
+
+    assert found(architecture="x86_64", virtualization_type="h*") == images
+    assert found(architecture="arm64") == found(name="one", root_device_type="instance-store") == []
+    assert found(name="two", architecture="x86_64", state="available") == images[1:]
+    assert found(**{"block-device-mapping.snapshot-id": first}) == images[:1]
+    ec2.enable_image_deprecation(ImageId=images[0], DeprecateAt="2030-01-01T00:00:00Z")
+    assert ec2.describe_images(ImageIds=images[:1])["Images"][0]["DeprecationTime"].startswith("2030-01-01T00:00:00")
+    ec2.disable_image_deprecation(ImageId=images[0])
+    assert "DeprecationTime" not in ec2.describe_images(ImageIds=images[:1])["Images"][0]
+    refused("InvalidAMIID.NotFound", ec2.disable_image_deprecation, ImageId="ami-0123456789abcdef0")
+
+
 # Other services
 
 
@@ -419,6 +450,22 @@ def test_boto3_tries_again_by_itself(gate):
     patient = Config(retries={"mode": "standard", "total_max_attempts": 5})
     boto3.client("ec2", config=patient).describe_vpcs()
     assert gate.calls == [("ec2", "DescribeVpcs")] * 4
+
+
+def test_what_was_done_without_a_word_is_not_done_twice(gate, ask):
+    gate.fault = lambda service, action, nth: "drop-after" if nth == 1 else None
+    patient = Config(retries={"mode": "standard", "total_max_attempts": 3})
+    started = boto3.client("ebs", config=patient).start_snapshot(VolumeSize=1)["SnapshotId"]
+    ec2, image = boto3.client("ec2", config=patient), amazon.IMAGES[0]["ami_id"]
+    made = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
+    asked = [("ebs", "StartSnapshot")] * 2 + [("ec2", "RunInstances")] * 2
+    assert gate.calls == asked
+    assert [each["SnapshotId"] for each in ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]] == [started]
+    listed = ec2.describe_instances()["Reservations"]
+    assert [each["InstanceId"] for group in listed for each in group["Instances"]] == [made]
+    once = {"ImageId": image, "MinCount": 1, "ClientToken": "t"}
+    ec2.run_instances(MaxCount=1, **once)
+    refused("IdempotentParameterMismatch", ec2.run_instances, MaxCount=2, **once)
 
 
 def test_faults_are_planned_from_another_process(gate, ask):

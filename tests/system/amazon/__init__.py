@@ -22,18 +22,22 @@ import pytest
 from bake import vm
 from bake.run import run, start, stop
 
+from .blocks import ACCOUNT
 from .gate import Gate, read
-from .ours import ACCOUNT
 
 __all__ = [
-    "ACCOUNT", "DEBIAN", "IMAGES", "INSIDE", "REGION", "Gate", "alone", "environment", "loopback", "moto", "read",
-    "reset", "tries",
+    "ACCOUNT", "DEBIAN", "IMAGES", "INSIDE", "REGION", "Gate", "alone", "environment", "inside", "loopback", "moto",
+    "read", "reset", "tries",
 ]  # fmt: skip
 
-#: One that moto knows.
+#: moto knows it.
 REGION = "eu-central-1"
-#: A file of tests runs itself again in a namespace, with this in its environment.
+#: In the environment of tests that run in a namespace of their own.
 INSIDE = "BAKE_TEST_AMAZON_ALONE"
+#: The mark of a file whose tests ask moto: `pytestmark = amazon.inside`. test_alone.py finds it by that, and runs it.
+inside = pytest.mark.skipif(False, reason="")
+if INSIDE not in os.environ:
+    inside = pytest.mark.skip(reason="test_alone.py runs it in a network namespace")
 #: Who publishes Debian's own images (wiki.debian.org/Cloud/AmazonEC2Image), and somebody else.
 DEBIAN, SOMEBODY = "136693071363", "210987654321"
 #: Seconds. It takes two to seven on two busy cores.
@@ -118,7 +122,7 @@ def environment(url, home):
 def alone(chosen, *options):
     """Run tests (`file`, `file::name`) again in a network namespace with nobody else in it; what pytest said.
 
-    They call `loopback` first, in a fixture, which skips them outside. A stranger cannot be reached there.
+    A stranger cannot be reached there.
     """
     namespaces = ["unshare", "--net", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
     # A profile of who runs this is not for the tests.
@@ -130,9 +134,8 @@ def alone(chosen, *options):
 
 
 def loopback():
-    """Give the namespace its loopback; outside of one, skip what asks for it."""
-    if INSIDE not in os.environ:
-        pytest.skip("runs in a network namespace of its own")
+    """Give the namespace its loopback: what a fixture does first."""
+    assert INSIDE in os.environ, "this is the computer's own network"
     run(["ip", "link", "set", "lo", "up"])
 
 

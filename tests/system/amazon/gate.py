@@ -22,7 +22,8 @@ from pathlib import Path
 import servers
 
 from . import faults
-from .ours import Refused, Rules
+from .blocks import Refused
+from .ours import Rules
 
 #: Of one connection only, or said anew by who writes the answer (RFC 9110, 7.6.1).
 HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "te", "upgrade", "date", "server"}
