@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
 import urllib.parse
 from pathlib import Path
@@ -128,7 +129,10 @@ def alone(chosen, *options):
     # A profile of who runs this is not for the tests.
     theirs = [word for name in os.environ if name.startswith("AWS_") for word in ("-u", name)]
     words = ["env", *theirs, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, str(chosen)]
-    done = run([*namespaces, *words], env={INSIDE: "1"}, check=False, cwd=Path(__file__).parents[3])
+    # Who is root only there would come upon the folders of the real one.
+    with tempfile.TemporaryDirectory() as folder:
+        env = {INSIDE: "1", "PYTEST_DEBUG_TEMPROOT": folder}
+        done = run([*namespaces, *words], env=env, check=False, cwd=Path(__file__).parents[3])
     assert done.status == 0, done.stdout[-8000:] + done.stderr[-2000:]
     return done.stdout
 
