@@ -11,11 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from bake import doctor, image
-from bake.aws import ami, policy
-from bake.aws.session import Cloud
+from bake.aws import ami, policy, sweep
+from bake.aws.session import Cloud, refusals
 from bake.progress import Reporter
 
 errors = Console(stderr=True, highlight=False)
+#: For tables: ids stay whole, however narrow the window is.
+tables = Console(stderr=True, highlight=False, width=max(errors.width, 120))
 
 
 class Matching(click.ParamType[str]):
@@ -67,7 +69,7 @@ def ami_command(app: Path, region: str | None, profile: str | None, **wanted: An
         table.add_row("uploaded", f"{made.sent} of {made.full} blocks that hold something, of 512 KiB")
     else:
         table.add_row("uploaded", "nothing: this image was published before")
-    errors.print(table, soft_wrap=True)
+    tables.print(table)
     click.echo(made.name)
 
 
@@ -78,4 +80,44 @@ def policy_command(command: str) -> None:
     click.echo(json.dumps(policy.document(command), indent=2))
 
 
-COMMANDS = (ami_command, policy_command)
+@click.command("sweep")
+@REGION
+@PROFILE
+def sweep_command(region: str | None, profile: str | None) -> None:
+    """Remove what runs of bake have left over at AWS, and print it: of killed ones here, and all that has expired.
+
+    Nothing else is touched: what bake makes is tagged as it is made.
+    """
+    for line in sweep.sweep(Cloud(profile, region), Reporter(errors)):
+        click.echo(line)
+
+
+@click.command("prune")
+@click.option("--keep", type=click.IntRange(min=1), required=True, metavar="N", help="So many of each app.")
+@click.option("--app", metavar="NAME", help="Of this app alone.")
+@click.option("--yes", is_flag=True, help="Do it. Without this, it is only shown.")
+@REGION
+@PROFILE
+def prune_command(keep: int, app: str | None, yes: bool, region: str | None, profile: str | None) -> None:
+    """Deregister AMIs of ours but the newest N of each app, with their snapshots, and print their ids.
+
+    One that an instance, a launch template or an Auto Scaling group uses is left.
+    """
+    cloud = Cloud(profile, region)
+    with refusals(region):
+        going, users = sweep.old(cloud, keep, app)
+        table = Table("AMI", "name", "made", "", box=None)
+        for name, user in sorted(users.items()):
+            table.add_row(name, "", "", f"stays: {user} uses it")
+        for one in going:
+            table.add_row(one.name, one.title, one.created, "goes" if yes else "would go")
+        tables.print(table)
+        if yes:
+            sweep.prune(cloud, going)
+        elif going:
+            errors.print("nothing has been changed: --yes does it")
+    for one in going:
+        click.echo(one.name)
+
+
+COMMANDS = (ami_command, policy_command, sweep_command, prune_command)

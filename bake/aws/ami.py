@@ -87,11 +87,12 @@ def publish(path: Path, wanted: Wanted, cloud: Cloud, report: Reporter) -> Ami:
     facts = proved(path)
     with refusals(cloud.wanted), tags.run() as run:
         tagged = marks(facts, run) | ({KMS_KEY: wanted.kms_key} if wanted.kms_key else {})
-        found = _registered(cloud, facts["sha256"], wanted.kms_key)
+        account = cloud.account
+        found = _registered(cloud, tagged)
         sent = full = 0
         if found is None:
             with report.phase("upload") as phase:
-                made = _uploaded(path, wanted.kms_key, tagged, cloud, phase)
+                made = _uploaded(path, wanted.kms_key, tagged, cloud, account, phase)
             sent, full = made.sent, len(made.content.blocks)
             found = _register(cloud, made.name, wanted.name or f"{facts['name']}-{facts['sha256'][:12]}", tagged)
         _keep(cloud, found)
@@ -99,23 +100,25 @@ def publish(path: Path, wanted: Wanted, cloud: Cloud, report: Reporter) -> Ami:
         for region in dict.fromkeys(wanted.regions):
             if region != cloud.region:
                 with report.phase(region) as phase:
-                    regions[region] = _copied(cloud, found, cloud.elsewhere(region), facts, tagged, wanted, phase)
+                    regions[region] = _copied(cloud, found, cloud.elsewhere(region), tagged, phase)
         for region, name in regions.items():
             _hand_on(cloud.elsewhere(region) if region != cloud.region else cloud, name, wanted)
     return Ami(cloud.region, found, regions, sent, full)
 
 
-def _registered(cloud: Cloud, digest: str, kms_key: str | None) -> str | None:
+def _registered(cloud: Cloud, tagged: tags.Tags) -> str | None:
     """The AMI of an image, if it has one."""
-    filters = [*tags.having(image=digest), {"Name": "state", "Values": ["available", "pending"]}]
+    filters = [*tags.having(image=tagged[IMAGE]), {"Name": "state", "Values": ["available", "pending"]}]
     found = cloud.pages("ec2", "describe_images", "Images", Owners=["self"], Filters=filters)
-    fit = [one for one in found if tags.read(one).get(KMS_KEY) == kms_key]
+    fit = [one for one in found if tags.read(one).get(KMS_KEY) == tagged.get(KMS_KEY)]
     return str(min(fit, key=lambda one: one.get("CreationDate", ""))["ImageId"]) if fit else None
 
 
-def _uploaded(path: Path, kms_key: str | None, tagged: tags.Tags, cloud: Cloud, phase: Phase) -> snapshot.Snapshot:
+def _uploaded(
+    path: Path, kms_key: str | None, tagged: tags.Tags, cloud: Cloud, account: str, phase: Phase
+) -> snapshot.Snapshot:
     """Send an image's disk, or what differs from the last one's in this region."""
-    known = path.with_name(f"{tagged[tags.APP]}.{cloud.account}.{cloud.region}.json")
+    known = path.with_name(f"{tagged[tags.APP]}.{account}.{cloud.region}.json")
     with store.work_folder() as work:
         raw = path
         if path.suffix != ".raw":
@@ -138,6 +141,9 @@ def _register(cloud: Cloud, source: str, name: str, tagged: tags.Tags) -> str:
         )  # fmt: skip
     except ClientError as error:
         if code_of(error) == "InvalidAMIName.Duplicate":
+            # Ours, perhaps: the answer to the first try was lost, and boto3 has asked again.
+            if found := _registered(cloud, tagged):
+                return found
             raise AmiError(f"Another AMI is called {name} already", "Name this one otherwise: --name.") from error
         raise
     return str(made["ImageId"])
@@ -158,15 +164,13 @@ def snapshots_of(found: dict[str, Any]) -> list[str]:
     return [str(name) for name in mapped if name]
 
 
-def _copied(
-    cloud: Cloud, name: str, there: Cloud, facts: dict[str, Any], tagged: tags.Tags, wanted: Wanted, phase: Phase
-) -> str:
+def _copied(cloud: Cloud, name: str, there: Cloud, tagged: tags.Tags, phase: Phase) -> str:
     """The AMI's copy in another region, ready to be launched."""
-    if wanted.kms_key:
+    if KMS_KEY in tagged:
         raise AmiError(
             f"A key of {cloud.region} cannot encrypt in {there.region}", "Publish there: --region, with a key of there."
         )
-    copy = _registered(there, facts["sha256"], wanted.kms_key)
+    copy = _registered(there, tagged)
     if copy is None:
         (found,) = cloud("ec2").describe_images(ImageIds=[name])["Images"]
         made = there("ec2").copy_image(

@@ -10,6 +10,14 @@ from typing import Any
 
 #: Actions of EC2 that only list, and which IAM cannot bind to anything (Service Authorization Reference, EC2).
 _PUBLISH_LOOKS = ("sts:GetCallerIdentity", "ec2:DescribeImages", "ec2:DescribeSnapshots")
+_SWEEP_LOOKS = (
+    "ec2:DescribeInstances", "ec2:DescribeImages", "ec2:DescribeSnapshots", "ec2:DescribeVolumes",
+    "ec2:DescribeNetworkInterfaces", "ec2:DescribeSecurityGroups", "ec2:DescribeKeyPairs",
+)  # fmt: skip
+_PRUNE_LOOKS = (
+    "ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeLaunchTemplates", "ec2:DescribeLaunchTemplateVersions",
+    "autoscaling:DescribeLaunchConfigurations", "autoscaling:DescribeAutoScalingGroups",
+)  # fmt: skip
 #: Command to its statements: the id, actions, and which things they may touch.
 STATEMENTS: dict[str, tuple[tuple[str, tuple[str, ...], str], ...]] = {
     "ami": (
@@ -25,7 +33,23 @@ STATEMENTS: dict[str, tuple[tuple[str, tuple[str, ...], str], ...]] = {
         ),
         ("Parameter", ("ssm:PutParameter",), "any"),
     ),
-}
+    "sweep": (
+        ("Look", _SWEEP_LOOKS, "any"),
+        (
+            "Remove",
+            (
+                "ec2:TerminateInstances", "ec2:DeregisterImage", "ec2:DeleteSnapshot", "ec2:DeleteVolume",
+                "ec2:DeleteNetworkInterface", "ec2:DeleteSecurityGroup", "ec2:DeleteKeyPair", "ec2:DeleteTags",
+            ),
+            "ours",
+        ),
+    ),
+    "prune": (
+        ("Look", _PRUNE_LOOKS, "any"),
+        ("Parameter", ("ssm:GetParameter",), "any"),
+        ("Remove", ("ec2:CreateTags", "ec2:DeregisterImage", "ec2:DeleteSnapshot"), "ours"),
+    ),
+}  # fmt: skip
 _RESOURCES: dict[str, dict[str, Any]] = {
     "any": {"Resource": "*"},
     "snapshots": {"Resource": "arn:aws:ec2:*::snapshot/*"},

@@ -21,6 +21,8 @@ from bake.errors import CloudError, CredentialsError, PolicyError, QuotaError
 WORKERS = 16
 #: botocore's standard mode: backoff with jitter, on throttling, 5xx and connections that break.
 RETRIES = {"mode": "standard", "total_max_attempts": 10}
+#: For the first question of all, whom AWS takes us for: who has no network should not wait a minute to hear so.
+FIRST_RETRIES = {"mode": "standard", "total_max_attempts": 3}
 #: Error codes of services, by what they mean. EC2's are in its API reference, "Error codes".
 EXPIRED = {"RequestExpired", "ExpiredToken", "ExpiredTokenException"}
 UNKNOWN = {"AuthFailure", "InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch"}
@@ -39,7 +41,7 @@ class Cloud:
     def session(self) -> Any:
         """boto3's. Raises CloudError where no region is named anywhere."""
         made = boto3.Session(profile_name=self.profile, region_name=self.wanted)
-        if made.region_name is None:
+        if not made.region_name:
             raise CloudError("No AWS region is named", "Say --region, set AWS_REGION, or run `aws configure`.")
         return made
 
@@ -56,7 +58,8 @@ class Cloud:
     def __call__(self, service: str) -> Any:
         """boto3's client for a service; threads may share it."""
         if service not in self._clients:
-            config = Config(retries=RETRIES, max_pool_connections=WORKERS, connect_timeout=10, read_timeout=60)
+            retries = FIRST_RETRIES if service == "sts" else RETRIES
+            config = Config(retries=retries, max_pool_connections=WORKERS, connect_timeout=10, read_timeout=60)
             self._clients[service] = self.session.client(service, config=config)
         return self._clients[service]
 

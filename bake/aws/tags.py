@@ -77,6 +77,14 @@ def is_over(tags: Tags) -> bool:
     return late or _has_crashed(tags.get(RUN, ""))
 
 
+def forget_old_runs() -> None:
+    """Remove the files of runs that ended so long ago that all they left has expired."""
+    folder = _place("")
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if store.age_days(path.stat().st_mtime) > 2 * LIFE.days + 1 and _has_crashed(path.name):
+            path.unlink(missing_ok=True)
+
+
 def _place(name: str) -> Path:
     return places.cache() / "runs" / name
 

@@ -137,8 +137,11 @@ class Images:
             # The copy stands on a snapshot of its own, which moto makes.
             [own] = self._texts(call, "DescribeImages", "snapshotId", **{"ImageId.1": image})
             self.images[image] = {
-                name: own if name.endswith(".SnapshotId") else value for name, value in source.items()
+                name: own if name.endswith(".SnapshotId") else value
+                for name, value in source.items()
+                if name != "DeprecationTime"
             }
+            self._tag(call, {"image": [image], "snapshot": [own]})
         return answer
 
     def _ec2_deregister_image(self, call):
