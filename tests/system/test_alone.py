@@ -3,20 +3,23 @@
 moto invents public addresses, which belong to strangers: whatever a test asks for, it cannot reach them from there.
 """
 
+import re
 from pathlib import Path
 
 import amazon
 import pytest
 
-#: Found by their mark, so that none is forgotten. `long` is one whose every case is.
+#: Found by their mark, so that none is forgotten; the long cases of a file are a case of their own.
 FILES = [
-    pytest.param(path, id=path.stem, marks=[pytest.mark.long] * ("pytest.mark.long" in path.read_text()))
+    pytest.param(path, which, id=f"{path.stem}-{which}", marks=[pytest.mark.long] * (which == "long"))
     for path in sorted(Path(__file__).parent.glob("test_*.py"))
-    if "amazon.inside" in path.read_text() and path != Path(__file__)
+    if re.search("^pytestmark = .*amazon.inside", path.read_text(), re.MULTILINE)
+    for which in ("not long", "long")
+    if which == "not long" or "pytest.mark.long" in path.read_text()
 ]
 
 
-@pytest.mark.parametrize("path", FILES)
-def test_in_a_network_of_its_own(path):
-    said = amazon.alone(path)
+@pytest.mark.parametrize(("path", "which"), FILES)
+def test_in_a_network_of_its_own(path, which):
+    said = amazon.alone(path, "-m", which)
     assert " passed" in said and "SKIPPED" not in said, said

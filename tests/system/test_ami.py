@@ -201,7 +201,9 @@ def test_only_what_differs_is_sent(gate, ec2, call, image, tmp_path):
     assert "3 of 4 blocks" in called.stderr
 
 
-@pytest.mark.parametrize("fault", ["the list was changed", "the list is gone", "the parent is gone"])
+@pytest.mark.parametrize(
+    "fault", ["the list was changed", pytest.param("the list is gone", marks=pytest.mark.long), "the parent is gone"]
+)
 def test_without_a_parent_all_is_sent(fault, gate, ec2, call, image, tmp_path):
     assert call("ami", image(FIRST)).returncode == 0
     (known,) = (tmp_path / "dist").glob("shop.*.eu-central-1.json")
@@ -285,6 +287,7 @@ def test_an_upload_that_was_killed_goes_on(gate, ec2, call, image, tmp_path):
     assert "bake:expires" not in ours(ec2)[snapshot]
 
 
+@pytest.mark.long
 def test_one_that_aws_gave_up_begins_anew(gate, ec2, call, image):
     many = {index: index.to_bytes(4) * (BLOCK // 4) for index in range(1, 100)}
     disk = image(many)
@@ -298,6 +301,7 @@ def test_one_that_aws_gave_up_begins_anew(gate, ec2, call, image):
     assert root["SnapshotId"] != first
 
 
+@pytest.mark.long
 def test_killed_after_each_call_nothing_is_left_that_sweep_does_not_find(gate, ec2, call, image, tmp_path):
     call("ami", image({5: block("x")}, "other"))
     theirs = ec2.create_volume(AvailabilityZone="eu-central-1a", Size=1)["VolumeId"]
@@ -392,7 +396,10 @@ FAULTS = {"denied": 61, "expired": 60, "unknown-key": 60, "quota": 62}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("action", ["StartSnapshot", "PutSnapshotBlock", "RegisterImage"])
+@pytest.mark.parametrize(
+    "action",
+    ["RegisterImage", *(pytest.param(one, marks=pytest.mark.long) for one in ("StartSnapshot", "PutSnapshotBlock"))],
+)
 def test_refused(fault, action, gate, ec2, call, image):
     gate.fault = lambda service, asked, nth: fault if asked == action else None
     called = call("ami", image(FIRST))
@@ -405,7 +412,10 @@ def test_refused(fault, action, gate, ec2, call, image):
     assert ours(ec2) == {}
 
 
-@pytest.mark.parametrize("fault", ["throttle", "500", "drop", "drop-after", "delay"])
+@pytest.mark.parametrize(
+    "fault",
+    ["drop-after", *(pytest.param(one, marks=pytest.mark.long) for one in ("throttle", "500", "drop", "delay"))],
+)
 def test_every_call_fails_once(fault, gate, ec2, call, image, tmp_path):
     gate.fault = lambda service, action, nth: fault if nth == 1 else None
     disk = image(FIRST)
@@ -443,6 +453,7 @@ def test_mistakes(gate, ec2, call, image, tmp_path):
     assert call("ami", disk, "--parameter", "shop").returncode == 2
 
 
+@pytest.mark.long
 def test_memory_is_bounded(gate, call, image):
     many = {index: os.urandom(BLOCK) for index in range(600)}
     peaks = []
