@@ -157,7 +157,12 @@ def algorithm(text: str) -> str:
 
 
 def keep(text: str) -> str:
-    """Where a machine keeps what outlives it: an absolute folder, or LABEL=name of a volume's file system."""
+    """Where a machine keeps what outlives it: an absolute folder, LABEL=name of a volume's file system, or a bucket."""
+    if text.startswith("s3:"):
+        # A bucket with a dot in its name has no certificate of S3's. A prefix is written as it is into an address.
+        if not re.fullmatch(r"s3://[a-z0-9][a-z0-9-]{1,61}[a-z0-9](/[A-Za-z0-9_][A-Za-z0-9_.-]*)*/?", text):
+            raise ValueError(f"{text!r} should read like s3://bucket/prefix, the bucket's name without dots")
+        return text.rstrip("/")
     kind, equals, label = text.partition("=")
     if equals and "/" not in kind:
         # 16 bytes are what ext4 has room for; XFS has 12.
@@ -166,7 +171,7 @@ def keep(text: str) -> str:
         return text
     path = PurePosixPath(text)
     if not re.fullmatch(r"(/[A-Za-z0-9_.-]+)+/?", text) or ".." in path.parts:
-        raise ValueError(f"{text!r} is neither an absolute folder nor LABEL=name of a volume")
+        raise ValueError(f"{text!r} is neither an absolute folder, nor LABEL=name of a volume, nor s3://bucket/prefix")
     lost = ("/run", "/tmp", "/var/tmp", "/dev", "/proc", "/sys")
     if any(path.is_relative_to(place) for place in lost):
         raise ValueError(f"{text!r} does not outlive the machine's next boot")

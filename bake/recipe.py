@@ -34,8 +34,6 @@ from bake.errors import AppFolderError, RecipeError
 from bake.target import DEBIAN_13, TARGETS, Target
 
 FILE_NAME = "bake.yaml"
-#: Keys of the design whose time has not come.
-LATER = ("aws",)
 
 
 class Option(NamedTuple):
@@ -107,8 +105,8 @@ class Certificate(_Part):
     )
     keep: Annotated[str, AfterValidator(fields.keep)] | None = Field(
         default=None,
-        description="Where certificates outlive the machine, encrypted: an absolute folder, or LABEL=name of an "
-        "attached volume.",
+        description="Where certificates outlive the machine, encrypted: an absolute folder, LABEL=name of an "
+        "attached volume, or s3://bucket/prefix.",
     )
     dns: Dns | None = Field(
         default=None,
@@ -183,6 +181,14 @@ class Timer(_Part):
     run: fields.Command = Field(description="A command; it runs as the app does, in the app's folder.")
     when: Annotated[str, fields.matching(r"[A-Za-z0-9*:,./~ -]{1,80}", "a time as systemd.time(7) has it")] = Field(
         description="When, as systemd.time(7) has it: hourly, daily, Mon 06:30, *:0/15."
+    )
+
+
+class Aws(_Part):
+    """That the app's machines run on EC2, and what they may there."""
+
+    role: bool = Field(
+        default=False, description="The app uses the machine's role: it may ask the metadata service for credentials."
     )
 
 
@@ -273,6 +279,10 @@ class Recipe(_Part):
     )
     packages: tuple[Annotated[str, fields.matching(r"[a-z0-9][a-z0-9+.-]+", "a Debian package's name")], ...] = Field(
         default=(), description="Debian packages the app needs."
+    )
+    aws: Aws | None = Field(
+        default=None,
+        description="The app's machines run on EC2: secrets come by reference, and data from a volume of its own.",
     )
     limits: Limits = Limits()
     check: Check = Check()
@@ -410,10 +420,8 @@ def _sentence(error: ErrorDetails) -> str:
 def _unknown(path: tuple[str | int, ...]) -> str:
     models: dict[str, type[BaseModel]] = {
         "app": App, "limits": Limits, "check": Check, "sandbox": Sandbox, "timers": Timer, "django": Django,
-        "base": BaseImage, "certificate": Certificate, "certificate.dns": Dns,
+        "base": BaseImage, "certificate": Certificate, "certificate.dns": Dns, "aws": Aws,
     }  # fmt: skip
     key, model = str(path[-1]), models.get(_dotted(path[:-1])) or models.get(str(path[0]), Recipe)
-    if _dotted(path) in LATER:
-        return "is not supported yet"
     close = difflib.get_close_matches(key.lower(), model.model_fields, 1)
     return f"is not a key; did you mean {close[0]!r}?" if close else f"is not a key ({', '.join(model.model_fields)})"

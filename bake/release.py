@@ -15,7 +15,20 @@ from bake import places, project
 from bake.recipe import OPTIONS, Django, Limits, Recipe
 
 #: What a machine, and the checks of one, still ask of a recipe. What else is in it is not given away with an image.
-KEPT = ("wsgi", "domains", "static", "secrets", "writable", "setup", "timers", "packages", "django", "limits", "email")
+KEPT = (
+    "wsgi",
+    "domains",
+    "static",
+    "secrets",
+    "writable",
+    "setup",
+    "timers",
+    "packages",
+    "django",
+    "limits",
+    "email",
+    "aws",
+)
 #: What a release brings besides, and a document leaves out where it has no room: folders of cloud-init/release, the
 #: dearest first.
 EXTRAS = ("certificate", "exchange", "hints")
@@ -23,6 +36,8 @@ EXTRAS = ("certificate", "exchange", "hints")
 PATIENCE = 5
 #: What `sandbox: {allow: …}` takes back of the app's sandbox.
 ALLOWED = {"jit": "MemoryDenyWriteExecute=no\n"}
+#: What `aws: {role: true}` adds to the firewall, before it refuses: the app's user, and the metadata service.
+ROLE = "".join(f"meta skuid 800 {place} accept\n" for place in ("ip daddr 169.254.169.254", "ip6 daddr fd00:ec2::254"))
 #: A line of entry_points.txt that names a command.
 COMMAND = re.compile(
     r"\s*(?P<name>[\w-][\w.-]*)\s*=\s*(?P<module>[\w.]+)\s*:\s*(?P<call>(?P<first>\w+)[\w.]*)\s*(\[.*)?"
@@ -52,6 +67,7 @@ def files(folder: Path, recipe: Recipe, kept: list[Path]) -> dict[str, File]:
         "env": environment({**flask(recipe.wsgi or ""), **django(recipe), **recipe.env}),
         "nginx/limits.conf": limits(recipe.limits),
         "uwsgi.ini": uwsgi(recipe.limits),
+        "role.nft": ROLE if uses_role(recipe) else "",
         "nginx/static.conf": static(recipe),
         **{f"jobs/{name}": text for name, text in jobs(recipe).items()},
         **{f"units/{name}": text for name, text in units(recipe).items()},
@@ -74,8 +90,11 @@ def files(folder: Path, recipe: Recipe, kept: list[Path]) -> dict[str, File]:
 
 def asked(recipe: Recipe) -> tuple[str, ...]:
     """The folders of cloud-init/release that an app asks for."""
+    aws = recipe.aws is not None or (recipe.certificate.keep or "").startswith("s3://")
     steps = any((recipe.writable, recipe.secrets, recipe.setup, collected(recipe)))
-    return ("steps",) * steps + ("django",) * isinstance(recipe.django, Django) + recipe.certificate.asked
+    return (
+        ("steps",) * steps + ("django",) * isinstance(recipe.django, Django) + ("aws",) * aws + recipe.certificate.asked
+    )
 
 
 def keys(recipe: Recipe) -> dict[str, str]:
@@ -111,6 +130,11 @@ def django(recipe: Recipe) -> dict[str, str]:
     if not isinstance(recipe.django, Django):
         return {}
     return {"DJANGO_SETTINGS_MODULE": "app_settings", "APP_DJANGO_SETTINGS": recipe.django.settings}
+
+
+def uses_role(recipe: Recipe) -> bool:
+    """Whether the app may ask for the credentials of its machine's role."""
+    return recipe.aws is not None and recipe.aws.role
 
 
 def collected(recipe: Recipe) -> str | None:
@@ -178,8 +202,12 @@ def units(recipe: Recipe) -> dict[str, str]:
     allowed = "".join(ALLOWED[name] for name in recipe.sandbox.allow)
     if found:
         found["app.service.d/60-timers.conf"] = f"[Unit]\nWants={' '.join(found)}\n"
-    for service in ("app", "app-next", "app-job@") if allowed else ():
-        found[f"{service}.service.d/60-allow.conf"] = f"[Service]\n{allowed}"
+    # An empty list takes back the addresses that the sandbox denies.
+    role = "IPAddressDeny=\n" * uses_role(recipe)
+    for service in ("app", "app-next", "app-job@"):
+        for name, text in (("allow", allowed), ("role", role)):
+            if text:
+                found[f"{service}.service.d/60-{name}.conf"] = f"[Service]\n{text}"
     keep = recipe.certificate.keep
     if keep and keep.startswith("/"):
         found["app-keep.service.d/60-place.conf"] = (

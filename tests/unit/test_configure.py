@@ -133,11 +133,13 @@ def test_systemd_gets_the_release_s_units_and_is_told_of_a_change_alone(root: Pa
     for _ in range(2):
         run_on(root)
         assert {name: (there / name).read_text() for name in given} == given
-        assert (tmp_path / "words").read_text() == "daemon-reload\n"
+        assert (tmp_path / "words").read_text() == "daemon-reload\ntry-reload-or-restart nftables.service\n"
     units(root, {})
     run_on(root)
     assert [path for path in there.rglob("*") if path.is_file()] == []
-    assert (tmp_path / "words").read_text().splitlines()[1:] == ["stop app-digest.timer", "daemon-reload"]
+    assert (tmp_path / "words").read_text().splitlines()[2:] == [
+        "stop app-digest.timer", "daemon-reload", "try-reload-or-restart nftables.service",
+    ]  # fmt: skip
 
 
 def test_no_unit_of_a_release_s_is_overlooked(root: Path, fake: Fake, app: Path) -> None:

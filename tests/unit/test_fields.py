@@ -67,15 +67,28 @@ def test_an_authority() -> None:
 
 
 def test_where_a_certificate_is_kept() -> None:
-    for text in ("/srv/keep", "/mnt/nfs-1/app.d", "LABEL=keep", "LABEL=Keep_1.a"):
+    for text in (
+        "/srv/keep",
+        "/mnt/nfs-1/app.d",
+        "LABEL=keep",
+        "LABEL=Keep_1.a",
+        "s3://a-bucket",
+        "s3://b0c/shop/tls.1",
+    ):
         assert fields.keep(text) == text
     assert fields.keep("/srv/keep/") == "/srv/keep"
+    assert fields.keep("s3://a-bucket/") == "s3://a-bucket"
 
 
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("keep", "neither an absolute folder nor LABEL=name"),
+        ("keep", "neither an absolute folder, nor LABEL=name"),
+        ("s3://", "should read like s3://bucket/prefix"),
+        ("s3://A-Bucket", "should read like s3://bucket/prefix"),
+        ("s3://a.bucket/x", "the bucket's name without dots"),
+        ("s3://a-bucket/../x", "should read like s3://bucket/prefix"),
+        ("s3://a-bucket/a b", "should read like s3://bucket/prefix"),
         ("/", "neither an absolute folder"),
         ("/srv/../etc", "neither an absolute folder"),
         ("/srv/a b", "neither an absolute folder"),

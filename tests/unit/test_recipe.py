@@ -55,8 +55,7 @@ def test_the_example_shows_every_key_and_is_valid(tmp_path: Path) -> None:
     assert example.check.model_fields_set == set(recipe.Check.model_fields)
     assert example.certificate.model_fields_set == set(recipe.Certificate.model_fields)
     assert example.env["FEATURE_X"] == "on"
-    closing = EXAMPLE.read_text().splitlines()[-1]
-    assert all(key in closing for key in recipe.LATER)
+    assert example.aws is not None and example.aws.model_fields_set == set(recipe.Aws.model_fields)
 
 
 def test_a_key_that_root_alone_has_is_none_of_the_app_s_values(tmp_path: Path) -> None:
@@ -105,6 +104,12 @@ def test_what_certificates_want_is_among_the_machine_s_packages(tmp_path: Path) 
     assert read(tmp_path, f"packages: [libpq5]\n{DNS}").debian == ("libpq5", plugin)
 
 
+def test_machines_on_ec2_are_asked_for_by_a_key_alone(tmp_path: Path) -> None:
+    assert read(tmp_path, "name: a").aws is None and read(tmp_path, "aws:\nname: a").aws is None
+    assert read(tmp_path, "aws: {}").aws == recipe.Aws(role=False)
+    assert read(tmp_path, "aws: {role: true}").aws == recipe.Aws(role=True)
+
+
 def test_scalars_stay_the_text_that_stands_there(tmp_path: Path) -> None:
     found = read(tmp_path, "env: {A: on, B: 0755, C: 12:30, D: 1e3, E: '', F: 2024-01-01, G: 'null'}\nname: 0123\n")
     assert found.env == {"A": "on", "B": "0755", "C": "12:30", "D": "1e3", "E": "", "F": "2024-01-01", "G": "null"}
@@ -145,7 +150,7 @@ setup: [""]
 timers: {setup: {run: x, when: daily}, a: {run: x, whne: daily}, b: {run: x, when: $(reboot)}}
 sandbox: {allow: [everything]}
 certificate: {authority: ftp://x.example}
-aws: {}
+aws: {rol: yes}
 name: again
 """
     assert faults(tmp_path, text) == [
@@ -181,6 +186,7 @@ name: again
         "timers.b.when: '$(reboot)' is not a time as systemd.time(7) has it",
         "sandbox.allow[0]: input should be 'jit'",
         "packages: should be a list, [libpq5]",
+        "aws.rol: is not a key; did you mean 'role'?",
         "limits.body: 'lots' should read like 10M",
         "limits.request: '0' is out of bounds",
         "limits.workers: 'some' is neither auto nor a whole number above 0",
@@ -189,7 +195,6 @@ name: again
         "check.health: 'healthz' is not a path starting with /",
         "base: 'debian-11' is not one of: debian-12, debian-13; an image is {image: …, sha512: …}",
         "domain: is not a key; did you mean 'domains'?",
-        "aws: is not supported yet",
     ]
 
 

@@ -60,6 +60,42 @@ def test_what_keeps_certificates_comes_with_apps_that_ask_for_it(app: Path) -> N
     assert not any("keep" in name for name in plain)
 
 
+def test_what_machines_on_ec2_need_comes_with_their_apps_and_with_what_a_bucket_keeps(app: Path) -> None:
+    brought = release.extra("aws").keys()
+    assert {"settings/aws.py", "settings/bucket.py", "settings/volume.py"} < brought
+    for recipe in ({"aws": {}}, {"aws": {"role": True}}, {"certificate": {"keep": "s3://a-bucket/shop"}}):
+        assert brought <= files(app, **recipe).keys()
+    for recipe in ({}, {"certificate": {"keep": "/srv/keep"}}, {"secrets": ["A"]}):
+        assert not brought & files(app, **recipe).keys()
+    kept = files(app, certificate={"keep": "s3://a-bucket/shop"})
+    assert json.loads(kept["recipe.json"])["keep"] == "s3://a-bucket/shop" and "settings/keep.py" in kept
+    # What people write into /etc/app has the last word with values that a launch refers to, as with all others.
+    lines = kept["settings/units/app.service.d/60-aws.conf"].splitlines()
+    sandbox = (REPOSITORY / "cloud-init/rootfs/etc/systemd/system/app.service.d/50-sandbox.conf").read_text()
+    assert lines[2] == "EnvironmentFile=-/run/app/secrets.env" and "\n".join(lines[3:]) in sandbox
+    for service in ("app-next", "app-job@"):
+        assert kept[f"settings/units/{service}.service.d/60-aws.conf"].splitlines() == lines
+
+
+def test_the_app_reaches_the_metadata_service_where_its_role_is_for_it(app: Path) -> None:
+    opened = files(app, aws={"role": True})
+    closed = files(app, aws={})
+    assert opened.keys() - closed.keys() == {
+        "settings/role.nft",
+        *(f"settings/units/{name}.service.d/60-role.conf" for name in ("app", "app-next", "app-job@")),
+    }  # fmt: skip
+    assert json.loads(opened["recipe.json"]) == {"aws": {"role": True}} and json.loads(closed["recipe.json"]) == {}
+    assert opened["settings/units/app.service.d/60-role.conf"] == "[Service]\nIPAddressDeny=\n"
+    # What the sandbox denies and the firewall refuses, and nothing else.
+    firewall = (PROGRAMS / "firewall.nft").read_text()
+    denied = (PROGRAMS.parents[2] / "etc/systemd/system/app.service.d/50-sandbox.conf").read_text()
+    for line in opened["settings/role.nft"].splitlines():
+        address = line.removesuffix(" accept")
+        assert f"{address} tcp dport {{ 80, 443 }} reject" in firewall
+        assert address.split()[-1] in denied.rpartition("IPAddressDeny=")[2]
+    assert firewall.index('include "/srv/app/current/settings/*.nft"') < firewall.index("reject")
+
+
 def test_what_a_zone_proves_names_with_comes_where_it_is_asked_for(app: Path) -> None:
     made = files(app, certificate={"dns": {"server": "192.0.2.53", "key": "a-key"}}, packages=["libpq5"])
     assert json.loads(made["recipe.json"]) == {

@@ -730,3 +730,38 @@ def test_uwsgi_reads_the_limits_of_the_release_in_place(program: Callable[[str],
     assert [value for name, _, value in rows if name in ("if-file", "ini")] == [place, place]
     # uWSGI expands no variable where it decides.
     assert not [name for name, _, value in rows if name.startswith("if-") and ("$(" in value or "%(" in value)]
+
+
+@pytest.fixture
+def called(setup: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """What a release calls of what it brings for EC2, in its order, beside what the others are called for."""
+    words: list[str] = []
+    for name, does in {"volume": "mount", "aws": "fetch", "steps": "keep require_secrets collect run"}.items():
+        module = ModuleType(name)
+        for what in does.split():
+            setattr(module, what, lambda *given, said=what: words.append(said))
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(setup, "configure", lambda release: words.append("configure"))
+    monkeypatch.setattr(setup.serving, "start", lambda name: words.append(f"start {name}"))
+    monkeypatch.setattr(setup.serving, "await_health", lambda recipe: None)
+    monkeypatch.setattr(setup.serving, "runs", lambda name: False)
+    monkeypatch.setattr(setup, "VOLUME", tmp_path / "data")
+    return words
+
+
+def test_data_is_mounted_before_anything_is_written_and_values_come_before_they_are_missed(
+    setup: ModuleType, called: list[str]
+) -> None:
+    made = release(setup, "one")
+    for name in ("volume", "aws", "steps"):
+        (made / f"settings/{name}.py").parent.mkdir(exist_ok=True)
+        (made / f"settings/{name}.py").touch()
+    setup.serve(made, changed=False, first=False)
+    assert called == ["mount", "keep", "configure", "fetch", "require_secrets", "run", "start app"]
+
+
+def test_a_release_that_cannot_mount_the_volume_is_not_served_without_it(setup: ModuleType, called: list[str]) -> None:
+    setup.VOLUME.write_text("vol-0123456789abcdef0\n")
+    with pytest.raises(setup.StepError, match=r"names a volume: bake\.yaml has to say"):
+        setup.serve(release(setup, "one"), changed=True, first=False)
+    assert called == []

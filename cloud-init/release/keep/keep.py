@@ -1,4 +1,4 @@
-"""Have certificates outlive the machine: what certbot has is kept encrypted in a folder, or on an attached volume.
+"""Have certificates outlive the machine: what certbot has is kept encrypted in a folder, on a volume, or in a bucket.
 
 A machine without a certificate gets back what is kept; what a machine has is kept, where that is not what is kept
 already. With the word `restore`, the first half alone: app-configure calls it so, before nginx reads a certificate.
@@ -7,6 +7,7 @@ Lies in a release beside its settings; Python's standard library only.
 
 import contextlib
 import fcntl
+import importlib
 import json
 import os
 import shutil
@@ -35,6 +36,8 @@ NAME, BEFORE = "certificate.age", "certificate.age.before"
 LABELS, MOUNTED = Path("/dev/disk/by-label"), Path("/run/app/keep")
 #: Seconds after the boot in which an order waits for a volume: consoles attach some when the machine already runs.
 PATIENCE = 180
+#: Seconds that a boot is held up by a network which is not there yet; the first look tries again.
+SHORT = 20
 RESTORE = "restore"
 
 
@@ -55,7 +58,15 @@ def has() -> bool:
 
 @contextlib.contextmanager
 def place(where: str) -> Iterator[Path]:
-    """The folder with the kept files; a volume is mounted as long as that. Raises StepError where it is not there."""
+    """The folder with the kept files, as long as it is needed: of a volume, or of a bucket.
+
+    Raises StepError where it is not there.
+    """
+    if where.startswith("s3://"):
+        patience = SHORT if RESTORE in sys.argv else PATIENCE
+        with importlib.import_module("bucket").folder(where, (NAME, BEFORE), patience) as folder:
+            yield folder
+        return
     if not where.startswith("LABEL="):
         if not Path(where).is_dir():
             raise StepError(f"{where} is not there")
@@ -152,9 +163,12 @@ def save(folder: Path, ours: bytes, *, rotate: bool) -> None:
 
 def main() -> None:
     """Get back what this machine has not, and keep what it has."""
-    where = json.loads(certificate.RECIPE.read_text()).get("keep")
+    recipe = json.loads(certificate.RECIPE.read_text())
+    where = recipe.get("keep")
     if CHECKED.exists() or not where:
         return
+    if not KEY.exists() and (Path(__file__).parent / "aws.py").exists():
+        importlib.import_module("aws").fetch(recipe, SHORT, keys_alone=True)
     if not KEY.exists():
         print(f"<4>certificates are not kept: {KEY} is missing", flush=True)
         return

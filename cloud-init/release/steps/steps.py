@@ -13,7 +13,9 @@ from step import FOLLOWED, StepError, Waiting, command, link, say
 DATA = Path("/var/lib/app")
 OWNER = {"user": "app", "group": "app", "extra_groups": []}
 #: Where secrets may be given; the last is what SECRET writes.
-GIVEN = (Path("/run/app-check/env"), Path("/etc/app/env"), Path("/etc/app/secrets.env"))
+GIVEN = tuple(
+    Path(name) for name in ("/run/app-check/env", "/run/app/secrets.env", "/etc/app/env", "/etc/app/secrets.env")
+)
 #: Where people find the program for secrets, and the release's own.
 SECRET, PROGRAM = Path("/usr/local/sbin/app-secret"), Path("/srv/app/current/settings/secret")
 

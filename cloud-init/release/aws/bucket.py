@@ -1,0 +1,84 @@
+"""Certificates that are kept in a bucket of S3: while they are looked at, a folder in memory has them."""
+
+import contextlib
+import hashlib
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import aws
+from step import StepError
+
+#: No disk has this folder.
+RUN = Path("/run/app")
+
+
+class Bucket:
+    """What is below s3://bucket/prefix."""
+
+    def __init__(self, where: str) -> None:
+        self.name, _, prefix = where.removeprefix("s3://").partition("/")
+        self.prefix = f"{prefix}/" if prefix else ""
+        #: Where it is, once it has said so.
+        self.region = ""
+
+    def ask(self, name: str, content: bytes, words: list) -> aws.Answer:
+        """Ask for an object, or with a request that has a content; a bucket somewhere else says where that is."""
+        who = aws.role()
+        region = self.region or who.region
+        digest = hashlib.sha256(content).hexdigest()
+        style = f"/{self.name}" if aws.ENDPOINT else ""
+        answer = aws.signed(
+            f"{self.name}.s3.{region}", "s3", region, f"{style}/{self.prefix}{name}",
+            [*words, ("header", f"X-Amz-Content-Sha256: {digest}")], who,
+        )  # fmt: skip
+        if answer.status in (301, 307, 400) and answer.region not in ("", region) and not self.region:
+            self.region = answer.region
+            return self.ask(name, content, words)
+        return answer
+
+    def get(self, name: str) -> bytes | None:
+        """An object's content; None where there is none."""
+        answer = self.ask(name, b"", [])
+        if answer.status == 200:
+            return answer.body
+        # Without the right to list, what is not there is refused like what may not be read.
+        problem = self.problem(name, answer, "s3:GetObject on it, or s3:ListBucket on its bucket")
+        if problem is None:
+            return None
+        raise problem
+
+    def put(self, name: str, path: Path) -> None:
+        """Make an object of a file's content."""
+        words = [("request", "PUT"), ("data-binary", f"@{path}"), ("header", "Content-Type: application/octet-stream")]
+        answer = self.ask(name, path.read_bytes(), words)
+        if answer.status != 200:
+            raise self.problem(name, answer, "s3:PutObject on it") or StepError(f"{self.name}: {answer.status}")
+
+    def problem(self, name: str, answer: aws.Answer, action: str) -> StepError | None:
+        """Why something could not be done; None where it is only not there."""
+        said = answer.body.decode(errors="replace")
+        code, message = (
+            found[1] if (found := re.search(f"<{part}>([^<]*)</{part}>", said)) else "" for part in ("Code", "Message")
+        )
+        if code == "NoSuchKey":
+            return None
+        return aws.refused(f"s3://{self.name}/{self.prefix}{name}", answer.status, code, message, action)
+
+
+@contextlib.contextmanager
+def folder(where: str, names: tuple, patience: float) -> Iterator[Path]:
+    """A folder with the objects of these names; what is another one afterwards is put back, the last name first."""
+    bucket = Bucket(where)
+    with tempfile.TemporaryDirectory(dir=RUN) as place:
+        had = {}
+        for name in names:
+            had[name] = aws.patiently(lambda name=name: bucket.get(name), patience)
+            if had[name] is not None:
+                (Path(place) / name).write_bytes(had[name])
+        yield Path(place)
+        for name in reversed(names):
+            path = Path(place) / name
+            if path.exists() and path.read_bytes() != had[name]:
+                aws.patiently(lambda name=name, path=path: bucket.put(name, path), patience)
