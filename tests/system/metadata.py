@@ -37,6 +37,16 @@ def ec2(user_data, key):
     return Ec2(tree), ("-smbios", f"type=1,manufacturer=Amazon EC2,uuid={UUID},serial={UUID}")
 
 
+def role(region):
+    """Pages of EC2's for a machine that is in a region and has a role there."""
+    given = {"Code": "Success", "AccessKeyId": "ASIAEXAMPLE", "SecretAccessKey": "secret", "Token": "token"}
+    return {
+        "meta-data/placement/region": region,
+        "meta-data/iam/security-credentials/": "machine-role",
+        "meta-data/iam/security-credentials/machine-role": json.dumps(given),
+    }
+
+
 def hetzner(user_data, key):
     """Hetzner's two pages, and the words for QEMU."""
     card = {"type": "physical", "name": "eth0", "mac_address": MAC, "subnets": [{"type": "dhcp", "ipv4": True}]}

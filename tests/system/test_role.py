@@ -1,0 +1,213 @@
+"""A machine on EC2 in its role: secrets by reference, data on a volume of its own, and what the app may ask.
+
+In a network namespace with nobody else in it: the metadata service, moto for Parameter Store and Secrets Manager, and a
+stock disk with a document. The volume is a second disk with the serial number that EC2 gives one.
+"""
+
+import contextlib
+import email.mime.multipart
+import email.mime.text
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import boto3
+import metadata
+import pytest
+import servers
+
+from bake import base, store, vm
+from bake.progress import Reporter
+from bake.run import run
+from bake.target import TARGETS
+
+pytestmark = pytest.mark.long
+
+#: This file runs itself again in a namespace, with this in its environment.
+INSIDE = "BAKE_TEST_NAMESPACE"
+REGION = "eu-west-1"
+VOLUME = "vol-0123456789abcdef0"
+#: Where moto listens, and how the guest calls it: the host's loopback is the metadata service's address there.
+PORT = 5000
+ENDPOINT = f"http://169.254.169.254:{PORT}"
+SECRETS = {"PASSWORD": 'it\'s "open" $HOME', "TOKEN": "two\nlines"}
+#: Needs nothing of an index. It says what it was given, and how often it was started on this data.
+APP = """
+import hashlib, os
+from pathlib import Path
+
+count = Path("/var/lib/app/count")
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    given = hashlib.sha256((os.environ["PASSWORD"] + os.environ["TOKEN"]).encode()).hexdigest()
+    return [f"{given} {len(count.read_text())}".encode()]
+"""
+RECIPE = """
+name: shop
+secrets: [PASSWORD, TOKEN]
+setup: ["printf x >> /var/lib/app/count"]
+"""
+
+
+@pytest.fixture
+def ground():
+    """A disk that holds the packages already, with nothing of ours besides."""
+    goal = TARGETS["debian-13"]
+    found = base.find(base.key(goal, (), None), 7)
+    if found:
+        return found
+    with store.only_one(lambda pid: None), store.work_folder() as work, Reporter().phase("base") as phase:
+        return base.build(goal, (), None, work, phase)
+
+
+@pytest.mark.skipif(INSIDE in os.environ, reason="this is the outside")
+def test_a_machine_in_its_role(ground, bake, tmp_path):
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    (folder / "app.py").write_text(APP)
+    (folder / "requirements.txt").touch()
+    for name, aws in {"closed": "{}", "open": "{role: true}"}.items():
+        (folder / "bake.yaml").write_text(f"{RECIPE}aws: {aws}\n")
+        # No provider takes it with all there is; the service of this case takes anything.
+        called = bake("render", folder, "--inline", "--provider", "gcp")
+        assert called.code == 0, called.stderr
+        (tmp_path / name).write_text(called.stdout)
+    namespaces = ["unshare", "--net", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
+    done = run(
+        [*namespaces, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"{__file__}::test_inside"],
+        env={INSIDE: f"{ground.disk} {tmp_path} {vm.accelerator(ground.kernel)}"}, check=False,
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert done.status == 0 and "1 passed" in done.stdout, done.stdout[-6000:]
+
+
+def references():
+    """Have moto hold SECRETS; the lines of /etc/app/secrets.aws for them."""
+    said = {"endpoint_url": f"http://127.0.0.1:{PORT}", "aws_access_key_id": "a", "aws_secret_access_key": "b"}
+    ssm, manager = (boto3.client(name, REGION, **said) for name in ("ssm", "secretsmanager"))
+    ssm.put_parameter(Name="/shop/password", Value=SECRETS["PASSWORD"], Type="SecureString")
+    password = ssm.get_parameter(Name="/shop/password")["Parameter"]["ARN"]
+    token = manager.create_secret(Name="shop", SecretString=json.dumps({"token": SECRETS["TOKEN"]}))["ARN"]
+    return f"PASSWORD={password}\nTOKEN={token}#token\n"
+
+
+@contextlib.contextmanager
+def moto():
+    """moto's server."""
+    program = Path(sys.executable).with_name("moto_server")
+    server = subprocess.Popen(
+        [program, "-H", "127.0.0.1", "-p", str(PORT)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{PORT}/moto-api/", timeout=5).close()
+                break
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.5)
+        yield
+    finally:
+        server.kill()
+        server.wait()
+
+
+class Machine:
+    """An instance: a disk of its own over its boots, and the volume attached to it."""
+
+    def __init__(self, number, ground, volume, work, accel, document, told):
+        key = vm.public_key(work / "key")
+        self.service, words = metadata.ec2(document, key)
+        self.service.pages["meta-data/instance-id"] = f"i-0123456789abcdef{number}"
+        self.service.pages.update(metadata.role(REGION))
+        self.service.pages["user-data"] = parts(document, told)
+        self.disk, self.work, self.accel, self.boots, self.number = ground, work, accel, 0, number
+        self.words = (
+            *words, "-drive", f"file={volume},if=none,id=data,format=raw", "-device",
+            # As EC2 shows it. The BIOS boots from the disk in the first slot.
+            f"nvme,drive=data,addr=0x10,serial={VOLUME.replace('-', '')}",
+        )  # fmt: skip
+
+    @contextlib.contextmanager
+    def on(self):
+        """Switched on, and set up."""
+        self.boots += 1
+        place = self.work / f"vm-{self.number}-{self.boots}"
+        place.mkdir()
+        with servers.serve(metadata.server(self.service)):
+            machine = vm.boot(
+                Path(self.disk), None, place, self.work / "key", accel=self.accel, network=metadata.NETWORK,
+                more=self.words,
+            )  # fmt: skip
+            try:
+                machine.await_ssh()
+                waited = machine.ssh("cloud-init status --wait --long", check=False, timeout=300)
+                assert waited.status == 0, waited.stdout + machine.ssh("sudo journalctl -u app-setup").stdout
+                yield machine
+                machine.ssh("sudo systemctl poweroff", check=False)
+                machine.process.wait(120)
+            finally:
+                machine.stop()
+        self.disk = place / "overlay.qcow2"
+
+
+def parts(document, files):
+    """User-data of two parts: what a launch says, and AWS's address for programs of the machine's; the document."""
+    written = "".join(f"cat > {path} <<'E'\n{text}E\n" for path, text in files.items())
+    hook = f"""#!/bin/sh
+umask 077
+dropped=/run/systemd/system/app-setup.service.d
+mkdir -p -m 755 /etc/app $dropped
+{written}printf '[Service]\\nEnvironment=AWS_ENDPOINT_URL={ENDPOINT}\\n' > $dropped/test.conf
+systemctl daemon-reload
+"""
+    told = email.mime.multipart.MIMEMultipart()
+    told.attach(email.mime.text.MIMEText(hook, "cloud-boothook", "utf-8"))
+    told.attach(email.mime.text.MIMEText(document, "cloud-config", "utf-8"))
+    return told.as_string()
+
+
+ASK = "curl -s -m 5 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' http://169.254.169.254/latest/api/token"
+AS_APP = "sudo setpriv --reuid=app --regid=app --clear-groups"
+
+
+@pytest.mark.skipif(INSIDE not in os.environ, reason="test_a_machine_in_its_role runs it in a namespace")
+def test_inside():
+    disk, place, accel = os.environ[INSIDE].split()
+    work = Path(place)
+    run(["ip", "link", "set", "lo", "up"])
+    vm.make_key(work / "key", "role")
+    with (work / "volume").open("wb") as stream:
+        stream.truncate(64 << 20)
+    digest = hashlib.sha256("".join(SECRETS.values()).encode()).hexdigest()
+    with moto():
+        told = {"/etc/app/secrets.aws": references(), "/etc/app/data": f"{VOLUME}\n"}
+        first = Machine(1, disk, work / "volume", work, accel, (work / "closed").read_text(), told)
+        for boot in (1, 2):
+            with first.on() as machine:
+                assert machine.ssh("curl -s http://127.0.0.1/").stdout == f"{digest} {boot}"
+                seen = machine.ssh("findmnt -no FSTYPE,LABEL,OPTIONS /var/lib/app").stdout
+                kind, label, options = seen.split()
+                assert (kind, label) == ("ext4", "app-data") and {"nosuid", "nodev"} <= set(options.split(","))
+                assert machine.ssh("stat -c '%U %a' /var/lib/app").stdout.split() == ["app", "750"]
+                # Values are root's alone, on no disk, and not in the journal.
+                assert machine.ssh("sudo stat -fc %T /run/app/secrets.env").stdout.strip() == "tmpfs"
+                assert machine.ssh(f"{AS_APP} cat /run/app/secrets.env", check=False).status
+                kept = machine.ssh("sudo grep -rlF 'it'\\''s \"open\"' /etc /var /srv", check=False).stdout
+                assert kept == ""
+                assert machine.ssh(ASK).stdout
+                assert machine.ssh(f"{AS_APP} {ASK}", check=False).status == 7
+        # The volume goes on to another machine, whose app uses its role.
+        second = Machine(2, disk, work / "volume", work, accel, (work / "open").read_text(), told)
+        with second.on() as machine:
+            assert machine.ssh("curl -s http://127.0.0.1/").stdout == f"{digest} 3"
+            assert machine.ssh(f"{AS_APP} {ASK}", check=False).stdout
+            denied = machine.ssh("systemctl show --value --property IPAddressDeny app.service").stdout
+            assert "169.254.169.254" not in denied
