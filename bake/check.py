@@ -24,10 +24,10 @@ class Outcome:
     seconds: float
 
 
-def ssh_config(path: Path, port: int, user: str, private_key: Path, known_hosts: Path) -> Path:
+def ssh_config(path: Path, port: int, user: str, private_key: Path, known_hosts: Path, host: str = "127.0.0.1") -> Path:
     """An ssh_config for a machine of ours, under the name `machine`."""
     settings = {
-        "HostName": "127.0.0.1", "Port": port, "User": user, "IdentityFile": private_key, "IdentitiesOnly": "yes",
+        "HostName": host, "Port": port, "User": user, "IdentityFile": private_key, "IdentitiesOnly": "yes",
         "UserKnownHostsFile": known_hosts, "StrictHostKeyChecking": "accept-new", "BatchMode": "yes",
         "LogLevel": "ERROR",
     }  # fmt: skip

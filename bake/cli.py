@@ -20,7 +20,22 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bake import __version__, check, cli_aws, doctor, draft, image, login, push, recipe, render, settings, trial, vm
+from bake import (
+    __version__,
+    check,
+    cli_aws,
+    cli_launch,
+    doctor,
+    draft,
+    image,
+    login,
+    push,
+    recipe,
+    render,
+    settings,
+    trial,
+    vm,
+)
 from bake.errors import AppFolderError, BakeError, Cancelled, CheckError, SettingsError, SpaceError
 from bake.progress import Reporter
 from bake.providers import PROVIDERS
@@ -256,7 +271,7 @@ def schema() -> None:
     click.echo(json.dumps(recipe.schema(), indent=2))
 
 
-for command in cli_aws.COMMANDS:
+for command in (*cli_aws.COMMANDS, *cli_launch.COMMANDS):
     cli.add_command(command)
 
 

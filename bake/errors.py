@@ -202,6 +202,18 @@ class AmiError(BakeError):
     code = 63
 
 
+class LaunchError(BakeError):
+    """The launched machine is not healthy; what was started has been removed."""
+
+    code = 64
+
+
+class RetireError(BakeError):
+    """The machine may not be ended: it is not ours, or what would be lost with it is kept nowhere else."""
+
+    code = 65
+
+
 class CloudError(BakeError):
     """AWS cannot be reached, or refused something in a way we have no better word for."""
 

@@ -161,7 +161,8 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
             "seconds": {name: round(value, 1) for name, value in report.seconds.items()}, "checks": checks,
             "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "base_date": ground.date, "release": goal.name,
             "bundle": parcel.sha256, "document": store.digest(_document(goal, parcel).text),
-            "health": wanted.check.health, "secrets": list(wanted.secrets), "packages": packages,
+            "health": wanted.check.health, "domains": list(wanted.domains), "keep": wanted.certificate.keep,
+            "secrets": list(wanted.secrets), "packages": packages,
         }  # fmt: skip
         (entry / "image.json").write_text(json.dumps(facts, indent=1) + "\n")
     store.trim()

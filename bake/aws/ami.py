@@ -77,7 +77,7 @@ def marks(facts: dict[str, Any], run: str) -> tags.Tags:
         "Name": facts["name"], tags.APP: facts["name"], tags.RUN: run, IMAGE: facts["sha256"],
         "bake:version": facts.get("version"), "bake:document": facts.get("document"),
         "bake:base": f"{facts.get('release')} {facts.get('base_date')}", "bake:commit": facts.get("commit"),
-        HEALTH: facts.get("health"),
+        HEALTH: facts.get("health"), "bake:domains": " ".join(facts.get("domains", ())), "bake:keep": facts.get("keep"),
     }  # fmt: skip
     return {key: str(value)[:256] for key, value in said.items() if value}
 

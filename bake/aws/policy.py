@@ -18,6 +18,10 @@ _PRUNE_LOOKS = (
     "ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeLaunchTemplates", "ec2:DescribeLaunchTemplateVersions",
     "autoscaling:DescribeLaunchConfigurations", "autoscaling:DescribeAutoScalingGroups",
 )  # fmt: skip
+_LAUNCH_LOOKS = (
+    "sts:GetCallerIdentity", "ec2:DescribeImages", "ec2:DescribeSubnets", "ec2:DescribeInstances",
+    "ec2:DescribeInstanceStatus", "ec2:DescribeVolumes", "ec2:DescribeSecurityGroups", "ec2:DescribeAddresses",
+)  # fmt: skip
 #: Command to its statements: the id, actions, and which things they may touch.
 STATEMENTS: dict[str, tuple[tuple[str, tuple[str, ...], str], ...]] = {
     "ami": (
@@ -49,11 +53,55 @@ STATEMENTS: dict[str, tuple[tuple[str, tuple[str, ...], str], ...]] = {
         ("Parameter", ("ssm:GetParameter",), "any"),
         ("Remove", ("ec2:CreateTags", "ec2:DeregisterImage", "ec2:DeleteSnapshot"), "ours"),
     ),
+    "launch": (
+        ("Look", _LAUNCH_LOOKS, "any"),
+        ("Of", ("ec2:RunInstances",), "ingredients"),
+        ("Make", ("ec2:RunInstances", "ec2:CreateVolume"), "made"),
+        ("In", ("ec2:RunInstances", "ec2:AuthorizeSecurityGroupIngress"), "our-groups"),
+        ("Group", ("ec2:CreateSecurityGroup",), "new-groups"),
+        ("GroupIn", ("ec2:CreateSecurityGroup",), "networks"),
+        ("Tag", ("ec2:CreateTags",), "as-made"),
+        ("Role", ("iam:PassRole",), "ec2-roles"),
+        ("See", ("ec2:GetConsoleOutput",), "ours"),
+        ("Attach", ("ec2:AttachVolume", "ec2:DetachVolume", "ec2:AssociateAddress"), "our-instances"),
+        ("AttachWhat", ("ec2:AttachVolume", "ec2:DetachVolume", "ec2:AssociateAddress"), "what-is-attached"),
+        ("Keep", ("ec2:DeleteTags",), "ours"),
+        ("Exchange", ("ec2:StopInstances", "ec2:StartInstances"), "ours"),
+        ("Undo", ("ec2:TerminateInstances", "ec2:DeleteSecurityGroup", "ec2:DeleteVolume"), "ours"),
+    ),
+    "ls": (("Look", ("ec2:DescribeInstances", "ec2:DescribeImages"), "any"),),
+    "down": (
+        ("Look", ("ec2:DescribeInstances", "ec2:DescribeSecurityGroups", "ec2:DescribeVolumes"), "any"),
+        ("End", ("ec2:TerminateInstances", "ec2:DeleteSecurityGroup", "ec2:DeleteVolume"), "ours"),
+    ),
 }  # fmt: skip
+_OURS = {"Null": {"aws:ResourceTag/bake:run": "false"}}
+_WITH_OUR_TAG = {"Null": {"aws:RequestTag/bake:run": "false"}}
+
+
+def _of(*kinds: str) -> list[str]:
+    """EC2's things of these kinds, in any region and account; images and snapshots have none in their ARN."""
+    return [f"arn:aws:ec2:*:*:{kind}/*" for kind in kinds]
+
+
 _RESOURCES: dict[str, dict[str, Any]] = {
     "any": {"Resource": "*"},
     "snapshots": {"Resource": "arn:aws:ec2:*::snapshot/*"},
-    "ours": {"Resource": "*", "Condition": {"Null": {"aws:ResourceTag/bake:run": "false"}}},
+    "ours": {"Resource": "*", "Condition": _OURS},
+    # What a call makes has our tag from that call on.
+    "made": {"Resource": _of("instance", "volume", "network-interface"), "Condition": _WITH_OUR_TAG},
+    "new-groups": {"Resource": _of("security-group"), "Condition": _WITH_OUR_TAG},
+    "as-made": {
+        "Resource": _of("instance", "volume", "network-interface", "security-group"),
+        "Condition": {"StringEquals": {"ec2:CreateAction": ["RunInstances", "CreateVolume", "CreateSecurityGroup"]}},
+    },
+    # What a machine is made of and stands in is somebody's, and is not changed.
+    "ingredients": {"Resource": _of("image", "subnet", "key-pair", "snapshot")},
+    "networks": {"Resource": _of("vpc")},
+    "our-groups": {"Resource": _of("security-group"), "Condition": _OURS},
+    "our-instances": {"Resource": _of("instance"), "Condition": _OURS},
+    "what-is-attached": {"Resource": _of("volume", "elastic-ip", "network-interface")},
+    "ec2-roles": {"Resource": "*", "Condition": {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}},
 }
 
 

@@ -15,7 +15,7 @@ ORDER = (
     "project", "requirements", "detect", "draft", "libraries", "lock", "release", "bundle", "machine", "userdata",
     "settings", "source", "disk", "base", "stock", "packer", "doctor", "vm", "login", "check", "proof", "image",
     "trial", "push", "render",
-    "aws", "cli_aws", "cli", "__main__",
+    "aws", "cli_aws", "cli_launch", "cli", "__main__",
 )  # fmt: skip
 #: These name a stream or a process of `run`'s, and so import `subprocess`; only `run` calls anything of it.
 NAME_PROCESSES = {"packer", "vm", "login"}
@@ -115,7 +115,7 @@ def test_boto3_is_known_to_aws_alone(path: Path) -> None:
 
 @by_name
 def test_results_are_printed_by_the_command_line_alone(path: Path) -> None:
-    if name_of(path) in {"cli", "cli_aws"}:
+    if name_of(path) in {"cli", "cli_aws", "cli_launch"}:
         return
     for node in ast.walk(parse(path)):
         assert not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print")
@@ -137,6 +137,6 @@ def test_there_is_something_to_look_at() -> None:
 
 @pytest.mark.parametrize("path", [path for path in MODULES if path.stem != "__main__"], ids=lambda path: path.stem)
 def test_every_module_has_tests(path: Path) -> None:
-    if name_of(path) in {"proof", "image", "trial", "push", "aws", "cli_aws"}:
+    if name_of(path) in {"proof", "image", "trial", "push", "aws", "cli_aws", "cli_launch"}:
         pytest.skip("its tests boot machines, or speak to a server: tests/system")
     assert (REPOSITORY / "tests" / "unit" / f"test_{path.stem}.py").is_file()

@@ -1,0 +1,290 @@
+"""A machine of an AMI, started, waited for and made to serve; or all of it undone.
+
+What is made carries the run's tags from the call on that makes it, and counts as temporary until the machine is well.
+Only then is anything taken from the machine before: the address last. Its data's volume has to move sooner, and moves
+back when the new machine is not well.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from bake.aws import health, machines, plan, removal, retire, tags
+from bake.aws.session import Cloud, code_of, refusals
+from bake.errors import BakeError, LaunchError
+from bake.progress import Phase, Reporter
+
+#: Lines of a console that are shown.
+TAIL = 40
+#: Seconds between two questions to the app.
+PAUSE = 2
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A machine that serves, and how it answered."""
+
+    id: str
+    ami: str
+    address: str
+    answer: health.Answer
+
+
+@dataclass
+class Begun:
+    """What a launch has made, all of which goes if it fails, and what it has taken from the machine before."""
+
+    run: str
+    marks: tags.Tags
+    made: list[str] = field(default_factory=list)
+    instance: str = ""
+    took_volume: bool = False
+    took_address: bool = False
+
+
+def launch(
+    ami: str, wanted: plan.Wanted, examine: Callable[[str], None] | None, cloud: Cloud, report: Reporter
+) -> Launched:
+    """Start a machine and hand it what is asked for once it is well. `examine` looks at one that is, by its address."""
+    with refusals(cloud.wanted), tags.run() as run:
+        with report.phase("look") as phase:
+            goal = plan.make(ami, wanted, cloud, phase)
+        begun = Begun(run, goal.marks(wanted, run))
+        try:
+            with report.phase("start") as phase:
+                started = _start(goal, wanted, begun, cloud, phase)
+            with report.phase("health") as phase:
+                answer = _await_health(started, goal, wanted, cloud, phase)
+            if examine:
+                examine(machines.address_of(started))
+            _keep(started, begun, cloud)
+            address = _move_address(started, wanted, begun, cloud)
+        except BaseException:
+            _undo(goal, wanted, begun, cloud, report)
+            raise
+        if goal.old:
+            _retire(goal.old, begun, cloud, report)
+    return Launched(begun.instance, ami, address, answer)
+
+
+def _start(goal: plan.Plan, wanted: plan.Wanted, begun: Begun, cloud: Cloud, phase: Phase) -> dict[str, Any]:
+    """Everything up to a machine that AWS calls well, with its volume."""
+    ec2, tagged = cloud("ec2"), begun.marks | tags.temporary()
+    group = _group(goal, wanted, begun, tagged, cloud, phase)
+    volume = goal.volume
+    if wanted.data:
+        volume = str(ec2.create_volume(
+            AvailabilityZone=goal.subnet["AvailabilityZone"], Size=wanted.data, VolumeType="gp3", Encrypted=True,
+            ClientToken=f"{begun.run}-data", TagSpecifications=tags.of(["volume"], tagged), **_key(wanted),
+        )["VolumeId"])  # fmt: skip
+        begun.made.append(volume)
+    said = tagged | ({machines.DATA: volume} if volume else {})
+    root = {"VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True, **_key(wanted)}
+    more: dict[str, Any] = {"KeyName": wanted.key_pair} if wanted.key_pair else {}
+    if wanted.instance_profile:
+        by = "Arn" if wanted.instance_profile.startswith("arn:") else "Name"
+        more["IamInstanceProfile"] = {by: wanted.instance_profile}
+    made = ec2.run_instances(
+        ImageId=goal.image["ImageId"], InstanceType=wanted.type, MinCount=1, MaxCount=1, ClientToken=begun.run,
+        SubnetId=goal.subnet["SubnetId"], SecurityGroupIds=[group],
+        UserData=plan.document(wanted, goal.secrets, volume),
+        MetadataOptions={
+            "HttpEndpoint": "enabled", "HttpTokens": "required", "HttpPutResponseHopLimit": 1,
+            "InstanceMetadataTags": "disabled",
+        },
+        BlockDeviceMappings=[{"DeviceName": goal.image["RootDeviceName"], "Ebs": root}],
+        TagSpecifications=[*tags.of(["instance"], said), *tags.of(["volume", "network-interface"], tagged)],
+        **more,
+    )  # fmt: skip
+    begun.instance = str(made["Instances"][0]["InstanceId"])
+    begun.made.append(begun.instance)
+    until = machines.until
+    until(lambda: _running(cloud, begun.instance), f"started {begun.instance}", phase, fault=LaunchError)
+    if volume and goal.moves:
+        assert goal.old
+        begun.took_volume = True
+        retire.hand_over(cloud, goal.old, begun.instance, phase)
+    elif volume:
+        retire.attach(cloud, volume, begun.instance, phase)
+    try:
+        until(lambda: _is_checked(cloud, begun.instance), f"found {begun.instance} well", phase, fault=LaunchError)
+    except LaunchError as error:
+        error.details = console(cloud, begun.instance)
+        raise
+    return until(lambda: _running(cloud, begun.instance), f"started {begun.instance}", phase, fault=LaunchError)
+
+
+def _key(wanted: plan.Wanted) -> dict[str, str]:
+    return {"KmsKeyId": wanted.kms_key} if wanted.kms_key else {}
+
+
+def _group(goal: plan.Plan, wanted: plan.Wanted, begun: Begun, tagged: tags.Tags, cloud: Cloud, phase: Phase) -> str:
+    """A security group of the machine's own: the web from everywhere, SSH from where it is asked for."""
+    ec2, network, name = cloud("ec2"), goal.subnet["VpcId"], f"bake-{goal.app}-{begun.run}"
+    try:
+        group = str(ec2.create_security_group(
+            GroupName=name, Description=f"{goal.app}, made by bake", VpcId=network,
+            TagSpecifications=tags.of(["security-group"], tagged),
+        )["GroupId"])  # fmt: skip
+    except ClientError as error:
+        if code_of(error) != "InvalidGroup.Duplicate":
+            raise
+        # The name is the run's: the answer to the first try was lost, and boto3 has asked again.
+        filters = [*tags.having(run=begun.run), {"Name": "group-name", "Values": [name]}]
+        (found,) = ec2.describe_security_groups(Filters=filters)["SecurityGroups"]
+        group = str(found["GroupId"])
+    begun.made.append(group)
+
+    def open_up() -> bool | None:
+        try:
+            ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=rules(wanted.ssh_from))
+        except ClientError as error:
+            if code_of(error) == "InvalidGroup.NotFound":
+                return None
+            if code_of(error) != "InvalidPermission.Duplicate":
+                raise
+        return True
+
+    machines.until(open_up, f"made {group} known", phase)
+    return group
+
+
+def rules(ssh_from: tuple[str, ...]) -> list[dict[str, Any]]:
+    """What comes in, as EC2 takes it."""
+    made = [_rule(port, ["0.0.0.0/0", "::/0"]) for port in (80, 443)]
+    return made + ([_rule(22, list(ssh_from))] if ssh_from else [])
+
+
+def _rule(port: int, networks: list[str]) -> dict[str, Any]:
+    rule: dict[str, Any] = {"IpProtocol": "tcp", "FromPort": port, "ToPort": port}
+    for network in networks:
+        if ipaddress.ip_network(network).version == 4:
+            rule.setdefault("IpRanges", []).append({"CidrIp": network})
+        else:
+            rule.setdefault("Ipv6Ranges", []).append({"CidrIpv6": network})
+    return rule
+
+
+def _running(cloud: Cloud, name: str) -> dict[str, Any] | None:
+    found = machines.described(cloud, [name])
+    state = found[0]["State"]["Name"] if found else "pending"
+    if state not in ("pending", "running"):
+        why = (
+            found[0].get("StateReason", {}).get("Message") or found[0].get("StateTransitionReason") or "it says no why"
+        )
+        raise LaunchError(f"AWS ended {name} as it started: {why}", "", console(cloud, name))
+    return found[0] if state == "running" else None
+
+
+def _is_checked(cloud: Cloud, name: str) -> bool | None:
+    """Whether AWS's own two checks of a machine have passed."""
+    found = cloud("ec2").describe_instance_status(InstanceIds=[name])["InstanceStatuses"]
+    return any(one["SystemStatus"]["Status"] == one["InstanceStatus"]["Status"] == "ok" for one in found) or None
+
+
+def _await_health(
+    started: dict[str, Any], goal: plan.Plan, wanted: plan.Wanted, cloud: Cloud, phase: Phase
+) -> health.Answer:
+    address = machines.address_of(started)
+    door = health.Door(address, wanted.instead)
+    # A wildcard stands for any name.
+    name = next((name.replace("*", "www", 1) for name in goal.names(wanted)), address)
+    begun = time.monotonic()
+    while True:
+        answer = health.ask(door, name, goal.health or "/")
+        if answer.is_well(goal.health is not None):
+            return answer
+        waited = time.monotonic() - begun
+        phase.progress(min(waited / max(wanted.patience, 1), 1), str(answer).splitlines()[0])
+        if waited + PAUSE > wanted.patience:
+            break
+        time.sleep(PAUSE)
+    said = f"{console(cloud, started['InstanceId'])}\n\n{answer}".lstrip()
+    raise LaunchError(
+        f"The machine is not well after {wanted.patience:.0f} s: {str(answer).splitlines()[0]}",
+        "The console's last lines and its answer are above. --patience SECONDS waits longer.", said,
+    )  # fmt: skip
+
+
+def console(cloud: Cloud, name: str) -> str:
+    """The last lines of a machine's console, as far as AWS gives them."""
+    for latest in ({"Latest": True}, {}):
+        try:
+            said = cloud("ec2").get_console_output(InstanceId=name, **latest)
+            return "\n".join(str(said.get("Output") or "").splitlines()[-TAIL:])
+        except (ClientError, BotoCoreError) as error:
+            # Types that are not of the Nitro system have no latest.
+            why = f"AWS does not show the console of {name}: {error}"
+    return why
+
+
+def _keep(started: dict[str, Any], begun: Begun, cloud: Cloud) -> None:
+    """What was made is no longer temporary."""
+    disks = [
+        one["Ebs"]["VolumeId"] for one in started.get("BlockDeviceMappings", ()) if one["DeviceName"] != retire.DEVICE
+    ]
+    interfaces = [one["NetworkInterfaceId"] for one in started.get("NetworkInterfaces", ())]
+    things = list(dict.fromkeys([*begun.made, *disks, *interfaces]))
+    cloud("ec2").delete_tags(Resources=things, Tags=[{"Key": tags.EXPIRES}])
+
+
+def _move_address(started: dict[str, Any], wanted: plan.Wanted, begun: Begun, cloud: Cloud) -> str:
+    """Lead the Elastic IP to the machine; the address that it is reached by from now on."""
+    if wanted.address is None:
+        return machines.address_of(started)
+    begun.took_address = True
+    _lead(cloud, wanted.address, begun.instance)
+    (found,) = cloud("ec2").describe_addresses(AllocationIds=[wanted.address])["Addresses"]
+    return str(found["PublicIp"])
+
+
+def _lead(cloud: Cloud, address: str, name: str) -> None:
+    cloud("ec2").associate_address(AllocationId=address, InstanceId=name, AllowReassociation=True)
+
+
+def _undo(goal: plan.Plan, wanted: plan.Wanted, begun: Begun, cloud: Cloud, report: Reporter) -> None:
+    """The machine before gets back what was taken from it, and what was made goes; what cannot go is told."""
+    report.note("what was started is removed")
+    left = ["all of it that is not gone yet, since the removal was interrupted"]
+    try:
+        with report.phase("undo") as phase:
+            told = []
+            if begun.took_address and goal.holder and wanted.address:
+                told += _tried(
+                    lambda: _lead(cloud, str(wanted.address), str(goal.holder)), f"{goal.holder} and its address"
+                )
+            if begun.took_volume and goal.old:
+                old = goal.old
+                told += _tried(lambda: retire.take_back(cloud, old, phase), f"{old.name} and its volume {old.volume}")
+            for what in told:
+                report.note(f"not as it was before: {what}")
+            left = removal.of_run(cloud, begun.run, begun.made, phase)
+    finally:
+        for what in left:
+            report.note(f"left: {what}")
+        if left:
+            report.note(f"`bake sweep` removes what has the tag {tags.RUN}={begun.run}")
+
+
+def _tried(work: Callable[[], None], what: str) -> list[str]:
+    try:
+        work()
+    except (ClientError, BotoCoreError, BakeError) as error:
+        return [f"{what}: {error}"]
+    return []
+
+
+def _retire(old: retire.Old, begun: Begun, cloud: Cloud, report: Reporter) -> None:
+    """End the machine before. The new one serves already, and stays whatever happens here."""
+    try:
+        with report.phase("retire") as phase:
+            retire.end(cloud, old, phase)
+    except BaseException:
+        report.note(f"{begun.instance} serves; {old.name} may still be there: `bake down {old.name}`")
+        raise

@@ -1,0 +1,123 @@
+"""The machines of ours at EC2: how they are found, waited for and told apart from everybody else's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+from botocore.exceptions import ClientError
+
+from bake.aws import tags
+from bake.aws.session import Cloud, code_of, refusals
+from bake.errors import BakeError, CloudError
+from bake.progress import Phase
+
+#: Tags of a machine: what it is of, its names, where its certificate is kept, and its data's volume.
+IMAGE, VERSION, DOMAINS, KEEP, DATA = "bake:image", "bake:version", "bake:domains", "bake:keep", "bake:data"
+#: States of a machine that is still somebody's.
+ALIVE = ("pending", "running", "stopping", "stopped")
+#: Seconds for AWS to do what takes it minutes.
+PATIENCE = 600
+
+T = TypeVar("T")
+
+
+def until(
+    look: Callable[[], T | None],
+    what: str,
+    phase: Phase,
+    patience: float = PATIENCE,
+    fault: type[BakeError] = CloudError,
+) -> T:
+    """Look until there is something to see, ever more rarely; `what` ends the sentence "AWS has not …"."""
+    begun, pause = time.monotonic(), 0.25
+    while (found := look()) is None:
+        waited = time.monotonic() - begun
+        if waited > patience:
+            raise fault(f"AWS has not {what} within {patience:.0f} s", "Run the same command again.")
+        phase.progress(min(waited / patience, 1), f"until AWS has {what}")
+        time.sleep(pause)
+        pause = min(pause * 1.5, 10)
+    return found
+
+
+def described(cloud: Cloud, names: Iterable[str]) -> list[dict[str, Any]]:
+    """Instances by their ids, those that AWS knows: it learns of new ones, and forgets old ones, in its time."""
+    filters = [{"Name": "instance-id", "Values": list(names)}]
+    return _instances(cloud, filters) if filters[0]["Values"] else []
+
+
+def ours(cloud: Cloud, **having: str) -> list[dict[str, Any]]:
+    """Our instances that are not being ended, with these tags (see tags.having)."""
+    filters = [*tags.having(**{"run": "", **having}), {"Name": "instance-state-name", "Values": list(ALIVE)}]
+    return sorted(_instances(cloud, filters), key=lambda one: str(one["LaunchTime"]))
+
+
+def _instances(cloud: Cloud, filters: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    pages = cloud.pages("ec2", "describe_instances", "Reservations", Filters=filters)
+    return [instance for reservation in pages for instance in reservation["Instances"]]
+
+
+def address_of(instance: dict[str, Any]) -> str:
+    """Where a machine is reached: its public address, or else its private one."""
+    return str(instance.get("PublicIpAddress") or instance.get("PrivateIpAddress") or "")
+
+
+def groups_of(instance: dict[str, Any]) -> list[str]:
+    """Ids of a machine's security groups."""
+    return [str(group["GroupId"]) for group in instance.get("SecurityGroups", ())]
+
+
+def volume(cloud: Cloud, name: str) -> dict[str, Any]:
+    """A volume. Raises CloudError where there is none."""
+    try:
+        (found,) = cloud("ec2").describe_volumes(VolumeIds=[name])["Volumes"]
+    except ClientError as error:
+        if code_of(error) == "InvalidVolume.NotFound":
+            raise CloudError(f"There is no volume {name} in {cloud.region}", "Name another: --volume.") from error
+        raise
+    return dict(found)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A machine as it is listed."""
+
+    id: str
+    app: str
+    version: str
+    state: str
+    address: str
+    ami: str
+    since: str
+    data: str
+    temporary: bool
+
+
+def listed(cloud: Cloud) -> list[dict[str, Any]]:
+    """Our machines, the oldest first."""
+    with refusals(cloud.wanted):
+        return [asdict(_row(one)) for one in ours(cloud)]
+
+
+def _row(one: dict[str, Any]) -> Row:
+    said = tags.read(one)
+    return Row(
+        one["InstanceId"], said.get(tags.APP, ""), said.get(VERSION, ""), one["State"]["Name"], address_of(one),
+        one["ImageId"], one["LaunchTime"].strftime(tags.FORM), said.get(DATA, ""), tags.EXPIRES in said,
+    )  # fmt: skip
+
+
+def amis(cloud: Cloud, app: str = "") -> list[dict[str, Any]]:
+    """Our AMIs, or an app's, that can be launched, the oldest first."""
+    filters = [*tags.having(run="", app=app), {"Name": "state", "Values": ["available"]}]
+    with refusals(cloud.wanted):
+        found = cloud.pages("ec2", "describe_images", "Images", Owners=["self"], Filters=filters)
+        rows = [
+            {"id": one["ImageId"], "app": tags.read(one).get(tags.APP, ""),
+             "version": tags.read(one).get(VERSION, ""), "name": one["Name"], "since": one.get("CreationDate", "")}
+            for one in found
+        ]  # fmt: skip
+    return sorted(rows, key=lambda row: str(row["since"]))

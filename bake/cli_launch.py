@@ -1,0 +1,235 @@
+"""The command line's part for machines at AWS: `launch`, `ls`, `down`."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.table import Table
+
+from bake import check, doctor, image, settings, vm
+from bake.aws import ami, down, health, launch, machines, plan
+from bake.aws.session import Cloud
+from bake.cli_aws import PROFILE, REGION, Matching, errors
+from bake.errors import CheckError, CloudError, SettingsError
+from bake.progress import Reporter
+from bake.recipe import Recipe
+from bake.release import keys
+
+AMI = re.compile(r"ami-[0-9a-f]{8,17}")
+
+
+def _id(kind: str, what: str) -> Matching:
+    return Matching(what, re.compile(rf"{kind}-[0-9a-f]{{8,17}}"))
+
+
+class _Network(click.ParamType[str]):
+    name = "CIDR"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return str(ipaddress.ip_network(value))
+        except ValueError as error:
+            self.fail(f"{value!r} is no network: {error}; one address is 192.0.2.7/32", param, ctx)
+
+
+class _Place(click.ParamType[tuple[int, health.Place]]):
+    name = "HOST:PORT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, health.Place]:
+        found = health.instead(value) if isinstance(value, str) else value
+        if found is None:
+            self.fail(f"{value!r} is neither HOST:PORT nor, for one port alone, :PORT:HOST:PORT", param, ctx)
+        return found
+
+
+@click.command("launch")
+@click.argument("app", default=".")
+@click.option("--published", is_flag=True, help="The app's newest AMI, as it is; APP is its name, or its folder.")
+@click.option("--type", default="t3.small", show_default=True, help="The instance's.")
+@click.option("--subnet", type=_id("subnet", "a subnet's id"), help="Else a default one.")
+@click.option("--key-pair", metavar="NAME", help="Who may log in, as EC2 knows them.")
+@click.option("--instance-profile", metavar="NAME|ARN", help="The machine's role: it fetches the secrets.")
+@click.option("--domain", "domains", multiple=True, metavar="NAME", help="Instead of those of bake.yaml; repeatable.")
+@click.option("--email", metavar="ADDRESS", help="Instead of that of bake.yaml.")
+@click.option("--env", "pairs", multiple=True, metavar="NAME=VALUE", help="Plain environment besides; repeatable.")
+@click.option(
+    "--secret", "references", multiple=True, metavar="NAME=REF",
+    help="Where the machine fetches it: ssm:/path, secretsmanager:name, or an ARN; and #key of JSON. Repeatable.",
+)  # fmt: skip
+@click.option("--ssh-from", type=_Network(), multiple=True, help="Opens port 22 to it; repeatable. Else it is closed.")
+@click.option("--data", type=click.IntRange(1, 16384), metavar="GIB", help="A new volume for /var/lib/app.")
+@click.option("--volume", type=_id("vol", "a volume's id"), help="One that is there, for /var/lib/app.")
+@click.option("--address", type=_id("eipalloc", "an Elastic IP's allocation"), help="Moves here once all is well.")
+@click.option(
+    "--retire", is_flag=False, flag_value="address", metavar="[INSTANCE]",
+    type=Matching("an instance's id", re.compile(r"i-[0-9a-f]{8,17}|address")),
+    help="Ends the machine before, once all is well: this one, or the one that has the address.",
+)  # fmt: skip
+@click.option("--forget-data", is_flag=True, help="Retire it even where its data is on no volume.")
+@click.option("--forget-certificate", is_flag=True, help="Retire it even where its certificate is kept nowhere.")
+@click.option("--kms-key", type=Matching("a key's ARN", ami.KEY), metavar="ARN", help="Encrypts the disks.")
+@click.option(
+    "--patience", type=click.FloatRange(min=1), default=600, show_default=True, help="Seconds for the app to be well."
+)
+@click.option(
+    "--connect-to", "instead", type=_Place(), multiple=True,
+    help="Where it is asked instead of the machine's address; :PORT:HOST:PORT for one port. Repeatable.",
+)  # fmt: skip
+@click.option("--check", "checks", is_flag=True, help="Run the read-only checks on it before it counts as well.")
+@click.option("-i", "--identity", type=click.Path(path_type=Path, exists=True), help="Private key for --check.")
+@REGION
+@PROFILE
+def launch_command(
+    app: str,
+    published: bool,
+    domains: tuple[str, ...],
+    email: str | None,
+    pairs: tuple[str, ...],
+    references: tuple[str, ...],
+    checks: bool,
+    identity: Path | None,
+    region: str | None,
+    profile: str | None,
+    **options: Any,
+) -> None:
+    """Start a machine of APP at EC2 and print its id: an AMI's id, or an app's folder, which is baked and published.
+
+    It counts once it is healthy. Then the Elastic IP moves to it, and the machine before is ended, if that is asked
+    for. A machine that does not become healthy is removed, and the one before stays as it was.
+    """
+    report, cloud = Reporter(errors), Cloud(profile, region)
+    if options["data"] and options["volume"]:
+        raise click.UsageError("--data makes a volume, and --volume names one: give one of them")
+    if checks and not (identity and options["key_pair"] and options["ssh_from"]):
+        raise click.UsageError("--check logs in: it wants -i, --key-pair, and --ssh-from with where you are")
+    wanted = None
+    if not AMI.fullmatch(app) and Path(app).is_dir():
+        wanted = image.read(Path(app), report)
+    given = settings.read(domains, email, pairs, wanted.certificate if wanted else None)
+    secrets = _secrets(references, given, wanted)
+    asked = plan.Wanted(settings=given, secrets=secrets, **options)
+    name = app
+    if not AMI.fullmatch(app):
+        name = (
+            _newest(wanted.name if wanted and wanted.name else app, cloud)
+            if published
+            else _publish(app, wanted, cloud, report)
+        )
+    door = health.Door("", asked.instead)
+    examine = (lambda address: _examine(door, address, identity, report)) if checks and identity else None
+    made = launch.launch(name, asked, examine, cloud, report)
+    table = Table.grid(padding=(0, 2))
+    table.add_row("instance", made.id)
+    table.add_row("AMI", made.ami)
+    table.add_row("address", made.address)
+    table.add_row(
+        "answers", made.answer.url + {True: "", False: " (certificate not trusted)", None: ""}[made.answer.trusted]
+    )
+    if asked.ssh_from:
+        table.add_row("log in", f"ssh {vm.USER}@{made.address}")
+    errors.print(table, soft_wrap=True)
+    click.echo(made.id)
+
+
+def _secrets(references: tuple[str, ...], given: settings.Settings, wanted: Recipe | None) -> dict[str, str]:
+    """Names to references. Raises SettingsError for names that the app does not ask for, or that it lacks."""
+    pairs = dict(reference.partition("=")[::2] for reference in references)
+    faults = [
+        f"secret: {reference!r} is not NAME=REF" for reference in references if not re.match(r"[^=]+=.", reference)
+    ]
+    faults += [f"{name} is given by --env and by --secret" for name in given.env if name in pairs]
+    if wanted:
+        known = {*wanted.secrets, *keys(wanted)}
+        faults += [f"secret: bake.yaml asks for no {name}" for name in pairs if name not in known]
+        faults += [f"secret: the app would wait for {name} for ever" for name in wanted.secrets if name not in pairs]
+        faults += [f"env: {name} is a secret of bake.yaml's" for name in given.env if name in known]
+    if faults:
+        raise SettingsError("The settings have faults", "Correct --secret and --env.", "\n".join(faults))
+    return pairs
+
+
+def _newest(app: str, cloud: Cloud) -> str:
+    """The newest AMI of an app's."""
+    found = machines.amis(cloud, app)
+    if not found:
+        raise CloudError(
+            f"{app} has no AMI in {cloud.region}", "`bake ls --amis` shows those that are; `bake ami` makes one."
+        )
+    return str(found[-1]["id"])
+
+
+def _publish(app: str, wanted: Recipe | None, cloud: Cloud, report: Reporter) -> str:
+    """The AMI of an app's folder, made if it is not there."""
+    if wanted is None:
+        raise click.BadParameter(f"{app!r} is neither an AMI's id nor a folder", param_hint="APP")
+    doctor.verify()
+    path = image.bake(Path(app), wanted, image.Options(), report).path
+    return ami.publish(path, ami.Wanted(), cloud, report).name
+
+
+def _examine(door: health.Door, address: str, identity: Path, report: Reporter) -> None:
+    """Run the checks of a machine by SSH. Raises CheckError."""
+    host, port = health.Door(address, door.instead).place(22)
+    with tempfile.TemporaryDirectory() as folder, report.phase("check") as phase:
+        work = Path(folder)
+        # A machine that was made this minute: nobody knows its key yet.
+        config = check.ssh_config(work / "ssh", port, vm.USER, identity.absolute(), work / "known_hosts", host)
+        outcome = check.run_suites(
+            ["machine"], host="ssh://machine?sudo=true", work=work, config=config, progress=phase.progress
+        )
+    if outcome.failures:
+        shown = "\n".join(f"--- {name}\n{text}" for name, text in outcome.failures)
+        raise CheckError(f"{len(outcome.failures)} checks failed, {outcome.passed} passed", details=shown)
+    report.note(f"{outcome.passed} checks passed")
+
+
+@click.command("ls")
+@click.option("--amis", is_flag=True, help="The AMIs too.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@REGION
+@PROFILE
+def list_command(amis: bool, as_json: bool, region: str | None, profile: str | None) -> None:
+    """List this account's machines that bake launched in this region."""
+    cloud = Cloud(profile, region)
+    rows = machines.listed(cloud)
+    images = machines.amis(cloud) if amis else []
+    if as_json:
+        click.echo(json.dumps({"machines": rows} | ({"amis": images} if amis else {}), indent=2))
+        return
+    for row in rows:
+        row["state"] += " (temporary)" if row.pop("temporary") else ""
+    for kind in filter(None, (rows, images)):
+        click.echo(_lines(kind), nl=False)
+
+
+def _lines(rows: list[dict[str, Any]]) -> str:
+    """Rows in columns, as programs like `awk` and people read them."""
+    texts = [[*rows[0]], *([str(value) or "-" for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    return "".join("  ".join(map(str.ljust, line, widths)).rstrip() + "\n" for line in texts)
+
+
+@click.command("down")
+@click.argument("name", metavar="INSTANCE|APP-NAME")
+@click.option("--all", "every", is_flag=True, help="Also where the app has several machines.")
+@click.option("--with-data", is_flag=True, help="Delete the volume with the app's data as well.")
+@REGION
+@PROFILE
+def down_command(name: str, every: bool, with_data: bool, region: str | None, profile: str | None) -> None:
+    """End a machine that bake launched, by its id or its app's name, and print its id. Its data's volume stays."""
+    cloud = Cloud(profile, region)
+    ended = down.down(name, every=every, with_data=with_data, cloud=cloud, report=Reporter(errors))
+    for volume in ended.volumes:
+        errors.print(
+            f"{volume} has its data and stays; to delete it: {down.delete(cloud, volume)}", markup=False, soft_wrap=True
+        )
+    click.echo("\n".join(ended.machines))
+
+
+COMMANDS = (launch_command, list_command, down_command)
