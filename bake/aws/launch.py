@@ -137,8 +137,7 @@ def _group(goal: plan.Plan, wanted: plan.Wanted, begun: Begun, tagged: tags.Tags
             raise
         # The name is the run's: the answer to the first try was lost, and boto3 has asked again.
         filters = [*tags.having(run=begun.run), {"Name": "group-name", "Values": [name]}]
-        (found,) = ec2.describe_security_groups(Filters=filters)["SecurityGroups"]
-        group = str(found["GroupId"])
+        group = machines.until(lambda: _named_group(cloud, filters), f"made {name} known", phase)
     begun.made.append(group)
 
     def open_up() -> bool | None:
@@ -153,6 +152,11 @@ def _group(goal: plan.Plan, wanted: plan.Wanted, begun: Begun, tagged: tags.Tags
 
     machines.until(open_up, f"made {group} known", phase)
     return group
+
+
+def _named_group(cloud: Cloud, filters: list[dict[str, Any]]) -> str | None:
+    found = cloud("ec2").describe_security_groups(Filters=filters)["SecurityGroups"]
+    return str(found[0]["GroupId"]) if found else None
 
 
 def rules(ssh_from: tuple[str, ...]) -> list[dict[str, Any]]:

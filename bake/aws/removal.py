@@ -87,6 +87,10 @@ def of_run(cloud: Cloud, run: str, known: Iterable[str], phase: Phase) -> list[s
             names = list(dict.fromkeys([*names, *(one[name] for one in found)]))
         except (ClientError, BotoCoreError) as error:
             left.append(f"whatever has the tag {tags.RUN}={run}: {error}")
+        if names and left and prefix != "i-":
+            # A machine that is still there holds these.
+            left.append(", ".join(names))
+            continue
         try:
             remove(cloud, names, phase)
         except (ClientError, BotoCoreError, BakeError) as error:

@@ -6,9 +6,10 @@ import time
 
 from .blocks import Blocks, Refused
 from .images import Images
+from .instances import Instances
 
 
-class Rules(Blocks, Images):
+class Rules(Blocks, Images, Instances):
     """Our own model of snapshots: parents, tokens, timeouts, sizes, checksums, states.
 
     Guesses, where Amazon's reference is silent, each the harder case for who calls:
@@ -23,6 +24,10 @@ class Rules(Blocks, Images):
       what we know. CreateImage tags its snapshots; IMDS support and a date of deprecation are kept.
     - A call with a client token is done once (moto starts an instance each time).
     - DeleteSnapshot refuses what a registered image stands on.
+    - RunInstances tags the network interface as well, if asked to, and takes an AMI's disk without its size said anew.
+    - TerminateInstances lets go of volumes that stay and deletes the network interface; AttachVolume refuses a volume
+      that another machine has.
+    - DeleteSecurityGroup is refused while a machine has it, and for some looks more (`held_looks`).
     """
 
     def __init__(self, folder, forward):
@@ -38,6 +43,8 @@ class Rules(Blocks, Images):
         self.now = time.time
         #: How often DescribeSnapshots says `pending` still, once a snapshot is complete. In AWS it takes minutes.
         self.pending_looks = 0
+        #: How often DeleteSecurityGroup says DependencyViolation still, once its machine has ended.
+        self.held_looks = 0
         self.snapshots, self.tokens, self.images = {}, {}, {}
         #: Images that were registered, also those that are gone.
         self.registered = set()

@@ -1,0 +1,620 @@
+"""`bake launch`, `bake ls`, `bake down` as real processes, against moto's server and an app of the test's own.
+
+moto's machines are records: none boots. The app that answers for one is a server here, which --connect-to names.
+Everything runs in a network namespace: the addresses that moto invents belong to strangers.
+"""
+
+import base64
+import contextlib
+import hashlib
+import http.server
+import json
+import os
+import re
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+import time
+
+import amazon
+import boto3
+import pytest
+import servers
+import trustme
+import yaml
+
+from bake.aws import policy, tags
+from bake.run import start, stop
+
+ALIVE = ["pending", "running", "stopping", "stopped"]
+OURS = {"Name": "tag-key", "Values": ["bake:run"]}
+
+
+@pytest.mark.skipif(amazon.INSIDE in os.environ, reason="this is the outside")
+def test_all_of_it_alone():
+    assert " passed" in amazon.alone(f"{__file__}", "-m", "not long")
+
+
+@pytest.mark.long
+@pytest.mark.skipif(amazon.INSIDE in os.environ, reason="this is the outside")
+def test_the_long_of_it_alone():
+    assert " passed" in amazon.alone(f"{__file__}", "-m", "long")
+
+
+class World:
+    """moto behind its gate, an AMI of ours in it, and `bake` as a process."""
+
+    def __init__(self, gate, folder):
+        self.gate, self.folder = gate, folder
+        self.ec2 = boto3.client("ec2")
+        self.ami = ""
+        #: What the gate saw of each command, in all cases.
+        self.seen = {}
+
+    def start(self, *words, **env):
+        """Start `bake`."""
+        words = [sys.executable, "-m", "bake", *map(str, words)]
+        return start(words, cwd=self.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def bake(self, *words, code=0, **env):
+        """Run `bake`; what it printed, and what it said besides."""
+        self.gate.clear()
+        process = self.start(*words, **env)
+        try:
+            out, said = (each.decode() for each in process.communicate(timeout=400))
+        finally:
+            stop(process)
+        assert process.returncode == code, (process.returncode, said)
+        needs = {":".join(pair) for pair in self.gate.needs}
+        self.seen[words[0]] = self.seen.get(words[0], set()) | needs
+        if words[0] in ("launch", "ls", "down"):
+            assert needs <= policy.actions(words[0])
+        return out.strip(), said
+
+    def launch(self, app, *words, code=0, **env):
+        """`bake launch` of our AMI, its app being `app`."""
+        return self.bake("launch", self.ami, "--patience", "1", *app.instead, *words, code=code, **env)
+
+    def machines(self, *filters, states=ALIVE):
+        told = self.ec2.describe_instances(Filters=[{"Name": "instance-state-name", "Values": list(states)}, *filters])
+        return [one for each in told["Reservations"] for one in each["Instances"]]
+
+    def machine(self, name):
+        return self.ec2.describe_instances(InstanceIds=[name])["Reservations"][0]["Instances"][0]
+
+    def things(self):
+        """Ids and tags of all that is tagged as ours, but for AMIs and snapshots."""
+        found = {one["InstanceId"]: tags.read(one) for one in self.machines(OURS)}
+        for operation, key, name in (
+            ("describe_volumes", "Volumes", "VolumeId"),
+            ("describe_security_groups", "SecurityGroups", "GroupId"),
+            ("describe_network_interfaces", "NetworkInterfaces", "NetworkInterfaceId"),
+        ):
+            told = getattr(self.ec2, operation)(Filters=[OURS])[key]
+            found |= {one[name]: tags.read(one) for one in told}
+        return found
+
+    def address(self):
+        return self.ec2.allocate_address(Domain="vpc")["AllocationId"]
+
+    def holder(self, address):
+        return self.ec2.describe_addresses(AllocationIds=[address])["Addresses"][0].get("InstanceId") or None
+
+    def clean(self):
+        """Remove all but the AMI."""
+        self.gate.fault, self.gate.ours.held_looks = (lambda *call: None), 0
+        names = [one["InstanceId"] for one in self.machines()]
+        if names:
+            self.ec2.terminate_instances(InstanceIds=names)
+        for one in self.ec2.describe_addresses()["Addresses"]:
+            self.ec2.release_address(AllocationId=one["AllocationId"])
+        for one in self.ec2.describe_volumes()["Volumes"]:
+            self.ec2.delete_volume(VolumeId=one["VolumeId"])
+        for one in self.ec2.describe_security_groups()["SecurityGroups"]:
+            if one["GroupName"] != "default":
+                self.ec2.delete_security_group(GroupId=one["GroupId"])
+        self.gate.clear()
+
+
+@pytest.fixture(scope="session")
+def worlds(tmp_path_factory):
+    amazon.loopback()
+    folder = tmp_path_factory.mktemp("amazon")
+    with (
+        amazon.moto(folder) as url,
+        amazon.Gate(url, folder, delay=0.3).open() as gate,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in amazon.environment(gate.url, folder).items():
+            patch.setenv(name, value)
+        patch.setenv("BAKE_CACHE", str(folder / "cache"))
+        gate.reset()
+        world = World(gate, folder)
+        world.ami = publish(world, folder, "shop", health="/up", keep=None, domains=[])
+        yield world
+
+
+def publish(world, folder, name, **said):
+    """The AMI of a made-up disk, by the real `bake ami`."""
+    disk = folder / f"{name}.raw"
+    with disk.open("wb") as stream:
+        stream.truncate(2**20)
+        stream.write(name.encode())
+    digest = hashlib.sha256(disk.read_bytes()).hexdigest()
+    facts = {
+        "name": name, "sha256": digest, "checks": 90, "version": "1.2", "document": "d", "release": "debian-13",
+        "base_date": "2026-11-01", **said,
+    }  # fmt: skip
+    disk.with_name(f"{name}.raw.json").write_text(json.dumps(facts))
+    return world.bake("ami", disk)[0]
+
+
+@pytest.fixture
+def world(worlds):
+    strangers = amazon.tries()
+    worlds.gate.clear()
+    yield worlds
+    worlds.clean()
+    assert amazon.tries() == strangers
+
+
+class App:
+    """A machine's nginx, as far as a visitor sees it."""
+
+    def __init__(self):
+        self.asked = []
+        #: Statuses of the next answers; the last one stays.
+        self.statuses = [200]
+        self.redirect = False
+        self.authority = trustme.CA()
+
+    def answer(self, handler, secure):
+        self.asked.append((secure, handler.headers["Host"], handler.path))
+        if self.redirect and not secure:
+            handler.send_response(301)
+            handler.send_header("Location", f"https://{handler.headers['Host']}{handler.path}")
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+            return
+        status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+        body = b"being set up: step 2 of 6" if status == 503 else b"hello"
+        handler.send_response(status)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    @contextlib.contextmanager
+    def open(self):
+        """Answer on two ports."""
+        with contextlib.ExitStack() as stack:
+            ports = [stack.enter_context(servers.serve(self.server(secure))) for secure in (False, True)]
+            self.instead = [
+                word for port, here in zip((80, 443), ports, strict=True)
+                for word in ("--connect-to", f":{port}:127.0.0.1:{here}")
+            ]  # fmt: skip
+            yield self
+
+    def server(self, secure):
+        app = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                app.answer(self, secure)
+
+            def log_message(self, *words):
+                pass
+
+        made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        made.handle_error = lambda *words: None
+        if secure:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.authority.issue_cert("shop.example").configure_cert(context)
+            made.socket = context.wrap_socket(made.socket, server_side=True)
+        return made
+
+
+@pytest.fixture(scope="session")
+def opened():
+    with App().open() as app:
+        yield app
+
+
+@pytest.fixture
+def app(opened):
+    opened.asked, opened.statuses, opened.redirect = [], [200], False
+    return opened
+
+
+def user_data(world, name):
+    """The files that a machine is given, by path."""
+    told = world.ec2.describe_instance_attribute(InstanceId=name, Attribute="userData")["UserData"]["Value"]
+    text = base64.b64decode(told).decode()
+    assert text.startswith("#cloud-config\n")
+    return {file["path"]: file["content"] for file in yaml.safe_load(text)["write_files"]}
+
+
+# Healthy
+
+
+def test_a_healthy_machine_is_as_it_was_asked_for(world, app):
+    world.ec2.create_key_pair(KeyName="ops")
+    boto3.client("iam").create_instance_profile(InstanceProfileName="shop")
+    app.statuses = [503, 200]
+    began = time.monotonic()
+    printed, said = world.launch(
+        app, "--patience", 30, "--domain", "shop.example", "--domain", "www.shop.example", "--email", "a@shop.example",
+        "--env", "MOOD=good", "--secret", "KEY=ssm:/shop/key", "--secret", "DB=secretsmanager:shop#url", "--data", 3,
+        "--ssh-from", "192.0.2.7/32", "--ssh-from", "2001:db8::/32", "--key-pair", "ops", "--instance-profile", "shop",
+    )  # fmt: skip
+    assert time.monotonic() - began < 30
+    assert re.fullmatch(r"i-[0-9a-f]{17}", printed)
+    one = world.machine(printed)
+    things = world.things()
+    # Machine, root, data, group, interface: none is temporary, and nothing else is there.
+    assert sorted(name.split("-")[0] for name in things) == ["eni", "i", "sg", "vol", "vol"]
+    runs = {(said["bake:run"], said["bake:app"], said.get("bake:expires")) for said in things.values()}
+    assert len(runs) == 1 and next(iter(runs))[1:] == ("shop", None)
+    told = tags.read(one)
+    assert told["bake:version"] == "1.2" and told["bake:domains"] == "shop.example www.shop.example"
+    data = told["bake:data"]
+    volumes = {each["VolumeId"]: each for each in world.ec2.describe_volumes()["Volumes"]}
+    assert volumes[data]["Size"] == 3 and volumes[data]["Encrypted"] and volumes[data]["VolumeType"] == "gp3"
+    assert volumes[data]["Attachments"][0]["InstanceId"] == printed
+    [root] = [each for each in volumes.values() if each["VolumeId"] != data]
+    assert root["Encrypted"]
+    [asked] = world.gate.asked("RunInstances")
+    assert (
+        asked["BlockDeviceMapping.1.Ebs.Encrypted"] == "true" and asked["BlockDeviceMapping.1.Ebs.VolumeType"] == "gp3"
+    )
+    assert asked["BlockDeviceMapping.1.DeviceName"] == "/dev/xvda" and asked["ClientToken"]
+    options = {name: asked[f"MetadataOptions.{name}"] for name in ("HttpTokens", "HttpPutResponseHopLimit")}
+    assert options == {"HttpTokens": "required", "HttpPutResponseHopLimit": "1"}
+    assert asked["MetadataOptions.InstanceMetadataTags"] == "disabled"
+    [group] = world.ec2.describe_security_groups(GroupIds=[one["SecurityGroups"][0]["GroupId"]])["SecurityGroups"]
+    rules = {
+        (each["FromPort"], each["ToPort"], each["IpProtocol"]): [
+            *(r["CidrIp"] for r in each["IpRanges"]), *(r["CidrIpv6"] for r in each["Ipv6Ranges"]),
+        ]
+        for each in group["IpPermissions"]
+    }  # fmt: skip
+    everywhere = ["0.0.0.0/0", "::/0"]
+    assert rules == {
+        (80, 80, "tcp"): everywhere, (443, 443, "tcp"): everywhere, (22, 22, "tcp"): ["192.0.2.7/32", "2001:db8::/32"],
+    }  # fmt: skip
+    where = f"{amazon.REGION}:{amazon.ACCOUNT}"
+    assert user_data(world, printed) == {
+        "/etc/app/domains": "shop.example\nwww.shop.example\n",
+        "/etc/app/email": "a@shop.example\n",
+        "/etc/app/env": 'MOOD="good"\n',
+        "/etc/app/secrets.aws": f"KEY=arn:aws:ssm:{where}:parameter/shop/key\n"
+        f"DB=arn:aws:secretsmanager:{where}:secret:shop#url\n",
+        "/etc/app/data": f"{data}\n",
+    }
+    assert app.asked == [(False, "shop.example", "/up")] * 2
+    assert f"ssh debian@{one['PublicIpAddress']}" in said and world.ami in said
+
+
+def test_https_is_asked_where_http_leads_and_its_certificate_is_told(world, app):
+    app.redirect = True
+    _, said = world.launch(app, "--domain", "shop.example")
+    assert app.asked == [(False, "shop.example", "/up"), (True, "shop.example", "/up")]
+    assert "https://shop.example/up (certificate not trusted)" in said
+    world.clean()
+    trusted = world.folder / "authority.pem"
+    app.authority.cert_pem.write_to_path(trusted)
+    _, said = world.launch(app, "--domain", "shop.example", SSL_CERT_FILE=str(trusted))
+    assert "https://shop.example/up" in said and "not trusted" not in said
+
+
+def test_the_newest_that_is_published_is_found_by_its_app(world, app):
+    printed, _ = world.bake("launch", "shop", "--published", *app.instead)
+    assert world.machine(printed)["ImageId"] == world.ami
+    assert app.asked[0][1] == world.machine(printed)["PublicIpAddress"]
+    assert "22" not in {each.get("FromPort") for each in world.ec2.describe_security_groups()["SecurityGroups"]}
+
+
+# Unhealthy
+
+
+def test_an_unhealthy_machine_is_removed_and_the_one_before_stays(world, app):
+    before, _ = world.launch(app)
+    address = world.address()
+    world.ec2.associate_address(AllocationId=address, InstanceId=before)
+    there = world.things()
+    app.statuses = [503]
+    world.gate.ours.held_looks = 2
+    printed, said = world.launch(app, "--address", address, "--retire", "--forget-data", "--data", 1, code=64)
+    assert printed == "" and "503 Service Unavailable" in said and "being set up: step 2 of 6" in said
+    assert "Linux version" in said, "the console's tail"
+    assert world.things() == there and world.holder(address) == before
+    assert world.machine(before)["State"]["Name"] == "running"
+    assert "left" not in said
+
+
+def test_what_cannot_be_removed_is_named(world, app):
+    app.statuses = [503]
+    world.gate.fault = lambda service, action, nth: "denied" if action in ("TerminateInstances",) else None
+    world.gate.ours.held_looks = 0
+    _, said = world.launch(app, code=64)
+    [left] = world.machines()
+    assert f"left: {left['InstanceId']}" in said and "bake sweep" in said
+    assert all("bake:expires" in each for each in world.things().values())
+
+
+def test_a_volume_comes_back_from_an_unhealthy_machine(world, app):
+    before, _ = world.launch(app, "--data", 1)
+    volume = tags.read(world.machine(before))["bake:data"]
+    there = world.things()
+    app.statuses = [503]
+    world.launch(app, "--retire", before, code=64)
+    assert world.things() == there
+    assert world.machine(before)["State"]["Name"] == "running"
+    [told] = world.ec2.describe_volumes(VolumeIds=[volume])["Volumes"]
+    assert told["Attachments"][0]["InstanceId"] == before
+    calls = [action for _, action in world.gate.calls]
+    assert calls.count("StopInstances") == 2 and calls.index("StopInstances") < calls.index("DetachVolume")
+
+
+# Retiring
+
+
+def test_address_and_data_move_and_the_one_before_ends(world, app):
+    before, _ = world.launch(app, "--data", 1)
+    volume = tags.read(world.machine(before))["bake:data"]
+    address = world.address()
+    world.ec2.associate_address(AllocationId=address, InstanceId=before)
+    after, said = world.launch(app, "--address", address, "--retire")
+    assert world.holder(address) == after and [one["InstanceId"] for one in world.machines()] == [after]
+    assert user_data(world, after)["/etc/app/data"] == f"{volume}\n"
+    [told] = world.ec2.describe_volumes(VolumeIds=[volume])["Volumes"]
+    assert told["Attachments"][0]["InstanceId"] == after
+    assert tags.read(world.machine(after))["bake:data"] == volume
+    assert sorted(name.split("-")[0] for name in world.things()) == ["eni", "i", "sg", "vol", "vol"]
+    calls = [action for _, action in world.gate.calls]
+    assert calls.index("StopInstances") < calls.index("AttachVolume") < calls.index("AssociateAddress")
+    assert calls.index("AssociateAddress") < calls.index("TerminateInstances")
+    [ip] = [one["PublicIp"] for one in world.ec2.describe_addresses()["Addresses"]]
+    assert ip in said
+
+
+def test_retiring_is_refused_before_anything_is_started(world, app):
+    before, _ = world.launch(app, "--domain", "shop.example")
+    stranger = world.ec2.run_instances(ImageId=world.ami, MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
+    address = world.address()
+    cases = [
+        (["--retire", before], "keeps its data on its own disk"),
+        (["--retire", before, "--forget-data"], "may have a certificate for shop.example"),
+        (["--retire", stranger], "is no machine of bake's"),
+        (["--retire", "--address", address], "No machine has that address"),
+    ]
+    there = world.things()
+    for words, why in cases:
+        _, said = world.launch(app, *words, code=65)
+        assert why in said
+        assert "CreateSecurityGroup" not in [action for _, action in world.gate.calls]
+    assert world.things() == there
+    after, _ = world.launch(app, "--retire", before, "--forget-data", "--forget-certificate")
+    assert {one["InstanceId"] for one in world.machines()} == {after, stranger}
+
+
+# Faults
+
+
+@pytest.mark.parametrize("kind", ["throttle", "500", "drop", "drop-after"])
+def test_each_call_may_fail_once(world, app, kind):
+    before, _ = world.launch(app, "--data", 1)
+    address = world.address()
+    world.ec2.associate_address(AllocationId=address, InstanceId=before)
+    world.gate.fault = lambda service, action, nth: kind if nth == 1 else None
+    after, _ = world.launch(app, "--address", address, "--retire")
+    world.gate.fault = lambda service, action, nth: None
+    assert [one["InstanceId"] for one in world.machines()] == [after] and world.holder(address) == after
+    things = world.things()
+    assert sorted(name.split("-")[0] for name in things) == ["eni", "i", "sg", "vol", "vol"]
+    assert not any("bake:expires" in each for each in things.values())
+
+
+@pytest.mark.parametrize(
+    "action",
+    ["CreateSecurityGroup", "CreateVolume", "RunInstances", "DescribeInstanceStatus", "DeleteTags", "AssociateAddress"],
+)
+def test_what_is_denied_is_named_and_nothing_is_left(world, app, action):
+    address = world.address()
+    world.gate.fault = lambda service, asked, nth: "denied" if asked == action else None
+    _, said = world.launch(app, "--data", 1, "--address", address, code=61)
+    assert f"ec2:{action}" in said and world.things() == {} and world.holder(address) is None
+
+
+@pytest.mark.parametrize(("kind", "code"), [("quota", 62), ("expired", 60), ("unknown-key", 60)])
+def test_a_start_that_is_refused_leaves_nothing(world, app, kind, code):
+    world.gate.fault = lambda service, action, nth: kind if action == "RunInstances" else None
+    world.launch(app, "--data", 1, code=code)
+    assert world.things() == {}
+
+
+def test_who_is_told_to_end_removes_what_was_started(world, app):
+    before, _ = world.launch(app, "--data", 1)
+    there = world.things()
+    app.statuses, app.asked = [503], []
+    process = world.start("launch", world.ami, *app.instead, "--retire", before)
+    try:
+        end = time.monotonic() + 300
+        while not app.asked and time.monotonic() < end:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        out, said = process.communicate(timeout=300)
+    finally:
+        stop(process)
+    assert process.returncode == 130 and out == b"", said
+    assert world.things() == there and world.machine(before)["State"]["Name"] == "running"
+
+
+def killed(world, app, number):
+    """Kill a launch once its nth call has been done; whether it came so far."""
+    world.gate.clear()
+    process = world.start("launch", world.ami, *app.instead, "--data", 1, "--ssh-from", "192.0.2.0/24")
+    done = threading.Event()
+
+    def kill():
+        process.kill()
+        process.wait()
+        done.set()
+
+    world.gate.after(number, kill)
+    try:
+        process.communicate(timeout=400)
+    finally:
+        stop(process)
+    return done.is_set()
+
+
+def all_is_tagged(world):
+    """Nothing is there but what has a run's tags; until the machine is kept, all of it expires."""
+    things, kept = world.things(), ("ec2", "DeleteTags") in world.gate.calls
+    assert len({(told["bake:run"], told["bake:app"]) for told in things.values()}) <= 1
+    assert all(("bake:expires" in told) is not kept for told in things.values())
+    assert {one["InstanceId"] for one in world.machines()} <= things.keys()
+    assert {one["VolumeId"] for one in world.ec2.describe_volumes()["Volumes"]} <= things.keys()
+    groups = world.ec2.describe_security_groups()["SecurityGroups"]
+    assert {one["GroupId"] for one in groups if one["GroupName"] != "default"} <= things.keys()
+    return things
+
+
+def call_numbers(world, action):
+    return [number for number, (_, name) in enumerate(world.gate.calls, 1) if name == action]
+
+
+@pytest.mark.parametrize("action", ["CreateSecurityGroup", "RunInstances"])
+def test_what_a_killed_launch_leaves_is_tagged(world, app, action):
+    world.launch(app, "--data", 1, "--ssh-from", "192.0.2.0/24")
+    [number] = call_numbers(world, action)
+    world.clean()
+    assert killed(world, app, number) and all_is_tagged(world)
+
+
+@pytest.mark.long
+def test_a_launch_may_be_killed_after_each_call(world, app):
+    number = 1
+    while killed(world, app, number):
+        all_is_tagged(world)
+        world.clean()
+        number += 1
+    assert number > 10
+
+
+# Refusals
+
+
+def test_what_cannot_work_is_said_before_anything_is_started(world, app):
+    [volume] = [world.ec2.create_volume(AvailabilityZone=f"{amazon.REGION}b", Size=1)["VolumeId"]]
+    [subnet] = [
+        one["SubnetId"] for one in world.ec2.describe_subnets()["Subnets"] if one["AvailabilityZone"].endswith("a")
+    ]
+    cases = [
+        (["--env", f"LONG={os.urandom(9000).hex()}"], 16, "AWS takes 16384"),
+        (["--secret", "KEY=plain"], 18, "neither an ARN, nor ssm:/path"),
+        (["--secret", "KEY=ssm:/shop/key"], 18, "--instance-profile"),
+        (["--domain", "no domain"], 18, "not a domain name"),
+        (["--subnet", "subnet-0123456789abcdef0"], 69, "no subnet subnet-0123456789abcdef0"),
+        (["--volume", "vol-0123456789abcdef0"], 69, "no volume vol-0123456789abcdef0"),
+        (["--volume", volume, "--subnet", subnet], 69, f"the volume in {amazon.REGION}b"),
+        (["--address", "eipalloc-0123456789abcdef0"], 69, "no Elastic IP"),
+        (["--region", "eu-west-1"], 69, f"no AMI {world.ami} in eu-west-1"),
+        (["--data", 1, "--volume", volume], 2, "give one of them"),
+        (["--ssh-from", "192.0.2.7/24"], 2, "192.0.2.7/32"),
+        (["--connect-to", "nowhere"], 2, "HOST:PORT"),
+        (["--check"], 2, "--key-pair"),
+    ]
+    for words, code, why in cases:
+        _, said = world.launch(app, *words, code=code)
+        assert why in " ".join(re.sub("[│╭╮╯╰─]", " ", said).split()), said
+    assert world.things() == {}
+    world.bake("launch", "no-such-app", "--published", code=69)
+    world.bake("launch", "no-such-folder", code=2)
+
+
+def test_an_app_s_own_secrets_are_held_to_its_recipe(world, app):
+    folder = world.folder / "with-secrets"
+    folder.mkdir(exist_ok=True)
+    (folder / "app.py").write_text("from flask import Flask\napp = Flask(__name__)\n")
+    (folder / "bake.yaml").write_text("name: shop\nsecrets: [SECRET_KEY]\n")
+    (folder / "requirements.txt").write_text("flask\n")
+    world.ec2.create_key_pair(KeyName="other")
+    words = ["launch", folder, "--published", *app.instead]
+    _, said = world.bake(*words, code=18)
+    assert "the app would wait for SECRET_KEY for ever" in said
+    _, said = world.bake(*words, "--secret", "SECRET_KEY=ssm:/a", "--secret", "OTHER=ssm:/b", code=18)
+    assert "bake.yaml asks for no OTHER" in said
+    with contextlib.suppress(boto3.client("iam").exceptions.EntityAlreadyExistsException):
+        boto3.client("iam").create_instance_profile(InstanceProfileName="shop")
+    printed, _ = world.bake(*words, "--secret", "SECRET_KEY=ssm:/a", "--instance-profile", "shop")
+    assert user_data(world, printed)["/etc/app/secrets.aws"].startswith("SECRET_KEY=arn:aws:ssm:")
+
+
+def test_a_region_without_a_default_subnet_wants_one_named(world, app):
+    there = boto3.client("ec2", region_name="eu-north-1")
+    copied = there.copy_image(Name="shop", SourceImageId=world.ami, SourceRegion=amazon.REGION)["ImageId"]
+    for one in there.describe_subnets()["Subnets"]:
+        there.delete_subnet(SubnetId=one["SubnetId"])
+    _, said = world.bake("launch", copied, "--region", "eu-north-1", *app.instead, code=69)
+    assert "there is no default one in eu-north-1" in said and "--subnet" in said
+
+
+# ls and down
+
+
+def test_machines_are_listed_and_ended(world, app):
+    assert world.bake("ls")[0] == ""
+    first, _ = world.launch(app, "--data", 1)
+    volume = tags.read(world.machine(first))["bake:data"]
+    second, _ = world.launch(app)
+    stranger = world.ec2.run_instances(ImageId=world.ami, MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
+    out, _ = world.bake("ls", "--json", "--amis")
+    told = json.loads(out)
+    assert [row["id"] for row in told["machines"]] == [first, second]
+    address = world.machine(first)["PublicIpAddress"]
+    fields = {"app": "shop", "version": "1.2", "state": "running", "address": address, "ami": world.ami, "data": volume}
+    assert fields.items() <= told["machines"][0].items() and not told["machines"][0]["temporary"]
+    assert [row["id"] for row in told["amis"]] == [world.ami]
+    out, _ = world.bake("ls")
+    head, *rows = [line.split() for line in out.splitlines()]
+    assert head[:4] == ["id", "app", "version", "state"] and [row[0] for row in rows] == [first, second]
+    for name, why in ((stranger, "is no machine of bake's"), ("other", "has no machine"), ("shop", "--all")):
+        _, said = world.bake("down", name, code=65)
+        assert why in said
+    assert len(world.machines()) == 3
+    printed, said = world.bake("down", first)
+    assert printed == first and f"--volume-id {volume}" in said
+    assert [one["InstanceId"] for one in world.machines(OURS)] == [second]
+    assert world.ec2.describe_volumes(VolumeIds=[volume])["Volumes"][0]["State"] == "available"
+    third, _ = world.launch(app, "--volume", volume)
+    assert user_data(world, third)["/etc/app/data"] == f"{volume}\n"
+    world.gate.ours.held_looks = 1
+    printed, _ = world.bake("down", "shop", "--all", "--with-data")
+    assert printed.split() == [second, third]
+    assert world.things() == {} and [one["InstanceId"] for one in world.machines()] == [stranger]
+
+
+def test_somebody_s_own_volume_is_not_deleted(world, app):
+    volume = world.ec2.create_volume(AvailabilityZone=f"{amazon.REGION}b", Size=1)["VolumeId"]
+    printed, _ = world.launch(app, "--volume", volume)
+    assert world.machine(printed)["Placement"]["AvailabilityZone"] == f"{amazon.REGION}b"
+    _, said = world.bake("down", printed, "--with-data", code=65)
+    assert "was not made by bake" in said and len(world.machines()) == 1
+    world.bake("down", printed)
+    assert [one["VolumeId"] for one in world.ec2.describe_volumes()["Volumes"]] == [volume]
+
+
+def test_the_policies_name_no_more_than_was_used(world):
+    """Last: the cases before have used all of each command."""
+    if len(world.seen.get("launch", ())) < 15:
+        pytest.skip("one case alone does not use all of it")
+    for command in ("launch", "ls", "down"):
+        assert policy.actions(command) == world.seen[command]
+        document = policy.document(command)
+        assert json.loads(world.bake("aws-policy", command)[0]) == document
+        for statement in document["Statement"]:
+            if re.search("Terminate|Delete|Stop", str(statement["Action"])):
+                assert statement["Condition"] == {"Null": {"aws:ResourceTag/bake:run": "false"}}
