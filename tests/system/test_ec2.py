@@ -402,7 +402,9 @@ def test_retiring_is_refused_before_anything_is_started(world, app):
 # Faults
 
 
-@pytest.mark.parametrize("kind", ["throttle", "500", "drop", "drop-after"])
+@pytest.mark.parametrize(
+    "kind", [*(pytest.param(kind, marks=pytest.mark.long) for kind in ("throttle", "500", "drop")), "drop-after"]
+)
 def test_each_call_may_fail_once(world, app, kind):
     before, _ = world.launch(app, "--data", 1)
     address = world.address()
@@ -416,9 +418,11 @@ def test_each_call_may_fail_once(world, app, kind):
     assert not any("bake:expires" in each for each in things.values())
 
 
+DENIED = ["CreateSecurityGroup", "CreateVolume", "DescribeInstanceStatus", "DeleteTags", "RunInstances"]
+
+
 @pytest.mark.parametrize(
-    "action",
-    ["CreateSecurityGroup", "CreateVolume", "RunInstances", "DescribeInstanceStatus", "DeleteTags", "AssociateAddress"],
+    "action", [*(pytest.param(action, marks=pytest.mark.long) for action in DENIED), "AssociateAddress"]
 )
 def test_what_is_denied_is_named_and_nothing_is_left(world, app, action):
     address = world.address()
@@ -486,7 +490,7 @@ def call_numbers(world, action):
     return [number for number, (_, name) in enumerate(world.gate.calls, 1) if name == action]
 
 
-@pytest.mark.parametrize("action", ["CreateSecurityGroup", "RunInstances"])
+@pytest.mark.parametrize("action", ["RunInstances"])
 def test_what_a_killed_launch_leaves_is_tagged(world, app, action):
     world.launch(app, "--data", 1, "--ssh-from", "192.0.2.0/24")
     [number] = call_numbers(world, action)
