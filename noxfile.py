@@ -57,7 +57,7 @@ def tests(session: nox.Session) -> None:
     check_style(session)
     install_programs(session)
     # Apart, since each folder has fixtures of its own.
-    session.run("pytest", "tests/unit")
+    session.run("pytest", "-n", "auto", "tests/unit")
     session.run("pytest", "tests/system", "-m", "not long", *session.posargs)
 
 

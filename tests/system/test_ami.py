@@ -202,7 +202,11 @@ def test_only_what_differs_is_sent(gate, ec2, call, image, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "fault", ["the list was changed", pytest.param("the list is gone", marks=pytest.mark.long), "the parent is gone"]
+    "fault",
+    [
+        "the list was changed",
+        *(pytest.param(f"{it} is gone", marks=pytest.mark.long) for it in ("the list", "the parent")),
+    ],
 )
 def test_without_a_parent_all_is_sent(fault, gate, ec2, call, image, tmp_path):
     assert call("ami", image(FIRST)).returncode == 0
@@ -226,6 +230,7 @@ def test_without_a_parent_all_is_sent(fault, gate, ec2, call, image, tmp_path):
     assert digest(read_back(root["SnapshotId"], tmp_path / "back.raw")) == digest(disk)
 
 
+@pytest.mark.long
 def test_encrypted_it_has_no_parent(gate, ec2, call, image):
     assert call("ami", image(FIRST)).returncode == 0
     gate.clear()
@@ -352,6 +357,7 @@ def test_sweep_leaves_a_run_that_is_at_work(gate, ec2, call, image):
     assert swept[0].stdout == ""
 
 
+@pytest.mark.long
 def test_what_has_expired_is_swept_from_anywhere(gate, ec2, call, image, tmp_path):
     marks = [{"Key": "bake:run", "Value": "ffff"}, {"Key": "bake:expires", "Value": "2026-01-01T00:00:00Z"}]
     later = [{"Key": "bake:run", "Value": "ffff"}, {"Key": "bake:expires", "Value": "2126-01-01T00:00:00Z"}]
@@ -395,7 +401,9 @@ def test_what_has_expired_is_swept_from_anywhere(gate, ec2, call, image, tmp_pat
 FAULTS = {"denied": 61, "expired": 60, "unknown-key": 60, "quota": 62}
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    "fault", ["denied", *(pytest.param(one, marks=pytest.mark.long) for one in FAULTS if one != "denied")]
+)
 @pytest.mark.parametrize(
     "action",
     ["RegisterImage", *(pytest.param(one, marks=pytest.mark.long) for one in ("StartSnapshot", "PutSnapshotBlock"))],

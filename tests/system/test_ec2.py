@@ -32,15 +32,7 @@ ALIVE = ["pending", "running", "stopping", "stopped"]
 OURS = {"Name": "tag-key", "Values": ["bake:run"]}
 
 
-@pytest.mark.skipif(amazon.INSIDE in os.environ, reason="this is the outside")
-def test_all_of_it_alone():
-    assert " passed" in amazon.alone(f"{__file__}", "-m", "not long")
-
-
-@pytest.mark.long
-@pytest.mark.skipif(amazon.INSIDE in os.environ, reason="this is the outside")
-def test_the_long_of_it_alone():
-    assert " passed" in amazon.alone(f"{__file__}", "-m", "long")
+pytestmark = amazon.inside
 
 
 class World:
@@ -296,6 +288,7 @@ def test_a_healthy_machine_is_as_it_was_asked_for(world, app):
     assert f"ssh debian@{one['PublicIpAddress']}" in said and world.ami in said
 
 
+@pytest.mark.long
 def test_https_is_asked_where_http_leads_and_its_certificate_is_told(world, app):
     app.redirect = True
     _, said = world.launch(app, "--domain", "shop.example")
@@ -308,6 +301,7 @@ def test_https_is_asked_where_http_leads_and_its_certificate_is_told(world, app)
     assert "https://shop.example/up" in said and "not trusted" not in said
 
 
+@pytest.mark.long
 def test_the_newest_that_is_published_is_found_by_its_app(world, app):
     printed, _ = world.bake("launch", "shop", "--published", *app.instead)
     assert world.machine(printed)["ImageId"] == world.ami
@@ -333,6 +327,7 @@ def test_an_unhealthy_machine_is_removed_and_the_one_before_stays(world, app):
     assert "left" not in said
 
 
+@pytest.mark.long
 def test_what_cannot_be_removed_is_named(world, app):
     app.statuses = [503]
     world.gate.fault = lambda service, action, nth: "denied" if action in ("TerminateInstances",) else None
@@ -343,6 +338,7 @@ def test_what_cannot_be_removed_is_named(world, app):
     assert all("bake:expires" in each for each in world.things().values())
 
 
+@pytest.mark.long
 def test_a_volume_comes_back_from_an_unhealthy_machine(world, app):
     before, _ = world.launch(app, "--data", 1)
     volume = tags.read(world.machine(before))["bake:data"]
@@ -511,6 +507,7 @@ def test_a_launch_may_be_killed_after_each_call(world, app):
 # Refusals
 
 
+@pytest.mark.long
 def test_what_cannot_work_is_said_before_anything_is_started(world, app):
     [volume] = [world.ec2.create_volume(AvailabilityZone=f"{amazon.REGION}b", Size=1)["VolumeId"]]
     [subnet] = [
@@ -539,6 +536,7 @@ def test_what_cannot_work_is_said_before_anything_is_started(world, app):
     world.bake("launch", "no-such-folder", code=2)
 
 
+@pytest.mark.long
 def test_an_app_s_own_secrets_are_held_to_its_recipe(world, app):
     folder = world.folder / "with-secrets"
     folder.mkdir(exist_ok=True)
@@ -557,6 +555,7 @@ def test_an_app_s_own_secrets_are_held_to_its_recipe(world, app):
     assert user_data(world, printed)["/etc/app/secrets.aws"].startswith("SECRET_KEY=arn:aws:ssm:")
 
 
+@pytest.mark.long
 def test_a_region_without_a_default_subnet_wants_one_named(world, app):
     there = boto3.client("ec2", region_name="eu-north-1")
     copied = there.copy_image(Name="shop", SourceImageId=world.ami, SourceRegion=amazon.REGION)["ImageId"]
@@ -601,6 +600,7 @@ def test_machines_are_listed_and_ended(world, app):
     assert world.things() == {} and [one["InstanceId"] for one in world.machines()] == [stranger]
 
 
+@pytest.mark.long
 def test_somebody_s_own_volume_is_not_deleted(world, app):
     volume = world.ec2.create_volume(AvailabilityZone=f"{amazon.REGION}b", Size=1)["VolumeId"]
     printed, _ = world.launch(app, "--volume", volume)
@@ -611,6 +611,7 @@ def test_somebody_s_own_volume_is_not_deleted(world, app):
     assert [one["VolumeId"] for one in world.ec2.describe_volumes()["Volumes"]] == [volume]
 
 
+@pytest.mark.long
 def test_the_policies_name_no_more_than_was_used(world):
     """Last: the cases before have used all of each command."""
     if len(world.seen.get("launch", ())) < 15:
