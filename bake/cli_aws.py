@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,17 @@ from rich.console import Console
 from rich.table import Table
 
 from bake import doctor, image
-from bake.aws import ami, policy, sweep
+from bake.aws import ami, builder, policy, sweep
 from bake.aws.session import Cloud, refusals
 from bake.progress import Reporter
 
 errors = Console(stderr=True, highlight=False)
 #: For tables: ids stay whole, however narrow the window is.
 tables = Console(stderr=True, highlight=False, width=max(errors.width, 120))
+
+
+#: Whom a security group lets in.
+NETWORK = re.compile(r"\d{1,3}(\.\d{1,3}){3}/\d{1,2}")
 
 
 class Matching(click.ParamType[str]):
@@ -50,22 +55,39 @@ REGION = click.option("--region", metavar="NAME", help="Else what boto3 finds: A
     help="SSM parameter that leads to the newest: launch templates take resolve:ssm:/NAME.",
 )  # fmt: skip
 @click.option("--kms-key", type=Matching("a key's ARN", ami.KEY), metavar="ARN", help="Encrypts the AMI's snapshot.")
+@click.option(
+    "--builder", "how", type=click.Choice(["ebs-direct", "packer"]), default="ebs-direct", show_default=True,
+    help="packer: baked by an instance at AWS, of Debian's own AMI; nothing is proved but the app's health.",
+)  # fmt: skip
+@click.option(
+    "--ssh-from", type=Matching("a network: 198.51.100.7/32", NETWORK), default=builder.ANYWHERE, metavar="CIDR",
+    show_default=True, help="For packer: who may try to log in to its instance. The key is this bake's own.",
+)  # fmt: skip
 @REGION
 @PROFILE
-def ami_command(app: Path, region: str | None, profile: str | None, **wanted: Any) -> None:
+def ami_command(app: Path, how: str, ssh_from: str, region: str | None, profile: str | None, **wanted: Any) -> None:
     """Publish APP as an AMI and print its id: an app's folder, which is baked first, or an image that was.
 
     The image that was checked is uploaded itself, without an instance. The same image twice is the same AMI.
     """
-    report = Reporter(errors)
-    if app.is_dir():
-        doctor.verify()
-        app = image.bake(app, image.read(app, report), image.Options(), report).path
-    made = ami.publish(app, ami.Wanted(**wanted), Cloud(profile, region), report)
+    report, cloud = Reporter(errors), Cloud(profile, region)
+    if how == "packer":
+        if not app.is_dir():
+            raise click.UsageError("--builder packer bakes at AWS: APP is the app's folder.")
+        if wanted["kms_key"]:
+            raise click.UsageError("--builder packer takes no --kms-key: the account's default encryption holds.")
+        made = builder.bake(app, image.read(app, report), ami.Wanted(**wanted), ssh_from, cloud, report)
+    else:
+        if app.is_dir():
+            doctor.verify()
+            app = image.bake(app, image.read(app, report), image.Options(), report).path
+        made = ami.publish(app, ami.Wanted(**wanted), cloud, report)
     table = Table.grid(padding=(0, 2))
     for place, name in made.regions.items():
         table.add_row(place, name)
-    if made.full:
+    if how == "packer":
+        table.add_row("baked", "at AWS, or before: what was proved is the app's health alone")
+    elif made.full:
         table.add_row("uploaded", f"{made.sent} of {made.full} blocks that hold something, of 512 KiB")
     else:
         table.add_row("uploaded", "nothing: this image was published before")

@@ -114,7 +114,7 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
         code, wanted, goal, work / "bundle.tar", report,
         max_age=options.max_age, refresh=options.refresh,
     )  # fmt: skip
-    origin = _origin(folder, code, wanted)
+    origin = origin_of(folder, code, wanted)
     if ground:
         entry = places.cache() / "image" / _key(parcel.sha256, ground)
         if (entry / "image.json").is_file():
@@ -129,7 +129,7 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
     report.note(f"machines run under {'KVM' if accel == 'kvm' else 'emulation (KVM does not run a guest here)'}")
 
     canary = f"canary-{secrets.token_hex(16)}"
-    random = {name: secrets.token_urlsafe(32) for name in wanted.secrets if name not in wanted.check.env}
+    random = random_of(wanted)
     stand_ins = {**wanted.check.env, **random}
     with report.phase("bake") as phase:
         baked = _run_packer(wanted, goal, ground, parcel, canary, stand_ins, accel, work, phase)
@@ -160,7 +160,7 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
             "size": (entry / "image.qcow2").stat().st_size,
             "seconds": {name: round(value, 1) for name, value in report.seconds.items()}, "checks": checks,
             "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "base_date": ground.date, "release": goal.name,
-            "bundle": parcel.sha256, "document": store.digest(_document(goal, parcel).text),
+            "bundle": parcel.sha256, "document": store.digest(document(goal, parcel).text),
             "health": wanted.check.health, "domains": list(wanted.domains), "keep": wanted.certificate.keep,
             "secrets": list(wanted.secrets), "packages": packages,
         }  # fmt: skip
@@ -179,12 +179,17 @@ def _key(bundle_digest: str, ground: base.Base) -> str:
     return store.digest({"bundle": bundle_digest, "base": ground.key, "made": ground.made, "own": own})
 
 
-def _document(goal: target.Target, parcel: bundle.Bundle, early: tuple[str, ...] = ()) -> userdata.Document:
+def random_of(wanted: recipe.Recipe) -> dict[str, str]:
+    """A random stand-in for each secret that has none in the recipe."""
+    return {name: secrets.token_urlsafe(32) for name in wanted.secrets if name not in wanted.check.env}
+
+
+def document(goal: target.Target, parcel: bundle.Bundle, early: tuple[str, ...] = ()) -> userdata.Document:
     """The document of a bake; `early` has what belongs to the bake alone."""
     return userdata.plain([*machine.files(goal), *source.bundled(goal, parcel.sha256)], goal, early)
 
 
-def _origin(folder: Path, code: Path, wanted: recipe.Recipe) -> dict[str, str]:
+def origin_of(folder: Path, code: Path, wanted: recipe.Recipe) -> dict[str, str]:
     """Where an app's files are from, as far as they say it: their commit and version."""
     found = project.find(code)
     version = found.version if found else (wanted.package or "").partition("==")[2]
@@ -206,7 +211,7 @@ def _run_packer(
     key = work / "bake-key"
     public = vm.make_key(key, "bake")
     early = (SEED.format(folder=source.INCOMING, digest=parcel.sha256), userdata.stand_in(stand_ins))
-    (work / "user-data").write_text(_document(goal, parcel, early).text)
+    (work / "user-data").write_text(document(goal, parcel, early).text)
     (work / "meta-data").write_text(userdata.meta_data("bake", wanted.name or "app", [public]))
 
     def event(heard: packer.Event) -> None:

@@ -13,8 +13,8 @@ import shutil
 import signal
 import subprocess
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bake import places, run
@@ -31,11 +31,14 @@ CANCEL_GRACE = 30.0
 MILESTONES = (
     ("Copying hard drive", 0.02, "copying the base disk"),
     ("Starting VM", 0.04, "starting the machine"),
+    ("Launching a source AWS instance", 0.04, "starting an instance"),
     ("Waiting for SSH", 0.06, "booting"),
     ("Connected to SSH", 0.55, "booted"),
     ("bake: waiting for cloud-init", 0.6, "setting up the app"),
     ("bake: set up", 0.85, "set up"),
     ("halt", 0.9, "sealing"),
+    ("Waiting for the instance to stop", 0.9, "sealing"),
+    ("Creating AMI", 0.92, "AWS makes the AMI"),
     ("finished", 1.0, "sealed"),
 )
 
@@ -88,6 +91,15 @@ def build_argv(template: Path, variables: Path) -> list[str]:
     return ["packer", "build", "-machine-readable", f"-var-file={variables}", str(template)]
 
 
+@dataclass
+class _Said:
+    """What became of a build: the exit status, the last lines, and the ids of the artifacts that were reported."""
+
+    status: int = -1
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=200))
+    artifacts: list[str] = field(default_factory=list)
+
+
 def build(
     template: str, variables: dict[str, str | int], artifact: Path, work: Path, on_event: Callable[[Event], None]
 ) -> Path:
@@ -96,35 +108,62 @@ def build(
     Ctrl-C and SIGTERM reach Packer as an interrupt, which it answers by cleaning up.
     Raises SetupError, AppStartError or UnhealthyError for what the machine said, PackerError for the rest.
     """
-    version()
-    file = work / "variables.pkrvars.json"
     console = work / "console"
     console.touch()
-    file.write_text(json.dumps({**variables, "console": str(console)}))
+    said = _run(template, {**variables, "console": str(console)}, {}, work, on_event)
+    if said.status or not said.artifacts or not artifact.is_file():
+        raise _fault(said, artifact.name, console.read_text(errors="replace"))
+    return artifact
+
+
+def build_there(
+    template: str,
+    variables: Mapping[str, object],
+    environment: Mapping[str, str],
+    work: Path,
+    on_event: Callable[[Event], None],
+) -> str:
+    """The same, of a template whose artifact is a cloud's: its id, as Packer reports it."""
+    said = _run(template, variables, environment, work, on_event)
+    if said.status or not said.artifacts:
+        raise _fault(said, "AMI", "")
+    return said.artifacts[0]
+
+
+def _run(
+    template: str,
+    variables: Mapping[str, object],
+    environment: Mapping[str, str],
+    work: Path,
+    on_event: Callable[[Event], None],
+) -> _Said:
+    version()
+    file = work / "variables.pkrvars.json"
+    file.write_text(json.dumps(variables))
     temporary = work / "packer"
     temporary.mkdir(exist_ok=True)
-    environment = {
+    own = {
         "CHECKPOINT_DISABLE": "1", "PACKER_CACHE_DIR": str(temporary), "PACKER_CONFIG_DIR": str(temporary),
         "TMPDIR": str(temporary), "HOME": str(temporary),
     }  # fmt: skip
     process = run.start(
         build_argv(places.tree() / "packer" / template, file),
-        cwd=work, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, namespaces=True,
+        cwd=work, env={**environment, **own}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, namespaces=True,
     )  # fmt: skip
-    said: deque[str] = deque(maxlen=200)
-    artifacts = 0
+    said = _Said()
     try:
-        for event in _events(process, said):
-            if event.kind == "artifact":
-                artifacts += 1
+        for event in _events(process, said.lines):
+            # `artifact,0,id,…`; not every builder has an id to tell.
+            if event.kind == "artifact" and event.data[1:2] == ("id",):
+                said.artifacts.append(event.data[2])
+            elif event.kind == "artifact" and not said.artifacts:
+                said.artifacts.append("")
             on_event(event)
-        status = process.wait()
+        said.status = process.wait()
     finally:
         run.stop(process, signal.SIGTERM, CANCEL_GRACE)
         shutil.rmtree(temporary, ignore_errors=True)
-    if status or not artifacts or not artifact.is_file():
-        raise _fault(status, list(said), artifact, console.read_text(errors="replace"))
-    return artifact
+    return said
 
 
 def _events(process: subprocess.Popen[bytes], said: deque[str]) -> Iterator[Event]:
@@ -139,9 +178,9 @@ def _events(process: subprocess.Popen[bytes], said: deque[str]) -> Iterator[Even
         yield event
 
 
-def _fault(status: int, said: list[str], artifact: Path, console: str) -> BakeError:
+def _fault(said: _Said, artifact: str, console: str) -> BakeError:
     """What Packer's last words mean, and the machine's on its console."""
-    told = [line.strip() for line in said]
+    told = [line.strip() for line in said.lines]
     ours = next((line for line in told if "app-setup failed: " in line), "")
     details = "\n".join(told[-60:])
     reason = ours.partition("app-setup failed: ")[2]
@@ -161,12 +200,12 @@ def _fault(status: int, said: list[str], artifact: Path, console: str) -> BakeEr
             "Free some room, or set BAKE_CACHE to another disk.",
             details,
         )
-    if status == 0:
+    if said.status == 0:
         return PackerError(
-            f"Packer says it succeeded, and there is no {artifact.name}", "Its last lines are above.", details
+            f"Packer says it succeeded, and there is no {artifact}", "Its last lines are above.", details
         )
     return PackerError(
-        f"Packer failed with exit status {status}",
+        f"Packer failed with exit status {said.status}",
         "Its last lines are above; `bake doctor` checks this machine.",
         details,
     )

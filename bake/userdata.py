@@ -129,8 +129,8 @@ def _takers(files: list[File], target: Target) -> str:
 
 
 def strip(file: File) -> File:
-    """A file of the machine's, `bare`. People's own stay."""
-    return file if file.path.startswith(("/var/", "/etc/app/")) else bare(file)
+    """A file of the machine's, `bare`. People's own stay, and what is there for one boot."""
+    return file if file.path.startswith(("/var/", "/run/", "/etc/app/")) else bare(file)
 
 
 @cache

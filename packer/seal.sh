@@ -10,10 +10,13 @@ systemctl stop 'app-*.timer' 'app-job@*.service' app.service app.socket nginx.se
 systemctl stop unattended-upgrades.service apt-daily.timer apt-daily-upgrade.timer certbot.timer \
     systemd-timesyncd.service 2> /dev/null || true
 
-# The bake's user: cloud-init makes it anew on the next machine, with that machine's keys.
-loginctl terminate-user debian 2> /dev/null || true
-pkill -KILL -u debian || true
-userdel --force --remove debian 2> /dev/null || true
+# The bake's user (`admin` is that of Debian's AMIs): cloud-init makes it anew on the next machine, with that machine's
+# keys.
+for user in debian admin; do
+    loginctl terminate-user $user 2> /dev/null || true
+    pkill -KILL -u $user 2> /dev/null || true
+    userdel --force --remove $user 2> /dev/null || true
+done
 rm -f /etc/sudoers.d/90-cloud-init-users
 passwd --quiet --lock root
 

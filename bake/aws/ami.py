@@ -22,6 +22,8 @@ from bake.errors import AmiError
 from bake.progress import Phase, Reporter
 
 IMAGE, KMS_KEY = "bake:image", "bake:kms-key"
+#: What an AMI was made of, where no image was: Packer's.
+DOCUMENT, BASE = "bake:document", "bake:base"
 #: The path that says whether the app is well, where bake.yaml names one.
 HEALTH = "bake:health"
 #: The disk that an instance boots from, as on Debian's own AMIs.
@@ -74,9 +76,9 @@ def proved(path: Path) -> dict[str, Any]:
 def marks(facts: dict[str, Any], run: str) -> tags.Tags:
     """The tags of what is made of an image. AWS takes 256 characters a value."""
     said = {
-        "Name": facts["name"], tags.APP: facts["name"], tags.RUN: run, IMAGE: facts["sha256"],
-        "bake:version": facts.get("version"), "bake:document": facts.get("document"),
-        "bake:base": f"{facts.get('release')} {facts.get('base_date')}", "bake:commit": facts.get("commit"),
+        "Name": facts["name"], tags.APP: facts["name"], tags.RUN: run, IMAGE: facts.get("sha256"),
+        "bake:version": facts.get("version"), DOCUMENT: facts.get("document"),
+        BASE: f"{facts.get('release')} {facts.get('base_date')}", "bake:commit": facts.get("commit"),
         HEALTH: facts.get("health"), "bake:domains": " ".join(facts.get("domains", ())), "bake:keep": facts.get("keep"),
     }  # fmt: skip
     return {key: str(value)[:256] for key, value in said.items() if value}
@@ -88,29 +90,37 @@ def publish(path: Path, wanted: Wanted, cloud: Cloud, report: Reporter) -> Ami:
     with refusals(cloud.wanted), tags.run() as run:
         tagged = marks(facts, run) | ({KMS_KEY: wanted.kms_key} if wanted.kms_key else {})
         account = cloud.account
-        found = _registered(cloud, tagged)
+        found = registered(cloud, tagged)
         sent = full = 0
         if found is None:
             with report.phase("upload") as phase:
                 made = _uploaded(path, wanted.kms_key, tagged, cloud, account, phase)
             sent, full = made.sent, len(made.content.blocks)
             found = _register(cloud, made.name, wanted.name or f"{facts['name']}-{facts['sha256'][:12]}", tagged)
-        _keep(cloud, found)
-        regions = {cloud.region: found}
-        for region in dict.fromkeys(wanted.regions):
-            if region != cloud.region:
-                with report.phase(region) as phase:
-                    regions[region] = _copied(cloud, found, cloud.elsewhere(region), tagged, phase)
-        for region, name in regions.items():
-            _hand_on(cloud.elsewhere(region) if region != cloud.region else cloud, name, wanted)
+        keep(cloud, found)
+        regions = everywhere(cloud, found, tagged, wanted, report)
     return Ami(cloud.region, found, regions, sent, full)
 
 
-def _registered(cloud: Cloud, tagged: tags.Tags) -> str | None:
-    """The AMI of an image, if it has one."""
-    filters = [*tags.having(image=tagged[IMAGE]), {"Name": "state", "Values": ["available", "pending"]}]
+def everywhere(cloud: Cloud, found: str, tagged: tags.Tags, wanted: Wanted, report: Reporter) -> dict[str, str]:
+    """Bring an AMI to the regions that are asked for, and hand it on there; region to AMI."""
+    regions = {cloud.region: found}
+    for region in dict.fromkeys(wanted.regions):
+        if region != cloud.region:
+            with report.phase(region) as phase:
+                regions[region] = _copied(cloud, found, cloud.elsewhere(region), tagged, phase)
+    for region, name in regions.items():
+        _hand_on(cloud.elsewhere(region) if region != cloud.region else cloud, name, wanted)
+    return regions
+
+
+def registered(cloud: Cloud, tagged: tags.Tags) -> str | None:
+    """The AMI of an image, or of a document on a base, if there is one. One that is temporary was never finished."""
+    which = {"image": tagged[IMAGE]} if IMAGE in tagged else {"document": tagged[DOCUMENT], "base": tagged[BASE]}
+    filters = [*tags.having(**which), {"Name": "state", "Values": ["available", "pending"]}]
     found = cloud.pages("ec2", "describe_images", "Images", Owners=["self"], Filters=filters)
-    fit = [one for one in found if tags.read(one).get(KMS_KEY) == tagged.get(KMS_KEY)]
+    marked = [(one, tags.read(one)) for one in found]
+    fit = [one for one, said in marked if said.get(KMS_KEY) == tagged.get(KMS_KEY) and tags.EXPIRES not in said]
     return str(min(fit, key=lambda one: one.get("CreationDate", ""))["ImageId"]) if fit else None
 
 
@@ -142,20 +152,22 @@ def _register(cloud: Cloud, source: str, name: str, tagged: tags.Tags) -> str:
     except ClientError as error:
         if code_of(error) == "InvalidAMIName.Duplicate":
             # Ours, perhaps: the answer to the first try was lost, and boto3 has asked again.
-            if found := _registered(cloud, tagged):
+            if found := registered(cloud, tagged):
                 return found
             raise AmiError(f"Another AMI is called {name} already", "Name this one otherwise: --name.") from error
         raise
     return str(made["ImageId"])
 
 
-def _keep(cloud: Cloud, name: str) -> None:
-    """An AMI's snapshots are no longer temporary."""
+def keep(cloud: Cloud, name: str) -> None:
+    """An AMI and its snapshots are no longer temporary. By one call, so that it is both or neither."""
     (found,) = cloud("ec2").describe_images(ImageIds=[name])["Images"]
     sources = snapshots_of(found)
-    for one in cloud("ec2").describe_snapshots(SnapshotIds=sources)["Snapshots"] if sources else ():
-        if tags.EXPIRES in tags.read(one):
-            cloud("ec2").delete_tags(Resources=[one["SnapshotId"]], Tags=[{"Key": tags.EXPIRES}])
+    parts = cloud("ec2").describe_snapshots(SnapshotIds=sources)["Snapshots"] if sources else []
+    marked = [(name, found), *((str(one["SnapshotId"]), one) for one in parts)]
+    late = [part for part, one in marked if tags.EXPIRES in tags.read(one)]
+    if late:
+        cloud("ec2").delete_tags(Resources=late, Tags=[{"Key": tags.EXPIRES}])
 
 
 def snapshots_of(found: dict[str, Any]) -> list[str]:
@@ -170,7 +182,7 @@ def _copied(cloud: Cloud, name: str, there: Cloud, tagged: tags.Tags, phase: Pha
         raise AmiError(
             f"A key of {cloud.region} cannot encrypt in {there.region}", "Publish there: --region, with a key of there."
         )
-    copy = _registered(there, tagged)
+    copy = registered(there, tagged)
     if copy is None:
         (found,) = cloud("ec2").describe_images(ImageIds=[name])["Images"]
         made = there("ec2").copy_image(

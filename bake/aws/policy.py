@@ -22,6 +22,7 @@ _LAUNCH_LOOKS = (
     "sts:GetCallerIdentity", "ec2:DescribeImages", "ec2:DescribeSubnets", "ec2:DescribeInstances",
     "ec2:DescribeInstanceStatus", "ec2:DescribeVolumes", "ec2:DescribeSecurityGroups", "ec2:DescribeAddresses",
 )  # fmt: skip
+_PACKER_LOOKS = ("sts:GetCallerIdentity", *_SWEEP_LOOKS, "ec2:DescribeInstanceStatus", "ec2:DescribeSubnets")
 #: Command to its statements: the id, actions, and which things they may touch.
 STATEMENTS: dict[str, tuple[tuple[str, tuple[str, ...], str], ...]] = {
     "ami": (
@@ -37,8 +38,37 @@ STATEMENTS: dict[str, tuple[tuple[str, tuple[str, ...], str], ...]] = {
         ),
         ("Parameter", ("ssm:PutParameter",), "any"),
     ),
+    "ami-packer": (
+        ("Look", _PACKER_LOOKS, "any"),
+        (
+            "Make",
+            (
+                "ec2:ImportKeyPair", "ec2:CreateSecurityGroup", "ec2:AuthorizeSecurityGroupIngress", "ec2:RunInstances",
+                "ec2:CreateImage", "ec2:CopyImage", "ec2:CreateTags",
+            ),
+            "any",
+        ),
+        (
+            "Change",
+            (
+                "ec2:ModifyInstanceMetadataOptions", "ec2:ModifyImageAttribute", "ec2:ModifySnapshotAttribute",
+                "ec2:EnableImageDeprecation", "ec2:DeleteTags",
+            ),
+            "ours",
+        ),
+        (
+            "Remove",
+            (
+                "ec2:TerminateInstances", "ec2:DeregisterImage", "ec2:DeleteSnapshot", "ec2:DeleteVolume",
+                "ec2:DeleteSecurityGroup", "ec2:DeleteKeyPair",
+            ),
+            "ours",
+        ),
+        ("Parameter", ("ssm:PutParameter",), "any"),
+    ),
     "sweep": (
         ("Look", _SWEEP_LOOKS, "any"),
+        ("Claim", ("ec2:CreateTags",), "any"),
         (
             "Remove",
             (

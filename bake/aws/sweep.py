@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from bake.aws import ami, tags
 from bake.aws.session import Cloud, code_of, refusals
-from bake.progress import Reporter
+from bake.progress import Phase, Reporter
 
 #: What can be left over, in the order in which it can be removed: the operation that lists it, its key, its id.
 KINDS = (
@@ -49,7 +49,34 @@ class Thing:
 
 def left_over(cloud: Cloud) -> list[Thing]:
     """What is over: its time is up, or its run was one of this computer's and has ended."""
-    return [thing for thing in _things(cloud) if tags.is_over(thing.tags)]
+    return _found(cloud, tags.is_over)
+
+
+def clear(cloud: Cloud, run: str, phase: Phase) -> None:
+    """Remove what is temporary of a run, which is not over yet. What is still in use goes with a later sweep."""
+    _cleared(cloud, _found(cloud, lambda marks: marks.get(tags.RUN) == run), phase)
+
+
+def _found(cloud: Cloud, goes: Callable[[tags.Tags], bool]) -> list[Thing]:
+    filters = [{"Name": "tag-key", "Values": [tags.MAKING]}]
+    for pair in cloud("ec2").describe_key_pairs(Filters=filters)["KeyPairs"]:
+        if goes(tags.read(pair)):
+            _claim(cloud, tags.read(pair))
+    return [thing for thing in _things(cloud) if goes(thing.tags)]
+
+
+def _claim(cloud: Cloud, marks: tags.Tags) -> None:
+    """Tag the AMI that a run was making by Packer when it was cut off, before Packer could: it is temporary as well."""
+    filters = [{"Name": "name", "Values": [marks[tags.MAKING]]}]
+    for image in cloud("ec2").describe_images(Owners=["self"], Filters=filters)["Images"]:
+        if tags.RUN not in tags.read(image):
+            own = {key: value for key, value in marks.items() if key in (tags.RUN, tags.EXPIRES, tags.APP)}
+            parts = {image["ImageId"], *ami.snapshots_of(image)}
+            # While it is pending, an AMI may not tell its snapshots; they tell it.
+            made = [{"Name": "description", "Values": [f"Created by CreateImage(*) for {image['ImageId']}*"]}]
+            found = cloud.pages("ec2", "describe_snapshots", "Snapshots", OwnerIds=["self"], Filters=made)
+            parts |= {one["SnapshotId"] for one in found}
+            cloud("ec2").create_tags(Resources=sorted(parts), Tags=tags.written(own))
 
 
 def _things(cloud: Cloud) -> Iterator[Thing]:
@@ -73,26 +100,33 @@ def _listed(cloud: Cloud, operation: str, key: str, **words: Any) -> Iterator[di
 
 def sweep(cloud: Cloud, report: Reporter) -> list[str]:
     """Remove what is left over; what was removed. What still waits for something else goes with the next sweep."""
-    removed = []
     with refusals(cloud.wanted), report.phase("sweep") as phase:
-        found = left_over(cloud)
-        instances = [thing.name for thing in found if thing.kind == "instance"]
-        for name in instances:
-            cloud("ec2").terminate_instances(InstanceIds=[name])
-        if instances:
-            phase.progress(None, "waiting for instances to end")
-            cloud("ec2").get_waiter("instance_terminated").wait(InstanceIds=instances, WaiterConfig=_PATIENCE)
-        for thing in found:
-            phase.progress(None, str(thing))
-            try:
-                if thing.kind == "instance" or _remove(cloud, thing):
-                    removed.append(str(thing))
-            except ClientError as error:
-                if "InUse" not in code_of(error) and "DependencyViolation" not in code_of(error):
-                    raise
-                report.note(f"{thing} is still in use: sweep again in some minutes")
+        removed, waits = _cleared(cloud, left_over(cloud), phase)
+        for thing in waits:
+            report.note(f"{thing} is still in use: sweep again in some minutes")
         tags.forget_old_runs()
     return removed
+
+
+def _cleared(cloud: Cloud, found: list[Thing], phase: Phase) -> tuple[list[str], list[Thing]]:
+    """Remove things; what is gone, and what is still in use."""
+    removed, waits = [], []
+    instances = [thing.name for thing in found if thing.kind == "instance"]
+    for name in instances:
+        cloud("ec2").terminate_instances(InstanceIds=[name])
+    if instances:
+        phase.progress(None, "waiting for instances to end")
+        cloud("ec2").get_waiter("instance_terminated").wait(InstanceIds=instances, WaiterConfig=_PATIENCE)
+    for thing in found:
+        phase.progress(None, str(thing))
+        try:
+            if thing.kind == "instance" or _remove(cloud, thing):
+                removed.append(str(thing))
+        except ClientError as error:
+            if "InUse" not in code_of(error) and "DependencyViolation" not in code_of(error):
+                raise
+            waits.append(thing)
+    return removed, waits
 
 
 def _remove(cloud: Cloud, thing: Thing) -> bool:

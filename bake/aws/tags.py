@@ -18,6 +18,8 @@ from typing import Any
 from bake import places, store
 
 RUN, EXPIRES, APP = "bake:run", "bake:expires", "bake:app"
+#: On a key pair: the name of the AMI that its run is about to make by Packer, which tags it a moment after only.
+MAKING = "bake:making"
 #: How long what is temporary may be needed: the longest upload or launch that we can think of.
 LIFE = timedelta(hours=6)
 FORM = "%Y-%m-%dT%H:%M:%SZ"

@@ -254,6 +254,38 @@ def test_packer_takes_the_template(variables: list[str]) -> None:
 
 
 @pytest.mark.skipif(run.which("packer") is None, reason="Packer is not installed")
+def test_packer_takes_the_template_for_aws(tmp_path: Path) -> None:
+    for name in ("user-data", "bundle.tar"):
+        (tmp_path / name).touch()
+    run.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "bake-key"])
+    values = {
+        "region": "eu-central-1", "ami_name": "shop-1", "user_data": tmp_path / "user-data", "key_pair": "bake-1",
+        "bundle": tmp_path / "bundle.tar", "private_key": tmp_path / "bake-key",
+    }  # fmt: skip
+    template = places.tree() / "packer" / "amazon-ebs.pkr.hcl"
+    environment = {"CHECKPOINT_DISABLE": "1", "AWS_EC2_METADATA_DISABLED": "true"}
+
+    def said(values: dict[str, object]) -> str:
+        words = [f"-var={name}={value}" for name, value in values.items()]
+        done = run.run(["packer", "validate", *words, template], env=environment, check=False)
+        return (done.stdout + done.stderr).strip()
+
+    # An exit status of 0 proves nothing: it has nothing to say.
+    assert said(dict(values)) == ""
+    # Shows that this could fail.
+    assert "ami_name" in said({**values, "ami_name": "x"})
+
+
+@pytest.mark.skipif(run.which("packer") is None, reason="Packer is not installed")
+def test_the_artifact_of_a_cloud_is_its_id(fake: Fake, tmp_path: Path) -> None:
+    fake("packer", VERSION + "echo '1,amazon-ebs.machine,artifact,0,id,eu-central-1:ami-12'")
+    assert packer.build_there("amazon-ebs.pkr.hcl", {}, {}, tmp_path, lambda event: None) == "eu-central-1:ami-12"
+    fake("packer", VERSION + says("Build finished."))
+    with pytest.raises(PackerError, match="there is no AMI"):
+        packer.build_there("amazon-ebs.pkr.hcl", {}, {}, tmp_path, lambda event: None)
+
+
+@pytest.mark.skipif(run.which("packer") is None, reason="Packer is not installed")
 def test_packer_wants_every_variable_without_a_default(variables: list[str]) -> None:
     # Shows that the test above could fail.
     assert validate(variables[1:]).status != 0
