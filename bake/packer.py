@@ -93,11 +93,12 @@ def build_argv(template: Path, variables: Path) -> list[str]:
 
 @dataclass
 class _Said:
-    """What became of a build: the exit status, the last lines, and the ids of the artifacts that were reported."""
+    """What became of a build: the exit status, the last lines, whether an artifact was reported, and its id."""
 
     status: int = -1
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=200))
-    artifacts: list[str] = field(default_factory=list)
+    artifact: bool = False
+    id: str = ""
 
 
 def build(
@@ -111,7 +112,7 @@ def build(
     console = work / "console"
     console.touch()
     said = _run(template, {**variables, "console": str(console)}, {}, work, on_event)
-    if said.status or not said.artifacts or not artifact.is_file():
+    if said.status or not said.artifact or not artifact.is_file():
         raise _fault(said, artifact.name, console.read_text(errors="replace"))
     return artifact
 
@@ -125,9 +126,9 @@ def build_there(
 ) -> str:
     """The same, of a template whose artifact is a cloud's: its id, as Packer reports it."""
     said = _run(template, variables, environment, work, on_event)
-    if said.status or not said.artifacts:
+    if said.status or not said.id:
         raise _fault(said, "AMI", "")
-    return said.artifacts[0]
+    return said.id
 
 
 def _run(
@@ -153,11 +154,10 @@ def _run(
     said = _Said()
     try:
         for event in _events(process, said.lines):
-            # `artifact,0,id,…`; not every builder has an id to tell.
-            if event.kind == "artifact" and event.data[1:2] == ("id",):
-                said.artifacts.append(event.data[2])
-            elif event.kind == "artifact" and not said.artifacts:
-                said.artifacts.append("")
+            if event.kind == "artifact":
+                said.artifact = True
+                if event.data[1:2] == ("id",):
+                    said.id = event.data[2]
             on_event(event)
         said.status = process.wait()
     finally:

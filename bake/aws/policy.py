@@ -22,7 +22,7 @@ _LAUNCH_LOOKS = (
     "sts:GetCallerIdentity", "ec2:DescribeImages", "ec2:DescribeSubnets", "ec2:DescribeInstances",
     "ec2:DescribeInstanceStatus", "ec2:DescribeVolumes", "ec2:DescribeSecurityGroups", "ec2:DescribeAddresses",
 )  # fmt: skip
-_PACKER_LOOKS = ("sts:GetCallerIdentity", *_SWEEP_LOOKS, "ec2:DescribeInstanceStatus", "ec2:DescribeSubnets")
+_PACKER_LOOKS = ("sts:GetCallerIdentity", *_SWEEP_LOOKS)
 #: Command to its statements: the id, actions, and which things they may touch.
 STATEMENTS: dict[str, tuple[tuple[str, tuple[str, ...], str], ...]] = {
     "ami": (
