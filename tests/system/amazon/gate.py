@@ -141,7 +141,8 @@ class Gate:
             need
             for call in list(self.requests)
             for prefix, need in BESIDES.get(call.service, ())
-            if any(name.startswith(prefix) for name in call.params)
+            # Packer names an instance profile always, an empty one.
+            if any(name.startswith(prefix) and value for name, value in call.params.items())
         }
         return set(self.calls) | besides
 
