@@ -145,6 +145,7 @@ def test_what_is_asked_for_and_that_nothing_stays(gate, ec2, call, app):
     assert left(ec2) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "moment",
     ["ImportKeyPair", "CreateSecurityGroup", "AuthorizeSecurityGroupIngress", "RunInstances",
@@ -166,6 +167,7 @@ def test_killed_it_leaves_what_a_sweep_finds(moment, gate, ec2, call, app):
     assert swept.returncode == 0 and left(ec2) == [theirs]
 
 
+@pytest.mark.long
 def test_packer_itself_is_killed(gate, ec2, call, app):
     """Both its outer process and what it starts: bake removes what is left."""
 
@@ -186,6 +188,7 @@ def test_packer_itself_is_killed(gate, ec2, call, app):
     assert left(ec2) == []
 
 
+@pytest.mark.long
 def test_cancelled(gate, ec2, call, app):
     def begun(process):
         def soon(service, action, nth):
@@ -220,6 +223,7 @@ def test_an_ami_that_packer_could_not_tag_is_swept(gate, ec2, call, tmp_path):
     assert len(ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]) == snapshots - 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("fault", "code"), [("denied", 61), ("quota", 62)])
 @pytest.mark.parametrize("moment", ["ImportKeyPair", "RunInstances"])
 def test_refused(moment, fault, code, gate, ec2, call, app):
@@ -231,6 +235,7 @@ def test_refused(moment, fault, code, gate, ec2, call, app):
     assert left(ec2) == []
 
 
+@pytest.mark.long
 def test_mistakes(gate, ec2, call, app, tmp_path):
     assert call("ami", tmp_path / "x.qcow2", "--builder", "packer").returncode == 2
     assert call("ami", app, "--builder", "packer", "--ssh-from", "me").returncode == 2
