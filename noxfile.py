@@ -65,7 +65,7 @@ def tests(session: nox.Session) -> None:
 def unit(session: nox.Session) -> None:
     """The unit tests: seconds."""
     set_up(session, "locks/dev.txt")
-    session.run("pytest", "tests/unit", *session.posargs)
+    session.run("pytest", "-n", "auto", "tests/unit", *session.posargs)
 
 
 @nox.session
