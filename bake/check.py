@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bake import places, run
-from bake.errors import BootError, ProgramError
+from bake.errors import BootError, CheckError, ProgramError
 
 
 @dataclass(frozen=True)
@@ -106,3 +106,10 @@ def read(report: Path) -> Outcome:
         else:
             passed += 1
     return Outcome(passed, skipped, tuple(failures), float(suite.get("time", 0)))
+
+
+def require(outcome: Outcome) -> None:
+    """Raise CheckError where a check failed, with what each said."""
+    if outcome.failures:
+        shown = "\n".join(f"--- {name}\n{text}" for name, text in outcome.failures)
+        raise CheckError(f"{len(outcome.failures)} checks failed, {outcome.passed} passed", details=shown)

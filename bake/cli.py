@@ -36,7 +36,7 @@ from bake import (
     trial,
     vm,
 )
-from bake.errors import AppFolderError, BakeError, Cancelled, CheckError, SettingsError, SpaceError
+from bake.errors import AppFolderError, BakeError, Cancelled, SettingsError, SpaceError
 from bake.progress import Reporter
 from bake.providers import PROVIDERS
 from bake.release import keys
@@ -236,9 +236,7 @@ def check_command(host: str, identity: Path | None) -> None:
     report = Reporter(errors)
     with tempfile.TemporaryDirectory() as work, report.phase("check") as phase:
         outcome = check.run_suites(["machine"], host=spec, work=Path(work), progress=phase.progress)
-    if outcome.failures:
-        shown = "\n".join(f"--- {name}\n{text}" for name, text in outcome.failures)
-        raise CheckError(f"{len(outcome.failures)} checks failed, {outcome.passed} passed", details=shown)
+    check.require(outcome)
     click.echo(f"{outcome.passed} passed, {outcome.skipped} skipped")
 
 

@@ -16,7 +16,7 @@ from bake import check, doctor, image, settings, vm
 from bake.aws import ami, down, health, launch, machines, plan
 from bake.aws.session import Cloud
 from bake.cli_aws import PROFILE, REGION, Matching, errors
-from bake.errors import CheckError, CloudError, SettingsError
+from bake.errors import CloudError, SettingsError
 from bake.progress import Reporter
 from bake.recipe import Recipe
 from bake.release import keys
@@ -183,9 +183,7 @@ def _examine(door: health.Door, address: str, identity: Path, report: Reporter) 
         outcome = check.run_suites(
             ["machine"], host="ssh://machine?sudo=true", work=work, config=config, progress=phase.progress
         )
-    if outcome.failures:
-        shown = "\n".join(f"--- {name}\n{text}" for name, text in outcome.failures)
-        raise CheckError(f"{len(outcome.failures)} checks failed, {outcome.passed} passed", details=shown)
+    check.require(outcome)
     report.note(f"{outcome.passed} checks passed")
 
 

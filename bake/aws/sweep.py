@@ -12,7 +12,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from bake.aws import ami, tags
+from bake.aws import ami, machines, removal, tags
 from bake.aws.session import Cloud, code_of, refusals
 from bake.progress import Phase, Reporter
 
@@ -26,12 +26,8 @@ KINDS = (
     ("security group", "describe_security_groups", "SecurityGroups", "GroupId"),
     ("key pair", "describe_key_pairs", "KeyPairs", "KeyName"),
 )
-#: States of instances that are there.
-ALIVE = ("pending", "running", "stopping", "stopped")
 #: Of other accounts there are thousands.
 _OWN = {"image": {"Owners": ["self"]}, "snapshot": {"OwnerIds": ["self"]}}
-#: Seconds between two looks at whether instances have ended, and looks.
-_PATIENCE = {"Delay": 5, "MaxAttempts": 120}
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,7 @@ def _things(cloud: Cloud) -> Iterator[Thing]:
         filters = [{"Name": "tag-key", "Values": [tags.EXPIRES]}]
         if kind == "instance":
             # Ended ones are shown for an hour.
-            filters.append({"Name": "instance-state-name", "Values": list(ALIVE)})
+            filters.append({"Name": "instance-state-name", "Values": list(machines.ALIVE)})
         for item in _listed(cloud, operation, key, Filters=filters, **_OWN.get(kind, {})):
             for found in item["Instances"] if kind == "instance" else [item]:
                 yield Thing(kind, found[name], tags.read(found))
@@ -112,11 +108,8 @@ def _cleared(cloud: Cloud, found: list[Thing], phase: Phase) -> tuple[list[str],
     """Remove things; what is gone, and what is still in use."""
     removed, waits = [], []
     instances = [thing.name for thing in found if thing.kind == "instance"]
-    for name in instances:
-        cloud("ec2").terminate_instances(InstanceIds=[name])
     if instances:
-        phase.progress(None, "waiting for instances to end")
-        cloud("ec2").get_waiter("instance_terminated").wait(InstanceIds=instances, WaiterConfig=_PATIENCE)
+        removal.end(cloud, instances, phase)
     for thing in found:
         phase.progress(None, str(thing))
         try:

@@ -33,15 +33,8 @@ ONCE = Config(retries={"total_max_attempts": 1})
 @pytest.fixture(scope="session")
 def amazons(tmp_path_factory):
     """A gate and its clients, for all cases."""
-    amazon.loopback()
     folder, clients = tmp_path_factory.mktemp("amazon"), {}
-    with (
-        amazon.moto(folder) as url,
-        amazon.Gate(url, folder, delay=0.3).open() as gate,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        for name, value in amazon.environment(gate.url, folder).items():
-            patch.setenv(name, value)
+    with amazon.standing(folder) as gate:
         yield gate, clients
 
 

@@ -30,15 +30,8 @@ APP = "def app(environ, start_response):\n    start_response('200 OK', [])\n    
 @pytest.fixture(scope="session")
 def amazons(tmp_path_factory):
     """A gate, for all cases."""
-    amazon.loopback()
     folder = tmp_path_factory.mktemp("amazon")
-    with (
-        amazon.moto(folder) as url,
-        amazon.Gate(url, folder, delay=0.3).open() as gate,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        for name, value in amazon.environment(gate.url, folder).items():
-            patch.setenv(name, value)
+    with amazon.standing(folder) as gate:
         yield gate
 
 

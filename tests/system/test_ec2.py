@@ -112,15 +112,8 @@ class World:
 
 @pytest.fixture(scope="session")
 def worlds(tmp_path_factory):
-    amazon.loopback()
     folder = tmp_path_factory.mktemp("amazon")
-    with (
-        amazon.moto(folder) as url,
-        amazon.Gate(url, folder, delay=0.3).open() as gate,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        for name, value in amazon.environment(gate.url, folder).items():
-            patch.setenv(name, value)
+    with amazon.standing(folder) as gate, pytest.MonkeyPatch.context() as patch:
         patch.setenv("BAKE_CACHE", str(folder / "cache"))
         gate.reset()
         world = World(gate, folder)

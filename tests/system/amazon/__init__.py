@@ -120,6 +120,20 @@ def environment(url, home):
     }
 
 
+@contextlib.contextmanager
+def standing(folder):
+    """moto and its gate, alone in the namespace, and asked by whoever inherits this environment."""
+    loopback()
+    with (
+        moto(folder) as url,
+        Gate(url, folder, delay=0.3).open() as gate,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in environment(gate.url, folder).items():
+            patch.setenv(name, value)
+        yield gate
+
+
 def alone(chosen, *options):
     """Run tests (`file`, `file::name`) again in a network namespace with nobody else in it; what pytest said.
 
