@@ -92,7 +92,8 @@ def upload(
     """Send a raw disk; returns when the snapshot is complete, tagged with `marks` and as temporary.
 
     `before`: what the last one had, if its snapshot may be the parent. `kms_key` is the ARN of the key to encrypt it
-    with; an encrypted one has no parent (StartSnapshot refuses both together).
+    with; with one there is no parent (StartSnapshot refuses both together). Where the account encrypts by default, a
+    parent's key is its child's.
     """
     phase.progress(0, "reading the disk")
     now = blocks.digests(disk)
@@ -122,7 +123,6 @@ def _is_there(cloud: Cloud, before: blocks.Content, size: int) -> bool:
     return (
         found is not None
         and found["State"] == "completed"
-        and not found.get("Encrypted")
         and before.gibibytes == size
         and tags.read(found).get(CONTENT) == before.sha256
     )
@@ -155,10 +155,16 @@ def _started(
     how: dict[str, Any] = {"Encrypted": True, "KmsKeyArn": kms_key} if kms_key else {}
     if parent:
         how["ParentSnapshotId"] = parent.snapshot
-    started = cloud("ebs").start_snapshot(
-        VolumeSize=content.gibibytes, Timeout=TIMEOUT, Description=f"bake: {marks.get(tags.APP, '')}",
-        Tags=tags.written({**marks, **tags.temporary(), CONTENT: content.sha256}), **how,
-    )  # fmt: skip
+    try:
+        started = cloud("ebs").start_snapshot(
+            VolumeSize=content.gibibytes, Timeout=TIMEOUT, Description=f"bake: {marks.get(tags.APP, '')}",
+            Tags=tags.written({**marks, **tags.temporary(), CONTENT: content.sha256}), **how,
+        )  # fmt: skip
+    except ClientError as error:
+        # The account encrypts by default, since when this parent is none (EBS user guide, "Encryption outcomes").
+        if parent is None or code_of(error) != "ValidationException":
+            raise
+        return _started(cloud, content, None, kms_key, marks)
     return Begun(started["SnapshotId"], parent.blocks if parent else {})
 
 

@@ -236,6 +236,22 @@ def test_encrypted_it_has_no_parent(gate, ec2, call, image):
     assert call("ami", image(SECOND), "--name", "plain").stdout != called.stdout
 
 
+def test_an_account_that_encrypts_by_default_is_sent_what_differs_as_well(gate, ec2, call, image, tmp_path):
+    assert call("ami", image(FIRST)).returncode == 0
+    gate.ours.encrypts = True
+    gate.clear()
+    # What was sent before is not encrypted: nobody's parent any more.
+    assert call("ami", image(SECOND)).returncode == 0
+    assert ["ParentSnapshotId" in asked for asked in gate.asked("StartSnapshot")] == [True, False]
+    gate.clear()
+    disk = image({**SECOND, 0: b"\x09"})
+    called = call("ami", disk)
+    assert ["ParentSnapshotId" in asked for asked in gate.asked("StartSnapshot")] == [True], called.stderr
+    assert gate.calls.count(("ebs", "PutSnapshotBlock")) == 1
+    _, root = registered(ec2, called.stdout.strip())
+    assert digest(read_back(root["SnapshotId"], tmp_path / "back.raw")) == digest(disk)
+
+
 def test_copied_shared_deprecated_and_led_to(gate, ec2, call, image):
     words = ("--copy-to", "eu-west-1", "--share", "210987654321", "--deprecate", 90, "--parameter", "/apps/shop")
     called = call("ami", image(FIRST), *words)

@@ -83,6 +83,8 @@ class Blocks:
             if {"Encrypted", "KmsKeyArn"} & asked.keys():
                 raise invalid("Encrypted and KmsKeyArn cannot be given with ParentSnapshotId.")
             parent = self._completed(asked["ParentSnapshotId"], call.region)
+            if self.encrypts and "KmsKeyArn" not in parent.said:
+                raise invalid("Where encryption is the default, an unencrypted snapshot is nobody's parent.")
             if parent.size > size:
                 raise invalid("VolumeSize is less than the parent's.", "INVALID_VOLUME_SIZE")
         known = {name: value for name, value in asked.items() if name not in UNKNOWN_TO_MOTO}
@@ -94,7 +96,7 @@ class Blocks:
             said["ParentSnapshotId"] = parent.id
             if "KmsKeyArn" in parent.said:
                 said["KmsKeyArn"] = parent.said["KmsKeyArn"]
-        elif asked.get("Encrypted"):
+        elif asked.get("Encrypted") or self.encrypts:
             key = f"arn:aws:kms:{call.region}:{ACCOUNT}:key/default"
             said["KmsKeyArn"] = asked.get("KmsKeyArn", key)
         name = said["SnapshotId"]

@@ -45,6 +45,8 @@ class Rules(Blocks, Images, Instances):
         self.pending_looks = 0
         #: How often DeleteSecurityGroup says DependencyViolation still, once its machine has ended.
         self.held_looks = 0
+        #: Whether the account encrypts by default (EBS user guide, "Encryption outcomes for EBS direct APIs").
+        self.encrypts = False
         self.snapshots, self.tokens, self.images = {}, {}, {}
         #: Images that were registered, also those that are gone.
         self.registered = set()
