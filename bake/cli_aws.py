@@ -13,7 +13,7 @@ from rich.table import Table
 
 from bake import doctor, image
 from bake.aws import ami, builder, policy, sweep
-from bake.aws.session import Cloud, refusals
+from bake.aws.session import Cloud, partition_of, refusals
 from bake.progress import Reporter
 
 errors = Console(stderr=True, highlight=False)
@@ -70,7 +70,7 @@ def ami_command(app: Path, how: str, ssh_from: str, region: str | None, profile:
 
     The image that was checked is uploaded itself, without an instance. The same image twice is the same AMI.
     """
-    report, cloud = Reporter(errors), Cloud(profile, region)
+    report, cloud = Reporter(errors), Cloud(profile, region, "ami-packer" if how == "packer" else "ami")
     if how == "packer":
         if not app.is_dir():
             raise click.UsageError("--builder packer bakes at AWS: APP is the app's folder.")
@@ -97,9 +97,13 @@ def ami_command(app: Path, how: str, ssh_from: str, region: str | None, profile:
 
 @click.command("aws-policy")
 @click.argument("command", type=click.Choice(sorted(policy.STATEMENTS)))
-def policy_command(command: str) -> None:
+@click.option(
+    "--kms-key", type=Matching("a key's ARN, and no alias", policy.KEY), metavar="ARN", help="With the right to use it."
+)
+@click.option("--region", metavar="NAME", help="For China and GovCloud, whose ARNs are others: one of theirs.")
+def policy_command(command: str, kms_key: str | None, region: str | None) -> None:
     """Print the least IAM policy that a command needs."""
-    click.echo(json.dumps(policy.document(command), indent=2))
+    click.echo(json.dumps(policy.document(command, kms_key, partition_of(region)), indent=2))
 
 
 @click.command("sweep")
@@ -110,7 +114,7 @@ def sweep_command(region: str | None, profile: str | None) -> None:
 
     Nothing else is touched: what bake makes is tagged as it is made.
     """
-    for line in sweep.sweep(Cloud(profile, region), Reporter(errors)):
+    for line in sweep.sweep(Cloud(profile, region, "sweep"), Reporter(errors)):
         click.echo(line)
 
 
@@ -125,8 +129,8 @@ def prune_command(keep: int, app: str | None, yes: bool, region: str | None, pro
 
     One that an instance, a launch template or an Auto Scaling group uses is left.
     """
-    cloud = Cloud(profile, region)
-    with refusals(region):
+    cloud = Cloud(profile, region, "prune")
+    with refusals(cloud):
         going, users = sweep.old(cloud, keep, app)
         table = Table("AMI", "name", "made", "", box=None)
         for name, user in sorted(users.items()):

@@ -103,7 +103,7 @@ def launch_command(
     It counts once it is healthy. Then the Elastic IP moves to it, and the machine before is ended, if that is asked
     for. A machine that does not become healthy is removed, and the one before stays as it was.
     """
-    report, cloud = Reporter(errors), Cloud(profile, region)
+    report, cloud = Reporter(errors), Cloud(profile, region, "launch")
     if options["data"] and options["volume"]:
         raise click.UsageError("--data makes a volume, and --volume names one: give one of them")
     if checks and not (identity and options["key_pair"] and options["ssh_from"]):
@@ -194,7 +194,7 @@ def _examine(door: health.Door, address: str, identity: Path, report: Reporter) 
 @PROFILE
 def list_command(amis: bool, as_json: bool, region: str | None, profile: str | None) -> None:
     """List this account's machines that bake launched in this region."""
-    cloud = Cloud(profile, region)
+    cloud = Cloud(profile, region, "ls")
     rows = machines.listed(cloud)
     images = machines.amis(cloud) if amis else []
     if as_json:
@@ -221,7 +221,7 @@ def _lines(rows: list[dict[str, Any]]) -> str:
 @PROFILE
 def down_command(name: str, every: bool, with_data: bool, region: str | None, profile: str | None) -> None:
     """End a machine that bake launched, by its id or its app's name, and print its id. Its data's volume stays."""
-    cloud = Cloud(profile, region)
+    cloud = Cloud(profile, region, "down")
     ended = down.down(name, every=every, with_data=with_data, cloud=cloud, report=Reporter(errors))
     for volume in ended.volumes:
         errors.print(

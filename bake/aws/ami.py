@@ -87,7 +87,7 @@ def marks(facts: dict[str, Any], run: str) -> tags.Tags:
 def publish(path: Path, wanted: Wanted, cloud: Cloud, report: Reporter) -> Ami:
     """Publish a checked image; the same image twice answers the same AMI."""
     facts = proved(path)
-    with refusals(cloud.wanted), tags.run() as run:
+    with refusals(cloud), tags.run() as run:
         tagged = marks(facts, run) | ({KMS_KEY: wanted.kms_key} if wanted.kms_key else {})
         account = cloud.account
         found = registered(cloud, tagged)

@@ -17,7 +17,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from bake import bundle, image, machine, packer, recipe, release, source, store, userdata, vm
-from bake.aws import ami, sweep, tags
+from bake.aws import ami, policy, sweep, tags
 from bake.aws.session import DENIED, Cloud, code_of, refusals
 from bake.bundle import Bundle
 from bake.errors import AmiError, PackerError, PolicyError, QuotaError
@@ -52,7 +52,7 @@ def bake(
         )
     goal = wanted.target
     packer.version()
-    with store.work_folder() as work, refusals(cloud.wanted), tags.run() as run:
+    with store.work_folder() as work, refusals(cloud), tags.run() as run:
         assert cloud.account
         base = newest(cloud, goal)
         code = source.folder_of(folder, wanted)
@@ -226,7 +226,7 @@ def _meanings() -> Iterator[None]:
             action = denied[1] if denied else "something that Packer asked for"
             raise PolicyError(
                 f"AWS does not allow {action} to these credentials",
-                "`bake aws-policy ami-packer` prints what they need.",
+                policy.way_out("ami-packer", action),
                 error.details,
             ) from error
         if over := re.search(r"(\w+(?:LimitExceeded|InsufficientInstanceCapacity)): (.*)", error.details):

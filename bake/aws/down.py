@@ -20,7 +20,7 @@ class Ended:
 
 def down(name: str, *, every: bool, with_data: bool, cloud: Cloud, report: Reporter) -> Ended:
     """End a machine by its id, or an app's by its name; `every`: also where there are several."""
-    with refusals(cloud.wanted):
+    with refusals(cloud):
         is_id = name.startswith("i-")
         found = [
             one

@@ -52,7 +52,7 @@ def launch(
     ami: str, wanted: plan.Wanted, examine: Callable[[str], None] | None, cloud: Cloud, report: Reporter
 ) -> Launched:
     """Start a machine and hand it what is asked for once it is well. `examine` looks at one that is, by its address."""
-    with refusals(cloud.wanted), tags.run() as run:
+    with refusals(cloud), tags.run() as run:
         with report.phase("look") as phase:
             goal = plan.make(ami, wanted, cloud, phase)
         begun = Begun(run, goal.marks(wanted, run))
@@ -182,7 +182,12 @@ def _running(cloud: Cloud, name: str) -> dict[str, Any] | None:
         why = (
             found[0].get("StateReason", {}).get("Message") or found[0].get("StateTransitionReason") or "it says no why"
         )
-        raise LaunchError(f"AWS ended {name} as it started: {why}", "", console(cloud, name))
+        # EC2 user guide, "Instance terminates immediately": so it ends who cannot use the key of its disk.
+        way = "Client.InternalError" in why or "KMS" in why
+        hint = (
+            "The key of its disks cannot be used: see `bake aws-policy launch --kms-key ARN`, and the key's own policy."
+        )
+        raise LaunchError(f"AWS ended {name} as it started: {why}", hint if way else "", console(cloud, name))
     return found[0] if state == "running" else None
 
 

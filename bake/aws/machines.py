@@ -98,7 +98,7 @@ class Row:
 
 def listed(cloud: Cloud) -> list[dict[str, Any]]:
     """Our machines, the oldest first."""
-    with refusals(cloud.wanted):
+    with refusals(cloud):
         return [asdict(_row(one)) for one in ours(cloud)]
 
 
@@ -113,7 +113,7 @@ def _row(one: dict[str, Any]) -> Row:
 def amis(cloud: Cloud, app: str = "") -> list[dict[str, Any]]:
     """Our AMIs, or an app's, that can be launched, the oldest first."""
     filters = [*tags.having(run="", app=app), {"Name": "state", "Values": ["available"]}]
-    with refusals(cloud.wanted):
+    with refusals(cloud):
         found = cloud.pages("ec2", "describe_images", "Images", Owners=["self"], Filters=filters)
         rows = [
             {"id": one["ImageId"], "app": tags.read(one).get(tags.APP, ""),

@@ -24,6 +24,8 @@ ARN = re.compile(
     re.A,
 )
 SHORT = re.compile(r"(?P<service>ssm|secretsmanager):(?P<name>/?[\w+=.@!-]+(/[\w+=.@!-]+)*)", re.A)
+#: Secrets Manager takes the name for the end of an ARN, which has such a one (its API reference, GetSecretValue).
+LIKE_AN_ARN = re.compile(r"secretsmanager:.*-[A-Za-z0-9]{6}")
 NAME, KEY = re.compile(r"[A-Za-z_]\w*", re.A), re.compile(r"[\w.-]+", re.A)
 #: What AWS answers about a thing that is not there.
 MISSING = re.compile(r"\.(NotFound|Malformed)$")
@@ -148,6 +150,8 @@ def referred(wanted: Wanted, cloud: Cloud) -> dict[str, str]:
             place += short["name"].removeprefix("/") if short["service"] == "ssm" else short["name"]
         if not NAME.fullmatch(name):
             faults.append(f"secret: {name!r} is not a name of environment")
+        elif short and LIKE_AN_ARN.fullmatch(short[0]):
+            faults.append(f"secret: {reference!r} for {name} ends as an ARN does: give the secret's whole ARN instead")
         elif not ARN.fullmatch(place) or (mark and not KEY.fullmatch(key)):
             faults.append(f"secret: {reference!r} for {name} is neither an ARN, nor ssm:/path, nor secretsmanager:name")
         made[name] = f"{place}{mark}{key}"

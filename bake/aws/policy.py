@@ -6,6 +6,7 @@ calls of each command and holds this list to them.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 #: Actions of EC2 that only list, and which IAM cannot bind to anything (Service Authorization Reference, EC2).
@@ -105,6 +106,10 @@ STATEMENTS: dict[str, tuple[tuple[str, tuple[str, ...], str], ...]] = {
         ("End", ("ec2:TerminateInstances", "ec2:DeleteSecurityGroup", "ec2:DeleteVolume"), "ours"),
     ),
 }  # fmt: skip
+#: What using a customer's key of KMS takes (EBS user guide, "Requirements for Amazon EBS encryption").
+KEY_ACTIONS = ("kms:DescribeKey", "kms:Decrypt", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncrypt*")
+#: Policies know keys by their own ARNs alone.
+KEY = re.compile(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/[\w-]+", re.A)
 _OURS = {"Null": {"aws:ResourceTag/bake:run": "false"}}
 _WITH_OUR_TAG = {"Null": {"aws:RequestTag/bake:run": "false"}}
 
@@ -115,9 +120,9 @@ def _of(*kinds: str) -> list[str]:
 
 
 _RESOURCES: dict[str, dict[str, Any]] = {
-    "any": {"Resource": "*"},
-    "snapshots": {"Resource": "arn:aws:ec2:*::snapshot/*"},
-    "ours": {"Resource": "*", "Condition": _OURS},
+    "any": {"Resource": ["*"]},
+    "snapshots": {"Resource": ["arn:aws:ec2:*::snapshot/*"]},
+    "ours": {"Resource": ["*"], "Condition": _OURS},
     # What a call makes has our tag from that call on.
     "made": {"Resource": _of("instance", "volume", "network-interface"), "Condition": _WITH_OUR_TAG},
     "new-groups": {"Resource": _of("security-group"), "Condition": _WITH_OUR_TAG},
@@ -131,7 +136,7 @@ _RESOURCES: dict[str, dict[str, Any]] = {
     "our-groups": {"Resource": _of("security-group"), "Condition": _OURS},
     "our-instances": {"Resource": _of("instance"), "Condition": _OURS},
     "what-is-attached": {"Resource": _of("volume", "elastic-ip", "network-interface")},
-    "ec2-roles": {"Resource": "*", "Condition": {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}},
+    "ec2-roles": {"Resource": ["*"], "Condition": {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}},
 }
 
 
@@ -140,13 +145,43 @@ def actions(command: str) -> set[str]:
     return {action for _, actions, _ in STATEMENTS[command] for action in actions}
 
 
-def document(command: str) -> dict[str, Any]:
-    """A command's policy."""
+def document(command: str, key: str | None = None, partition: str = "aws") -> dict[str, Any]:
+    """A command's policy, with the use of a key of KMS by its ARN; `partition` is what ARNs begin with."""
     statements = [
-        {"Sid": name, "Effect": "Allow", "Action": list(actions), **_RESOURCES[which]}
+        {"Sid": name, "Effect": "Allow", "Action": list(actions), **_bound(which, partition)}
         for name, actions, which in STATEMENTS[command]
     ]
+    if key:
+        for_aws = {"Bool": {"kms:GrantIsForAWSResource": "true"}}
+        statements += [
+            {"Sid": "Key", "Effect": "Allow", "Action": list(KEY_ACTIONS), "Resource": [key]},
+            {
+                "Sid": "KeyGrant",
+                "Effect": "Allow",
+                "Action": ["kms:CreateGrant"],
+                "Resource": [key],
+                "Condition": for_aws,
+            },
+        ]
     return {"Version": "2012-10-17", "Statement": statements}
+
+
+def _bound(which: str, partition: str) -> dict[str, Any]:
+    bound = _RESOURCES[which]
+    return bound | {"Resource": [one.replace("arn:aws:", f"arn:{partition}:") for one in bound["Resource"]]}
+
+
+def way_out(command: str, action: str) -> str:
+    """Where the policy says what was refused, for a person who may change it."""
+    if action.startswith("kms:"):
+        return (
+            f"`bake aws-policy {command} --kms-key ARN` prints what using a key takes; the key's own policy counts too."
+        )
+    where = ", ".join(f'"{name}"' for name, actions, _ in STATEMENTS.get(command, ()) if action in actions)
+    line = f'"Effect": "Allow", "Action": "{action}"'
+    return f"`bake aws-policy {command}` prints what they need: " + (
+        f"{line} is in its {where}." if where else f"{line}."
+    )
 
 
 def action_of(operation: str) -> str:

@@ -35,6 +35,8 @@ class Cloud:
 
     profile: str | None = None
     wanted: str | None = None
+    #: Whose policy what is asked goes by, as `bake aws-policy` names it.
+    command: str = ""
     _clients: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
@@ -65,7 +67,7 @@ class Cloud:
 
     def elsewhere(self, region: str) -> Cloud:
         """The same account in another region."""
-        return Cloud(self.profile, region)
+        return Cloud(self.profile, region, self.command)
 
     def pages(self, service: str, operation: str, key: str, **words: Any) -> Iterator[dict[str, Any]]:
         """All the items that an operation lists under `key`, page by page."""
@@ -79,12 +81,12 @@ def code_of(error: Exception) -> str:
 
 
 @contextmanager
-def refusals(region: str | None = None) -> Iterator[None]:
+def refusals(cloud: Cloud) -> Iterator[None]:
     """Turn what boto3 raises inside into errors that say the way out."""
     try:
         yield
     except faults.ClientError as error:
-        raise _refused(error) from error
+        raise _refused(error, cloud) from error
     except (faults.NoCredentialsError, faults.PartialCredentialsError, faults.CredentialRetrievalError) as error:
         raise CredentialsError(
             f"There are no credentials for AWS: {error}",
@@ -96,13 +98,18 @@ def refusals(region: str | None = None) -> Iterator[None]:
         raise CredentialsError(f"{error}", "`aws configure list-profiles` names those that exist.") from error
     except (faults.EndpointConnectionError, faults.ConnectTimeoutError, faults.HTTPClientError) as error:
         raise CloudError(
-            f"AWS cannot be reached: {error}", f"Is the region's name right, {region or 'as configured'}?"
+            f"AWS cannot be reached: {error}", f"Is the region's name right, {cloud.wanted or 'as configured'}?"
         ) from error
     except (faults.BotoCoreError, ResponseParserError) as error:
         raise CloudError(f"AWS could not be asked: {error}") from error
 
 
-def _refused(error: faults.ClientError) -> CloudError | CredentialsError | PolicyError | QuotaError:
+def partition_of(region: str | None) -> str:
+    """The first part of ARNs of a region's; `aws` where none is named."""
+    return str(boto3.Session().get_partition_for_region(region)) if region else "aws"
+
+
+def _refused(error: faults.ClientError, cloud: Cloud) -> CloudError | CredentialsError | PolicyError | QuotaError:
     code, operation = code_of(error), error.operation_name
     said = str(error.response["Error"].get("Message", "")).partition(" Encoded authorization")[0].strip()
     if code in EXPIRED:
@@ -116,7 +123,7 @@ def _refused(error: faults.ClientError) -> CloudError | CredentialsError | Polic
         action = named[1] if named else policy.action_of(operation)
         return PolicyError(
             f"AWS does not allow {action} to these credentials",
-            f'`bake aws-policy` prints what they need; here it is "Action": "{action}", "Effect": "Allow".',
+            policy.way_out(cloud.command, action),
             said,
         )
     if re.search(r"LimitExceeded|QuotaExceeded|InsufficientInstanceCapacity|MaxSpotInstanceCount", code):

@@ -96,7 +96,7 @@ def _listed(cloud: Cloud, operation: str, key: str, **words: Any) -> Iterator[di
 
 def sweep(cloud: Cloud, report: Reporter) -> list[str]:
     """Remove what is left over; what was removed. What still waits for something else goes with the next sweep."""
-    with refusals(cloud.wanted), report.phase("sweep") as phase:
+    with refusals(cloud), report.phase("sweep") as phase:
         removed, waits = _cleared(cloud, left_over(cloud), phase)
         for thing in waits:
             report.note(f"{thing} is still in use: sweep again in some minutes")

@@ -417,7 +417,10 @@ def test_what_is_denied_is_named_and_nothing_is_left(world, app, action):
     address = world.address()
     world.gate.fault = lambda service, asked, nth: "denied" if asked == action else None
     _, said = world.launch(app, "--data", 1, "--address", address, code=61)
-    assert f"ec2:{action}" in said and world.things() == {} and world.holder(address) is None
+    # Which action, and in which statement of the policy.
+    lines = [name for name, actions, _ in policy.STATEMENTS["launch"] if f"ec2:{action}" in actions]
+    assert f'"Action": "ec2:{action}" is in its "{lines[0]}"' in " ".join(said.split())
+    assert world.things() == {} and world.holder(address) is None
 
 
 @pytest.mark.parametrize(("kind", "code"), [("quota", 62), ("expired", 60), ("unknown-key", 60)])
@@ -497,6 +500,27 @@ def test_a_launch_may_be_killed_after_each_call(world, app):
     assert number > 10
 
 
+@pytest.mark.long
+def test_a_key_encrypts_every_disk(world, app):
+    key = f"arn:aws:kms:{amazon.REGION}:{amazon.ACCOUNT}:key/11111111-2222-3333-4444-555555555555"
+    world.launch(app, "--data", 1, "--kms-key", key)
+    [asked] = world.gate.asked("RunInstances")
+    assert asked["BlockDeviceMapping.1.Ebs.KmsKeyId"] == key and asked["BlockDeviceMapping.1.Ebs.Encrypted"] == "true"
+    [asked] = world.gate.asked("CreateVolume")
+    assert asked["KmsKeyId"] == key and asked["Encrypted"] == "true"
+    printed = json.loads(world.bake("aws-policy", "launch", "--kms-key", key)[0])
+    about = {one["Sid"]: one for one in printed["Statement"] if one["Resource"] == [key]}
+    assert about["Key"]["Action"] == list(policy.KEY_ACTIONS) and about["KeyGrant"]["Action"] == ["kms:CreateGrant"]
+    assert [one for one in printed["Statement"] if one not in about.values()] == policy.document("launch")["Statement"]
+    world.bake("aws-policy", "launch", "--kms-key", key.replace(":key/", ":alias/"), code=2)
+
+
+@pytest.mark.long
+def test_policies_for_china_name_its_arns(world):
+    there = world.bake("aws-policy", "launch", "--region", "cn-north-1")[0]
+    assert "arn:aws-cn:ec2:*:*:instance/*" in there and "arn:aws:" not in there
+
+
 # Refusals
 
 
@@ -510,6 +534,7 @@ def test_what_cannot_work_is_said_before_anything_is_started(world, app):
         (["--env", f"LONG={os.urandom(9000).hex()}"], 16, "AWS takes 16384"),
         (["--secret", "KEY=plain"], 18, "neither an ARN, nor ssm:/path"),
         (["--secret", "KEY=ssm:/shop/key"], 18, "--instance-profile"),
+        (["--secret", "KEY=secretsmanager:shop-abc123"], 18, "the secret's whole ARN"),
         (["--domain", "no domain"], 18, "not a domain name"),
         (["--subnet", "subnet-0123456789abcdef0"], 69, "no subnet subnet-0123456789abcdef0"),
         (["--volume", "vol-0123456789abcdef0"], 69, "no volume vol-0123456789abcdef0"),
