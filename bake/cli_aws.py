@@ -131,13 +131,16 @@ def prune_command(keep: int, app: str | None, yes: bool, region: str | None, pro
     """
     cloud = Cloud(profile, region, "prune")
     with refusals(cloud):
-        going, users = sweep.old(cloud, keep, app)
+        surplus = sweep.old(cloud, keep, app)
+        going = [one for one in surplus if not one.user]
         table = Table("AMI", "name", "made", "", box=None)
-        for name, user in sorted(users.items()):
-            table.add_row(name, "", "", f"stays: {user} uses it")
-        for one in going:
-            table.add_row(one.name, one.title, one.created, "goes" if yes else "would go")
-        tables.print(table)
+        for one in surplus:
+            fate = f"stays: {one.user} uses it" if one.user else "goes" if yes else "would go"
+            table.add_row(one.name, one.title, one.created, fate)
+        if surplus:
+            tables.print(table)
+        else:
+            errors.print(f"no app has more than {keep} AMIs of ours in {cloud.region}")
         if yes:
             sweep.prune(cloud, going)
         elif going:

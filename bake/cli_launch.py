@@ -200,6 +200,8 @@ def list_command(amis: bool, as_json: bool, region: str | None, profile: str | N
     if as_json:
         click.echo(json.dumps({"machines": rows} | ({"amis": images} if amis else {}), indent=2))
         return
+    if not rows:
+        errors.print(f"no machines of bake's in {cloud.region}")
     for row in rows:
         row["state"] += " (temporary)" if row.pop("temporary") else ""
     for kind in filter(None, (rows, images)):

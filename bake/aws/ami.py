@@ -58,6 +58,8 @@ class Ami:
 
 def proved(path: Path) -> dict[str, Any]:
     """What is known of a checked image. Raises AmiError where it is none, or not the one that was checked."""
+    if not path.exists():
+        raise AmiError(f"There is neither a folder nor an image {path}", "Name the app's folder, or an image of it.")
     facts_path = image.facts_of(path)
     way = "Bake it: `bake image PATH`, or `bake ami PATH` with the app's folder."
     try:
@@ -90,11 +92,20 @@ def publish(path: Path, wanted: Wanted, cloud: Cloud, report: Reporter) -> Ami:
     with refusals(cloud), tags.run() as run:
         tagged = marks(facts, run) | ({KMS_KEY: wanted.kms_key} if wanted.kms_key else {})
         account = cloud.account
+        for region in wanted.regions:
+            # A name that is misspelt is told before anything is sent.
+            registered(cloud.elsewhere(region), tagged)
         found = registered(cloud, tagged)
         sent = full = 0
         if found is None:
-            with report.phase("upload") as phase:
-                made = _uploaded(path, wanted.kms_key, tagged, cloud, account, phase)
+            try:
+                with report.phase("upload") as phase:
+                    made = _uploaded(path, wanted.kms_key, tagged, cloud, account, phase)
+            except BaseException:
+                report.note(
+                    "what was sent is kept for an hour: the same command goes on there; `bake sweep` removes it"
+                )
+                raise
             sent, full = made.sent, len(made.content.blocks)
             found = _register(cloud, made.name, wanted.name or f"{facts['name']}-{facts['sha256'][:12]}", tagged)
         keep(cloud, found)

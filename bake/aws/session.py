@@ -1,4 +1,7 @@
-"""Who we are at AWS and where, as boto3's own chain finds it, and what AWS's refusals mean for a person."""
+"""Who we are at AWS and where, as boto3's own chain finds it, and what AWS's refusals mean for a person.
+
+boto3 is imported where it is first asked: commands that need no AWS need not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import boto3
 import botocore.exceptions as faults
-from botocore.config import Config
 from botocore.parsers import ResponseParserError
 
 from bake.aws import policy
@@ -26,6 +27,8 @@ FIRST_RETRIES = {"mode": "standard", "total_max_attempts": 3}
 #: Error codes of services, by what they mean. EC2's are in its API reference, "Error codes".
 EXPIRED = {"RequestExpired", "ExpiredToken", "ExpiredTokenException"}
 UNKNOWN = {"AuthFailure", "InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch"}
+#: Characters that are shown of an answer that nobody understands.
+SHOWN = 300
 DENIED = {"UnauthorizedOperation", "AccessDenied", "AccessDeniedException", "Client.UnauthorizedOperation"}
 
 
@@ -42,6 +45,8 @@ class Cloud:
     @cached_property
     def session(self) -> Any:
         """boto3's. Raises CloudError where no region is named anywhere."""
+        import boto3
+
         made = boto3.Session(profile_name=self.profile, region_name=self.wanted)
         if not made.region_name:
             raise CloudError("No AWS region is named", "Say --region, set AWS_REGION, or run `aws configure`.")
@@ -60,6 +65,8 @@ class Cloud:
     def __call__(self, service: str) -> Any:
         """boto3's client for a service; threads may share it."""
         if service not in self._clients:
+            from botocore.config import Config
+
             retries = FIRST_RETRIES if service == "sts" else RETRIES
             config = Config(retries=retries, max_pool_connections=WORKERS, connect_timeout=10, read_timeout=60)
             self._clients[service] = self.session.client(service, config=config)
@@ -100,12 +107,18 @@ def refusals(cloud: Cloud) -> Iterator[None]:
         raise CloudError(
             f"AWS cannot be reached: {error}", f"Is the region's name right, {cloud.wanted or 'as configured'}?"
         ) from error
-    except (faults.BotoCoreError, ResponseParserError) as error:
-        raise CloudError(f"AWS could not be asked: {error}") from error
+    except ResponseParserError as error:
+        raise CloudError(
+            "What answered is not AWS", "Is there a proxy in between, or is AWS_ENDPOINT_URL set?", str(error)[:SHOWN]
+        ) from error
+    except faults.BotoCoreError as error:
+        raise CloudError(f"AWS could not be asked: {error}", "Are region and profile spelt right?") from error
 
 
 def partition_of(region: str | None) -> str:
     """The first part of ARNs of a region's; `aws` where none is named."""
+    import boto3
+
     return str(boto3.Session().get_partition_for_region(region)) if region else "aws"
 
 

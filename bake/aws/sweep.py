@@ -146,16 +146,17 @@ def _remove(cloud: Cloud, thing: Thing) -> bool:
 
 @dataclass(frozen=True)
 class Old:
-    """An AMI that can go, and its snapshots."""
+    """An AMI but the newest ones, its snapshots, and who uses it: then it stays."""
 
     name: str
     title: str
     created: str
     snapshots: tuple[str, ...]
+    user: str
 
 
-def old(cloud: Cloud, keep: int, app: str | None = None) -> tuple[list[Old], dict[str, str]]:
-    """AMIs but the newest `keep` of each app, oldest first; and those of them that are in use, with by whom."""
+def old(cloud: Cloud, keep: int, app: str | None = None) -> list[Old]:
+    """AMIs but the newest `keep` of each app, oldest first."""
     filters = tags.having(app=app or "", run="")
     found = list(cloud.pages("ec2", "describe_images", "Images", Owners=["self"], Filters=filters))
     by_app: dict[str, list[dict[str, Any]]] = {}
@@ -164,12 +165,13 @@ def old(cloud: Cloud, keep: int, app: str | None = None) -> tuple[list[Old], dic
     surplus = [one for some in by_app.values() for one in some[: max(0, len(some) - keep)]]
     # Only what could go is worth the question.
     users = _users(cloud, {one["ImageId"] for one in surplus}) if surplus else {}
-    going = [
-        Old(one["ImageId"], one["Name"], one["CreationDate"], tuple(ami.snapshots_of(one)))
+    return [
+        Old(
+            one["ImageId"], one["Name"], one["CreationDate"], tuple(ami.snapshots_of(one)),
+            users.get(one["ImageId"], ""),
+        )
         for one in surplus
-        if one["ImageId"] not in users
-    ]
-    return going, users
+    ]  # fmt: skip
 
 
 def prune(cloud: Cloud, going: list[Old]) -> None:

@@ -454,6 +454,9 @@ def test_mistakes(gate, ec2, call, image, tmp_path):
     assert called.returncode == 69 and "--region" in called.stderr
     called = call("ami", disk, AWS_ENDPOINT_URL="http://127.0.0.1:9")
     assert called.returncode == 69 and "cannot be reached" in called.stderr
+    # Of the regions to copy to, too, before anything is sent.
+    called = call("ami", disk, "--copy-to", "nowhere-1")
+    assert called.returncode == 69 and not called.stdout and ours(ec2) == {}
     taken = call("ami", disk, "--name", "one")
     assert taken.returncode == 0
     called = call("ami", image(SECOND), "--name", "one")
@@ -461,6 +464,9 @@ def test_mistakes(gate, ec2, call, image, tmp_path):
     called = call("ami", image(FIRST, checks=0))
     assert called.returncode == 63 and "was checked" in called.stderr and "bake image PATH" in called.stderr
     called = call("ami", tmp_path / "x.raw")
+    assert called.returncode == 63 and "neither a folder nor an image" in called.stderr
+    lone = disk.rename(tmp_path / "lone.raw")
+    called = call("ami", lone)
     assert called.returncode == 63 and "missing" in called.stderr
     changed = image(FIRST)
     changed.write_bytes(b"other")

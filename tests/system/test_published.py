@@ -80,10 +80,12 @@ class Instance:
         while not (calls := self.gate.asked("RunInstances")):
             threading.Event().wait(0.2)
         self.asked = calls[0]
-        _, root = registered(boto3.client("ec2"), self.asked["ImageId"])
+        ec2 = boto3.client("ec2")
+        _, root = registered(ec2, self.asked["ImageId"])
         read_back(root["SnapshotId"], self.back)
-        # A volume has whole GiB, as the image has.
-        os.truncate(self.back, root["VolumeSize"] << 30)
+        (snapshot,) = ec2.describe_snapshots(SnapshotIds=[root["SnapshotId"]])["Snapshots"]
+        # What it ends with holds nothing.
+        os.truncate(self.back, snapshot["VolumeSize"] << 30)
         service, words = metadata.ec2(base64.b64decode(self.asked["UserData"]).decode(), self.pair)
         with servers.serve(metadata.server(service)):
             self.machine = vm.boot(
@@ -117,7 +119,7 @@ def test_inside(monkeypatch):
             return run(words, cwd=work, check=False, timeout=1500)
 
         try:
-            done = launch([work / "shop"], 900)
+            done = launch([work / "shop"], 600)
             print(done.stderr)
             assert done.status == 0, f"{done.stderr}\n{instance.machine and instance.machine.tail(60)}"
             assert " checks passed" in done.stderr
