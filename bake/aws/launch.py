@@ -1,8 +1,8 @@
 """A machine of an AMI, started, waited for and made to serve; or all of it undone.
 
-What is made carries the run's tags from the call on that makes it, and counts as temporary until the machine is well.
-Only then is anything taken from the machine before: the address last. Its data's volume has to move sooner, and moves
-back when the new machine is not well.
+What is made carries the run's tags from the call on that makes it, and counts as temporary until the machine is well
+and has all that it takes from the machine before, the address last. Until then everything goes back when the launch
+fails or is killed; the call that takes the tag away is where it counts. The machine before ends only after it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from bake.aws import health, machines, plan, removal, retire, tags
+from bake.aws import health, machines, plan, retire, sweep, tags
 from bake.aws.session import Cloud, code_of, refusals
-from bake.errors import BakeError, LaunchError
+from bake.errors import Cancelled, LaunchError
 from bake.progress import Phase, Reporter
 
 #: Lines of a console that are shown.
@@ -38,14 +38,17 @@ class Launched:
 
 @dataclass
 class Begun:
-    """What a launch has made, all of which goes if it fails, and what it has taken from the machine before."""
+    """What a launch has made, all of which goes if it fails."""
 
     run: str
     marks: tags.Tags
-    made: list[str] = field(default_factory=list)
+    made: list[sweep.Thing] = field(default_factory=list)
     instance: str = ""
-    took_volume: bool = False
-    took_address: bool = False
+
+    def has(self, kind: str, name: str, said: tags.Tags) -> str:
+        """Keep in mind what was made; AWS may take a moment to list it."""
+        self.made.append(sweep.Thing(kind, name, said))
+        return name
 
 
 def launch(
@@ -63,10 +66,11 @@ def launch(
                 answer = _await_health(started, goal, wanted, cloud, phase)
             if examine:
                 examine(machines.address_of(started))
-            _keep(started, begun, cloud)
             address = _move_address(started, wanted, begun, cloud)
-        except BaseException:
-            _undo(goal, wanted, begun, cloud, report)
+            _keep(started, begun, cloud)
+        except BaseException as error:
+            if _undo(begun, cloud, report) and isinstance(error, KeyboardInterrupt):
+                raise _unfinished(begun) from error
             raise
         if goal.old:
             _retire(goal.old, begun, cloud, report)
@@ -83,8 +87,9 @@ def _start(goal: plan.Plan, wanted: plan.Wanted, begun: Begun, cloud: Cloud, pha
             AvailabilityZone=goal.subnet["AvailabilityZone"], Size=wanted.data, VolumeType="gp3", Encrypted=True,
             ClientToken=f"{begun.run}-data", TagSpecifications=tags.of(["volume"], tagged), **_key(wanted),
         )["VolumeId"])  # fmt: skip
-        begun.made.append(volume)
-    said = tagged | ({machines.DATA: volume} if volume else {})
+        begun.has("volume", volume, tagged)
+    takes = retire.notes(goal.old if goal.moves else None, wanted.address, goal.holder)
+    said = tagged | takes | {machines.DATA: volume or ""}
     root = {"VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True, **_key(wanted)}
     more: dict[str, Any] = {"KeyName": wanted.key_pair} if wanted.key_pair else {}
     if wanted.instance_profile:
@@ -102,13 +107,11 @@ def _start(goal: plan.Plan, wanted: plan.Wanted, begun: Begun, cloud: Cloud, pha
         TagSpecifications=[*tags.of(["instance"], said), *tags.of(["volume", "network-interface"], tagged)],
         **more,
     )  # fmt: skip
-    begun.instance = str(made["Instances"][0]["InstanceId"])
-    begun.made.append(begun.instance)
+    begun.instance = begun.has("instance", str(made["Instances"][0]["InstanceId"]), said)
     until = machines.until
     until(lambda: _running(cloud, begun.instance), f"started {begun.instance}", phase, fault=LaunchError)
     if volume and goal.moves:
         assert goal.old
-        begun.took_volume = True
         retire.hand_over(cloud, goal.old, begun.instance, phase)
     elif volume:
         retire.attach(cloud, volume, begun.instance, phase)
@@ -138,7 +141,7 @@ def _group(goal: plan.Plan, wanted: plan.Wanted, begun: Begun, tagged: tags.Tags
         # The name is the run's: the answer to the first try was lost, and boto3 has asked again.
         filters = [*tags.having(run=begun.run), {"Name": "group-name", "Values": [name]}]
         group = machines.until(lambda: _named_group(cloud, filters), f"made {name} known", phase)
-    begun.made.append(group)
+    begun.has("security group", group, tagged)
 
     def open_up() -> bool | None:
         try:
@@ -239,7 +242,7 @@ def _keep(started: dict[str, Any], begun: Begun, cloud: Cloud) -> None:
         one["Ebs"]["VolumeId"] for one in started.get("BlockDeviceMappings", ()) if one["DeviceName"] != retire.DEVICE
     ]
     interfaces = [one["NetworkInterfaceId"] for one in started.get("NetworkInterfaces", ())]
-    things = list(dict.fromkeys([*begun.made, *disks, *interfaces]))
+    things = list(dict.fromkeys([*(one.name for one in begun.made), *disks, *interfaces]))
     cloud("ec2").delete_tags(Resources=things, Tags=[{"Key": tags.EXPIRES}])
 
 
@@ -247,46 +250,31 @@ def _move_address(started: dict[str, Any], wanted: plan.Wanted, begun: Begun, cl
     """Lead the Elastic IP to the machine; the address that it is reached by from now on."""
     if wanted.address is None:
         return machines.address_of(started)
-    begun.took_address = True
-    _lead(cloud, wanted.address, begun.instance)
+    retire.lead(cloud, wanted.address, begun.instance)
     (found,) = cloud("ec2").describe_addresses(AllocationIds=[wanted.address])["Addresses"]
     return str(found["PublicIp"])
 
 
-def _lead(cloud: Cloud, address: str, name: str) -> None:
-    cloud("ec2").associate_address(AllocationId=address, InstanceId=name, AllowReassociation=True)
-
-
-def _undo(goal: plan.Plan, wanted: plan.Wanted, begun: Begun, cloud: Cloud, report: Reporter) -> None:
-    """The machine before gets back what was taken from it, and what was made goes; what cannot go is told."""
+def _undo(begun: Begun, cloud: Cloud, report: Reporter) -> bool:
+    """The machine before gets back what was taken from it, and what was made goes. Whether some of it is left."""
     report.note("what was started is removed")
-    left = ["all of it that is not gone yet, since the removal was interrupted"]
     try:
         with report.phase("undo") as phase:
-            told = []
-            if begun.took_address and goal.holder and wanted.address:
-                told += _tried(
-                    lambda: _lead(cloud, str(wanted.address), str(goal.holder)), f"{goal.holder} and its address"
-                )
-            if begun.took_volume and goal.old:
-                old = goal.old
-                told += _tried(lambda: retire.take_back(cloud, old, phase), f"{old.name} and its volume {old.volume}")
-            for what in told:
-                report.note(f"not as it was before: {what}")
-            left = removal.of_run(cloud, begun.run, begun.made, phase)
-    finally:
-        for what in left:
-            report.note(f"left: {what}")
-        if left:
-            report.note(f"`bake sweep` removes what has the tag {tags.RUN}={begun.run}")
+            left = sweep.undo(cloud, begun.run, begun.made, phase)
+    except KeyboardInterrupt as error:
+        raise _unfinished(begun) from error
+    for thing, why in left:
+        report.note(f"left: {thing}: {why or 'something else holds it'}")
+    if left:
+        report.note(f"`bake sweep` removes what has the tag {tags.RUN}={begun.run}")
+    return bool(left)
 
 
-def _tried(work: Callable[[], None], what: str) -> list[str]:
-    try:
-        work()
-    except (ClientError, BotoCoreError, BakeError) as error:
-        return [f"{what}: {error}"]
-    return []
+def _unfinished(begun: Begun) -> Cancelled:
+    return Cancelled(
+        "Cancelled, and not all that was started is gone",
+        f"`bake sweep` gives back what was taken, and removes what has the tag {tags.RUN}={begun.run}.",
+    )
 
 
 def _retire(old: retire.Old, begun: Begun, cloud: Cloud, report: Reporter) -> None:
@@ -294,6 +282,8 @@ def _retire(old: retire.Old, begun: Begun, cloud: Cloud, report: Reporter) -> No
     try:
         with report.phase("retire") as phase:
             retire.end(cloud, old, phase)
+    except KeyboardInterrupt as error:
+        raise Cancelled(f"Cancelled, but {begun.instance} serves", f"`bake down {old.name}` ends the other.") from error
     except BaseException:
         report.note(f"{begun.instance} serves; {old.name} may still be there: `bake down {old.name}`")
         raise

@@ -68,8 +68,11 @@ STATEMENTS: dict[str, tuple[tuple[str, tuple[str, ...], str], ...]] = {
         ("Parameter", ("ssm:PutParameter",), "any"),
     ),
     "sweep": (
-        ("Look", _SWEEP_LOOKS, "any"),
+        ("Look", (*_SWEEP_LOOKS, "ec2:DescribeAddresses"), "any"),
         ("Claim", ("ec2:CreateTags",), "any"),
+        ("GiveBack", ("ec2:AttachVolume", "ec2:DetachVolume", "ec2:AssociateAddress"), "our-instances"),
+        ("WhatIsGiven", ("ec2:AttachVolume", "ec2:DetachVolume", "ec2:AssociateAddress"), "what-is-attached"),
+        ("Exchange", ("ec2:StopInstances", "ec2:StartInstances"), "ours"),
         (
             "Remove",
             (

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from bake.aws import machines, tags
 from bake.aws.session import Cloud, code_of
-from bake.errors import BakeError
 from bake.progress import Phase
 
 #: What AWS says while something else still holds what is to go, and once it is gone.
@@ -68,31 +67,3 @@ def our_groups(cloud: Cloud, names: Iterable[str]) -> list[str]:
     return [
         str(one["GroupId"]) for one in cloud.pages("ec2", "describe_security_groups", "SecurityGroups", Filters=filters)
     ]
-
-
-def of_run(cloud: Cloud, run: str, known: Iterable[str], phase: Phase) -> list[str]:
-    """Remove all that a run started, by its tag and by the ids that are `known`; what could not be, with the reason."""
-    known, left = list(known), list[str]()
-    kinds: tuple[tuple[str, str, str, str, Callable[[Cloud, list[str], Phase], None]], ...] = (
-        ("i-", "describe_instances", "Reservations", "InstanceId", end),
-        ("vol-", "describe_volumes", "Volumes", "VolumeId", delete_volumes),
-        ("sg-", "describe_security_groups", "SecurityGroups", "GroupId", delete_groups),
-    )
-    for prefix, operation, key, name, remove in kinds:
-        names = [one for one in known if one.startswith(prefix)]
-        try:
-            found = list(cloud.pages("ec2", operation, key, Filters=tags.having(run=run)))
-            if key == "Reservations":
-                found = [instance for each in found for instance in each["Instances"]]
-            names = list(dict.fromkeys([*names, *(one[name] for one in found)]))
-        except (ClientError, BotoCoreError) as error:
-            left.append(f"whatever has the tag {tags.RUN}={run}: {error}")
-        if names and left and prefix != "i-":
-            # A machine that is still there holds these.
-            left.append(", ".join(names))
-            continue
-        try:
-            remove(cloud, names, phase)
-        except (ClientError, BotoCoreError, BakeError) as error:
-            left.append(f"{', '.join(names)}: {error}")
-    return left

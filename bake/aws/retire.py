@@ -1,18 +1,24 @@
-"""The machine before: whether it may go, its data's way to the next one, and back."""
+"""The machine before: whether it may go, the way of its data and its address to the next one, and back.
+
+What a launch takes is noted in tags of the new machine, from the call on that makes it. The way back needs nothing
+else, and so is the same for a launch that undoes itself and for a sweep, anywhere, of one that was killed.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from bake.aws import machines, removal, tags
 from bake.aws.session import Cloud, code_of
-from bake.errors import RetireError
+from bake.errors import BakeError, RetireError
 from bake.progress import Phase
 
 #: Where a machine sees its data's volume attached; on today's types it is found by its serial, the volume's id.
 DEVICE = "/dev/sdf"
+#: Tags of a new machine: whose volume it takes, and whether that one ran; which address it takes, and who had it.
+BEFORE, ADDRESS = "bake:before", "bake:address"
 
 
 @dataclass(frozen=True)
@@ -67,20 +73,63 @@ def hand_over(cloud: Cloud, old: Old, name: str, phase: Phase) -> None:
     attach(cloud, old.volume, name, phase)
 
 
-def take_back(cloud: Cloud, old: Old, phase: Phase) -> None:
-    """Give a machine its volume again, and start it. Whoever had the volume meanwhile is stopped first."""
-    assert old.volume
-    holder = _holder(cloud, old.volume)
-    if holder and holder != old.name:
-        if any(one["State"]["Name"] in machines.ALIVE for one in machines.described(cloud, [holder])):
-            stop(cloud, holder, phase)
-        _detach(cloud, old.volume, holder)
-    if holder != old.name:
-        attach(cloud, old.volume, old.name, phase)
-    if old.is_running:
-        _await(cloud, old.name, "stopped", phase)
-        cloud("ec2").start_instances(InstanceIds=[old.name])
-        _await(cloud, old.name, "running", phase)
+def notes(old: Old | None, address: str | None, holder: str | None) -> tags.Tags:
+    """The tags that say what a machine takes: the volume of `old`, and the address of `holder`."""
+    return {
+        BEFORE: f"{old.name} {'running' if old.is_running else 'stopped'}" if old else "",
+        ADDRESS: f"{address} {holder}" if address and holder else "",
+    }
+
+
+def lead(cloud: Cloud, address: str, name: str) -> None:
+    """Lead an Elastic IP to a machine."""
+    cloud("ec2").associate_address(AllocationId=address, InstanceId=name, AllowReassociation=True)
+
+
+def give_back(cloud: Cloud, name: str, said: tags.Tags, phase: Phase) -> None:
+    """What a machine that goes has taken, by its tags, goes back; what somebody else has meanwhile is left alone."""
+    faults = []
+    for give in (_give_address, _give_volume):
+        try:
+            give(cloud, name, said, phase)
+        except (ClientError, BotoCoreError, BakeError) as error:
+            faults.append(error)
+    if faults:
+        raise faults[0]
+
+
+def _give_address(cloud: Cloud, name: str, said: tags.Tags, phase: Phase) -> None:
+    address, _, holder = said.get(ADDRESS, "").partition(" ")
+    if not holder or _state(cloud, holder) not in machines.ALIVE:
+        return
+    filters = [{"Name": "allocation-id", "Values": [address]}]
+    for found in cloud("ec2").describe_addresses(Filters=filters)["Addresses"]:
+        if found.get("InstanceId") == name:
+            lead(cloud, address, holder)
+
+
+def _give_volume(cloud: Cloud, name: str, said: tags.Tags, phase: Phase) -> None:
+    before, _, was = said.get(BEFORE, "").partition(" ")
+    if not before:
+        return
+    volume = said[machines.DATA]
+    claim = {one["InstanceId"] for one in machines.ours(cloud, data=volume)} - {name}
+    # A third one is a later launch's, which has the volume or is about to take it.
+    if claim != {before}:
+        return
+    holder = _holder(cloud, volume)
+    if holder not in (before, name, None):
+        return
+    if holder == name:
+        if _state(cloud, name) in machines.ALIVE:
+            stop(cloud, name, phase)
+        _detach(cloud, volume, name)
+    if holder != before:
+        attach(cloud, volume, before, phase)
+    if was == "running" and _state(cloud, before) in ("stopping", "stopped"):
+        _await(cloud, before, "stopped", phase)
+        cloud("ec2").start_instances(InstanceIds=[before])
+        _await(cloud, before, "running", phase)
 
 
 def end(cloud: Cloud, old: Old, phase: Phase) -> None:
@@ -97,10 +146,12 @@ def stop(cloud: Cloud, name: str, phase: Phase) -> None:
 
 
 def _await(cloud: Cloud, name: str, state: str, phase: Phase) -> None:
-    def reached() -> bool | None:
-        return any(one["State"]["Name"] == state for one in machines.described(cloud, [name])) or None
+    machines.until(lambda: _state(cloud, name) == state or None, f"brought {name} to {state}", phase)
 
-    machines.until(reached, f"brought {name} to {state}", phase)
+
+def _state(cloud: Cloud, name: str) -> str:
+    """A machine's state; empty for one that AWS does not know."""
+    return next((str(one["State"]["Name"]) for one in machines.described(cloud, [name])), "")
 
 
 def _detach(cloud: Cloud, volume: str, name: str) -> None:
@@ -117,6 +168,10 @@ def _is(cloud: Cloud, volume: str, state: str) -> bool | None:
 
 
 def _holder(cloud: Cloud, volume: str) -> str | None:
-    """Which machine has a volume."""
-    held = [str(one["InstanceId"]) for one in machines.volume(cloud, volume).get("Attachments", ())]
+    """Which machine has a volume, and is not letting go of it."""
+    held = [
+        str(one["InstanceId"])
+        for one in machines.volume(cloud, volume).get("Attachments", ())
+        if one.get("State") != "detaching"
+    ]
     return held[0] if held else None

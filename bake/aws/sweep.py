@@ -1,19 +1,21 @@
 """What is left over at AWS, found by its tags and removed: of runs that were killed, and of AMIs that nobody needs.
 
-Nothing is looked at that has no tag of ours, and each thing is removed by its id. What is on its way out is looked for
-again in every sweep, so that a sweep that is itself cut off is finished by the next.
+Nothing is looked at that has no tag of ours, and each thing is removed by its id. A machine gives back first what it
+took from the one before. What is on its way out is looked for again in every sweep, so that a sweep that is itself cut
+off is finished by the next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
-from bake.aws import ami, machines, removal, tags
+from bake.aws import ami, machines, removal, retire, tags
 from bake.aws.session import Cloud, code_of, refusals
+from bake.errors import BakeError
 from bake.progress import Phase, Reporter
 
 #: What can be left over, in the order in which it can be removed: the operation that lists it, its key, its id.
@@ -26,6 +28,7 @@ KINDS = (
     ("security group", "describe_security_groups", "SecurityGroups", "GroupId"),
     ("key pair", "describe_key_pairs", "KeyPairs", "KeyName"),
 )
+_ALL = tuple(kind for kind, *_ in KINDS)
 #: Of other accounts there are thousands.
 _OWN = {"image": {"Owners": ["self"]}, "snapshot": {"OwnerIds": ["self"]}}
 
@@ -43,6 +46,10 @@ class Thing:
         return f"{self.kind} {self.name}" + (f" ({about})" if about else "")
 
 
+#: A thing that is left, and why; None where something else still holds it.
+Left = list[tuple[Thing, Exception | None]]
+
+
 def left_over(cloud: Cloud) -> list[Thing]:
     """What is over: its time is up, or its run was one of this computer's and has ended."""
     return _found(cloud, tags.is_over)
@@ -50,7 +57,32 @@ def left_over(cloud: Cloud) -> list[Thing]:
 
 def clear(cloud: Cloud, run: str, phase: Phase) -> None:
     """Remove what is temporary of a run, which is not over yet. What is still in use goes with a later sweep."""
-    _cleared(cloud, _found(cloud, lambda marks: marks.get(tags.RUN) == run), phase)
+    _, left = _cleared(cloud, _found(cloud, lambda marks: marks.get(tags.RUN) == run), phase)
+    _raise_first(left)
+
+
+def undo(cloud: Cloud, run: str, known: list[Thing], phase: Phase) -> Left:
+    """Remove all that a launch has made, `known` or found by its run, temporary or not; waits for what is held."""
+    kinds = {thing.kind for thing in known} | {"instance", "volume", "security group"}
+    things, unseen = list[Thing](), Left()
+    try:
+        things += _things(cloud, tags.having(run=run), kinds)
+    except (ClientError, BotoCoreError) as error:
+        # What is known goes all the same.
+        unseen = [(Thing("whatever else is of run", run, {}), error)]
+    names = {thing.name for thing in known}
+    things = sorted([*known, *(one for one in things if one.name not in names)], key=_turn)
+    return _cleared(cloud, things, phase, wait=True)[1] + unseen
+
+
+def _turn(thing: Thing) -> int:
+    return next(turn for turn, (kind, *_) in enumerate(KINDS) if kind == thing.kind)
+
+
+def _raise_first(left: Left) -> None:
+    for _, error in left:
+        if error:
+            raise error
 
 
 def _found(cloud: Cloud, goes: Callable[[tags.Tags], bool]) -> list[Thing]:
@@ -58,7 +90,7 @@ def _found(cloud: Cloud, goes: Callable[[tags.Tags], bool]) -> list[Thing]:
     for pair in cloud("ec2").describe_key_pairs(Filters=filters)["KeyPairs"]:
         if goes(tags.read(pair)):
             _claim(cloud, tags.read(pair))
-    return [thing for thing in _things(cloud) if goes(thing.tags)]
+    return [thing for thing in _things(cloud, tags.having(expires="")) if goes(thing.tags)]
 
 
 def _claim(cloud: Cloud, marks: tags.Tags) -> None:
@@ -75,12 +107,13 @@ def _claim(cloud: Cloud, marks: tags.Tags) -> None:
             cloud("ec2").create_tags(Resources=sorted(parts), Tags=tags.written(own))
 
 
-def _things(cloud: Cloud) -> Iterator[Thing]:
+def _things(cloud: Cloud, having: list[dict[str, Any]], kinds: Container[str] = _ALL) -> Iterator[Thing]:
     for kind, operation, key, name in KINDS:
-        filters = [{"Name": "tag-key", "Values": [tags.EXPIRES]}]
-        if kind == "instance":
-            # Ended ones are shown for an hour.
-            filters.append({"Name": "instance-state-name", "Values": list(machines.ALIVE)})
+        if kind not in kinds:
+            continue
+        # Ended ones are shown for an hour.
+        alive = [{"Name": "instance-state-name", "Values": list(machines.ALIVE)}] if kind == "instance" else []
+        filters = [*having, *alive]
         for item in _listed(cloud, operation, key, Filters=filters, **_OWN.get(kind, {})):
             for found in item["Instances"] if kind == "instance" else [item]:
                 yield Thing(kind, found[name], tags.read(found))
@@ -97,34 +130,48 @@ def _listed(cloud: Cloud, operation: str, key: str, **words: Any) -> Iterator[di
 def sweep(cloud: Cloud, report: Reporter) -> list[str]:
     """Remove what is left over; what was removed. What still waits for something else goes with the next sweep."""
     with refusals(cloud), report.phase("sweep") as phase:
-        removed, waits = _cleared(cloud, left_over(cloud), phase)
-        for thing in waits:
-            report.note(f"{thing} is still in use: sweep again in some minutes")
+        removed, left = _cleared(cloud, left_over(cloud), phase)
+        for thing, error in left:
+            report.note(f"left: {thing}: {error}" if error else f"{thing} is still in use: sweep again in some minutes")
+        _raise_first(left)
         tags.forget_old_runs()
-    return removed
+    return [str(thing) for thing in removed]
 
 
-def _cleared(cloud: Cloud, found: list[Thing], phase: Phase) -> tuple[list[str], list[Thing]]:
-    """Remove things; what is gone, and what is still in use."""
-    removed, waits = [], []
-    instances = [thing.name for thing in found if thing.kind == "instance"]
-    if instances:
-        removal.end(cloud, instances, phase)
+def _cleared(cloud: Cloud, found: list[Thing], phase: Phase, wait: bool = False) -> tuple[list[Thing], Left]:
+    """Remove things; what is gone, and what is left. `wait`: for what something else holds."""
+    removed, left, stuck = list[Thing](), Left(), set[str]()
     for thing in found:
         phase.progress(None, str(thing))
+        # A machine that is still there holds what its run made, and says what it has to give back.
+        if thing.tags.get(tags.RUN) in stuck:
+            left.append((thing, None))
+            continue
         try:
-            if thing.kind == "instance" or _remove(cloud, thing):
-                removed.append(str(thing))
-        except ClientError as error:
-            if "InUse" not in code_of(error) and "DependencyViolation" not in code_of(error):
-                raise
-            waits.append(thing)
-    return removed, waits
+            gone = _until_gone(cloud, thing, phase) if wait else _remove(cloud, thing, phase)
+        except (ClientError, BotoCoreError, BakeError) as error:
+            left.append((thing, error))
+            if thing.kind == "instance":
+                stuck.add(thing.tags.get(tags.RUN, ""))
+        else:
+            if gone is None:
+                left.append((thing, None))
+            elif gone:
+                removed.append(thing)
+    return removed, left
 
 
-def _remove(cloud: Cloud, thing: Thing) -> bool:
-    """Remove one thing; false where it turns out to belong to something that stays."""
+def _until_gone(cloud: Cloud, thing: Thing, phase: Phase) -> bool:
+    return machines.until(lambda: _remove(cloud, thing, phase), f"let go of {thing.name}", phase)
+
+
+def _remove(cloud: Cloud, thing: Thing, phase: Phase) -> bool | None:
+    """Remove one thing. False where it belongs to something that stays, None where something else still holds it."""
     ec2 = cloud("ec2")
+    if thing.kind == "instance":
+        retire.give_back(cloud, thing.name, thing.tags, phase)
+        removal.end(cloud, [thing.name], phase)
+        return True
     removals: dict[str, Callable[..., Any]] = {
         "image": ec2.deregister_image, "snapshot": ec2.delete_snapshot, "volume": ec2.delete_volume,
         "network interface": ec2.delete_network_interface, "security group": ec2.delete_security_group,
@@ -134,12 +181,15 @@ def _remove(cloud: Cloud, thing: Thing) -> bool:
     try:
         removals[thing.kind](**{name: thing.name})
     except ClientError as error:
-        if code_of(error) == "InvalidSnapshot.InUse":
+        code = code_of(error)
+        if code == "InvalidSnapshot.InUse":
             # Its AMI was registered, and the run was cut before it could say so.
             ec2.delete_tags(Resources=[thing.name], Tags=[{"Key": tags.EXPIRES}])
             return False
+        if code in removal.HELD or "InUse" in code:
+            return None
         # Gone meanwhile: a volume or an interface that went with its instance, say.
-        if "NotFound" not in code_of(error) and ".Unavailable" not in code_of(error):
+        if "NotFound" not in code and ".Unavailable" not in code:
             raise
     return True
 

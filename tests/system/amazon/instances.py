@@ -40,6 +40,9 @@ class Instances:
             for name in names:
                 for item in self._ask(call, "DescribeVolumes", **held[name]).findall("{*}volumeSet/{*}item"):
                     self._ask(call, "DetachVolume", VolumeId=item.findtext("{*}volumeId"), InstanceId=name)
+                filters = {"Filter.1.Name": "instance-id", "Filter.1.Value.1": name}
+                for item in self._ask(call, "DescribeAddresses", **filters).findall("{*}addressesSet/{*}item"):
+                    self._ask(call, "DisassociateAddress", AssociationId=item.findtext("{*}associationId"))
             for name in interfaces:
                 self._ask(call, "DeleteNetworkInterface", NetworkInterfaceId=name)
         return answer

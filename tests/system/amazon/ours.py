@@ -25,8 +25,8 @@ class Rules(Blocks, Images, Instances):
     - A call with a client token is done once (moto starts an instance each time).
     - DeleteSnapshot refuses what a registered image stands on.
     - RunInstances tags the network interface as well, if asked to, and takes an AMI's disk without its size said anew.
-    - TerminateInstances lets go of volumes that stay and deletes the network interface; AttachVolume refuses a volume
-      that another machine has.
+    - TerminateInstances lets go of volumes and addresses that stay and deletes the network interface; AttachVolume
+      refuses a volume that another machine has.
     - DeleteSecurityGroup is refused while a machine has it, and for some looks more (`held_looks`).
     """
 
