@@ -21,7 +21,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from bake import places, store
-from bake.aws import blocks, tags
+from bake.aws import blocks, machines, tags
 from bake.aws.session import WORKERS, Cloud, code_of
 from bake.errors import CloudError
 from bake.progress import Phase
@@ -111,8 +111,7 @@ def upload(
     changed = wanted | emptied
     if not begun.is_complete:
         _send(cloud, begun.snapshot, disk, now, wanted - begun.sent, emptied - begun.sent, journal, phase)
-        phase.progress(1, "AWS completes the snapshot")
-        _complete(cloud, begun.snapshot, changed, now)
+        _complete(cloud, begun.snapshot, changed, now, phase)
     journal.path.unlink(missing_ok=True)
     return Snapshot(begun.snapshot, replace(content, snapshot=begun.snapshot), len(changed))
 
@@ -221,7 +220,7 @@ def _ended(futures: set[Future[None]]) -> int:
     return len(futures)
 
 
-def _complete(cloud: Cloud, snapshot: str, changed: set[int], now: dict[int, str]) -> None:
+def _complete(cloud: Cloud, snapshot: str, changed: set[int], now: dict[int, str], phase: Phase) -> None:
     """Say how much was sent, and the digest of its digests in the blocks' order; wait until AWS has it."""
     zeros = blocks.digest(blocks.ZEROS)
     linear = b"".join(base64.b64decode(now.get(index, zeros)) for index in sorted(changed))
@@ -234,14 +233,14 @@ def _complete(cloud: Cloud, snapshot: str, changed: set[int], now: dict[int, str
     except ClientError as error:
         # The answer to the first try may have been lost, and boto3 have asked again.
         refused = error
-    begun, pause = time.monotonic(), 0.5
-    patience = PATIENCE if refused is None else PATIENCE_AFTER_REFUSAL
-    while (found := find(cloud, snapshot)) is None or found["State"] == "pending":
-        if time.monotonic() - begun > patience:
-            if refused:
-                raise refused
-            raise CloudError(f"AWS has not completed {snapshot} within {patience} s", "Run the same command again.")
-        time.sleep(pause)
-        pause = min(pause * 1.5, 15)
+
+    def ended() -> dict[str, Any] | None:
+        found = find(cloud, snapshot)
+        return found if found and found["State"] != "pending" else None
+
+    try:
+        found = machines.until(ended, f"completed {snapshot}", phase, PATIENCE_AFTER_REFUSAL if refused else PATIENCE)
+    except CloudError as error:
+        raise refused or error from None
     if found["State"] != "completed":
         raise CloudError(f"AWS calls {snapshot} {found['State']}: {found.get('StateMessage', '')}", "Run it again.")
