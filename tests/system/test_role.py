@@ -1,17 +1,20 @@
-"""A machine on EC2 in its role: secrets by reference, data on a volume of its own, and what the app may ask.
+"""A machine on EC2 in its role: secrets by reference, data on a volume of its own, what the app may ask, certificates.
 
 In a network namespace with nobody else in it: the metadata service, moto for Parameter Store and Secrets Manager, and a
 stock disk with a document. The volume is a second disk with the serial number that EC2 gives one.
 """
 
+import base64
 import contextlib
 import email.mime.multipart
 import email.mime.text
 import hashlib
+import io
 import json
 import os
 import subprocess
 import sys
+import tarfile
 import time
 import urllib.request
 from pathlib import Path
@@ -20,6 +23,7 @@ import boto3
 import metadata
 import pytest
 import servers
+import trustme
 
 from bake import base, store, vm
 from bake.progress import Reporter
@@ -35,6 +39,7 @@ VOLUME = "vol-0123456789abcdef0"
 #: Where moto listens, and how the guest calls it: the host's loopback is the metadata service's address there.
 PORT = 5000
 ENDPOINT = f"http://169.254.169.254:{PORT}"
+NAME, BUCKET = "shop.example", "kept"
 SECRETS = {"PASSWORD": 'it\'s "open" $HOME', "TOKEN": "two\nlines"}
 #: Needs nothing of an index. It says what it was given, and how often it was started on this data.
 APP = """
@@ -48,22 +53,28 @@ def app(environ, start_response):
     given = hashlib.sha256((os.environ["PASSWORD"] + os.environ["TOKEN"]).encode()).hexdigest()
     return [f"{given} {len(count.read_text())}".encode()]
 """
-RECIPE = """
+RELEASE = os.environ.get("BAKE_TEST_BASE", "debian-13")
+RECIPE = f"""
 name: shop
+base: {RELEASE}
+domains: [{NAME}]
+certificate: {{keep: "s3://{BUCKET}/shop"}}
 secrets: [PASSWORD, TOKEN]
 setup: ["printf x >> /var/lib/app/count"]
 """
+#: What `certificate.keep` wants besides; nobody installs anything in the namespace.
+PACKAGES = ("age",)
 
 
 @pytest.fixture
 def ground():
     """A disk that holds the packages already, with nothing of ours besides."""
-    goal = TARGETS["debian-13"]
-    found = base.find(base.key(goal, (), None), 7)
+    goal = TARGETS[RELEASE]
+    found = base.find(base.key(goal, PACKAGES, None), 7)
     if found:
         return found
     with store.only_one(lambda pid: None), store.work_folder() as work, Reporter().phase("base") as phase:
-        return base.build(goal, (), None, work, phase)
+        return base.build(goal, PACKAGES, None, work, phase)
 
 
 @pytest.mark.skipif(INSIDE in os.environ, reason="this is the outside")
@@ -88,13 +99,55 @@ def test_a_machine_in_its_role(ground, bake, tmp_path):
 
 
 def references():
-    """Have moto hold SECRETS; the lines of /etc/app/secrets.aws for them."""
+    """Have moto hold SECRETS and a key for what is kept; the lines of /etc/app/secrets.aws for them."""
     said = {"endpoint_url": f"http://127.0.0.1:{PORT}", "aws_access_key_id": "a", "aws_secret_access_key": "b"}
     ssm, manager = (boto3.client(name, REGION, **said) for name in ("ssm", "secretsmanager"))
     ssm.put_parameter(Name="/shop/password", Value=SECRETS["PASSWORD"], Type="SecureString")
     password = ssm.get_parameter(Name="/shop/password")["Parameter"]["ARN"]
     token = manager.create_secret(Name="shop", SecretString=json.dumps({"token": SECRETS["TOKEN"]}))["ARN"]
-    return f"PASSWORD={password}\nTOKEN={token}#token\n"
+    ssm.put_parameter(Name="/shop/key", Value=run(["age-keygen"]).stdout.splitlines()[-1], Type="SecureString")
+    key = ssm.get_parameter(Name="/shop/key")["Parameter"]["ARN"]
+    return f"PASSWORD={password}\nTOKEN={token}#token\nCERTIFICATE_KEY={key}\n"
+
+
+def bucket():
+    """moto's, for what is kept; a call that tells what is in it, by name."""
+    said = {"endpoint_url": f"http://127.0.0.1:{PORT}", "aws_access_key_id": "a", "aws_secret_access_key": "b"}
+    s3 = boto3.client("s3", REGION, **said)
+    s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+
+    def content():
+        names = [one["Key"] for one in s3.list_objects_v2(Bucket=BUCKET).get("Contents", ())]
+        return {name: s3.get_object(Bucket=BUCKET, Key=name)["Body"].read() for name in names}
+
+    return content
+
+
+def lineage():
+    """A certificate as certbot keeps it, in an archive; base64."""
+    made = trustme.CA().issue_cert(NAME)
+    texts = {
+        "archive/app/fullchain1.pem": made.cert_chain_pems[0].bytes(),
+        "archive/app/privkey1.pem": made.private_key_pem.bytes(),
+        "renewal/app.conf": b"[renewalparams]\naccount = x\n", "accounts/x/private_key.json": b"{}",
+    }  # fmt: skip
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, text in texts.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(text), 0o600
+            archive.addfile(entry, io.BytesIO(text))
+        for part in ("fullchain", "privkey"):
+            entry = tarfile.TarInfo(f"live/app/{part}.pem")
+            entry.type, entry.linkname = tarfile.SYMTYPE, f"../../archive/app/{part}1.pem"
+            archive.addfile(entry)
+    return base64.b64encode(packed.getvalue()).decode()
+
+
+def serial(machine):
+    """The number of the certificate that nginx serves."""
+    ask = f"openssl s_client -connect 127.0.0.1:443 -servername {NAME} </dev/null 2>/dev/null"
+    return machine.ssh(f"{ask} | openssl x509 -noout -serial", check=False).stdout.strip()
 
 
 @contextlib.contextmanager
@@ -163,9 +216,11 @@ def parts(document, files):
     written = "".join(f"cat > {path} <<'E'\n{text}E\n" for path, text in files.items())
     hook = f"""#!/bin/sh
 umask 077
-dropped=/run/systemd/system/app-setup.service.d
-mkdir -p -m 755 /etc/app $dropped
-{written}printf '[Service]\\nEnvironment=AWS_ENDPOINT_URL={ENDPOINT}\\n' > $dropped/test.conf
+mkdir -p -m 755 /etc/app
+{written}for unit in app-setup app-keep app-configure; do
+    mkdir -p -m 755 /run/systemd/system/$unit.service.d
+    printf '[Service]\\nEnvironment=AWS_ENDPOINT_URL={ENDPOINT}\\n' > /run/systemd/system/$unit.service.d/test.conf
+done
 systemctl daemon-reload
 """
     told = email.mime.multipart.MIMEMultipart()
@@ -174,6 +229,7 @@ systemctl daemon-reload
     return told.as_string()
 
 
+SAID = f"curl -s -H 'Host: {NAME}' http://127.0.0.1/"
 ASK = "curl -s -m 5 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' http://169.254.169.254/latest/api/token"
 AS_APP = "sudo setpriv --reuid=app --regid=app --clear-groups"
 
@@ -188,11 +244,12 @@ def test_inside():
         stream.truncate(64 << 20)
     digest = hashlib.sha256("".join(SECRETS.values()).encode()).hexdigest()
     with moto():
+        content = bucket()
         told = {"/etc/app/secrets.aws": references(), "/etc/app/data": f"{VOLUME}\n"}
         first = Machine(1, disk, work / "volume", work, accel, (work / "closed").read_text(), told)
         for boot in (1, 2):
             with first.on() as machine:
-                assert machine.ssh("curl -s http://127.0.0.1/").stdout == f"{digest} {boot}"
+                assert machine.ssh(SAID).stdout == f"{digest} {boot}"
                 seen = machine.ssh("findmnt -no FSTYPE,LABEL,OPTIONS /var/lib/app").stdout
                 kind, label, options = seen.split()
                 assert (kind, label) == ("ext4", "app-data") and {"nosuid", "nodev"} <= set(options.split(","))
@@ -204,10 +261,30 @@ def test_inside():
                 assert kept == ""
                 assert machine.ssh(ASK).stdout
                 assert machine.ssh(f"{AS_APP} {ASK}", check=False).status == 7
+                size = int(machine.ssh("df --output=size -k /var/lib/app | tail -n 1").stdout)
+                assert size > (80 << 10) if boot == 2 else size < (64 << 10)
+                if boot == 1:
+                    machine.ssh("base64 -d | sudo tar -x -C /etc/letsencrypt", stdin=lineage())
+                    machine.ssh("sudo systemctl reload app-configure nginx && sudo systemctl start app-keep")
+                    first_serial = serial(machine)
+                    said = machine.ssh("sudo journalctl -u app-keep").stdout
+                    assert f"kept in s3://{BUCKET}/shop" in said, said
+                    kept = content()
+                    assert list(kept) == ["shop/certificate.age"]
+                    assert kept["shop/certificate.age"].startswith(b"age-encryption.org/v1")
+            # Somebody has it grow, while it is off.
+            os.truncate(work / "volume", 96 << 20)
         # The volume goes on to another machine, whose app uses its role.
         second = Machine(2, disk, work / "volume", work, accel, (work / "open").read_text(), told)
         with second.on() as machine:
-            assert machine.ssh("curl -s http://127.0.0.1/").stdout == f"{digest} 3"
+            assert machine.ssh(SAID).stdout == f"{digest} 3"
+            # The certificate is the first machine's, got back from the bucket before anything is ordered.
+            until = time.monotonic() + 180
+            while serial(machine) != first_serial and time.monotonic() < until:
+                time.sleep(5)
+            said = machine.ssh("sudo journalctl -b -u app-keep -u app-configure -u app-look").stdout
+            assert serial(machine) == first_serial != "", said
+            assert list(content()) == ["shop/certificate.age"]
             assert machine.ssh(f"{AS_APP} {ASK}", check=False).stdout
             denied = machine.ssh("systemctl show --value --property IPAddressDeny app.service").stdout
             assert "169.254.169.254" not in denied
