@@ -518,3 +518,68 @@ def test_prune(gate, ec2, call, image):
     left = ours(ec2)
     assert {name for name in left if name.startswith("ami-")} == {names[0], names[1], names[4], other}
     assert len(left) == 8
+
+
+# Who we are, and what we may
+
+
+OTHERS = {"ls": "DescribeInstances", "sweep": "DescribeKeyPairs", "down shop": "DescribeInstances",
+          "prune --keep 1": "DescribeImages"}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    "words", ["sweep", *(pytest.param(one, marks=pytest.mark.long) for one in OTHERS if one != "sweep")]
+)
+def test_each_command_says_what_is_refused(words, fault, gate, call):
+    gate.fault = lambda service, action, nth: fault
+    called = call(*words.split())
+    assert (called.returncode, called.stdout) == (FAULTS[fault], "")
+    assert "error: " in called.stderr and len(called.stderr.splitlines()) < 8
+    if fault == "denied":
+        line = f'"Action": "ec2:{OTHERS[words]}" is in its "Look"'
+        assert f"`bake aws-policy {words.split()[0]}`" in called.stderr and line in called.stderr
+
+
+CONFIG = """
+[profile there]
+region = eu-west-1
+credential_process = {program}
+[profile role]
+region = eu-north-1
+role_arn = arn:aws:iam::123456789012:role/deploy
+source_profile = there
+[profile over]
+region = eu-central-1
+sso_session = ours
+sso_account_id = 123456789012
+sso_role_name = deploy
+[sso-session ours]
+sso_region = eu-central-1
+sso_start_url = https://ours.awsapps.example/start
+"""
+
+
+def test_profiles_are_boto3_s(gate, call, tmp_path, monkeypatch):
+    """A program that gives credentials, a role that is assumed, a login that is over, an endpoint of one service."""
+    made = {"Version": 1, "AccessKeyId": "AKIAFROMAPROGRAM", "SecretAccessKey": "s"}
+    (tmp_path / "program").write_text(f"#!/bin/sh\necho '{json.dumps(made)}'\n")
+    (tmp_path / "program").chmod(0o755)
+    (tmp_path / "config").write_text(CONFIG.format(program=tmp_path / "program"))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name)
+    own = {"AWS_CONFIG_FILE": str(tmp_path / "config"), "HOME": str(tmp_path)}
+    assert call("ls", "--profile", "there", **own).returncode == 0
+    assert call("ls", AWS_PROFILE="role", **own).returncode == 0
+    # An endpoint of EC2's own goes before that of all.
+    assert call("ls", "--profile", "there", AWS_ENDPOINT_URL_EC2=gate.url, AWS_ENDPOINT_URL="http://127.0.0.1:9", **own)
+    seen = [
+        (one.action, one.region, one.headers["Authorization"].split("Credential=")[1][:16]) for one in gate.requests
+    ]
+    program = "AKIAFROMAPROGRAM"
+    assert seen[:2] == [("DescribeInstances", "eu-west-1", program), ("AssumeRole", "eu-north-1", program)]
+    action, region, key = seen[2]
+    assert (action, region) == ("DescribeInstances", "eu-north-1") and key != program
+    assert seen[3:] == [("DescribeInstances", "eu-west-1", program)]
+    over = call("ls", "--profile", "over", **own)
+    assert over.returncode == 60 and "aws sso login" in over.stderr
