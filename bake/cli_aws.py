@@ -54,7 +54,12 @@ REGION = click.option("--region", metavar="NAME", help="Else what boto3 finds: A
     "--parameter", type=Matching("a parameter's name: /apps/shop", ami.PARAMETER), metavar="/NAME",
     help="SSM parameter that leads to the newest: launch templates take resolve:ssm:/NAME.",
 )  # fmt: skip
-@click.option("--kms-key", type=Matching("a key's ARN", ami.KEY), metavar="ARN", help="Encrypts the AMI's snapshot.")
+@click.option(
+    "--kms-key",
+    type=Matching("a key's ARN, and no alias", policy.KEY),
+    metavar="ARN",
+    help="Encrypts the AMI's snapshot.",
+)
 @click.option(
     "--builder", "how", type=click.Choice(["ebs-direct", "packer"]), default="ebs-direct", show_default=True,
     help="packer: baked by an instance at AWS, of Debian's own AMI; nothing is proved but the app's health.",
@@ -78,6 +83,8 @@ def ami_command(app: Path, how: str, ssh_from: str, region: str | None, profile:
             raise click.UsageError("--builder packer takes no --kms-key: the account's default encryption holds.")
         made = builder.bake(app, image.read(app, report), ami.Wanted(**wanted), ssh_from, cloud, report)
     else:
+        if wanted["kms_key"] and wanted["regions"]:
+            raise click.UsageError("A key is of one region: publish in each, with --region and a key of there.")
         if app.is_dir():
             doctor.verify()
             app = image.bake(app, image.read(app, report), image.Options(), report).path
@@ -142,7 +149,8 @@ def prune_command(keep: int, app: str | None, yes: bool, region: str | None, pro
         else:
             errors.print(f"no app has more than {keep} AMIs of ours in {cloud.region}")
         if yes:
-            sweep.prune(cloud, going)
+            with Reporter(errors).phase("prune") as phase:
+                sweep.prune(cloud, going, phase)
         elif going:
             errors.print("nothing has been changed: --yes does it")
     for one in going:

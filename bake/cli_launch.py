@@ -13,7 +13,7 @@ import click
 from rich.table import Table
 
 from bake import check, doctor, image, settings, vm
-from bake.aws import ami, down, health, launch, machines, plan
+from bake.aws import ami, down, health, launch, machines, plan, policy
 from bake.aws.session import Cloud
 from bake.cli_aws import PROFILE, REGION, Matching, errors
 from bake.errors import CloudError, SettingsError
@@ -73,7 +73,9 @@ class _Place(click.ParamType[tuple[int, health.Place]]):
 )  # fmt: skip
 @click.option("--forget-data", is_flag=True, help="Retire it even where its data is on no volume.")
 @click.option("--forget-certificate", is_flag=True, help="Retire it even where its certificate is kept nowhere.")
-@click.option("--kms-key", type=Matching("a key's ARN", ami.KEY), metavar="ARN", help="Encrypts the disks.")
+@click.option(
+    "--kms-key", type=Matching("a key's ARN, and no alias", policy.KEY), metavar="ARN", help="Encrypts the disks."
+)
 @click.option(
     "--patience", type=click.FloatRange(min=1), default=600, show_default=True, help="Seconds for the app to be well."
 )
@@ -170,7 +172,7 @@ def _publish(app: str, wanted: Recipe | None, cloud: Cloud, report: Reporter) ->
         raise click.BadParameter(f"{app!r} is neither an AMI's id nor a folder", param_hint="APP")
     doctor.verify()
     path = image.bake(Path(app), wanted, image.Options(), report).path
-    return ami.publish(path, ami.Wanted(), cloud, report).name
+    return ami.publish(path, ami.Wanted(), cloud.acting_as("ami"), report).name
 
 
 def _examine(door: health.Door, address: str, identity: Path, report: Reporter) -> None:

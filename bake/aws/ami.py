@@ -16,7 +16,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from bake import disk, image, store
-from bake.aws import blocks, snapshot, tags
+from bake.aws import blocks, machines, snapshot, tags
 from bake.aws.session import Cloud, code_of, refusals
 from bake.errors import AmiError
 from bake.progress import Phase, Reporter
@@ -28,9 +28,10 @@ DOCUMENT, BASE = "bake:document", "bake:base"
 HEALTH = "bake:health"
 #: The disk that an instance boots from, as on Debian's own AMIs.
 ROOT = "/dev/xvda"
-#: A number of an account's, a parameter's name as launch templates take it, and a key's ARN.
+#: A number of an account's, and a parameter's name as launch templates take it.
 ACCOUNT, PARAMETER = re.compile(r"\d{12}"), re.compile(r"/[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
-KEY = re.compile(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:(key|alias)/\S+")
+#: Seconds for an AMI to be copied into another region.
+PATIENCE = 3600
 
 
 @dataclass(frozen=True)
@@ -76,14 +77,17 @@ def proved(path: Path) -> dict[str, Any]:
 
 
 def marks(facts: dict[str, Any], run: str) -> tags.Tags:
-    """The tags of what is made of an image. AWS takes 256 characters a value."""
+    """The tags of what is made of an image."""
+    health = facts.get("health") or ""
+    if len(health) > tags.LONGEST:
+        raise AmiError(f"check.health in bake.yaml has {len(health)} characters", f"AWS's tags take {tags.LONGEST}.")
     said = {
         "Name": facts["name"], tags.APP: facts["name"], tags.RUN: run, IMAGE: facts.get("sha256"),
         "bake:version": facts.get("version"), DOCUMENT: facts.get("document"),
         BASE: f"{facts.get('release')} {facts.get('base_date')}", "bake:commit": facts.get("commit"),
-        HEALTH: facts.get("health"), "bake:domains": " ".join(facts.get("domains", ())), "bake:keep": facts.get("keep"),
+        HEALTH: health, "bake:domains": tags.listed(facts.get("domains", ())), "bake:keep": facts.get("keep"),
     }  # fmt: skip
-    return {key: str(value)[:256] for key, value in said.items() if value}
+    return {key: str(value)[: tags.LONGEST] for key, value in said.items() if value}
 
 
 def publish(path: Path, wanted: Wanted, cloud: Cloud, report: Reporter) -> Ami:
@@ -97,7 +101,9 @@ def publish(path: Path, wanted: Wanted, cloud: Cloud, report: Reporter) -> Ami:
             registered(cloud.elsewhere(region), tagged)
         found = registered(cloud, tagged)
         sent = full = 0
+        title = wanted.name or f"{facts['name']}-{facts['sha256'][:12]}"
         if found is None:
+            require_free(cloud, title)
             try:
                 with report.phase("upload") as phase:
                     made = _uploaded(path, wanted.kms_key, tagged, cloud, account, phase)
@@ -107,22 +113,33 @@ def publish(path: Path, wanted: Wanted, cloud: Cloud, report: Reporter) -> Ami:
                 )
                 raise
             sent, full = made.sent, len(made.content.blocks)
-            found = _register(cloud, made.name, wanted.name or f"{facts['name']}-{facts['sha256'][:12]}", tagged)
-        keep(cloud, found)
+            found = _register(cloud, made.name, title, tagged)
+        with report.phase("register") as phase:
+            keep(cloud, found, phase)
         regions = everywhere(cloud, found, tagged, wanted, report)
     return Ami(cloud.region, found, regions, sent, full)
 
 
 def everywhere(cloud: Cloud, found: str, tagged: tags.Tags, wanted: Wanted, report: Reporter) -> dict[str, str]:
     """Bring an AMI to the regions that are asked for, and hand it on there; region to AMI."""
+    with report.phase(cloud.region) as phase:
+        _await_available(cloud, found, phase)
     regions = {cloud.region: found}
     for region in dict.fromkeys(wanted.regions):
         if region != cloud.region:
             with report.phase(region) as phase:
                 regions[region] = _copied(cloud, found, cloud.elsewhere(region), tagged, phase)
     for region, name in regions.items():
-        _hand_on(cloud.elsewhere(region) if region != cloud.region else cloud, name, wanted)
+        with report.phase(region) as phase:
+            _hand_on(cloud.elsewhere(region), name, wanted, phase)
     return regions
+
+
+def require_free(cloud: Cloud, name: str) -> None:
+    """Raise AmiError where another AMI of the account's has this name."""
+    taken = [{"Name": "name", "Values": [name]}]
+    if cloud("ec2").describe_images(Owners=["self"], Filters=taken)["Images"]:
+        raise AmiError(f"Another AMI is called {name} already", "Name this one otherwise: --name.")
 
 
 def registered(cloud: Cloud, tagged: tags.Tags) -> str | None:
@@ -170,9 +187,29 @@ def _register(cloud: Cloud, source: str, name: str, tagged: tags.Tags) -> str:
     return str(made["ImageId"])
 
 
-def keep(cloud: Cloud, name: str) -> None:
+def _look(cloud: Cloud, name: str) -> dict[str, Any] | None:
+    """An AMI, once AWS knows it: it may have to learn of one that was registered this moment."""
+    filters = [{"Name": "image-id", "Values": [name]}]
+    found = cloud("ec2").describe_images(Filters=filters)["Images"]
+    return dict(found[0]) if found else None
+
+
+def _await_available(cloud: Cloud, name: str, phase: Phase) -> None:
+    """Wait until an AMI can be launched and changed. Raises AmiError for one that never will."""
+
+    def ready() -> bool | None:
+        found = _look(cloud, name)
+        if found and found["State"] not in ("available", "pending"):
+            why = found.get("StateReason", {}).get("Message", "it says no why")
+            raise AmiError(f"AWS calls {name} {found['State']}: {why}", "Deregister it, and publish again.")
+        return (found is not None and found["State"] == "available") or None
+
+    machines.until(ready, f"made {name} available", phase, PATIENCE)
+
+
+def keep(cloud: Cloud, name: str, phase: Phase) -> None:
     """An AMI and its snapshots are no longer temporary. By one call, so that it is both or neither."""
-    (found,) = cloud("ec2").describe_images(ImageIds=[name])["Images"]
+    found = machines.until(lambda: _look(cloud, name), f"made {name} known", phase)
     sources = snapshots_of(found)
     parts = cloud("ec2").describe_snapshots(SnapshotIds=sources)["Snapshots"] if sources else []
     marked = [(name, found), *((str(one["SnapshotId"]), one) for one in parts)]
@@ -197,16 +234,16 @@ def _copied(cloud: Cloud, name: str, there: Cloud, tagged: tags.Tags, phase: Pha
     if copy is None:
         (found,) = cloud("ec2").describe_images(ImageIds=[name])["Images"]
         made = there("ec2").copy_image(
-            Name=found["Name"], SourceImageId=name, SourceRegion=cloud.region, ClientToken=f"{name}-{there.region}",
+            Name=found["Name"], SourceImageId=name, SourceRegion=cloud.region,
+            ClientToken=f"{name}-{there.region}-{tagged[tags.RUN]}",
             TagSpecifications=tags.of(["image", "snapshot"], tagged),
         )  # fmt: skip
         copy = str(made["ImageId"])
-    phase.progress(None, "AWS copies it")
-    there("ec2").get_waiter("image_available").wait(ImageIds=[copy], WaiterConfig={"Delay": 10, "MaxAttempts": 360})
+    _await_available(there, copy, phase)
     return copy
 
 
-def _hand_on(cloud: Cloud, name: str, wanted: Wanted) -> None:
+def _hand_on(cloud: Cloud, name: str, wanted: Wanted, phase: Phase) -> None:
     """Share an AMI, say when it is deprecated, and lead a parameter to it."""
     ec2 = cloud("ec2")
     if wanted.accounts:
@@ -228,3 +265,15 @@ def _hand_on(cloud: Cloud, name: str, wanted: Wanted) -> None:
         cloud("ssm").put_parameter(
             Name=wanted.parameter, Value=name, Type="String", DataType="aws:ec2:image", Overwrite=True
         )
+        # It answers before it has verified (API reference, PutParameter): till then the old value stands.
+        machines.until(lambda: _leads(cloud, wanted, name), f"led {wanted.parameter} to {name}", phase)
+
+
+def _leads(cloud: Cloud, wanted: Wanted, name: str) -> bool | None:
+    try:
+        value = cloud("ssm").get_parameter(Name=wanted.parameter)["Parameter"]["Value"]
+    except ClientError as error:
+        if code_of(error) != "ParameterNotFound":
+            raise
+        return None
+    return value == name or None

@@ -17,7 +17,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from bake import bundle, image, machine, packer, recipe, release, source, store, userdata, vm
-from bake.aws import ami, policy, sweep, tags
+from bake.aws import ami, machines, policy, sweep, tags
 from bake.aws.session import DENIED, Cloud, code_of, refusals
 from bake.bundle import Bundle
 from bake.errors import AmiError, PackerError, PolicyError, QuotaError
@@ -67,7 +67,8 @@ def bake(
             title = how.name or f"{wanted.name}-{store.digest([facts['document'], base['Name']])[:12]}"
             with report.phase("bake") as phase:
                 found = _made(title, wanted, goal, base["Name"], parcel, tagged, ssh_from, cloud, work, phase)
-        ami.keep(cloud, found)
+        with report.phase("register") as phase:
+            ami.keep(cloud, found, phase)
         regions = ami.everywhere(cloud, found, tagged, how, report)
     return ami.Ami(cloud.region, found, regions)
 
@@ -135,11 +136,9 @@ def _made(
     key = work / "bake-key"
     public = vm.make_key(key, "bake")
     (work / "user-data").write_bytes(user_data(goal, parcel, {**wanted.check.env, **image.random_of(wanted)}))
-    taken = [{"Name": "name", "Values": [title]}]
-    if cloud("ec2").describe_images(Owners=["self"], Filters=taken)["Images"]:
-        raise AmiError(f"Another AMI is called {title} already", "Name this one otherwise: --name.")
+    ami.require_free(cloud, title)
     try:
-        group = _let_in(cloud, run, title, public, ssh_from)
+        group = _let_in(cloud, run, title, public, ssh_from, phase)
         listener = _Listener(cloud, phase)
         with _meanings():
             said = packer.build_there(
@@ -151,7 +150,7 @@ def _made(
         (found,) = ec2.describe_images(ImageIds=[name])["Images"]
         ec2.create_tags(Resources=[name, *ami.snapshots_of(found)], Tags=tags.written(tagged))
         ec2.modify_image_attribute(ImageId=name, ImdsSupport={"Value": "v2.0"})
-        ami.keep(cloud, name)
+        ami.keep(cloud, name, phase)
     except BaseException:
         # What this cannot remove, a sweep finds.
         with contextlib.suppress(Exception):
@@ -161,7 +160,7 @@ def _made(
     return name
 
 
-def _let_in(cloud: Cloud, run: tags.Tags, title: str, public: str, ssh_from: str) -> str:
+def _let_in(cloud: Cloud, run: tags.Tags, title: str, public: str, ssh_from: str, phase: Phase) -> str:
     """Make the key pair and the security group of a run; the group's id.
 
     Where a first answer was lost, boto3 asks again, and what is called so is ours.
@@ -177,7 +176,10 @@ def _let_in(cloud: Cloud, run: tags.Tags, title: str, public: str, ssh_from: str
             GroupName=name, Description="SSH, while bake bakes", TagSpecifications=tags.of(["security-group"], run)
         )
     named = [{"Name": "group-name", "Values": [name]}]
-    (group,) = ec2.describe_security_groups(Filters=named)["SecurityGroups"]
+    # AWS may have to learn of it.
+    (group,) = machines.until(
+        lambda: ec2.describe_security_groups(Filters=named)["SecurityGroups"] or None, f"made {name} known", phase
+    )
     ssh = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": ssh_from}]}
     with _already("InvalidPermission.Duplicate"):
         ec2.authorize_security_group_ingress(GroupId=group["GroupId"], IpPermissions=[ssh])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bake.aws import machines, removal, tags
 from bake.aws.session import Cloud, refusals
-from bake.errors import RetireError
+from bake.errors import CloudError, RetireError
 from bake.progress import Reporter
 
 
@@ -48,7 +48,12 @@ def down(name: str, *, every: bool, with_data: bool, cloud: Cloud, report: Repor
 def _require_ours(cloud: Cloud, volumes: list[str]) -> None:
     """Raise RetireError for volumes that were somebody's before they were a machine's."""
     for name in volumes:
-        if tags.RUN not in tags.read(machines.volume(cloud, name)):
+        try:
+            found = machines.volume(cloud, name)
+        except CloudError:
+            # Somebody has deleted it already.
+            continue
+        if tags.RUN not in tags.read(found):
             raise RetireError(
                 f"{name} was not made by bake", f"Leave out --with-data, and delete it yourself: {delete(cloud, name)}"
             )

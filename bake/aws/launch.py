@@ -95,7 +95,7 @@ def _start(goal: plan.Plan, wanted: plan.Wanted, begun: Begun, cloud: Cloud, pha
     if wanted.instance_profile:
         by = "Arn" if wanted.instance_profile.startswith("arn:") else "Name"
         more["IamInstanceProfile"] = {by: wanted.instance_profile}
-    made = ec2.run_instances(
+    words = dict(
         ImageId=goal.image["ImageId"], InstanceType=wanted.type, MinCount=1, MaxCount=1, ClientToken=begun.run,
         SubnetId=goal.subnet["SubnetId"], SecurityGroupIds=[group],
         UserData=plan.document(wanted, goal.secrets, volume),
@@ -107,8 +107,9 @@ def _start(goal: plan.Plan, wanted: plan.Wanted, begun: Begun, cloud: Cloud, pha
         TagSpecifications=[*tags.of(["instance"], said), *tags.of(["volume", "network-interface"], tagged)],
         **more,
     )  # fmt: skip
-    begun.instance = begun.has("instance", str(made["Instances"][0]["InstanceId"]), said)
     until = machines.until
+    name = until(lambda: _run(cloud, words), f"made {group} known", phase)
+    begun.instance = begun.has("instance", name, said)
     until(lambda: _running(cloud, begun.instance), f"started {begun.instance}", phase, fault=LaunchError)
     if volume and goal.moves:
         assert goal.old
@@ -121,6 +122,16 @@ def _start(goal: plan.Plan, wanted: plan.Wanted, begun: Begun, cloud: Cloud, pha
         error.details = console(cloud, begun.instance)
         raise
     return until(lambda: _running(cloud, begun.instance), f"started {begun.instance}", phase, fault=LaunchError)
+
+
+def _run(cloud: Cloud, words: dict[str, Any]) -> str | None:
+    """Run an instance; its id. None where AWS does not know its security group yet, as it may for a moment."""
+    try:
+        return str(cloud("ec2").run_instances(**words)["Instances"][0]["InstanceId"])
+    except ClientError as error:
+        if code_of(error) != "InvalidGroup.NotFound":
+            raise
+    return None
 
 
 def _key(wanted: plan.Wanted) -> dict[str, str]:

@@ -119,5 +119,7 @@ def amis(cloud: Cloud, app: str = "") -> list[dict[str, Any]]:
             {"id": one["ImageId"], "app": tags.read(one).get(tags.APP, ""),
              "version": tags.read(one).get(VERSION, ""), "name": one["Name"], "since": one.get("CreationDate", "")}
             for one in found
+            # Its run has not come to its end, and perhaps never will.
+            if tags.EXPIRES not in tags.read(one)
         ]  # fmt: skip
     return sorted(rows, key=lambda row: str(row["since"]))

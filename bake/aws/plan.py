@@ -92,7 +92,7 @@ class Plan:
         """The tags of what is made, machine, disk and group alike."""
         of_image = tags.read(self.image)
         kept = {key: of_image.get(key, "") for key in (machines.IMAGE, machines.VERSION, machines.KEEP)}
-        domains = " ".join(self.names(wanted))[:256]
+        domains = tags.listed(self.names(wanted))
         return {"Name": self.app, tags.RUN: run, tags.APP: self.app, machines.DOMAINS: domains, **kept}
 
 
@@ -190,6 +190,11 @@ def _holder(cloud: Cloud, address: str | None) -> str | None:
         raise CloudError(
             f"There is no Elastic IP {address} in {cloud.region}", "`aws ec2 describe-addresses` shows those that are."
         ) from error
+    if found.get("AssociationId") and not found.get("InstanceId"):
+        raise CloudError(
+            f"{address} is with something that is no machine: {found.get('NetworkInterfaceId')}",
+            "Take it away there first: from a network interface it could not go back.",
+        )
     return found.get("InstanceId") or None
 
 

@@ -30,14 +30,14 @@ STATEMENTS: dict[str, tuple[tuple[str, tuple[str, ...], str], ...]] = {
         ("Look", _PUBLISH_LOOKS, "any"),
         ("Upload", ("ebs:StartSnapshot", "ebs:PutSnapshotBlock", "ebs:CompleteSnapshot"), "snapshots"),
         ("Register", ("ec2:RegisterImage", "ec2:CopyImage"), "any"),
-        ("Tag", ("ec2:CreateTags",), "any"),
+        ("Tag", ("ec2:CreateTags",), "images"),
         ("Keep", ("ec2:DeleteTags",), "ours"),
         (
             "HandOn",
             ("ec2:ModifyImageAttribute", "ec2:ModifySnapshotAttribute", "ec2:EnableImageDeprecation"),
             "ours",
         ),
-        ("Parameter", ("ssm:PutParameter",), "any"),
+        ("Parameter", ("ssm:PutParameter", "ssm:GetParameter"), "any"),
     ),
     "ami-packer": (
         ("Look", _PACKER_LOOKS, "any"),
@@ -65,11 +65,11 @@ STATEMENTS: dict[str, tuple[tuple[str, tuple[str, ...], str], ...]] = {
             ),
             "ours",
         ),
-        ("Parameter", ("ssm:PutParameter",), "any"),
+        ("Parameter", ("ssm:PutParameter", "ssm:GetParameter"), "any"),
     ),
     "sweep": (
         ("Look", (*_SWEEP_LOOKS, "ec2:DescribeAddresses"), "any"),
-        ("Claim", ("ec2:CreateTags",), "any"),
+        ("Claim", ("ec2:CreateTags",), "images"),
         ("GiveBack", ("ec2:AttachVolume", "ec2:DetachVolume", "ec2:AssociateAddress"), "our-instances"),
         ("WhatIsGiven", ("ec2:AttachVolume", "ec2:DetachVolume", "ec2:AssociateAddress"), "what-is-attached"),
         ("Exchange", ("ec2:StopInstances", "ec2:StartInstances"), "ours"),
@@ -124,6 +124,7 @@ def _of(*kinds: str) -> list[str]:
 
 _RESOURCES: dict[str, dict[str, Any]] = {
     "any": {"Resource": ["*"]},
+    "images": {"Resource": ["arn:aws:ec2:*::image/*", "arn:aws:ec2:*::snapshot/*"]},
     "snapshots": {"Resource": ["arn:aws:ec2:*::snapshot/*"]},
     "ours": {"Resource": ["*"], "Condition": _OURS},
     # What a call makes has our tag from that call on.

@@ -11,8 +11,8 @@ from bake.aws.session import Cloud, code_of
 from bake.progress import Phase
 
 #: What AWS says while something else still holds what is to go, and once it is gone.
-HELD = {"DependencyViolation", "VolumeInUse", "InvalidGroup.InUse", "IncorrectState"}
-GONE = {"InvalidGroup.NotFound", "InvalidVolume.NotFound", "InvalidInstanceID.NotFound"}
+HELD = {"DependencyViolation", "VolumeInUse", "InvalidGroup.InUse", "InvalidSnapshot.InUse", "IncorrectState"}
+GONE = {"InvalidGroup.NotFound", "InvalidVolume.NotFound", "InvalidSnapshot.NotFound", "InvalidInstanceID.NotFound"}
 
 
 def end(cloud: Cloud, names: Iterable[str], phase: Phase) -> None:
@@ -42,6 +42,12 @@ def delete_volumes(cloud: Cloud, names: Iterable[str], phase: Phase) -> None:
     """Delete volumes, and what is on them."""
     for name in names:
         _delete(lambda name=name: cloud("ec2").delete_volume(VolumeId=name), name, phase)  # type: ignore[misc]
+
+
+def delete_snapshots(cloud: Cloud, names: Iterable[str], phase: Phase) -> None:
+    """Delete snapshots; an AMI that was deregistered may hold its own for a while."""
+    for name in names:
+        _delete(lambda name=name: cloud("ec2").delete_snapshot(SnapshotId=name), name, phase)  # type: ignore[misc]
 
 
 def _delete(delete: Callable[[], object], name: str, phase: Phase) -> None:

@@ -40,6 +40,8 @@ class Cloud:
     wanted: str | None = None
     #: Whose policy what is asked goes by, as `bake aws-policy` names it.
     command: str = ""
+    #: boto3's, of another one that this was made of: a profile that wants a code of a person's asks for it once.
+    shared: Any = field(default=None, compare=False, repr=False)
     _clients: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
@@ -47,15 +49,15 @@ class Cloud:
         """boto3's. Raises CloudError where no region is named anywhere."""
         import boto3
 
-        made = boto3.Session(profile_name=self.profile, region_name=self.wanted)
-        if not made.region_name:
+        made = self.shared or boto3.Session(profile_name=self.profile)
+        if not (self.wanted or made.region_name):
             raise CloudError("No AWS region is named", "Say --region, set AWS_REGION, or run `aws configure`.")
         return made
 
     @property
     def region(self) -> str:
         """The region's name."""
-        return str(self.session.region_name)
+        return self.wanted or str(self.session.region_name)
 
     @cached_property
     def account(self) -> str:
@@ -69,12 +71,16 @@ class Cloud:
 
             retries = FIRST_RETRIES if service == "sts" else RETRIES
             config = Config(retries=retries, max_pool_connections=WORKERS, connect_timeout=10, read_timeout=60)
-            self._clients[service] = self.session.client(service, config=config)
+            self._clients[service] = self.session.client(service, region_name=self.region, config=config)
         return self._clients[service]
 
     def elsewhere(self, region: str) -> Cloud:
         """The same account in another region."""
-        return Cloud(self.profile, region, self.command)
+        return Cloud(self.profile, region, self.command, self.session)
+
+    def acting_as(self, command: str) -> Cloud:
+        """The same, by another command's policy."""
+        return Cloud(self.profile, self.wanted, command, self.session)
 
     def pages(self, service: str, operation: str, key: str, **words: Any) -> Iterator[dict[str, Any]]:
         """All the items that an operation lists under `key`, page by page."""
@@ -139,7 +145,14 @@ def _refused(error: faults.ClientError, cloud: Cloud) -> CloudError | Credential
             policy.way_out(cloud.command, action),
             said,
         )
-    if re.search(r"LimitExceeded|QuotaExceeded|InsufficientInstanceCapacity|MaxSpotInstanceCount", code):
+    if code in ("InsufficientInstanceCapacity", "Unsupported"):
+        return QuotaError(
+            f"AWS has no such machine there ({code}): {said}", "Another --subnet, in another zone, or --type may do."
+        )
+    # Of calls, not of things: boto3 has asked again for a while.
+    if code not in ("RequestLimitExceeded", "FilterLimitExceeded") and re.search(
+        r"LimitExceeded|QuotaExceeded|MaxSpotInstanceCount", code
+    ):
         return QuotaError(
             f"A quota of this account is reached ({code}): {said}",
             "Raise it under Service Quotas, or make room: `bake prune`, `bake ls`, `bake down`.",

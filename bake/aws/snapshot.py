@@ -31,7 +31,9 @@ TIMEOUT = 60
 #: Blocks in memory at once, 512 KiB each: those under way, and as many again that wait for their turn.
 IN_FLIGHT = 2 * WORKERS
 #: Seconds for AWS to complete a snapshot. It takes minutes for large ones.
-PATIENCE, PATIENCE_AFTER_REFUSAL = 1800, 20
+PATIENCE, PATIENCE_AFTER_REFUSAL = 1800, 300
+#: Seconds in which EBS may not know a snapshot yet that it has started (Amazon's own coldsnap asks again for 132).
+KNOWN_AFTER = 120
 #: A tag of the snapshot: the digest of what is in it.
 CONTENT = "bake:content"
 
@@ -178,15 +180,22 @@ def _send(
     phase: Phase,
 ) -> None:
     """Put blocks, several at once, and never more than IN_FLIGHT of them in memory."""
-    client, total = cloud("ebs"), len(wanted) + len(emptied)
+    client, total, known = cloud("ebs"), len(wanted) + len(emptied), time.monotonic() + KNOWN_AFTER
 
     def put(index: int, block: bytes) -> None:
         if index in wanted and now[index] != blocks.digest(block):
             raise CloudError(f"{disk} was changed while it was sent", "Run the same command again.")
-        client.put_snapshot_block(
-            SnapshotId=snapshot, BlockIndex=index, BlockData=block, DataLength=blocks.SIZE,
-            Checksum=blocks.digest(block), ChecksumAlgorithm="SHA256",
-        )  # fmt: skip
+        while True:
+            try:
+                client.put_snapshot_block(
+                    SnapshotId=snapshot, BlockIndex=index, BlockData=block, DataLength=blocks.SIZE,
+                    Checksum=blocks.digest(block), ChecksumAlgorithm="SHA256",
+                )  # fmt: skip
+                break
+            except ClientError as error:
+                if code_of(error) != "ResourceNotFoundException" or time.monotonic() > known:
+                    raise
+                time.sleep(1)
         journal.add(index)
 
     done, under_way = 0, set[Future[None]]()
@@ -232,6 +241,8 @@ def _complete(cloud: Cloud, snapshot: str, changed: set[int], now: dict[int, str
         )  # fmt: skip
     except ClientError as error:
         # The answer to the first try may have been lost, and boto3 have asked again.
+        if code_of(error) != "ValidationException":
+            raise
         refused = error
 
     def ended() -> dict[str, Any] | None:

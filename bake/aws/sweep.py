@@ -183,15 +183,23 @@ def _remove(cloud: Cloud, thing: Thing, phase: Phase) -> bool | None:
     except ClientError as error:
         code = code_of(error)
         if code == "InvalidSnapshot.InUse":
-            # Its AMI was registered, and the run was cut before it could say so.
-            ec2.delete_tags(Resources=[thing.name], Tags=[{"Key": tags.EXPIRES}])
-            return False
+            return None if _is_temporary(cloud, thing.name) else False
         if code in removal.HELD or "InUse" in code:
             return None
         # Gone meanwhile: a volume or an interface that went with its instance, say.
         if "NotFound" not in code and ".Unavailable" not in code:
             raise
     return True
+
+
+def _is_temporary(cloud: Cloud, snapshot: str) -> bool:
+    """Whether a snapshot still is, though an AMI stands on it: one that goes as well, or that AWS is letting go of."""
+    mine = cloud.pages("ec2", "describe_images", "Images", Owners=["self"])
+    if all(tags.EXPIRES in tags.read(one) for one in mine if snapshot in ami.snapshots_of(one)):
+        return True
+    # It was registered, and the run was cut before it could say so.
+    cloud("ec2").delete_tags(Resources=[snapshot], Tags=[{"Key": tags.EXPIRES}])
+    return False
 
 
 @dataclass(frozen=True)
@@ -207,8 +215,13 @@ class Old:
 
 def old(cloud: Cloud, keep: int, app: str | None = None) -> list[Old]:
     """AMIs but the newest `keep` of each app, oldest first."""
-    filters = tags.having(app=app or "", run="")
-    found = list(cloud.pages("ec2", "describe_images", "Images", Owners=["self"], Filters=filters))
+    filters = [*tags.having(app=app or "", run=""), {"Name": "state", "Values": ["available"]}]
+    found = [
+        one
+        for one in cloud.pages("ec2", "describe_images", "Images", Owners=["self"], Filters=filters)
+        # What a run has not finished is none of the newest, and a sweep's.
+        if tags.EXPIRES not in tags.read(one)
+    ]
     by_app: dict[str, list[dict[str, Any]]] = {}
     for one in sorted(found, key=lambda one: one.get("CreationDate", "")):
         by_app.setdefault(tags.read(one)[tags.APP], []).append(one)
@@ -224,7 +237,7 @@ def old(cloud: Cloud, keep: int, app: str | None = None) -> list[Old]:
     ]  # fmt: skip
 
 
-def prune(cloud: Cloud, going: list[Old]) -> None:
+def prune(cloud: Cloud, going: list[Old], phase: Phase) -> None:
     """Deregister AMIs, and delete their snapshots. Cut off between the two, a sweep finds the snapshots."""
     for one in going:
         with tags.run() as run:
@@ -232,8 +245,7 @@ def prune(cloud: Cloud, going: list[Old]) -> None:
             if one.snapshots:
                 cloud("ec2").create_tags(Resources=list(one.snapshots), Tags=marks)
             cloud("ec2").deregister_image(ImageId=one.name)
-            for snapshot in one.snapshots:
-                cloud("ec2").delete_snapshot(SnapshotId=snapshot)
+            removal.delete_snapshots(cloud, one.snapshots, phase)
 
 
 def _users(cloud: Cloud, names: set[str]) -> dict[str, str]:
@@ -269,7 +281,7 @@ def _resolved(cloud: Cloud, said: str) -> str:
     try:
         value = cloud("ssm").get_parameter(Name=said.removeprefix("resolve:ssm:"))["Parameter"]["Value"]
     except ClientError as error:
-        if code_of(error) != "ParameterNotFound":
+        if code_of(error) not in ("ParameterNotFound", "ParameterVersionNotFound", "ParameterVersionLabelNotFound"):
             raise
         return ""
     return str(value)

@@ -22,6 +22,8 @@ RUN, EXPIRES, APP = "bake:run", "bake:expires", "bake:app"
 MAKING = "bake:making"
 #: How long what is temporary may be needed: the longest upload or launch that we can think of.
 LIFE = timedelta(hours=6)
+#: Characters of a tag's value that EC2 and EBS both take (EC2 takes one more).
+LONGEST = 255
 FORM = "%Y-%m-%dT%H:%M:%SZ"
 
 Tags = dict[str, str]
@@ -35,6 +37,12 @@ def temporary() -> Tags:
 def written(tags: Tags) -> list[dict[str, str]]:
     """As AWS takes them."""
     return [{"Key": key, "Value": value} for key, value in sorted(tags.items()) if value]
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names in one value, as many as there is room for, each whole."""
+    text = " ".join(names)
+    return text if len(text) <= LONGEST else text[: LONGEST + 1].rpartition(" ")[0]
 
 
 def read(thing: dict[str, Any]) -> Tags:

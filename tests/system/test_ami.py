@@ -252,6 +252,34 @@ def test_an_account_that_encrypts_by_default_is_sent_what_differs_as_well(gate, 
     assert digest(read_back(root["SnapshotId"], tmp_path / "back.raw")) == digest(disk)
 
 
+def test_what_aws_learns_late_is_waited_for(gate, ec2, call, image, tmp_path):
+    gate.ours.lag = 3
+    first = call("ami", image(FIRST))
+    assert first.returncode == 0
+    disk = image(SECOND)
+    second = call("ami", disk, "--parameter", "/apps/shop")
+    _, root = registered(ec2, second.stdout.strip())
+    assert digest(read_back(root["SnapshotId"], tmp_path / "back.raw")) == digest(disk)
+    assert not any("bake:expires" in said for said in ours(ec2).values())
+    assert call("prune", "--keep", 1, "--yes").stdout == first.stdout
+    assert set(ours(ec2)) == {second.stdout.strip(), root["SnapshotId"]}
+    # A sweep does not take a snapshot for one that stays, while AWS still lets go of its AMI.
+    ec2.create_tags(Resources=list(ours(ec2)), Tags=[{"Key": "bake:expires", "Value": "2026-01-01T00:00:00Z"}])
+    swept = call("sweep")
+    assert swept.returncode == 0 and "sweep again" in swept.stderr and list(ours(ec2)) == [root["SnapshotId"]]
+    for _ in range(3):
+        call("sweep")
+    assert ours(ec2) == {}
+
+
+def test_what_a_run_has_not_finished_is_nobody_s_newest(gate, ec2, call, image):
+    whole, half = (call("ami", image(blocks)).stdout.strip() for blocks in (FIRST, SECOND))
+    later = {"Key": "bake:expires", "Value": "2099-01-01T00:00:00Z"}
+    ec2.create_tags(Resources=[half], Tags=[later])
+    assert [one["id"] for one in json.loads(call("ls", "--amis", "--json").stdout)["amis"]] == [whole]
+    assert call("prune", "--keep", 1, "--yes").stdout == "" and whole in ours(ec2)
+
+
 def test_copied_shared_deprecated_and_led_to(gate, ec2, call, image):
     words = ("--copy-to", "eu-west-1", "--share", "210987654321", "--deprecate", 90, "--parameter", "/apps/shop")
     called = call("ami", image(FIRST), *words)

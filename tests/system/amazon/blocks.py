@@ -112,6 +112,9 @@ class Blocks:
         digest = hashlib.sha256(data).digest()
         checksum = base64.b64encode(digest).decode()
         with self._lock:
+            if self._is_late(call.params["SnapshotId"]):
+                message = f"The snapshot '{call.params['SnapshotId']}' does not exist."
+                raise Refused(404, "ResourceNotFoundException", message, "SNAPSHOT_NOT_FOUND")
             self._writable(call, index)
         if call.headers.get("x-amz-Data-Length") != str(BLOCK) or len(data) != BLOCK:
             raise invalid(f"The data length must be {BLOCK}.", "INVALID_BLOCK")

@@ -88,6 +88,8 @@ class Images:
             if name in told.values():
                 message = f"The snapshot {name} is currently in use by {image}"
                 raise Refused(400, "InvalidSnapshot.InUse", message)
+        if name in self._left_alone and self._is_late(f"{name} let go of"):
+            raise Refused(400, "InvalidSnapshot.InUse", f"The snapshot {name} is currently in use by an AMI")
         answer = self.forward(call)
         if answer[0] == 200:
             self.snapshots.pop(name, None)
@@ -147,7 +149,8 @@ class Images:
     def _ec2_deregister_image(self, call):
         answer = self.forward(call)
         if answer[0] == 200:
-            self.images.pop(call.params.get("ImageId"), None)
+            told = self.images.pop(call.params.get("ImageId"), {})
+            self._left_alone |= {value for name, value in told.items() if name.endswith(".SnapshotId")}
         return answer
 
     def _ec2_create_image(self, call):
@@ -192,7 +195,8 @@ class Images:
         for group in tree.findall("{*}imagesSet"):
             for item in group.findall("{*}item"):
                 self._tell_image(item)
-                if not _fits(item, left):
+                name = item.findtext("{*}imageId")
+                if not _fits(item, left) or (name in self.registered and self._is_late(name)):
                     group.remove(item)
         return status, headers, _text(tree)
 

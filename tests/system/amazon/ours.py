@@ -45,11 +45,20 @@ class Rules(Blocks, Images, Instances):
         self.pending_looks = 0
         #: How often DeleteSecurityGroup says DependencyViolation still, once its machine has ended.
         self.held_looks = 0
+        #: How many calls AWS needs to learn of what was just made, or let go of: the first blocks of a snapshot, looks
+        #: for an AMI, deletions of a snapshot whose AMI has gone. How many it is at AWS nobody says.
+        self.lag, self._lags, self._left_alone = 0, {}, set()
         #: Whether the account encrypts by default (EBS user guide, "Encryption outcomes for EBS direct APIs").
         self.encrypts = False
         self.snapshots, self.tokens, self.images = {}, {}, {}
         #: Images that were registered, also those that are gone.
         self.registered = set()
+
+    def _is_late(self, what):
+        """Whether AWS does not know yet; each question brings it nearer."""
+        left = self._lags.setdefault(what, self.lag)
+        self._lags[what] = max(0, left - 1)
+        return left > 0
 
     def answer(self, call):
         """Status, headers and body for a call, moto's or ours."""
