@@ -1,7 +1,7 @@
 """The least that each command needs at AWS, as an IAM policy.
 
 What is destroyed or changed must carry our tag, so that even a fault of ours touches nothing else. A test records the
-calls of each command and holds this list to them.
+calls of each command and holds this list to them. Tagging alone is not bound so: what a run claims has no tag yet.
 """
 
 from __future__ import annotations
