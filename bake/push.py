@@ -34,13 +34,16 @@ status=$?
 journalctl --sync
 run=$(systemctl show --value --property InvocationID app-setup.service)
 # A journal that is just being extended can be read a moment later.
-for try in 1 2 3; do
-    said=$(journalctl -q -o cat _SYSTEMD_INVOCATION_ID="$run")
-    [ -z "$said" ] || break
-    sleep 1
-done
-printf '%s\n' "$said"
-[ $status = 0 ] || journalctl -q -o cat -n 40 -u app-next.service -u app.service -u 'app-job@*'
+told() {{
+    for try in 1 2 3; do
+        said=$(journalctl -q -o cat "$@")
+        [ -z "$said" ] || break
+        sleep 1
+    done
+    printf '%s\\n' "$said"
+}}
+told _SYSTEMD_INVOCATION_ID="$run"
+[ $status = 0 ] || told -n 40 -u app-next.service -u app.service -u 'app-job@*'
 exit $status
 """
 
