@@ -125,7 +125,10 @@ def partition_of(region: str | None) -> str:
     """The first part of ARNs of a region's; `aws` where none is named."""
     import boto3
 
-    return str(boto3.Session().get_partition_for_region(region)) if region else "aws"
+    try:
+        return str(boto3.Session().get_partition_for_region(region)) if region else "aws"
+    except faults.UnknownRegionError as error:
+        raise CloudError(f"There is no region {region}", "Is it spelt right?") from error
 
 
 def _refused(error: faults.ClientError, cloud: Cloud) -> CloudError | CredentialsError | PolicyError | QuotaError:
