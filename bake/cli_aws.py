@@ -38,6 +38,7 @@ class Matching(click.ParamType[str]):
         return str(value)
 
 
+KEY = Matching("a key's ARN, and no alias", policy.KEY)
 PROFILE = click.option("--profile", metavar="NAME", help="As `aws configure` named it; else what boto3 finds.")
 REGION = click.option("--region", metavar="NAME", help="Else what boto3 finds: AWS_REGION, or the profile's.")
 
@@ -54,12 +55,7 @@ REGION = click.option("--region", metavar="NAME", help="Else what boto3 finds: A
     "--parameter", type=Matching("a parameter's name: /apps/shop", ami.PARAMETER), metavar="/NAME",
     help="SSM parameter that leads to the newest: launch templates take resolve:ssm:/NAME.",
 )  # fmt: skip
-@click.option(
-    "--kms-key",
-    type=Matching("a key's ARN, and no alias", policy.KEY),
-    metavar="ARN",
-    help="Encrypts the AMI's snapshot.",
-)
+@click.option("--kms-key", type=KEY, metavar="ARN", help="Encrypts the AMI's snapshot.")
 @click.option(
     "--builder", "how", type=click.Choice(["ebs-direct", "packer"]), default="ebs-direct", show_default=True,
     help="packer: baked by an instance at AWS, of Debian's own AMI; nothing is proved but the app's health.",
@@ -104,9 +100,7 @@ def ami_command(app: Path, how: str, ssh_from: str, region: str | None, profile:
 
 @click.command("aws-policy")
 @click.argument("command", type=click.Choice(sorted(policy.STATEMENTS)))
-@click.option(
-    "--kms-key", type=Matching("a key's ARN, and no alias", policy.KEY), metavar="ARN", help="With the right to use it."
-)
+@click.option("--kms-key", type=KEY, metavar="ARN", help="With the right to use it.")
 @click.option("--region", metavar="NAME", help="For China and GovCloud, whose ARNs are others: one of theirs.")
 def policy_command(command: str, kms_key: str | None, region: str | None) -> None:
     """Print the least IAM policy that a command needs."""

@@ -13,9 +13,9 @@ import click
 from rich.table import Table
 
 from bake import check, doctor, image, settings, vm
-from bake.aws import ami, down, health, launch, machines, plan, policy
+from bake.aws import ami, down, health, launch, machines, plan
 from bake.aws.session import Cloud
-from bake.cli_aws import PROFILE, REGION, Matching, errors
+from bake.cli_aws import KEY, PROFILE, REGION, Matching, errors
 from bake.errors import CloudError, SettingsError
 from bake.progress import Reporter
 from bake.recipe import Recipe
@@ -73,9 +73,7 @@ class _Place(click.ParamType[tuple[int, health.Place]]):
 )  # fmt: skip
 @click.option("--forget-data", is_flag=True, help="Retire it even where its data is on no volume.")
 @click.option("--forget-certificate", is_flag=True, help="Retire it even where its certificate is kept nowhere.")
-@click.option(
-    "--kms-key", type=Matching("a key's ARN, and no alias", policy.KEY), metavar="ARN", help="Encrypts the disks."
-)
+@click.option("--kms-key", type=KEY, metavar="ARN", help="Encrypts the disks.")
 @click.option(
     "--patience", type=click.FloatRange(min=1), default=600, show_default=True, help="Seconds for the app to be well."
 )

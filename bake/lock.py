@@ -27,6 +27,7 @@ from bake.recipe import Recipe
 from bake.requirements import HASH, Line, requirement_lines
 from bake.run import run
 from bake.target import Target
+from bake.wheels import require_safe
 
 NO_NETWORK = re.compile(
     r"Failed to fetch|error sending request|Could not fetch URL|NewConnectionError|ConnectTimeout|Read ?[tT]imed? ?out"
@@ -308,7 +309,7 @@ def _seen(path: Path) -> list[int]:
 
 
 def verify(found: list[Path], lock: Lock) -> None:
-    """Hold wheels against the lock: no other, none missing."""
+    """Hold wheels against the lock, no other, none missing; and each against what wheels may hold."""
     allowed = lock.hashes
     strange = [wheel.name for wheel in found if store.file_digest(wheel) not in allowed]
     if strange or len(found) != len(blocks(lock.text)):
@@ -316,6 +317,8 @@ def verify(found: list[Path], lock: Lock) -> None:
             f"The wheels are not those of the lock: {', '.join(strange) or f'{len(found)} are there'}",
             f"Remove {places.cache() / 'wheels'} and bake again.",
         )
+    for wheel in found:
+        require_safe(wheel)
 
 
 def _not_fetched(error: ProgramError, target: Target) -> NetworkError | WheelError:

@@ -29,7 +29,7 @@ MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 #: Where app-setup looks for what a document brings, and for what is uploaded.
 INCOMING = "/var/lib/app-incoming"
 #: How a release is laid out: a machine can serve those alone that were made for its programs.
-LAYOUT = "4"
+LAYOUT = "5"
 #: What asks nobody for a password, and knows none.
 ANONYMOUS = {
     "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "SSH_ASKPASS": "true", "HOME": "/nonexistent",

@@ -122,13 +122,12 @@ def publish(path: Path, wanted: Wanted, cloud: Cloud, report: Reporter) -> Ami:
 
 def everywhere(cloud: Cloud, found: str, tagged: tags.Tags, wanted: Wanted, report: Reporter) -> dict[str, str]:
     """Bring an AMI to the regions that are asked for, and hand it on there; region to AMI."""
-    with report.phase(cloud.region) as phase:
-        _await_available(cloud, found, phase)
-    regions = {cloud.region: found}
-    for region in dict.fromkeys(wanted.regions):
-        if region != cloud.region:
-            with report.phase(region) as phase:
-                regions[region] = _copied(cloud, found, cloud.elsewhere(region), tagged, phase)
+    regions = {}
+    for region in dict.fromkeys([cloud.region, *wanted.regions]):
+        with report.phase(region) as phase:
+            there = cloud.elsewhere(region)
+            regions[region] = found if region == cloud.region else _copied(cloud, found, there, tagged)
+            _await_available(there, regions[region], phase)
     for region, name in regions.items():
         with report.phase(region) as phase:
             _hand_on(cloud.elsewhere(region), name, wanted, phase)
@@ -224,12 +223,8 @@ def snapshots_of(found: dict[str, Any]) -> list[str]:
     return [str(name) for name in mapped if name]
 
 
-def _copied(cloud: Cloud, name: str, there: Cloud, tagged: tags.Tags, phase: Phase) -> str:
-    """The AMI's copy in another region, ready to be launched."""
-    if KMS_KEY in tagged:
-        raise AmiError(
-            f"A key of {cloud.region} cannot encrypt in {there.region}", "Publish there: --region, with a key of there."
-        )
+def _copied(cloud: Cloud, name: str, there: Cloud, tagged: tags.Tags) -> str:
+    """The AMI's copy in another region."""
     copy = registered(there, tagged)
     if copy is None:
         (found,) = cloud("ec2").describe_images(ImageIds=[name])["Images"]
@@ -239,7 +234,6 @@ def _copied(cloud: Cloud, name: str, there: Cloud, tagged: tags.Tags, phase: Pha
             TagSpecifications=tags.of(["image", "snapshot"], tagged),
         )  # fmt: skip
         copy = str(made["ImageId"])
-    _await_available(there, copy, phase)
     return copy
 
 

@@ -175,15 +175,11 @@ def _let_in(cloud: Cloud, run: tags.Tags, title: str, public: str, ssh_from: str
         ec2.create_security_group(
             GroupName=name, Description="SSH, while bake bakes", TagSpecifications=tags.of(["security-group"], run)
         )
-    named = [{"Name": "group-name", "Values": [name]}]
-    # AWS may have to learn of it.
-    (group,) = machines.until(
-        lambda: ec2.describe_security_groups(Filters=named)["SecurityGroups"] or None, f"made {name} known", phase
-    )
+    group = machines.group_named(cloud, name, phase)
     ssh = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": ssh_from}]}
     with _already("InvalidPermission.Duplicate"):
-        ec2.authorize_security_group_ingress(GroupId=group["GroupId"], IpPermissions=[ssh])
-    return str(group["GroupId"])
+        ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[ssh])
+    return group
 
 
 @contextlib.contextmanager

@@ -150,8 +150,7 @@ def _group(goal: plan.Plan, wanted: plan.Wanted, begun: Begun, tagged: tags.Tags
         if code_of(error) != "InvalidGroup.Duplicate":
             raise
         # The name is the run's: the answer to the first try was lost, and boto3 has asked again.
-        filters = [*tags.having(run=begun.run), {"Name": "group-name", "Values": [name]}]
-        group = machines.until(lambda: _named_group(cloud, filters), f"made {name} known", phase)
+        group = machines.group_named(cloud, name, phase)
     begun.has("security group", group, tagged)
 
     def open_up() -> bool | None:
@@ -166,11 +165,6 @@ def _group(goal: plan.Plan, wanted: plan.Wanted, begun: Begun, tagged: tags.Tags
 
     machines.until(open_up, f"made {group} known", phase)
     return group
-
-
-def _named_group(cloud: Cloud, filters: list[dict[str, Any]]) -> str | None:
-    found = cloud("ec2").describe_security_groups(Filters=filters)["SecurityGroups"]
-    return str(found[0]["GroupId"]) if found else None
 
 
 def rules(ssh_from: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -70,6 +70,17 @@ def groups_of(instance: dict[str, Any]) -> list[str]:
     return [str(group["GroupId"]) for group in instance.get("SecurityGroups", ())]
 
 
+def group_named(cloud: Cloud, name: str, phase: Phase) -> str:
+    """The id of a security group by its name, which is a run's own; AWS may have to learn of one just made."""
+    filters = [*tags.having(run=""), {"Name": "group-name", "Values": [name]}]
+
+    def known() -> str | None:
+        found = cloud("ec2").describe_security_groups(Filters=filters)["SecurityGroups"]
+        return str(found[0]["GroupId"]) if found else None
+
+    return until(known, f"made {name} known", phase)
+
+
 def volume(cloud: Cloud, name: str) -> dict[str, Any]:
     """A volume. Raises CloudError where there is none."""
     try:

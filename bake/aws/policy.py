@@ -156,17 +156,9 @@ def document(command: str, key: str | None = None, partition: str = "aws") -> di
         for name, actions, which in STATEMENTS[command]
     ]
     if key:
-        for_aws = {"Bool": {"kms:GrantIsForAWSResource": "true"}}
-        statements += [
-            {"Sid": "Key", "Effect": "Allow", "Action": list(KEY_ACTIONS), "Resource": [key]},
-            {
-                "Sid": "KeyGrant",
-                "Effect": "Allow",
-                "Action": ["kms:CreateGrant"],
-                "Resource": [key],
-                "Condition": for_aws,
-            },
-        ]
+        grants = {"Action": ["kms:CreateGrant"], "Condition": {"Bool": {"kms:GrantIsForAWSResource": "true"}}}
+        for name, which in (("Key", {"Action": list(KEY_ACTIONS)}), ("KeyGrant", grants)):
+            statements.append({"Sid": name, "Effect": "Allow", "Resource": [key], **which})
     return {"Version": "2012-10-17", "Statement": statements}
 
 

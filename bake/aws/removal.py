@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from botocore.exceptions import ClientError
 
@@ -34,35 +35,32 @@ def end(cloud: Cloud, names: Iterable[str], phase: Phase) -> None:
 
 def delete_groups(cloud: Cloud, names: Iterable[str], phase: Phase) -> None:
     """Delete security groups; an interface that is going may hold them for a while."""
-    for name in names:
-        _delete(lambda name=name: cloud("ec2").delete_security_group(GroupId=name), name, phase)  # type: ignore[misc]
+    _delete(cloud("ec2").delete_security_group, "GroupId", names, phase)
 
 
 def delete_volumes(cloud: Cloud, names: Iterable[str], phase: Phase) -> None:
     """Delete volumes, and what is on them."""
-    for name in names:
-        _delete(lambda name=name: cloud("ec2").delete_volume(VolumeId=name), name, phase)  # type: ignore[misc]
+    _delete(cloud("ec2").delete_volume, "VolumeId", names, phase)
 
 
 def delete_snapshots(cloud: Cloud, names: Iterable[str], phase: Phase) -> None:
     """Delete snapshots; an AMI that was deregistered may hold its own for a while."""
-    for name in names:
-        _delete(lambda name=name: cloud("ec2").delete_snapshot(SnapshotId=name), name, phase)  # type: ignore[misc]
+    _delete(cloud("ec2").delete_snapshot, "SnapshotId", names, phase)
 
 
-def _delete(delete: Callable[[], object], name: str, phase: Phase) -> None:
-    def gone() -> bool | None:
+def _delete(delete: Callable[..., object], key: str, names: Iterable[str], phase: Phase) -> None:
+    def gone(name: str) -> bool | None:
         try:
-            delete()
+            delete(**{key: name})
         except ClientError as error:
-            if code_of(error) in GONE:
-                return True
             if code_of(error) in HELD:
                 return None
-            raise
+            if code_of(error) not in GONE:
+                raise
         return True
 
-    machines.until(gone, f"let go of {name}", phase)
+    for name in names:
+        machines.until(partial(gone, name), f"let go of {name}", phase)
 
 
 def our_groups(cloud: Cloud, names: Iterable[str]) -> list[str]:

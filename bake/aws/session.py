@@ -42,7 +42,8 @@ class Cloud:
     command: str = ""
     #: boto3's, of another one that this was made of: a profile that wants a code of a person's asks for it once.
     shared: Any = field(default=None, compare=False, repr=False)
-    _clients: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    #: By service and region.
+    _clients: dict[tuple[str, str], Any] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def session(self) -> Any:
@@ -66,21 +67,22 @@ class Cloud:
 
     def __call__(self, service: str) -> Any:
         """boto3's client for a service; threads may share it."""
-        if service not in self._clients:
+        where = service, self.region
+        if where not in self._clients:
             from botocore.config import Config
 
             retries = FIRST_RETRIES if service == "sts" else RETRIES
             config = Config(retries=retries, max_pool_connections=WORKERS, connect_timeout=10, read_timeout=60)
-            self._clients[service] = self.session.client(service, region_name=self.region, config=config)
-        return self._clients[service]
+            self._clients[where] = self.session.client(service, region_name=self.region, config=config)
+        return self._clients[where]
 
     def elsewhere(self, region: str) -> Cloud:
         """The same account in another region."""
-        return Cloud(self.profile, region, self.command, self.session)
+        return Cloud(self.profile, region, self.command, self.session, self._clients)
 
     def acting_as(self, command: str) -> Cloud:
         """The same, by another command's policy."""
-        return Cloud(self.profile, self.wanted, command, self.session)
+        return Cloud(self.profile, self.wanted, command, self.session, self._clients)
 
     def pages(self, service: str, operation: str, key: str, **words: Any) -> Iterator[dict[str, Any]]:
         """All the items that an operation lists under `key`, page by page."""

@@ -600,7 +600,8 @@ def test_profiles_are_boto3_s(gate, call, tmp_path, monkeypatch):
     assert call("ls", "--profile", "there", **own).returncode == 0
     assert call("ls", AWS_PROFILE="role", **own).returncode == 0
     # An endpoint of EC2's own goes before that of all.
-    assert call("ls", "--profile", "there", AWS_ENDPOINT_URL_EC2=gate.url, AWS_ENDPOINT_URL="http://127.0.0.1:9", **own)
+    own |= {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ENDPOINT_URL_EC2": gate.url}
+    assert call("ls", "--profile", "there", **own).returncode == 0
     seen = [
         (one.action, one.region, one.headers["Authorization"].split("Credential=")[1][:16]) for one in gate.requests
     ]

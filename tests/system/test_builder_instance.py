@@ -38,12 +38,9 @@ def test_it_is_baked_there(tmp_path):
     if ground is None:
         with store.only_one(lambda pid: None), store.work_folder() as work, Reporter().phase("base") as phase:
             ground = base.build(goal, (), None, work, phase)
-    namespaces = ["unshare", "--net", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
-    theirs = [word for name in os.environ if name.startswith("AWS_") for word in ("-u", name)]
-    words = ["env", *theirs, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"{__file__}::test_inside"]
-    env = {THERE: f"{ground.disk} {tmp_path} {vm.accelerator(ground.kernel)}", amazon.INSIDE: "1"}
-    done = run([*namespaces, *words], env=env, check=False, cwd=Path(__file__).parents[2])
-    assert done.status == 0 and "1 passed" in done.stdout, done.stdout[-8000:]
+    given = f"{ground.disk} {tmp_path} {vm.accelerator(ground.kernel)}"
+    said = amazon.alone(f"{__file__}::test_inside", **{THERE: given})
+    assert "1 passed" in said, said[-8000:]
 
 
 class Instance:

@@ -460,25 +460,18 @@ def test_what_has_found_another_holder_stays_with_it(world, app):
 @pytest.mark.long
 def test_who_interrupts_the_undoing_is_told_what_is_left(world, app):
     estate = Estate(world, app)
-    app.statuses, app.asked = [503], []
-    process = world.start("launch", world.ami, *app.instead, *estate.moving)
 
-    def seen(service, action, nth):
-        # The second stop is of the machine that is undone.
-        if action == "StopInstances" and nth == 2:
-            process.send_signal(signal.SIGTERM)
+    def again(process):
+        def seen(service, action, nth):
+            # The second stop is of the machine that is undone.
+            if action == "StopInstances" and nth == 2:
+                process.send_signal(signal.SIGTERM)
 
-    world.gate.clear()
-    world.gate.fault = seen
-    try:
-        end = time.monotonic() + 300
-        while not app.asked and time.monotonic() < end:
-            time.sleep(0.1)
-        process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=300)
-    finally:
-        stop(process)
-    assert process.returncode == 130 and b"everything that was started" not in said and b"bake sweep" in said, said
+        world.gate.clear()
+        world.gate.fault = seen
+
+    code, _, said = told_to_end(world, app, *estate.moving, begun=again)
+    assert code == 130 and b"everything that was started" not in said and b"bake sweep" in said, said
     world.gate.fault = lambda *call: None
     swept(world, estate, finished=False)
 
@@ -509,8 +502,16 @@ def test_a_start_that_is_refused_leaves_nothing(world, app, kind, code):
 def test_who_is_told_to_end_removes_what_was_started(world, app):
     before, _ = world.launch(app, "--data", 1)
     there = world.things()
+    code, out, said = told_to_end(world, app, "--retire", before)
+    assert code == 130 and out == b"", said
+    assert world.things() == there and world.machine(before)["State"]["Name"] == "running"
+
+
+def told_to_end(world, app, *words, begun=lambda process: None):
+    """Tell a launch to end while its app is not well; its exit code, and what it said. `begun` gets the process."""
     app.statuses, app.asked = [503], []
-    process = world.start("launch", world.ami, *app.instead, "--retire", before)
+    process = world.start("launch", world.ami, *app.instead, *words)
+    begun(process)
     try:
         end = time.monotonic() + 300
         while not app.asked and time.monotonic() < end:
@@ -519,8 +520,7 @@ def test_who_is_told_to_end_removes_what_was_started(world, app):
         out, said = process.communicate(timeout=300)
     finally:
         stop(process)
-    assert process.returncode == 130 and out == b"", said
-    assert world.things() == there and world.machine(before)["State"]["Name"] == "running"
+    return process.returncode, out, said
 
 
 def killed(world, app, when, *words):

@@ -19,7 +19,7 @@ import servers
 from test_ami import digest, read_back, registered
 
 from bake import disk, vm
-from bake.aws import tags
+from bake.aws import machines, tags
 from bake.run import run
 
 pytestmark = pytest.mark.long
@@ -47,18 +47,10 @@ def test_the_bytes_that_were_tested_are_launched(bake, tmp_path):
     # Here, since it wants packages; there, `bake launch` finds it baked.
     called = bake("image", folder)
     assert called.code == 0, called.stderr
-    namespaces = ["unshare", "--net", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
-    theirs = [word for name in os.environ if name.startswith("AWS_") for word in ("-u", name)]
     given = {"image": called.stdout.strip(), "place": str(tmp_path), "accelerator": vm.accelerator()}
-    done = run(
-        [
-            *namespaces, "env", *theirs, sys.executable, "-m", "pytest", "-s", "-p", "no:cacheprovider",
-            f"{__file__}::test_inside",
-        ],
-        env={THERE: json.dumps(given), amazon.INSIDE: "1"}, check=False, cwd=Path(__file__).parents[2],
-    )  # fmt: skip
-    assert done.status == 0 and "1 passed" in done.stdout, done.stdout[-12000:]
-    print(done.stdout[-4000:])
+    said = amazon.alone(f"{__file__}::test_inside", "-s", **{THERE: json.dumps(given)})
+    assert "1 passed" in said, said[-12000:]
+    print(said[-4000:])
 
 
 class Instance:
@@ -143,7 +135,7 @@ def test_inside(monkeypatch):
 
 def alive(ec2):
     """The instances that have not ended."""
-    filters = [{"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]}]
+    filters = [{"Name": "instance-state-name", "Values": list(machines.ALIVE)}]
     reservations = ec2.describe_instances(Filters=filters)["Reservations"]
     return [one["InstanceId"] for each in reservations for one in each["Instances"]]
 

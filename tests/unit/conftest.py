@@ -158,7 +158,7 @@ def setup(
     for name, path in {
         "SOURCE": "etc/app/source.json", "RELEASES": "srv/app/releases", "CURRENT": "srv/app/current",
         "PREVIOUS": "srv/app/previous", "TRIED": "srv/app/tried-after", "BEGUN": "run/begun", "INCOMING": "incoming",
-        "PACKAGES": "packages", "SITE": "site", "STATE": "run/state",
+        "PACKAGES": "packages", "SITE": "site", "STATE": "run/state", "FAULTS": "run/faults",
     }.items():  # fmt: skip
         monkeypatch.setattr(module, name, tmp_path / path)
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
@@ -167,6 +167,7 @@ def setup(
     module.RELEASES.mkdir()
     module.INCOMING.mkdir()
     module.PACKAGES.write_text("")
+    module.FAULTS.write_text("")
     for name in ("DOOR", "SERVED"):
         monkeypatch.setattr(module.serving, name, tmp_path / name)
     brought = module.own

@@ -52,7 +52,7 @@ def waits(setup: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[float]:
 @pytest.fixture
 def bring(setup: ModuleType, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> Bring:
     """Put a document's files where cloud-init would, and bring the release; its virtualenv is another's test."""
-    monkeypatch.setattr(setup, "build_venv", lambda *folders: None)
+    monkeypatch.setattr(setup, "build", lambda *folders: None)
     # However git came here, nothing is to be installed.
     fake("dpkg-query", "echo git installed")
 

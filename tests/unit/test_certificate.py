@@ -73,6 +73,7 @@ class Machine:
         """The names it answers to, and what its release asks for."""
         self.program.NAMES.write_text("".join(f"{name}\n" for name in given))
         self.program.RECIPE.write_text(json.dumps(recipe))
+        self.program.EMAIL.write_text(str(recipe.get("email", "")))
 
     def dns(self, **addresses: str) -> None:
         """What resolvectl says of names (their first labels); of others, that there are none."""

@@ -12,9 +12,9 @@ PACKAGE = REPOSITORY / "bake"
 #: From the ground up: a module imports only what stands before it.
 ORDER = (
     "errors", "places", "run", "store", "download", "target", "providers", "progress", "fields", "recipe", "modules",
-    "project", "requirements", "detect", "draft", "libraries", "lock", "release", "bundle", "machine", "userdata",
-    "settings", "source", "disk", "base", "stock", "packer", "doctor", "vm", "login", "check", "proof", "image",
-    "trial", "push", "render",
+    "project", "requirements", "detect", "draft", "libraries", "wheels", "lock", "release", "bundle", "machine",
+    "userdata", "settings", "source", "disk", "base", "stock", "packer", "doctor", "vm", "login", "check", "proof",
+    "image", "trial", "push", "render",
     "aws", "cli_aws", "cli_launch", "cli", "__main__",
 )  # fmt: skip
 #: These name a stream or a process of `run`'s, and so import `subprocess`; only `run` calls anything of it.

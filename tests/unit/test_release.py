@@ -314,6 +314,7 @@ def test_the_machine_reads_them_in_the_release_in_place(reader: str, line: str) 
 def test_the_machine_has_the_last_word_on_the_environment() -> None:
     unit = (REPOSITORY / "cloud-init/rootfs/etc/systemd/system/app.service.d/50-sandbox.conf").read_text()
     places = [
-        unit.index(f"\nEnvironmentFile=-{path}/") for path in ("/srv/app/current/settings", "/run/app", "/etc/app")
+        unit.index(f"\nEnvironmentFile=-{path}\n")
+        for path in ("/srv/app/current/settings/env", "/run/app/env", "/run/app-check/env", "/run/app/given.env")
     ]
     assert places == sorted(places)

@@ -81,7 +81,7 @@ def test_a_document_for_another_machine_is_refused_before_anything_is_done(
 @pytest.fixture
 def bring(setup: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
     """Bring the release of a bundle, but for its virtualenv."""
-    monkeypatch.setattr(setup, "build_venv", lambda *folders: None)
+    monkeypatch.setattr(setup, "build", lambda *folders: None)
     return lambda digest: setup.bring(ask(setup, digest))
 
 
@@ -589,7 +589,7 @@ def as_systemd_does(tmp_path: Path, document: str, prepare: str = "") -> Outcome
     (tmp_path / "document").write_text(document)
     words = shlex.join([sys.executable, "-B", str(PROGRAMS / "setup")])
     script = "set -e; for folder in /etc /run /srv /usr/local/sbin; do mount -t tmpfs none $folder; done\n"
-    script += f"mkdir -p /etc/app /run/app /srv/app/releases; cp {tmp_path}/document /etc/app/source.json\n{prepare}\n"
+    script += f"mkdir -p /etc/app /run/app /srv/app/releases; touch /run/app/faults; cp {tmp_path}/document /etc/app/source.json\n{prepare}\n"
     script += f"status=0; {words} || status=$?; cat /run/app/state > {tmp_path}/said; exit $status"
     own_user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     done = run(["unshare", *own_user, "--mount", "sh", "-c", script], check=False)
@@ -628,7 +628,9 @@ def test_a_machine_waits_for_secrets_and_names_them(tmp_path: Path, fake: Fake) 
     fake("systemctl", "exit 0")
     release = in_place("12ab", secrets=["GIVEN", "MISSING_ONE", "MISSING_TWO"])
     outcome = as_systemd_does(
-        tmp_path, json.dumps({**HERE, "bundle": "12ab"}), f"{release}echo GIVEN=value > /etc/app/secrets.env"
+        tmp_path,
+        json.dumps({**HERE, "bundle": "12ab"}),
+        f"{release}echo GIVEN=value > /run/app/given.env",
     )
     assert outcome.status == 1
     assert outcome.state == "waits for its settings"
@@ -765,3 +767,14 @@ def test_a_release_that_cannot_mount_the_volume_is_not_served_without_it(setup: 
     with pytest.raises(setup.StepError, match=r"names a volume: bake\.yaml has to say"):
         setup.serve(release(setup, "one"), changed=True, first=False)
     assert called == []
+
+
+def test_the_lines_that_were_left_out_are_reported_and_the_app_serves(
+    setup: ModuleType, machine: Serving, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release(setup, "one")
+    setup.FAULTS.write_text("/etc/app/domains, line 3: not a domain name, so it is left out\n")
+    run_with(setup, "one")
+    # systemd reads <3> as an error; what app-setup prints is on the console and in the journal.
+    assert "<3>/etc/app/domains, line 3: not a domain name, so it is left out\n" in capsys.readouterr().out
+    assert setup.STATE.read_text() == "is set up"

@@ -26,8 +26,8 @@ from step import StepError, command, write
 CERTBOT = Path("/etc/letsencrypt")
 NAMES = Path("/run/app/names")
 RECIPE = Path("/srv/app/current/recipe.json")
-#: An address that a launch gives, instead of the recipe's.
-EMAIL = Path("/etc/app/email")
+#: The address that the launch or else the recipe gives; nothing where neither does.
+EMAIL = Path("/run/app/email")
 #: The same for who issues: the address of an ACME directory, or the word `staging`.
 AUTHORITY = Path("/etc/app/authority")
 #: Where an order's time is written down before it is made.
@@ -229,7 +229,7 @@ def main() -> None:
     write(STATE, json.dumps(state))
     # Its new name may come to the disk seconds later: what a power cut forgets would be ordered twice.
     os.sync()
-    email = EMAIL.read_text().strip() if EMAIL.exists() else wanted.get("email")
+    email = EMAIL.read_text().strip()
     options = zone.options if zone else ["--webroot", "-w", CHALLENGES.parents[1]]
     options += ["--email", email] if email else ["--register-unsafely-without-email"]
     # One name that is refused should not hold up the others for ever.

@@ -12,10 +12,8 @@ from step import FOLLOWED, StepError, Waiting, command, link, say
 #: The app's data; nothing in it is ever replaced.
 DATA = Path("/var/lib/app")
 OWNER = {"user": "app", "group": "app", "extra_groups": []}
-#: Where secrets may be given; the last is what SECRET writes.
-GIVEN = tuple(
-    Path(name) for name in ("/run/app-check/env", "/run/app/secrets.env", "/etc/app/env", "/etc/app/secrets.env")
-)
+#: Where secrets may be given; the last is what app-configure reads in /etc/app.
+GIVEN = tuple(Path(name) for name in ("/run/app-check/env", "/run/app/secrets.env", "/run/app/given.env"))
 #: Where people find the program for secrets, and the release's own.
 SECRET, PROGRAM = Path("/usr/local/sbin/app-secret"), Path("/srv/app/current/settings/secret")
 
@@ -58,7 +56,7 @@ def require_secrets(recipe: dict) -> None:
     if names:
         link(SECRET, PROGRAM)
     given = "\n".join(path.read_text() for path in GIVEN if path.exists())
-    missing = [name for name in names if not re.search(rf'^{name}=(?!["\']*[ \t]*$)', given, re.MULTILINE)]
+    missing = [name for name in names if not re.search(rf'^{name}[ \t]*=(?!["\']*[ \t]*$)', given, re.MULTILINE)]
     if missing:
         said = ", ".join(missing)
         raise Waiting(f"missing secrets: {said}. For each: {SECRET} NAME")

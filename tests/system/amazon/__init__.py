@@ -134,10 +134,10 @@ def standing(folder):
         yield gate
 
 
-def alone(chosen, *options):
+def alone(chosen, *options, **more):
     """Run tests (`file`, `file::name`) again in a network namespace with nobody else in it; what pytest said.
 
-    A stranger cannot be reached there.
+    A stranger cannot be reached there. `more` goes into the environment.
     """
     namespaces = ["unshare", "--net", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
     # A profile of who runs this is not for the tests.
@@ -145,7 +145,7 @@ def alone(chosen, *options):
     words = ["env", *theirs, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, str(chosen)]
     # Who is root only there would come upon the folders of the real one.
     with tempfile.TemporaryDirectory() as folder:
-        env = {INSIDE: "1", "PYTEST_DEBUG_TEMPROOT": folder}
+        env = {INSIDE: "1", "PYTEST_DEBUG_TEMPROOT": folder, **more}
         done = run([*namespaces, *words], env=env, check=False, cwd=Path(__file__).parents[3])
     assert done.status == 0, done.stdout[-8000:] + done.stderr[-2000:]
     return done.stdout

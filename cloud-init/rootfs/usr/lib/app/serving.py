@@ -20,7 +20,7 @@ APP, SOCKET = "app", RUN / "app.sock"
 SERVED = RUN / "served"
 #: All that the app is started with, besides its release.
 SETTINGS = (
-    RUN / "env", RUN / "secrets.env", Path("/run/app-check/env"), Path("/etc/app/env"), Path("/etc/app/secrets.env"),
+    RUN / "env", RUN / "secrets.env", Path("/run/app-check/env"), RUN / "given.env",
     Path("/run/systemd/system/app.service.d/60-allow.conf"),
 )  # fmt: skip
 #: The names this machine answers to, as app-configure found them.
