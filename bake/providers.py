@@ -4,6 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+#: Where providers tell a machine who it is, hand out its role's credentials and keep its user-data, with the sources. A
+#: machine's firewall and its app's unit deny the app each of them, on all ports; names and time come from other users'
+#: services. The whole link-local ranges (RFC 3927, RFC 4291) are denied: nothing else is there for a web app.
+METADATA_SERVICES = {
+    "169.254.0.0/16": "nearly everybody's: 169.254.169.254; 169.254.42.42 (cloud-init, Scaleway)",
+    "fe80::/10": "fe80::a9fe:a9fe (OpenStack Nova, Metadata service; Linode, Metadata service API)",
+    "fd00:ec2::/32": "fd00:ec2::254 (EC2 User Guide, Instance metadata), ::23 (EKS, Pod Identity)",
+    "fd00:a9fe:a9fe::1": "Akamai, i. e. Linode (cloud-init, Akamai)",
+    "fd00:42::42": "Scaleway (cloud-init, Scaleway)",
+    "fd00:c1::a9fe:a9fe": "OCI (its Python SDK, instance principals)",
+    "fd20:ce::254": "GCP (Compute Engine, IPv6-only instances)",
+    "168.63.129.16": "Azure's WireServer (Virtual Network, What is IP address 168.63.129.16)",
+    "100.100.100.200": "Alibaba (cloud-init, Aliyun)",
+}
+#: What `aws: {role: true}` opens to the app, on port 80 (EC2 User Guide, Instance metadata).
+AWS_METADATA_SERVICES = ("169.254.169.254", "fd00:ec2::254")
 #: Bytes of plain text that every provider takes whose limit is known, and what is kept to where none is.
 EVERYWHERE = 16_384
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 
 from bake import places, project
+from bake.providers import AWS_METADATA_SERVICES
 from bake.recipe import OPTIONS, Django, Limits, Recipe
 
 #: What a machine, and the checks of one, still ask of a recipe. What else is in it is not given away with an image.
@@ -36,8 +37,12 @@ EXTRAS = ("certificate", "exchange", "hints")
 PATIENCE = 5
 #: What `sandbox: {allow: …}` takes back of the app's sandbox.
 ALLOWED = {"jit": "MemoryDenyWriteExecute=no\n"}
-#: What `aws: {role: true}` adds to the firewall, before it refuses: the app's user, and the metadata service.
-ROLE = "".join(f"meta skuid 800 {place} accept\n" for place in ("ip daddr 169.254.169.254", "ip6 daddr fd00:ec2::254"))
+#: Opens EC2's metadata service, in the firewall before it rejects and in the app's units: `aws: {role: true}`.
+ROLE_RULES = "".join(
+    f"meta skuid 800 {'ip6' if ':' in address else 'ip'} daddr {address} tcp dport 80 accept\n"
+    for address in AWS_METADATA_SERVICES
+)
+ROLE_UNIT = f"IPAddressAllow={' '.join(AWS_METADATA_SERVICES)}\n"
 #: A line of entry_points.txt that names a command.
 COMMAND = re.compile(
     r"\s*(?P<name>[\w-][\w.-]*)\s*=\s*(?P<module>[\w.]+)\s*:\s*(?P<call>(?P<first>\w+)[\w.]*)\s*(\[.*)?"
@@ -67,7 +72,7 @@ def files(folder: Path, recipe: Recipe, kept: list[Path]) -> dict[str, File]:
         "env": environment({**flask(recipe.wsgi or ""), **django(recipe), **recipe.env}),
         "nginx/limits.conf": limits(recipe.limits),
         "uwsgi.ini": uwsgi(recipe.limits),
-        "role.nft": ROLE if uses_role(recipe) else "",
+        "role.nft": ROLE_RULES if uses_role(recipe) else "",
         "nginx/static.conf": static(recipe),
         **{f"jobs/{name}": text for name, text in jobs(recipe).items()},
         **{f"units/{name}": text for name, text in units(recipe).items()},
@@ -203,7 +208,7 @@ def units(recipe: Recipe) -> dict[str, str]:
     if found:
         found["app.service.d/60-timers.conf"] = f"[Unit]\nWants={' '.join(found)}\n"
     # An empty list takes back the addresses that the sandbox denies.
-    role = "IPAddressDeny=\n" * uses_role(recipe)
+    role = ROLE_UNIT * uses_role(recipe)
     for service in ("app", "app-next", "app-job@"):
         for name, text in (("allow", allowed), ("role", role)):
             if text:

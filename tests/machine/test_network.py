@@ -1,6 +1,11 @@
 """Who may come in, and where the app may not go."""
 
+import ipaddress
 import json
+
+import pytest
+
+from bake.providers import AWS_METADATA_SERVICES, METADATA_SERVICES
 
 
 def test_only_ssh_and_web_listen_to_the_world(host):
@@ -48,17 +53,44 @@ def test_icmpv6_is_allowed(host):
     assert "ipv6-icmp" in said or "[1, 58]" in said
 
 
-def test_the_app_reaches_the_metadata_service_only_where_it_has_a_role(host):
+@pytest.fixture(scope="module")
+def allowed(host):
+    """What the release opens to its app again: EC2's metadata service, where its role is for the app."""
     recipe = json.loads(host.file("/srv/app/current/recipe.json").content_string)
-    opened = recipe.get("aws", {}).get("role", False)
-    # curl says 7, refused at once, where 28 would be a packet that left and was not answered.
-    ask = "curl -s --max-time 5 -o /dev/null http://169.254.169.254/ ; echo $?"
-    assert host.run(f"setpriv --reuid=app --regid=app --clear-groups sh -c '{ask}'").stdout.strip() == "7" or opened
-    denied = host.run("systemctl show --value --property IPAddressDeny app.service").stdout
-    for address in ("169.254.169.254", "fd00:ec2::254"):
-        assert (address in denied) == (not opened)
-    accepting = [rule for rule in chain(host, "output")[1] if {"accept": None} in rule]
-    assert len(accepting) == 2 * opened
+    return {*AWS_METADATA_SERVICES} if recipe.get("aws", {}).get("role") else set()
+
+
+@pytest.fixture(scope="module")
+def denied(host):
+    """The networks that the app's unit and the machine's firewall deny it, whatever the port."""
+    unit = host.run("systemctl show --value --property IPAddressDeny app.service").stdout.split()
+    sets = [
+        expression["match"]["right"]["set"]
+        for rule in chain(host, "output")[1]
+        if any("reject" in expression for expression in rule) and "dport" not in str(rule)
+        for expression in rule
+        if expression.get("match", {}).get("left", {}).get("payload", {}).get("field") == "daddr"
+        if "set" in expression["match"]["right"]
+    ]
+    firewall = [
+        "{addr}/{len}".format(**item["prefix"]) if isinstance(item, dict) else item for part in sets for item in part
+    ]
+    return [{ipaddress.ip_network(address) for address in part} for part in (unit, firewall)]
+
+
+@pytest.mark.parametrize("address", METADATA_SERVICES)
+def test_the_app_reaches_no_metadata_service(denied, address):
+    unit, firewall = denied
+    assert ipaddress.ip_network(address) in unit
+    assert ipaddress.ip_network(address) in firewall
+
+
+def test_a_role_opens_the_metadata_service_of_ec2_alone(host, allowed):
+    shown = host.run("systemctl show --value --property IPAddressAllow app.service").stdout.split()
+    assert {address.partition("/")[0] for address in shown} == allowed
+    accepting = [str(rule) for rule in chain(host, "output")[1] if {"accept": None} in rule]
+    assert len(accepting) == len(allowed)
+    assert all("dport" in rule and any(address in rule for address in allowed) for rule in accepting)
 
 
 def test_names_are_looked_up_through_resolved(host):

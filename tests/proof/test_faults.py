@@ -77,6 +77,37 @@ def test_names_given_on_the_machine_are_the_only_ones_answered(host, fetch):
         host.run("rm /etc/app/domains; systemctl restart app-configure; systemctl reload nginx")
 
 
+#: Has nginx and sshd answer at each address, asks as root, as the app's user, and in the app's unit as root.
+METADATA = """
+ask() { "$@" curl -s -o /dev/null --max-time 5 $url; printf '%s ' $?; }
+for address in {addresses}; do
+    ip address add $address dev lo nodad 2> /dev/null || ip address add $address dev lo
+    case $address in fe80*) host="[$address%25lo]" ;; *:*) host="[$address]" ;; *) host=$address ;; esac
+    printf '%s ' $address
+    url=http://$host/; ask; ask setpriv --reuid=app --regid=app --clear-groups
+    ask systemd-run --quiet --pipe --wait --collect {deny}
+    url=telnet://$host:22; ask setpriv --reuid=app --regid=app --clear-groups
+    echo
+    ip address delete $address dev lo
+done
+"""
+
+
+def test_the_app_reaches_no_metadata_service_that_answers(host, recipe):
+    """What the rules are for: an address that does answer, and neither the app's user nor its unit reaches."""
+    addresses = "169.254.169.254 169.254.42.42 168.63.129.16 100.100.100.200 fe80::a9fe:a9fe fd00:ec2::254 "
+    addresses += "fd00:a9fe:a9fe::1 fd00:42::42 fd00:c1::a9fe:a9fe fd20:ce::254"
+    shown = host.run("systemctl show --property IPAddressDeny --property IPAddressAllow app.service").stdout
+    deny = " ".join(f"-p '{line}'" for line in shown.splitlines() if not line.endswith("="))
+    script = METADATA.replace("{addresses}", addresses).replace("{deny}", deny)
+    rows = [row.split() for row in host.run("sh -c %s", script).stdout.splitlines()]
+    opened = {"169.254.169.254", "fd00:ec2::254"} if recipe.get("aws", {}).get("role") else set()
+    # curl says 7 where it is refused at once; 28 would be a packet that left and was not answered.
+    assert {row[0]: row[1:] for row in rows} == {
+        address: ["0", "0", "0", "7"] if address in opened else ["0", "7", "7", "7"] for address in addresses.split()
+    }
+
+
 def test_the_app_cannot_write_where_it_should_not(host):
     # In the app's own sandbox, as its own user: what systemd was told is what the kernel does.
     command = (

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
+import re
 
 import pytest
+from conftest import PROGRAMS
 
-from bake.providers import EVERYWHERE, PROVIDERS, Provider
+from bake.providers import AWS_METADATA_SERVICES, EVERYWHERE, METADATA_SERVICES, PROVIDERS, Provider
 
 KNOWN = [provider for provider in PROVIDERS.values() if provider.limit is not None]
 
@@ -36,3 +39,21 @@ def test_each_goes_by_its_name_and_says_where_its_figure_is_from(name: str) -> N
     assert provider.name == name
     assert len(provider.source) > 5
     assert provider.remark == "" or provider.remark.endswith(".")
+
+
+def test_a_machine_denies_exactly_the_metadata_services_of_the_table() -> None:
+    unit = (PROGRAMS.parents[2] / "etc/systemd/system/app.service.d/50-sandbox.conf").read_text()
+    assert " ".join(re.findall("^IPAddressDeny=(.+)$", unit, re.M)).split() == sorted(METADATA_SERVICES, key=unit.index)
+    firewall = (PROGRAMS / "firewall.nft").read_text()
+    rules = re.findall(r"^ +meta skuid 800 (ip6?) daddr \{ (.*) \} reject$", firewall, re.M)
+    assert [kind for kind, _ in rules] == ["ip", "ip6"]
+    for kind, addresses in rules:
+        own = [address for address in METADATA_SERVICES if (":" in address) == (kind == "ip6")]
+        assert sorted(addresses.split(", ")) == sorted(own)
+    assert all(len(source) > 20 for source in METADATA_SERVICES.values())
+
+
+def test_what_a_role_opens_is_denied_without_one() -> None:
+    networks = [ipaddress.ip_network(address) for address in METADATA_SERVICES]
+    for address in AWS_METADATA_SERVICES:
+        assert any(ipaddress.ip_address(address) in network for network in networks)

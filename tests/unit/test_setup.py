@@ -589,7 +589,8 @@ def as_systemd_does(tmp_path: Path, document: str, prepare: str = "") -> Outcome
     (tmp_path / "document").write_text(document)
     words = shlex.join([sys.executable, "-B", str(PROGRAMS / "setup")])
     script = "set -e; for folder in /etc /run /srv /usr/local/sbin; do mount -t tmpfs none $folder; done\n"
-    script += f"mkdir -p /etc/app /run/app /srv/app/releases; touch /run/app/faults; cp {tmp_path}/document /etc/app/source.json\n{prepare}\n"
+    script += "mkdir -p /etc/app /run/app /srv/app/releases; touch /run/app/faults\n"
+    script += f"cp {tmp_path}/document /etc/app/source.json\n{prepare}\n"
     script += f"status=0; {words} || status=$?; cat /run/app/state > {tmp_path}/said; exit $status"
     own_user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     done = run(["unshare", *own_user, "--mount", "sh", "-c", script], check=False)
