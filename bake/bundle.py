@@ -17,7 +17,7 @@ from pathspec import GitIgnoreSpec
 from bake import libraries, lock, places, release, store
 from bake.errors import AppFolderError
 from bake.progress import Reporter
-from bake.recipe import Recipe
+from bake.recipe import FILE_NAME, Recipe
 from bake.target import Target
 
 #: What never belongs into an image, why, and by which pattern (as in .gitignore).
@@ -147,6 +147,8 @@ def _reason(path: Path, name: str, stack: list[Rules]) -> str:
         verdicts = ((rules.ignores(name), rules.place) for rules in stack if rules.place.endswith(file))
         return next((verdict for verdict in verdicts if verdict[0] is not None), (None, ""))
 
+    if name == FILE_NAME:
+        return "the recipe: its check.env is nobody else's"
     asked, place = said(".bakeignore")
     if asked is not None:
         return place if asked else ""

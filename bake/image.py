@@ -8,11 +8,11 @@ the answer.
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import secrets
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,10 +31,11 @@ from bake import (
     stock,
     store,
     target,
+    traces,
     userdata,
     vm,
 )
-from bake.errors import CheckError, ProgramError
+from bake.errors import ProgramError
 from bake.progress import Phase, Reporter
 
 #: Bytes that a bake writes at its largest: a copy of the base, a raw disk, an image, overlays.
@@ -116,7 +117,7 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
     )  # fmt: skip
     origin = origin_of(folder, code, wanted)
     if ground:
-        entry = places.cache() / "image" / _key(parcel.sha256, ground)
+        entry = places.cache() / "image" / _key(wanted, parcel.sha256, ground)
         if (entry / "image.json").is_file():
             store.touch(entry)
             return _publish(entry, final, origin, fresh=False)
@@ -143,7 +144,9 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
         raw.unlink()
         phase.progress(0.5, "looking for residue")
         planted = {f"stand-in for {name}": value for name, value in random.items()}
-        _no_trace(sealed, {"canary": canary, "build key": vm.public_key(work / "bake-key").split()[1], **planted})
+        planted |= {"canary": canary, "build key": vm.public_key(work / "bake-key").split()[1]}
+        lent = {f"value of check.env's {name}": value for name, value in wanted.check.env.items()}
+        traces.require_none(sealed, planted, lent, _inputs(ground, parcel, work))
         phase.progress(0.7, "compressing")
         disk.to_qcow2(sealed, image, compress=True)
     with report.phase("proof") as phase:
@@ -151,7 +154,7 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
         checks = proof.prove(image, sealed, work / "proof", vendor_data, accel=accel, port=options.port, phase=phase)
     sealed.unlink()
 
-    key = _key(parcel.sha256, ground)
+    key = _key(wanted, parcel.sha256, ground)
     with store.whole(places.cache() / "image" / key) as entry:
         entry.mkdir()
         shutil.move(image, entry / "image.qcow2")
@@ -169,14 +172,23 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
     return _publish(places.cache() / "image" / key, final, origin, fresh=True)
 
 
-def _key(bundle_digest: str, ground: base.Base) -> str:
+def _inputs(ground: base.Base, parcel: bundle.Bundle, work: Path) -> Iterator[Path]:
+    """Yield what an image is made of, in which a value may stand by itself: the bundle, and the base as a raw disk."""
+    yield parcel.path
+    raw = work / "base.raw"
+    disk.to_raw(ground.disk, raw)
+    yield raw
+
+
+def _key(wanted: recipe.Recipe, bundle_digest: str, ground: base.Base) -> str:
     """The digest of everything that goes into an image and its proof: also this tool's own files."""
     own = {
         name: store.tree_digest(places.tree() / name)
         for name in ("cloud-init", "packer", "tests/machine", "tests/proof")
     }
     own["bake"] = store.tree_digest(Path(__file__).parent)
-    return store.digest({"bundle": bundle_digest, "base": ground.key, "made": ground.made, "own": own})
+    check = wanted.check.model_dump(mode="json")
+    return store.digest({"bundle": bundle_digest, "check": check, "base": ground.key, "made": ground.made, "own": own})
 
 
 def random_of(wanted: recipe.Recipe) -> dict[str, str]:
@@ -229,25 +241,6 @@ def _run_packer(
         },
         output / "disk.qcow2", work, event,
     )  # fmt: skip
-
-
-def _no_trace(raw: Path, words: dict[str, str]) -> None:
-    """Raise CheckError where one of `words` stands anywhere in a raw disk, free blocks included."""
-    with raw.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
-        position = 0
-        while True:
-            try:
-                start = os.lseek(stream.fileno(), position, os.SEEK_DATA)
-            except OSError:
-                return
-            position = os.lseek(stream.fileno(), start, os.SEEK_HOLE)
-            for what, word in words.items():
-                at = view.find(word.encode(), start, position)
-                if at >= 0:
-                    raise CheckError(
-                        f"The {what} planted during the bake is in the image, at byte {at}",
-                        "This is a fault of bake's seal: please report it.",
-                    )
 
 
 def facts_of(image: Path) -> Path:

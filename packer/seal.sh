@@ -51,9 +51,10 @@ find /tmp /var/tmp /var/spool/cron /var/mail /var/lib/app /var/lib/app-incoming 
 rm -rf /etc/letsencrypt/accounts /etc/letsencrypt/live /etc/letsencrypt/archive /etc/letsencrypt/keys /etc/letsencrypt/csr \
     /etc/letsencrypt/renewal /etc/ssl/private/ssl-cert-snakeoil.key
 
-# Deleted is not wiped: give the free blocks back, so that they read as zeros.
+# Deleted is not wiped: give the free blocks back, so that they read as zeros. A volume that takes none (EBS) is filled
+# with zeros instead.
 sync
-fstrim / 2> /dev/null || true
+fstrim / 2> /dev/null || { cat /dev/zero > /zeros 2> /dev/null || true; sync; rm /zeros; }
 sync
 # Without stopping units one by one: that would write logs and seeds again.
 systemctl poweroff --force

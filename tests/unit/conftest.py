@@ -29,6 +29,8 @@ REPOSITORY = Path(__file__).parents[2]
 PROGRAMS = REPOSITORY / "cloud-init" / "rootfs" / "usr" / "lib" / "app"
 
 Fake = Callable[[str, str], Path]
+#: The smallest zip archive, which passes for a wheel.
+EMPTY_WHEEL = b"PK\5\6" + bytes(18)
 Helper = Callable[..., Popen[str]]
 
 

@@ -14,7 +14,7 @@ ORDER = (
     "errors", "places", "run", "store", "download", "target", "providers", "progress", "fields", "recipe", "modules",
     "project", "requirements", "detect", "draft", "libraries", "wheels", "lock", "release", "bundle", "machine",
     "userdata", "settings", "source", "disk", "base", "stock", "packer", "doctor", "vm", "login", "check", "proof",
-    "image", "trial", "push", "render",
+    "traces", "image", "trial", "push", "render",
     "aws", "cli_aws", "cli_launch", "cli", "__main__",
 )  # fmt: skip
 #: These name a stream or a process of `run`'s, and so import `subprocess`; only `run` calls anything of it.

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, Clone, Fake, Site
+from conftest import EMPTY_WHEEL, REPOSITORY, Clone, Fake, Site
 
 from bake import bundle, release, source
 from bake.errors import AppFolderError, NetworkError, SourceError, WheelError
@@ -118,12 +118,12 @@ def test_a_link_to_a_folder_is_refused(app: Path) -> None:
 
 def test_a_wheel_that_no_index_has_is_refused_and_others_stay_out(app: Path, cache: Path) -> None:
     wheel = app.parent / "thing-1-py3-none-any.whl"
-    wheel.write_bytes(b"a wheel")
+    wheel.write_bytes(EMPTY_WHEEL)
     found = parts(source.inline(DEBIAN_13, pack(app, (wheel,)), RECIPE))
     assert not any(name.startswith("wheels/") for name in found)
     assert "thing==1" in (found["lock.txt"].text or "")
     (cache / "built").mkdir(parents=True)
-    (cache / "built" / wheel.name).write_bytes(b"a wheel")
+    (cache / "built" / wheel.name).write_bytes(EMPTY_WHEEL)
     with pytest.raises(WheelError, match="thing has no wheel on the package index"):
         source.inline(DEBIAN_13, pack(app, (wheel,)), RECIPE)
 
@@ -131,7 +131,7 @@ def test_a_wheel_that_no_index_has_is_refused_and_others_stay_out(app: Path, cac
 def test_a_release_has_a_name_of_its_own_whatever_differs(app: Path) -> None:
     (app / "app.py").write_text("app = 1\n")
     wheel = app.parent / "thing-1-py3-none-any.whl"
-    wheel.write_bytes(b"a wheel")
+    wheel.write_bytes(EMPTY_WHEEL)
     url, commit, there = "https://code.example/x", "1a" * 20, frozenset({"app.py"})
     seen: list[str] = []
 
@@ -154,7 +154,7 @@ def test_a_release_has_a_name_of_its_own_whatever_differs(app: Path) -> None:
     (app / "app.py").rename(app / "other.py")
     differs()
     differs(recipe=RECIPE.model_copy(update={"index": "https://packages.example/simple"}))
-    wheel.write_bytes(b"another wheel")
+    wheel.write_bytes(b"another" + EMPTY_WHEEL)
     differs()
     for words in ((url, commit), (url, "2b" * 20), (f"{url}/y", commit), (url, commit, "sub")):
         differs(script=source.git_script(*words))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import base64
 import gzip
+import io
 import json
 import random
 import re
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -194,6 +196,22 @@ def test_a_packed_document_unpacks_what_was_packed(root: Path, stripped: bool) -
     found = boot(root, userdata.packed(files, DEBIAN_13, stripped=stripped))
     assert found.pop(f"{root}/app-new") == (0o644, b"")
     assert found == as_files(expected)
+
+
+def test_every_length_unpacks(root: Path) -> None:
+    """Each line of digits stands for its own bytes: whatever its length, and where it begins with zeros."""
+    program = re.search(
+        r"for l in sys\.stdin:\n.*\n.*\n.*to_bytes.*\n", userdata.packed([], DEBIAN_13, stripped=True).text
+    )
+    assert program
+    lines = textwrap.dedent(f"  {program[0]}")
+    for size in (*range(1, 200), *range(3270, 3285), 6554, 6555, 10_000):
+        for content in (bytes(size), b"\xff" * size, noise(size, size)):
+            text = "".join(f"{line}\n" for line in userdata._printable(content))
+            assert re.fullmatch(r"([!-~]{1,4000}\n)*", text)
+            found: dict[str, bytes] = {}
+            exec(f"b = b''\n{lines}", {"sys": type("", (), {"stdin": io.StringIO(text)})}, found)
+            assert found["b"] == content
 
 
 @pytest.mark.parametrize("form", ["plain", "packed", "stripped"])
@@ -450,7 +468,7 @@ def test_where_nothing_fits_the_three_biggest_parts_are_named() -> None:
     parts = re.findall(r"^ *([\d,]+) bytes +(.+)$", caught.value.details, re.MULTILINE)
     assert [name.rpartition("/")[2] for _, name in parts] == ["90000.bin", "60000.bin", "30000.bin"]
     sizes = [int(size.replace(",", "")) for size, _ in parts]
-    assert sizes == sorted(sizes, reverse=True) and 112_000 < sizes[0] < 116_000
+    assert sizes == sorted(sizes, reverse=True) and 109_000 < sizes[0] < 113_000
 
 
 def said_to_fit(hint: str) -> set[str]:
