@@ -520,13 +520,12 @@ def test_without_a_commit_there_is_none(clone: Clone) -> None:
     clone.git("checkout", "-q", "--orphan", "empty")
     assert source.remote(clone.folder) == "app.py and 1 more are not committed"
     clone.git("rm", "-q", "-r", "-f", ".")
-    said = source.remote(clone.folder)
-    assert isinstance(said, str) and said
+    assert source.remote(clone.folder) == "its repository has no commit"
 
 
-def test_where_git_fails_the_document_holds_the_app(clone: Clone, fake: Fake) -> None:
-    fake("git", "exit 1")
-    assert source.remote(clone.folder) == ""
+def test_where_git_fails_the_document_holds_the_app_and_says_why(clone: Clone, fake: Fake) -> None:
+    fake("git", "echo fatal: no luck >&2; exit 128")
+    assert source.remote(clone.folder) == "git cannot read its repository: fatal: no luck"
 
 
 def test_what_only_bakeignore_brings_back_is_in_the_document(clone: Clone) -> None:
