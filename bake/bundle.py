@@ -117,7 +117,7 @@ def pack(folder: Path, recipe: Recipe, locked: lock.Lock, wheels: list[Path], ou
     with store.whole(out) as partial, tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as archive:
         lines = (lock.only(block, hashes) for block in lock.blocks(locked.text))
         _add_text(archive, "lock.txt", release.File("".join(lines)))
-        _add(archive, folder, "source", folder)
+        _add(archive, folder.resolve(), "source", folder)
         for path in kept:
             _add(archive, path, f"source/{path.relative_to(folder)}", folder)
         for name, file in sorted(release.files(folder, recipe, kept).items()):

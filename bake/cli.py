@@ -213,14 +213,10 @@ def render_command(
 
 
 def _login(host: str, identity: Path | None) -> login.Login:
-    parts = urlsplit(host)
     try:
-        fits = parts.scheme == "ssh" and parts.hostname and parts.port != 0
-    except ValueError:
-        fits = False
-    if not fits:
-        raise click.BadParameter("it looks like ssh://user@host or ssh://user@host:port", param_hint="HOST")
-    return login.Login(parts, identity)
+        return login.Login(urlsplit(host), identity)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="HOST") from None
 
 
 @cli.command("check")
@@ -229,13 +225,10 @@ def _login(host: str, identity: Path | None) -> login.Login:
 def check_command(host: str, identity: Path | None) -> None:
     """Run the read-only checks on a machine: ssh://user@host[:port]. The user needs sudo."""
     there = _login(host, identity)
-    spec = f"ssh://{there.address.netloc}" + ("" if there.is_root else "?sudo=true")
-    if identity:
-        spec += ("&" if "?" in spec else "?") + f"ssh_identity_file={identity.absolute()}"
     there.require()
     report = Reporter(errors)
     with tempfile.TemporaryDirectory() as work, report.phase("check") as phase:
-        outcome = check.run_suites(["machine"], host=spec, work=Path(work), progress=phase.progress)
+        outcome = check.run_suites(["machine"], host=there.spec(), work=Path(work), progress=phase.progress)
     check.require(outcome)
     click.echo(f"{outcome.passed} passed, {outcome.skipped} skipped")
 

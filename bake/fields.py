@@ -122,7 +122,9 @@ def url(*schemes: str) -> AfterValidator:
 
 def _address(text: str, schemes: tuple[str, ...]) -> str:
     parts = urlsplit(text)
-    if parts.scheme not in schemes or not parts.hostname or re.search(r"\s", text):
+    host = parts.hostname or "-"
+    # A host that begins with a dash is an option to programs that are given it alone.
+    if parts.scheme not in schemes or host.startswith("-") or re.search(r"[\s\x00-\x1f\x7f]", text):
         raise ValueError(f"{text!r} is not an {' or '.join(schemes)} address")
     if parts.username or parts.password:
         # The recipe is part of the image, and the image is given away.
@@ -215,7 +217,7 @@ def base(text: str) -> str:
 
 def image(text: str) -> str:
     """An https address, or a path."""
-    if "://" in text and not re.fullmatch(r"https://[^\s/]+/\S+", text):
+    if "://" in text and not re.fullmatch(r"https://[^\s/-][^\s/]*/\S+", text):
         raise ValueError(f"{text!r} should start with https://, or be a path")
     return text
 

@@ -6,27 +6,47 @@ ssh is the person's own: their configuration, their agent, their known hosts.
 from __future__ import annotations
 
 import contextlib
+import re
 import shlex
 import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import SplitResult
+from urllib.parse import SplitResult, quote
 
 from bake import run
 from bake.errors import BootError, SetupError
 
 #: Bytes at a time of what is uploaded.
 CHUNK = 256 * 1024
+#: Characters that ssh refuses in a user and a host, too: a command in ssh_config may give both to a shell.
+UNSAFE = re.compile(r"[\s\x00-\x1f\x7f'\"`$;&<>|(){}]")
 
 
 @dataclass(frozen=True)
 class Login:
-    """Where and as whom: ssh://user@host:port, and a private key's file."""
+    """Where and as whom: ssh://user@host:port, and a private key's file.
+
+    Raises ValueError, with the reason, for an address that is none or that ssh could take for an option.
+    """
 
     address: SplitResult
     identity: Path | None = None
+
+    def __post_init__(self) -> None:
+        address = self.address
+        words = [word for word in (address.username, address.hostname) if word]
+        if any(word.startswith("-") for word in words):
+            raise ValueError("its user or host begins with a dash, which ssh would take for an option")
+        if address.scheme != "ssh" or not address.hostname or address.port == 0:
+            raise ValueError("it looks like ssh://user@host or ssh://user@host:port")
+        if address.password is not None:
+            raise ValueError("it has a password: ssh takes a key, or asks an agent for one")
+        if address.path not in ("", "/") or address.query or address.fragment:
+            raise ValueError("nothing follows the host and its port: ssh://user@host:port")
+        if any(UNSAFE.search(word) for word in words):
+            raise ValueError("the user or the host has a character that a shell could act on")
 
     @property
     def is_root(self) -> bool:
@@ -35,7 +55,8 @@ class Login:
 
     def argv(self, *command: str, by_hand: bool = False) -> list[str]:
         """A command as root there; `by_hand` is how a person would type it."""
-        options = [] if by_hand else ["-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15"]
+        patience = ["-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15"]
+        options = [] if by_hand else ["-o", "BatchMode=yes", *patience, "--"]
         key = ["-i", str(self.identity)] if self.identity else []
         port = ["-p", str(self.address.port)] if self.address.port else []
         where = f"{self.address.username}@{self.address.hostname}" if self.address.username else self.host
@@ -45,6 +66,16 @@ class Login:
     def host(self) -> str:
         """The machine's name or address."""
         return str(self.address.hostname)
+
+    def spec(self) -> str:
+        """Return the login as testinfra names it, for its option --hosts."""
+        user = f"{quote(self.address.username, safe='')}@" if self.address.username else ""
+        host = f"[{quote(self.host, safe=':')}]" if ":" in self.host else quote(self.host, safe="")
+        port = f":{self.address.port}" if self.address.port else ""
+        options = [] if self.is_root else ["sudo=true"]
+        if self.identity:
+            options.append(f"ssh_identity_file={quote(str(self.identity.absolute()), safe='/')}")
+        return f"ssh://{user}{host}{port}" + (f"?{'&'.join(options)}" if options else "")
 
     def require(self) -> None:
         """Log in and use sudo. Raises BootError with ssh's words and what to type."""

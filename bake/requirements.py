@@ -24,8 +24,12 @@ HASH = re.compile(r"--hash[= ]sha256:([0-9a-f]{64})")
 #: Options of a requirements file that change nothing: wheels with hashes are all we take.
 IDLE_OPTIONS = re.compile(r"--(require-hashes|prefer-binary|only-binary|no-binary)\b")
 
-#: uv's words for a lock as requirement lines, each with its hashes; nothing is looked up.
-EXPORT = ("--frozen", "--no-dev", "--no-emit-project", "--no-header", "--no-annotate", "--no-python-downloads", "-q")
+#: uv's options for a lock as requirement lines, each with its hashes. uv looks nothing up, and reads none of the
+#: settings of the folder's, which could name the place of a cache.
+EXPORT = (
+    "--frozen", "--no-config", "--no-dev", "--no-emit-project", "--no-header", "--no-annotate", "--no-python-downloads",
+    "-q",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -152,8 +156,12 @@ def _line(text: str, place: str, constraint: bool) -> Line:
         way = "A machine must not depend on an address that moves: put a wheel on a package index, and name a version."
     else:
         try:
-            name = canonicalize_name(Requirement(bare).name)
-            return Line(bare, place, name, constraint, frozenset(HASH.findall(text)))
+            requirement = Requirement(bare)
+            # uv would look for a build backend at a path, which may be the app's own folder.
+            if not requirement.url:
+                name = canonicalize_name(requirement.name)
+                return Line(bare, place, name, constraint, frozenset(HASH.findall(text)))
+            way = "Name a version on a package index instead of an address."
         except InvalidRequirement as error:
             way = f"Write it as name==version. {str(error).splitlines()[0]}."
     raise RequirementError(f"{place}: {bare!r} cannot be used", way)

@@ -11,17 +11,16 @@ import shutil
 import sys
 import tarfile
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bake import lock, places, release, store, userdata
+from bake import lock, places, release, repository, store, userdata
 from bake.bundle import Bundle, is_stdout
 from bake.download import download
-from bake.errors import AppFolderError, NetworkError, SourceError, WheelError
+from bake.errors import AppFolderError, SourceError, WheelError
 from bake.machine import File
 from bake.recipe import App, Recipe
-from bake.run import run, which
+from bake.run import run
 from bake.target import Target
 
 #: Debian's name for an architecture to the kernel's.
@@ -30,11 +29,9 @@ MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 INCOMING = "/var/lib/app-incoming"
 #: How a release is laid out: a machine can serve those alone that were made for its programs.
 LAYOUT = "5"
-#: What asks nobody for a password, and knows none.
-ANONYMOUS = {
-    "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "SSH_ASKPASS": "true", "HOME": "/nonexistent",
-    "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1",
-}  # fmt: skip
+#: How archives are unpacked, here and on a machine. -I: the current folder may be the app's, with modules of its own.
+UNZIP = ("-I", "-m", "zipfile", "-e")
+UNTAR = ("--no-same-owner", "--no-same-permissions", "-C")
 #: Debian's own pip, which python3-venv brings along.
 PIP = "python3 $(echo /usr/share/python-wheels/pip-*.whl)/pip"
 
@@ -96,11 +93,11 @@ def git_script(url: str, commit: str, path: str = "") -> str:
     """A commit's files become source/. git itself verifies them: a commit's name is their digest."""
     url = shlex.quote(url)
     return f"""\
-export HOME=/nonexistent GIT_TERMINAL_PROMPT=0
+export HOME=/nonexistent GIT_TERMINAL_PROMPT=0 GIT_CONFIG_NOSYSTEM=1
 rm -rf .fetched
 git init -q .fetched
 # Not every server gives out a commit that no branch ends in.
-git -C .fetched fetch -q --depth=1 {url} {commit} || git -C .fetched fetch -q {url} '+refs/*:refs/all/*'
+git -C .fetched fetch -q --depth=1 -- {url} {commit} || git -C .fetched fetch -q -- {url} '+refs/*:refs/all/*'
 git -C .fetched checkout -q {commit} || {{ echo 'hopeless: there is no such commit; was it pushed there?'; exit 1; }}
 rm -rf .fetched/.git
 {_overlay(path)}"""
@@ -191,12 +188,17 @@ def folder_of(folder: Path, recipe: Recipe) -> Path:
     if app is None or app.package:
         return folder
     address = str(app.git or app.archive)
-    name = re.sub(r"(\.git|\.zip|\.t\w+|\.tar\.\w+)?/*$", "", address).rpartition("/")[2]
+    # Without dots at its start: `..` is a folder too.
+    name = re.sub(r"(\.git|\.zip|\.t\w+|\.tar\.\w+)?/*$", "", address).rpartition("/")[2].lstrip(".")
     place = places.cache() / "fetched" / str(app.commit or app.sha256)
     if not place.exists():
         with store.whole(place) as partial:
             partial.mkdir()
-            (_checkout if app.git else _unpack)(app, partial / (name or "app"))
+            into = partial / (name or "app")
+            if app.git:
+                repository.check_out(app.git, str(app.commit), into)
+            else:
+                _unpack(app, into)
     return next(path for path in place.iterdir() if path.is_dir())
 
 
@@ -208,25 +210,8 @@ def script_of(app: App) -> str:
     return archive_script(str(app.archive), str(app.sha256), unpack, path)
 
 
-def _checkout(app: App, into: Path) -> None:
-    """A commit's files."""
-    git = ["git", "-C", str(into)]
-    run(["git", "init", "-q", into])
-    done = run([*git, "fetch", "-q", "--depth=1", str(app.git), str(app.commit)], check=False, env=ANONYMOUS)
-    if done.status:
-        # Not every server gives out a commit that no branch ends in.
-        done = run([*git, "fetch", "-q", str(app.git), "+refs/*:refs/all/*"], check=False, env=ANONYMOUS)
-    if done.status:
-        raise NetworkError(
-            f"{app.git} cannot be fetched", "Can anybody read it, without a password?", done.stderr.strip()
-        )
-    if run([*git, "checkout", "-q", str(app.commit)], check=False).status:
-        raise SourceError(f"{app.git} has no commit {app.commit}", "Was it pushed there?")
-    shutil.rmtree(into / ".git")
-
-
 def _unpack(app: App, into: Path) -> None:
-    """An archive's files; of one that holds a single folder, as those of a forge do, that folder's."""
+    """Unpack an archive's files; of one that holds a single folder, as those of a forge do, that folder's."""
     path, files = into.with_name(".archive"), into.with_name(".files")
     files.mkdir()
     found = download(str(app.archive), path, "sha256")
@@ -236,63 +221,62 @@ def _unpack(app: App, into: Path) -> None:
             "Where it was made anew, put the new digest, from a place you trust, into `app.sha256`.",
         )
     zipped = zipfile.is_zipfile(path)
-    here = (sys.executable, "-m", "zipfile", "-e", path, files) if zipped else ("tar", "-C", files, "-xf", path)
-    if run(list(map(str, here)), check=False).status:
-        raise SourceError(f"{app.archive} is neither a tar nor a zip archive", "Name the archive itself.")
+    if not zipped and re.search("^[bcp]", run(["tar", "-tvf", path], check=False).stdout, re.MULTILINE):
+        raise SourceError(f"{app.archive} holds a device or a pipe", "Name an archive of files, folders and links.")
+    unpack: list[str | Path] = [sys.executable, *UNZIP, path, files] if zipped else ["tar", *UNTAR, files, "-xf", path]
+    done = run(unpack, check=False)
+    if done.status:
+        raise SourceError(
+            f"{app.archive} is neither a tar nor a zip archive", "Name the archive itself.", done.stderr.strip()
+        )
     path.unlink()
     inside = list(files.iterdir())
+    if len(inside) == 1 and inside[0].is_symlink():
+        raise SourceError(
+            f"{app.archive} holds nothing but the link {inside[0].name}", "Name an archive of the files themselves."
+        )
     alone = inside[0] if len(inside) == 1 and inside[0].is_dir() else files
-    command = "python3 -m zipfile -e .archive .fetched" if zipped else "tar -C .fetched --no-same-owner -xf .archive"
-    into.with_name(".unpack").write_text(json.dumps([command, "" if alone is files else alone.name]))
+    command = ["python3", *UNZIP, ".archive", ".fetched"] if zipped else ["tar", *UNTAR, ".fetched", "-xf", ".archive"]
+    into.with_name(".unpack").write_text(json.dumps([" ".join(command), "" if alone is files else alone.name]))
     alone.rename(into)
     shutil.rmtree(files, ignore_errors=True)
 
 
-def _git(folder: Path) -> Callable[..., str]:
-    """Ask git about a folder; what it says, or nothing where it fails."""
-
-    def git(*words: str) -> str:
-        done = run(["git", "-C", folder, *words], check=False)
-        return done.stdout.strip("\n") if done.status == 0 else ""
-
-    return git if which("git") else lambda *words: ""
-
-
 def commit_of(folder: Path, recipe: Recipe) -> str:
-    """The commit that an app's files are of, with `-dirty` where they have changed since; nothing where none is."""
-    if recipe.app:
-        return recipe.app.commit or ""
-    git = _git(folder)
-    commit = git("rev-parse", "HEAD")
-    return f"{commit}-dirty" if commit and git("status", "--porcelain", "--", ".") else commit
+    """Return the commit of an app's files, with `-dirty` where they differ from it; empty where there is none."""
+    return (recipe.app.commit or "") if recipe.app else repository.state(folder)
 
 
 def remote(folder: Path) -> Git | str:
-    """The commit that a folder is a clean checkout of, where anybody can fetch it by https; else why not.
+    """Return the commit of a clean checkout that anybody can fetch by https, or else the reason why not.
 
-    Nothing, where the folder is in no repository.
+    The reason is empty where the folder is in no repository.
     """
+    try:
+        with repository.opened(folder) as found:
+            return _remote(found) if found else ""
+    except repository.UnreadableError as error:
+        return str(error)
 
-    git = _git(folder)
-    if not (top := git("rev-parse", "--show-toplevel")):
-        return ""
-    rows = git("status", "--porcelain", "--no-renames", "-uall", "-z", "--", ".").split("\0")
-    # A shell has made the file for what we print before we could look.
-    rows = [row for row in rows if row and not (row.startswith("??") and is_stdout(Path(top) / row[3:]))]
-    if rows:
-        more = f" and {len(rows) - 1} more are" if rows[1:] else " is"
-        return f"{rows[0][3:]}{more} not committed"
-    named, commit = git("config", "remote.origin.url"), git("rev-parse", "HEAD")
-    url = re.sub(r"^(?:ssh://)?git@([^:/]+)[:/]", r"https://\1/", named)
-    if not re.fullmatch(r"https://[^@/\s\[]+/\S+", url):
-        return "its repository has no remote `origin` that anybody can read by https"
-    if git("ls-files", ":(attr:filter=lfs)"):
+
+def _remote(found: repository.Repository) -> Git | str:
+    if found.lfs_files():
         return "files of it are in Git LFS, which machines do not fetch"
+    # The shell has created the file for our output before we could look.
+    paths = [path for kind, path in found.changes() if not (kind == "??" and is_stdout(found.top / path))]
+    if paths:
+        more = f" and {len(paths) - 1} more are" if paths[1:] else " is"
+        return f"{paths[0]}{more} not committed"
+    url, commit = re.sub(r"^(?:ssh://)?git@([^:/]+)[:/]", r"https://\1/", found.origin), found.commit
+    if not re.fullmatch(r"https://[^-@/\s\[][^@/\s\[]*/\S+", url):
+        return "its repository has no remote `origin` that anybody can read by https"
+    if len(commit) != 40:
+        return f"its repository has {'SHA-256 names, which machines do not fetch' if commit else 'no commit'}"
     # Where a branch or a tag ends in it, the server gives it to anybody who asks.
-    asked = run(["timeout", "30", "git", "ls-remote", url], check=False, env=ANONYMOUS, cwd=Path("/"))
-    if asked.status or not (heads := asked.stdout):
+    commits = repository.advertised(url)
+    if not commits:
         return f"{url} does not answer, or asks for a password"
-    if commit not in heads.split():
+    if commit not in commits:
         return f"commit {commit[:12]} is not what a branch or a tag of {url} ends in: push it"
-    path = str(folder.resolve().relative_to(Path(top).resolve()))
-    return Git(url, commit, "" if path == "." else path, frozenset(git("ls-files", "-z").split("\0")))
+    path = found.folder.relative_to(found.top).as_posix()
+    return Git(url, commit, "" if path == "." else path, frozenset(found.files()))

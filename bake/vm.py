@@ -37,7 +37,7 @@ def ssh_argv(port: int, private_key: Path, known_hosts: Path, *command: str) -> 
         "-o", f"UserKnownHostsFile={known_hosts}", "-o", "ConnectTimeout=10", "-o", "IdentitiesOnly=yes",
         # A machine that reboots says no goodbye to those who are connected.
         "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=2",
-        f"{USER}@127.0.0.1", *command,
+        "--", f"{USER}@127.0.0.1", *command,
     ]  # fmt: skip
 
 

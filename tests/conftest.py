@@ -59,7 +59,8 @@ class RootShell(SshBackend):
     def _start(self):
         elevate = [] if self.host.user == "root" else ["sudo", "-n"]
         command, arguments = self._build_ssh_command(shlex.join([*elevate, "python3", "-c", SERVER]))
-        argv = shlex.split(self.quote(" ".join(command), *arguments))
+        # The last one is the host and the command.
+        argv = shlex.split(self.quote(" ".join([*command[:-1], "--", command[-1]]), *arguments))
         self._server = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def close(self):

@@ -219,8 +219,9 @@ def serving(program: Callable[..., ModuleType], monkeypatch: pytest.MonkeyPatch,
 class Site:
     """A web server: `folder` at the https `address`, and what it was asked for.
 
-    `statuses` are given instead of the next answers. `git`: who asks for something below a folder *.git speaks with
-    git itself, in this version of its protocol; without it, with a server that knows of files alone.
+    `statuses` are given instead of the next answers; what is asked for at one of `aliases` comes from elsewhere.
+    `git`: who asks for something below a folder *.git speaks with git itself, in this version of its protocol;
+    without it, with a server that knows of files alone.
     """
 
     folder: Path
@@ -228,6 +229,7 @@ class Site:
     git: str = "2"
     asked: list[str] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
+    aliases: dict[str, str] = field(default_factory=dict)
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -248,6 +250,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
     def answer(self, plainly: Callable[[], None]) -> None:
         self.site.asked.append(self.path)
+        self.path = self.site.aliases.get(self.path, self.path)
         if self.site.statuses:
             self.send_error(self.site.statuses.pop(0))
         elif self.site.git and ".git/" in self.path:

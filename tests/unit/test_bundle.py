@@ -220,6 +220,24 @@ def test_links_that_leave_are_refused(app: Path, target: str) -> None:
     assert "link" not in members(app)
 
 
+def test_a_chain_of_links_that_leaves_is_refused(app: Path) -> None:
+    write(app, "a/x", "app.py")
+    (app / "up").symlink_to("a/..")
+    (app / "first").symlink_to("second")
+    (app / "second").symlink_to("up/../outside")
+    for name in ("first", "second"):
+        (app / ".bakeignore").write_text("first\nsecond\n".replace(f"{name}\n", ""))
+        with pytest.raises(AppFolderError, match=f"{name} points out of the app's folder"):
+            pack(app)
+
+
+def test_a_folder_may_be_named_by_a_link(app: Path) -> None:
+    write(app, "app.py")
+    named = app.parent / "named"
+    named.symlink_to(app)
+    assert pack(named).sha256 == pack(app).sha256
+
+
 def test_a_static_folder_that_is_left_out_is_said(app: Path) -> None:
     write(app, "app.py", "dist/x.js")
     recipe = Recipe(static={"/static": "dist"})

@@ -226,6 +226,14 @@ def test_a_host_that_is_none(host: str) -> None:
     assert "ssh://user@host" in refused(2, "check", host)
 
 
+@pytest.mark.parametrize("command", ["check", "push"])
+@pytest.mark.parametrize("host", ["-oProxyCommand=touch${IFS}$MARK@h", "-oProxyCommand=touch${IFS}$MARK"])
+def test_a_host_that_ssh_would_take_for_an_option(small: Path, tmp_path: Path, command: str, host: str) -> None:
+    words = [small] if command == "push" else []
+    said = refused(2, command, f"ssh://{host}", *words, env={"MARK": str(tmp_path / "mark")})
+    assert "begins with a dash" in said and not (tmp_path / "mark").exists()
+
+
 def test_an_interrupt_is_130_and_stops_what_was_started(fake: Fake, tmp_path: Path, marker: str) -> None:
     fake("ssh", f"exec sleep {marker}")
     argv = [sys.executable, "-m", "bake", "check", "ssh://debian@machine.example"]

@@ -11,10 +11,10 @@ from conftest import REPOSITORY
 PACKAGE = REPOSITORY / "bake"
 #: From the ground up: a module imports only what stands before it.
 ORDER = (
-    "errors", "places", "run", "store", "download", "target", "providers", "progress", "fields", "recipe", "modules",
-    "project", "requirements", "detect", "draft", "libraries", "wheels", "lock", "release", "bundle", "machine",
-    "userdata", "settings", "source", "disk", "base", "stock", "packer", "doctor", "vm", "login", "check", "proof",
-    "traces", "image", "trial", "push", "render",
+    "errors", "places", "run", "store", "repository", "download", "target", "providers", "progress", "fields", "recipe",
+    "modules", "project", "requirements", "detect", "draft", "libraries", "wheels", "lock", "release", "bundle",
+    "machine", "userdata", "settings", "source", "disk", "base", "stock", "packer", "doctor", "vm", "login", "check",
+    "proof", "traces", "image", "trial", "push", "render",
     "aws", "cli_aws", "cli_launch", "cli", "__main__",
 )  # fmt: skip
 #: These name a stream or a process of `run`'s, and so import `subprocess`; only `run` calls anything of it.
@@ -106,6 +106,14 @@ def test_run_is_the_one_door_to_other_programs(path: Path) -> None:
     starters = {word for module in ("os", "asyncio") for word in uses(tree, module)}
     assert not {word for word in starters if word.startswith(STARTERS)}
     assert not imported(tree, "multiprocessing") and not imported(tree, "pty")
+
+
+@by_name
+def test_repository_is_the_one_door_to_git(path: Path) -> None:
+    """There, no configuration of a folder's is read."""
+    argvs = [node.elts for node in ast.walk(parse(path)) if isinstance(node, ast.List | ast.Tuple)]
+    words = [word.value for argv in argvs for word in argv if isinstance(word, ast.Constant)]
+    assert ("git" in words) == (name_of(path) == "repository")
 
 
 @by_name

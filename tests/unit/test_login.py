@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import Fake
+import testinfra.backend
+from conftest import REPOSITORY, Fake
+from testinfra.backend.ssh import SshBackend
 
 from bake.errors import BakeError, BootError, SetupError
 from bake.login import Login
 
-#: Notes its words; leaves out options and their values, then the host, as ssh does.
+#: Notes its words; leaves out options and their values, which end with --, then the host.
 SSH = """
 echo "$*" >> "{0}/words"
-while [ "${{1#-}}" != "$1" ]; do shift 2; done
-shift
+while [ "$1" != -- ]; do shift 2; done
+shift 2
 exec sh -c "$*"
 """
 
@@ -39,6 +43,53 @@ def test_root_needs_no_sudo() -> None:
     # A person's ssh_config may say as whom.
     assert login("ssh://host.example").argv("true", by_hand=True)[1] == "host.example"
     assert "BatchMode=yes" in login().argv("true")
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("ssh://-oProxyCommand=touch${IFS}mark@h", "dash"), ("ssh://-oProxyCommand=x", "dash"),
+        ("ssh://me@-oProxyCommand=x", "dash"), ("ssh://-x@[::1]:22", "dash"), ("ssh://h/-x", "nothing follows"),
+        ("ssh://h?x", "nothing follows"), ("ssh://h#x", "nothing follows"), ("ssh://me:word@h", "password"),
+        ("ssh://me@$(x)", "shell"), ("ssh://`x`@h", "shell"), ("ssh://a;b@h", "shell"), ("ssh://a b@h", "shell"),
+        ("http://me@h", "looks like"), ("ssh://", "looks like"), ("ssh://h:0", "looks like"), ("ssh://h:x", "Port"),
+    ],
+)  # fmt: skip
+def test_an_address_that_ssh_could_misread_is_refused(address: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        login(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "where"),
+    [
+        ("ssh://h", "h"), ("ssh://me@h:22/", "me@h"), ("ssh://me@[::1]:22", "me@::1"), ("ssh://a-b@h-1.example", None),
+        ("ssh://me@realm.example@h", "me@realm.example@h"), ("ssh://CORP\\me@h", "CORP\\me@h"),
+    ],
+)  # fmt: skip
+def test_the_host_stands_behind_all_options(address: str, where: str | None) -> None:
+    argv = login(address, Path("/k")).argv("true")
+    assert argv[argv.index("--") + 1] == (where or address.removeprefix("ssh://"))
+    # What testinfra, which names hosts by addresses too, makes of it.
+    spec, options = testinfra.backend.parse_hostspec(login(address, Path("/k, é&b")).spec())
+    found = SshBackend.parse_hostspec(spec)
+    assert f"{found.user}@{found.name}" == (where or "a-b@h-1.example") or (found.user, found.name) == (None, where)
+    assert found.port == ("22" if ":22" in address else None) and found.password is None
+    assert options == {"connection": "ssh", "sudo": True, "ssh_identity_file": "/k, é&b"}
+    assert "," not in login(address, Path("/k, é&b")).spec(), "which stands between hosts"
+
+
+def test_checks_put_the_host_behind_all_options_too(there: Path) -> None:
+    loader = SourceFileLoader("checks", str(REPOSITORY / "tests/conftest.py"))
+    module = ModuleType("checks")
+    loader.exec_module(module)
+    shell = module.RootShell(SshBackend("me@host.example:2222", ssh_identity_file="/k"))
+    try:
+        done = shell.run("echo %s; exit 3", "it's me")
+    finally:
+        shell.close()
+    assert (done.rc, done.stdout) == (3, "it's me\n")
+    assert " -- host.example sudo -n python3 -c" in (there / "words").read_text()
 
 
 def test_who_cannot_log_in_is_told_what_should_work(fake: Fake) -> None:

@@ -224,6 +224,10 @@ def test_single_faults(tmp_path: Path, text: str, fault: str) -> None:
         (f"{{archive: https://code.example/x.tar, commit: {'a' * 40}}}", "app: should be {package: …}"),
         ("{git: https://code.example/x}", "app: should be {package: …}"),
         ("{git: https://code.example/x, commit: main}", "app.commit: 'main' is not a commit of 40 hexadecimal digits"),
+        (f"{{git: https://-x/y, commit: {'a' * 40}}}", "app.git: 'https://-x/y' is not an https address"),
+        (f'{{git: "https://code.example/\\0", commit: {"a" * 40}}}', "app.git: 'https://code.example/\\x00' is not an"),
+        (f"{{git: --upload-pack=x, commit: {'a' * 40}}}", "app.git: '--upload-pack=x' is not an https address"),
+        ("{git: https://code.example/x, commit: --upload-pack=x}", "app.commit: '--upload-pack=x' is not a commit"),
         (f"{{git: git@code.example:x, commit: {'a' * 40}}}", "app.git: 'git@code.example:x' is not an https address"),
         (f"{{git: https://me:word@code.example/x, commit: {'a' * 40}}}", "app.git: holds a user or a password"),
         (f"{{archive: http://code.example/x, sha256: {'a' * 64}}}", "app.archive: 'http://code.example/x' is not an h"),
@@ -304,6 +308,7 @@ def test_what_may_not(tmp_path: Path, text: str) -> None:
     [
         ("{image: stock.qcow2}", "base.sha512: field required"),
         ("{image: stock.qcow2, sha512: abc}", "base.sha512: 'abc' is not a SHA-512 of 128 hexadecimal digits"),
+        ("{image: 'https://-x/a', sha512: abc}", "base.image: 'https://-x/a' should start with https://"),
         ("{image: 'http://x.example/a', sha512: abc}", "base.image: 'http://x.example/a' should start with https://"),
         ("{iamge: x}", "base.iamge: is not a key; did you mean 'image'?"),
         ("[]", "base: should hold lines of the form key: value"),

@@ -21,6 +21,9 @@ from bake.target import DEBIAN_13
         ("./lib\n", "requirements.txt:1: './lib' cannot be used"),
         ("git+https://code.example/x.git\n", "requirements.txt:1: "),
         ("x @ https://code.example/x.whl\n", "requirements.txt:1: "),
+        ("x @ ${PWD}\n", "requirements.txt:1: 'x @ ${PWD}' cannot be used"),
+        ("x@/srv/x\n", "requirements.txt:1: 'x@/srv/x' cannot be used"),
+        ("x @ ../x-1-py3-none-any.whl#here\n", "requirements.txt:1: "),
         ("--extra-index-url https://packages.example/\n", "requirements.txt:1: "),
         ("--frobnicate\n", "requirements.txt:1: "),
         ("-r missing.txt\n", "requirements.txt:1: missing.txt cannot be read: No such file"),
@@ -105,6 +108,24 @@ def test_uv_s_lock(app: Path) -> None:
     (app / "uv.lock").write_text("nonsense")
     with pytest.raises(RequirementError, match=r"uv\.lock cannot be read"):
         requirement_lines(app, "uv.lock", DEBIAN_13)
+
+
+def test_the_settings_of_a_folder_are_not_uv_s(app: Path) -> None:
+    mark, elsewhere = app.parent / "mark", app.parent / "elsewhere"
+    (app / "pyproject.toml").write_text(
+        '[project]\nname = "shop"\ndynamic = ["version"]\ndependencies = ["six"]\n'
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    )
+    (app / "backend.py").write_text(f"open({str(mark)!r}, 'w')\n")
+    for name in ("python", "python3"):
+        (app / ".venv/bin").mkdir(parents=True, exist_ok=True)
+        (app / ".venv/bin" / name).write_text(f"#!/bin/sh\ntouch {mark}\n")
+        (app / ".venv/bin" / name).chmod(0o755)
+    (app / ".venv/pyvenv.cfg").write_text("home = /usr/bin\n")
+    (app / "uv.toml").write_text(f'cache-dir = "{elsewhere}"\nkeyring-provider = "subprocess"\n')
+    (app / "uv.lock").write_text(UV_LOCK.replace("%s", HASH).replace("[package.dev-dep", "[package.x-dep"))
+    assert [line.name for line in requirement_lines(app, "uv.lock", DEBIAN_13)] == ["six"]
+    assert not mark.exists() and not elsewhere.exists()
 
 
 def test_pipenv_s_lock(app: Path) -> None:

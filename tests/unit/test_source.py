@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -370,6 +373,156 @@ def test_a_script_names_the_address_that_is_asked_for(site: Site, app: Path, ins
     assert inside.rstrip("/") in second
 
 
+def tar_with(*members: tuple[str, bytes, str | int]) -> Callable[[Path, str], None]:
+    """Write a tar of members: a name, a type, and where a link leads to or a file's mode."""
+
+    def make(path: Path, inside: str) -> None:
+        with tarfile.open(path, "w") as tar:
+            for name, kind, more in members:
+                member = tarfile.TarInfo(name)
+                member.type, member.uid, member.gid, member.uname = kind, 12345, 12345, "daemon"
+                member.mode = more if isinstance(more, int) else 0o777
+                if isinstance(more, str):
+                    member.linkname = more
+                member.size = len(b"app = 1\n") if kind == tarfile.REGTYPE else 0
+                tar.addfile(member, io.BytesIO(b"app = 1\n"))
+
+    return make
+
+
+def test_an_archive_that_is_only_a_link_is_refused(site: Site, app: Path, cache: Path) -> None:
+    secret = app.parent / "secret"
+    secret.mkdir()
+    (secret / "app.py").touch()
+    recipe = archived(site, "shop.tar", make=tar_with(("shop", tarfile.SYMTYPE, str(secret))))
+    with pytest.raises(SourceError, match=r"shop\.tar holds nothing but the link shop"):
+        source.folder_of(app, recipe)
+    assert not list(cache.glob("fetched/*"))
+
+
+@pytest.mark.parametrize(
+    "kind", [tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE], ids=["character", "block", "pipe"]
+)
+def test_an_archive_with_a_device_is_refused_before_it_is_unpacked(
+    site: Site, app: Path, cache: Path, kind: bytes
+) -> None:
+    members = (("shop/app.py", tarfile.REGTYPE, 0o644), ("shop/odd\nname", kind, 0o666))
+    with pytest.raises(SourceError, match=r"shop\.tar holds a device or a pipe"):
+        source.folder_of(app, archived(site, "shop.tar", make=tar_with(*members)))
+    assert not list(cache.glob("fetched/*"))
+
+
+def test_an_archive_s_owners_and_privileges_are_not_kept(site: Site, app: Path) -> None:
+    members = (("shop/app.py", tarfile.REGTYPE, 0o6777), ("shop/pkg", tarfile.DIRTYPE, 0o7777))
+    found = source.folder_of(app, archived(site, "shop.tar", make=tar_with(*members)))
+    for path in (found / "app.py", found / "pkg"):
+        assert (path.stat().st_uid, path.stat().st_gid) == (os.geteuid(), os.getegid())
+        assert path.stat().st_mode & 0o7022 == 0
+
+
+def by_its_name(outside: Path) -> tuple[tuple[str, bytes, str | int], ...]:
+    return (("shop/app.py", tarfile.REGTYPE, 0o644), ("../../../outside/written", tarfile.REGTYPE, 0o644))
+
+
+def by_an_absolute_name(outside: Path) -> tuple[tuple[str, bytes, str | int], ...]:
+    return (("shop/app.py", tarfile.REGTYPE, 0o644), (f"{outside}/written", tarfile.REGTYPE, 0o644))
+
+
+def through_a_link(outside: Path) -> tuple[tuple[str, bytes, str | int], ...]:
+    return (("shop/out", tarfile.SYMTYPE, str(outside)), ("shop/out/written", tarfile.REGTYPE, 0o644))
+
+
+def through_a_chain_of_links(outside: Path) -> tuple[tuple[str, bytes, str | int], ...]:
+    return (
+        ("shop/a", tarfile.DIRTYPE, 0o755), ("shop/b", tarfile.SYMTYPE, "a/up"), ("shop/a/up", tarfile.SYMTYPE, ".."),
+        ("shop/c", tarfile.SYMTYPE, "b/../../../../../outside"), ("shop/c/written", tarfile.REGTYPE, 0o644),
+    )  # fmt: skip
+
+
+def over_a_link(outside: Path) -> tuple[tuple[str, bytes, str | int], ...]:
+    return (("shop/out", tarfile.SYMTYPE, f"{outside}/kept"), ("shop/out", tarfile.REGTYPE, 0o644))
+
+
+def over_a_hard_link(outside: Path) -> tuple[tuple[str, bytes, str | int], ...]:
+    return (("shop/out", tarfile.LNKTYPE, f"{outside}/kept"), ("shop/out", tarfile.REGTYPE, 0o644))
+
+
+def by_a_hard_link_through_a_link(outside: Path) -> tuple[tuple[str, bytes, str | int], ...]:
+    return (("shop/out", tarfile.SYMTYPE, str(outside)), ("shop/got", tarfile.LNKTYPE, "shop/out/kept"))
+
+
+@pytest.mark.parametrize(
+    "escape",
+    [
+        by_its_name, by_an_absolute_name, through_a_link, through_a_chain_of_links, over_a_link, over_a_hard_link,
+        by_a_hard_link_through_a_link,
+    ],
+)  # fmt: skip
+def test_nothing_outside_an_archive_s_folder_is_written_or_taken(
+    site: Site, app: Path, escape: Callable[[Path], tuple[tuple[str, bytes, str | int], ...]]
+) -> None:
+    outside = app.parent / "outside"
+    outside.mkdir()
+    (outside / "kept").write_text("a secret\n")
+    (outside / "kept").chmod(0o644)
+    with contextlib.suppress(SourceError):
+        found = source.folder_of(app, archived(site, "shop.tar", make=tar_with(*escape(outside))))
+        with contextlib.suppress(AppFolderError), tarfile.open(pack(found).path) as tar:
+            held = (tar.extractfile(member) for member in tar if member.isfile())
+            assert not any(stream and b"a secret" in stream.read() for stream in held)
+            assert not any(outside.name in member.linkname for member in tar)
+    assert {path.name: path.read_text() for path in outside.iterdir()} == {"kept": "a secret\n"}
+
+
+@pytest.mark.parametrize("name", ["../../../outside/written", "/{outside}/written", "shop/../../../../outside/written"])
+def test_a_zip_s_names_lead_nowhere_else(site: Site, app: Path, name: str) -> None:
+    outside = app.parent / "outside"
+    outside.mkdir()
+
+    def make(path: Path, inside: str) -> None:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("shop/app.py", "app = 1\n")
+            archive.writestr(name.format(outside=outside), "written\n")
+
+    found = source.folder_of(app, archived(site, "shop.zip", make=make))
+    assert not list(outside.iterdir())
+    assert [path.read_text() for path in found.rglob("written")] == ["written\n"]
+
+
+def test_unpacking_starts_nothing_of_the_current_folder(site: Site, app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mark = app.parent / "mark"
+    for module in ("zipfile", "struct", "threading", "shutil"):
+        (app / f"{module}.py").write_text(f"open({str(mark)!r}, 'w')\n")
+    monkeypatch.chdir(app)
+    recipe = archived(site, "shop.zip")
+    assert names(source.folder_of(app, recipe)) == set(FILES)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("address", ["/x/..", "/..", "/x/.files.zip", "/x/.archive", "/.unpack.tgz"])
+def test_an_address_cannot_name_a_place_beside_its_own(site: Site, app: Path, cache: Path, address: str) -> None:
+    wanted = archived(site, "shop.zip")
+    assert wanted.app is not None
+    (site.folder / "x").mkdir()
+    site.aliases[address] = "/shop.zip"
+    recipe = recipe_of(archive=f"{site.address}{address}", sha256=str(wanted.app.sha256))
+    found = source.folder_of(app, recipe)
+    assert names(found) == set(FILES)
+    assert [path.name for path in (cache / "fetched").iterdir()] == [wanted.app.sha256]
+
+
+def test_a_repository_s_address_cannot_name_a_place_beside_its_own(
+    clone: Clone, site: Site, app: Path, cache: Path
+) -> None:
+    commit = clone.commit({f"{'ab' * 32}/x/app.py": "app = 'of another archive'\n"})
+    clone.push()
+    address = clone.url.removesuffix("/shop.git")
+    clone.bare.rename(site.folder / "...git")
+    found = source.folder_of(app, recipe_of(git=f"{address}/...git", commit=commit))
+    assert found.parent.name == commit
+    assert [path.name for path in (cache / "fetched").iterdir()] == [commit]
+
+
 def test_an_archive_that_cannot_be_fetched(site: Site, app: Path) -> None:
     with pytest.raises(NetworkError, match="404"):
         source.folder_of(app, recipe_of(archive=f"{site.address}/none.zip", sha256="0" * 64))
@@ -520,13 +673,12 @@ def test_without_a_commit_there_is_none(clone: Clone) -> None:
     clone.git("checkout", "-q", "--orphan", "empty")
     assert source.remote(clone.folder) == "app.py and 1 more are not committed"
     clone.git("rm", "-q", "-r", "-f", ".")
-    said = source.remote(clone.folder)
-    assert isinstance(said, str) and said
+    assert source.remote(clone.folder) == "its repository has no commit"
 
 
-def test_where_git_fails_the_document_holds_the_app(clone: Clone, fake: Fake) -> None:
-    fake("git", "exit 1")
-    assert source.remote(clone.folder) == ""
+def test_where_git_fails_the_document_holds_the_app_and_says_why(clone: Clone, fake: Fake) -> None:
+    fake("git", "echo fatal: no luck >&2; exit 128")
+    assert source.remote(clone.folder) == "git cannot read its repository: fatal: no luck"
 
 
 def test_what_only_bakeignore_brings_back_is_in_the_document(clone: Clone) -> None:

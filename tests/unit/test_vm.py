@@ -47,7 +47,7 @@ def test_uefi_is_a_flash_chip_that_stays_as_it_is() -> None:
 
 def test_the_words_for_ssh() -> None:
     argv = vm.ssh_argv(2222, Path("/key"), Path("/known"), "sudo", "true")
-    assert argv[-3:] == ["debian@127.0.0.1", "sudo", "true"]
+    assert argv[-4:] == ["--", "debian@127.0.0.1", "sudo", "true"]
     assert {"-p", "2222", "-i", "/key", "UserKnownHostsFile=/known", "BatchMode=yes"} <= set(argv)
     assert not any("StrictHostKeyChecking=no" in word for word in argv)
 
