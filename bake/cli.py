@@ -17,8 +17,8 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import click
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from bake import (
     __version__,
@@ -41,8 +41,9 @@ from bake.progress import Reporter
 from bake.providers import PROVIDERS
 from bake.release import keys
 from bake.target import TARGETS
+from bake.terminal import Terminal
 
-errors = Console(stderr=True, highlight=False)
+errors = Terminal()
 
 
 APP = click.argument("app", type=click.Path(path_type=Path), default=".")
@@ -249,7 +250,7 @@ def doctor_command(install: bool) -> None:
     else:
         table = Table("program or file", "Debian package", "found", box=None)
         for need in doctor.needs():
-            table.add_row(need.name, need.package, need.found or "[red]missing[/red]")
+            table.add_row(need.name, need.package, need.found or Text("missing", "red"))
         errors.print(table)
     doctor.verify()
     errors.print("everything a bake needs is here")
@@ -279,11 +280,11 @@ def _interrupted(number: int, frame: object) -> NoReturn:
 
 def _show(error: BakeError) -> None:
     if error.details:
-        errors.print(error.details, markup=False, soft_wrap=True, style="dim")
+        errors.print(error.details, soft_wrap=True, style="dim")
     errors.print("error: ", style="bold red", end="")
-    errors.print(error.message, markup=False, soft_wrap=True)
+    errors.print(error.message, soft_wrap=True)
     if error.hint:
-        errors.print(error.hint, markup=False, soft_wrap=True)
+        errors.print(error.hint, soft_wrap=True)
 
 
 def main() -> None:
