@@ -110,16 +110,21 @@ def image_command(app: Path, max_age: float, refresh: bool, install: bool, ssh_p
 
 @cli.command("run")
 @APP
-@click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="Port of 127.0.0.1.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    help=f"Port of 127.0.0.1 (default: {trial.PORT}, or a free one where that is in use).",
+)
 @click.option("--ssh", "shell", is_flag=True, help="Open a shell on the machine; leaving it stops the machine.")
-def run_command(app: Path, port: int, shell: bool) -> None:
+def run_command(app: Path, port: int | None, shell: bool) -> None:
     """Boot APP here, an image or an app's folder, print its URL, and stop with Ctrl-C.
 
     A folder is baked first, unless nothing has changed since it was.
     """
     report = Reporter(errors)
     if app.is_dir():
-        vm.free_port(port)
+        if port:
+            vm.free_port(port)
         doctor.verify()
         app = image.bake(app, image.read(app, report), image.Options(), report).path
     elif not app.is_file():
