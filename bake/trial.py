@@ -37,7 +37,8 @@ def show(image: Path, port: int | None, shell: bool, report: Reporter, tell: Cal
     with store.work_folder() as work:
         key = work / "key"
         vm.make_key(key, "bake-run")
-        vendor_data = userdata.stand_ins({name: secrets.token_urlsafe(32) for name in names})
+        random = {name: secrets.token_urlsafe(32) for name in names}
+        vendor_data = userdata.stand_ins(userdata.CheckSettings(random, userdata.Network.OPEN))
         machine = proof.start(
             image, work / "bake-run", key, vendor_data, accel=vm.accelerator(), user_data=USER_DATA, web={80: port}
         )

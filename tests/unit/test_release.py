@@ -93,7 +93,9 @@ def test_the_app_reaches_the_metadata_service_where_its_role_is_for_it(app: Path
         address = line.removesuffix(" accept")
         assert f"{address} tcp dport {{ 80, 443 }} reject" in firewall
         assert address.split()[-1] in denied.rpartition("IPAddressDeny=")[2]
-    assert firewall.index('include "/srv/app/current/settings/*.nft"') < firewall.index("reject")
+    includes = [firewall.index(f'include "{place}/*.nft"') for place in ("/run/app-check", "/srv/app/current/settings")]
+    # What a bake forbids, then what a release allows, then what every machine refuses.
+    assert sorted(includes) == includes and includes[-1] < firewall.index("reject")
 
 
 def test_what_a_zone_proves_names_with_comes_where_it_is_asked_for(app: Path) -> None:
