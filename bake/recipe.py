@@ -218,7 +218,7 @@ class Check(_Part):
     health: fields.UrlPath | None = Field(
         default=None, description="Must answer 2xx or 3xx. Left out: / must answer below 500."
     )
-    network: bool = Field(
+    network: Annotated[bool, WithJsonSchema({"enum": ["on", "off", True, False]})] = Field(
         default=False,
         description="on: the app may use the network during the bake and its proof. Off, it reaches its machine alone.",
     )

@@ -114,6 +114,8 @@ def test_machines_on_ec2_are_asked_for_by_a_key_alone(tmp_path: Path) -> None:
 def test_the_network_of_a_check_is_off_unless_it_is_on(tmp_path: Path, text: str, network: bool) -> None:
     assert read(tmp_path, "check: {health: /}").check.network is False
     assert read(tmp_path, f"check: {{network: {text}}}").check.network is network
+    # An editor reads YAML 1.2, where `on` is a text.
+    assert {"on", "off", True, False} == set(recipe.schema()["$defs"]["Check"]["properties"]["network"]["enum"])
 
 
 def test_scalars_stay_the_text_that_stands_there(tmp_path: Path) -> None:
