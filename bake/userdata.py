@@ -53,8 +53,8 @@ meta skuid 800 ip daddr { 127.0.0.53, 127.0.0.54 } reject
     #: addresses, from a broadcast and from IPv6's multicast (libslirp's sotranslate_out), and from the address of its
     #: name server to the computer's own one, at any port.
     OPEN = """\
-meta skuid 800 ip daddr { 10.0.2.0/24, 255.255.255.255 } reject
-meta skuid 800 ip6 daddr { fec0::/64, fe80::/10, ff00::/8 } reject
+meta skuid 800 oifname != "lo" ip daddr { 10.0.2.0/24, 255.255.255.255 } reject
+meta skuid 800 oifname != "lo" ip6 daddr { fec0::/64, fe80::/10, ff00::/8 } reject
 """
     #: All that the machine reaches: at AWS.
     UNBOUND = ""

@@ -565,6 +565,8 @@ def test_an_open_network_leaves_the_loopback_of_this_computer_closed(
 ) -> None:
     files = made_by(write(CheckSettings({}, Network.OPEN)), tmp_path)
     assert files.keys() == {"app-check/env", "app-check/network.nft"}
+    # Its own address is on that network, and stays reachable: what is sent there leaves by no card.
+    assert all('oifname != "lo" ip' in rule for rule in files["app-check/network.nft"].splitlines())
     refused = set(re.findall(r"[\w.:]+/\d+|255[.\d]+", files["app-check/network.nft"]))
     assert refused == {"10.0.2.0/24", "255.255.255.255", "fec0::/64", "fe80::/10", "ff00::/8"}
 
