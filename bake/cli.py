@@ -17,8 +17,8 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import click
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from bake import (
     __version__,
@@ -41,8 +41,9 @@ from bake.progress import Reporter
 from bake.providers import PROVIDERS
 from bake.release import keys
 from bake.target import TARGETS
+from bake.terminal import Terminal
 
-errors = Console(stderr=True, highlight=False)
+errors = Terminal()
 
 
 APP = click.argument("app", type=click.Path(path_type=Path), default=".")
@@ -109,16 +110,21 @@ def image_command(app: Path, max_age: float, refresh: bool, install: bool, ssh_p
 
 @cli.command("run")
 @APP
-@click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="Port of 127.0.0.1.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    help=f"Port of 127.0.0.1 (default: {trial.PORT}, or a free one where that is in use).",
+)
 @click.option("--ssh", "shell", is_flag=True, help="Open a shell on the machine; leaving it stops the machine.")
-def run_command(app: Path, port: int, shell: bool) -> None:
+def run_command(app: Path, port: int | None, shell: bool) -> None:
     """Boot APP here, an image or an app's folder, print its URL, and stop with Ctrl-C.
 
     A folder is baked first, unless nothing has changed since it was.
     """
     report = Reporter(errors)
     if app.is_dir():
-        vm.free_port(port)
+        if port:
+            vm.free_port(port)
         doctor.verify()
         app = image.bake(app, image.read(app, report), image.Options(), report).path
     elif not app.is_file():
@@ -242,7 +248,7 @@ def doctor_command(install: bool) -> None:
     else:
         table = Table("program or file", "Debian package", "found", box=None)
         for need in doctor.needs():
-            table.add_row(need.name, need.package, need.found or "[red]missing[/red]")
+            table.add_row(need.name, need.package, need.found or Text("missing", "red"))
         errors.print(table)
     doctor.verify()
     errors.print("everything a bake needs is here")
@@ -272,11 +278,11 @@ def _interrupted(number: int, frame: object) -> NoReturn:
 
 def _show(error: BakeError) -> None:
     if error.details:
-        errors.print(error.details, markup=False, soft_wrap=True, style="dim")
+        errors.print(error.details, soft_wrap=True, style="dim")
     errors.print("error: ", style="bold red", end="")
-    errors.print(error.message, markup=False, soft_wrap=True)
+    errors.print(error.message, soft_wrap=True)
     if error.hint:
-        errors.print(error.hint, markup=False, soft_wrap=True)
+        errors.print(error.hint, soft_wrap=True)
 
 
 def main() -> None:

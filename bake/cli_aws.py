@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from bake import doctor, image
 from bake.aws import ami, builder, policy, sweep
 from bake.aws.session import Cloud, partition_of, refusals
 from bake.progress import Reporter
+from bake.terminal import Terminal
 
-errors = Console(stderr=True, highlight=False)
+errors = Terminal()
 #: For tables: ids stay whole, however narrow the window is.
-tables = Console(stderr=True, highlight=False, width=max(errors.width, 120))
+tables = Terminal(width=max(errors.width, 120))
 
 
 #: Whom a security group lets in.

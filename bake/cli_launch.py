@@ -226,9 +226,7 @@ def down_command(name: str, every: bool, with_data: bool, region: str | None, pr
     cloud = Cloud(profile, region, "down")
     ended = down.down(name, every=every, with_data=with_data, cloud=cloud, report=Reporter(errors))
     for volume in ended.volumes:
-        errors.print(
-            f"{volume} has its data and stays; to delete it: {down.delete(cloud, volume)}", markup=False, soft_wrap=True
-        )
+        errors.print(f"{volume} has its data and stays; to delete it: {down.delete(cloud, volume)}", soft_wrap=True)
     click.echo("\n".join(ended.machines))
 
 

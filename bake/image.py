@@ -41,7 +41,8 @@ from bake.progress import Phase, Reporter
 #: Bytes that a bake writes at its largest: a copy of the base, a raw disk, an image, overlays.
 SPACE_NEEDED = 4 * 1000**3
 
-
+#: What a person hears where the recipe says `check: {network: on}`.
+NETWORK = "the app may use the network while it is baked and checked (check.network)"
 #: Brings the bundle in from the seed disk.
 SEED = (
     "mkdir -p {folder} /run/app-seed; mount -o ro,noexec LABEL=cidata /run/app-seed;"
@@ -131,9 +132,12 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
 
     canary = f"canary-{secrets.token_hex(16)}"
     random = random_of(wanted)
-    stand_ins = {**wanted.check.env, **random}
+    network = userdata.Network.OPEN if wanted.check.network else userdata.Network.CLOSED
+    settings = userdata.CheckSettings({**wanted.check.env, **random}, network)
+    if wanted.check.network:
+        report.note(NETWORK)
     with report.phase("bake") as phase:
-        baked = _run_packer(wanted, goal, ground, parcel, canary, stand_ins, accel, work, phase)
+        baked = _run_packer(wanted, goal, ground, parcel, canary, settings, accel, work, phase)
     with report.phase("seal") as phase:
         raw, sealed, image = work / "baked.raw", work / "sealed.raw", work / "image.qcow2"
         disk.to_raw(baked, raw)
@@ -150,8 +154,7 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
         phase.progress(0.7, "compressing")
         disk.to_qcow2(sealed, image, compress=True)
     with report.phase("proof") as phase:
-        vendor_data = userdata.stand_ins(stand_ins)
-        checks = proof.prove(image, sealed, work / "proof", vendor_data, accel=accel, port=options.port, phase=phase)
+        checks = proof.prove(image, sealed, work / "proof", settings, accel=accel, port=options.port, phase=phase)
     sealed.unlink()
 
     key = _key(wanted, parcel.sha256, ground)
@@ -215,14 +218,14 @@ def _run_packer(
     ground: base.Base,
     parcel: bundle.Bundle,
     canary: str,
-    stand_ins: dict[str, str],
+    settings: userdata.CheckSettings,
     accel: str,
     work: Path,
     phase: Phase,
 ) -> Path:
     key = work / "bake-key"
     public = vm.make_key(key, "bake")
-    early = (SEED.format(folder=source.INCOMING, digest=parcel.sha256), userdata.stand_in(stand_ins))
+    early = (SEED.format(folder=source.INCOMING, digest=parcel.sha256), userdata.stand_in(settings))
     (work / "user-data").write_text(document(goal, parcel, early).text)
     (work / "meta-data").write_text(userdata.meta_data("bake", wanted.name or "app", [public]))
 

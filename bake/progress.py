@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Column
+
+from bake.terminal import Terminal, one_line
 
 
 class Phase:
@@ -24,29 +26,32 @@ class Phase:
         self._task = show.add_task(name, total=1.0, what="") if show else None
 
     def progress(self, share: float | None = None, what: str = "") -> None:
-        """`share` of the phase done, from 0 to 1, and what it is at."""
+        """Show the `share` of the phase that is done, from 0 to 1, and what it is at, in one line."""
         if self._show is not None and self._task is not None:
-            self._show.update(self._task, completed=share, what=what)
+            self._show.update(self._task, completed=share, what=one_line(what))
 
 
 @dataclass
 class Reporter:
     """Tells a person how far things are, and keeps the seconds of each phase."""
 
-    console: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
+    console: Terminal = field(default_factory=Terminal)
     seconds: dict[str, float] = field(default_factory=dict)
 
     def note(self, text: str) -> None:
         """A line that stays."""
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(text, soft_wrap=True)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[Phase]:
         """Show a phase while the block runs; its time is kept, and shown when it ends."""
         if self.console.is_terminal:
+            # The width that the other columns leave: the text is cut there, and the line stays one line.
+            rest = Column(ratio=1, no_wrap=True)
             show = Progress(
                 SpinnerColumn(), TextColumn("{task.description:<10}"), BarColumn(24), TimeElapsedColumn(),
-                TextColumn("{task.fields[what]}", style="dim"), console=self.console, transient=True,
+                TextColumn("{task.fields[what]}", style="dim", markup=False, table_column=rest),
+                console=self.console, transient=True, expand=True,
             )  # fmt: skip
             with show:
                 phase = Phase(name, show)

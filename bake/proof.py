@@ -15,20 +15,33 @@ from bake import check, disk, userdata, vm
 from bake.errors import CheckError
 from bake.progress import Phase
 
+#: QEMU's network without an outside; ports are forwarded all the same.
+ALONE = "restrict=on"
 #: Gets the share that is done, from 0 to 1, and what is under way.
 Progress = Callable[[float, str], None]
 
 
-def prove(image: Path, raw: Path, work: Path, vendor_data: str, *, accel: str, port: int | None, phase: Phase) -> int:
+def prove(
+    image: Path,
+    raw: Path,
+    work: Path,
+    settings: userdata.CheckSettings,
+    *,
+    accel: str,
+    port: int | None,
+    phase: Phase,
+) -> int:
     """Check an image, and the raw disk it was made from; the number of checks that passed.
 
-    `vendor_data` gives its machines the environment of a check.
+    Its machines reach nothing outside of themselves, unless `settings` open the network.
 
     Raises CheckError with the failing checks, the app's last journal lines and the console's tail.
     """
     work.mkdir()
     key = work / "key"
     vm.make_key(key, "proof")
+    vendor_data, closed = userdata.stand_ins(settings), settings.network is userdata.Network.CLOSED
+    network = ALONE if closed else ""
     phase.progress(0.02, "booting two machines")
     machines: list[vm.Machine] = []
 
@@ -36,8 +49,8 @@ def prove(image: Path, raw: Path, work: Path, vendor_data: str, *, accel: str, p
         return lambda share, what: phase.progress(start + (end - start) * share, f"{who}: {what}")
 
     try:
-        machines.append(start(image, work / "first", key, vendor_data, accel=accel, port=port))
-        machines.append(start(image, work / "second", key, vendor_data, accel=accel, cpus=1))
+        machines.append(start(image, work / "first", key, vendor_data, accel=accel, port=port, network=network))
+        machines.append(start(image, work / "second", key, vendor_data, accel=accel, cpus=1, network=network))
         first, second = machines
         facts = {"BAKE_DISK": disk.root_of(raw)}
         sealed = check.run_suites(["proof/test_sealed.py"], host=None, work=work, facts=facts)
@@ -47,7 +60,11 @@ def prove(image: Path, raw: Path, work: Path, vendor_data: str, *, accel: str, p
             hurt = pool.submit(_hurt, second, work / "second", tell("second", 0.4, 0.6))
             try:
                 first.await_ssh()
-                looked = look(first, ["machine"], work / "first", progress=tell("first", 0.4, 0.7))
+                looked = look(
+                    first, ["machine", "proof/test_network.py"], work / "first",
+                    facts={"BAKE_NETWORK": settings.network.name},
+                    progress=tell("first", 0.4, 0.7),
+                )  # fmt: skip
                 rebooted = _reboot(first, other.result(), work / "first", tell("first", 0.7, 1.0))
             except BaseException:
                 # Or the pool would wait for a machine that nobody wants any more.
@@ -74,6 +91,7 @@ def start(
     firmware: Path | None = None,
     user_data: str = "#cloud-config\n{}\n",
     web: dict[int, int] | None = None,
+    network: str = "",
 ) -> vm.Machine:
     """A machine as a cloud would start it: an instance of its own, a key, no settings but `user_data`. Returns at once.
 
@@ -83,7 +101,9 @@ def start(
     meta_data = userdata.meta_data(f"{work.name}-{secrets.token_hex(4)}", work.name, [vm.public_key(key)])
     files = {"meta-data": meta_data, "user-data": user_data}
     seed = vm.make_seed(work / "seed.iso", {**files, "vendor-data": vendor_data} if vendor_data else files)
-    return vm.boot(image, seed, work, key, accel=accel, port=port, cpus=cpus, firmware=firmware, web=web)
+    return vm.boot(
+        image, seed, work, key, accel=accel, port=port, cpus=cpus, firmware=firmware, web=web, network=network
+    )
 
 
 def look(

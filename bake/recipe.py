@@ -218,6 +218,10 @@ class Check(_Part):
     health: fields.UrlPath | None = Field(
         default=None, description="Must answer 2xx or 3xx. Left out: / must answer below 500."
     )
+    network: Annotated[bool, WithJsonSchema({"enum": ["on", "off", True, False]})] = Field(
+        default=False,
+        description="on: the app may use the network during the bake and its proof. Off, it reaches its machine alone.",
+    )
 
 
 class Recipe(_Part):
@@ -396,6 +400,7 @@ _WANTED: dict[str, Callable[[object], str]] = {
     "dict_type": lambda value: "should hold lines of the form key: value",
     "model_type": lambda value: "should hold lines of the form key: value",
     "int_type": lambda value: "should be a whole number",
+    "bool_parsing": lambda value: f"{value!r} is neither on nor off",
     "int_parsing": lambda value: f"{value!r} is not a whole number",
 }
 

@@ -12,6 +12,7 @@ import shlex
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from enum import Enum
 from functools import cache
 
 import jinja2
@@ -28,12 +29,38 @@ from bake.target import Target
 
 #: The last resort, where a provider takes bytes as base64: cloud-init unpacks them.
 GZIPPED = "gzipped, as base64"
+#: systemd-resolved answers at these sockets as well, which a firewall does not see.
+NO_RESOLVER = """\
+[Service]
+InaccessiblePaths=-/run/systemd/resolve/io.systemd.Resolve -/run/dbus/system_bus_socket
+"""
+#: The units that run as the app's user.
+OF_THE_APP = ("app", "app-next", "app-job@")
 #: How small texts are packed best.
 LZMA = {"id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, "lc": 3, "lp": 0, "pb": 0, "nice_len": 64}
 
 
 #: Bytes in a line of 4,000 digits. The machine counts one with itself, so a line is not all of the document.
 LINE_BYTES = 3277
+
+
+class Network(Enum):
+    """How much of the network the app has on a machine that bake bakes, proves or runs: nft's rules for its user."""
+
+    #: The machine alone. Names are refused as well: what systemd-resolved is asked would leave in resolved's name.
+    CLOSED = """\
+meta skuid 800 oifname != "lo" reject
+meta skuid 800 ip daddr { 127.0.0.53, 127.0.0.54 } reject
+"""
+    #: All but the loopback address of the computer that QEMU runs on. Its network leads there from each of its own
+    #: addresses, from a broadcast and from IPv6's multicast (libslirp's sotranslate_out), and from the address of its
+    #: name server to the computer's own one, at any port.
+    OPEN = """\
+meta skuid 800 oifname != "lo" ip daddr { 10.0.2.0/24, 255.255.255.255 } reject
+meta skuid 800 oifname != "lo" ip6 daddr { fec0::/64, fe80::/10, ff00::/8 } reject
+"""
+    #: All that the machine reaches: at AWS.
+    UNBOUND = ""
 
 
 @dataclass(frozen=True)
@@ -223,17 +250,52 @@ def meta_data(instance: str, hostname: str, public_keys: list[str]) -> str:
     return f"instance-id: {json.dumps(instance)}\nlocal-hostname: {json.dumps(hostname)}\npublic-keys:\n{keys}"
 
 
-def stand_in(values: dict[str, str]) -> str:
-    """A shell command that gives a machine environment for a bake and its proof, which no image holds: in memory.
+@dataclass(frozen=True)
+class CheckSettings:
+    """What an app gets on a machine that bake bakes, proves or runs: environment, and how much of the network.
 
-    Where it has run, no certificate is ordered: the file's folder says that this machine is not launched yet.
+    All of it is files below /run, in memory: no image holds them. While /run/app-check is there no certificate is
+    ordered: the machine is not launched yet.
     """
-    return f"umask 077; mkdir -p /run/app-check; printf %s {shlex.quote(environment(values))} > /run/app-check/env"
+
+    env: dict[str, str]
+    network: Network = Network.CLOSED
+
+    @property
+    def files(self) -> list[File]:
+        """The files of a booted image, whose units systemd has read already."""
+        return [
+            File("/run/app-check/env", 0o600, environment(self.env).encode()),
+            File("/run/app-check/network.nft", 0o600, self.network.value.encode()),
+        ]
+
+    @property
+    def baking(self) -> list[File]:
+        """The files of a machine that is being baked, whose own network has to be open: packages come from there."""
+        closed = [
+            File(f"/run/systemd/system/{unit}.service.d/network.conf", 0o644, NO_RESOLVER.encode())
+            for unit in OF_THE_APP
+        ]
+        return [*self.files, *(closed if self.network is Network.CLOSED else [])]
 
 
-def stand_ins(values: dict[str, str]) -> str:
-    """NoCloud's vendor-data with `stand_in`, run early on every boot that has this seed.
+def stand_in(settings: CheckSettings) -> str:
+    """Return a shell command that writes the files of a machine that is being baked."""
+    return _writing(settings.baking)
 
-    A hook, since commands in user-data would take the place of commands in vendor-data.
+
+def stand_ins(settings: CheckSettings) -> str:
+    """Return NoCloud's vendor-data for an image, run early on every boot that has this seed.
+
+    A hook, since commands in user-data would take the place of commands in vendor-data. nftables has read its rules by
+    then, so it reads them again.
     """
-    return f"#cloud-boothook\n#!/bin/sh\n{stand_in(values)}\n"
+    rules = "/usr/lib/app/firewall.nft"
+    return f"#cloud-boothook\n#!/bin/sh\n{_writing(settings.files)}\n[ ! -e {rules} ] || /usr/sbin/nft -f {rules}\n"
+
+
+def _writing(files: list[File]) -> str:
+    """Return a shell command that writes files."""
+    folders = sorted({file.path.rpartition("/")[0] for file in files})
+    contents = [f"printf %s {shlex.quote(file.content.decode())} > {file.path}" for file in files]
+    return "; ".join(["umask 077", f"mkdir -p {' '.join(folders)}", *contents])

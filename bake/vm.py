@@ -17,6 +17,7 @@ from pathlib import Path
 
 from bake import places, run, store
 from bake.errors import BootError, PortError
+from bake.terminal import printable
 
 #: A kernel that runs under KVM prints its first lines in well under a second. Seconds.
 PROBE_PATIENCE = 8.0
@@ -125,7 +126,8 @@ def free_port(wanted: int | None = None) -> int:
         except OSError as error:
             why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be had: {error.strerror}"
             raise PortError(
-                f"Port {wanted} on 127.0.0.1 {why}", "Name another, or none: a free one is found."
+                f"Port {wanted} on 127.0.0.1 {why}",
+                "Name another port, or leave the option out: bake then finds a free one.",
             ) from error
         return int(probe.getsockname()[1])
 
@@ -202,9 +204,9 @@ class Machine:
         self.await_ssh(rebooted_since=before)
 
     def tail(self, lines: int = 30) -> str:
-        """The console's last lines."""
+        """Return the console's last lines, printable and without blank ones."""
         text = self.console.read_text(errors="replace") if self.console.exists() else ""
-        return "\n".join(text.splitlines()[-lines:])
+        return "\n".join([line for line in printable(text).splitlines() if line.strip()][-lines:])
 
     def stop(self) -> None:
         """Pull the plug: the overlay is thrown away."""

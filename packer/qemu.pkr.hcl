@@ -84,6 +84,8 @@ source "qemu" "machine" {
     ["-display", "none"],
     ["-serial", "file:${var.console}"],
     ["-device", "virtio-rng-pci"],
+    # Packer 1.6 would forward SSH from every address of this computer.
+    ["-netdev", "user,id=user.0,hostfwd=tcp:127.0.0.1:{{ .SSHHostPort }}-:22"],
   ]
 
   cd_files = [var.user_data, var.meta_data, var.bundle]

@@ -16,7 +16,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from bake import bundle, image, machine, packer, recipe, release, source, store, userdata, vm
+from bake import bundle, image, machine, packer, recipe, source, store, userdata, vm
 from bake.aws import ami, machines, policy, sweep, tags
 from bake.aws.session import DENIED, Cloud, code_of, refusals
 from bake.bundle import Bundle
@@ -64,6 +64,8 @@ def bake(
         tagged = ami.marks(facts, run) | {ami.BASE: base["Name"]}
         found = ami.registered(cloud, tagged)
         if found is None:
+            if wanted.check.network:
+                report.note(image.NETWORK)
             title = how.name or f"{wanted.name}-{store.digest([facts['document'], base['Name']])[:12]}"
             with report.phase("bake") as phase:
                 found = _made(title, wanted, goal, base["Name"], parcel, tagged, ssh_from, cloud, work, phase)
@@ -89,11 +91,11 @@ def newest(cloud: Cloud, goal: Target) -> dict[str, Any]:
     return dict(max(found, key=lambda one: one["CreationDate"]))
 
 
-def user_data(goal: Target, parcel: Bundle, stand_ins: dict[str, str]) -> bytes:
+def user_data(goal: Target, parcel: Bundle, settings: userdata.CheckSettings) -> bytes:
     """The document of a bake, in the form that EC2 has room for, with what belongs to this boot alone."""
     place = f"{source.INCOMING}/{parcel.sha256}.tar"
     early = [
-        File("/run/app-check/env", 0o600, release.environment(stand_ins).encode()),
+        *settings.baking,
         File(
             "/run/systemd/system/app-setup.service.d/50-upload.conf", 0o644,
             AWAIT.format(place=place, short=parcel.sha256[:12]).encode(),
@@ -135,7 +137,9 @@ def _made(
     run = {key: tagged[key] for key in ("Name", tags.APP, tags.RUN)} | tags.temporary()
     key = work / "bake-key"
     public = vm.make_key(key, "bake")
-    (work / "user-data").write_bytes(user_data(goal, parcel, {**wanted.check.env, **image.random_of(wanted)}))
+    network = userdata.Network.UNBOUND if wanted.check.network else userdata.Network.CLOSED
+    settings = userdata.CheckSettings({**wanted.check.env, **image.random_of(wanted)}, network)
+    (work / "user-data").write_bytes(user_data(goal, parcel, settings))
     ami.require_free(cloud, title)
     try:
         group = _let_in(cloud, run, title, public, ssh_from, phase)

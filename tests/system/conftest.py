@@ -59,14 +59,22 @@ def app(tmp_path):
 
 #: What the example gets besides: one of everything that a recipe can ask for and a machine can show.
 MORE = """
+import contextlib
 import mmap
 import os
+import socket
 import time
 from pathlib import Path
 
 from flask import Response, request
 
 KEY = os.environ["SECRET_KEY"]
+
+# While it is baked and proved, and then alone, it reaches nothing outside: or there is no image.
+if "CLOSED" in os.environ:
+    with contextlib.suppress(PermissionError), socket.socket(type=socket.SOCK_DGRAM) as wire:
+        wire.sendto(b"x", ("192.0.2.1", 9))
+        raise RuntimeError("the app reaches the network")
 
 @app.after_request
 def say_who(response):
@@ -115,12 +123,12 @@ setup: ["date >> instance/steps"]
 timers: {tick: {run: date >> instance/ticks, when: "*:*:0/20"}}
 sandbox: {allow: [jit]}
 limits: {body: 40M, request: 90s}
-check: {health: /steps, env: {SPARE_KEY: "it's \\"spare\\" $HOME"}}
+check: {health: /steps, env: {SPARE_KEY: "it's \\"spare\\" $HOME", CLOSED: "yes"}}
 """
 #: `nox -s system` runs the cases of a machine once more on another release.
 RECIPE += f"base: {os.environ.get('BAKE_TEST_BASE', 'debian-13')}\n"
 #: Vendor-data with what stands in for its secrets.
-STAND_INS = userdata.stand_ins({"SECRET_KEY": "a", "SPARE_KEY": "b"})
+STAND_INS = userdata.stand_ins(userdata.CheckSettings({"SECRET_KEY": "a", "SPARE_KEY": "b"}))
 
 
 @pytest.fixture(scope="session")

@@ -11,10 +11,10 @@ from conftest import REPOSITORY
 PACKAGE = REPOSITORY / "bake"
 #: From the ground up: a module imports only what stands before it.
 ORDER = (
-    "errors", "places", "run", "store", "repository", "download", "target", "providers", "progress", "fields", "recipe",
-    "modules", "project", "requirements", "detect", "draft", "libraries", "wheels", "lock", "release", "bundle",
-    "machine", "userdata", "settings", "source", "disk", "base", "stock", "packer", "doctor", "vm", "login", "check",
-    "proof", "traces", "image", "trial", "push", "render",
+    "errors", "places", "run", "store", "repository", "download", "target", "providers", "terminal", "progress", "fields",
+    "recipe", "modules", "project", "requirements", "detect", "draft", "libraries", "wheels", "lock", "release",
+    "bundle", "machine", "userdata", "settings", "source", "disk", "base", "stock", "packer", "doctor", "vm", "login",
+    "check", "proof", "traces", "image", "trial", "push", "render",
     "aws", "cli_aws", "cli_launch", "cli", "__main__",
 )  # fmt: skip
 #: These name a stream or a process of `run`'s, and so import `subprocess`; only `run` calls anything of it.
@@ -145,6 +145,6 @@ def test_there_is_something_to_look_at() -> None:
 
 @pytest.mark.parametrize("path", [path for path in MODULES if path.stem != "__main__"], ids=lambda path: path.stem)
 def test_every_module_has_tests(path: Path) -> None:
-    if name_of(path) in {"proof", "image", "trial", "push", "aws", "cli_aws", "cli_launch"}:
+    if name_of(path) in {"proof", "image", "push", "aws", "cli_aws", "cli_launch"}:
         pytest.skip("its tests boot machines, or speak to a server: tests/system")
     assert (REPOSITORY / "tests" / "unit" / f"test_{path.stem}.py").is_file()

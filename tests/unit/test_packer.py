@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -289,3 +290,27 @@ def test_the_artifact_of_a_cloud_is_its_id(fake: Fake, tmp_path: Path) -> None:
 def test_packer_wants_every_variable_without_a_default(variables: list[str]) -> None:
     # Shows that the test above could fail.
     assert validate(variables[1:]).status != 0
+
+
+#: A QEMU that Packer starts, and that ends at once; it leaves the words that it was given.
+QEMU = 'case "$*" in *-version*) echo "QEMU emulator version 7.2.22";; *) printf "%s\\n" "$@" > {words}; exit 1;; esac'
+
+
+@pytest.mark.skipif(not run.which("packer") or not run.which("xorriso"), reason="Packer itself is asked")
+def test_a_machine_that_is_baked_listens_on_loopback_alone(fake: Fake, tmp_path: Path) -> None:
+    fake("qemu-system-x86_64", QEMU.format(words=tmp_path / "words"))
+    run.run(["qemu-img", "create", "-q", "-f", "qcow2", tmp_path / "base.qcow2", "1M"])
+    given = {"base_disk": "base.qcow2", "user_data": "user-data", "meta_data": "meta-data", "bundle": "bundle.tar"}
+    for name in ("user-data", "meta-data", "bundle.tar"):
+        (tmp_path / name).touch()
+    run.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"])
+    variables = {name: str(tmp_path / file) for name, file in given.items()}
+    variables |= {"private_key": str(tmp_path / "key"), "output": str(tmp_path / "output")}
+    (tmp_path / "work").mkdir()
+    with pytest.raises(PackerError):
+        packer.build("qemu.pkr.hcl", variables, tmp_path / "none", tmp_path / "work", lambda event: None)
+    words = (tmp_path / "words").read_text().splitlines()
+    assert [word for word in words if word.startswith("user,")] == [words[words.index("-netdev") + 1]]
+    assert re.fullmatch(r"user,id=user\.0,hostfwd=tcp:127\.0\.0\.1:\d+-:22", words[words.index("-netdev") + 1])
+    # The card that Packer adds is on that network.
+    assert "virtio-net,netdev=user.0" in words

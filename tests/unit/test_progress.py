@@ -7,15 +7,15 @@ import time
 from io import StringIO
 
 import pytest
-from rich.console import Console
 
 from bake.progress import Phase, Reporter
 from bake.run import run
+from bake.terminal import Terminal
 
 
 def reporter(*, terminal: bool) -> tuple[Reporter, StringIO]:
     stream = StringIO()
-    return Reporter(Console(file=stream, force_terminal=terminal, width=80, highlight=False)), stream
+    return Reporter(Terminal(file=stream, force_terminal=terminal, width=80)), stream
 
 
 def test_a_log_gets_a_line_at_the_start_and_one_with_the_seconds() -> None:

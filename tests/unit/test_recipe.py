@@ -110,6 +110,14 @@ def test_machines_on_ec2_are_asked_for_by_a_key_alone(tmp_path: Path) -> None:
     assert read(tmp_path, "aws: {role: true}").aws == recipe.Aws(role=True)
 
 
+@pytest.mark.parametrize(("text", "network"), [("on", True), ("true", True), ("off", False), ("no", False)])
+def test_the_network_of_a_check_is_off_unless_it_is_on(tmp_path: Path, text: str, network: bool) -> None:
+    assert read(tmp_path, "check: {health: /}").check.network is False
+    assert read(tmp_path, f"check: {{network: {text}}}").check.network is network
+    # An editor reads YAML 1.2, where `on` is a text.
+    assert {"on", "off", True, False} == set(recipe.schema()["$defs"]["Check"]["properties"]["network"]["enum"])
+
+
 def test_scalars_stay_the_text_that_stands_there(tmp_path: Path) -> None:
     found = read(tmp_path, "env: {A: on, B: 0755, C: 12:30, D: 1e3, E: '', F: 2024-01-01, G: 'null'}\nname: 0123\n")
     assert found.env == {"A": "on", "B": "0755", "C": "12:30", "D": "1e3", "E": "", "F": "2024-01-01", "G": "null"}
@@ -140,7 +148,7 @@ static: {static: .., /s: nowhere, /a: ., /b: a b}
 env: {1A: x, B: , C: [1]}
 packages: libpq5
 limits: {body: lots, request: 0, workers: some, threads: many, trheads: 1}
-check: {health: healthz}
+check: {health: healthz, network: some}
 base: debian-11
 domain: [a.example]
 app: {package: httpbin, git: https://code.example/x}
@@ -193,6 +201,7 @@ name: again
         "limits.threads: 'many' is not a whole number",
         "limits.trheads: is not a key; did you mean 'threads'?",
         "check.health: 'healthz' is not a path starting with /",
+        "check.network: 'some' is neither on nor off",
         "base: 'debian-11' is not one of: debian-12, debian-13; an image is {image: …, sha512: …}",
         "domain: is not a key; did you mean 'domains'?",
     ]

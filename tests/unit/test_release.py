@@ -95,7 +95,9 @@ def test_the_app_reaches_the_metadata_service_where_its_role_is_for_it(app: Path
         "meta skuid 800 ip6 daddr fd00:ec2::254 tcp dport 80 accept\n"
     )
     firewall = (PROGRAMS / "firewall.nft").read_text()
-    assert firewall.index('include "/srv/app/current/settings/*.nft"') < firewall.index(" reject\n")
+    includes = [firewall.index(f'include "{place}/*.nft"') for place in ("/run/app-check", "/srv/app/current/settings")]
+    # What a bake forbids, then what a release allows, then what every machine refuses.
+    assert sorted(includes) == includes and includes[-1] < firewall.index(" reject\n")
 
 
 def test_what_a_zone_proves_names_with_comes_where_it_is_asked_for(app: Path) -> None:

@@ -12,6 +12,7 @@ import re
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from bake.machine import File
 from bake.providers import EVERYWHERE, PROVIDERS
 from bake.settings import Settings
 from bake.target import DEBIAN_13, TARGETS, Target
-from bake.userdata import Document
+from bake.userdata import CheckSettings, Document, Network
 
 MACHINE = machine.files(DEBIAN_13)
 STANZA = source.stanza(DEBIAN_13, parts="ab" * 32)
@@ -526,27 +527,75 @@ def test_a_host_may_have_any_name_that_a_recipe_may_have(name: str) -> None:
 ODD = {"URL": "sqlite:////var/lib/app/x.db", "QUOTE": 'it\'s "quoted" $HOME `id` \\ %s', "EMPTY": ""}
 
 
-def test_stand_ins_reach_a_file_in_memory(tmp_path: Path) -> None:
-    script = userdata.stand_ins(ODD)
+def made_by(script: str, root: Path) -> dict[str, str]:
+    """The files that a shell script writes below /run, with `root` in its place: path to content."""
+    run.run(["sh", "-c", re.sub(r"(?<![\w/])/run/", f"{root}/", script)])
+    found = sorted(path for path in root.rglob("*") if path.is_file())
+    assert {path.stat().st_mode & 0o777 for path in found} == {0o600}
+    return {str(path.relative_to(root)): path.read_text() for path in found}
+
+
+def test_stand_ins_reach_files_in_memory(tmp_path: Path) -> None:
+    script = userdata.stand_ins(CheckSettings(ODD))
     # A part that cloud-init runs itself, early on every boot: commands of user-data's own do not take its place.
     assert script.startswith("#cloud-boothook\n")
-    assert script.count("/run/app-check") > 1
-    run.run(["sh", "-c", script.replace("/run/app-check", str(tmp_path / "there"))])
-    file = tmp_path / "there" / "env"
-    assert file.stat().st_mode & 0o777 == 0o600
+    files = made_by(script, tmp_path)
+    assert files.keys() == {"app-check/env", "app-check/network.nft"}
     # Read as systemd reads an EnvironmentFile: within double quotes, a backslash protects what follows.
-    lines = (line.partition("=") for line in file.read_text().splitlines())
+    lines = (line.partition("=") for line in files["app-check/env"].splitlines())
     assert {name: re.sub(r"\\(.)", r"\1", value[1:-1]) for name, _, value in lines} == ODD
 
 
+def test_a_booted_image_reads_its_firewall_again(tmp_path: Path) -> None:
+    script = userdata.stand_ins(CheckSettings({})).replace("/usr/lib/app/firewall.nft", f"{tmp_path}/rules")
+    script = script.replace("/usr/sbin/nft", f"{tmp_path}/nft")
+    (tmp_path / "nft").write_text(f"#!/bin/sh\necho $* > {tmp_path}/heard\n")
+    (tmp_path / "nft").chmod(0o755)
+    # The machine has none yet: a bake's, or a pasted one.
+    made_by(script, tmp_path / "one")
+    assert not (tmp_path / "heard").exists()
+    (tmp_path / "rules").touch()
+    made_by(script, tmp_path / "two")
+    assert (tmp_path / "heard").read_text() == f"-f {tmp_path}/rules\n"
+
+
+def test_the_app_reaches_its_machine_alone_while_it_is_baked_and_proved(tmp_path: Path) -> None:
+    proved = made_by(userdata.stand_ins(CheckSettings({})), tmp_path / "proof")
+    baked = made_by(userdata.stand_in(CheckSettings({})), tmp_path / "bake")
+    rules = ['meta skuid 800 oifname != "lo" reject', "meta skuid 800 ip daddr { 127.0.0.53, 127.0.0.54 } reject"]
+    assert proved["app-check/network.nft"].splitlines() == baked["app-check/network.nft"].splitlines() == rules
+    # While the machine's own network is open, nobody asks for names on the app's behalf.
+    hidden = {name: text for name, text in baked.items() if name not in proved}
+    assert hidden.keys() == {
+        f"systemd/system/{name}.service.d/network.conf" for name in ("app", "app-next", "app-job@")
+    }
+    for text in hidden.values():
+        sockets = text.replace(str(tmp_path / "bake"), "/run").split("InaccessiblePaths=")[1].split()
+        assert sockets == ["-/run/systemd/resolve/io.systemd.Resolve", "-/run/dbus/system_bus_socket"]
+    # Units of a release that go or change take files of another form of name with them.
+    configure = (places.rootfs() / "usr/lib/app/configure").read_text()
+    assert '"app*.service.d/?0-*.conf"' in configure
+
+
+@pytest.mark.parametrize("write", [userdata.stand_in, userdata.stand_ins])
+def test_an_open_network_leaves_the_loopback_of_this_computer_closed(
+    write: Callable[[CheckSettings], str], tmp_path: Path
+) -> None:
+    files = made_by(write(CheckSettings({}, Network.OPEN)), tmp_path)
+    assert files.keys() == {"app-check/env", "app-check/network.nft"}
+    # Its own address is on that network, and stays reachable: what is sent there leaves by no card.
+    assert all('oifname != "lo" ip' in rule for rule in files["app-check/network.nft"].splitlines())
+    refused = set(re.findall(r"[\w.:]+/\d+|255[.\d]+", files["app-check/network.nft"]))
+    assert refused == {"10.0.2.0/24", "255.255.255.255", "fec0::/64", "fe80::/10", "ff00::/8"}
+
+
 def test_a_stand_in_may_hold_any_character() -> None:
-    early = userdata.stand_in({"A": "😀"})
+    early = userdata.stand_in(CheckSettings({"A": "😀"}))
     assert yaml.safe_load(userdata.plain([], DEBIAN_13, (early,)).text)["bootcmd"][-1] == early
 
 
 def test_a_machine_without_stand_ins_knows_that_it_is_only_checked(tmp_path: Path) -> None:
-    run.run(["sh", "-c", userdata.stand_ins({}).replace("/run/app-check", str(tmp_path / "there"))])
-    assert (tmp_path / "there" / "env").read_text() == ""
+    assert made_by(userdata.stand_ins(CheckSettings({})), tmp_path)["app-check/env"] == ""
 
 
 def test_far_too_much_is_refused_at_once() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import Fake, running, soon
 
-from bake import run, vm
+from bake import proof, run, vm
 from bake.errors import BootError, PortError
 
 BOOTED = "[    0.000000] Linux version 6.12\n[    0.350000] Freeing SMP alternatives memory: 36K\n"
@@ -32,6 +32,11 @@ def test_the_words_for_qemu() -> None:
     ):  # fmt: skip
         assert pair in pairs
     assert sum(word == "-drive" for word in argv) == 2
+
+
+def test_a_machine_without_an_outside_has_its_ports_all_the_same() -> None:
+    argv = vm.qemu_argv(Path("/d"), None, {22: 2222}, Path("/c"), "tcg", 1, network=proof.ALONE)
+    assert argv[argv.index("-nic") + 1] == "user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:2222-:22,restrict=on"
 
 
 def test_emulation_uses_every_cpu_and_no_seed_is_no_disk() -> None:

@@ -1,0 +1,74 @@
+"""What the app reaches while it is proved: its machine, and with `check: {network: on}` all but the host's loopback."""
+
+import json
+import os
+import time
+
+import pytest
+
+#: How much of the network the app has, as bake/userdata.py names it.
+CLOSED = os.environ["BAKE_NETWORK"] == "CLOSED"
+AS_APP = "setpriv --reuid=app --regid=app --clear-groups "
+#: Addresses of QEMU's network lead to the loopback address of the computer that it runs on; the rest lead elsewhere.
+HOST = ["10.0.2.2", "10.0.2.3", "10.0.2.99", "255.255.255.255", "fec0::2", "fec0::3", "ff02::1"]
+OUTSIDE = ["192.0.2.1", "2001:db8::1"]
+#: Sends a datagram to each address, and prints errno: EPERM where the firewall drops it, 0 where it leaves.
+SEND = """
+import json, socket, sys
+def sent(address, port):
+    kind = socket.AF_INET6 if ':' in address else socket.AF_INET
+    with socket.socket(kind, socket.SOCK_DGRAM) as wire:
+        if kind == socket.AF_INET:
+            wire.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        try:
+            wire.sendto(b'x', (address, port))
+        except OSError as error:
+            return error.errno
+    return 0
+print(json.dumps([sent(address, int(sys.argv[1])) for address in sys.argv[2:]]))
+"""
+REFUSED = 1
+
+
+def send(host, port, addresses, who=""):
+    words = " ".join(addresses)
+    done = host.run(f"{who}python3 -c %s {port} {words}", SEND)
+    assert done.rc == 0, done.stderr
+    return dict(zip(addresses, json.loads(done.stdout), strict=True))
+
+
+def test_the_app_reaches_no_address_of_the_computer_that_it_runs_on(host):
+    as_root, as_app = send(host, 9, HOST), send(host, 9, HOST, AS_APP)
+    # Anybody else's leaves the machine, where there is a route: so it is the firewall that refuses the app's.
+    assert as_root["10.0.2.2"] == as_root["fec0::2"] == 0
+    assert as_app == {address: outcome or REFUSED for address, outcome in as_root.items()}
+
+
+def test_the_app_reaches_the_world_only_where_the_recipe_says_so(host):
+    as_root, as_app = send(host, 9, OUTSIDE), send(host, 9, OUTSIDE, AS_APP)
+    # QEMU tells a machine without an outside of no IPv4 router, and it has a route by IPv6 all the same.
+    assert as_root["2001:db8::1"] == 0
+    assert as_app == ({address: outcome or REFUSED for address, outcome in as_root.items()} if CLOSED else as_root)
+
+
+def test_the_app_s_questions_for_names_stay_on_the_machine(host):
+    resolved = ["127.0.0.53", "127.0.0.54"]
+    assert set(send(host, 53, resolved).values()) == {0}
+    assert set(send(host, 53, resolved, AS_APP).values()) == {REFUSED if CLOSED else 0}
+
+
+@pytest.mark.parametrize("address", ["10.0.2.2", "192.0.2.1"])
+def test_a_connection_of_the_app_s_is_refused_at_once(host, address):
+    if not CLOSED and address == "192.0.2.1":
+        pytest.skip("the recipe opens the network")
+    begun = time.monotonic()
+    # 7: refused; 28 would be a connection that left and was not answered.
+    assert host.run(f"{AS_APP}curl -s --max-time 20 -o /dev/null http://{address}:9/").rc == 7
+    assert time.monotonic() - begun < 10
+
+
+def test_the_app_reaches_its_own_machine(host):
+    # 127.0.0.1, and the machine's own address.
+    own = next(address for address in host.run("hostname -I").stdout.split() if "." in address)
+    for address in ("127.0.0.1", own):
+        assert host.run(f"{AS_APP}curl -s --max-time 20 -o /dev/null http://{address}/").rc in (0, 52)
