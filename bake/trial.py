@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import secrets
@@ -56,16 +57,20 @@ def show(image: Path, port: int, shell: bool, report: Reporter, tell: Callable[[
 
 def _await_answer(machine: vm.Machine, port: int, progress: Callable[[str], None]) -> None:
     """Return when nginx answers with something of the app's: anything but its own 503."""
-    deadline = time.monotonic() + vm.BOOT_PATIENCE
+    deadline, patience = time.monotonic() + vm.BOOT_PATIENCE, vm.GREETING_PATIENCE
     while time.monotonic() < deadline:
         if machine.process.poll() is not None:
             raise BootError("QEMU ended while the machine was starting", details=machine.tail())
         progress(next(iter(machine.tail(1).splitlines()), "")[:60])
         try:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=vm.GREETING_PATIENCE)
-            connection.request("GET", "/")
-            if connection.getresponse().status != http.client.SERVICE_UNAVAILABLE:
-                return
+            with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=patience)) as connection:
+                connection.request("GET", "/")
+                with connection.getresponse() as answer:
+                    if answer.status != http.client.SERVICE_UNAVAILABLE:
+                        return
+        except TimeoutError:
+            # QEMU accepts connections before the machine does, so the first tries are short. A page may be slow.
+            patience *= 2
         except (OSError, http.client.HTTPException):
             pass
         time.sleep(0.5)
