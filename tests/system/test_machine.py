@@ -36,6 +36,9 @@ BREAKAGES = {
     "sed -i 's/server_tokens off/server_tokens on/; s/TLSv1.2 TLSv1.3/TLSv1.3/' /usr/lib/app/nginx/nginx.conf": (
         "test_nothing_tells_versions"
     ),
+    "sed -i 's/1https max-age/0https max-age/' /usr/lib/app/nginx/nginx.conf": (
+        "test_hsts_only_with_a_trusted_certificate"
+    ),
     "sed -i '/X-Frame-Options/d; s/FOR $remote_addr/FOR $http_x/' /usr/lib/app/nginx/server.conf": (
         "test_security_headers[ssh://machine-x-frame-options]"
     ),
