@@ -321,3 +321,23 @@ def test_what_another_prefix_serves_and_the_app_s_data_are_left_to_others(
         == []
     )
     assert "uploads/photo.jpg" not in nginx.asked and "a/b.css" in nginx.asked
+
+
+def test_the_sealed_disk_s_reader_finds_files_with_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, disk = tmp_path / "source", tmp_path / "disk"
+    expected = set()
+    for name in AWKWARD:
+        (source / "srv" / name).mkdir(parents=True)
+        (source / "srv" / name / ".env").touch()
+        expected |= {f"/srv/{name}", f"/srv/{name}/.env"}
+    with disk.open("wb") as stream:
+        stream.truncate(8 << 20)
+    subprocess.run(["/usr/sbin/mke2fs", "-q", "-t", "ext4", "-d", source, disk], check=True)
+    monkeypatch.setenv("BAKE_DISK", str(disk))
+    sealed = types.ModuleType("sealed")
+    SourceFileLoader("sealed", str(CHECKS / "proof/test_sealed.py")).exec_module(sealed)
+    assert set(sealed.walk("/srv")) == expected
+    assert sealed.names("/srv") == set(AWKWARD)
+    assert sealed.names("/none") == set(sealed.walk("/none")) == set()
+    with pytest.raises(AssertionError):
+        sealed.test_12_credentials()
