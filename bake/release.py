@@ -169,7 +169,7 @@ def uwsgi(wanted: Limits) -> str:
 
 
 def static(recipe: Recipe) -> str:
-    """nginx's locations for files that need no Python."""
+    """nginx's locations for files that need no Python. The app answers for those that nginx lacks or may not read."""
     folders = {prefix: f"/srv/app/current/source/{inside}" for prefix, inside in (recipe.static or {}).items()}
     if prefix := collected(recipe):
         folders[prefix] = "/var/cache/app/static"
@@ -179,6 +179,8 @@ def static(recipe: Recipe) -> str:
         "    include /usr/lib/app/nginx/redirect.conf;\n"
         f"    alias {folder}/;\n"
         "    expires 1h;\n"
+        "    error_page 403 404 = @app;\n"
+        "    recursive_error_pages on;\n"
         "}\n"
         for prefix, folder in sorted(folders.items())
     )

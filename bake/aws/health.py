@@ -9,8 +9,9 @@ import ssl
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-#: Seconds for one answer. A machine that is just being set up answers at once, with a 503.
-PATIENCE = 15
+#: Seconds for a connection, and then for the answer, which the app may take its time for. A machine that is being set
+#: up answers 503 at once.
+CONNECT_PATIENCE, ANSWER_PATIENCE = 15, 60
 #: Bytes of an answer that are shown.
 SHOWN = 600
 #: curl's --connect-to, its host left out: HOST:PORT for all, or :PORT:HOST:PORT for what goes to one port.
@@ -77,9 +78,10 @@ def _get(place: Place, scheme: str, name: str, path: str) -> tuple[Answer, str]:
         if scheme == "https":
             stream, trusted = _secured(place, name)
         else:
-            stream = socket.create_connection(place, PATIENCE)
+            stream = socket.create_connection(place, CONNECT_PATIENCE)
         with stream:
-            connection = http.client.HTTPConnection(name, timeout=PATIENCE)
+            stream.settimeout(ANSWER_PATIENCE)
+            connection = http.client.HTTPConnection(name)
             connection.sock = stream
             connection.request("GET", path, headers={"Host": name, "User-Agent": "bake", "Connection": "close"})
             came = connection.getresponse()
@@ -93,9 +95,9 @@ def _secured(place: Place, name: str) -> tuple[socket.socket, bool]:
     """A connection by TLS, and whether its certificate is trusted: a machine's placeholder is not, at first."""
     try:
         return ssl.create_default_context().wrap_socket(
-            socket.create_connection(place, PATIENCE), server_hostname=name
+            socket.create_connection(place, CONNECT_PATIENCE), server_hostname=name
         ), True
     except ssl.SSLCertVerificationError:
         lenient = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         lenient.check_hostname, lenient.verify_mode = False, ssl.CERT_NONE
-        return lenient.wrap_socket(socket.create_connection(place, PATIENCE), server_hostname=name), False
+        return lenient.wrap_socket(socket.create_connection(place, CONNECT_PATIENCE), server_hostname=name), False

@@ -2,15 +2,16 @@
 
 import time
 
-#: Seconds within which a killed app answers again: systemd waits 2 s, an emulated machine starts slowly.
-PATIENCE = 60
+#: Seconds within which a killed app answers again. systemd waits 2 s, and may wait 120 s for an app to start on an
+#: emulated machine; a page may take 60 s.
+PATIENCE = 180
 
 
 def eventually(true, patience=PATIENCE):
     deadline = time.monotonic() + patience
-    while not true() and time.monotonic() < deadline:
+    while not (done := true()) and time.monotonic() < deadline:
         time.sleep(1)
-    return true()
+    return done
 
 
 def test_a_killed_app_comes_back(host, healthy):
@@ -29,10 +30,10 @@ def test_a_killed_web_server_comes_back(host, healthy):
 def test_an_app_that_is_down_is_told_to_visitors(host, fetch, healthy):
     assert host.run("systemctl stop app.socket app.service").rc == 0
     try:
-        answer = fetch("/", "https")
+        answer = fetch("/", "https", body=True)
         assert answer.status == 503
         assert answer.headers["retry-after"] == "10"
-        assert "One moment" in answer.body
+        assert b"One moment" in answer.body
     finally:
         assert host.run("systemctl restart app-setup.service").rc == 0
     assert eventually(healthy)
@@ -41,9 +42,9 @@ def test_an_app_that_is_down_is_told_to_visitors(host, fetch, healthy):
 def test_a_challenge_is_answered_and_text_compressed(host, fetch):
     folder = "/var/lib/letsencrypt/http/.well-known/acme-challenge"
     host.run(f"mkdir -p {folder} && seq 1000 > {folder}/probe")
-    answer = fetch("/.well-known/acme-challenge/probe", options="--compressed")
+    answer = fetch("/.well-known/acme-challenge/probe", options="--compressed", body=True)
     host.run("rm -r /var/lib/letsencrypt/http/.well-known")
-    assert answer.body.split() == [str(number) for number in range(1, 1001)]
+    assert answer.body.split() == [b"%d" % number for number in range(1, 1001)]
     assert answer.headers["content-encoding"] == "gzip"
 
 
@@ -68,8 +69,9 @@ def test_names_given_on_the_machine_are_the_only_ones_answered(host, fetch):
     host.run("echo only.example > /etc/app/domains")
     try:
         assert host.run("systemctl restart app-configure && systemctl reload nginx && sleep 1").rc == 0
-        assert 0 < fetch("/", "http", as_name="only.example").status < 500
-        assert 0 < fetch("/", "https", as_name="only.example").status < 500
+        # nginx answers for itself here: the app may be slow.
+        for scheme in ("http", "https"):
+            assert fetch("/.well-known/acme-challenge/none", scheme, as_name="only.example").status == 404
         # 52 and 56: the server closed without an answer; 35: the TLS handshake was refused.
         assert fetch("/", "http", as_name="stranger.example").headers["curl"] in ("52", "56")
         assert fetch("/", "https", as_name="stranger.example").headers == {"curl": "35"}

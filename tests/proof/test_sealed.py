@@ -13,9 +13,14 @@ import pytest
 DISK = os.environ["BAKE_DISK"]
 
 
+#: A line of debugfs's `ls -p`: inode, mode, name. A name may hold anything but a slash, a line's end too.
+ENTRY = re.compile(r"^/(\d+)/(\d+)/\d+/\d+/([^/]+)/\d*/$", re.MULTILINE)
+
+
 def debugfs(command):
-    done = subprocess.run(["/usr/sbin/debugfs", "-R", command, DISK], capture_output=True, text=True, check=True)
-    return done.stdout if "File not found" not in done.stderr else None
+    """Return what debugfs prints; None where there is no such file."""
+    done = subprocess.run(["/usr/sbin/debugfs", "-R", command, DISK], capture_output=True, check=True)
+    return os.fsdecode(done.stdout) if b"File not found" not in done.stderr else None
 
 
 def read(path):
@@ -23,21 +28,25 @@ def read(path):
     return debugfs(f"cat {path}")
 
 
+def entries(folder):
+    """The (inode, mode, name) of what is in a folder, given as a path or as <inode>; none where there is no folder."""
+    found = (entry.groups() for entry in ENTRY.finditer(debugfs(f"ls -p {folder}") or ""))
+    return [entry for entry in found if entry[2] not in (".", "..")]
+
+
 def names(path):
     """The names in a folder; an empty set where there is none."""
-    rows = (debugfs(f"ls -p {path}") or "").splitlines()
-    return {row.split("/")[5] for row in rows if row.startswith("/")} - {".", "..", ""}
+    return {name for _, _, name in entries(path)}
 
 
-def walk(path):
+def walk(path, inode=None):
     """Every path below a folder, files and folders."""
-    for row in (debugfs(f"ls -p {path}") or "").splitlines():
-        parts = row.split("/")
-        if len(parts) > 5 and parts[5] not in (".", "..", ""):
-            below = f"{path.rstrip('/')}/{parts[5]}"
-            yield below
-            if parts[2].startswith("04"):
-                yield from walk(below)
+    # debugfs takes no quotes inside of a name: folders are read by their inodes.
+    for number, mode, name in entries(f"<{inode}>" if inode else path):
+        below = f"{path.rstrip('/')}/{name}"
+        yield below
+        if mode.startswith("04"):
+            yield from walk(below, number)
 
 
 def test_1_machine_id():

@@ -137,6 +137,10 @@ def example(tmp_path_factory):
     folder = tmp_path_factory.mktemp("apps") / "flask-hello"
     shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "bake.yaml").write_text(RECIPE)
+    # What apps have and text editors do not show: bytes that are no text, no byte at all, a name that URLs encode.
+    (folder / "static" / "favicon.ico").write_bytes(bytes(range(256)))
+    (folder / "static" / "empty.css").touch()
+    (folder / "static" / "grüße aus köln.txt").write_text("Hallo!\n")
     with (folder / "app.py").open("a") as stream:
         stream.write(f"{MORE}\n# {os.urandom(8).hex()}\n")
     return folder

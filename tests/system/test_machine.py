@@ -20,7 +20,7 @@ BREAKAGES = {
     "systemd-run --unit broken false": "test_no_unit_failed",
     "nft add rule inet app input tcp dport 8000 accept": "test_the_firewall_drops_what_is_not_named",
     "nft flush chain inet app output; systemctl set-property --runtime app.service IPAddressDeny=": (
-        "test_the_app_cannot_reach_the_metadata_service"
+        "test_the_app_reaches_the_metadata_service_only_where_it_has_a_role"
     ),
     "systemd-run python3 -m http.server 8000": "test_only_ssh_and_web_listen_to_the_world",
     "echo '# mine' >> /etc/nginx/nginx.conf": "test_no_conffile_is_changed",
@@ -35,6 +35,9 @@ BREAKAGES = {
     "sed -i 's/ no$/ yes/' /usr/lib/app/keys-only.conf": "test_passwords_do_not_log_in",
     "sed -i 's/server_tokens off/server_tokens on/; s/TLSv1.2 TLSv1.3/TLSv1.3/' /usr/lib/app/nginx/nginx.conf": (
         "test_nothing_tells_versions"
+    ),
+    "sed -i 's/1https max-age/0https max-age/' /usr/lib/app/nginx/nginx.conf": (
+        "test_hsts_only_with_a_trusted_certificate"
     ),
     "sed -i '/X-Frame-Options/d; s/FOR $remote_addr/FOR $http_x/' /usr/lib/app/nginx/server.conf": (
         "test_security_headers[ssh://machine-x-frame-options]"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +27,8 @@ class App:
 
     def __init__(self, path: Path, status: int) -> None:
         self.status, self.heard = status, list[dict[str, str]]()
+        #: Seconds until it answers.
+        self.delay = 0.0
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(path))
         self.listener.listen()
@@ -46,7 +50,9 @@ class App:
                     words.append(packet[2 : 2 + length].decode())
                     packet = packet[2 + length :]
                 self.heard.append(dict(zip(words[::2], words[1::2], strict=True)))
-                client.sendall(f"HTTP/1.1 {self.status} SAID\r\nContent-Length: 0\r\n\r\n".encode())
+                time.sleep(self.delay)
+                with contextlib.suppress(BrokenPipeError):
+                    client.sendall(f"HTTP/1.1 {self.status} SAID\r\nContent-Length: 0\r\n\r\n".encode())
 
 
 @pytest.fixture
@@ -71,6 +77,15 @@ def test_a_service_is_asked_as_nginx_would(exchange: ModuleType, app: Callable[.
     assert (heard["REQUEST_URI"], heard["HTTP_HOST"]) == ("/sant%C3%A9?deep=1", "one.example")
     assert (heard["PATH_INFO"], heard["QUERY_STRING"]) == ("/santé", "deep=1")
     assert heard["HTTPS"] == "on" and heard["HTTP_X_FORWARDED_PROTO"] == "https"
+
+
+def test_a_service_may_take_all_of_the_patience(exchange: ModuleType, app: Callable[..., App]) -> None:
+    slow = app("app-next", 200)
+    slow.delay, exchange.HEALTH_PATIENCE = 0.5, 0.2
+    with pytest.raises(TimeoutError):
+        exchange.ask("app-next", "/", "one.example")
+    exchange.HEALTH_PATIENCE = 5
+    assert exchange.ask("app-next", "/", "one.example") == 200
 
 
 def test_visitors_are_led_to_a_service_in_one_step(exchange: ModuleType, tmp_path: Path) -> None:

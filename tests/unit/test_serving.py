@@ -6,6 +6,7 @@ import http.server
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +23,8 @@ class Nginx(http.server.ThreadingHTTPServer):
     def __init__(self, authority: trustme.CA) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.statuses, self.named, self.heard = [200], list[str](), list[tuple[str, str]]()
+        #: Seconds until it answers.
+        self.delay = 0.0
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.sni_callback = lambda connection, name, context: self.named.append(name)
         authority.issue_cert("another.example").configure_cert(context)
@@ -39,6 +42,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.heard.append((self.path, self.headers["Host"]))
+        time.sleep(self.server.delay)
         statuses = self.server.statuses
         self.send_response(statuses.pop(0) if len(statuses) > 1 else statuses[0])
         self.send_header("Content-Length", "0")
@@ -122,6 +126,14 @@ def test_an_app_that_nobody_serves_is_unhealthy(serving: ModuleType, https: Call
         https(deaf.getsockname())
         with pytest.raises(serving.StepError, match="unhealthy: / does not answer"):
             serving.await_health({})
+
+
+def test_a_page_may_take_all_of_the_patience(serving: ModuleType, nginx: Nginx) -> None:
+    nginx.delay, serving.HEALTH_PATIENCE = 0.5, 5
+    serving.await_health({})
+    serving.HEALTH_PATIENCE = 0.2
+    with pytest.raises(serving.StepError, match="unhealthy: / does not answer: The read operation timed out"):
+        serving.await_health({})
 
 
 def test_health_may_be_asked_of_others(serving: ModuleType, nginx: Nginx) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
 
-from serving import APP, DOOR, RUN, SERVED, await_health, start
+from serving import APP, DOOR, HEALTH_PATIENCE, RUN, SERVED, await_health, start
 from step import command, link
 
 NEXT = "app-next"
@@ -41,7 +41,7 @@ def ask(name: str, path: str, host: str) -> int:
     words = [word.encode() for pair in variables.items() for word in pair]
     packet = b"".join(struct.pack("<H", len(word)) + word for word in words)
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(20)
+        client.settimeout(HEALTH_PATIENCE)
         client.connect(str(socket_of(name)))
         client.sendall(struct.pack("<BHB", 0, len(packet), 0) + packet)
         answer = http.client.HTTPResponse(client)

@@ -25,13 +25,13 @@ SETTINGS = (
 )  # fmt: skip
 #: The names this machine answers to, as app-configure found them.
 NAMES = RUN / "names"
-#: Seconds an app may take to be well.
+#: Seconds an app may take to be well, and to answer.
 HEALTH_PATIENCE = 60
 
 
 def ask(path: str, host: str) -> int:
     """The status that an HTTPS visitor of this machine gets; 503 is nginx's, too, while the app does not answer."""
-    plain = socket.create_connection(("127.0.0.1", 443), 20)
+    plain = socket.create_connection(("127.0.0.1", 443), HEALTH_PATIENCE)
     connection = http.client.HTTPConnection(host)
     # Whether anybody trusts its certificate is another question.
     connection.sock = ssl._create_unverified_context().wrap_socket(plain, server_hostname=host)
