@@ -73,7 +73,8 @@ def _row(file: File) -> dict[str, object]:
 def packed(files: list[File], target: Target, *, stripped: bool) -> Document:
     """A document that unpacks the same files, or with `stripped` the machine's without their comments."""
     kept = [strip(file) for file in files] if stripped else files
-    text = "\n  ".join(textwrap.wrap(base64.b85encode(_compressed(kept)).decode(), 4000))
+    # Strings of Python side by side are one; base85 has neither quotes nor backslashes.
+    text = '"\n  "'.join(textwrap.wrap(base64.b85encode(_compressed(kept)).decode(), 4000))
     document = _template("packed.yaml.j2").render(packed=text, release=target.name, stripped=stripped)
     return Document(document, "stripped" if stripped else "packed")
 

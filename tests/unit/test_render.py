@@ -64,8 +64,8 @@ def unpacked(made: Document) -> bytes:
     text = made.text
     if made.form == userdata.GZIPPED:
         text = gzip.decompress(base64.b64decode(text)).decode()
-    packed = text.partition("<<'E'\n")[2].partition("\n  E\n")[0]
-    return lzma.decompress(base64.b85decode("".join(packed.split())))
+    packed = text.partition('b85decode("')[2].partition('")')[0]
+    return lzma.decompress(base64.b85decode("".join(packed.replace('"', "").split())))
 
 
 def own(made: Document) -> set[str]:
