@@ -1,6 +1,7 @@
 """What one does with this project: `nox -s bake`, `nox -s tests`, and the parts of the latter."""
 
 import hashlib
+import os
 import shutil
 from pathlib import Path
 
@@ -30,6 +31,27 @@ def install_programs(session: nox.Session) -> None:
         session.run("python", "-c", f"from bake import doctor; doctor.install({missing})")
 
 
+#: Fetches Debian's nginx and unpacks it here. Lists of packages that are missing or old are fetched first.
+UNPACK_NGINX = """
+fetch() { apt-get -q download nginx nginx-common; }
+fetch || { [ "$(id -u)" = 0 ] || set -- sudo; "$@" apt-get -q update; fetch; }
+for package in *.deb; do dpkg-deb --extract "$package" .; done
+"""
+
+
+def unpack_nginx(session: nox.Session) -> None:
+    """Unpack nginx for the unit tests, unless there is one. Its package, installed, would serve on port 80."""
+    program, place = Path(session.bin) / "nginx", Path(session.virtualenv.location) / "nginx"
+    if program.exists() or shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin"):
+        return
+    if not shutil.which("apt-get"):
+        session.error("nginx is missing: the unit tests run the machine's settings in it. Install it, then try again.")
+    place.mkdir(exist_ok=True)
+    with session.chdir(place):
+        session.run("sh", "-euc", UNPACK_NGINX, external=True)
+    program.symlink_to(place / "usr/sbin/nginx")
+
+
 def install_sslyze(session: nox.Session) -> None:
     """An opinion on TLS that is not ours. Apart, since it holds back a library that the tests share with it."""
     lock, place = "locks/sslyze.txt", Path(session.virtualenv.location) / "sslyze"
@@ -56,6 +78,7 @@ def tests(session: nox.Session) -> None:
     set_up(session, "locks/dev.txt")
     check_style(session)
     install_programs(session)
+    unpack_nginx(session)
     # Apart, since each folder has fixtures of its own.
     session.run("pytest", "-n", "auto", "tests/unit")
     session.run("pytest", "tests/system", "-m", "not long", *session.posargs)
@@ -65,6 +88,7 @@ def tests(session: nox.Session) -> None:
 def unit(session: nox.Session) -> None:
     """The unit tests: seconds."""
     set_up(session, "locks/dev.txt")
+    unpack_nginx(session)
     session.run("pytest", "-n", "auto", "tests/unit", *session.posargs)
 
 

@@ -39,8 +39,11 @@ BREAKAGES = {
     "sed -i 's/1https max-age/0https max-age/' /usr/lib/app/nginx/nginx.conf": (
         "test_hsts_only_with_a_trusted_certificate"
     ),
-    "sed -i '/X-Frame-Options/d; s/FOR $remote_addr/FOR $http_x/' /usr/lib/app/nginx/server.conf": (
+    "sed -i '/X-Frame-Options/d' /usr/lib/app/nginx/server.conf": (
         "test_security_headers[ssh://machine-x-frame-options]"
+    ),
+    "sed -i 's/HTTP_X_REAL_IP .*/HTTP_X_REAL_IP $http_x_real_ip;/' /usr/lib/app/nginx/server.conf": (
+        "test_a_visitor_cannot_forge_where_they_come_from"
     ),
     "sed -i 's/client_max_body_size .*;/client_max_body_size 0;/' /srv/app/current/settings/nginx/limits.conf": (
         "test_a_body_over_the_limit_is_refused"
