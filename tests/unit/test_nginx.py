@@ -1,4 +1,4 @@
-"""The machine's nginx, running: what of a visitor's request reaches the app, and what does not."""
+"""The machine's nginx, running: which parts of a visitor's request reach the app."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def nameless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MachineNginx]
 
 
 def site(params: Params) -> dict[str, str]:
-    """Each parameter by which an app can know the site's name and port."""
+    """Return all parameters that tell the site's name and port."""
     return {name: value for name, value in params.items() if "HOST" in name or name.startswith("SERVER_")} | {
         "HTTP_X_FORWARDED_PORT": params["HTTP_X_FORWARDED_PORT"]
     }
 
 
 def expected(host: str, port: int | str, protocol: str = "HTTP/1.1") -> dict[str, str]:
-    """What these parameters are for a host as a URL has it, and the port that leads there."""
+    """Return what these parameters should be for a host as a URL has it, and a port."""
     name = urlsplit(f"//{host}").hostname or ""
     return {
         "HTTP_HOST": host, "HTTP_X_FORWARDED_HOST": host, "HTTP_X_FORWARDED_PORT": str(port),
@@ -79,7 +79,7 @@ def test_the_app_gets_the_name_that_nginx_accepted_and_the_visitor_s_port(
     assert site(named.get("/", host, tls=tls).params) == expected(seen, seen.partition(":")[2] or usual)
 
 
-#: What the app must never see, whoever asks for it.
+#: Hosts that this machine does not have.
 REFUSED = [
     "evil.example", "evil.example:443", "shop.example.evil.example", "evilshop.example", "www.shop.example",
     ".shop.example", "wild.example", "a.b.wild.example", "evil:80@shop.example", "shop.example@evil.example",
@@ -182,7 +182,7 @@ def test_the_app_s_parameters_do_not_depend_on_nginx_s_package(tmp_path: Path, p
         assert nginx.get("/", "shop.example:8080").params["HTTP_HOST"] == "shop.example:8080"
 
 
-# What the app is told of a visitor.
+# Headers.
 
 #: Headers that the machine sets, and their values where a visitor comes by HTTP to port 8080.
 SET = {
@@ -216,7 +216,7 @@ EMPTIED = {
 
 
 def parameter(header: str) -> str:
-    """The name by which the app gets a header."""
+    """Return the name of the parameter for a header."""
     return f"HTTP_{header.upper().replace('-', '_')}"
 
 
@@ -230,7 +230,7 @@ def test_a_visitor_cannot_forge_a_header(named: MachineNginx, header: str) -> No
     assert FORGED not in str(named.get_http2("shop.example", {**pseudo, header.lower(): FORGED}).params)
 
 
-def test_the_app_gets_nothing_but_what_is_meant_for_it(named: MachineNginx) -> None:
+def test_the_app_gets_these_parameters_and_no_others(named: MachineNginx) -> None:
     plain = named.get("/", "shop.example").params
     assert set(plain) == {parameter(header) for header in (*SET, "Host", "Connection")} | {
         "QUERY_STRING", "REQUEST_METHOD", "REQUEST_URI", "PATH_INFO", "CONTENT_TYPE", "CONTENT_LENGTH", "REMOTE_ADDR",
@@ -239,7 +239,7 @@ def test_the_app_gets_nothing_but_what_is_meant_for_it(named: MachineNginx) -> N
     assert set(named.get("/", "shop.example", tls="shop.example").params) == set(plain)
 
 
-#: What visitors' programs and other sites' send.
+#: Headers that are the visitor's to send.
 OWN = {
     "Accept-Language": "de", "Authorization": "Bearer t", "Cookie": "a=b", "HX-Request": "true", "If-None-Match": '"e"',
     "Origin": "http://shop.example:8080", "Referer": "http://shop.example:8080/form", "User-Agent": "test",
@@ -276,16 +276,16 @@ def test_the_app_is_told_the_scheme(named: MachineNginx, tls: str | None, scheme
     assert (params["HTTP_X_FORWARDED_PROTO"], params["HTTPS"]) == (scheme, https)
 
 
-# What frameworks make of it.
+# Frameworks.
 
 
 def environ(params: Params) -> dict[str, object]:
-    """The WSGI environment that uWSGI makes of the parameters; it takes the scheme from X-Forwarded-Proto."""
+    """Return the WSGI environment as uWSGI makes it: the scheme is X-Forwarded-Proto's."""
     return {**params, "SCRIPT_NAME": "", "wsgi.url_scheme": params["HTTP_X_FORWARDED_PROTO"]}
 
 
 def as_behind_a_proxy(given: dict[str, object]) -> dict[str, object]:
-    """The environment after Werkzeug's ProxyFix, which trusts everything once."""
+    """Return the environment after Werkzeug's ProxyFix, told to trust each header of one proxy."""
     seen: list[dict[str, object]] = []
     fixed = ProxyFix(lambda changed, start: seen.append(changed) or [], 1, 1, 1, 1, 1)
     fixed(dict(given), lambda *words: None)
@@ -313,7 +313,7 @@ def test_links_of_a_site_at_its_usual_port_name_no_port(named: MachineNginx) -> 
         assert Request(seen).host_url == "https://shop.example/"
 
 
-# The rest of what stands in front of the app.
+# Redirects, and the page for an app that is away.
 
 
 def test_names_with_a_certificate_are_led_to_https_and_told_to_stay(tmp_path: Path) -> None:
