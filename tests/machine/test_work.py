@@ -33,7 +33,12 @@ def test_no_timer_is_left_of_another_release(host, recipe):
     assert sorted(there - {"app-look.timer"}) == sorted(f"app-{name}.timer" for name in recipe["timers"])
 
 
-@pytest.mark.parametrize("path", ["/etc/app/secrets.env", "/run/app-check/env", "/run/app/env"])
+def test_no_line_of_the_machine_s_settings_is_wrong(host):
+    """The machine leaves a wrong line of /etc/app out and serves the rest: this is where a person learns of it."""
+    assert host.run("cat /run/app/faults").stdout == ""
+
+
+@pytest.mark.parametrize("path", ["/etc/app/secrets.env", "/run/app-check/env", "/run/app/env", "/run/app/given.env"])
 def test_secrets_are_root_s_alone(host, path):
     file = host.file(path)
     assert not file.exists or (file.user, file.mode & 0o077) == ("root", 0)

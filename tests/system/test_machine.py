@@ -20,7 +20,10 @@ BREAKAGES = {
     "systemd-run --unit broken false": "test_no_unit_failed",
     "nft add rule inet app input tcp dport 8000 accept": "test_the_firewall_drops_what_is_not_named",
     "nft flush chain inet app output; systemctl set-property --runtime app.service IPAddressDeny=": (
-        "test_the_app_reaches_the_metadata_service_only_where_it_has_a_role"
+        "test_the_app_reaches_no_metadata_service[ssh://machine-168.63.129.16]"
+    ),
+    "echo 'my site' > /etc/app/domains; systemctl reload app-configure": (
+        "test_no_line_of_the_machine_s_settings_is_wrong"
     ),
     "systemd-run python3 -m http.server 8000": "test_only_ssh_and_web_listen_to_the_world",
     "echo '# mine' >> /etc/nginx/nginx.conf": "test_no_conffile_is_changed",
