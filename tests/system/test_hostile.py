@@ -17,7 +17,6 @@ pytestmark = pytest.mark.long
 METADATA = {
     "thing-1.dist-info/METADATA": "Metadata-Version: 2.1\nName: thing\nVersion: 1\n",
     "thing-1.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    "thing-1.dist-info/RECORD": "",
 }
 #: Any Python that reads it at its start notes by whom it runs, where the app may write; root may, everywhere.
 MARK = "import os; os.umask(0); open('/var/lib/app/ran', 'a').write(f'{os.getuid()}\\n')\n"
@@ -29,6 +28,8 @@ def wheel(files):
     with zipfile.ZipFile(content, "w") as archive:
         for name, text in {**files, **METADATA}.items():
             archive.writestr(name, text)
+        record = [*files, *METADATA, "thing-1.dist-info/RECORD"]
+        archive.writestr(record[-1], "".join(f"{name},,\n" for name in record))
     return content.getvalue()
 
 
