@@ -116,6 +116,43 @@ def test_steps_jobs_and_data(machine):
     assert machine.ssh("sudo systemctl start app-setup && curl -s http://127.0.0.1/steps").stdout
 
 
+#: A wrong line in each file that people write, with a right one; and the fault that is reported of each.
+WRONG = {
+    "domains": "shop.example\nshop, the other one\n",
+    "env": "MOOD=good\nexport MOOD=bad\n",
+    "secrets.env": 'SPARE="a\nSPARE_TWO="b c"\n',
+    "email": "me at shop.example\n",
+}
+FAULTS = (
+    "/etc/app/domains, line 2: not a domain name", "/etc/app/email, line 1: not an address",
+    "/etc/app/env, line 2: not NAME=value", "/etc/app/secrets.env, line 1: not NAME=value",
+)  # fmt: skip
+
+
+def test_wrong_settings_leave_the_site_up_also_after_a_reboot(machine, tmp_path):
+    for name, text in WRONG.items():
+        machine.ssh(f"sudo tee /etc/app/{name} > /dev/null", stdin=text)
+    ask = "curl -sk -o /dev/null -w '%{http_code}' --resolve shop.example:443:127.0.0.1 https://shop.example/"
+    for boot in (1, 2):
+        machine.ssh("sudo systemctl start app-setup", timeout=300)
+        assert machine.ssh(ask).stdout == "200"
+        environment = machine.ssh("sudo cat /proc/$(pgrep -o -u app uwsgi)/environ").stdout.split("\0")
+        assert {"MOOD=good", "SPARE_TWO=b c"} <= set(environment)
+        assert not any(line.startswith("SPARE=") for line in environment)
+        journal = machine.ssh("sudo journalctl -q -b -o cat -p err").stdout
+        for fault in FAULTS:
+            assert f"{fault}, so it is left out" in journal
+            assert machine.tail(10_000).count(fault) >= boot
+        # No value of a secret is told.
+        assert '"a' not in journal
+        if boot == 1:
+            machine.reboot()
+            machine.ssh("cloud-init status --wait", check=False, timeout=300)
+    (failure,) = proof.look(machine, ["machine"], tmp_path).failures
+    assert "test_no_line_of_the_machine_s_settings_is_wrong" in failure[0]
+    assert all(fault in failure[1] for fault in FAULTS)
+
+
 def test_limits_are_what_the_recipe_says(machine):
     """Large cookies, big uploads, long requests, server-sent events, memory that is written and then run."""
 
