@@ -61,7 +61,7 @@ def prove(
             try:
                 first.await_ssh()
                 looked = look(
-                    first, ["machine", "proof/test_network.py"], work / "first",
+                    first, ["machine", "proof/test_reach.py"], work / "first",
                     facts={"BAKE_NETWORK": settings.network.name},
                     progress=tell("first", 0.4, 0.7),
                 )  # fmt: skip

@@ -116,7 +116,8 @@ def test_the_words_for_pytest() -> None:
 
 def test_pytest_finds_our_suites(tmp_path: Path) -> None:
     argv = check.pytest_argv(["machine", "proof"], None, None, tmp_path / "report.xml")
-    facts = {"PYTHONDONTWRITEBYTECODE": "1", "BAKE_DISK": "none", "BAKE_BEFORE": "{}", "BAKE_OTHER": "{}"}
+    facts = {"BAKE_DISK": "none", "BAKE_BEFORE": "{}", "BAKE_OTHER": "{}", "BAKE_NETWORK": "CLOSED"}
+    facts |= {"PYTHONDONTWRITEBYTECODE": "1"}
     said = run.run([*argv, "--collect-only"], cwd=tmp_path, env=facts).stdout
     for suite in ("machine", "proof"):
         for path in (places.tree() / "tests" / suite).glob("test_*.py"):

@@ -80,7 +80,7 @@ def bake_run(fake: Fake, tmp_path: Path) -> Iterator[Start]:
         process.communicate()
 
 
-def first_line(process: Popen[str], patience: float = 20) -> str:
+def first_line(process: Popen[str], patience: float = 90) -> str:
     """The first line of a program's standard output; empty where none comes within `patience` seconds."""
     assert process.stdout is not None
     ready, _, _ = select.select([process.stdout], [], [], patience)
@@ -90,7 +90,7 @@ def first_line(process: Popen[str], patience: float = 20) -> str:
 def end(process: Popen[str]) -> str:
     """Stop it as Ctrl-C does; what it said to a person."""
     process.terminate()
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
     return said
 
@@ -121,7 +121,7 @@ def test_a_busy_port_that_is_asked_for_is_refused_with_the_way_out(bake_run: Sta
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         process = bake_run("--port", str(port))
-        out, said = process.communicate(timeout=20)
+        out, said = process.communicate(timeout=60)
     assert (process.returncode, out) == (PortError.code, "")
     assert f"error: Port {port} on 127.0.0.1 is in use\n" in said
     assert "leave the option out: bake then finds a free one" in said
@@ -144,7 +144,7 @@ def test_a_console_s_last_line_that_says_something_is_told(bake_run: Start, tmp_
     fake_qemu = tmp_path / "fakes" / "qemu-system-x86_64"
     fake_qemu.write_text(MACHINE.replace("threading.Thread(target=ssh", "sys.exit(1)\nthreading.Thread(target=ssh"))
     process = bake_run()
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=60)
     assert process.returncode == 45
     *_, first, second, error = said.splitlines()
     assert [first, second, error] == [
