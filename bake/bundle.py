@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pathspec import GitIgnoreSpec
 
-from bake import libraries, lock, places, release, store
+from bake import ignore, libraries, lock, places, release, store
 from bake.errors import AppFolderError
 from bake.progress import Reporter
 from bake.recipe import FILE_NAME, Recipe
@@ -49,7 +49,6 @@ LEFT_OUT = {
 LEFT_OUT_SPECS = {why: GitIgnoreSpec.from_lines(patterns) for why, patterns in LEFT_OUT.items()}
 #: How a document of ours begins; with secrets in it, perhaps.
 DOCUMENT = (b"#cloud-config\n# Made by bake", b"#cloud-config\n# Settings for a machine that bake")
-IGNORE_FILES = (".bakeignore", ".gitignore")
 
 
 @dataclass(frozen=True)
@@ -128,28 +127,11 @@ def pack(folder: Path, recipe: Recipe, locked: lock.Lock, wheels: list[Path], ou
     return Bundle(out, store.file_digest(out), out.stat().st_size, files, tuple(left_out))
 
 
-@dataclass(frozen=True)
-class Rules:
-    """An ignore file: its path below the app's folder, and what it says of names below its own."""
-
-    place: str
-    spec: GitIgnoreSpec
-
-    def ignores(self, name: str) -> bool | None:
-        """Whether a name stays out; None where the file does not mention it."""
-        return self.spec.check_file(name[len(self.place.rpartition("/")[0]) :].lstrip("/")).include
-
-
-def _reason(path: Path, name: str, stack: list[Rules]) -> str:
+def _reason(path: Path, name: str, stack: list[ignore.Rules]) -> str:
     """Why a path stays out, or nothing. `.bakeignore` has the last word; inner files speak before outer ones."""
-
-    def said(file: str) -> tuple[bool | None, str]:
-        verdicts = ((rules.ignores(name), rules.place) for rules in stack if rules.place.endswith(file))
-        return next((verdict for verdict in verdicts if verdict[0] is not None), (None, ""))
-
     if name == FILE_NAME:
         return "the recipe: its check.env is nobody else's"
-    asked, place = said(".bakeignore")
+    asked, place = ignore.verdict(stack, ignore.OWN, name)
     if asked is not None:
         return place if asked else ""
     for why, spec in LEFT_OUT_SPECS.items():
@@ -159,7 +141,7 @@ def _reason(path: Path, name: str, stack: list[Rules]) -> str:
         return "virtual environment"
     if path == places.cache():
         return "bake's cache"
-    ignored, place = said(".gitignore")
+    ignored, place = ignore.verdict(stack, ".gitignore", name)
     if ignored:
         return place
     if _is_document(path):
@@ -196,20 +178,14 @@ def _beginning(path: Path) -> bytes:
     return b""
 
 
-def _walk(folder: Path, here: Path, above: list[Rules], left_out: list[tuple[str, str]]) -> Iterator[Path]:
+def _walk(folder: Path, here: Path, above: list[ignore.Rules], left_out: list[tuple[str, str]]) -> Iterator[Path]:
     """What of the folder goes into the image; the rest to `left_out`, of a folder only its own name."""
     try:
         entries = sorted(here.iterdir())
-        own = [path for path in entries if path.name in IGNORE_FILES and path.is_file()]
-        rules = [
-            Rules(
-                path.relative_to(folder).as_posix(),
-                GitIgnoreSpec.from_lines(path.read_text(errors="replace").splitlines()),
-            )
-            for path in own
-        ]
     except OSError as error:
         raise AppFolderError(f"{error.filename} cannot be read: {error.strerror}", "Change its mode.") from None
+    own = [path for path in entries if path.name in ignore.IGNORE_FILES and path.is_file()]
+    rules = [ignore.read(folder, path) for path in own]
     for path in entries:
         is_folder = path.is_dir() and not path.is_symlink()
         name = path.relative_to(folder).as_posix() + "/" * is_folder

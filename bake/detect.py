@@ -8,7 +8,7 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -16,9 +16,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from bake.errors import AsgiAppError, NoAppError, RequirementError, SeveralAppsError
-from bake.modules import USUAL_FACTORIES, USUAL_NAMES, WSGI_MAKERS, App, Module, Reader, statements
+from bake.modules import QUICKSTART, USUAL_FACTORIES, USUAL_NAMES, WSGI_MAKERS, App, Reader
 from bake.recipe import Django, Recipe
 from bake.requirements import found_file
+from bake.scopes import Module, bound_names, dotted, statements
 
 #: Distributions whose name is not that of their module.
 DISTRIBUTIONS = {
@@ -34,6 +35,8 @@ DISTRIBUTIONS = {
     "web": "web.py",
     "yaml": "PyYAML",
 }
+#: The settings of a Django project that decide something here.
+SETTINGS = {"INSTALLED_APPS", "SECRET_KEY", "STATIC_URL"}
 #: What Pyramid's starters call their settings for production.
 PASTE = "production.ini"
 
@@ -49,7 +52,7 @@ class Found:
 def complete(folder: Path, recipe: Recipe) -> Found:
     """Fill in name, wsgi, requirements and static, where the recipe leaves them out.
 
-    Raises AppSyntaxError, NoAppError, SeveralAppsError, AsgiAppError, RequirementError.
+    Raises AppFolderError, AppSyntaxError, NoAppError, SeveralAppsError, AsgiAppError, RequirementError.
     """
     if recipe.package:
         return _packaged(recipe, recipe.package)
@@ -62,6 +65,7 @@ def complete(folder: Path, recipe: Recipe) -> Found:
     elif app and not recipe.wsgi:
         made = "" if app.root.place == app.place else f", made at {app.root.place}"
         notes.insert(0, f"wsgi: {app.wsgi} ({app.place}{made})")
+    notes += (f"not read: {module.path} ({module.unread})" for module in reader.modules.values() if module.unread)
     if recipe.requirements is None:
         changes["requirements"] = needed(reader)
         notes.append(f"requirements: {changes['requirements'] or 'none, as the imports tell'}")
@@ -106,7 +110,10 @@ def chosen(reader: Reader, notes: list[str]) -> App | None:
     best: dict[tuple[Module, str], App] = {}
     for app in sorted(wsgi, key=lambda app: app.rank):
         best.setdefault((app.root.module, app.root.name), app)
-    kept = [app for module in {app.module: None for app in best.values()} for app in _meant(module, best.values())]
+    files: dict[Module, list[App]] = {}
+    for app in best.values():
+        files.setdefault(app.module, []).append(app)
+    kept = [app for here in files.values() for app in _meant(here)]
     if len(kept) > 1:
         lines = [f"{app.root.place}: to serve this one, write  wsgi: {app.wsgi}" for app in kept]
         raise SeveralAppsError(
@@ -126,9 +133,8 @@ def _is_paste(path: Path) -> bool:
         return False
 
 
-def _meant(module: Module, apps: Iterable[App]) -> list[App]:
+def _meant(here: list[App]) -> list[App]:
     """Of several apps in one file, those with the usual name; a ready one goes before a factory."""
-    here = [app for app in apps if app.module is module]
     ready = [app for app in here if not app.factory]
     usual = [app for app in ready or here if app.name in (*USUAL_NAMES, *USUAL_FACTORIES)]
     return usual or here
@@ -137,24 +143,11 @@ def _meant(module: Module, apps: Iterable[App]) -> list[App]:
 def _none(reader: Reader, apps: list[App]) -> NoAppError:
     """Nothing to serve: say what came near."""
     near = [f"{app.place}: {app.name}() needs arguments: {', '.join(app.needs)}" for app in apps if app.needs]
+    known = {(app.module, app.call.lineno, app.call.col_offset) for app in apps if app.call}
     for module in reader.modules.values():
-        hidden = {id(inner) for nodes in module.scope.hidden.values() for node in nodes for inner in ast.walk(node)}
-        for node in ast.walk(module.tree):
-            if isinstance(node, ast.Call) and reader.makes(module.scope, node.func, WSGI_MAKERS):
-                if id(node) in hidden:
-                    why = 'only made inside `if __name__ == "__main__"`, where no server sees it; move it out'
-                elif any(app.call is node for app in apps):
-                    continue
-                else:
-                    why = "neither bound to a name of the module, nor returned by a function"
-                near.append(f"{module.path}:{node.lineno}: {ast.unparse(node)} is {why}")
-            elif isinstance(node, ast.Call) and reader.makes(module.scope, node.func, {"cherrypy.quickstart"}):
-                # Both take the same arguments.
-                mount = ast.unparse(node).replace(".quickstart(", ".tree.mount(", 1)
-                near.append(
-                    f"{module.path}:{node.lineno}: cherrypy.quickstart starts a server of its own; for this one, "
-                    f"write at module level  app = {mount}"
-                )
+        near += [f"{module.path}: not read: {module.unread}"] if module.unread else []
+        if any(reader.makes(module.scope, name, {*WSGI_MAKERS, QUICKSTART}) for name in module.calls):
+            near += _calls_near(reader, module, known)
     count = len(reader.modules)
     files = "one Python file" if count == 1 else f"{count} Python files"
     return NoAppError(
@@ -163,6 +156,41 @@ def _none(reader: Reader, apps: list[App]) -> NoAppError:
         "returns one; or name it in bake.yaml: `wsgi: module:callable`.",
         "\n".join(near),
     )
+
+
+def _calls_near(reader: Reader, module: Module, known: set[tuple[Module, int, int]]) -> Iterator[str]:
+    """Yield why the calls in a module that make an app give none to serve, but for those of `known` apps."""
+    tree = reader.tree(module)
+    hidden: set[int] = set()
+    for statement, main in statements(tree.body):
+        if main and id(statement) not in hidden and any(bound_names(statement)):
+            hidden |= {id(inner) for inner in ast.walk(statement)}
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        called, place = dotted(node.func), f"{module.path}:{node.lineno}"
+        if reader.makes(module.scope, called, WSGI_MAKERS):
+            if id(node) in hidden:
+                why = 'only made inside `if __name__ == "__main__"`, where no server sees it; move it out'
+            elif (module, node.lineno, node.col_offset) in known:
+                continue
+            else:
+                why = "neither bound to a name of the module, nor returned by a function"
+            yield f"{place}: {_text(node)} is {why}"
+        elif reader.makes(module.scope, called, {QUICKSTART}):
+            mount = _text(node).replace(".quickstart(", ".tree.mount(", 1)
+            yield (
+                f"{place}: cherrypy.quickstart starts a server of its own; for this one, "
+                f"write at module level  app = {mount}"
+            )
+
+
+def _text(call: ast.Call) -> str:
+    """Return a call as source text, without its arguments where Python cannot write them."""
+    try:
+        return ast.unparse(call)
+    except (RecursionError, ValueError):  # nested too deeply, or a number of more than 4,300 digits
+        return f"{dotted(call.func)}(…)"
 
 
 def _asgi(app: App) -> AsgiAppError:
@@ -207,7 +235,7 @@ def _named(reader: Reader, wsgi: str) -> App | None:
     app = reader.look_up(module.scope, name)
     where = f"wsgi: {wsgi}: {module.path}"
     if app is None:
-        if name in module.scope.names or module.dynamic():
+        if name in module.scope.names or module.dynamic:
             return None
         if name in module.scope.hidden:
             raise NoAppError(f'{where} has {name} only inside `if __name__ == "__main__"`', "Move it out of there.")
@@ -239,13 +267,7 @@ def needed(reader: Reader) -> str | tuple[str, ...]:
     own = {name.partition(".")[0] for name in reader.modules} | {
         path.name for path in folder.iterdir() if path.is_dir()
     }
-    seen: set[str] = set()
-    for module in reader.modules.values():
-        for node in ast.walk(module.tree):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            if isinstance(node, ast.ImportFrom) and not node.level:
-                names = [node.module or ""]
-            seen |= {name.partition(".")[0] for name in names}
+    seen = {name for module in reader.modules.values() for name in module.imported}
     proposed = sorted({DISTRIBUTIONS.get(n, n.replace("_", "-")) for n in seen - own - set(sys.stdlib_module_names)})
     if not proposed:
         return ()
@@ -259,23 +281,15 @@ def needed(reader: Reader) -> str | tuple[str, ...]:
 
 def _django(reader: Reader, recipe: Recipe, notes: list[str]) -> dict[str, object]:
     """What a Django project gets: settings around its own, and a secret for a key that everybody knows."""
-    named = [
-        node.args[1].value
-        for module in reader.modules.values()
-        for node in ast.walk(module.tree)
-        if isinstance(node, ast.Call)
-        and len(node.args) == 2
-        and isinstance(node.args[0], ast.Constant)
-        and node.args[0].value == "DJANGO_SETTINGS_MODULE"
-        and isinstance(node.args[1], ast.Constant)
-    ]
-    settings = next((str(name) for name in named if name in reader.modules), None)
+    named = (name for module in reader.modules.values() for name in module.settings)
+    settings = next((name for name in named if name in reader.modules), None)
     if settings is None:
         return {}
     said = _assigned(reader, settings)
     url, key = said.get("STATIC_URL"), said.get("SECRET_KEY")
-    collects = (
-        "django.contrib.staticfiles" in ast.unparse(said["INSTALLED_APPS"]) if "INSTALLED_APPS" in said else False
+    collects = "INSTALLED_APPS" in said and any(
+        isinstance(node, ast.Constant) and isinstance(node.value, str) and "django.contrib.staticfiles" in node.value
+        for node in ast.walk(said["INSTALLED_APPS"])
     )
     changes: dict[str, object] = {}
     django: dict[str, str] = {"settings": settings}
@@ -291,22 +305,41 @@ def _django(reader: Reader, recipe: Recipe, notes: list[str]) -> dict[str, objec
     return {**changes, "django": Django.model_validate(django)}
 
 
-def _assigned(reader: Reader, name: str, seen: tuple[str, ...] = ()) -> dict[str, ast.expr]:
-    """What a settings module assigns, and those it takes everything from."""
-    found: dict[str, ast.expr] = {}
-    module = reader.modules.get(name)
-    for statement, _ in statements(module.tree.body) if module and name not in seen else ():
-        if isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*" and module:
-            found |= _assigned(reader, module.absolute(statement), (*seen, name))
+def _assigned(reader: Reader, name: str) -> dict[str, ast.expr]:
+    """Return SETTINGS as a module assigns them, with those of the modules that it imports everything from.
+
+    A module is read once. As in Python, one that is still being read gives what it has assigned so far.
+    """
+    assigned: dict[str, dict[str, ast.expr]] = {name: {}}
+    stack = [(name, _settings_statements(reader, name))]
+    while stack:
+        here, rest = stack[-1]
+        statement = next(rest, None)
+        if statement is None:
+            stack.pop()
+            if stack:
+                assigned[stack[-1][0]] |= assigned[here]
         elif isinstance(statement, ast.Assign):
-            found |= {ast.unparse(target): statement.value for target in statement.targets}
-    return found
+            names = {target.id for target in statement.targets if isinstance(target, ast.Name)}
+            assigned[here] |= dict.fromkeys(names & SETTINGS, statement.value)
+        elif isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*":
+            origin = reader.modules[here].absolute(statement)
+            if origin in assigned:
+                assigned[here] |= assigned[origin]
+            elif origin in reader.modules:
+                assigned[origin] = {}
+                stack.append((origin, _settings_statements(reader, origin)))
+    return assigned[name]
+
+
+def _settings_statements(reader: Reader, name: str) -> Iterator[ast.stmt]:
+    return (statement for statement, _ in statements(reader.tree(reader.modules[name]).body))
 
 
 def _static(reader: Reader, app: App | None, notes: list[str]) -> dict[str, str]:
     """The folder that Flask itself would serve: URL prefix to folder."""
     call = app.root.call if app else None
-    if app is None or call is None or not ast.unparse(call.func).endswith("Flask"):
+    if app is None or call is None or not dotted(call.func).endswith("Flask"):
         return {}
     values: dict[str, object] = {"static_folder": "static", "static_url_path": None}
     for keyword in call.keywords:

@@ -1,0 +1,111 @@
+"""Answer questions whose answers depend on each other, each of them once.
+
+A memo alone is wrong where questions form a cycle: an answer found while the cycle is being cut depends on
+the question that came first. So questions are grouped by cycles before any of them is answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from functools import partial
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+Ask = Callable[[Key], Value | None]
+
+
+class Answers(Generic[Key, Value]):
+    """The answers that `rule` gives; None means that there is no answer.
+
+    `rule(key, ask)` answers one question and asks others with `ask`. A rule that gets None for all that it asks
+    must ask everything that it could ask. The effort is linear in the number of questions asked.
+    """
+
+    def __init__(self, rule: Callable[[Key, Ask[Key, Value]], Value | None]) -> None:
+        self._rule = rule
+        self._known: dict[Key, Value | None] = {}
+
+    def get(self, key: Key) -> Value | None:
+        """Return the answer to a question. It does not depend on the questions that came before."""
+        for group in self._groups(key):
+            self._settle(group)
+        return self._known[key]
+
+    def _groups(self, first: Key) -> Iterator[dict[Key, list[Key]]]:
+        """Yield groups of questions that depend on each other, those first that others wait for.
+
+        Each question comes with those that it may ask. This is Tarjan's algorithm for strongly connected components.
+        It keeps a stack of its own, since chains of imports may be longer than Python's recursion limit.
+        """
+        numbers: dict[Key, int] = {}
+        lowest: dict[Key, int] = {}
+        asked: dict[Key, list[Key]] = {}
+        open_keys: list[Key] = []
+        stack: list[tuple[Key, Iterator[Key]]] = []
+
+        def enter(key: Key) -> None:
+            asked[key] = []
+            value = self._rule(key, asked[key].append)
+            if not asked[key]:
+                self._known[key] = value
+                return
+            numbers[key] = lowest[key] = len(numbers)
+            open_keys.append(key)
+            stack.append((key, iter(asked[key])))
+
+        if first not in self._known:
+            enter(first)
+        while stack:
+            key, others = stack[-1]
+            other = next((other for other in others if other not in self._known), None)
+            if other is None:
+                stack.pop()
+                if stack:
+                    lowest[stack[-1][0]] = min(lowest[stack[-1][0]], lowest[key])
+                if lowest[key] == numbers[key]:
+                    start = len(open_keys) - 1
+                    while open_keys[start] != key:
+                        start -= 1
+                    yield {member: asked[member] for member in open_keys[start:]}
+                    del open_keys[start:]
+            elif other in numbers:
+                lowest[key] = min(lowest[key], numbers[other])
+            else:
+                enter(other)
+
+    def _settle(self, group: dict[Key, list[Key]]) -> None:
+        """Answer the questions of a group, in rounds in which each sees the answers of the round before.
+
+        An answer that asked nothing unanswered is final. Where none is, the group waits for itself: the answers
+        that it has without the others' become final then. Questions that are left have no answer.
+        """
+        users: dict[Key, list[Key]] = {}
+        for key, asked in group.items():
+            for other in asked:
+                users.setdefault(other, []).append(key)
+        tentative: dict[Key, Value | None] = {}
+        look: Iterable[Key] = group
+        while True:
+            final: dict[Key, Value | None] = {}
+            for key in look:
+                waits: list[Key] = []
+                value = self._rule(key, partial(self._answered, waits))
+                tentative.pop(key, None)
+                if not waits:
+                    final[key] = value
+                elif value is not None:
+                    tentative[key] = value
+            if not final:
+                final, tentative = tentative, {}
+            if not final:
+                break
+            self._known |= final
+            look = dict.fromkeys(user for key in final for user in users.get(key, ()) if user not in self._known)
+        self._known |= dict.fromkeys(key for key in group if key not in self._known)
+
+    def _answered(self, waits: list[Key], key: Key) -> Value | None:
+        """Return an answer that is known, or None and add the question to `waits`."""
+        if key not in self._known:
+            waits.append(key)
+        return self._known.get(key)

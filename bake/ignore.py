@@ -1,0 +1,45 @@
+"""Read the ignore files of an app's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pathspec import GitIgnoreSpec
+
+from bake.errors import AppFolderError
+
+#: What bake leaves out beyond .gitignore, and what it ships all the same.
+OWN = ".bakeignore"
+IGNORE_FILES = (OWN, ".gitignore")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """An ignore file: its path below the app's folder, and what it says of names below its own."""
+
+    place: str
+    spec: GitIgnoreSpec
+
+    def ignores(self, name: str) -> bool | None:
+        """Whether a name stays out; None where the file does not mention it."""
+        return self.spec.check_file(name[len(self.place.rpartition("/")[0]) :].lstrip("/")).include
+
+
+def read(folder: Path, path: Path) -> Rules:
+    """Return the rules of an ignore file at `path`, in or below the app's `folder`. Raises AppFolderError."""
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except OSError as error:
+        raise AppFolderError(f"{path} cannot be read: {error.strerror}", "Change its mode.") from None
+    return Rules(path.relative_to(folder).as_posix(), GitIgnoreSpec.from_lines(lines))
+
+
+def verdict(rules: Iterable[Rules], file: str, name: str) -> tuple[bool | None, str]:
+    """Return whether a path stays out, by the ignore files of that name, and which of them decides.
+
+    `rules` begin with the innermost file. None means that none of them mentions the path.
+    """
+    verdicts = ((one.ignores(name), one.place) for one in rules if one.place.endswith(file))
+    return next((found for found in verdicts if found[0] is not None), (None, ""))
