@@ -59,7 +59,7 @@ class Repository:
 
     @property
     def commit(self) -> str:
-        """HEAD's commit, or empty where there is none yet."""
+        """Return HEAD's commit, or nothing where there is none yet."""
         return run(["git", "rev-parse", "--verify", "-q", "HEAD"], env=self.environment, check=False).stdout.strip()
 
     def files(self, pathspec: str = ".") -> list[str]:

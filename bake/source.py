@@ -267,11 +267,13 @@ def _remote(found: repository.Repository) -> Git | str:
     if paths:
         more = f" and {len(paths) - 1} more are" if paths[1:] else " is"
         return f"{paths[0]}{more} not committed"
+    if not (files := frozenset(found.files())):
+        return f"the repository {found.top} has none of its files"
     url, commit = re.sub(r"^(?:ssh://)?git@([^:/]+)[:/]", r"https://\1/", found.origin), found.commit
     if not re.fullmatch(r"https://[^-@/\s\[][^@/\s\[]*/\S+", url):
         return "its repository has no remote `origin` that anybody can read by https"
     if len(commit) != 40:
-        return f"its repository has {'SHA-256 names, which machines do not fetch' if commit else 'no commit'}"
+        return "its repository has SHA-256 names, which machines do not fetch"
     # Where a branch or a tag ends in it, the server gives it to anybody who asks.
     commits = repository.advertised(url)
     if not commits:
@@ -279,4 +281,4 @@ def _remote(found: repository.Repository) -> Git | str:
     if commit not in commits:
         return f"commit {commit[:12]} is not what a branch or a tag of {url} ends in: push it"
     path = found.folder.relative_to(found.top).as_posix()
-    return Git(url, commit, "" if path == "." else path, frozenset(found.files()))
+    return Git(url, commit, "" if path == "." else path, files)

@@ -672,8 +672,18 @@ def test_a_folder_of_no_repository_is_none(app: Path, clone: Clone) -> None:
 def test_without_a_commit_there_is_none(clone: Clone) -> None:
     clone.git("checkout", "-q", "--orphan", "empty")
     assert source.remote(clone.folder) == "app.py and 1 more are not committed"
-    clone.git("rm", "-q", "-r", "-f", ".")
-    assert source.remote(clone.folder) == "its repository has no commit"
+    for name in ("app.py", "requirements.txt"):
+        (clone.folder / name).unlink()
+    clone.git("rm", "-q", "-r", "--cached", ".")
+    assert "has none of its files" in str(source.remote(clone.folder))
+
+
+def test_a_folder_that_a_repository_ignores_is_in_the_document(clone: Clone) -> None:
+    clone.commit({".gitignore": "/build/\n"})
+    clone.push()
+    (clone.folder / "build/shop").mkdir(parents=True)
+    (clone.folder / "build/shop/app.py").touch()
+    assert source.remote(clone.folder / "build/shop") == f"the repository {clone.folder} has none of its files"
 
 
 def test_where_git_fails_the_document_holds_the_app_and_says_why(clone: Clone, fake: Fake) -> None:
