@@ -1,5 +1,7 @@
 """What the machine gets over by itself."""
 
+import json
+import shlex
 import time
 
 #: Seconds within which a killed app answers again. systemd waits 2 s, and may wait 120 s for an app to start on an
@@ -79,35 +81,47 @@ def test_names_given_on_the_machine_are_the_only_ones_answered(host, fetch):
         host.run("rm /etc/app/domains; systemctl restart app-configure; systemctl reload nginx")
 
 
-#: Has nginx and sshd answer at each address, asks as root, as the app's user, and in the app's unit as root.
-METADATA = """
-ask() { "$@" curl -s -o /dev/null --max-time 5 $url; printf '%s ' $?; }
-for address in {addresses}; do
-    ip address add $address dev lo nodad 2> /dev/null || ip address add $address dev lo
-    case $address in fe80*) host="[$address%25lo]" ;; *:*) host="[$address]" ;; *) host=$address ;; esac
-    printf '%s ' $address
-    url=http://$host/; ask; ask setpriv --reuid=app --regid=app --clear-groups
-    ask systemd-run --quiet --pipe --wait --collect {deny}
-    url=telnet://$host:22; ask setpriv --reuid=app --regid=app --clear-groups
-    echo
-    ip address delete $address dev lo
-done
+#: Where a metadata service of each provider would be.
+METADATA = (
+    "169.254.169.254", "169.254.42.42", "168.63.129.16", "100.100.100.200", "fe80::a9fe:a9fe%lo", "fd00:ec2::254",
+    "fd00:a9fe:a9fe::1", "fd00:42::42", "fd00:c1::a9fe:a9fe", "fd20:ce::254",
+)  # fmt: skip
+#: Connects to ports 80 and 22 at each address, all at once, and prints as JSON where it could.
+CONNECT = """
+import concurrent.futures, json, socket, sys
+def connects(target):
+    try:
+        socket.create_connection(target, 4).close()
+        return target
+    except OSError:
+        return None
+targets = [(address, port) for address in sys.argv[1:] for port in (80, 22)]
+with concurrent.futures.ThreadPoolExecutor(len(targets)) as pool:
+    print(json.dumps([target for target in pool.map(connects, targets) if target]))
 """
 
 
 def test_the_app_reaches_no_metadata_service_that_answers(host, recipe):
-    """What the rules are for: an address that does answer, and neither the app's user nor its unit reaches."""
-    addresses = "169.254.169.254 169.254.42.42 168.63.129.16 100.100.100.200 fe80::a9fe:a9fe fd00:ec2::254 "
-    addresses += "fd00:a9fe:a9fe::1 fd00:42::42 fd00:c1::a9fe:a9fe fd20:ce::254"
-    shown = host.run("systemctl show --property IPAddressDeny --property IPAddressAllow app.service").stdout
-    deny = " ".join(f"-p '{line}'" for line in shown.splitlines() if not line.endswith("="))
-    script = METADATA.replace("{addresses}", addresses).replace("{deny}", deny)
-    rows = [row.split() for row in host.run("sh -c %s", script).stdout.splitlines()]
-    opened = {"169.254.169.254", "fd00:ec2::254"} if recipe.get("aws", {}).get("role") else set()
-    # curl says 7 where it is refused at once; 28 would be a packet that left and was not answered.
-    assert {row[0]: row[1:] for row in rows} == {
-        address: ["0", "0", "0", "7"] if address in opened else ["0", "7", "7", "7"] for address in addresses.split()
-    }
+    """nginx and sshd answer at each address, and neither the app nor its unit arrives: what the rules are for."""
+    plain = " ".join(address.removesuffix("%lo") for address in METADATA)
+    limits = host.run("systemctl show --property IPAddressDeny --property IPAddressAllow app.service").stdout
+    unit = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect"]
+    unit += [word for line in limits.splitlines() if not line.endswith("=") for word in ("-p", line)]
+    user = ["setpriv", "--reuid=app", "--regid=app", "--clear-groups"]
+    host.run(f"for address in {plain}; do ip address add $address dev lo; done")
+
+    def reached(*before):
+        command = shlex.join([*before, "python3", "-c", CONNECT, *METADATA])
+        return {tuple(target) for target in json.loads(host.run(command).stdout)}
+
+    try:
+        # Who is not limited reaches all of them: the others are refused by what limits them.
+        assert reached() == {(address, port) for address in METADATA for port in (80, 22)}
+        opened = {"169.254.169.254", "fd00:ec2::254"} if recipe.get("aws", {}).get("role") else set()
+        assert reached(*user) == {(address, 80) for address in opened}
+        assert reached(*unit) == {(address, port) for address in opened for port in (80, 22)}
+    finally:
+        host.run(f"for address in {plain}; do ip address delete $address dev lo; done")
 
 
 def test_the_app_cannot_write_where_it_should_not(host):

@@ -104,7 +104,12 @@ def started_bake(folder, where):
 
 
 @pytest.mark.parametrize(
-    ("sign", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130), (signal.SIGTERM, 130)]
+    ("sign", "code"),
+    [
+        (signal.SIGKILL, -signal.SIGKILL),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.long),
+        pytest.param(signal.SIGTERM, 130, marks=pytest.mark.long),
+    ],
 )
 def test_an_interrupted_bake_leaves_nothing(baked, app, where, bake, sign, code):
     folder, write = app

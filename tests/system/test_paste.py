@@ -169,6 +169,7 @@ def schema(pasted, bake, folder, release):
         assert said.status == 0 and "Valid" in said.stdout, said.stdout
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("release", ["debian-13"])
 def test_a_pasted_machine_survives_a_power_cut_and_passes_every_check(release, paste, small, bake, tmp_path):
     called = bake("render", small, "--release", release)
