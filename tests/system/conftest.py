@@ -72,7 +72,8 @@ KEY = os.environ["SECRET_KEY"]
 
 # While it is baked and proved, and then alone, it reaches nothing outside: or there is no image.
 if "CLOSED" in os.environ:
-    with contextlib.suppress(PermissionError), socket.socket(type=socket.SOCK_DGRAM) as wire:
+    # Rejected by the firewall, or without a route where QEMU lets nothing out.
+    with contextlib.suppress(OSError), socket.socket(type=socket.SOCK_DGRAM) as wire:
         wire.sendto(b"x", ("192.0.2.1", 9))
         raise RuntimeError("the app reaches the network")
 
