@@ -25,7 +25,7 @@ class BakeError(Exception):
 
 # The app's folder and what is in it.
 class AppFolderError(BakeError):
-    """The app's folder does not exist or is not a folder."""
+    """The app's folder is missing, is not a folder, cannot be read, or holds too much Python."""
 
     code = 10
 

@@ -58,8 +58,10 @@ class Answers(Generic[Key, Value]):
             enter(first)
         while stack:
             key, others = stack[-1]
-            other = next((other for other in others if other not in self._known), None)
-            if other is None:
+            for other in others:
+                if other not in self._known:
+                    break
+            else:
                 stack.pop()
                 if stack:
                     lowest[stack[-1][0]] = min(lowest[stack[-1][0]], lowest[key])
@@ -69,7 +71,8 @@ class Answers(Generic[Key, Value]):
                         start -= 1
                     yield {member: asked[member] for member in open_keys[start:]}
                     del open_keys[start:]
-            elif other in numbers:
+                continue
+            if other in numbers:
                 lowest[key] = min(lowest[key], numbers[other])
             else:
                 enter(other)
@@ -80,6 +83,10 @@ class Answers(Generic[Key, Value]):
         An answer that asked nothing unanswered is final. Where none is, the group waits for itself: the answers
         that it has without the others' become final then. Questions that are left have no answer.
         """
+        if len(group) == 1:
+            for key in group:
+                self._known[key] = self._rule(key, self._known.get)
+            return
         users: dict[Key, list[Key]] = {}
         for key, asked in group.items():
             for other in asked:

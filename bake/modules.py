@@ -55,6 +55,8 @@ QUICKSTART = "cherrypy.quickstart"
 MAKERS = {*WSGI_MAKERS, *ASGI_MAKERS, QUICKSTART}
 #: Names people give the one that is to be served.
 USUAL_NAMES = ("app", "application")
+#: Names of which `app = Middleware(app)` is still the app, and what a function returns.
+WRAPPED = {*USUAL_NAMES, RETURN}
 USUAL_FACTORIES = ("create_app", "make_app")
 
 
@@ -214,7 +216,9 @@ class Reader:
             at = scope.at if isinstance(scope, FunctionScope) and scope.name == name else END
             scope = scope.parent
         bindings = scope.names[name]
-        count = bisect_left(bindings, at, key=lambda binding: binding.at)
+        count = len(bindings)
+        if at <= bindings[-1].at:
+            count = bisect_left(bindings, at, key=lambda binding: binding.at)
         app = ask((scope, name, count)) if count else None
         return app or (ask((scope, name, len(bindings))) if count < len(bindings) else None)
 
@@ -234,7 +238,7 @@ class Reader:
         if binding.imported:
             app = self._dotted(scope.imports.get(name, ""), ask)
         elif binding.value:
-            app = self._value(scope, binding.value, binding.at, ask, wrapped=name in (*USUAL_NAMES, RETURN))
+            app = self._value(scope, binding.value, binding.at, ask, wrapped=name in WRAPPED)
         elif self.makes(scope.parent if name == RETURN else scope, binding.declared, WSGI_MAKERS):
             app = App(scope.module, "", binding.line)
         if app is None or name == RETURN:
@@ -245,10 +249,12 @@ class Reader:
         """Return the app that an expression stands for."""
 
         def part(node: ast.expr) -> App | None:
+            if isinstance(node, ast.Name):
+                return self._followed(scope, node.id, at, ask)
             return ask((scope, node, at)) if isinstance(node, Followed) else None
 
         if isinstance(node, ast.Name):
-            return self._followed(scope, node.id, at, ask)
+            return part(node)
         if isinstance(node, ast.Attribute):
             whole = part(node.value)
             if whole is not None and whole.inner == f".{node.attr}":

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bake.errors import RequirementError
+from bake.scopes import dotted
 
 FILES = ("pyproject.toml", "setup.cfg", "setup.py")
 
@@ -98,7 +99,7 @@ def _setup_py(path: Path) -> Project:
     text = text_of(path)
     try:
         tree = ast.parse(text)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return Project(path.name, text)  # Nobody runs it here.
     names: dict[str, ast.expr] = {}
     given: set[str | None] = set()
@@ -106,13 +107,13 @@ def _setup_py(path: Path) -> Project:
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             names[node.targets[0].id] = node.value
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("setup", "setuptools.setup"):
+        elif isinstance(node, ast.Call) and dotted(node.func) in ("setup", "setuptools.setup"):
             given |= {keyword.arg for keyword in node.keywords}
             for keyword in node.keywords:
                 value = names.get(keyword.value.id) if isinstance(keyword.value, ast.Name) else keyword.value
                 try:
                     said[keyword.arg or ""] = ast.literal_eval(value or keyword.value)
-                except (ValueError, TypeError):
+                except (ValueError, TypeError, RecursionError, MemoryError):
                     continue
 
     def word(key: str) -> str | None:

@@ -39,32 +39,34 @@ class PythonFile:
 
 def find(folder: Path) -> Iterator[PurePosixPath]:
     """Yield the files that could be modules of the app, in order, without those that a .bakeignore names."""
-    pending: list[tuple[Path, list[ignore.Rules]]] = [(folder, [])]
+    pending: list[tuple[str, list[ignore.Rules]]] = [("", [])]
     while pending:
-        here, rules = pending.pop()
+        prefix, rules = pending.pop()
+        here = folder / prefix
         try:
             entries = sorted(os.scandir(here), key=lambda entry: entry.name)
         except OSError:
             continue
-        if any(entry.name == ignore.OWN and entry.is_file() for entry in entries):
+        if (here / ignore.OWN).is_file():
             rules = [ignore.read(folder, here / ignore.OWN), *rules]
         folders = []
         for entry in entries:
-            path = (here / entry.name).relative_to(folder)
-            if entry.is_dir():
-                if _may_hold_modules(here, entry) and not ignore.verdict(rules, ignore.OWN, f"{path.as_posix()}/")[0]:
-                    folders.append((here / entry.name, rules))
-            elif entry.name.endswith(".py") and entry.name[:-3].isidentifier():
-                named = SKIPPED_FILES.fullmatch(entry.name) or ignore.verdict(rules, ignore.OWN, path.as_posix())[0]
-                if not named:
-                    yield PurePosixPath(path)
+            name = prefix + entry.name
+            if entry.is_dir(follow_symlinks=False):
+                if _may_be_package(entry) and not ignore.verdict(rules, ignore.OWN, f"{name}/")[0]:
+                    folders.append((f"{name}/", rules))
+            elif _may_be_module(entry.name) and not ignore.verdict(rules, ignore.OWN, name)[0]:
+                yield PurePosixPath(name)
         pending += reversed(folders)
 
 
-def _may_hold_modules(here: Path, entry: os.DirEntry[str]) -> bool:
-    """Whether a folder could be a package of the app: no link, no virtual environment, no tests."""
+def _may_be_package(entry: os.DirEntry[str]) -> bool:
     known = entry.name.isidentifier() and entry.name not in SKIPPED_FOLDERS
-    return known and not entry.is_symlink() and not (here / entry.name / "pyvenv.cfg").exists()
+    return known and not (Path(entry.path) / "pyvenv.cfg").exists()
+
+
+def _may_be_module(name: str) -> bool:
+    return name.endswith(".py") and name[:-3].isidentifier() and not SKIPPED_FILES.fullmatch(name)
 
 
 def parse(folder: Path, paths: Iterable[PurePosixPath], python: tuple[int, int]) -> Iterator[PythonFile]:

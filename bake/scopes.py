@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 #: The longest dotted name that is followed, in names.
-MAX_DOTTED = 50
+MAX_DOTTED = 20
 #: What `Scope.names` lists the values under that a function returns; no name is spelled so.
 RETURN = "return"
 #: A place after all bindings of a scope.
@@ -23,7 +23,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 Followed = ast.Call | ast.Name | ast.Attribute
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Binding:
     """What a statement binds a name to: an import, a function, an expression, a declared type, or something else.
 
