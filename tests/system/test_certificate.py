@@ -19,11 +19,9 @@ from bake.run import run, which
 
 #: This file runs itself again in a namespace, with this in its environment.
 INSIDE = "BAKE_TEST_NAMESPACE"
-#: The case that is in `nox -s tests`; the others are long.
-SHORT = "late_dns"
-LONG = (
-    "authority_is_down", "authority_is_moody", "one_never_resolves", "cut_in_an_order", "cut_before_it_is_served",
-    "renewed", "clock_is_wrong", "clock_is_ahead", "by_the_book", "few_orders",
+CASES = (
+    "late_dns", "authority_is_down", "authority_is_moody", "one_never_resolves", "cut_in_an_order",
+    "cut_before_it_is_served", "renewed", "clock_is_wrong", "clock_is_ahead", "by_the_book", "few_orders",
     "replaced", "wildcard",
 )  # fmt: skip
 #: What a case needs on this computer besides, and how it comes there.
@@ -63,7 +61,8 @@ def image(case, example, bake, tmp_path, request):
     return folder, Path(called.stdout.strip())
 
 
-@pytest.mark.parametrize("case", [SHORT, *(pytest.param(name, marks=pytest.mark.long) for name in LONG)])
+@pytest.mark.long
+@pytest.mark.parametrize("case", CASES)
 @pytest.mark.skipif(INSIDE in os.environ, reason="this is the outside")
 @pytest.mark.skipif(not os.access("/dev/net/tun", os.R_OK | os.W_OK), reason="no wire can be laid without /dev/net/tun")
 def test_certificate(case, there, image, bake, tmp_path):

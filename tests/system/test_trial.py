@@ -8,6 +8,8 @@ import sys
 import threading
 import urllib.request
 
+import pytest
+
 from bake import vm
 
 #: Asks as the app and as root: the first must not reach what the second does. curl says 7 where it is refused.
@@ -45,6 +47,7 @@ def test_a_url_and_an_end(baked, where):
     assert not os.path.lexists(where / "vm")
 
 
+@pytest.mark.long
 def test_the_app_reaches_the_world_but_not_what_listens_here(baked, where):
     _, image, _ = baked
     asked = []
