@@ -36,6 +36,7 @@ def as_the_app(machine, script):
     return machine.ssh("sudo setpriv --reuid=app --regid=app --clear-groups sh", stdin=script, check=False, timeout=300)
 
 
+@pytest.mark.long
 def test_a_machine_waits_for_its_secrets_and_tells_nobody(baked, launched, bake):
     called = bake("render", baked[0], "--launch", "--domain", "shop.example", "--env", "MOOD=good $HOME")
     assert called.code == 0 and len(called.stdout) < 1000, called.stderr

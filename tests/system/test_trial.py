@@ -23,6 +23,7 @@ $app python3 -c 'import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b"x
 """
 
 
+@pytest.mark.long
 def test_a_url_and_an_end(baked, where):
     _, image, _ = baked
     before = image.stat().st_mtime
