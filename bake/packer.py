@@ -143,9 +143,10 @@ def _run(
     file.write_text(json.dumps(variables))
     temporary = work / "packer"
     temporary.mkdir(exist_ok=True)
+    # Packer's plugins meet on sockets below TMPDIR, whose paths may have 107 bytes (unix(7)): relative, it is short.
     own = {
         "CHECKPOINT_DISABLE": "1", "PACKER_CACHE_DIR": str(temporary), "PACKER_CONFIG_DIR": str(temporary),
-        "TMPDIR": str(temporary), "HOME": str(temporary),
+        "TMPDIR": temporary.name, "HOME": str(temporary),
     }  # fmt: skip
     process = run.start(
         build_argv(places.tree() / "packer" / template, file),

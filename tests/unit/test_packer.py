@@ -115,7 +115,7 @@ def test_success_is_an_artifact_that_is_there(fake: Fake, tmp_path: Path) -> Non
     assert (tmp_path / "variables").read_text() == json.dumps({"cpus": 2, "canary": "x", "console": f"{work}/console"})
     # Nothing of Packer's is put anywhere but into the work folder, and that is gone.
     environment = dict(line.split("=", 1) for line in (tmp_path / "env").read_text().splitlines() if "=" in line)
-    folders = {environment[name] for name in ("TMPDIR", "HOME", "PACKER_CACHE_DIR", "PACKER_CONFIG_DIR")}
+    folders = {str(work / environment[name]) for name in ("TMPDIR", "HOME", "PACKER_CACHE_DIR", "PACKER_CONFIG_DIR")}
     assert folders == {str(work / "packer")}
     assert environment["CHECKPOINT_DISABLE"] == "1"
     assert not (work / "packer").exists()
@@ -306,9 +306,11 @@ def test_a_machine_that_is_baked_listens_on_loopback_alone(fake: Fake, tmp_path:
     run.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"])
     variables = {name: str(tmp_path / file) for name, file in given.items()}
     variables |= {"private_key": str(tmp_path / "key"), "output": str(tmp_path / "output")}
-    (tmp_path / "work").mkdir()
+    # Longer than the path of a socket may be, as the cache's path is for some.
+    work = tmp_path / ("work" * 30)
+    work.mkdir()
     with pytest.raises(PackerError):
-        packer.build("qemu.pkr.hcl", variables, tmp_path / "none", tmp_path / "work", lambda event: None)
+        packer.build("qemu.pkr.hcl", variables, tmp_path / "none", work, lambda event: None)
     words = (tmp_path / "words").read_text().splitlines()
     assert [word for word in words if word.startswith("user,")] == [words[words.index("-netdev") + 1]]
     assert re.fullmatch(r"user,id=user\.0,hostfwd=tcp:127\.0\.0\.1:\d+-:22", words[words.index("-netdev") + 1])
