@@ -36,7 +36,7 @@ DISTRIBUTIONS = {
     "yaml": "PyYAML",
 }
 #: The settings of a Django project that decide something here.
-SETTINGS = {"INSTALLED_APPS", "SECRET_KEY", "STATIC_URL"}
+SETTINGS = {"ALLOWED_HOSTS", "SECRET_KEY"}
 #: What Pyramid's starters call their settings for production.
 PASTE = "production.ini"
 
@@ -72,7 +72,11 @@ def complete(folder: Path, recipe: Recipe) -> Found:
     if recipe.static is None:
         changes["static"] = _static(reader, app, notes)
     if recipe.django is None:
-        changes |= _django(reader, recipe, notes)
+        changes |= _django(reader, recipe, app, notes)
+    if recipe.release is None:
+        changes["release"] = _release(reader, changes.get("django", recipe.django), notes)
+    if recipe.preload is None:
+        changes["preload"] = _preload(reader, {*recipe.env, *recipe.secrets}, notes)
     if recipe.name is None:
         slug = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower())[:63].strip("-") or "app"
         changes["name"] = slug
@@ -279,30 +283,62 @@ def needed(reader: Reader) -> str | tuple[str, ...]:
     )
 
 
-def _django(reader: Reader, recipe: Recipe, notes: list[str]) -> dict[str, object]:
-    """What a Django project gets: settings around its own, and a secret for a key that everybody knows."""
-    named = (name for module in reader.modules.values() for name in module.settings)
-    settings = next((name for name in named if name in reader.modules), None)
+def _django(reader: Reader, recipe: Recipe, app: App | None, notes: list[str]) -> dict[str, object]:
+    """Return the keys that make a Django project fit for a server, and note them."""
+    settings = _settings_module(reader, recipe, app)
     if settings is None:
         return {}
-    said = _assigned(reader, settings)
-    url, key = said.get("STATIC_URL"), said.get("SECRET_KEY")
-    collects = "INSTALLED_APPS" in said and any(
-        isinstance(node, ast.Constant) and isinstance(node.value, str) and "django.contrib.staticfiles" in node.value
-        for node in ast.walk(said["INSTALLED_APPS"])
-    )
-    changes: dict[str, object] = {}
-    django: dict[str, str] = {"settings": settings}
-    if collects and isinstance(url, ast.Constant) and "://" not in str(url.value):
-        django["static_url"] = "/" + str(url.value).strip("/")
+    assigned = _assigned(reader, settings)
+    media = any(module.serves_media for module in reader.modules.values())
     notes.append(
-        f"django: settings around {settings}: DEBUG off, hosts by `domains`, static files collected, SQLite's file "
-        "and MEDIA_ROOT in /var/lib/app; `django: off` uses yours as they are"
+        f"django: settings around {settings}: DEBUG off, `domains` are allowed hosts, static files collected, SQLite's "
+        f"file and MEDIA_ROOT in /var/lib/app{', uploads served at MEDIA_URL' if media else ''}; `django: off` uses "
+        "yours as they are"
     )
+    hosts = [name for name in _strings(assigned.get("ALLOWED_HOSTS")) if "." in name.strip(".") and name[0].isalpha()]
+    if hosts and not recipe.domains:
+        notes.append(f"domains: none, so the site answers to any name; ALLOWED_HOSTS suggests  domains: [{hosts[0]}]")
+    changes: dict[str, object] = {"django": Django(settings=settings, media=media)}
+    key = assigned.get("SECRET_KEY")
     if isinstance(key, ast.Constant) and str(key.value).startswith("django-insecure-"):
         changes["secrets"] = (*recipe.secrets, *({"SECRET_KEY"} - set(recipe.secrets)))
         notes.append("secrets: SECRET_KEY (the one in the settings is marked insecure)")
-    return {**changes, "django": Django.model_validate(django)}
+    return changes
+
+
+def _settings_module(reader: Reader, recipe: Recipe, app: App | None) -> str | None:
+    """Return the settings module of a Django project: the environment's, else the one that its WSGI module names.
+
+    Templates let manage.py name settings for development and wsgi.py those for a server.
+    """
+    served = [reader.modules.get((recipe.wsgi or "").partition(":")[0])]
+    served += [app.module, app.root.module] if app else []
+    modules = dict.fromkeys(module for module in (*served, *reader.modules.values()) if module)
+    named = [recipe.env.get("DJANGO_SETTINGS_MODULE"), *(name for module in modules for name in module.settings)]
+    return next((name for name in named if name in reader.modules), None)
+
+
+def _strings(node: ast.expr | None) -> Iterator[str]:
+    """Yield the strings of an expression, but for empty ones."""
+    for part in ast.walk(node) if node else ():
+        if isinstance(part, ast.Constant) and isinstance(part.value, str) and part.value:
+            yield part.value
+
+
+def _release(reader: Reader, django: object, notes: list[str]) -> tuple[str, ...]:
+    """Return the commands that bring the tables of an app's database up to date, and note them."""
+    steps: tuple[str, ...] = ()
+    if isinstance(django, Django):
+        steps = ("python -m django migrate --noinput",)
+    elif (reader.folder / "migrations/env.py").is_file() and any(
+        "flask_migrate" in module.imported for module in reader.modules.values()
+    ):
+        steps = ("flask db upgrade",)
+    elif (reader.folder / "alembic.ini").is_file():
+        notes.append("alembic.ini is here: to migrate with each release, write  release: [alembic upgrade head]")
+    if steps:
+        notes.append(f"release: [{', '.join(steps)}] (once for each release, before it serves; `release: []` ends it)")
+    return steps
 
 
 def _assigned(reader: Reader, name: str) -> dict[str, ast.expr]:
@@ -319,8 +355,9 @@ def _assigned(reader: Reader, name: str) -> dict[str, ast.expr]:
             stack.pop()
             if stack:
                 assigned[stack[-1][0]] |= assigned[here]
-        elif isinstance(statement, ast.Assign):
-            names = {target.id for target in statement.targets if isinstance(target, ast.Name)}
+        elif isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value:
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            names = {target.id for target in targets if isinstance(target, ast.Name)}
             assigned[here] |= dict.fromkeys(names & SETTINGS, statement.value)
         elif isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*":
             origin = reader.modules[here].absolute(statement)
@@ -334,6 +371,22 @@ def _assigned(reader: Reader, name: str) -> dict[str, ast.expr]:
 
 def _settings_statements(reader: Reader, name: str) -> Iterator[ast.stmt]:
     return (statement for statement, _ in statements(reader.tree(reader.modules[name]).body))
+
+
+def _preload(reader: Reader, variables: set[str], notes: list[str]) -> bool:
+    """Return whether the app makes a secret key at random, unless one of `variables` gives it.
+
+    Its workers then have to share what one import made: with a key each, people would be logged out at random.
+    """
+    for module in reader.modules.values():
+        for key in module.random_keys:
+            if not key.strings & variables:
+                notes.append(
+                    f"preload: on ({module.path}:{key.line} makes a secret key at random: the app is loaded once for "
+                    "all workers; people are logged out at each restart)"
+                )
+                return True
+    return False
 
 
 def _static(reader: Reader, app: App | None, notes: list[str]) -> dict[str, str]:

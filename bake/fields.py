@@ -259,10 +259,13 @@ def pinned(text: str) -> str:
     return text
 
 
+#: Names of the machine's own jobs and units.
+JOBS = ("setup", "release", "static", "next", "configure", "certificate", "look", "keep", "build")
+
+
 def timer_name(text: str) -> str:
     """A job's name; its timer is called app-<name>.timer."""
-    # Jobs and units of ours, there already or to come.
-    if not re.fullmatch(LABEL, text) or text in ("setup", "static", "next", "configure", "certificate", "look", "keep"):
+    if not re.fullmatch(LABEL, text) or text in JOBS:
         raise ValueError(f"{text!r} is not a name of a-z, 0-9 and - for a job, or one of ours")
     return text
 

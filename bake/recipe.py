@@ -202,9 +202,14 @@ class Django(_Part):
     """Whose settings those of the machine are put around."""
 
     settings: Annotated[str, fields.matching(r"[^\W\d]\w*(\.[^\W\d]\w*)*", "a module's name")] = Field(
-        description="The project's settings module; found in manage.py if left out."
+        description="The project's settings module; found in wsgi.py or manage.py if left out."
     )
-    static_url: fields.Prefix | None = Field(default=None, description="Where the collected static files are served.")
+    static_url: fields.Prefix | None = Field(
+        default=None, description="Where the collected static files are served; the project's STATIC_URL if left out."
+    )
+    media: Annotated[bool, WithJsonSchema({"enum": ["on", "off", True, False]})] = Field(
+        default=False, description="on: the app serves MEDIA_ROOT at MEDIA_URL, to anybody."
+    )
 
 
 class Check(_Part):
@@ -270,6 +275,16 @@ class Recipe(_Part):
     )
     writable: tuple[Annotated[str, AfterValidator(fields.inside)], ...] = Field(
         default=(), description="Folders and files that the app writes; they are kept in /var/lib/app."
+    )
+    preload: Annotated[bool, WithJsonSchema({"enum": ["on", "off", True, False]})] | None = Field(
+        default=None,
+        description="on: the app is loaded once and copied into the workers; off: each worker loads it. Left out: on "
+        "where the app makes a secret key at random, which its workers have to share.",
+    )
+    release: tuple[fields.Command, ...] | None = Field(
+        default=None,
+        description="Commands that run once for each release and data folder, before the release serves: migrations. "
+        "Left out: those of Django and Flask-Migrate, where the app has them.",
     )
     setup: tuple[fields.Command, ...] = Field(
         default=(), description="Commands that run before the app starts, on each boot and each new release."

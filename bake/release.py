@@ -23,6 +23,7 @@ KEPT = (
     "secrets",
     "writable",
     "setup",
+    "release",
     "timers",
     "packages",
     "django",
@@ -35,6 +36,11 @@ KEPT = (
 EXTRAS = ("certificate", "exchange", "hints")
 #: nginx waits this much longer than uWSGI allows a request, so that the app's side speaks first. Seconds.
 PATIENCE = 5
+#: Where Django collects static files.
+COLLECTED = "/var/cache/app/static"
+#: The record of the releases whose `release` steps have changed the app's data: it lies with them, as the app's own.
+UNLESS_DONE = 'if grep -qsxF "$APP_RELEASE" /var/lib/app/.released; then exit; fi\n'
+DONE = 'echo "$APP_RELEASE" >> /var/lib/app/.released\n'
 #: What `sandbox: {allow: …}` takes back of the app's sandbox.
 ALLOWED = {"jit": "MemoryDenyWriteExecute=no\n"}
 #: Opens EC2's metadata service, in the firewall before it rejects and in the app's units: `aws: {role: true}`.
@@ -71,9 +77,10 @@ def files(folder: Path, recipe: Recipe, kept: list[Path]) -> dict[str, File]:
     settings = {
         "env": environment({**flask(recipe.wsgi or ""), **django(recipe), **recipe.env}),
         "nginx/limits.conf": limits(recipe.limits),
-        "uwsgi.ini": uwsgi(recipe.limits),
+        "uwsgi.ini": uwsgi(recipe),
         "role.nft": ROLE_RULES if uses_role(recipe) else "",
         "nginx/static.conf": static(recipe),
+        "static-location": location("STATIC_URL", COLLECTED) if isinstance(recipe.django, Django) else "",
         **{f"jobs/{name}": text for name, text in jobs(recipe).items()},
         **{f"units/{name}": text for name, text in units(recipe).items()},
     }
@@ -96,10 +103,9 @@ def files(folder: Path, recipe: Recipe, kept: list[Path]) -> dict[str, File]:
 def asked(recipe: Recipe) -> tuple[str, ...]:
     """The folders of cloud-init/release that an app asks for."""
     aws = recipe.aws is not None or (recipe.certificate.keep or "").startswith("s3://")
-    steps = any((recipe.writable, recipe.secrets, recipe.setup, collected(recipe)))
-    return (
-        ("steps",) * steps + ("django",) * isinstance(recipe.django, Django) + ("aws",) * aws + recipe.certificate.asked
-    )
+    django = isinstance(recipe.django, Django)
+    steps = any((recipe.writable, recipe.secrets, recipe.setup, recipe.release, django))
+    return ("steps",) * steps + ("django",) * django + ("aws",) * aws + recipe.certificate.asked
 
 
 def keys(recipe: Recipe) -> dict[str, str]:
@@ -134,17 +140,18 @@ def django(recipe: Recipe) -> dict[str, str]:
     """What makes a Django project use the settings around its own."""
     if not isinstance(recipe.django, Django):
         return {}
-    return {"DJANGO_SETTINGS_MODULE": "app_settings", "APP_DJANGO_SETTINGS": recipe.django.settings}
+    # nginx may not read the app's data; folders of uploads that it is to serve, the app serves.
+    media = recipe.django.media or any(folder in recipe.writable for folder in (recipe.static or {}).values())
+    return {
+        "DJANGO_SETTINGS_MODULE": "app_settings",
+        "APP_DJANGO_SETTINGS": recipe.django.settings,
+        **({"APP_DJANGO_MEDIA": "1"} if media else {}),
+    }
 
 
 def uses_role(recipe: Recipe) -> bool:
     """Whether the app may ask for the credentials of its machine's role."""
     return recipe.aws is not None and recipe.aws.role
-
-
-def collected(recipe: Recipe) -> str | None:
-    """The URL prefix of the static files that Django collects."""
-    return recipe.django.static_url if isinstance(recipe.django, Django) else None
 
 
 def limits(wanted: Limits) -> str:
@@ -160,10 +167,11 @@ def limits(wanted: Limits) -> str:
     )  # fmt: skip
 
 
-def uwsgi(wanted: Limits) -> str:
-    """uWSGI's limits, where they are not those of its main file. How many workers there are, the machine says."""
-    usual = Limits()
-    lines = [f"threads = {wanted.threads}"] * (wanted.threads != usual.threads)
+def uwsgi(recipe: Recipe) -> str:
+    """uWSGI's settings that differ from its main file. The machine itself decides how many workers run."""
+    wanted, usual = recipe.limits, Limits()
+    lines = ["lazy-apps = false"] * (recipe.preload is True)
+    lines += [f"threads = {wanted.threads}"] * (wanted.threads != usual.threads)
     lines += [f"harakiri = {wanted.request}"] * (wanted.request != usual.request)
     return "\n".join(["[uwsgi]", *lines, ""]) if lines else ""
 
@@ -171,10 +179,13 @@ def uwsgi(wanted: Limits) -> str:
 def static(recipe: Recipe) -> str:
     """nginx's locations for files that need no Python. The app answers for those that nginx lacks or may not read."""
     folders = {prefix: f"/srv/app/current/source/{inside}" for prefix, inside in (recipe.static or {}).items()}
-    if prefix := collected(recipe):
-        folders[prefix] = "/var/cache/app/static"
+    return "".join(location(prefix, folder) for prefix, folder in sorted(folders.items()))
+
+
+def location(prefix: str, folder: str) -> str:
+    """Return nginx's location for the files of a folder."""
     # An alias whose slash does not match its location's lets visitors out of the folder.
-    return "".join(
+    return (
         f"location ^~ {prefix}/ {{\n"
         "    include /usr/lib/app/nginx/redirect.conf;\n"
         f"    alias {folder}/;\n"
@@ -182,19 +193,28 @@ def static(recipe: Recipe) -> str:
         "    error_page 403 404 = @app;\n"
         "    recursive_error_pages on;\n"
         "}\n"
-        for prefix, folder in sorted(folders.items())
     )
 
 
 def jobs(recipe: Recipe) -> dict[str, str]:
     """Scripts of the app's jobs, by name: bake.yaml's setup and timers."""
-    steps = [
-        f"echo 'step {number} of {len(recipe.setup)}:' {shlex.quote(step)}\n{step}\n"
-        for number, step in enumerate(recipe.setup, 1)
-    ]
+    once = steps(recipe.release or ())
     # nginx reads them; the app's own files are nobody else's.
-    collect = "umask 022\npython -m django collectstatic --noinput --clear\n" if collected(recipe) else ""
-    return {"setup": "".join(steps), "static": collect, **{name: f"{job.run}\n" for name, job in recipe.timers.items()}}
+    collect = "umask 022\npython /srv/app/current/settings/collect.py\n" if isinstance(recipe.django, Django) else ""
+    return {
+        "setup": steps(recipe.setup),
+        "release": f"{UNLESS_DONE}{once}{DONE}" if once else "",
+        "static": collect,
+        **{name: f"{job.run}\n" for name, job in recipe.timers.items()},
+    }
+
+
+def steps(commands: Iterable[str]) -> str:
+    """Return a script that runs commands, and announces each."""
+    lines = tuple(commands)
+    return "".join(
+        f"echo 'step {number} of {len(lines)}:' {shlex.quote(line)}\n{line}\n" for number, line in enumerate(lines, 1)
+    )
 
 
 def units(recipe: Recipe) -> dict[str, str]:

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from bake import random_keys
+
 #: The longest dotted name that is followed, in names.
 MAX_DOTTED = 20
 #: What `Scope.names` lists the values under that a function returns; no name is spelled so.
@@ -120,13 +122,18 @@ class Module:
         self.dynamic = bool(unread) or self.scope.open_ended or "__getattr__" in self.scope.names
         #: The dotted names it calls, each with the line of a call.
         self.calls: dict[str, int] = {}
+        #: Whether it serves uploads as Django's tutorials do: static(settings.MEDIA_URL, …).
+        self.serves_media = False
         #: The modules it imports, by the first part of their names.
         self.imported: set[str] = set()
         #: The names it gives as DJANGO_SETTINGS_MODULE.
         self.settings: list[str] = []
+        self.random_keys = list(random_keys.find(tree))
         for node in ast.walk(tree):
             if isinstance(node, ast.Call):
                 self._call(node)
+            elif isinstance(node, ast.Assign):
+                self._assign(node)
             elif isinstance(node, ast.Name):
                 self.dynamic |= node.id == "globals"
             elif isinstance(node, ast.Import):
@@ -140,6 +147,17 @@ class Module:
             self.calls.setdefault(called, node.lineno)
         match node.args:
             case [ast.Constant(value="DJANGO_SETTINGS_MODULE"), ast.Constant(value=str(name))]:
+                self.settings.append(name)
+            case [first, *_] if called.rpartition(".")[2] == "static" and dotted(first).endswith("MEDIA_URL"):
+                self.serves_media = True
+
+    def _assign(self, node: ast.Assign) -> None:
+        """Note the settings module in `os.environ["DJANGO_SETTINGS_MODULE"] = "…"`."""
+        match node:
+            case ast.Assign(
+                targets=[ast.Subscript(slice=ast.Constant(value="DJANGO_SETTINGS_MODULE"))],
+                value=ast.Constant(value=str(name)),
+            ):
                 self.settings.append(name)
 
     def absolute(self, node: ast.ImportFrom) -> str:

@@ -1,6 +1,7 @@
 """What a visitor gets."""
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 
@@ -99,9 +100,8 @@ def test_hsts_only_with_a_trusted_certificate(own, trusted):
 
 def test_static_files_come_from_nginx(host, name, recipe):
     folders = {prefix: f"/srv/app/current/source/{folder}" for prefix, folder in recipe["static"].items()}
-    django = recipe.get("django")
-    if isinstance(django, dict) and "static_url" in django:
-        folders[django["static_url"]] = "/var/cache/app/static"
+    collected = host.run("cat /srv/app/current/settings/nginx/collected.conf").stdout
+    folders |= dict.fromkeys(re.findall(r"location \^~ (\S+)/ ", collected), "/var/cache/app/static")
     argument = json.dumps({"name": name, "port": 443, "data": "/var/lib/app", "folders": folders})
     done = host.run("python3 -c %s %s", STATIC_FILES.read_text(), argument)
     assert done.rc == 0, done.stderr

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.long
 #: What differs between the two, and why.
 REASONS = {
     "file": {
-        "/srv/app/releases/RELEASE/settings/watch.py": "helps an author: a document has no room for it",
+        "/srv/app/releases/RELEASE/settings/hooks/watch.py": "helps an author: a document has no room for it",
         r"/srv/app/releases/RELEASE/settings/((certificate|exchange|steps).py|secret|units/.*)": "uncommented there",
         r"/srv/app/releases/RELEASE/venv/.*/RECORD": "holds digests of scripts that name their release",
         r"/etc/(passwd|group|shadow|gshadow|subuid|subgid)-?": "accounts were made in another order",

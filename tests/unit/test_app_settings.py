@@ -33,6 +33,8 @@ def test_a_new_project_is_made_fit_for_a_server(settings: ModuleType, tmp_path: 
         "ALLOWED_HOSTS": ["a.example", "b.example"],
         "CSRF_TRUSTED_ORIGINS": ["https://a.example", "https://b.example"],
         "SECURE_PROXY_SSL_HEADER": ("HTTP_X_FORWARDED_PROTO", "https"),
+        "SECURE_SSL_REDIRECT": False,
+        "MIDDLEWARE": ["app_settings.machine"],
         "STATIC_ROOT": "/var/cache/app/static",
         "LOGGING": settings.TO_THE_JOURNAL,
         "SECRET_KEY": "from the machine",
@@ -43,7 +45,8 @@ def test_a_new_project_is_made_fit_for_a_server(settings: ModuleType, tmp_path: 
 @pytest.mark.parametrize(
     ("theirs", "name", "value"),
     [
-        ({"ALLOWED_HOSTS": ["mine.example"]}, "ALLOWED_HOSTS", ["mine.example"]),
+        ({"ALLOWED_HOSTS": ["mine.example"]}, "ALLOWED_HOSTS", ["mine.example", "*"]),
+        ({"MIDDLEWARE": ("a.b",)}, "MIDDLEWARE", ["app_settings.machine", "a.b"]),
         ({}, "ALLOWED_HOSTS", ["*"]),
         ({"DATABASES": {"default": {"ENGINE": "x.postgresql", "NAME": "shop"}}}, "DATABASES",
          {"default": {"ENGINE": "x.postgresql", "NAME": "shop"}}),

@@ -340,7 +340,7 @@ DJANGO = {
 def test_a_django_project_gets_settings_around_its_own(tmp_path: Path) -> None:
     found = find(tmp_path, DJANGO, secrets=["API_KEY"])
     assert found.recipe.wsgi == "site1.wsgi:application"
-    assert found.recipe.django == Django(settings="site1.settings", static_url="/static")
+    assert found.recipe.django == Django(settings="site1.settings")
     assert found.recipe.secrets == ("API_KEY", "SECRET_KEY")
     assert any("DEBUG off" in note and "`django: off`" in note for note in found.notes)
     off = find(tmp_path, {}, django="off").recipe
@@ -356,8 +356,60 @@ def test_a_settings_package_and_a_key_from_elsewhere(tmp_path: Path) -> None:
         ),
     }
     found = find(tmp_path, {name: text for name, text in {**DJANGO, **files}.items() if name != "site1/settings.py"})
-    assert found.recipe.django == Django(settings="site1.settings", static_url="/x")
+    assert found.recipe.django == Django(settings="site1.settings")
     assert found.recipe.secrets == ()
+
+
+def test_the_settings_are_those_of_the_wsgi_module(tmp_path: Path) -> None:
+    """As templates have it: manage.py names settings for development, wsgi.py those for a server."""
+    files = {
+        **DJANGO,
+        "manage.py": "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'site1.settings.local')\n",
+        "site1/settings/__init__.py": "",
+        "site1/settings/local.py": SETTINGS,
+        "site1/settings/production.py": "from .local import *\nSECRET_KEY: str = 'django-insecure-annotated'\n",
+    }
+    del files["site1/settings.py"]
+    for line in (
+        "os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'site1.settings.production')",
+        "os.environ['DJANGO_SETTINGS_MODULE'] = 'site1.settings.production'",
+    ):
+        found = find(tmp_path, {**files, "site1/wsgi.py": f"import os\n{line}\n{DJANGO['site1/wsgi.py']}"}).recipe
+        assert found.django == Django(settings="site1.settings.production")
+        assert found.secrets == ("SECRET_KEY",)
+    found = find(tmp_path, {}, env={"DJANGO_SETTINGS_MODULE": "site1.settings.local"}).recipe
+    assert found.django == Django(settings="site1.settings.local")
+
+
+def test_uploads_are_served_where_the_author_s_server_does(tmp_path: Path) -> None:
+    urls = "from django.conf.urls.static import static\nif settings.DEBUG:\n    urlpatterns += static(settings.%s)\n"
+    found = find(tmp_path, {**DJANGO, "site1/urls.py": urls % "MEDIA_URL, document_root=settings.MEDIA_ROOT"})
+    assert found.recipe.django == Django(settings="site1.settings", media=True)
+    assert find(tmp_path, {"site1/urls.py": urls % "STATIC_URL"}).recipe.django == Django(settings="site1.settings")
+
+
+def test_a_site_without_domains_is_told_of_those_in_its_settings(tmp_path: Path) -> None:
+    hosts = f"{SETTINGS}ALLOWED_HOSTS = ['127.0.0.1', '.shop.example', 'shop.example']\n"
+    note = "domains: none, so the site answers to any name; ALLOWED_HOSTS suggests  domains: [shop.example]"
+    assert note in find(tmp_path, {**DJANGO, "site1/settings.py": hosts}).notes
+    assert note not in find(tmp_path, {}, domains=["a.example"]).notes
+
+
+@pytest.mark.parametrize(
+    ("files", "steps"),
+    [
+        (DJANGO, ("python -m django migrate --noinput",)),
+        ({"app.py": FLASK, "migrations/env.py": "", "requirements.txt": "flask\n"}, ()),
+        ({"app.py": f"import flask_migrate\n{FLASK}", "migrations/env.py": ""}, ("flask db upgrade",)),
+        ({"app.py": FLASK, "alembic.ini": ""}, ()),
+    ],
+)
+def test_migrations_are_release_steps(tmp_path: Path, files: dict[str, str], steps: tuple[str, ...]) -> None:
+    found = find(tmp_path, files)
+    assert found.recipe.release == steps
+    told = [note for note in found.notes if "alembic upgrade head" in note or note.startswith("release: [")]
+    assert bool(told) == bool(steps or "alembic.ini" in files)
+    assert find(tmp_path, files, release=[]).recipe.release == ()
 
 
 def test_no_django_no_settings(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_the_exchange_of_workers_brings_its_units() -> None:
 def test_extras_are_told_apart_and_their_hints_are_for_authors() -> None:
     assert len(extras()) == sum(len(release.extra(name)) for name in release.EXTRAS)
     assert all(text and path.startswith("settings/") for path, text in extras().items())
-    assert set(release.extra("hints")) == {"settings/watch.py"}
+    assert set(release.extra("hints")) == {"settings/hooks/watch.py"}
 
 
 def test_the_recipe_is_what_is_read_on_the_machine(app: Path) -> None:
@@ -228,15 +228,53 @@ def test_static_folders_end_in_one_slash(app: Path, prefix: str, folder: str) ->
 
 
 def test_django_s_settings_and_static_files(app: Path) -> None:
-    found = files(app, wsgi="site.wsgi:application", django={"settings": "site.settings", "static_url": "/static"})
+    found = files(app, wsgi="site.wsgi:application", django={"settings": "site.settings"})
     assert 'DJANGO_SETTINGS_MODULE="app_settings"\n' in found["settings/env"]
     assert 'APP_DJANGO_SETTINGS="site.settings"\n' in found["settings/env"]
-    static = found["settings/nginx/static.conf"]
-    assert "location ^~ /static/ {" in static
+    static = found["settings/static-location"]
+    assert "location ^~ STATIC_URL/ {" in static and "STATIC_URL" not in static.replace("^~ STATIC_URL/", "")
     assert "alias /var/cache/app/static/;" in static
-    assert "collectstatic" in found["settings/jobs/static"]
+    assert "collect.py" in found["settings/jobs/static"] and "collectstatic" in found["settings/collect.py"]
     assert "APP_DJANGO_SETTINGS" in found["settings/django/app_settings.py"]
+    assert "APP_DJANGO_SETTINGS" in found["settings/hooks/settings.py"]
     assert not any("DJANGO" in text or "collectstatic" in text for text in files(app, django="off").values())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "served"),
+    [
+        ({}, False), ({"django": {"settings": "s", "media": "on"}}, True), ({"static": {"/media": "s"}}, False),
+        ({"static": {"/media": "s"}, "writable": ["s"]}, True),
+    ],
+)  # fmt: skip
+def test_uploads_that_nginx_may_not_read_are_served_by_django(app: Path, recipe: dict[str, Any], served: bool) -> None:
+    found = files(app, **{"django": {"settings": "s"}, **recipe})
+    assert ('APP_DJANGO_MEDIA="1"' in found["settings/env"]) is served
+
+
+def test_release_steps_are_recorded_with_the_app_s_data(app: Path, tmp_path: Path) -> None:
+    script = files(app, release=["echo migrated", "test -e allowed"])["settings/jobs/release"]
+    assert (
+        "settings/steps.py" in files(app, release=["true"]) and "release" not in files(app, release=[])["recipe.json"]
+    )
+    script = script.replace("/var/lib/app", str(tmp_path))
+
+    def migrated(release: str) -> bool:
+        done = run(["sh", "-e", "-c", script], env={"APP_RELEASE": release}, cwd=tmp_path, check=False)
+        return "migrated\n" in done.stdout
+
+    assert [migrated("one"), migrated("one")] == [True, True], "a step that failed is tried again"
+    (tmp_path / "allowed").touch()
+    assert [migrated(name) for name in ("one", "one", "two", "two", "one")] == [True, False, True, False, False]
+    (tmp_path / ".released").unlink()
+    assert migrated("two"), "other data has not seen them"
+
+
+def test_an_app_can_be_loaded_before_its_workers_are_made(app: Path) -> None:
+    said = configparser.ConfigParser()
+    said.read_string(files(app, preload="on")["settings/uwsgi.ini"])
+    assert dict(said["uwsgi"]) == {"lazy-apps": "false"}
+    assert "settings/uwsgi.ini" not in files(app, preload="off")
 
 
 def write(folder: Path, name: str, text: str) -> None:

@@ -223,8 +223,9 @@ def release(program: ModuleType, name: str, **recipe: object) -> Path:
     folder: Path = program.RELEASES / name
     (folder / "source").mkdir(parents=True)
     (folder / "recipe.json").write_text(json.dumps(recipe))
-    if recipe.keys() & {"setup", "secrets", "writable", "django"}:
+    if recipe.keys() & {"setup", "release", "secrets", "writable", "django"}:
         (folder / "settings").mkdir()
+        (folder / "settings/static-location").write_text("location ^~ STATIC_URL/ {}\n")
         shutil.copy(places.release() / "steps/steps.py", folder / "settings")
     return folder
 
@@ -328,10 +329,86 @@ def test_a_step_that_fails_keeps_the_app_from_starting(setup: ModuleType, machin
 
 
 def test_static_files_are_collected_for_a_new_release(setup: ModuleType, machine: Serving, tmp_path: Path) -> None:
-    release(setup, "one", django={"static_url": "/static/"})
+    folder = release(setup, "one", django={"settings": "site.settings"})
     for _ in range(2):
         run_with(setup, "one")
-    assert told(tmp_path).count("start app-job@static.service") == 1
+    words = told(tmp_path)
+    assert words.count("start app-job@static.service") == 1
+    assert words[words.index("start app-job@static.service") + 1] == "reload-or-restart nginx.service"
+    assert (folder / "settings/nginx/collected.conf").read_text() == "location ^~ /static/ {}\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "recipe"),
+    [
+        ("", {}), ("/", {}), ("/s;root /etc", {}), ("/../etc", {}), ("/.well-known", {}), ("static", {}), ("/s\n", {}),
+        ("/" + "s" * 300 + "/x", {}), ("/static", {"static": {"/static": "static"}}),
+    ],
+)  # fmt: skip
+def test_nginx_serves_no_other_url_than_a_plain_path_of_django_s(
+    setup: ModuleType, machine: Serving, steps: ModuleType, tmp_path: Path, said: str, recipe: dict[str, object]
+) -> None:
+    steps.URL.write_text(said)
+    folder = release(setup, "one", django={"settings": "site.settings"}, **recipe)
+    run_with(setup, "one")
+    place = folder / "settings/nginx/collected.conf"
+    assert not place.exists() or re.fullmatch(r"location \^~ /s{199}/ {}\n", place.read_text())
+
+
+@pytest.mark.parametrize("how", ["link", "pipe", "other bytes"])
+def test_what_the_app_leaves_as_its_url_leads_root_nowhere(
+    setup: ModuleType, machine: Serving, steps: ModuleType, tmp_path: Path, how: str
+) -> None:
+    folder = release(setup, "one", django={"settings": "site.settings"})
+    steps.URL.unlink()
+    if how == "link":
+        (tmp_path / "secret").write_text("/secret")
+        steps.URL.symlink_to(tmp_path / "secret")
+        with pytest.raises(OSError, match="symbolic links"):
+            run_with(setup, "one")
+    elif how == "pipe":
+        os.mkfifo(steps.URL)
+        run_with(setup, "one")
+    else:
+        steps.URL.write_bytes(b"/\xff\xfe")
+        run_with(setup, "one")
+    assert not (folder / "settings/nginx/collected.conf").exists()
+
+
+def test_release_steps_run_before_the_switch_and_before_static_files_are_collected(
+    setup: ModuleType, machine: Serving, tmp_path: Path
+) -> None:
+    release(setup, "one")
+    run_with(setup, "one")
+    told(tmp_path)
+    bundled(setup, "two", release=["migrate"], setup=["true"], django={"settings": "site.settings"})
+    run_with(setup, "two")
+    jobs = ["restart app-job@release.service", "start app-job@static.service", "restart app-job@setup.service"]
+    words = [word for word in told(tmp_path) if "app-job" in word or "app-next" in word]
+    assert words == [*jobs, "start app-next", "stop app-next.socket app-next.service"]
+    # They fail: the old release never stopped, and is the one that serves.
+    bundled(setup, "three", release=["migrate"])
+    (tmp_path / "fails").write_text("restart app-job@release.service\n")
+    with pytest.raises(setup.StepError, match=r"(?s)`release` failed.*went back to release two"):
+        run_with(setup, "three")
+    assert "start app" not in told(tmp_path) and setup.CURRENT.resolve().name == "two"
+
+
+@pytest.mark.parametrize(("log", "tolerated"), [("psycopg2.OperationalError: Connection refused", True), ("", False)])
+def test_release_steps_change_no_database_outside_of_a_machine_that_is_checked(
+    setup: ModuleType, steps: ModuleType, machine: Serving, tmp_path: Path, fake: Fake, log: str, tolerated: bool
+) -> None:
+    steps.CHECK.mkdir()
+    fake("journalctl", f"echo '{log}'")
+    release(setup, "one", release=["migrate"])
+    (tmp_path / "fails").write_text("restart app-job@release.service\n")
+    if tolerated:
+        run_with(setup, "one")
+    else:
+        with pytest.raises(setup.StepError, match="`release` failed"):
+            run_with(setup, "one")
+    closed = "set-property --runtime app-job@release.service IPAddressDeny=any IPAddressAllow=localhost"
+    assert told(tmp_path)[1:3] == [closed, "restart app-job@release.service"]
 
 
 def test_the_release_before_is_kept_and_older_ones_are_not(setup: ModuleType, machine: Serving) -> None:
@@ -352,7 +429,7 @@ def test_the_release_before_is_kept_and_older_ones_are_not(setup: ModuleType, ma
 def test_a_release_that_is_not_well_is_left_for_the_one_before(
     setup: ModuleType, machine: Serving, tmp_path: Path, place: Place
 ) -> None:
-    place(setup, "one", django={"static_url": "/static/"})
+    place(setup, "one", django={"static_url": "/static"})
     run_with(setup, "one")
     place(setup, "two")
     told(tmp_path)
@@ -472,7 +549,7 @@ def test_the_first_release_has_nothing_to_go_back_to(setup: ModuleType, machine:
 def test_a_first_release_is_tried_until_it_is_well(
     setup: ModuleType, steps: ModuleType, machine: Serving, tmp_path: Path, place: Place, rebooted: bool
 ) -> None:
-    place(setup, "one", django={"static_url": "/static/"}, secrets=["KEY"])
+    place(setup, "one", django={"static_url": "/static"}, secrets=["KEY"])
     with pytest.raises(setup.Waiting, match="KEY"):
         run_with(setup, "one")
     # By now it is the current one, and none of its own steps were done.
@@ -485,7 +562,7 @@ def test_a_first_release_is_tried_until_it_is_well(
     machine.ill = {"one"}
     with pytest.raises(setup.StepError, match="unhealthy"):
         setup.main()
-    assert told(tmp_path)[-3:] == ["start app-job@static.service", *RESTART]
+    assert told(tmp_path)[-4:] == ["start app-job@static.service", "reload-or-restart nginx.service", *RESTART]
     machine.ill = set()
     if rebooted:
         reboot(setup, machine)
@@ -760,7 +837,7 @@ def test_data_is_mounted_before_anything_is_written_and_values_come_before_they_
         (made / f"settings/{name}.py").parent.mkdir(exist_ok=True)
         (made / f"settings/{name}.py").touch()
     setup.serve(made, changed=False, first=False)
-    assert called == ["mount", "keep", "configure", "fetch", "require_secrets", "run", "start app"]
+    assert called == ["mount", "keep", "configure", "fetch", "require_secrets", "run", "run", "start app"]
 
 
 def test_a_release_that_cannot_mount_the_volume_is_not_served_without_it(setup: ModuleType, called: list[str]) -> None:

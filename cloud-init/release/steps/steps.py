@@ -3,14 +3,25 @@
 app-setup has it of releases whose apps ask for any of it.
 """
 
+import os
 import re
 import subprocess
 from pathlib import Path
 
-from step import FOLLOWED, StepError, Waiting, command, link, say
+from step import FOLLOWED, StepError, Waiting, command, link, say, write
 
 #: The app's data; nothing in it is ever replaced.
 DATA = Path("/var/lib/app")
+#: Where the app's job `static` leaves the path of its static files' URL.
+URL = Path("/var/cache/app/static-url")
+#: There while an image is made, checked or tried.
+CHECK = Path("/run/app-check")
+#: The end of a job's log; and what clients of databases say of a server that they cannot reach.
+JOURNAL = ("journalctl", "-b", "-o", "cat", "-n", "40", "-u")
+UNREACHABLE = re.compile(
+    "could not (connect|translate host)|Connection refused|Can't connect|[Nn]ame or service not known|name resolution"
+    "|Network is unreachable|No servers found|Operation not permitted"
+)
 OWNER = {"user": "app", "group": "app", "extra_groups": []}
 #: Where secrets may be given; the last is what app-configure reads in /etc/app.
 GIVEN = tuple(Path(name) for name in ("/run/app-check/env", "/run/app/secrets.env", "/run/app/given.env"))
@@ -62,22 +73,41 @@ def require_secrets(recipe: dict) -> None:
         raise Waiting(f"missing secrets: {said}. For each: {SECRET} NAME")
 
 
-def collect(recipe: dict) -> None:
-    """Have a framework put together the files that nginx serves for it."""
-    if isinstance(recipe.get("django"), dict) and recipe["django"].get("static_url"):
-        command("systemctl", "start", "app-job@static.service")
+def collect(release: Path, recipe: dict) -> None:
+    """Have Django collect its static files, and nginx serve them where Django says that they are."""
+    if not isinstance(recipe.get("django"), dict):
+        return
+    command("systemctl", "start", "app-job@static.service")
+    # The app wrote it: neither a link nor a pipe may lead root astray.
+    file = os.open(URL, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    url = recipe["django"].get("static_url") or os.read(file, 200).decode(errors="replace")
+    os.close(file)
+    location, served = "", recipe.get("static") or {}
+    if re.fullmatch(r"(/\w[\w.~-]*)+", url, re.ASCII) and url not in served:
+        location = (release / "settings/static-location").read_text().replace("STATIC_URL", url)
+    place = release / "settings/nginx/collected.conf"
+    if location != (place.read_text() if place.exists() else ""):
+        write(place, location)
+        command("systemctl", "reload-or-restart", "nginx.service")
 
 
-def run(release: Path, recipe: dict) -> None:
-    """Run the recipe's `setup`.
+def run(job: str, release: Path, recipe: dict) -> None:
+    """Run the recipe's `release` or `setup`.
 
     Those of a release that another one followed may fail: the newer one's steps have changed its data, and
     whether it can live with that, its health tells.
     """
-    if not recipe.get("setup"):
+    if not recipe.get(job):
         return
-    if subprocess.run(["systemctl", "restart", "app-job@setup.service"]).returncode:
-        problem = "a step of bake.yaml's `setup` failed: `journalctl -u app-job@setup` says why"
+    if job == "release" and CHECK.exists():
+        # An image is being made or checked: it changes no database but its own.
+        closed = ("IPAddressDeny=any", "IPAddressAllow=localhost")
+        command("systemctl", "set-property", "--runtime", "app-job@release.service", *closed)
+    if subprocess.run(["systemctl", "restart", f"app-job@{job}.service"]).returncode:
+        if CHECK.exists() and UNREACHABLE.search(command(*JOURNAL, f"app-job@{job}")):
+            say(f"<4>{job} is not tried here: it needs a server that an image being checked cannot reach")
+            return
+        problem = f"a step of bake.yaml's `{job}` failed: `journalctl -u app-job@{job}` says why"
         if not (release / FOLLOWED).exists():
             raise StepError(problem)
         say(f"<4>{problem}; a newer release has been here, so this one is started all the same")

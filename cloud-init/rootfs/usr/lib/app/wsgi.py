@@ -1,11 +1,12 @@
 """What uWSGI loads: finds the app that the recipe names, and stands between the two where that helps.
 
-It lets server-sent events through.
+It lets server-sent events through, and tells systemd when the app is loaded.
 """
 
 import importlib
 import json
 import re
+import socket
 import sys
 from pathlib import Path
 
@@ -49,7 +50,9 @@ def streaming(app: object) -> object:
 
 if __name__.startswith("uwsgi_file"):
     release = Path.cwd().parent
-    for hook in release.glob("settings/watch.py"):
-        exec(hook.read_text())
+    for hook in release.glob("settings/hooks/*.py"):
+        exec(hook.read_text(), {"__name__": __name__})
     application = streaming(find(json.loads((release / "recipe.json").read_text())["wsgi"]))
     hide_tracebacks()
+    # To systemd: the first worker's report counts, see app.service.
+    socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"READY=1", "/run/systemd/notify")

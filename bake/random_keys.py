@@ -1,0 +1,71 @@
+"""Find the secret keys that a module makes at random: each process that loads the app makes another one."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+#: Names of keys that sign sessions: Flask's and Django's, and those of their extensions.
+KEY = re.compile(r"(\w+_)?SECRET(_KEY)?|secret_key|cookie_secret")
+#: The ends of the dotted names of functions that return random values.
+MAKERS = ("urandom", "token_bytes", "token_hex", "token_urlsafe", "uuid4", "get_random_secret_key", "generate_key")
+
+
+@dataclass(frozen=True)
+class RandomKey:
+    """A key that is made at random: its line, and the strings beside it, such as `os.environ.get("KEY", …)` has."""
+
+    line: int
+    strings: frozenset[str]
+
+
+def find(tree: ast.Module) -> Iterator[RandomKey]:
+    """Yield the random keys of a module. A variable of a function, which may be a visitor's token, is not a key."""
+    values = {
+        target.id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    pending: list[tuple[ast.AST, bool]] = [(tree, False)]
+    while pending:
+        node, inside = pending.pop()
+        inside |= isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        pending += [(child, inside) for child in ast.iter_child_nodes(node)]
+        for name, value in _assigned(node, inside):
+            if KEY.fullmatch(name):
+                value = values.get(value.id, value) if isinstance(value, ast.Name) else value
+                parts = list(ast.walk(value))
+                if any(isinstance(part, ast.Call) and _makes(part.func) for part in parts):
+                    constants = (part.value for part in parts if isinstance(part, ast.Constant))
+                    yield RandomKey(value.lineno, frozenset(text for text in constants if isinstance(text, str)))
+
+
+def _assigned(node: ast.AST, inside: bool) -> Iterator[tuple[str, ast.expr]]:
+    """Yield the names that a node gives values to, as variable, attribute, item, keyword or key of a dictionary."""
+    if isinstance(node, ast.Assign | ast.AnnAssign) and node.value:
+        for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+            if isinstance(target, ast.Attribute):
+                yield target.attr, node.value
+            elif isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Constant):
+                yield str(target.slice.value), node.value
+            elif isinstance(target, ast.Name) and not inside:
+                yield target.id, node.value
+    elif isinstance(node, ast.Call):
+        yield from ((keyword.arg, keyword.value) for keyword in node.keywords if keyword.arg)
+        match node:
+            case ast.Call(func=ast.Attribute(attr="setdefault"), args=[ast.Constant(value=str(name)), value]):
+                yield name, value
+    elif isinstance(node, ast.Dict):
+        for key, value in zip(node.keys, node.values, strict=True):
+            if isinstance(key, ast.Constant):
+                yield str(key.value), value
+
+
+def _makes(function: ast.expr) -> bool:
+    """Return whether a function's name says that it returns a random value."""
+    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+    return name in MAKERS

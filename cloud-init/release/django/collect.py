@@ -1,0 +1,22 @@
+"""Collect the static files of a Django project, and write the path of their URL into a file.
+
+Runs as the app. The file stays empty where nginx has nothing to serve: the project does not use staticfiles, or
+another host serves them.
+"""
+
+from pathlib import Path
+
+import django
+from django.apps import apps
+from django.conf import settings
+from django.core.management import call_command
+
+URL = Path("/var/cache/app/static-url")
+
+if __name__ == "__main__":
+    django.setup()
+    URL.write_text("")
+    url = settings.STATIC_URL or ""
+    if apps.is_installed("django.contrib.staticfiles") and "//" not in url:
+        call_command("collectstatic", interactive=False, clear=True)
+        URL.write_text("/" + url.strip("/"))
