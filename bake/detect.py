@@ -299,8 +299,9 @@ def _django(reader: Reader, recipe: Recipe, app: App | None, notes: list[str]) -
     if hosts and not recipe.domains:
         notes.append(f"domains: none, so the site answers to any name; ALLOWED_HOSTS suggests  domains: [{hosts[0]}]")
     changes: dict[str, object] = {"django": Django(settings=settings, media=media)}
-    key = assigned.get("SECRET_KEY")
-    if isinstance(key, ast.Constant) and str(key.value).startswith("django-insecure-"):
+    key = {*_strings(assigned.get("SECRET_KEY"))}
+    insecure = any(text.startswith("django-insecure-") for text in key)
+    if insecure and key.isdisjoint({*recipe.env, *recipe.secrets}):
         changes["secrets"] = (*recipe.secrets, *({"SECRET_KEY"} - set(recipe.secrets)))
         notes.append("secrets: SECRET_KEY (the one in the settings is marked insecure)")
     return changes

@@ -15,7 +15,7 @@ FEATURES = {
     "wheels unpacked by a user of their own": r"build",
     "settings of this machine": r"usr/lib/app/configure|app-configure",
     "wrong settings left out": r"given\.py",
-    "certificates read": r"issued\.py|certbot|letsencrypt",
+    "certificates read": r"certbot|letsencrypt",
     "nginx": r"nginx",
     "uWSGI and the app's unit": r"uwsgi\.ini|wsgi\.py|app\.(service|socket)|app-job",
     "firewall": r"nft",

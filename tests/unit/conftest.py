@@ -132,8 +132,10 @@ def program(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModuleType]:
     """One of the machine's programs as a module: program("configure"); those of a release lie in another folder."""
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     # What they import of each other is beside them, and made anew for each test.
+    certificate = places.release() / "certificate"
+    monkeypatch.syspath_prepend(certificate)
     monkeypatch.syspath_prepend(PROGRAMS)
-    for shared in PROGRAMS.glob("*.py"):
+    for shared in (*PROGRAMS.glob("*.py"), certificate / "issued.py"):
         monkeypatch.delitem(sys.modules, shared.stem, raising=False)
 
     def load(name: str, folder: Path = PROGRAMS) -> ModuleType:

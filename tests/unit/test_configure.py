@@ -42,7 +42,8 @@ def tree(root: Path) -> Path:
 
 
 def release(root: Path, **recipe: object) -> None:
-    (root / "srv/app/current").mkdir(parents=True, exist_ok=True)
+    (root / "srv/app/current/settings").mkdir(parents=True, exist_ok=True)
+    shutil.copy(places.release() / "certificate/issued.py", root / "srv/app/current/settings")
     (root / "srv/app/current/recipe.json").write_text(json.dumps({"wsgi": "app:app", **recipe}))
 
 
@@ -319,7 +320,6 @@ def test_a_kept_certificate_is_back_before_it_is_looked_for(root: Path, tmp_path
     live.rename(tmp_path / "kept")
     release(root, domains=["one.example"])
     program = root / "srv/app/current/settings/keep.py"
-    program.parent.mkdir()
     program.write_text(
         f"import pathlib, sys\nassert sys.argv[1:] == ['restore']\npathlib.Path('{tmp_path}/kept').rename('{live}')\n"
     )
@@ -405,11 +405,23 @@ def test_two_machines_have_two_placeholders(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cpus", "memory", "count"),
-    [(1, 256, 2), (1, 512, 2), (2, 1024, 4), (4, 1024, 6), (2, 8192, 4), (16, 4096, 30), (64, 65536, 128)],
-)
-def test_workers_go_by_cpus_and_memory(configure: ModuleType, cpus: int, memory: int, count: int) -> None:
-    assert configure.workers(cpus, memory * MIB) == count
+    ("cpus", "memory", "worker", "count"),
+    [
+        (1, 240, 128, 1), (1, 512, 128, 2), (2, 1024, 128, 4), (4, 1024, 128, 6), (2, 8192, 128, 4),
+        (16, 4096, 128, 30), (64, 65536, 128, 128), (1, 960, 512, 1), (2, 2048, 512, 3), (2, 480, 40, 4),
+    ],
+)  # fmt: skip
+def test_workers_go_by_cpus_and_memory(configure: ModuleType, cpus: int, memory: int, worker: int, count: int) -> None:
+    assert configure.workers(cpus, memory * MIB, worker * MIB) == count
+
+
+def test_workers_go_by_the_memory_that_one_was_measured_to_take(root: Path) -> None:
+    release(root)
+    run_on(root)
+    usual = int(re.findall("APP_WORKERS=(.*)", environment(root))[0])
+    (root / "srv/app/current/worker-memory").write_text(f"{1 << 40}\n")
+    run_on(root)
+    assert usual > 1 and "APP_WORKERS=1\n" in environment(root)
 
 
 @pytest.mark.parametrize("limits", [{"workers": "auto"}, {}, Limits().model_dump()])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -379,6 +380,19 @@ def test_the_settings_are_those_of_the_wsgi_module(tmp_path: Path) -> None:
         assert found.secrets == ("SECRET_KEY",)
     found = find(tmp_path, {}, env={"DJANGO_SETTINGS_MODULE": "site1.settings.local"}).recipe
     assert found.django == Django(settings="site1.settings.local")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "secrets"),
+    [({}, ("SECRET_KEY",)), ({"secrets": ["KEY"]}, ("KEY",)), ({"env": {"KEY": "x"}}, ()),
+     ({"secrets": ["SECRET_KEY"]}, ("SECRET_KEY",))],
+)  # fmt: skip
+def test_an_insecure_key_is_replaced_unless_the_settings_get_another(
+    tmp_path: Path, recipe: dict[str, Any], secrets: tuple[str, ...]
+) -> None:
+    settings = SETTINGS.replace("'django-insecure-1234'", "os.environ.get('KEY', 'django-insecure-1234')")
+    found = find(tmp_path, {**DJANGO, "site1/settings.py": settings}, **recipe)
+    assert found.recipe.secrets == secrets
 
 
 def test_uploads_are_served_where_the_author_s_server_does(tmp_path: Path) -> None:

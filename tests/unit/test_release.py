@@ -126,7 +126,7 @@ def test_the_exchange_of_workers_brings_its_units() -> None:
 def test_extras_are_told_apart_and_their_hints_are_for_authors() -> None:
     assert len(extras()) == sum(len(release.extra(name)) for name in release.EXTRAS)
     assert all(text and path.startswith("settings/") for path, text in extras().items())
-    assert set(release.extra("hints")) == {"settings/hooks/watch.py"}
+    assert set(release.extra("hints")) == {"settings/hooks/watch.py", "settings/memory.py"}
 
 
 def test_the_recipe_is_what_is_read_on_the_machine(app: Path) -> None:

@@ -474,7 +474,7 @@ def test_a_power_cut_while_a_release_is_tried_changes_nothing_of_what_comes_of_i
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(steps, "run", cut)
+        patch.setattr(steps, "prepare", cut)
         run_with(setup, "two")
     assert setup.CURRENT.resolve().name == "two"
     reboot(setup, machine)
@@ -816,7 +816,7 @@ def test_uwsgi_reads_the_limits_of_the_release_in_place(program: Callable[[str],
 def called(setup: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """What a release calls of what it brings for EC2, in its order, beside what the others are called for."""
     words: list[str] = []
-    for name, does in {"volume": "mount", "aws": "fetch", "steps": "keep require_secrets collect run"}.items():
+    for name, does in {"volume": "mount", "aws": "fetch", "steps": "keep require_secrets prepare"}.items():
         module = ModuleType(name)
         for what in does.split():
             setattr(module, what, lambda *given, said=what: words.append(said))
@@ -837,7 +837,7 @@ def test_data_is_mounted_before_anything_is_written_and_values_come_before_they_
         (made / f"settings/{name}.py").parent.mkdir(exist_ok=True)
         (made / f"settings/{name}.py").touch()
     setup.serve(made, changed=False, first=False)
-    assert called == ["mount", "keep", "configure", "fetch", "require_secrets", "run", "run", "start app"]
+    assert called == ["mount", "keep", "configure", "fetch", "require_secrets", "prepare", "start app"]
 
 
 def test_a_release_that_cannot_mount_the_volume_is_not_served_without_it(setup: ModuleType, called: list[str]) -> None:

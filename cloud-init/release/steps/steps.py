@@ -73,6 +73,16 @@ def require_secrets(recipe: dict) -> None:
         raise Waiting(f"missing secrets: {said}. For each: {SECRET} NAME")
 
 
+def prepare(release: Path, recipe: dict, changed: bool, stale: bool) -> None:
+    """Do what a release wants done before it serves: `changed`, it is another one; `stale`, the app is to be started."""
+    if stale:
+        run("release", release, recipe)
+    if changed:
+        collect(release, recipe)
+    if stale:
+        run("setup", release, recipe)
+
+
 def collect(release: Path, recipe: dict) -> None:
     """Have Django collect its static files, and nginx serve them where Django says that they are."""
     if not isinstance(recipe.get("django"), dict):
