@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bake import bundle, source, store
-from bake.errors import BootError, SetupError, of_setup
+from bake.diagnosis import of_setup
+from bake.errors import BootError, SetupError
 from bake.login import Login
 from bake.progress import Reporter
 from bake.recipe import Recipe
@@ -43,7 +44,7 @@ told() {{
     printf '%s\\n' "$said"
 }}
 told _SYSTEMD_INVOCATION_ID="$run"
-[ $status = 0 ] || told -n 40 -u app-next.service -u app.service -u 'app-job@*'
+[ $status = 0 ] || told -n 400 -u app-next.service -u app.service -u 'app-job@*'
 exit $status
 """
 
