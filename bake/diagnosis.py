@@ -213,6 +213,19 @@ def _database_file(match: re.Match[str], evidence: Evidence) -> Cure | None:
     )
 
 
+#: In a cure: why a file of the app may be missing.
+EXCLUDED = "bake prints the files that it excludes: .gitignore, .bakeignore or its own list may name this one."
+
+
+def _file(match: re.Match[str], evidence: Evidence) -> Cure | None:
+    tree = TREE.fullmatch(match[1])
+    name = PurePosixPath(tree[1] if tree else match[1])
+    started = any(frame.file.endswith("/subprocess.py") for frame in evidence.frames)
+    if started or HINT.search(evidence.log) or name.is_absolute() or not (name.suffix or len(name.parts) > 1):
+        return None
+    return Cure(f"The release has no file {name}. {EXCLUDED} A line !/{name} in .bakeignore ships it: never a secret.")
+
+
 #: As hints/watch.py writes it.
 HINT = re.compile(r"app: (\S{1,300}) cannot be written: the app's folder is read-only")
 
@@ -283,13 +296,14 @@ def _module(match: re.Match[str], evidence: Evidence) -> Cure:
     own = {frame.own.removeprefix("src/").partition("/")[0].removesuffix(".py") for frame in evidence.frames} - {""}
     if top in own or not any(frame.own or frame.library for frame in evidence.frames):
         return Cure(
-            f"The release has no module {name}. bake prints the files that it excludes: .gitignore or .bakeignore may "
-            "name the module's file. `wsgi` in bake.yaml names the module that is served."
+            f"The release has no module {name}. {EXCLUDED} `wsgi` in bake.yaml names the module that is served."
         )
     if top in REMOVED:
         return Cure(f"Python 3.13 has no module {top}; Debian 12's Python 3.11 has it.", {"base": "debian-12"})
-    if top != name and any(frame.library.startswith(f"{top}/") for frame in evidence.frames):
+    if top != name and evidence.uses(f"{top}/"):
         return Cure(f"The installed {top} has no module {name}. Pin the version that the app needs.")
+    if top != name:
+        return Cure(f"{top} has no module {name}. {EXCLUDED} Of a library, pin the version that the app needs.")
     distribution = DISTRIBUTIONS.get(top, top.replace("_", "-"))
     return Cure(f"Add {distribution} to the app's requirements.")
 
@@ -448,6 +462,7 @@ CAUSES = (
         ),
         _program,
     ),
+    Cause("missing file", re.compile(r"No such file or directory: ['\"]([^'\"\n]{1,300})['\"]"), _file),
     Cause(
         "missing program, by its shell",
         re.compile(r"^(?:\S{1,100}: )?(?:line )?\d{1,6}: ([\w.+-]{1,100}): (?:command )?not found$", re.MULTILINE),

@@ -53,6 +53,7 @@ def service(name: str, variable: str) -> str:
     )
 
 
+EXCLUDED = "bake prints the files that it excludes: .gitignore, .bakeignore or its own list may name this one."
 TABLES = "The tables of the database are missing."
 SERVER = 'The app starts a server of its own on import. Move that under `if __name__ == "__main__":`.'
 NETWORK = "The app uses the network, which the bake closes.\nAdd to bake.yaml:  check: {network: on}"
@@ -97,8 +98,7 @@ JIT = (
         (
             "own-module",
             "ModuleNotFoundError: No module named 'shop.local'\n  at shop/own.py:1",
-            "The release has no module shop.local. bake prints the files that it excludes: .gitignore or .bakeignore "
-            "may name the module's file. `wsgi` in bake.yaml names the module that is served.",
+            f"The release has no module shop.local. {EXCLUDED} `wsgi` in bake.yaml names the module that is served.",
         ),
         (
             "other-version",
@@ -246,6 +246,20 @@ def test_a_real_journal_names_the_exception_and_its_cure(name: str, first: str, 
         (
             trace("ModuleNotFoundError: No module named 'flask.ext'", f"{LIBRARY}/flask/app.py"),
             "The installed flask has no module flask.ext. Pin the version that the app needs.",
+        ),
+        (
+            trace("ModuleNotFoundError: No module named 'site_shop.settings'", f"{LIBRARY}/django/conf/__init__.py"),
+            f"site_shop has no module site_shop.settings. {EXCLUDED} Of a library, pin the version that the app needs.",
+        ),
+        (
+            trace(f"FileNotFoundError: [Errno 2] No such file or directory: '{SOURCE}/credentials.json'"),
+            f"The release has no file credentials.json. {EXCLUDED} A line !/credentials.json in .bakeignore ships it: "
+            "never a secret.",
+        ),
+        (
+            "app: logs/shop.log cannot be written: the app's folder is read-only. To keep it, write into bake.yaml:"
+            "  writable: [logs]\n" + trace("FileNotFoundError: [Errno 2] No such file or directory: 'logs/shop.log'"),
+            "Add to bake.yaml:  writable: [logs]",
         ),
         (
             trace("ImportError: no pq wrapper available.\nAttempts made:"),
