@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 
 from bake.detect import DISTRIBUTIONS
 from bake.errors import AppStartError, BakeError, SetupError, UnhealthyError
+from bake.libraries import PACKAGES
 from bake.tracebacks import BANNER, INSTALLED, TREE, Frame, Raised, last_chain, lines_of, raised
 
 #: Lines of a log that the screen shows.
@@ -231,7 +232,7 @@ HINT = re.compile(r"app: (\S{1,300}) cannot be written: the app's folder is read
 
 #: Debian packages by the programs they bring.
 PROGRAMS = {
-    "7z": "7zip", "chromium": "chromium", "convert": "imagemagick", "curl": "curl", "dot": "graphviz",
+    "chromium": "chromium", "convert": "imagemagick", "curl": "curl", "dot": "graphviz",
     "exiftool": "libimage-exiftool-perl", "ffmpeg": "ffmpeg", "ffprobe": "ffmpeg", "file": "file", "gcc": "gcc",
     "git": "git", "gpg": "gnupg", "gs": "ghostscript", "identify": "imagemagick", "inkscape": "inkscape",
     "libreoffice": "libreoffice", "magick": "imagemagick", "make": "make", "mysql": "default-mysql-client",
@@ -246,13 +247,6 @@ PROGRAMS = {
 SCRIPTS = {
     "alembic": "alembic", "celery": "celery", "django-admin": "django", "flask": "flask", "gunicorn": "gunicorn",
     "pybabel": "babel", "uvicorn": "uvicorn",
-}  # fmt: skip
-#: Debian packages by the beginning of the shared libraries they bring, under names that Debian 12 and 13 have.
-LIBRARIES = {
-    "libGL.so": "libgl1", "libcairo.so": "libcairo2", "libglib-2.0": "libglib2.0-0", "libgobject-2.0": "libglib2.0-0",
-    "libgthread-2.0": "libglib2.0-0", "libgomp.so": "libgomp1", "libmagic": "libmagic1", "libmariadb.so": "libmariadb3",
-    "libpango-1.0": "libpango-1.0-0", "libpangoft2": "libpangoft2-1.0-0", "libpq.so": "libpq5", "libxml2.so": "libxml2",
-    "libxslt.so": "libxslt1.1", "libzbar.so": "libzbar0",
 }  # fmt: skip
 
 
@@ -274,9 +268,11 @@ def _program(match: re.Match[str], evidence: Evidence) -> Cure | None:
 
 def _library(match: re.Match[str], evidence: Evidence) -> Cure:
     library = match[1] or match[2]
-    package = next((package for name, package in LIBRARIES.items() if library.startswith(name)), "")
-    if package:
-        return Cure(add={"packages": (package,)})
+    for name, package in PACKAGES.items():
+        # cffi also asks for names such as libgobject-2.0-0.
+        if re.fullmatch(rf"{re.escape(name.partition('.so')[0])}(?:-\d|\.so[\d.]*)?", library):
+            before = "/python3.11/" in evidence.log
+            return Cure(add={"packages": (package.removesuffix("t64") if before else package,)})
     return Cure(
         f"The machine has no library {library}. In place of {UNKNOWN}, name the Debian package that brings it: "
         f"`apt-file search {library}` tells.",
@@ -309,7 +305,7 @@ def _module(match: re.Match[str], evidence: Evidence) -> Cure:
 
 
 #: Names of variables whose values nobody else may see.
-SECRET = re.compile(r"KEY|SECRET|TOKEN|PASS|PWD|CREDENTIAL|AUTH|SALT|DSN|DATABASE|REDIS|MONGO|BROKER|_UR[IL]$")
+SECRET = re.compile(r"KEY|SECRET|TOKEN|PASS|PWD|CREDENTIAL|SALT|DSN|DATABASE|POSTGRES|MYSQL|REDIS|MONGO|BROKER|AMQP")
 
 
 def _variable(match: re.Match[str], evidence: Evidence) -> Cure:

@@ -227,11 +227,18 @@ def test_a_real_journal_names_the_exception_and_its_cure(name: str, first: str, 
         ),
         (
             trace("ImportError: failed to find libmagic.  Check your installation"),
-            "Add to bake.yaml:  packages: [libmagic1]",
+            "Add to bake.yaml:  packages: [libmagic1t64]",
         ),
         (
             trace("ImportError: libGL.so.1: cannot open shared object file: No such file or directory"),
             "Add to bake.yaml:  packages: [libgl1]",
+        ),
+        (
+            trace(
+                "OSError: cannot load library 'libgobject-2.0-0': libgobject-2.0-0: cannot open shared object file",
+                f"{LIBRARY}/cffi/api.py".replace("3.13", "3.11"),
+            ),
+            "Add to bake.yaml:  packages: [libglib2.0-0]",
         ),
         # Modules.
         (trace("ModuleNotFoundError: No module named 'flask_login'"), "Add flask-login to the app's requirements."),
@@ -267,6 +274,7 @@ def test_a_real_journal_names_the_exception_and_its_cure(name: str, first: str, 
         ),
         # Variables.
         (trace("RuntimeError: MAIL_FROM is not set"), plain("MAIL_FROM")),
+        (trace("RuntimeError: SITE_URL must be set"), plain("SITE_URL")),
         (
             trace("RuntimeError: Either 'SQLALCHEMY_DATABASE_URI' or 'SQLALCHEMY_BINDS' must be set."),
             secret("DATABASE_URL"),
