@@ -45,7 +45,7 @@ BANNER = re.compile(
 )
 #: Lines of uWSGI, systemd and app-setup that end an exception's message.
 SERVER = re.compile(
-    r"\*\*\*|unable to load|no python application|DAMN|worker \d|Respawned|VACUUM|goodbye|SIG[A-Z]+|\[pid: "
+    r"\*\*\*|--- |unable to load|DAMN|worker \d|Respawned|VACUUM|goodbye|SIG[A-Z]+|\[pid: "
     r"|[\w@-]{1,64}\.(?:service|socket): |(?:Start|Stopp)(?:ed|ing) |Failed to start |Scheduled |app-setup|bake: "
 )
 
