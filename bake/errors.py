@@ -11,7 +11,8 @@ from __future__ import annotations
 class BakeError(Exception):
     """What went wrong and where (`message`), and the way out (`hint`).
 
-    `details` is shown between the two, as it stands: a log's tail, a list of faults.
+    `details` is shown between the two, as it stands: a log's tail, a list of faults. `log` is the whole of a log that
+    `details` has the end of.
     """
 
     code = 1
@@ -21,6 +22,7 @@ class BakeError(Exception):
         self.message = message
         self.hint = hint
         self.details = details
+        self.log = ""
 
 
 # The app's folder and what is in it.
@@ -224,19 +226,3 @@ class Cancelled(BakeError):
     """Ctrl-C, or SIGTERM."""
 
     code = 130
-
-
-def of_setup(reason: str, details: str) -> BakeError:
-    """What app-setup's last line on a machine means: the words after "app-setup failed: "."""
-    if "app start failed" in reason:
-        return AppStartError(
-            "The app does not start on the machine", "Its last lines are above; correct the app and try again.", details
-        )
-    if reason.startswith("unhealthy"):
-        said = reason.splitlines()[0].removeprefix("unhealthy: ")
-        return UnhealthyError(
-            f"The app starts, but {said}",
-            "Its last lines are above. `check: {health: /path}` in bake.yaml names another page to ask for.",
-            details,
-        )
-    return SetupError(f"The machine could not be set up: {reason}", "The steps' last lines are above.", details)

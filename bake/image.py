@@ -13,6 +13,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from bake import (
     base,
     bundle,
     detect,
+    diagnosis,
     disk,
     machine,
     packer,
@@ -35,8 +37,9 @@ from bake import (
     userdata,
     vm,
 )
-from bake.errors import ProgramError
+from bake.errors import BakeError, PlaceError, ProgramError, SpaceError
 from bake.progress import Phase, Reporter
+from bake.terminal import printable
 
 #: Bytes that a bake writes at its largest: a copy of the base, a raw disk, an image, overlays.
 SPACE_NEEDED = 4 * 1000**3
@@ -92,6 +95,7 @@ def bake(folder: Path, wanted: recipe.Recipe, options: Options, report: Reporter
         final = places.outputs(wanted.name) / f"{wanted.name}.{options.form}"
         with store.disk_faults(final):
             final.parent.mkdir(parents=True, exist_ok=True)
+            store.remove(log_of(final))
         base.reap()
         with store.work_folder() as work:
             return _bake(folder, wanted, final, work, options, report)
@@ -136,7 +140,8 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
     settings = userdata.CheckSettings({**wanted.check.env, **random}, network)
     if wanted.check.network:
         report.note(NETWORK)
-    with report.phase("bake") as phase:
+    log = log_of(final)
+    with report.phase("bake") as phase, keeping_log(log, settings):
         baked = _run_packer(wanted, goal, ground, parcel, canary, settings, accel, work, phase)
     with report.phase("seal") as phase:
         raw, sealed, image = work / "baked.raw", work / "sealed.raw", work / "image.qcow2"
@@ -153,7 +158,7 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
         traces.require_none(sealed, planted, lent, _inputs(ground, parcel, work))
         phase.progress(0.7, "compressing")
         disk.to_qcow2(sealed, image, compress=True)
-    with report.phase("proof") as phase:
+    with report.phase("proof") as phase, keeping_log(log, settings):
         checks = proof.prove(image, sealed, work / "proof", settings, accel=accel, port=options.port, phase=phase)
     sealed.unlink()
 
@@ -244,6 +249,29 @@ def _run_packer(
         },
         output / "disk.qcow2", work, event,
     )  # fmt: skip
+
+
+def log_of(final: Path) -> Path:
+    """Return the file beside an output that has the log of a bake that failed."""
+    return final.with_suffix(".log")
+
+
+@contextmanager
+def keeping_log(path: Path, settings: userdata.CheckSettings) -> Iterator[None]:
+    """Write the log of an error that the block raises to `path`, and name that file in the error.
+
+    Neither the file nor the error's details have the values that the app was lent by `settings`.
+    """
+    try:
+        yield
+    except BakeError as error:
+        error.details = diagnosis.redacted(error.details, settings.env)
+        # A full disk is no reason to lose the error itself.
+        with suppress(PlaceError, SpaceError):
+            if error.log:
+                store.write(path, diagnosis.redacted(printable(error.log), settings.env) + "\n")
+                error.details += f"\n--- the whole log: {path}"
+        raise
 
 
 def facts_of(image: Path) -> Path:

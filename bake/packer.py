@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bake import places, run
-from bake.errors import BakeError, PackerError, SpaceError, ToolError, of_setup
+from bake.diagnosis import of_setup, relevant
+from bake.errors import BakeError, PackerError, SpaceError, ToolError
 
 #: What is proved. Debian 12 carries it, Debian 13 and Ubuntu carry none.
 OLDEST = (1, 6, 0)
@@ -26,6 +27,11 @@ OLDEST = (1, 6, 0)
 PLUGINS_SINCE = (1, 7, 0)
 #: Packer cleans up after itself when it is asked to stop; this long. Seconds.
 CANCEL_GRACE = 30.0
+
+#: Lines that are kept of what Packer prints: await.sh prints up to 2,000 of the machine's.
+KEPT = 20_000
+#: await.sh prints this before the machine's journal. Packer's own lines begin with the other.
+JOURNAL, PACKERS = "; their last lines:", "==> "
 
 #: What Packer says, and how much of a bake is then done.
 MILESTONES = (
@@ -96,7 +102,7 @@ class _Said:
     """What became of a build: the exit status, the last lines, whether an artifact was reported, and its id."""
 
     status: int = -1
-    lines: deque[str] = field(default_factory=lambda: deque(maxlen=200))
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT))
     artifact: bool = False
     id: str = ""
 
@@ -180,15 +186,23 @@ def _events(process: subprocess.Popen[bytes], said: deque[str]) -> Iterator[Even
 
 
 def _fault(said: _Said, artifact: str, console: str) -> BakeError:
-    """What Packer's last words mean, and the machine's on its console."""
+    """Return the error for a build that failed, by Packer's last lines and the machine's; its log has all of them."""
+    error = _meaning(said, artifact, console)
+    error.log = "\n".join([*said.lines, *(["--- the console", console] if console else [])])
+    return error
+
+
+def _meaning(said: _Said, artifact: str, console: str) -> BakeError:
     told = [line.strip() for line in said.lines]
     ours = next((line for line in told if "app-setup failed: " in line), "")
-    details = "\n".join(told[-60:])
+    details = relevant("\n".join(said.lines))
     reason = ours.partition("app-setup failed: ")[2]
     if not reason and any("bake: app-setup success, app " in line for line in told):
         reason = "app start failed"
     if reason:
-        return of_setup(reason, details)
+        journal = next((number for number, line in enumerate(told) if line.endswith(JOURNAL)), -1)
+        lines = list(said.lines)[journal + 1 :]
+        return of_setup(reason, "\n".join(line for line in lines if not line.startswith(PACKERS)))
     if "Kernel panic" in console:
         return PackerError(
             "The kernel of the machine that was baked panicked",

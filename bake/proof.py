@@ -11,10 +11,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bake import check, disk, userdata, vm
+from bake import check, diagnosis, disk, userdata, vm
 from bake.errors import CheckError
 from bake.progress import Phase
 
+#: Prints what the app and nginx have told since this boot.
+JOURNAL = "sudo journalctl --no-pager -b -n 2000 -u app -u app-next -u app-setup -u 'app-job@*' -u nginx"
 #: QEMU's network without an outside; ports are forwarded all the same.
 ALONE = "restrict=on"
 #: Gets the share that is done, from 0 to 1, and what is under way.
@@ -152,12 +154,14 @@ def _judge(machine: vm.Machine, outcomes: list[check.Outcome]) -> None:
     failed = [fault for outcome in outcomes for fault in outcome.failures]
     if not failed:
         return
-    journal = machine.ssh("sudo journalctl --no-pager -n 30 -u app -u app-setup -u nginx", check=False).stdout
-    shown = [f"--- {name}\n{text}" for name, text in failed]
-    shown += [f"--- the app's last journal lines\n{journal}", f"--- the console's tail\n{machine.tail(15)}"]
+    journal = machine.ssh(JOURNAL, check=False).stdout
+    checks = "\n".join(f"--- {name}\n{text}" for name, text in failed)
+    console = f"--- the console's tail\n{machine.tail(15)}"
     names = ", ".join(name.rpartition("::")[2] for name, _ in failed[:5])
-    raise CheckError(
+    error = CheckError(
         f"{len(failed)} of the checks failed: {names}",
-        "No image was made. The checks' own words are above.",
-        "\n".join(shown),
+        f"No image was made. The checks' own words are above.\n{diagnosis.diagnose(journal).text}".rstrip(),
+        f"{checks}\n--- the app's last journal lines\n{diagnosis.relevant(journal)}\n{console}",
     )
+    error.log = f"{checks}\n--- the app's journal\n{journal}\n{console}"
+    raise error

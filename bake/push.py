@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bake import bundle, source, store
-from bake.errors import BootError, SetupError, of_setup
+from bake.diagnosis import of_setup
+from bake.errors import BootError, SetupError
 from bake.login import Login
 from bake.progress import Reporter
 from bake.recipe import Recipe
@@ -29,6 +30,7 @@ cat > /etc/app/source.json.partial << 'END'
 {stanza}
 END
 chmod 644 /etc/app/source.json.partial && mv /etc/app/source.json.partial /etc/app/source.json
+begun=$(date +%s)
 systemctl start app-setup.service 2> /dev/null
 status=$?
 journalctl --sync
@@ -43,7 +45,8 @@ told() {{
     printf '%s\\n' "$said"
 }}
 told _SYSTEMD_INVOCATION_ID="$run"
-[ $status = 0 ] || told -n 40 -u app-next.service -u app.service -u 'app-job@*'
+[ $status = 0 ] || echo "--- the app's journal"
+[ $status = 0 ] || told -n 2000 --since "@$begun" -u app-next.service -u app.service -u 'app-job@*'
 exit $status
 """
 
@@ -116,7 +119,8 @@ def _switch(login: Login, there: Facts, digest: str, report: Reporter) -> str:
             f"release {digest[:12]} serves" + (" as before" if same else f"; {there.current[:12]} is kept: --back")
         )
         return digest
-    reason = done.stdout.partition("app-setup failed: ")[2].strip().partition("\nwent back")[0]
+    told = done.stdout.partition("\n--- the app's journal")[0]
+    reason = told.partition("app-setup failed: ")[2].strip().partition("\nwent back")[0]
     if not reason:
         raise BootError(f"The connection to {login.host} was lost", "Run the same command again.", done.stderr)
     report.note(f"release {digest[:12]} is not well; {login.host} serves {after.current[:12]}")

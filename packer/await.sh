@@ -21,9 +21,11 @@ if [ "$(systemctl show --value --property ExecMainStartTimestampMonotonic app-se
     exit 1
 fi
 if [ "$result" != success ] || [ "$active" != active ]; then
-    journalctl --no-pager -o cat -u app-setup.service | grep 'app-setup failed' | tail -n 1
+    journalctl --sync
+    journalctl --no-pager -b -o cat -u app-setup.service | grep 'app-setup failed' | tail -n 1
     echo "bake: app-setup $result, app $active; their last lines:"
-    journalctl --no-pager -o cat -u app-setup.service -u 'app-job@*' -u app.service | tail -n 60
+    # All of them go into the log that bake keeps. The screen shows the last few.
+    journalctl --no-pager -b -o cat -n 2000 -u app-setup.service -u 'app-job@*' -u app.service -u app-next.service
     exit 1
 fi
 cloud-init status --long | grep -E '^(status|errors|recoverable)' || true

@@ -16,7 +16,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from bake import bundle, image, machine, packer, recipe, source, store, userdata, vm
+from bake import bundle, image, machine, packer, places, recipe, source, store, userdata, vm
 from bake.aws import ami, machines, policy, sweep, tags
 from bake.aws.session import DENIED, Cloud, code_of, refusals
 from bake.bundle import Bundle
@@ -144,7 +144,8 @@ def _made(
     try:
         group = _let_in(cloud, run, title, public, ssh_from, phase)
         listener = _Listener(cloud, phase)
-        with _meanings():
+        log = places.outputs(wanted.name or "app") / f"{wanted.name}.log"
+        with _meanings(), image.keeping_log(log, settings):
             said = packer.build_there(
                 "amazon-ebs.pkr.hcl", variables(title, base, group, key, run, cloud, work), credentials(cloud), work,
                 listener.event,

@@ -13,8 +13,7 @@ PACKAGE = REPOSITORY / "bake"
 ORDER = (
     "errors", "places", "run", "store", "repository", "download", "target", "providers", "terminal", "progress",
     "fields", "recipe", "ignore", "python_files", "random_keys", "scopes", "fixpoint", "modules", "project",
-    "requirements", "detect",
-    "draft", "libraries", "wheels", "lock",
+    "requirements", "detect", "draft", "libraries", "tracebacks", "diagnosis", "wheels", "lock",
     "release", "bundle", "machine", "userdata", "settings", "source", "disk", "base", "stock", "packer", "doctor", "vm",
     "login", "check", "proof", "traces", "image", "trial", "push", "render",
     "aws", "cli_aws", "cli_launch", "cli", "__main__",

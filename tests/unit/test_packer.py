@@ -168,6 +168,30 @@ def test_what_the_machine_said_is_what_went_wrong(
     assert error.hint
 
 
+def test_a_failed_start_ends_with_the_exception_and_its_cure(fake: Fake, tmp_path: Path) -> None:
+    journal = [f"line {number}" for number in range(2000)]
+    journal += [
+        "Traceback (most recent call last):",
+        '  File "/srv/app/current/source/app/__init__.py"%!(PACKER_COMMA) line 31%!(PACKER_COMMA) in create_app',
+        "    os.mkdir(LOGS)",
+        "OSError: [Errno 30] Read-only file system: 'logs'",
+    ]
+    lines = ["app-setup failed: app start failed: see the journal"]
+    lines += ["bake: app-setup failed%!(PACKER_COMMA) app activating; their last lines:", *journal]
+    (tmp_path / "said").write_text("".join(f"1700000000,,ui,say,    qemu.machine: {line}\n" for line in lines))
+    cleanup = "echo '1700000000,,ui,say,==> qemu.machine: Deleting output directory...'\n"
+    fake("packer", VERSION + f"cat {tmp_path}/said\n" + cleanup + "exit 1")
+    error = fails(tmp_path / "work", AppStartError)
+    assert error.hint.splitlines()[-3:] == [
+        "OSError: [Errno 30] Read-only file system: 'logs'",
+        "  at app/__init__.py:31",
+        "Add to bake.yaml:  writable: [logs]",
+    ]
+    shown = error.details.splitlines()
+    assert len(shown) == 40 and shown[0] == "line 1964" and shown[-1] == error.hint.splitlines()[-3]
+    assert "line 0\n" in error.log and "Deleting output directory" in error.log
+
+
 def test_a_panic_on_the_console_is_what_went_wrong(fake: Fake, tmp_path: Path) -> None:
     crash = f"printf 'Kernel panic - not syncing\\nRebooting in 10 seconds..\\n' > {tmp_path}/work/console\n"
     fake("packer", VERSION + crash + says("Script disconnected unexpectedly.") + "exit 1")

@@ -74,7 +74,7 @@ def require_secrets(recipe: dict) -> None:
 
 
 def prepare(release: Path, recipe: dict, changed: bool, stale: bool) -> None:
-    """Do what a release wants done before it serves: `changed`, it is another one; `stale`, the app is to be started."""
+    """Prepare a release to serve: `changed` says that it is another one, `stale` that the app is to be started."""
     if stale:
         run("release", release, recipe)
     if changed:
