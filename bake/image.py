@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bake import (
     base,
@@ -46,6 +47,8 @@ SPACE_NEEDED = 4 * 1000**3
 
 #: What a person hears where the recipe says `check: {network: on}`.
 NETWORK = "the app may use the network while it is baked and checked (check.network)"
+#: What await.sh prints before the paths that the app was seen to write, as JSON.
+OBSERVED = "bake: observed "
 #: Brings the bundle in from the seed disk.
 SEED = (
     "mkdir -p {folder} /run/app-seed; mount -o ro,noexec LABEL=cidata /run/app-seed;"
@@ -125,7 +128,7 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
         entry = places.cache() / "image" / _key(wanted, parcel.sha256, ground)
         if (entry / "image.json").is_file():
             store.touch(entry)
-            return _publish(entry, final, origin, fresh=False)
+            return _publish(entry, final, origin, report, fresh=False)
 
     store.require_space(work, SPACE_NEEDED)
     if ground is None:
@@ -137,12 +140,12 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
     canary = f"canary-{secrets.token_hex(16)}"
     random = random_of(wanted)
     network = userdata.Network.OPEN if wanted.check.network else userdata.Network.CLOSED
-    settings = userdata.CheckSettings({**wanted.check.env, **random}, network)
+    settings = userdata.CheckSettings({**wanted.check.env, **random}, network, wanted.writable.observe)
     if wanted.check.network:
         report.note(NETWORK)
     log = log_of(final)
     with report.phase("bake") as phase, keeping_log(log, settings):
-        baked = _run_packer(wanted, goal, ground, parcel, canary, settings, accel, work, phase)
+        baked, observed = _run_packer(wanted, goal, ground, parcel, canary, settings, accel, work, phase)
     with report.phase("seal") as phase:
         raw, sealed, image = work / "baked.raw", work / "sealed.raw", work / "image.qcow2"
         disk.to_raw(baked, raw)
@@ -173,11 +176,11 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
             "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "base_date": ground.date, "release": goal.name,
             "bundle": parcel.sha256, "document": store.digest(document(goal, parcel).text),
             "health": wanted.check.health, "domains": list(wanted.domains), "keep": wanted.certificate.keep,
-            "secrets": list(wanted.secrets), "packages": packages,
+            "secrets": list(wanted.secrets), "packages": packages, "observed": observed,
         }  # fmt: skip
         (entry / "image.json").write_text(json.dumps(facts, indent=1) + "\n")
     store.trim()
-    return _publish(places.cache() / "image" / key, final, origin, fresh=True)
+    return _publish(places.cache() / "image" / key, final, origin, report, fresh=True)
 
 
 def _inputs(ground: base.Base, parcel: bundle.Bundle, work: Path) -> Iterator[Path]:
@@ -196,7 +199,12 @@ def _key(wanted: recipe.Recipe, bundle_digest: str, ground: base.Base) -> str:
     }
     own["bake"] = store.tree_digest(Path(__file__).parent)
     check = wanted.check.model_dump(mode="json")
-    return store.digest({"bundle": bundle_digest, "check": check, "base": ground.key, "made": ground.made, "own": own})
+    return store.digest(
+        {
+            "bundle": bundle_digest, "check": check, "observe": wanted.writable.observe, "base": ground.key,
+            "made": ground.made, "own": own,
+        }
+    )  # fmt: skip
 
 
 def random_of(wanted: recipe.Recipe) -> dict[str, str]:
@@ -227,20 +235,25 @@ def _run_packer(
     accel: str,
     work: Path,
     phase: Phase,
-) -> Path:
+) -> tuple[Path, dict[str, Any]]:
     key = work / "bake-key"
     public = vm.make_key(key, "bake")
     early = (SEED.format(folder=source.INCOMING, digest=parcel.sha256), userdata.stand_in(settings))
     (work / "user-data").write_text(document(goal, parcel, early).text)
     (work / "meta-data").write_text(userdata.meta_data("bake", wanted.name or "app", [public]))
 
+    observed: dict[str, Any] = {}
+
     def event(heard: packer.Event) -> None:
         step = packer.milestone(heard)
         if step:
             phase.progress(*step)
+        _, found, text = heard.text.partition(OBSERVED)
+        if found:
+            observed.update(json.loads(text))
 
     output = work / "output"
-    return packer.build(
+    image = packer.build(
         "qemu.pkr.hcl",
         {
             "base_disk": str(ground.disk), "user_data": str(work / "user-data"), "meta_data": str(work / "meta-data"),
@@ -249,6 +262,7 @@ def _run_packer(
         },
         output / "disk.qcow2", work, event,
     )  # fmt: skip
+    return image, observed
 
 
 def log_of(final: Path) -> Path:
@@ -279,9 +293,21 @@ def facts_of(image: Path) -> Path:
     return image.with_name(image.name.removesuffix(".qcow2") + ".json")
 
 
-def _publish(entry: Path, final: Path, origin: dict[str, str], *, fresh: bool) -> Image:
+def _observed(paths: dict[str, Any]) -> Iterator[str]:
+    """Yield what becomes of each path that the app was seen to write, a line each."""
+    for path, is_folder in paths.get("data", {}).items():
+        yield f"writable: {printable(path)}{'/' * is_folder} is kept in /var/lib/app"
+    for path in paths.get("fresh", ()):
+        yield f"writable: {printable(path)} begins with each release as it ships it; `writable` in bake.yaml keeps it"
+    for path in paths.get("refused", ()):
+        yield f"warning: the app changed {printable(path)}; code is never writable on the machine"
+
+
+def _publish(entry: Path, final: Path, origin: dict[str, str], report: Reporter, *, fresh: bool) -> Image:
     """Put the cache's image under its final name, unless the very same stands there. `origin` is that of its app."""
     facts = json.loads((entry / "image.json").read_text()) | origin
+    for line in _observed(facts.get("observed", {})):
+        report.note(line)
     source = entry / "image.qcow2"
     raw = final.suffix == ".raw"
     if (

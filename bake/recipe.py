@@ -212,6 +212,17 @@ class Django(_Part):
     )
 
 
+class Writable(_Part):
+    """What of its own folder the app writes."""
+
+    paths: tuple[Annotated[str, AfterValidator(fields.inside)], ...] = Field(
+        default=(), description="Folders and files that are kept in /var/lib/app."
+    )
+    observe: Annotated[bool, WithJsonSchema({"enum": ["on", "off", True, False]})] = Field(
+        default=True, description="off: a bake does not look what the app writes."
+    )
+
+
 class Check(_Part):
     """How a bake finds out that the app is well."""
 
@@ -273,8 +284,29 @@ class Recipe(_Part):
     secrets: Annotated[tuple[fields.EnvName, ...], AfterValidator(_for_the_app)] = Field(
         default=(), description="Names of secrets: NAME=value lines of /etc/app/secrets.env. Never in an image."
     )
-    writable: tuple[Annotated[str, AfterValidator(fields.inside)], ...] = Field(
-        default=(), description="Folders and files that the app writes; they are kept in /var/lib/app."
+    writable: Annotated[
+        Writable,
+        BeforeValidator(lambda value: value if isinstance(value, dict) else {"paths": value}),
+        PlainSerializer(lambda value: value.paths),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"type": "array", "items": {"type": "string"}},
+                    {
+                        "type": "object",
+                        "properties": {
+                            "paths": {"type": "array", "items": {"type": "string"}},
+                            "observe": {"enum": ["on", "off", True, False]},
+                        },
+                        "additionalProperties": False,
+                    },
+                ]
+            }
+        ),
+    ] = Field(
+        default=Writable(),
+        description="Folders and files that the app writes, besides those that a bake sees it write; they are kept in "
+        "/var/lib/app.",
     )
     preload: Annotated[bool, WithJsonSchema({"enum": ["on", "off", True, False]})] | None = Field(
         default=None,
@@ -425,6 +457,8 @@ def _sentence(error: ErrorDetails) -> str:
     path, kind = error["loc"], error["type"]
     if path[-1] == "[key]":
         path = path[:-1]
+    if path[:2] == ("writable", "paths"):
+        path = ("writable", *path[2:])
     if path[0] == "base":
         # pydantic names which of the two it took it for.
         path = path[:1] + path[2:]
@@ -440,7 +474,7 @@ def _sentence(error: ErrorDetails) -> str:
 def _unknown(path: tuple[str | int, ...]) -> str:
     models: dict[str, type[BaseModel]] = {
         "app": App, "limits": Limits, "check": Check, "sandbox": Sandbox, "timers": Timer, "django": Django,
-        "base": BaseImage, "certificate": Certificate, "certificate.dns": Dns, "aws": Aws,
+        "base": BaseImage, "writable": Writable, "certificate": Certificate, "certificate.dns": Dns, "aws": Aws,
     }  # fmt: skip
     key, model = str(path[-1]), models.get(_dotted(path[:-1])) or models.get(str(path[0]), Recipe)
     close = difflib.get_close_matches(key.lower(), model.model_fields, 1)

@@ -33,7 +33,9 @@ KEPT = (
 )
 #: What a release brings besides, and a document leaves out where it has no room: folders of cloud-init/release, the
 #: dearest first.
-EXTRAS = ("certificate", "exchange", "hints")
+EXTRAS = ("certificate", "exchange")
+#: What bundles alone bring: they are what people bake and push, and see the outcome of.
+BUNDLED = ("hints", "observe", "steps")
 #: nginx waits this much longer than uWSGI allows a request, so that the app's side speaks first. Seconds.
 PATIENCE = 5
 #: Where Django collects static files.
@@ -93,7 +95,7 @@ def files(folder: Path, recipe: Recipe, kept: list[Path]) -> dict[str, File]:
     points += [text for name, text in about.items() if name.endswith("/entry_points.txt")]
     return {
         "recipe.json": File(dump + "\n"),
-        **{path: file for name in (*EXTRAS, *asked(recipe)) for path, file in extra(name).items()},
+        **{path: file for name in (*EXTRAS, *BUNDLED, *asked(recipe)) for path, file in extra(name).items()},
         **{f"settings/{name}": File(text) for name, text in settings.items() if text},
         **{f"settings/bin/{name}": File(text, 0o755) for name, text in commands(points).items()},
         **{f"source/{name}": File(text) for name, text in about.items()},
@@ -104,7 +106,7 @@ def asked(recipe: Recipe) -> tuple[str, ...]:
     """The folders of cloud-init/release that an app asks for."""
     aws = recipe.aws is not None or (recipe.certificate.keep or "").startswith("s3://")
     django = isinstance(recipe.django, Django)
-    steps = any((recipe.writable, recipe.secrets, recipe.setup, recipe.release, django))
+    steps = any((recipe.writable.paths, recipe.secrets, recipe.setup, recipe.release, django))
     return ("steps",) * steps + ("django",) * django + ("aws",) * aws + recipe.certificate.asked
 
 
@@ -141,7 +143,7 @@ def django(recipe: Recipe) -> dict[str, str]:
     if not isinstance(recipe.django, Django):
         return {}
     # nginx may not read the app's data; folders of uploads that it is to serve, the app serves.
-    media = recipe.django.media or any(folder in recipe.writable for folder in (recipe.static or {}).values())
+    media = recipe.django.media or any(folder in recipe.writable.paths for folder in (recipe.static or {}).values())
     return {
         "DJANGO_SETTINGS_MODULE": "app_settings",
         "APP_DJANGO_SETTINGS": recipe.django.settings,

@@ -63,8 +63,7 @@ def _fullest(
     files: list[File], app: App, goal: Target, provider: Provider | None
 ) -> tuple[userdata.Document, tuple[str, ...]]:
     """The document with as many of release.EXTRAS as there is room for, and which are missing."""
-    # Hints are for authors, who have the bake's own proof.
-    dear = [name for name in release.EXTRAS if name != "hints"]
+    dear = release.EXTRAS
     binary = provider is not None and not provider.text
     for count in range(len(dear), -1, -1):
         for some in combinations(dear, count):

@@ -144,7 +144,7 @@ def _members(
     asked = set(release.asked(recipe))
     # What certificates ask for is of no use without what orders them.
     brought = {*extras, *asked} - (set() if "certificate" in extras else set(recipe.certificate.asked))
-    out = there.union(*(release.extra(name) for name in {*release.EXTRAS, *asked} - brought))
+    out = there.union(*(release.extra(name) for name in {*release.EXTRAS, *release.BUNDLED, *asked} - brought))
     found: dict[str, tuple[int, bytes]] = {}
     with tarfile.open(parcel.path) as tar:
         for member in tar:

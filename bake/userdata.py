@@ -260,6 +260,8 @@ class CheckSettings:
 
     env: dict[str, str]
     network: Network = Network.CLOSED
+    #: Whether a machine that is being baked looks what the app writes.
+    observe: bool = True
 
     @property
     def files(self) -> list[File]:
@@ -276,7 +278,8 @@ class CheckSettings:
             File(f"/run/systemd/system/{unit}.service.d/network.conf", 0o644, NO_RESOLVER.encode())
             for unit in OF_THE_APP
         ]
-        return [*self.files, *(closed if self.network is Network.CLOSED else [])]
+        observed = [File("/run/app-check/observe", 0o600, b"")] if self.observe else []
+        return [*self.files, *observed, *(closed if self.network is Network.CLOSED else [])]
 
 
 def stand_in(settings: CheckSettings) -> str:

@@ -28,6 +28,7 @@ if [ "$result" != success ] || [ "$active" != active ]; then
     journalctl --no-pager -b -o cat -n 2000 -u app-setup.service -u 'app-job@*' -u app.service -u app-next.service
     exit 1
 fi
+if [ -s /var/lib/app-observed.json ]; then echo "bake: observed $(cat /var/lib/app-observed.json)"; fi
 cloud-init status --long | grep -E '^(status|errors|recoverable)' || true
 
 # What must not come along: the proof looks for this text in the finished disk.

@@ -45,7 +45,7 @@ rm -f /var/cache/debconf/*-old /var/lib/dpkg/*-old /var/cache/debconf/passwords.
 rm -f /etc/passwd- /etc/shadow- /etc/group- /etc/gshadow- /etc/subuid- /etc/subgid- /etc/.pwd.lock
 find /root /home -name '.*_history' -delete
 rm -f /root/.viminfo /root/.lesshst /root/.wget-hsts /root/.gitconfig /root/.netrc
-find /tmp /var/tmp /var/spool/cron /var/mail /var/lib/app /var/lib/app-incoming -mindepth 1 -delete 2> /dev/null || true
+find /tmp /var/tmp /var/spool/cron /var/mail /var/lib/app /var/lib/app-incoming /var/cache/app/fresh -mindepth 1 -delete 2> /dev/null || true
 
 # Keys and accounts of certificate authorities are made on the machine.
 rm -rf /etc/letsencrypt/accounts /etc/letsencrypt/live /etc/letsencrypt/archive /etc/letsencrypt/keys /etc/letsencrypt/csr \

@@ -192,7 +192,13 @@ def steps(
     """What a release brings for apps that ask for more; app-setup finds it wherever one brings it."""
     module = program("steps.py", places.release() / "steps")
     monkeypatch.setitem(sys.modules, "steps", module)
-    for name, path in {"DATA": "data", "SECRET": "secret", "URL": "static-url", "CHECK": "check"}.items():
+    for name, path in {
+        "DATA": "data",
+        "SECRET": "secret",
+        "URL": "static-url",
+        "CHECK": "check",
+        "FRESH": "fresh",
+    }.items():
         monkeypatch.setattr(module, name, tmp_path / path)
     module.URL.write_text("/static")
     monkeypatch.setattr(module, "GIVEN", (tmp_path / "etc/app/env", tmp_path / "etc/app/secrets.env"))

@@ -66,7 +66,7 @@ def test_what_the_archive_holds(app: Path) -> None:
     (app / "pyproject.toml").write_text('[project]\nname = "x"\n[project.scripts]\nserve = "app:main"\n')
     with tarfile.open(pack(app, Recipe(name="x", wsgi="app:app")).path) as archive:
         entries = {entry.name: entry for entry in archive}
-    extras = [name for extra in release.EXTRAS for name in release.extra(extra)]
+    extras = [name for extra in (*release.EXTRAS, *release.BUNDLED) for name in release.extra(extra)]
     assert list(entries) == [
         "lock.txt",
         "source",
@@ -82,7 +82,7 @@ def test_what_the_archive_holds(app: Path) -> None:
     ]
     assert {(entry.uid, entry.gid, entry.mtime, entry.uname) for entry in entries.values()} == {(0, 0, 0, "")}
     modes = {name: entry.mode for name, entry in entries.items()}
-    programs = {"source", "source/pkg", "source/run.sh", "settings/bin/serve"}
+    programs = {"source", "source/pkg", "source/run.sh", "settings/bin/serve", "settings/secret"}
     assert modes == {name: 0o755 if name in programs else 0o644 for name in modes}
 
 

@@ -36,7 +36,9 @@ def files(folder: Path, **recipe: Any) -> dict[str, str]:
 
 def extras() -> dict[str, str]:
     """What every release brings in a bundle."""
-    return {path: file.text for name in release.EXTRAS for path, file in release.extra(name).items()}
+    return {
+        path: file.text for name in (*release.EXTRAS, *release.BUNDLED) for path, file in release.extra(name).items()
+    }
 
 
 def test_a_plain_app_s_release_says_little(app: Path) -> None:
@@ -124,9 +126,9 @@ def test_the_exchange_of_workers_brings_its_units() -> None:
 
 
 def test_extras_are_told_apart_and_their_hints_are_for_authors() -> None:
-    assert len(extras()) == sum(len(release.extra(name)) for name in release.EXTRAS)
+    assert len(extras()) == sum(len(release.extra(name)) for name in (*release.EXTRAS, *release.BUNDLED))
     assert all(text and path.startswith("settings/") for path, text in extras().items())
-    assert set(release.extra("hints")) == {"settings/hooks/watch.py", "settings/memory.py"}
+    assert set(release.extra("hints")) == {"settings/hooks/watch.py"}
 
 
 def test_the_recipe_is_what_is_read_on_the_machine(app: Path) -> None:

@@ -540,7 +540,7 @@ def test_stand_ins_reach_files_in_memory(tmp_path: Path) -> None:
     # A part that cloud-init runs itself, early on every boot: commands of user-data's own do not take its place.
     assert script.startswith("#cloud-boothook\n")
     files = made_by(script, tmp_path)
-    assert files.keys() == {"app-check/env", "app-check/network.nft"}
+    assert files.keys() - {"app-check/observe"} == {"app-check/env", "app-check/network.nft"}
     # Read as systemd reads an EnvironmentFile: within double quotes, a backslash protects what follows.
     lines = (line.partition("=") for line in files["app-check/env"].splitlines())
     assert {name: re.sub(r"\\(.)", r"\1", value[1:-1]) for name, _, value in lines} == ODD
@@ -566,6 +566,11 @@ def test_the_app_reaches_its_machine_alone_while_it_is_baked_and_proved(tmp_path
     assert proved["app-check/network.nft"].splitlines() == baked["app-check/network.nft"].splitlines() == rules
     # While the machine's own network is open, nobody asks for names on the app's behalf.
     hidden = {name: text for name, text in baked.items() if name not in proved}
+    assert hidden.pop("app-check/observe") == ""
+    assert made_by(userdata.stand_in(CheckSettings({}, observe=False)), tmp_path / "closed").keys() == {
+        *proved,
+        *hidden,
+    }
     assert hidden.keys() == {
         f"systemd/system/{name}.service.d/network.conf" for name in ("app", "app-next", "app-job@")
     }
@@ -582,7 +587,7 @@ def test_an_open_network_leaves_the_loopback_of_this_computer_closed(
     write: Callable[[CheckSettings], str], tmp_path: Path
 ) -> None:
     files = made_by(write(CheckSettings({}, Network.OPEN)), tmp_path)
-    assert files.keys() == {"app-check/env", "app-check/network.nft"}
+    assert files.keys() - {"app-check/observe"} == {"app-check/env", "app-check/network.nft"}
     # Its own address is on that network, and stays reachable: what is sent there leaves by no card.
     assert all('oifname != "lo" ip' in rule for rule in files["app-check/network.nft"].splitlines())
     refused = set(re.findall(r"[\w.:]+/\d+|255[.\d]+", files["app-check/network.nft"]))

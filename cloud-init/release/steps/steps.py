@@ -3,15 +3,20 @@
 app-setup has it of releases whose apps ask for any of it.
 """
 
+import json
 import os
 import re
 import subprocess
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from step import FOLLOWED, StepError, Waiting, command, link, say, write
 
 #: The app's data; nothing in it is ever replaced.
 DATA = Path("/var/lib/app")
+#: What the app was seen to write while its image was made: {"data": {path: is it a folder}, "fresh": [path]}.
+OBSERVED = Path("/var/lib/app-observed.json")
+#: Folders with files of a release that the app writes to: each release has its own, which begin as it ships them.
+FRESH = Path("/var/cache/app/fresh")
 #: Where the app's job `static` leaves the path of its static files' URL.
 URL = Path("/var/cache/app/static-url")
 #: There while an image is made, checked or tried.
@@ -30,12 +35,18 @@ SECRET, PROGRAM = Path("/usr/local/sbin/app-secret"), Path("/srv/app/current/set
 
 
 def keep(release: Path, recipe: dict) -> None:
-    """Put what the app writes into DATA, and links to it in the place where the app looks for it.
+    """Put what the app writes into DATA or FRESH, and links to it in the place where the app looks for it.
 
-    What the release brings there is the content for a machine that has none yet.
+    What the release ships there is the content for a machine that has none yet.
     """
-    for name in recipe.get("writable") or []:
-        place, given, kept = release / "source" / name, release / "given" / name, DATA / name
+    seen = json.loads(OBSERVED.read_text()) if OBSERVED.exists() else {"data": {}, "fresh": []}
+    # A name that bake.yaml lists is a folder if it looks like one.
+    folders = {name: "." not in PurePosixPath(name).name[1:] for name in recipe.get("writable") or []} | seen["data"]
+    # What lies in a folder comes before the folder, whose copy has the link.
+    for name in sorted({*folders, *seen["fresh"]}, key=lambda name: -len(PurePosixPath(name).parts)):
+        keeps = name in folders
+        place, given = release / "source" / name, release / "given" / name
+        kept = DATA / name if keeps else FRESH / release.name / name
         if not place.is_symlink():
             given.parent.mkdir(parents=True, exist_ok=True)
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -43,10 +54,12 @@ def keep(release: Path, recipe: dict) -> None:
                 place.rename(given)
             place.symlink_to(kept)
         # As the app: in a folder of its own it may put links in our way.
-        subprocess.run(["sh", "-euc", KEEP, "sh", given, kept], check=True, umask=0o027, **OWNER)
+        # nginx serves what is fresh; data is the app's alone.
+        argv = ["sh", "-euc", KEEP, "sh", given, kept, "mkdir" if folders.get(name) else "true"]
+        subprocess.run(argv, check=True, umask=0o027 if keeps else 0o022, **OWNER)
 
 
-#: Copies $1 to $2, whole or not at all, where nothing is yet; without a $1, $2 is a folder if it looks like one.
+#: Copies $1 to $2, whole or not at all, where nothing is yet; without a $1, does $3 to $2.
 KEEP = """
 [ ! -e "$2" ] || exit 0
 mkdir -p "$(dirname "$2")"
@@ -56,7 +69,7 @@ if [ -e "$1" ]; then
     cp -rP --no-preserve=mode "$1" "$new"
     mv -T "$new" "$2"
 else
-    case "$(basename "$2")" in ?*.*) ;; *) mkdir "$2" ;; esac
+    "$3" "$2"
 fi
 """
 
