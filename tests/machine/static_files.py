@@ -1,7 +1,8 @@
 """Compare static files with the answers of nginx; print the differences as a JSON list.
 
 It runs on the machine, `python3 -c PROGRAM ARGUMENT`, where the contents stay. The argument is JSON:
-{"name": the site's name, "port": the port of HTTPS, "data": folder of the app's data, "folders": {URL prefix: folder}}.
+{"name": the site's name, "port": the port of HTTPS, "data": [folder that the app writes to], "folders": {URL prefix:
+folder}}.
 """
 
 import http.client
@@ -45,7 +46,7 @@ def walk(folder, data):
             if (entries := entries + 1) > ENTRIES:
                 return
             real = Path(os.path.realpath(path))
-            if not real.exists() or real.is_relative_to(data):
+            if not real.exists() or any(map(real.is_relative_to, data)):
                 continue
             by_link = linked or path.is_symlink()
             # A link may lead back to a folder above it.
@@ -117,7 +118,7 @@ def main(name, port, data, folders):
         root = Path(folder)
         # A longer prefix below this one has a folder of its own.
         ignored = [other[len(prefix) + 1 :] for other in folders if other.startswith(f"{prefix}/")]
-        for path, size in sample(root, Path(data), ignored) if root.is_dir() else []:
+        for path, size in sample(root, data, ignored) if root.is_dir() else []:
             limit = max(BEGINNING, budget)
             url = f"{prefix}/{quote(os.fsencode(path))}"
             try:

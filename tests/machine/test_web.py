@@ -102,7 +102,9 @@ def test_static_files_come_from_nginx(host, name, recipe):
     folders = {prefix: f"/srv/app/current/source/{folder}" for prefix, folder in recipe["static"].items()}
     collected = host.run("cat /srv/app/current/settings/nginx/collected.conf").stdout
     folders |= dict.fromkeys(re.findall(r"location \^~ (\S+)/ ", collected), "/var/cache/app/static")
-    argument = json.dumps({"name": name, "port": 443, "data": "/var/lib/app", "folders": folders})
+    argument = json.dumps(
+        {"name": name, "port": 443, "data": ["/var/lib/app", "/var/cache/app/fresh"], "folders": folders}
+    )
     done = host.run("python3 -c %s %s", STATIC_FILES.read_text(), argument)
     assert done.rc == 0, done.stderr
     assert json.loads(done.stdout) == []

@@ -1,17 +1,34 @@
 """What the recipe asks for besides serving: data that is kept, steps, timers, secrets."""
 
+import json
+
 import pytest
 
 DATA = "/var/lib/app"
 
 
-def test_what_the_app_writes_is_kept_outside_of_its_release(host, recipe):
-    for name in recipe["writable"]:
-        place = host.file(f"/srv/app/current/source/{name}")
-        assert place.is_symlink
-        assert place.linked_to == f"{DATA}/{name}"
-        kept = host.file(f"{DATA}/{name}")
+@pytest.fixture(scope="module")
+def observed(host):
+    """Return what the app was seen to write while its image was made."""
+    seen = host.run("cat /var/lib/app-observed.json").stdout
+    return json.loads(seen) if seen else {"data": {}, "fresh": []}
+
+
+def test_what_the_app_writes_is_kept_outside_of_its_release(host, recipe, observed):
+    release = host.run("basename $(readlink -f /srv/app/current)").stdout.strip()
+    folders = dict.fromkeys(observed["fresh"], f"/var/cache/app/fresh/{release}")
+    folders |= dict.fromkeys([*recipe["writable"], *observed["data"]], DATA)
+    for name, folder in folders.items():
+        kept = host.file(f"{folder}/{name}")
+        # A folder below a fresh one is reached by two links.
+        assert host.run("readlink -m %s", f"/srv/app/current/source/{name}").stdout.strip() == kept.path
         assert not kept.exists or kept.user == "app"
+
+
+def test_the_app_writes_nothing_in_vain(host):
+    told = host.run("journalctl -b -q -o cat -u app.service -u 'app-job@*'").stdout.splitlines()
+    refused = {line for line in told if "cannot be written: the app's folder is read-only" in line}
+    assert refused == set()
 
 
 def test_the_steps_before_the_start_succeeded(host, recipe):

@@ -230,7 +230,7 @@ def nginx(folder: Path, authority: trustme.CA) -> Iterator[Nginx]:
 def differences(nginx: Nginx, folders: dict[str, Path], data: Path | str = "/var/lib/app") -> list[str]:
     """Run the program as the checks do."""
     given = {prefix: str(folder) for prefix, folder in folders.items()}
-    argument = json.dumps({"name": "shop.example", "port": nginx.server_port, "data": str(data), "folders": given})
+    argument = json.dumps({"name": "shop.example", "port": nginx.server_port, "data": [str(data)], "folders": given})
     done = subprocess.run(
         [sys.executable, "-c", STATIC_FILES.read_text(), argument], env={"LC_ALL": "C", "PATH": os.environ["PATH"]},
         capture_output=True, text=True, timeout=60, check=True,
