@@ -9,15 +9,17 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from bake import fields
 from bake.errors import AsgiAppError, NoAppError, RequirementError, SeveralAppsError
 from bake.modules import QUICKSTART, USUAL_FACTORIES, USUAL_NAMES, WSGI_MAKERS, App, Reader
-from bake.recipe import Django, Recipe
+from bake.recipe import Django, Recipe, Writable
 from bake.requirements import found_file
 from bake.scopes import Module, bound_names, dotted, statements
 
@@ -92,6 +94,8 @@ def complete(folder: Path, recipe: Recipe) -> Found:
         changes |= _django(reader, recipe, app, notes)
     if recipe.release is None:
         changes["release"] = _release(reader, changes.get("django", recipe.django), notes)
+    if recipe.writable.observe:
+        changes["writable"] = _writable(reader, recipe, notes)
     if recipe.preload is None:
         changes["preload"] = _preload(reader, {*recipe.env, *recipe.secrets}, notes)
     if recipe.name is None:
@@ -389,6 +393,38 @@ def _assigned(reader: Reader, name: str) -> dict[str, ast.expr]:
 
 def _settings_statements(reader: Reader, name: str) -> Iterator[ast.stmt]:
     return (statement for statement, _ in statements(reader.tree(reader.modules[name]).body))
+
+
+def _writable(reader: Reader, recipe: Recipe, notes: list[str]) -> Writable:
+    """Return the recipe's writable paths and those that the app plainly writes, and note these.
+
+    A path that the folder ships is left out, unless it is empty but for placeholders: kept, it would stay as the first
+    release ships it.
+    """
+    found: dict[str, str] = {}
+    kept = [PurePosixPath(path) for path in recipe.writable.paths]
+    instance = any("flask_sqlalchemy" in module.imported for module in reader.modules.values())
+    for module in reader.modules.values():
+        for write in module.writes:
+            path = module.path.parent / write.path if write.beside else write.path
+            if instance and not write.beside and not write.folder and write.path.suffix:
+                # Flask-SQLAlchemy keeps relative SQLite files there.
+                path = PurePosixPath("instance")
+            if not any(path == other or path in other.parents or other in path.parents for other in kept):
+                shipped = reader.folder / path
+                files = shipped.rglob("*") if shipped.is_dir() else [shipped] * shipped.exists()
+                if all(file.is_dir() or file.name.startswith(".") for file in files) and _is_inside(path):
+                    kept.append(path)
+                    found[str(path)] = str(module.path)
+    notes += (f"writable: {path} is kept in /var/lib/app ({place} writes it)" for path, place in found.items())
+    return recipe.writable.model_copy(update={"paths": (*recipe.writable.paths, *found)})
+
+
+def _is_inside(path: PurePosixPath) -> bool:
+    """Return whether a path can stand under `writable`."""
+    with suppress(ValueError):
+        return bool(fields.inside(str(path)))
+    return False
 
 
 def _preload(reader: Reader, variables: set[str], notes: list[str]) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from bake import random_keys
+from bake import random_keys, writes
 
 #: The longest dotted name that is followed, in names.
 MAX_DOTTED = 20
@@ -129,6 +129,7 @@ class Module:
         #: The names it gives as DJANGO_SETTINGS_MODULE.
         self.settings: list[str] = []
         self.random_keys = list(random_keys.find(tree))
+        self.writes = list(dict.fromkeys(writes.find(tree)))
         for node in ast.walk(tree):
             if isinstance(node, ast.Call):
                 self._call(node)

@@ -12,7 +12,7 @@ PACKAGE = REPOSITORY / "bake"
 #: From the ground up: a module imports only what stands before it.
 ORDER = (
     "errors", "places", "run", "store", "repository", "download", "target", "providers", "terminal", "progress",
-    "fields", "recipe", "ignore", "python_files", "random_keys", "scopes", "fixpoint", "modules", "project",
+    "fields", "recipe", "ignore", "python_files", "random_keys", "writes", "scopes", "fixpoint", "modules", "project",
     "requirements", "detect", "draft", "libraries", "tracebacks", "diagnosis", "wheels", "lock",
     "release", "bundle", "machine", "userdata", "settings", "source", "disk", "base", "stock", "packer", "doctor", "vm",
     "login", "check", "proof", "traces", "image", "trial", "push", "render",

@@ -1,0 +1,79 @@
+"""Find the paths that a module plainly writes: literal names of folders, logs, uploads and SQLite's files."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+#: Functions and classes whose first argument, or `filename`, is a path that they write: the ends of their dotted names.
+FOLDER_MAKERS = {"mkdir", "makedirs"}
+FILE_MAKERS = {
+    "FileHandler", "RotatingFileHandler", "TimedRotatingFileHandler", "WatchedFileHandler", "basicConfig",
+}  # fmt: skip
+#: Names of settings that hold a folder for uploads: Flask's documentation, and its extensions'.
+UPLOADS = {"UPLOAD_FOLDER", "UPLOADED_FILES_DEST", "UPLOADS_DEFAULT_DEST"}
+SQLITE = "sqlite:///"
+
+
+@dataclass(frozen=True)
+class Write:
+    """A path that is written. `beside`: relative to the module's folder, and not to the folder the app runs in."""
+
+    path: PurePosixPath
+    folder: bool
+    beside: bool = False
+
+
+def find(tree: ast.Module) -> Iterator[Write]:
+    """Yield the plain writes of a module. Paths are relative, and lead nowhere above where they start."""
+    for node in ast.walk(tree):
+        for write in _writes(node):
+            if write.path.name and not write.path.is_absolute() and ".." not in write.path.parts:
+                yield write
+
+
+def _writes(node: ast.AST) -> Iterator[Write]:
+    if isinstance(node, ast.Call):
+        yield from _called(node)
+    elif isinstance(node, ast.Assign):
+        for target in node.targets:
+            key = target.slice if isinstance(target, ast.Subscript) else None
+            name = getattr(target, "id", getattr(target, "attr", getattr(key, "value", None)))
+            text = _text(node.value)
+            if name in UPLOADS and text:
+                yield Write(PurePosixPath(text), folder=True)
+    elif isinstance(node, ast.Constant):
+        text = _text(node) or ""
+        if text.startswith(SQLITE):
+            yield Write(PurePosixPath(text.removeprefix(SQLITE).partition("?")[0]), folder=False)
+    elif isinstance(node, ast.BinOp) and (_text(node.left) or "").startswith(SQLITE):
+        # "sqlite:///" + os.path.join(basedir, "app.db")
+        match node.right:
+            case ast.Call(func=ast.Attribute(attr="join"), args=[ast.Name(), ast.Constant(value=str(name))]):
+                yield Write(PurePosixPath(name), folder=False, beside=True)
+
+
+def _called(node: ast.Call) -> Iterator[Write]:
+    function = node.func
+    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+    named = next((keyword.value for keyword in node.keywords if keyword.arg == "filename"), None)
+    text = _text(named or (node.args[0] if node.args and name != "basicConfig" else None))
+    match function:
+        case ast.Attribute(
+            attr="mkdir", value=ast.Call(func=ast.Name(id="Path"), args=[ast.Constant(value=str(path))])
+        ):
+            text = path
+    if name in FOLDER_MAKERS and text:
+        yield Write(PurePosixPath(text), folder=True)
+    elif name in FILE_MAKERS and text:
+        log = PurePosixPath(text)
+        # A log that is rotated needs its folder.
+        yield Write(log.parent, folder=True) if log.parent.name else Write(log, folder=False)
+    elif name == "connect" and ast.unparse(function).endswith("sqlite3.connect") and text and ":" not in text:
+        yield Write(PurePosixPath(text), folder=False)
+
+
+def _text(node: ast.expr | None) -> str | None:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
