@@ -153,9 +153,16 @@ def push_command(host: str, app: Path, identity: Path | None, back: bool) -> Non
 
 @cli.command("init")
 @APP
-def init_command(app: Path) -> None:
-    """Write a commented bake.yaml into APP (a folder), with what was found there, and print its path."""
-    click.echo(draft.write(app))
+@click.option(
+    "--from-observed",
+    "image_file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="IMAGE",
+    help="Pin the paths that the bake of IMAGE saw the app write, under `writable`.",
+)
+def init_command(app: Path, image_file: Path | None) -> None:
+    """Write a commented bake.yaml into APP (a folder), with the keys found there, and print its path."""
+    click.echo(draft.pin(app, image.observed(image_file)) if image_file else draft.write(app))
 
 
 @cli.command("render")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from bake import detect, store
+from bake import detect, recipe, store
 from bake.errors import AppFolderError, NoAppError, RecipeError, RequirementError, SeveralAppsError
 from bake.modules import Reader
 from bake.recipe import FILE_NAME, Recipe
@@ -73,4 +74,22 @@ def write(folder: Path) -> Path:
     if path.exists():
         raise RecipeError(f"{path} is there already", "Change it by hand; bake.example.yaml shows every key.")
     store.write(path, draft(folder))
+    return path
+
+
+def pin(folder: Path, paths: tuple[str, ...]) -> Path:
+    """Write `writable` with these paths into bake.yaml, a new one if there is none, and return its path.
+
+    Raises RecipeError where there is a `writable` already, or no path to write.
+    """
+    path = folder / FILE_NAME
+    line = f"writable: {{observe: off, paths: [{', '.join(json.dumps(name) for name in paths)}]}}\n"
+    if not paths:
+        raise RecipeError("The app was seen to write nothing beside its code", "There is nothing to pin.")
+    if path.exists() and recipe.read(folder).writable != Recipe().writable:
+        raise RecipeError(f"{path} has `writable` already", "Put this line in its place.", line)
+    text = path.read_text() if path.exists() else draft(folder)
+    store.write(
+        path, f"{text.rstrip()}\n\n# Seen in a bake; `observe: off` keeps later bakes from adding to it.\n{line}"
+    )
     return path

@@ -38,7 +38,7 @@ from bake import (
     userdata,
     vm,
 )
-from bake.errors import BakeError, PlaceError, ProgramError, SpaceError
+from bake.errors import BakeError, PlaceError, ProgramError, RecipeError, SpaceError
 from bake.progress import Phase, Reporter
 from bake.terminal import printable
 
@@ -291,6 +291,20 @@ def keeping_log(path: Path, settings: userdata.CheckSettings) -> Iterator[None]:
 def facts_of(image: Path) -> Path:
     """The file beside an image that says what it is: name.json, name.raw.json."""
     return image.with_name(image.name.removesuffix(".qcow2") + ".json")
+
+
+def observed(image: Path) -> tuple[str, ...]:
+    """Return the paths that the bake of an image saw its app write, and that the machine keeps.
+
+    Raises RecipeError where the file beside the image does not list them.
+    """
+    facts = facts_of(image)
+    try:
+        return tuple(json.loads(facts.read_text())["observed"]["data"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise RecipeError(
+            f"{facts} does not list the paths that the app writes", "Bake the image again, with `observe` on."
+        ) from None
 
 
 def _observed(paths: dict[str, Any]) -> Iterator[str]:

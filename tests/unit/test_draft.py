@@ -79,3 +79,19 @@ def test_what_no_recipe_mends_is_refused(tmp_path: Path, text: str, kind: type[E
     with pytest.raises(kind):
         draft.write(tmp_path)
     assert not (tmp_path / "bake.yaml").exists()
+
+
+def test_the_paths_that_were_observed_are_pinned(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(FLASK)
+    (tmp_path / "requirements.txt").write_text("flask\n")
+    draft.pin(tmp_path, ("logs", "shop.db"))
+    pinned = recipe.read(tmp_path).writable
+    assert (pinned.paths, pinned.observe) == (("logs", "shop.db"), False)
+    with pytest.raises(RecipeError, match="has `writable` already") as caught:
+        draft.pin(tmp_path, ("other",))
+    assert caught.value.details == 'writable: {observe: off, paths: ["other"]}\n'
+    (tmp_path / "bake.yaml").write_text("name: shop\n")
+    draft.pin(tmp_path, ("logs",))
+    assert recipe.read(tmp_path).name == "shop" and recipe.read(tmp_path).writable.paths == ("logs",)
+    with pytest.raises(RecipeError, match="seen to write nothing"):
+        draft.pin(tmp_path, ())

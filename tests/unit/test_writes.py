@@ -35,7 +35,8 @@ def test_a_plain_write_is_found(source: str, path: str, beside: bool) -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        "os.mkdir('/data')", "os.makedirs('../out')", "os.makedirs(folder)", "'sqlite://'", "sqlite3.connect(':memory:')",
+        "os.mkdir('/data')", "os.makedirs('../out')", "os.makedirs(folder)", "'sqlite://'",
+        "sqlite3.connect(':memory:')",
         "connect('example')", "UPLOAD_FOLDER = '/srv/x'", "URI = 'sqlite:////var/x.db'", "mkdir()", "basicConfig('x')",
     ],
 )  # fmt: skip
