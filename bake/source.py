@@ -28,7 +28,7 @@ MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 #: Where app-setup looks for what a document brings, and for what is uploaded.
 INCOMING = "/var/lib/app-incoming"
 #: How a release is laid out: a machine can serve those alone that were made for its programs.
-LAYOUT = "5"
+LAYOUT = "6"
 #: How archives are unpacked, here and on a machine. -I: the current folder may be the app's, with modules of its own.
 UNZIP = ("-I", "-m", "zipfile", "-e")
 UNTAR = ("--no-same-owner", "--no-same-permissions", "-C")
