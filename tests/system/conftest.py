@@ -69,6 +69,9 @@ from pathlib import Path
 from flask import Response, request
 
 KEY = os.environ["SECRET_KEY"]
+# Only a bake sees this write; nothing in the source names the file.
+with Path(__file__).with_name("sta" + "rts").open("a") as starts:
+    starts.write("started\\n")
 
 # While it is baked and proved, and then alone, it reaches nothing outside: or there is no image.
 if "CLOSED" in os.environ:
@@ -88,7 +91,7 @@ def steps():
 
 @app.route("/vain")
 def vain():
-    Path("uploads").mkdir()
+    Path(request.args["folder"]).mkdir()
     return "made"
 
 @app.route("/jit")

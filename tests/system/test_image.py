@@ -41,6 +41,8 @@ def test_the_summary_says_what_was_made(baked):
     assert facts["sha256"] in called.stderr
     assert f"{facts['checks']} passed" in called.stderr
     assert facts["checks"] >= 85
+    assert facts["observed"] == {"data": {"starts": False}, "fresh": [], "refused": []}
+    assert "writable: starts is kept in /var/lib/app" in called.stderr
     assert set(facts["seconds"]) >= {"bundle", "bake", "seal", "proof"}
 
 

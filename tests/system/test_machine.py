@@ -63,6 +63,10 @@ BREAKAGES = {
     "rm /srv/app/current/source/instance; mkdir /srv/app/current/source/instance": (
         "test_what_the_app_writes_is_kept_outside_of_its_release"
     ),
+    "curl -s http://127.0.0.1/vain?folder=elsewhere": "test_the_app_writes_nothing_in_vain",
+    "sed -i 's/uwsgi_pass .*/return 200 \"Werkzeug Debugger\";/' /usr/lib/app/nginx/server.conf": (
+        "test_a_page_that_is_missing_shows_no_debug_page[ssh://machine-http]"
+    ),
     "touch /etc/app/secrets.env": "test_secrets_are_root_s_alone[ssh://machine-/etc/app/secrets.env]",
     "echo false > /srv/app/current/settings/jobs/setup; systemctl restart app-job@setup": (
         "test_the_steps_before_the_start_succeeded"
@@ -96,7 +100,7 @@ def test_steps_jobs_and_data(machine):
         time.sleep(2)
     assert read("ticks")
     # An app's own error seldom names the folder, and never the key.
-    machine.ssh("curl -s http://127.0.0.1/vain")
+    machine.ssh("curl -s http://127.0.0.1/vain?folder=uploads")
     said = machine.ssh("sudo journalctl -q -b -u app").stdout
     assert "uploads cannot be written" in said and "writable: [uploads]" in said
     before = len(read("ticks"))
