@@ -3,8 +3,10 @@
 It lets server-sent events through, and tells systemd when the app is loaded.
 """
 
+import fcntl
 import importlib
 import json
+import os
 import re
 import socket
 import sys
@@ -49,10 +51,15 @@ def streaming(app: object) -> object:
 
 
 if __name__.startswith("uwsgi_file"):
-    release = Path.cwd().parent
-    for hook in release.glob("settings/hooks/*.py"):
-        exec(hook.read_text(), {"__name__": __name__})
-    application = streaming(find(json.loads((release / "recipe.json").read_text())["wsgi"]))
-    hide_tracebacks()
+    import uwsgi
+
+    # As many workers load at once as there are CPUs, so that the first can serve sooner. /tmp is the unit's own.
+    with Path(f"/tmp/{uwsgi.worker_id() % os.cpu_count()}").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        release = Path.cwd().parent
+        for hook in release.glob("settings/hooks/*.py"):
+            exec(hook.read_text(), {"__name__": __name__})
+        application = streaming(find(json.loads((release / "recipe.json").read_text())["wsgi"]))
+        hide_tracebacks()
     # To systemd: the first worker's report counts, see app.service.
     socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"READY=1", "/run/systemd/notify")
