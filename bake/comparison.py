@@ -33,7 +33,8 @@ ALIASES = {
     "application/javascript": "text/javascript", "application/x-javascript": "text/javascript",
     "image/vnd.microsoft.icon": "image/x-icon", "text/xml": "application/xml", "image/jpg": "image/jpeg",
     "application/font-woff": "font/woff", "application/x-font-woff": "font/woff",
-    "application/font-woff2": "font/woff2", "application/x-font-ttf": "font/ttf", "application/vnd.ms-fontobject": "font/eot",
+    "application/font-woff2": "font/woff2", "application/x-font-ttf": "font/ttf",
+    "application/vnd.ms-fontobject": "font/eot",
 }  # fmt: skip
 #: Titles of pages that report an error.
 ERROR_TITLE = re.compile(

@@ -217,7 +217,7 @@ class Page(html.parser.HTMLParser):
 
     def links(self) -> list[Link]:
         """Return the links, except those to actions."""
-        actions = {link.address for link, words in self._links if ACTION.search(" ".join(words))}
+        actions = {link.address for link, words in self._links if ACTION.search(" ".join(" ".join(words).split()))}
         links = [link for link, _ in self._links if link.address not in actions]
         links += [Link(address, True) for address in style_links(self._style)]
         return [Link(self._joined(link.address), link.asset) for link in links]
@@ -291,16 +291,20 @@ class Wire:
             """Read into a buffer; raises TimeoutError after the deadline."""
             return self.wire.armed().recv_into(buffer)
 
-    def __init__(self, plain: socket.socket, deadline: float) -> None:
-        self.socket = plain
+    def __init__(self, deadline: float) -> None:
         self.deadline = deadline
+        self.socket: socket.socket | None = None
+
+    def left(self) -> float:
+        """Return the seconds that are left; raises TimeoutError after the deadline."""
+        if (left := self.deadline - time.monotonic()) <= 0:
+            raise TimeoutError
+        return left
 
     def armed(self) -> socket.socket:
         """Return the socket with the time that is left as its timeout; raises TimeoutError after the deadline."""
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        self.socket.settimeout(left)
+        assert self.socket
+        self.socket.settimeout(self.left())
         return self.socket
 
     def sendall(self, data: Any) -> None:
@@ -319,29 +323,27 @@ class Connection(http.client.HTTPConnection):
     """A connection for one request, which ends at its deadline however slowly the server sends."""
 
     def __init__(self, site: Site, deadline: float) -> None:
-        host = site.base.hostname or ""
-        super().__init__(host, site.base.port or PORTS[site.base.scheme])
-        self.site, self.deadline = site, deadline
-        self.wire: Wire | None = None
+        super().__init__(site.base.hostname or "", site.base.port or PORTS[site.base.scheme])
+        self.site, self.wire = site, Wire(deadline)
 
     def connect(self) -> None:
         """Connect, and agree on TLS with any certificate."""
-        left = max(self.deadline - time.monotonic(), 0.001)
-        plain = socket.create_connection(self.site.connect or (self.host, self.port), left)
-        wire = self.wire = Wire(plain, self.deadline)
+        plain = self.wire.socket = socket.create_connection(
+            self.site.connect or (self.host, self.port), self.wire.left()
+        )
         if self.site.base.scheme == "https":
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             name = urlsplit(f"//{self.site.name}").hostname
-            tls = wire.socket = context.wrap_socket(plain, server_hostname=name, do_handshake_on_connect=False)
-            wire.armed()
+            tls = self.wire.socket = context.wrap_socket(plain, server_hostname=name, do_handshake_on_connect=False)
+            tls.settimeout(self.wire.left())
             tls.do_handshake()
         # http.client needs no more of a socket than a Wire has.
-        self.sock = wire  # type: ignore[assignment,unused-ignore]
+        self.sock = self.wire  # type: ignore[assignment,unused-ignore]
 
     def end(self) -> None:
         """Close the socket."""
-        if self.wire:
+        if self.wire.socket:
             self.wire.socket.close()
 
 
@@ -370,7 +372,7 @@ class Visitor:
                 connection.putheader(name, value)
             connection.endheaders()
             response = connection.getresponse()
-            links = self._take(answer, response, deadline)
+            links = self._take(answer, response, connection)
         except (OSError, http.client.HTTPException, ValueError) as error:
             answer.error = error_name(error)
         finally:
@@ -389,7 +391,7 @@ class Visitor:
             "Connection": "close",
         }
 
-    def _take(self, answer: Answer, response: http.client.HTTPResponse, deadline: float) -> list[Link]:
+    def _take(self, answer: Answer, response: http.client.HTTPResponse, connection: Connection) -> list[Link]:
         """Fill an answer from a response; return the links in its body."""
         content = response.getheader("Content-Type") or ""
         charset = re.search(r"charset=[\"']?([\w.:-]+)", content, re.I)
@@ -404,8 +406,8 @@ class Visitor:
             except ValueError:
                 answer.location = {"path": target[:LONGEST], "origin": "other", "host": ""}
         if answer.type in STREAMS:
-            deadline = min(deadline, time.monotonic() + STREAM)
-        body, answer.end = read(response, deadline)
+            connection.wire.deadline = min(connection.wire.deadline, time.monotonic() + STREAM)
+        body, answer.end = read(response, connection.wire.deadline)
         declared = response.getheader("Content-Length") or ""
         answer.length = len(body)
         if declared.isdecimal() and (answer.end == "large" or answer.method == "HEAD"):
@@ -421,7 +423,7 @@ class Visitor:
         text = decode(body[:PARSED], answer.charset)
         if answer.kind == "css":
             return [Link(address, True) for address in style_links(text)]
-        page = Page.read(text, answer.path, min(time.monotonic() + STREAM, deadline + 1))
+        page = Page.read(text, answer.path, min(time.monotonic() + STREAM, connection.wire.deadline + 1))
         answer.title = " ".join(page.title.split())[:100]
         return page.links()
 
