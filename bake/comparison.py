@@ -403,7 +403,8 @@ def _type(case: Case) -> Finding | None:
     if named != before and not (same_file and answer.kind == "empty"):
         sentence = f"The content type is {named or 'missing'}; with the author's server {before or 'missing'}."
         # nginx knows fewer types than Python. A browser refuses style sheets, scripts and pages of another type.
-        return note(sentence) if same_file and author.kind not in ("html", "css", "js") else fault(sentence)
+        unknown = named in ("", "text/plain", "application/octet-stream") and author.kind not in ("html", "css", "js")
+        return note(sentence) if same_file and unknown else fault(sentence)
     if answer.kind != author.kind:
         return fault(f"The body is {answer.kind}; with the author's server {author.kind}.")
     if author.charset and author.kind in ("html", "text") and answer.charset != author.charset:

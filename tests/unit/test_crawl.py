@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import http.server
+import itertools
 import json
 import socket
 import ssl
@@ -405,9 +406,32 @@ def test_an_answer_for_another_visitor_is_seen(serve: Serve, ask: Ask) -> None:
         return "text/html", f"Hello {previous}"
 
     record = ask(serve({"/": mixed, "/plain": page()}), paths=["/", "/plain"], visitors=5)
+    verdicts = {each.path: each.verdict for each in comparison.compare(None, [record])}
+    assert verdicts == {"/": comparison.Verdict.FAULT, "/plain": comparison.Verdict.SAME}
     front = [answer for answer in record.answers if answer.path == "/"]
     assert sum(answer.foreign and not answer.own for answer in front) == 4
     assert not any(answer.foreign for answer in record.answers if answer.path == "/plain")
+
+
+def test_records_of_real_servers_are_compared(serve: Serve, ask: Ask) -> None:
+    counter = itertools.count()
+
+    def random(handler: Handler) -> tuple[Any, ...]:
+        number = next(counter)
+        headers = {"Content-Type": "text/html", "Set-Cookie": f"csrf={number}"}
+        return 200, headers, f"<title>{'odd' if number % 2 else 'even'}</title><input value={number * 'x'}>"
+
+    static = 200, {"Content-Type": "text/css", "ETag": "1"}, "a {}"
+    pages: Pages = {"/": page("/random", "/pricing", title="Shop", head="<link rel=stylesheet href=/a.css>")}
+    pages |= {"/random": random, "/pricing": page(title="Pricing"), "/a.css": static}
+    site = serve(pages)
+    first = ask(site)
+    author = first.joined(ask(site, paths=paths(first), visitors=5))
+    same = comparison.compare(author, [ask(serve(pages), paths=paths(first), visitors=visitors) for visitors in (1, 5)])
+    assert {each.verdict for each in same} == {comparison.Verdict.SAME}
+    worse = {**pages, "/pricing": page(title="Shop"), "/a.css": (*static[:2], "b {}")}
+    found = comparison.compare(author, [ask(serve(worse), paths=paths(first))])
+    assert [each.path for each in found if each.verdict is comparison.Verdict.FAULT] == ["/a.css", "/pricing"]
 
 
 def test_debug_pages_and_exceptions_are_recognized(serve: Serve, ask: Ask) -> None:
