@@ -223,6 +223,32 @@ class Writable(_Part):
     )
 
 
+class Page(_Part):
+    """A page that the proof asks for, and the status that it must answer. None: any 2xx or 3xx."""
+
+    path: fields.UrlPath = Field(description="A path, with its query if it needs one: /api/items?page=2.")
+    status: int | None = Field(
+        default=None, ge=200, le=599, description="The only status that is right. Left out: any 2xx or 3xx."
+    )
+
+
+def _page(value: object) -> object:
+    """Make a page of its path alone."""
+    return {"path": value} if isinstance(value, str) else value
+
+
+def _pages(pages: tuple[Page, ...]) -> tuple[Page, ...]:
+    """Raise ValueError where two pages have one path."""
+    paths = [page.path for page in pages]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise ValueError(f"{path!r} is listed twice")
+    return pages
+
+
+_PAGE_SCHEMA = {"anyOf": [{"type": "string", "pattern": "^/"}, Page.model_json_schema()]}
+
+
 class Check(_Part):
     """How a bake finds out that the app is well."""
 
@@ -233,6 +259,17 @@ class Check(_Part):
 
     health: fields.UrlPath | None = Field(
         default=None, description="Must answer 2xx or 3xx. Left out: / must answer below 500."
+    )
+    pages: Annotated[
+        tuple[Annotated[Page, BeforeValidator(_page), WithJsonSchema(_PAGE_SCHEMA)], ...], AfterValidator(_pages)
+    ] = Field(
+        default=(),
+        description="Pages that must answer: a path, or {path: /api/items, status: 401} for another status than 2xx "
+        "or 3xx.",
+    )
+    crawl: Annotated[bool, WithJsonSchema({"enum": ["on", "off", True, False]})] = Field(
+        default=True,
+        description="on: the app's answers on the machine are compared with those it gives where its author runs it.",
     )
     network: Annotated[bool, WithJsonSchema({"enum": ["on", "off", True, False]})] = Field(
         default=False,
@@ -473,9 +510,10 @@ def _sentence(error: ErrorDetails) -> str:
 
 def _unknown(path: tuple[str | int, ...]) -> str:
     models: dict[str, type[BaseModel]] = {
-        "app": App, "limits": Limits, "check": Check, "sandbox": Sandbox, "timers": Timer, "django": Django,
-        "base": BaseImage, "writable": Writable, "certificate": Certificate, "certificate.dns": Dns, "aws": Aws,
+        "app": App, "limits": Limits, "check": Check, "check.pages": Page, "sandbox": Sandbox, "timers": Timer,
+        "django": Django, "base": BaseImage, "writable": Writable, "certificate": Certificate, "certificate.dns": Dns, "aws": Aws,
     }  # fmt: skip
-    key, model = str(path[-1]), models.get(_dotted(path[:-1])) or models.get(str(path[0]), Recipe)
+    parent = _dotted(tuple(part for part in path[:-1] if isinstance(part, str)))
+    key, model = str(path[-1]), models.get(parent) or models.get(str(path[0]), Recipe)
     close = difflib.get_close_matches(key.lower(), model.model_fields, 1)
     return f"is not a key; did you mean {close[0]!r}?" if close else f"is not a key ({', '.join(model.model_fields)})"

@@ -15,7 +15,7 @@ ORDER = (
     "fields", "recipe", "ignore", "python_files", "random_keys", "writes", "scopes", "fixpoint", "modules", "project",
     "requirements", "detect", "draft", "libraries", "tracebacks", "diagnosis", "wheels", "lock",
     "release", "bundle", "machine", "userdata", "settings", "source", "disk", "base", "stock", "packer", "doctor", "vm",
-    "login", "check", "proof", "traces", "image", "trial", "push", "render",
+    "login", "check", "comparison", "proof", "traces", "image", "trial", "push", "render",
     "aws", "cli_aws", "cli_launch", "cli", "__main__",
 )  # fmt: skip
 #: These name a stream or a process of `run`'s, and so import `subprocess`; only `run` calls anything of it.

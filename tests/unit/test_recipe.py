@@ -104,6 +104,38 @@ def test_what_certificates_want_is_among_the_machine_s_packages(tmp_path: Path) 
     assert read(tmp_path, f"packages: [libpq5]\n{DNS}").debian == ("libpq5", plugin)
 
 
+def test_a_page_is_a_path_or_a_path_with_its_status(tmp_path: Path) -> None:
+    check = read(tmp_path, "check: {pages: [/pricing, {path: '/api?page=2', status: 401}], crawl: off}").check
+    assert check.pages == (recipe.Page(path="/pricing"), recipe.Page(path="/api?page=2", status=401))
+    assert check.crawl is False
+    assert read(tmp_path, "check: {health: /}").check.crawl is True
+    dumped = Recipe(check=check).model_dump(mode="json")
+    assert Recipe.model_validate(dumped).check == check
+
+
+@pytest.mark.parametrize(
+    ("pages", "fault"),
+    [
+        ("/a", "check.pages: should be a list, [/a]"),
+        ("[a]", "check.pages[0].path: 'a' is not a path starting with /"),
+        ("[/a, [/b]]", "check.pages[1]: should hold lines of the form key: value"),
+        ("[/a, {path: /b, status: 4xx}]", "check.pages[1].status: '4xx' is not a whole number"),
+        ("[{path: /b, status: 700}]", "check.pages[0].status: input should be less than or equal to 599"),
+        ("[{path: /b, state: 200}]", "check.pages[0].state: is not a key; did you mean 'status'?"),
+        ("[{path: /b, zzz: 1}]", "check.pages[0].zzz: is not a key (path, status)"),
+        ("[/a, {path: /a, status: 404}]", "check.pages: '/a' is listed twice"),
+    ],
+)
+def test_faults_of_pages_name_the_page(tmp_path: Path, pages: str, fault: str) -> None:
+    assert faults(tmp_path, f"check: {{pages: {pages}}}") == [fault]
+
+
+def test_the_schema_of_pages_takes_texts_and_mappings() -> None:
+    text, mapping = recipe.schema()["$defs"]["Check"]["properties"]["pages"]["items"]["anyOf"]
+    assert text["type"] == "string"
+    assert set(mapping["properties"]) == set(recipe.Page.model_fields) and mapping["required"] == ["path"]
+
+
 def test_machines_on_ec2_are_asked_for_by_a_key_alone(tmp_path: Path) -> None:
     assert read(tmp_path, "name: a").aws is None and read(tmp_path, "aws:\nname: a").aws is None
     assert read(tmp_path, "aws: {}").aws == recipe.Aws(role=False)
@@ -148,7 +180,7 @@ static: {static: .., /s: nowhere, /a: ., /b: a b}
 env: {1A: x, B: , C: [1]}
 packages: libpq5
 limits: {body: lots, request: 0, workers: some, threads: many, trheads: 1}
-check: {health: healthz, network: some}
+check: {health: healthz, network: some, crawl: 1x}
 base: debian-11
 domain: [a.example]
 app: {package: httpbin, git: https://code.example/x}
@@ -201,6 +233,7 @@ name: again
         "limits.threads: 'many' is not a whole number",
         "limits.trheads: is not a key; did you mean 'threads'?",
         "check.health: 'healthz' is not a path starting with /",
+        "check.crawl: '1x' is neither on nor off",
         "check.network: 'some' is neither on nor off",
         "base: 'debian-11' is not one of: debian-12, debian-13; an image is {image: …, sha512: …}",
         "domain: is not a key; did you mean 'domains'?",
