@@ -511,7 +511,8 @@ def _sentence(error: ErrorDetails) -> str:
 def _unknown(path: tuple[str | int, ...]) -> str:
     models: dict[str, type[BaseModel]] = {
         "app": App, "limits": Limits, "check": Check, "check.pages": Page, "sandbox": Sandbox, "timers": Timer,
-        "django": Django, "base": BaseImage, "writable": Writable, "certificate": Certificate, "certificate.dns": Dns, "aws": Aws,
+        "django": Django, "base": BaseImage, "writable": Writable, "certificate": Certificate, "certificate.dns": Dns,
+        "aws": Aws,
     }  # fmt: skip
     parent = _dotted(tuple(part for part in path[:-1] if isinstance(part, str)))
     key, model = str(path[-1]), models.get(parent) or models.get(str(path[0]), Recipe)
