@@ -16,12 +16,13 @@ from bake.errors import BootError, CheckError, ProgramError
 
 @dataclass(frozen=True)
 class Outcome:
-    """How many checks passed and were skipped, and each failure as (name, what it said)."""
+    """How many checks passed and were skipped, each failure as (name, its text), and what the crawl found."""
 
     passed: int
     skipped: int
     failures: tuple[tuple[str, str], ...]
     seconds: float
+    app: str = ""
 
 
 def ssh_config(path: Path, port: int, user: str, private_key: Path, known_hosts: Path, host: str = "127.0.0.1") -> Path:
@@ -95,7 +96,7 @@ def read(report: Path) -> Outcome:
         suite = next(ElementTree.parse(report).iter("testsuite"))
     except (ElementTree.ParseError, StopIteration) as error:
         raise ProgramError(f"pytest left a report that cannot be read: {error}") from error
-    failures, skipped, passed = [], 0, 0
+    failures, skipped, passed, app = [], 0, 0, ""
     for case in suite.iter("testcase"):
         fault = next((child for child in case if child.tag in ("failure", "error")), None)
         if fault is not None:
@@ -105,7 +106,8 @@ def read(report: Path) -> Outcome:
             skipped += 1
         else:
             passed += 1
-    return Outcome(passed, skipped, tuple(failures), float(suite.get("time", 0)))
+        app = next((each.get("value", "") for each in case.iter("property") if each.get("name") == "app"), app)
+    return Outcome(passed, skipped, tuple(failures), float(suite.get("time", 0)), app)
 
 
 def require(outcome: Outcome) -> None:

@@ -96,6 +96,7 @@ def image_command(app: Path, max_age: float, refresh: bool, install: bool, ssh_p
     table.add_row(
         "checks", f"{made.checks} passed" + ("" if made.fresh else ", when it was baked; nothing has changed since")
     )
+    table.add_row("app", made.app)
     names, dns = ", ".join(wanted.domains), wanted.certificate.dns
     table.add_row(
         "HTTPS",

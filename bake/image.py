@@ -78,6 +78,7 @@ class Image:
     size: int
     seconds: dict[str, float]
     checks: int
+    app: str
     base_date: str
     fresh: bool
 
@@ -162,7 +163,7 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
         phase.progress(0.7, "compressing")
         disk.to_qcow2(sealed, image, compress=True)
     with report.phase("proof") as phase, keeping_log(log, settings):
-        checks = proof.prove(image, sealed, work / "proof", settings, accel=accel, port=options.port, phase=phase)
+        proved = proof.prove(image, sealed, work / "proof", settings, accel=accel, port=options.port, phase=phase)
     sealed.unlink()
 
     key = _key(wanted, parcel.sha256, ground)
@@ -172,7 +173,8 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
         facts = {
             "name": wanted.name, "sha256": store.file_digest(entry / "image.qcow2"),
             "size": (entry / "image.qcow2").stat().st_size,
-            "seconds": {name: round(value, 1) for name, value in report.seconds.items()}, "checks": checks,
+            "seconds": {name: round(value, 1) for name, value in report.seconds.items()}, "checks": proved.checks,
+            "app": proved.app,
             "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "base_date": ground.date, "release": goal.name,
             "bundle": parcel.sha256, "document": store.digest(document(goal, parcel).text),
             "health": wanted.check.health, "domains": list(wanted.domains), "keep": wanted.certificate.keep,
@@ -342,4 +344,13 @@ def _publish(entry: Path, final: Path, origin: dict[str, str], report: Reporter,
         else:
             store.copy(source, final)
     store.write(facts_of(final), json.dumps(facts, indent=1) + "\n")
-    return Image(final, facts["sha256"], facts["size"], facts["seconds"], facts["checks"], facts["base_date"], fresh)
+    return Image(
+        final,
+        facts["sha256"],
+        facts["size"],
+        facts["seconds"],
+        facts["checks"],
+        facts["app"],
+        facts["base_date"],
+        fresh,
+    )

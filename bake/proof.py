@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from bake import check, diagnosis, disk, userdata, vm
@@ -23,6 +24,14 @@ ALONE = "restrict=on"
 Progress = Callable[[float, str], None]
 
 
+@dataclass(frozen=True)
+class Proved:
+    """How many checks passed, and what the crawl of the app found."""
+
+    checks: int
+    app: str
+
+
 def prove(
     image: Path,
     raw: Path,
@@ -32,8 +41,8 @@ def prove(
     accel: str,
     port: int | None,
     phase: Phase,
-) -> int:
-    """Check an image, and the raw disk it was made from; the number of checks that passed.
+) -> Proved:
+    """Check an image, and the raw disk it was made from.
 
     Its machines reach nothing outside of themselves, unless `settings` open the network.
 
@@ -63,7 +72,7 @@ def prove(
             try:
                 first.await_ssh()
                 looked = look(
-                    first, ["machine", "proof/test_reach.py"], work / "first",
+                    first, ["machine", "proof/test_reach.py", "proof/test_pages.py"], work / "first",
                     facts={"BAKE_NETWORK": settings.network.name},
                     progress=tell("first", 0.4, 0.7),
                 )  # fmt: skip
@@ -75,7 +84,7 @@ def prove(
             faults = hurt.result()
         _judge(first, [sealed, looked, rebooted])
         _judge(second, [faults])
-        return sum(outcome.passed for outcome in (sealed, looked, rebooted, faults))
+        return Proved(sum(outcome.passed for outcome in (sealed, looked, rebooted, faults)), looked.app)
     finally:
         for machine in machines:
             machine.stop()

@@ -69,7 +69,7 @@ def files(folder: Path, recipe: Recipe, kept: list[Path]) -> dict[str, File]:
     """Path to file. `kept` is what of the app's folder is the release's source."""
     said = recipe.model_dump(
         mode="json",
-        include={**dict.fromkeys(KEPT, True), "check": {"health"}},
+        include={**dict.fromkeys(KEPT, True), "check": {"health", "pages", "crawl"}},
         exclude_defaults=True,
         exclude_none=True,
     )
