@@ -137,8 +137,9 @@ def ask(host, url, port, options="", *, body=False):
 def recipe(host):
     """The recipe of the release that the machine runs, with the defaults of what it leaves out."""
     given = json.loads(host.file("/srv/app/current/recipe.json").content_string)
-    missing = {"domains": [], "static": {}, "writable": [], "setup": [], "timers": {}, "check": {"health": None}}
-    return {**missing, **given, "limits": {"body": 10 << 20, **given.get("limits", {})}}
+    missing = {"domains": [], "static": {}, "writable": [], "setup": [], "timers": {}}
+    check = {"health": None, **given.get("check", {})}
+    return {**missing, **given, "check": check, "limits": {"body": 10 << 20, **given.get("limits", {})}}
 
 
 @pytest.fixture(scope="module")
