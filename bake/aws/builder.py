@@ -138,7 +138,7 @@ def _made(
     key = work / "bake-key"
     public = vm.make_key(key, "bake")
     network = userdata.Network.UNBOUND if wanted.check.network else userdata.Network.CLOSED
-    settings = userdata.CheckSettings({**wanted.check.env, **image.random_of(wanted)}, network)
+    settings = userdata.CheckSettings({**wanted.check.env, **image.random_of(wanted)}, network, wanted.writable.observe)
     (work / "user-data").write_bytes(user_data(goal, parcel, settings))
     ami.require_free(cloud, title)
     try:

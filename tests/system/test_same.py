@@ -17,6 +17,8 @@ REASONS = {
     "file": {
         "/srv/app/releases/RELEASE/settings/hooks/watch.py": "helps an author: a document has no room for it",
         r"/srv/app/releases/RELEASE/settings/((certificate|exchange|steps).py|secret|units/.*)": "uncommented there",
+        r"/srv/app/releases/RELEASE/settings/(observe|memory).py": "are of use where an image is made",
+        "/srv/app/releases/RELEASE/worker-memory": "is measured where memory.py is",
         r"/srv/app/releases/RELEASE/venv/.*/RECORD": "holds digests of scripts that name their release",
         r"/etc/(passwd|group|shadow|gshadow|subuid|subgid)-?": "accounts were made in another order",
         r"/etc/(machine-id|hostname|hosts|ssh/ssh_host_.*)": "each machine's own",
