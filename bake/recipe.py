@@ -269,7 +269,7 @@ class Check(_Part):
     )
     crawl: Annotated[bool, WithJsonSchema({"enum": ["on", "off", True, False]})] = Field(
         default=True,
-        description="on: the app's answers on the machine are compared with those it gives where its author runs it.",
+        description="on: the proof follows the site's links. off: it asks for the front page, `health` and `pages` alone.",
     )
     network: Annotated[bool, WithJsonSchema({"enum": ["on", "off", True, False]})] = Field(
         default=False,
