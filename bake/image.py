@@ -49,6 +49,8 @@ SPACE_NEEDED = 4 * 1000**3
 NETWORK = "the app may use the network while it is baked and checked (check.network)"
 #: What await.sh prints before the paths that the app was seen to write, as JSON.
 OBSERVED = "bake: observed "
+#: What await.sh prints before a line that a person should read.
+NOTE = "bake: note "
 #: Brings the bundle in from the seed disk.
 SEED = (
     "mkdir -p {folder} /run/app-seed; mount -o ro,noexec LABEL=cidata /run/app-seed;"
@@ -81,6 +83,15 @@ class Image:
     app: str
     base_date: str
     fresh: bool
+
+
+@dataclass(frozen=True)
+class Baked:
+    """What Packer leaves: the disk, the paths that the app was seen to write, and lines that a person should read."""
+
+    disk: Path
+    observed: dict[str, Any]
+    notes: tuple[str, ...]
 
 
 def read(folder: Path, report: Reporter) -> recipe.Recipe:
@@ -146,11 +157,11 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
         report.note(NETWORK)
     log = log_of(final)
     with report.phase("bake") as phase, keeping_log(log, settings):
-        baked, observed = _run_packer(wanted, goal, ground, parcel, canary, settings, accel, work, phase)
+        baked = _run_packer(wanted, goal, ground, parcel, canary, settings, accel, work, phase)
     with report.phase("seal") as phase:
         raw, sealed, image = work / "baked.raw", work / "sealed.raw", work / "image.qcow2"
-        disk.to_raw(baked, raw)
-        baked.unlink()
+        disk.to_raw(baked.disk, raw)
+        baked.disk.unlink()
         disk.free_of_residue(raw, sealed)
         disk.extract(sealed, "/var/lib/dpkg/status", work / "status")
         packages = base.installed((work / "status").read_text())
@@ -178,7 +189,8 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
             "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "base_date": ground.date, "release": goal.name,
             "bundle": parcel.sha256, "document": store.digest(document(goal, parcel).text),
             "health": wanted.check.health, "domains": list(wanted.domains), "keep": wanted.certificate.keep,
-            "secrets": list(wanted.secrets), "packages": packages, "observed": observed,
+            "secrets": list(wanted.secrets), "packages": packages,
+            "observed": baked.observed, "notes": baked.notes,
         }  # fmt: skip
         (entry / "image.json").write_text(json.dumps(facts, indent=1) + "\n")
     store.trim()
@@ -237,7 +249,7 @@ def _run_packer(
     accel: str,
     work: Path,
     phase: Phase,
-) -> tuple[Path, dict[str, Any]]:
+) -> Baked:
     key = work / "bake-key"
     public = vm.make_key(key, "bake")
     early = (SEED.format(folder=source.INCOMING, digest=parcel.sha256), userdata.stand_in(settings))
@@ -245,6 +257,7 @@ def _run_packer(
     (work / "meta-data").write_text(userdata.meta_data("bake", wanted.name or "app", [public]))
 
     observed: dict[str, Any] = {}
+    notes: dict[str, None] = {}
 
     def event(heard: packer.Event) -> None:
         step = packer.milestone(heard)
@@ -253,6 +266,9 @@ def _run_packer(
         _, found, text = heard.text.partition(OBSERVED)
         if found:
             observed.update(json.loads(text))
+        _, found, text = heard.text.partition(NOTE)
+        if found:
+            notes[text.strip()] = None
 
     output = work / "output"
     image = packer.build(
@@ -264,7 +280,7 @@ def _run_packer(
         },
         output / "disk.qcow2", work, event,
     )  # fmt: skip
-    return image, observed
+    return Baked(image, observed, tuple(notes))
 
 
 def log_of(final: Path) -> Path:
@@ -322,7 +338,7 @@ def _observed(paths: dict[str, Any]) -> Iterator[str]:
 def _publish(entry: Path, final: Path, origin: dict[str, str], report: Reporter, *, fresh: bool) -> Image:
     """Put the cache's image under its final name, unless the very same stands there. `origin` is that of its app."""
     facts = json.loads((entry / "image.json").read_text()) | origin
-    for line in _observed(facts.get("observed", {})):
+    for line in (*_observed(facts.get("observed", {})), *map(printable, facts.get("notes", ()))):
         report.note(line)
     source = entry / "image.qcow2"
     raw = final.suffix == ".raw"

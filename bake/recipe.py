@@ -269,7 +269,7 @@ class Check(_Part):
     )
     crawl: Annotated[bool, WithJsonSchema({"enum": ["on", "off", True, False]})] = Field(
         default=True,
-        description="on: the proof follows the site's links. off: it asks for the front page, `health` and `pages` alone.",
+        description="on: the proof follows the site's links. off: it asks for the front page, `health` and `pages`.",
     )
     network: Annotated[bool, WithJsonSchema({"enum": ["on", "off", True, False]})] = Field(
         default=False,

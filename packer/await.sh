@@ -29,6 +29,7 @@ if [ "$result" != success ] || [ "$active" != active ]; then
     exit 1
 fi
 if [ -s /var/lib/app-observed.json ]; then echo "bake: observed $(cat /var/lib/app-observed.json)"; fi
+journalctl --no-pager -b -o cat -u app-setup.service | sed -n 's/.* is not tried here: .*/bake: note &/p' | sort -u
 cloud-init status --long | grep -E '^(status|errors|recoverable)' || true
 
 # What must not come along: the proof looks for this text in the finished disk.

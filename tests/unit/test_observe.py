@@ -185,6 +185,10 @@ def test_a_later_release_that_ships_more_begins_as_it_ships_it(
     assert (two / "source/static/style.css").read_text() == "css of two"
     assert not (two / "source/static/built.css").exists()
     assert (two / "source/logs/x").read_text() == "kept"
+    # What no release is left of is removed.
+    (steps.FRESH / "gone").mkdir()
+    steps.keep(two, {})
+    assert {folder.name for folder in steps.FRESH.iterdir()} == {"one", "two"}
     # Gone back, the first release has what it had.
     steps.keep(machine, {})
     assert (machine / "source/static/built.css").read_text() == "by the app"
@@ -195,3 +199,15 @@ def test_people_are_told_which_is_which() -> None:
     assert [line.split()[1] for line in lines] == ["logs/", "a.db", "static", "the"]
     assert "kept in /var/lib/app" in lines[0] and "each release" in lines[2] and "code is never writable" in lines[3]
     assert list(image._observed({})) == []
+
+
+def test_a_later_release_s_code_is_not_made_writable(
+    observe: ModuleType, steps: ModuleType, machine: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "observed").write_text(json.dumps({"data": {"shop/cache": True, "new.py": False}, "fresh": ["static"]}))
+    write(machine / "source", {"shop/cache/__init__.py": "code", "new.py": "code", "static/tool.py": "code"})
+    steps.keep(machine, {})
+    assert not [name for name in ("shop/cache", "new.py", "static") if (machine / "source" / name).is_symlink()]
+    # A person who lists the path decides.
+    steps.keep(machine, {"writable": ["shop/cache"]})
+    assert (machine / "source/shop/cache").is_symlink()

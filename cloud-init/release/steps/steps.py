@@ -47,6 +47,11 @@ def keep(release: Path, recipe: dict) -> None:
         keeps = name in folders
         place, given = release / "source" / name, release / "given" / name
         kept = DATA / name if keeps else FRESH / release.name / name
+        # A later release may ship code where an earlier one wrote.
+        if name not in (recipe.get("writable") or []) and any(
+            file.suffix == ".py" for file in (place, *place.rglob("*"))
+        ):
+            continue
         if not place.is_symlink():
             given.parent.mkdir(parents=True, exist_ok=True)
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -57,6 +62,9 @@ def keep(release: Path, recipe: dict) -> None:
         # nginx serves what is fresh; data is the app's alone.
         argv = ["sh", "-euc", KEEP, "sh", given, kept, "mkdir" if folders.get(name) else "true"]
         subprocess.run(argv, check=True, umask=0o027 if keeps else 0o022, **OWNER)
+    gone = [folder for folder in FRESH.glob("*") if not (release.parent / folder.name).exists()]
+    if gone:
+        subprocess.run(["rm", "-rf", "--", *gone], check=True, **OWNER)
 
 
 #: Copies $1 to $2, whole or not at all, where nothing is yet; without a $1, does $3 to $2.
