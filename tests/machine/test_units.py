@@ -5,7 +5,7 @@ import json
 import pytest
 
 #: systemd-analyze's exposure, from 0 (closed) to 10; the bars of this project.
-EXPOSURE = {"app.service": 1.2, "nginx.service": 4.0, "certbot.service": 3.0}
+EXPOSURE = {"app.service": 1.3, "nginx.service": 4.0, "certbot.service": 3.0}
 
 
 def test_no_unit_failed(host):
