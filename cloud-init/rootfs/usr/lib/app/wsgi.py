@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 import re
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -53,6 +54,8 @@ def streaming(app: object) -> object:
 if __name__.startswith("uwsgi_file"):
     import uwsgi
 
+    # A worker that is told to stop before it has loaded the app would never hear of it: uWSGI listens afterwards.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # As many workers load at once as there are CPUs, so that the first can serve sooner. /tmp is the unit's own.
     with Path(f"/tmp/{uwsgi.worker_id() % os.cpu_count()}").open("w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
