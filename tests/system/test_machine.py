@@ -90,6 +90,15 @@ def test_uefi_boots(baked, tmp_path):
         booted.stop()
 
 
+def test_a_stop_soon_after_a_start_does_not_wait_for_workers_that_load(machine):
+    """systemd would kill them after 75 s."""
+    machine.ssh("sudo systemctl restart app")
+    begun = time.monotonic()
+    machine.ssh("sudo systemctl stop app")
+    assert time.monotonic() - begun < 40
+    machine.ssh("sudo systemctl start app")
+
+
 def test_steps_jobs_and_data(machine):
     def read(name):
         return machine.ssh(f"sudo cat /var/lib/app/instance/{name}", check=False).stdout.splitlines()
