@@ -62,7 +62,11 @@ if __name__.startswith("uwsgi_file"):
         release = Path.cwd().parent
         for hook in release.glob("settings/hooks/*.py"):
             exec(hook.read_text(), {"__name__": __name__})
-        application = streaming(find(json.loads((release / "recipe.json").read_text())["wsgi"]))
+        try:
+            application = streaming(find(json.loads((release / "recipe.json").read_text())["wsgi"]))
+        except SystemExit as problem:
+            # uWSGI would start another worker, for ever; an error of any other kind ends it.
+            raise ImportError(problem)  # noqa: B904
         hide_tracebacks()
     # To systemd: the first worker's report counts, see app.service.
     socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"READY=1", "/run/systemd/notify")
