@@ -347,14 +347,17 @@ def _strings(node: ast.expr | None) -> Iterator[str]:
             yield part.value
 
 
+def _imports(reader: Reader, package: str) -> bool:
+    """Return whether a module of the app imports a package."""
+    return any(package in module.imported for module in reader.modules.values())
+
+
 def _release(reader: Reader, django: object, notes: list[str]) -> tuple[str, ...]:
     """Return the commands that bring the tables of an app's database up to date, and note them."""
     steps: tuple[str, ...] = ()
     if isinstance(django, Django):
         steps = ("python -m django migrate --noinput",)
-    elif (reader.folder / "migrations/env.py").is_file() and any(
-        "flask_migrate" in module.imported for module in reader.modules.values()
-    ):
+    elif (reader.folder / "migrations/env.py").is_file() and _imports(reader, "flask_migrate"):
         steps = ("flask db upgrade",)
     elif (reader.folder / "alembic.ini").is_file():
         notes.append("alembic.ini is here: to migrate with each release, write  release: [alembic upgrade head]")
@@ -403,7 +406,7 @@ def _writable(reader: Reader, recipe: Recipe, notes: list[str]) -> Writable:
     """
     found: dict[str, str] = {}
     kept = [PurePosixPath(path) for path in recipe.writable.paths]
-    instance = any("flask_sqlalchemy" in module.imported for module in reader.modules.values())
+    instance = _imports(reader, "flask_sqlalchemy")
     for module in reader.modules.values():
         for write in module.writes:
             path = module.path.parent / write.path if write.beside else write.path
