@@ -120,6 +120,15 @@ def check_style(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into docs/_build/html. A warning is an error."""
+    set_up(session, "locks/docs.txt")
+    # --fresh-env: the reference is generated from code that Sphinx does not watch.
+    strict = ("--fail-on-warning", "--keep-going", "--nitpicky", "--fresh-env", "--quiet")
+    session.run("sphinx-build", *strict, "--builder", "html", "docs", "docs/_build/html", *session.posargs)
+
+
+@nox.session
 def lock(session: nox.Session) -> None:
     """Resolve the locks anew: after a change of pyproject.toml, or for newer versions."""
     compile_lock = ("uv", "pip", "compile", "-q", "--universal", "--python-version", "3.11", "--generate-hashes")
@@ -127,5 +136,6 @@ def lock(session: nox.Session) -> None:
     Path("locks").mkdir(exist_ok=True)
     session.run(*compile_lock, *quiet, "pyproject.toml", "-o", "locks/bake.txt", external=True)
     session.run(*compile_lock, *quiet, "pyproject.toml", "--group", "dev", "-o", "locks/dev.txt", external=True)
+    session.run(*compile_lock, *quiet, "pyproject.toml", "--group", "docs", "-o", "locks/docs.txt", external=True)
     for group in ("nox", "sslyze"):
         session.run(*compile_lock, *quiet, "--group", group, "-o", f"locks/{group}.txt", external=True)

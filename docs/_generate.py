@@ -1,0 +1,299 @@
+"""Generate the reference pages from the code, each time the documentation is built.
+
+A page of `reference/` holds a line `<!-- generated: NAME -->` for each table. Sphinx calls `fill` before it parses the
+page. Each generator is a plain function that returns Markdown, so that the unit tests call it without Sphinx.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bake import errors, recipe
+from bake.aws import policy
+from bake.cli import cli
+from bake.errors import BakeError
+from bake.providers import METADATA_SERVICES, PROVIDERS
+
+REPOSITORY = Path(__file__).parents[1]
+ROOTFS = REPOSITORY / "cloud-init" / "rootfs"
+FEATURES = REPOSITORY / "cloud-init" / "release"
+UNITS = "etc/systemd/system"
+
+
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Return a Markdown table; a `|` and a line break in a cell are escaped."""
+    lines = [head, tuple("---" for _ in head), *rows]
+    cells = [[re.sub(r"\s+", " ", cell).strip().replace("|", "\\|") for cell in line] for line in lines]
+    return "".join(f"| {' | '.join(line)} |\n" for line in cells)
+
+
+def code(text: str, language: str = "text") -> str:
+    """Return a fenced block."""
+    return f"```{language}\n{text.rstrip()}\n```\n"
+
+
+def plain(text: str) -> str:
+    """Return text in which Markdown finds no markup of its own: `*`, `<` and `_`; backquoted parts stay as they are."""
+    parts = re.split(r"(`[^`]+`)", text)
+    return "".join(part if part.startswith("`") else re.sub(r"([*<_\[\]])", r"\\\1", part) for part in parts)
+
+
+# The command line
+
+
+def commands(group: click.Group = cli) -> Iterator[tuple[str, click.Command]]:
+    """Yield each command's name and the command, in alphabetical order; hidden ones are left out."""
+    for name, command in sorted(group.commands.items()):
+        if not command.hidden:
+            yield name, command
+
+
+def options(name: str, command: click.Command) -> list[tuple[str, str]]:
+    """Return a command's options, each with its help text; `--help` is left out."""
+    context = click.Context(command, info_name=f"bake {name}")
+    records = [
+        option.get_help_record(context) for option in command.params if isinstance(option, click.Option)
+    ]
+    return [record for record in records if record]
+
+
+def command_line() -> str:
+    """Return a section for each command: usage, help, options."""
+    text = ""
+    for name, command in commands():
+        context = click.Context(command, info_name=f"bake {name}")
+        usage = " ".join([f"bake {name}", *command.collect_usage_pieces(context)])
+        help_text = "\n\n".join(
+            plain(re.sub(r"\s+", " ", part).strip()) for part in (command.help or "").replace("\f", "").split("\n\n")
+        )
+        text += f"## bake {name}\n\n{code(usage, 'console')}\n{help_text}\n\n"
+        if rows := options(name, command):
+            text += table(("option", "meaning"), [(f"`{option}`", plain(told)) for option, told in rows]) + "\n"
+    return text
+
+
+# bake.yaml
+
+
+def keys(model: type[recipe.BaseModel] = recipe.Recipe, above: str = "") -> Iterator[tuple[str, str, str, str]]:
+    """Yield dotted key, type, default and description of each key of bake.yaml, those of nested models included."""
+    schema = model.model_json_schema()
+    for name, field in model.model_fields.items():
+        described = schema["properties"][name]
+        inner, kind = _inner(described, schema), type_of(described, schema)
+        description = field.description or (inner.__doc__ if inner else "") or ""
+        default = "required" if field.is_required() else default_of(field.get_default(call_default_factory=True), kind)
+        yield f"{above}{name}", kind, default, re.sub(r"\s+", " ", description)
+        if inner:
+            path = {"object": f"{above}{name}.NAME.", "array": f"{above}{name}[]."}
+            yield from keys(inner, path.get(described.get("type", ""), f"{above}{name}."))
+
+
+def _inner(described: dict[str, Any], schema: dict[str, Any]) -> type[recipe.BaseModel] | None:
+    """Return the model that a key's values follow, or None."""
+    if described.get("title") == "Writable" or "observe" in str(described.get("anyOf", "")):
+        return recipe.Writable
+    for one in (described, *described.get("anyOf", ()), described.get("items"), described.get("additionalProperties")):
+        if not isinstance(one, dict):
+            continue
+        if reference := one.get("$ref"):
+            return vars(recipe)[reference.rpartition("/")[2]]  # type: ignore[no-any-return]
+        if one.get("title") == "Page" or "Page" in str(one.get("anyOf", ""))[:400]:
+            return recipe.Page
+    return None
+
+
+def type_of(described: dict[str, Any], schema: dict[str, Any]) -> str:
+    """Return a JSON Schema's type in words."""
+    if "$ref" in described:
+        return "mapping"
+    if "const" in described:
+        return f"`{described['const']}`"
+    if "enum" in described:
+        values = ["on", "off"] if True in described["enum"] else described["enum"]
+        return " or ".join(f"`{value}`" for value in values)
+    if kinds := described.get("anyOf") or described.get("oneOf"):
+        words = [type_of(kind, schema) for kind in kinds if kind.get("type") != "null"]
+        return " or ".join(dict.fromkeys(words))
+    kind = described.get("type", "text")
+    if isinstance(kind, list):
+        units = re.search(r"\[([A-Za-z]+)\]", described.get("pattern", ""))
+        return f"number with a unit ({', '.join(units[1])})" if units else "text"
+    if kind == "array":
+        items = described.get("items")
+        return f"list of {type_of(items, schema) if items else 'text'}"
+    if kind == "object":
+        values = described.get("additionalProperties")
+        return f"mapping of names to {type_of(values, schema)}" if isinstance(values, dict) else "mapping"
+    return {"string": "text", "integer": "whole number", "boolean": "`on` or `off`"}.get(kind, str(kind))
+
+
+def default_of(value: object, kind: str) -> str:
+    """Return a default as it would stand in bake.yaml, `–` where there is none."""
+    if isinstance(value, bool):
+        return "`on`" if value else "`off`"
+    if isinstance(value, int) and "unit" in kind:
+        return f"`{value >> 20}M`" if "K" in kind else f"`{value}s`"
+    if value is None or value in ((), {}) or isinstance(value, recipe.BaseModel):
+        return "–"
+    return f"`{value}`"
+
+
+def examples() -> dict[str, str]:
+    """Return the lines of bake.example.yaml for each top-level key, comments included."""
+    found = {}
+    for block in (REPOSITORY / "bake.example.yaml").read_text().split("\n\n"):
+        for key in re.findall(r"^(?:# )?([a-z]+):", block, re.M):
+            found.setdefault(key, block.strip())
+    return found
+
+
+def bake_yaml() -> str:
+    """Return a section for each top-level key of bake.yaml: an example, and a table of it and its nested keys."""
+    text, shown, blocks = "", examples(), {}
+    for key, *cells in keys():
+        blocks.setdefault(re.split(r"[.\[]", key)[0], []).append((f"`{key}`", *cells))
+    for name, rows in blocks.items():
+        rows = [(key, kind, default, plain(description)) for key, kind, default, description in rows]
+        text += f"## {name}\n\n{table(('key', 'type', 'default', 'meaning'), rows)}\n"
+        if name in shown:
+            text += f"{code(shown[name], 'yaml')}\n"
+    return text
+
+
+# Exit codes, providers, IAM policies
+
+
+def kinds() -> list[type[BakeError]]:
+    """Return the classes of errors, by exit code."""
+    found = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, BakeError)]
+    return sorted((kind for kind in found if kind is not BakeError), key=lambda kind: kind.code)
+
+
+def exit_codes() -> str:
+    """Return a table of all exit codes."""
+    rows = [("0", "", "Done"), ("1", "", "bake crashed: please report it"), ("2", "", "The command line is wrong")]
+    rows += [(str(kind.code), f"`{kind.__name__}`", plain((kind.__doc__ or "").strip().rstrip("."))) for kind in kinds()]
+    return table(("code", "error", "meaning"), rows)
+
+
+def providers() -> str:
+    """Return a table of the providers and their limits."""
+    rows = []
+    for name, provider in sorted(PROVIDERS.items()):
+        limit = f"{provider.capacity:,}" + ("" if provider.limit else " (assumed)")
+        form = "text" if provider.text else "bytes, as base64"
+        notes = [provider.remark, *(f"Its datasource is unknown to {base}'s cloud-init." for base in provider.unknown_to)]
+        rows.append((f"[`{name}`](../how-to/providers/{name}.md)", limit, form, provider.source, " ".join(notes)))
+    head = ("`--provider`", "bytes of a document", "takes", "source of the figure", "remark")
+    return table(head, [tuple(map(plain_link, row)) for row in rows])
+
+
+def plain_link(text: str) -> str:
+    """Return `plain` text, unless it is a link."""
+    return text if text.startswith("[") else plain(text)
+
+
+def metadata_services() -> str:
+    """Return a table of the addresses that a machine's firewall denies to the app."""
+    return table(("address", "service"), [(f"`{address}`", plain(of)) for address, of in METADATA_SERVICES.items()])
+
+
+def iam_policies() -> str:
+    """Return a section for each command that needs AWS: its statements, and the policy itself."""
+    text = ""
+    for command, statements in sorted(policy.STATEMENTS.items()):
+        rows = [(name, ", ".join(f"`{action}`" for action in actions), which) for name, actions, which in statements]
+        document = json.dumps(policy.document(command), indent=2)
+        text += f"## {command}\n\n{table(('statement', 'actions', 'resources'), rows)}\n"
+        text += f"<details><summary>The policy as JSON</summary>\n\n{code(document, 'json')}\n</details>\n\n"
+    return text
+
+
+# The machine
+
+
+def summary(path: Path) -> str:
+    """Return the first sentence of a file: its docstring's, its first comment's, or a unit's description."""
+    text = path.read_text()
+    if path.suffix == ".html" or not text.strip():
+        return ""
+    if unit := re.search(r"^Description=(.+)$", text, re.M):
+        return unit[1]
+    if "python" in text.partition("\n")[0] or path.suffix == ".py":
+        first = (ast.get_docstring(ast.parse(text)) or "").partition("\n\n")[0]
+    else:
+        lines = [line.lstrip("#/; ") for line in re.findall(r"^(?:#|//|;)(?!!).*", text, re.M)[:4]]
+        first = " ".join(lines)
+    first = re.sub(r"\s+", " ", first)
+    return (re.match(r".+?[.!?](?= [A-Z]|$)", first) or [first])[0]
+
+
+def files(folder: Path) -> list[tuple[str, str]]:
+    """Return each file below a folder that mirrors `/`, with its summary."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return [(f"`/{path.relative_to(folder)}`", plain(summary(path))) for path in paths]
+
+
+def machine_files() -> str:
+    """Return a table of the files that every machine has."""
+    return table(("file", "purpose"), files(ROOTFS))
+
+
+def units() -> str:
+    """Return a table of the units that bake adds to a machine, those of its optional features included."""
+    rows = []
+    for folder, since in [(ROOTFS / UNITS, "every machine")] + [
+        (feature / "units", f"`{feature.name}`") for feature in sorted(FEATURES.iterdir())
+    ]:
+        for path in sorted(folder.glob("*.*")):
+            if path.is_file():
+                rows.append((f"`{path.name}`", plain(summary(path)), since))
+    return table(("unit", "description", "part of"), rows)
+
+
+def features() -> str:
+    """Return a table of the optional programs, which lie in a release that asks for them."""
+    rows = [
+        (f"`{feature.name}`", f"`{path.relative_to(feature)}`", plain(summary(path)))
+        for feature in sorted(FEATURES.iterdir())
+        for path in sorted(feature.rglob("*"))
+        if path.is_file() and "units" not in path.relative_to(feature).parts and "__pycache__" not in path.parts
+    ]
+    return table(("feature", "file", "purpose"), rows)
+
+
+GENERATORS: dict[str, Callable[[], str]] = {
+    "command-line": command_line,
+    "bake-yaml": bake_yaml,
+    "exit-codes": exit_codes,
+    "providers": providers,
+    "metadata-services": metadata_services,
+    "iam-policies": iam_policies,
+    "machine-files": machine_files,
+    "units": units,
+    "features": features,
+}
+MARKER = re.compile(r"^<!-- generated: ([a-z-]+) -->$", re.M)
+
+
+def fill(text: str) -> str:
+    """Return a page's source with each marker replaced by what its generator returns."""
+    return MARKER.sub(lambda match: GENERATORS[match[1]](), text)
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Register with Sphinx."""
+
+    def read(app: Any, docname: str, source: list[str]) -> None:
+        source[0] = fill(source[0])
+
+    app.connect("source-read", read)
+    return {"parallel_read_safe": True, "version": "1"}
