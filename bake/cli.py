@@ -74,7 +74,14 @@ def cli() -> None:
     type=click.IntRange(1, 65535),
     help="Port of 127.0.0.1 for the proof's first machine; a free one otherwise.",
 )
-@click.option("--format", "form", type=click.Choice(["qcow2", "raw"]), default="qcow2", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["qcow2", "raw"]),
+    default="qcow2",
+    show_default=True,
+    help="Format of the image file.",
+)
 def image_command(app: Path, max_age: float, refresh: bool, install: bool, ssh_port: int | None, form: str) -> None:
     """Bake APP (a folder) into an image, boot it, check it, and print the image's path."""
     report = Reporter(errors)

@@ -147,11 +147,15 @@ class App(_Part):
     git: Annotated[str, fields.url("https")] | None = Field(
         default=None, description="A repository that anybody can fetch; `commit` pins what of it."
     )
-    commit: Annotated[str, fields.matching("[0-9a-f]{40}", "a commit of 40 hexadecimal digits")] | None = None
+    commit: Annotated[str, fields.matching("[0-9a-f]{40}", "a commit of 40 hexadecimal digits")] | None = Field(
+        default=None, description="The commit of `git`, in full: 40 hexadecimal digits."
+    )
     archive: Annotated[str, fields.url("https")] | None = Field(
         default=None, description="A tar or zip; `sha256` pins it."
     )
-    sha256: Annotated[str, fields.matching("[0-9a-f]{64}", "a SHA-256 of 64 hexadecimal digits")] | None = None
+    sha256: Annotated[str, fields.matching("[0-9a-f]{64}", "a SHA-256 of 64 hexadecimal digits")] | None = Field(
+        default=None, description="The SHA-256 of `archive`: 64 hexadecimal digits."
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

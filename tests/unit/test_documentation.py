@@ -1,0 +1,124 @@
+"""The documentation: everything a person can use is described, and every page can be reached."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import click
+import pytest
+from conftest import REPOSITORY
+
+from bake.aws import policy
+from bake.errors import BakeError
+from bake.providers import PROVIDERS
+
+DOCS = REPOSITORY / "docs"
+
+
+def load() -> ModuleType:
+    """Load the generator of the reference pages, which Sphinx loads by its path too."""
+    spec = importlib.util.spec_from_file_location("_generate", DOCS / "_generate.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+generate = load()
+COMMANDS = list(generate.commands())
+PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
+
+
+def page(name: str) -> str:
+    """Return a reference page as Sphinx reads it."""
+    return str(generate.fill((DOCS / "reference" / f"{name}.md").read_text()))
+
+
+@pytest.mark.parametrize(("name", "command"), COMMANDS, ids=[name for name, _ in COMMANDS])
+def test_a_command_and_its_options_have_a_help_text(name: str, command: click.Command) -> None:
+    assert command.help
+    for option, told in generate.options(name, command):
+        assert re.sub(r"\[.*\]", "", told).strip(), f"bake {name} {option} has no help"
+
+
+def test_the_page_of_the_command_line_has_every_command_and_option() -> None:
+    text = page("cli")
+    for name, command in COMMANDS:
+        section = text.partition(f"## bake {name}\n")[2].partition("\n## ")[0]
+        for option in command.params:
+            if isinstance(option, click.Option):
+                assert option.opts[-1] in section, f"bake {name} {option.opts[-1]}"
+
+
+def test_a_key_of_bake_yaml_has_a_description() -> None:
+    described = {key: description for key, _, _, description in generate.keys()}
+    assert [key for key, description in described.items() if not description] == []
+    assert {"limits.body", "certificate.dns.server", "timers.NAME.run", "check.pages[].path"} <= set(described)
+    assert {"django.media", "writable.observe", "base.sha512", "app.sha256"} <= set(described)
+
+
+def test_the_page_of_bake_yaml_has_every_key_with_an_example() -> None:
+    text, examples = page("bake-yaml"), generate.examples()
+    for key, *_ in generate.keys():
+        assert f"| `{key}` |" in text
+        if "." not in key and "[" not in key:
+            assert key in examples, f"bake.example.yaml does not show {key}"
+
+
+@pytest.mark.parametrize("kind", generate.kinds(), ids=lambda kind: kind.__name__)
+def test_an_exit_code_has_a_description(kind: type[BakeError]) -> None:
+    line = re.search(rf"^\| {kind.code} \| `{kind.__name__}` \| (.+) \|$", page("exit-codes"), re.M)
+    assert line and len(line[1]) > 10
+
+
+@pytest.mark.parametrize("name", sorted(PROVIDERS))
+def test_a_provider_has_a_page_that_says_its_source_and_whether_it_was_tried(name: str) -> None:
+    assert f"`{name}`" in page("providers")
+    text = (DOCS / "how-to" / "providers" / f"{name}.md").read_text()
+    assert re.search(r"\b[Uu]ntried\b|\b[Tt]ried\b", text)
+    assert re.search(r"https://\S+", text) and re.search(r"\b20\d\d-\d\d-\d\d\b", text)
+    assert f"--provider {name}" in text
+
+
+@pytest.mark.parametrize("command", sorted(policy.STATEMENTS))
+def test_a_policy_is_on_its_page(command: str) -> None:
+    section = page("iam-policies").partition(f"## {command}\n")[2].partition("\n## ")[0]
+    assert all(f"`{action}`" in section for action in policy.actions(command))
+
+
+def test_a_marker_names_a_generator_and_each_generator_is_used() -> None:
+    used = [name for path in PAGES for name in generate.MARKER.findall(path.read_text())]
+    assert sorted(used) == sorted(generate.GENERATORS)
+
+
+def test_a_file_of_the_machine_is_on_its_page() -> None:
+    text = page("machine")
+    for path in generate.ROOTFS.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            assert f"`/{path.relative_to(generate.ROOTFS)}`" in text
+
+
+def toctree(path: Path) -> set[Path]:
+    """Return the pages that a page's toctrees name."""
+    found = set()
+    for block in re.findall(r"^(?:```|:::)\{toctree\}\n(.*?)^(?:```|:::)$", path.read_text(), re.M | re.S):
+        for line in filter(None, map(str.strip, block.splitlines())):
+            if not line.startswith(":"):
+                name = re.sub(r"^.*<(.+)>$", r"\1", line)
+                matches = sorted(path.parent.glob(f"{name}.md"))
+                assert matches, f"{path}: the toctree names {name}, which does not exist"
+                found |= set(matches) - {path}
+    return found
+
+
+def test_every_page_is_in_a_toctree_and_has_a_title() -> None:
+    reached = {DOCS / "index.md"}.union(*(toctree(path) for path in PAGES))
+    assert [path.relative_to(DOCS) for path in PAGES if path not in reached] == []
+    for path in PAGES:
+        text = path.read_text()
+        assert text.startswith("# ") or "{include}" in text, f"{path} has no title"
