@@ -301,7 +301,7 @@ def _show(error: BakeError) -> None:
 
 
 def main() -> None:
-    """Run the command line; the exit code is the error's, as the README lists them."""
+    """Run the command line; the exit code is the error's, as docs/reference/exit-codes.md lists them."""
     signal.signal(signal.SIGTERM, _interrupted)
     run: Callable[..., Any] = cli.main
     try:

@@ -1,8 +1,8 @@
 """Every way in which a bake can fail: one class a kind, each with its exit code.
 
-The codes are part of the interface (scripts branch on them) and are listed in
-the README; a unit test holds the two together. 1 is left to crashes of our own
-and 2 to a wrong command line, as everywhere.
+The codes are part of the interface (scripts branch on them). The documentation
+lists them by the docstrings here. 1 is left to crashes of our own and 2 to a
+wrong command line, as everywhere.
 """
 
 from __future__ import annotations

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
-from conftest import REPOSITORY
 
 from bake import errors
 from bake.errors import BakeError
@@ -37,9 +34,3 @@ def test_an_error_says_what_went_wrong_and_the_way_out() -> None:
         "no such tool", "no such tool", "install it", "its last line",
     )  # fmt: skip
     assert BakeError("only this").hint == BakeError("only this").details == ""
-
-
-def test_the_readme_lists_every_code_and_no_other() -> None:
-    section = (REPOSITORY / "README.md").read_text().partition("## Exit codes\n")[2].partition("\n## ")[0]
-    listed = {int(code) for code in re.findall(r"^[|*\s-]*`?(\d+)`?\b", section, re.MULTILINE)}
-    assert listed - {0, 1, 2} == {kind.code for kind in OURS}
