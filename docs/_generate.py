@@ -9,11 +9,12 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+from pydantic import BaseModel
 
 from bake import errors, recipe
 from bake.aws import policy
@@ -27,7 +28,7 @@ FEATURES = REPOSITORY / "cloud-init" / "release"
 UNITS = "etc/systemd/system"
 
 
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """Return a Markdown table; a `|` and a line break in a cell are escaped."""
     lines = [head, tuple("---" for _ in head), *rows]
     cells = [[re.sub(r"\s+", " ", cell).strip().replace("|", "\\|") for cell in line] for line in lines]
@@ -58,9 +59,7 @@ def commands(group: click.Group = cli) -> Iterator[tuple[str, click.Command]]:
 def options(name: str, command: click.Command) -> list[tuple[str, str]]:
     """Return a command's options, each with its help text; `--help` is left out."""
     context = click.Context(command, info_name=f"bake {name}")
-    records = [
-        option.get_help_record(context) for option in command.params if isinstance(option, click.Option)
-    ]
+    records = [option.get_help_record(context) for option in command.params if isinstance(option, click.Option)]
     return [record for record in records if record]
 
 
@@ -82,35 +81,38 @@ def command_line() -> str:
 # bake.yaml
 
 
-def keys(model: type[recipe.BaseModel] = recipe.Recipe, above: str = "") -> Iterator[tuple[str, str, str, str]]:
+def recipe_keys(model: type[BaseModel] = recipe.Recipe, above: str = "") -> Iterator[tuple[str, str, str, str]]:
     """Yield dotted key, type, default and description of each key of bake.yaml, those of nested models included."""
     schema = model.model_json_schema()
     for name, field in model.model_fields.items():
         described = schema["properties"][name]
-        inner, kind = _inner(described, schema), type_of(described, schema)
+        # A title is the key's own name, capitalised: `app` is not yet the model App.
+        inner = _inner({key: value for key, value in described.items() if key != "title"})
+        kind = type_of(described)
         description = field.description or (inner.__doc__ if inner else "") or ""
         default = "required" if field.is_required() else default_of(field.get_default(call_default_factory=True), kind)
         yield f"{above}{name}", kind, default, re.sub(r"\s+", " ", description)
         if inner:
             path = {"object": f"{above}{name}.NAME.", "array": f"{above}{name}[]."}
-            yield from keys(inner, path.get(described.get("type", ""), f"{above}{name}."))
+            yield from recipe_keys(inner, path.get(described.get("type", ""), f"{above}{name}."))
 
 
-def _inner(described: dict[str, Any], schema: dict[str, Any]) -> type[recipe.BaseModel] | None:
-    """Return the model that a key's values follow, or None."""
-    if described.get("title") == "Writable" or "observe" in str(described.get("anyOf", "")):
-        return recipe.Writable
-    for one in (described, *described.get("anyOf", ()), described.get("items"), described.get("additionalProperties")):
-        if not isinstance(one, dict):
-            continue
-        if reference := one.get("$ref"):
-            return vars(recipe)[reference.rpartition("/")[2]]  # type: ignore[no-any-return]
-        if one.get("title") == "Page" or "Page" in str(one.get("anyOf", ""))[:400]:
-            return recipe.Page
-    return None
+def _inner(described: object) -> type[BaseModel] | None:
+    """Return the model that a key's values follow, or None: the first that its schema refers to or holds."""
+    if isinstance(described, list):
+        return next(filter(None, map(_inner, described)), None)
+    if not isinstance(described, dict):
+        return None
+    if "observe" in described.get("properties", ()):
+        return recipe.Writable  # Its schema is written by hand, since a plain list stands for it.
+    name = str(described.get("$ref", "")).rpartition("/")[2] or described.get("title")
+    model = vars(recipe).get(name) if isinstance(name, str) else None
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        return model
+    return next(filter(None, map(_inner, described.values())), None)
 
 
-def type_of(described: dict[str, Any], schema: dict[str, Any]) -> str:
+def type_of(described: dict[str, Any]) -> str:
     """Return a JSON Schema's type in words."""
     if "$ref" in described:
         return "mapping"
@@ -120,7 +122,7 @@ def type_of(described: dict[str, Any], schema: dict[str, Any]) -> str:
         values = ["on", "off"] if True in described["enum"] else described["enum"]
         return " or ".join(f"`{value}`" for value in values)
     if kinds := described.get("anyOf") or described.get("oneOf"):
-        words = [type_of(kind, schema) for kind in kinds if kind.get("type") != "null"]
+        words = [type_of(kind) for kind in kinds if kind.get("type") != "null"]
         return " or ".join(dict.fromkeys(words))
     kind = described.get("type", "text")
     if isinstance(kind, list):
@@ -128,27 +130,27 @@ def type_of(described: dict[str, Any], schema: dict[str, Any]) -> str:
         return f"number with a unit ({', '.join(units[1])})" if units else "text"
     if kind == "array":
         items = described.get("items")
-        return f"list of {type_of(items, schema) if items else 'text'}"
+        return f"list of {type_of(items) if items else 'text'}"
     if kind == "object":
         values = described.get("additionalProperties")
-        return f"mapping of names to {type_of(values, schema)}" if isinstance(values, dict) else "mapping"
+        return f"mapping of names to {type_of(values)}" if isinstance(values, dict) else "mapping"
     return {"string": "text", "integer": "whole number", "boolean": "`on` or `off`"}.get(kind, str(kind))
 
 
 def default_of(value: object, kind: str) -> str:
-    """Return a default as it would stand in bake.yaml, `–` where there is none."""
+    """Return a default as it would stand in bake.yaml, or `none`."""
     if isinstance(value, bool):
         return "`on`" if value else "`off`"
     if isinstance(value, int) and "unit" in kind:
         return f"`{value >> 20}M`" if "K" in kind else f"`{value}s`"
-    if value is None or value in ((), {}) or isinstance(value, recipe.BaseModel):
-        return "–"
+    if value is None or value in ((), {}) or isinstance(value, BaseModel):
+        return "none"
     return f"`{value}`"
 
 
 def examples() -> dict[str, str]:
     """Return the lines of bake.example.yaml for each top-level key, comments included."""
-    found = {}
+    found: dict[str, str] = {}
     for block in (REPOSITORY / "bake.example.yaml").read_text().split("\n\n"):
         for key in re.findall(r"^(?:# )?([a-z]+):", block, re.M):
             found.setdefault(key, block.strip())
@@ -157,11 +159,12 @@ def examples() -> dict[str, str]:
 
 def bake_yaml() -> str:
     """Return a section for each top-level key of bake.yaml: an example, and a table of it and its nested keys."""
-    text, shown, blocks = "", examples(), {}
-    for key, *cells in keys():
-        blocks.setdefault(re.split(r"[.\[]", key)[0], []).append((f"`{key}`", *cells))
+    text, shown = "", examples()
+    blocks: dict[str, list[tuple[str, ...]]] = {}
+    for key, kind, default, description in recipe_keys():
+        name = re.split(r"[.\[]", key)[0]
+        blocks.setdefault(name, []).append((f"`{key}`", kind, default, plain(description)))
     for name, rows in blocks.items():
-        rows = [(key, kind, default, plain(description)) for key, kind, default, description in rows]
         text += f"## {name}\n\n{table(('key', 'type', 'default', 'meaning'), rows)}\n"
         if name in shown:
             text += f"{code(shown[name], 'yaml')}\n"
@@ -180,7 +183,9 @@ def kinds() -> list[type[BakeError]]:
 def exit_codes() -> str:
     """Return a table of all exit codes."""
     rows = [("0", "", "Done"), ("1", "", "bake crashed: please report it"), ("2", "", "The command line is wrong")]
-    rows += [(str(kind.code), f"`{kind.__name__}`", plain((kind.__doc__ or "").strip().rstrip("."))) for kind in kinds()]
+    rows += [
+        (str(kind.code), f"`{kind.__name__}`", plain((kind.__doc__ or "").strip().rstrip("."))) for kind in kinds()
+    ]
     return table(("code", "error", "meaning"), rows)
 
 
@@ -190,7 +195,10 @@ def providers() -> str:
     for name, provider in sorted(PROVIDERS.items()):
         limit = f"{provider.capacity:,}" + ("" if provider.limit else " (assumed)")
         form = "text" if provider.text else "bytes, as base64"
-        notes = [provider.remark, *(f"Its datasource is unknown to {base}'s cloud-init." for base in provider.unknown_to)]
+        notes = [
+            provider.remark,
+            *(f"Its datasource is unknown to {base}'s cloud-init." for base in provider.unknown_to),
+        ]
         rows.append((f"[`{name}`](../how-to/providers/{name}.md)", limit, form, provider.source, " ".join(notes)))
     head = ("`--provider`", "bytes of a document", "takes", "source of the figure", "remark")
     return table(head, [tuple(map(plain_link, row)) for row in rows])

@@ -2,8 +2,8 @@
 
     python docs/record.py docs/_static/render.svg 'bake init hello' 'bake render hello > user-data'
 
-Each command runs by the shell in a pseudo-terminal, in the current folder. The picture shows the prompt, the command and
-what the terminal showed when the command ended: a progress line that was redrawn appears once. For a whole bake:
+The shell runs each command in a pseudo-terminal, in the current folder. The picture shows the prompt, the command, and
+the terminal's content when the command ended: a progress line that was redrawn appears once. For a whole bake:
 
     python docs/record.py docs/_static/image.svg 'bake image hello'
 """

@@ -56,7 +56,7 @@ def test_the_page_of_the_command_line_has_every_command_and_option() -> None:
 
 
 def test_a_key_of_bake_yaml_has_a_description() -> None:
-    described = {key: description for key, _, _, description in generate.keys()}
+    described = {key: description for key, _, _, description in generate.recipe_keys()}
     assert [key for key, description in described.items() if not description] == []
     assert {"limits.body", "certificate.dns.server", "timers.NAME.run", "check.pages[].path"} <= set(described)
     assert {"django.media", "writable.observe", "base.sha512", "app.sha256"} <= set(described)
@@ -64,7 +64,7 @@ def test_a_key_of_bake_yaml_has_a_description() -> None:
 
 def test_the_page_of_bake_yaml_has_every_key_with_an_example() -> None:
     text, examples = page("bake-yaml"), generate.examples()
-    for key, *_ in generate.keys():
+    for key, *_ in generate.recipe_keys():
         assert f"| `{key}` |" in text
         if "." not in key and "[" not in key:
             assert key in examples, f"bake.example.yaml does not show {key}"
