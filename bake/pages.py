@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 from bake import comparison, diagnosis, places
@@ -99,13 +99,7 @@ def judge(ask: Ask, site: Site, author: Author, journal: Callable[[], str]) -> J
     returns the app's, in which pages that need a server of another machine show.
     """
 
-    def crawl(scheme: str, name: str, paths: Sequence[str] | None, visitors: int = 1) -> Record:
-        argument = {
-            "url": f"{scheme}://{name}", "host": name, "connect": ["127.0.0.1", {"http": 80, "https": 443}[scheme]],
-            "seeds": site.seeds, "paths": paths, "visitors": visitors, "seconds": SECONDS,
-        }  # fmt: skip
-        return Record.from_json(ask(argument))
-
+    crawl = partial(_crawl, ask, site)
     first, *others = site.names
     known = [answer.path for answer in author.record.answers if answer.method == "GET"] if author.record else []
     found = crawl("https", first, list(dict.fromkeys([*site.seeds, *known])) if known or not site.crawl else None)
@@ -115,6 +109,22 @@ def judge(ask: Ask, site: Site, author: Author, journal: Callable[[], str]) -> J
     records += [crawl(scheme, name, site.seeds) for name in others for scheme in ("http", "https")]
     records.append(crawl("https", first, paths[:BUSY_PAGES], VISITORS))
     differences = comparison.compare(author.record, records, site.pages, site.health)
+    return _judged(differences, author, diagnosis.needs(journal()) if _failing(differences) else "")
+
+
+def _crawl(ask: Ask, site: Site, scheme: str, name: str, paths: Sequence[str] | None, visitors: int = 1) -> Record:
+    argument = {
+        "url": f"{scheme}://{name}", "host": name, "connect": ["127.0.0.1", {"http": 80, "https": 443}[scheme]],
+        "seeds": site.seeds, "paths": paths, "visitors": visitors, "seconds": SECONDS,
+    }  # fmt: skip
+    return Record.from_json(ask(argument))
+
+
+def front(ask: Ask, site: Site, author: Author, journal: Callable[[], str]) -> Judged:
+    """Ask a machine for the front page alone, as `judge` does for all."""
+    records = [_crawl(ask, site, scheme, site.names[0], ["/"]) for scheme in ("https", "http")]
+    differences = comparison.compare(author.record, records, (), site.health)
+    differences = tuple(each for each in differences if each.address == "/")
     return _judged(differences, author, diagnosis.needs(journal()) if _failing(differences) else "")
 
 
