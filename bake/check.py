@@ -16,13 +16,17 @@ from bake.errors import BootError, CheckError, ProgramError
 
 @dataclass(frozen=True)
 class Outcome:
-    """How many checks passed and were skipped, each failure as (name, its text), and what the crawl found."""
+    """How many checks passed and were skipped, each failure as (name, its text), and how the app answered.
+
+    `app` is a line; `pages` a table of the pages that differ from those of the author's server, or are worth a look.
+    """
 
     passed: int
     skipped: int
     failures: tuple[tuple[str, str], ...]
     seconds: float
     app: str = ""
+    pages: str = ""
 
 
 def ssh_config(path: Path, port: int, user: str, private_key: Path, known_hosts: Path, host: str = "127.0.0.1") -> Path:
@@ -96,7 +100,8 @@ def read(report: Path) -> Outcome:
         suite = next(ElementTree.parse(report).iter("testsuite"))
     except (ElementTree.ParseError, StopIteration) as error:
         raise ProgramError(f"pytest left a report that cannot be read: {error}") from error
-    failures, skipped, passed, app = [], 0, 0, ""
+    failures, skipped, passed = [], 0, 0
+    said: dict[str, str] = {}
     for case in suite.iter("testcase"):
         fault = next((child for child in case if child.tag in ("failure", "error")), None)
         if fault is not None:
@@ -106,8 +111,9 @@ def read(report: Path) -> Outcome:
             skipped += 1
         else:
             passed += 1
-        app = next((each.get("value", "") for each in case.iter("property") if each.get("name") == "app"), app)
-    return Outcome(passed, skipped, tuple(failures), float(suite.get("time", 0)), app)
+        said |= {each.get("name", ""): each.get("value", "") for each in case.iter("property")}
+    app, pages = said.get("app", ""), said.get("pages", "")
+    return Outcome(passed, skipped, tuple(failures), float(suite.get("time", 0)), app, pages)
 
 
 def require(outcome: Outcome) -> None:

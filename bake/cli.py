@@ -149,7 +149,7 @@ def push_command(host: str, app: Path, identity: Path | None, back: bool) -> Non
     """Bring APP (a folder) as a new release onto a running machine: ssh://user@host[:port]. The user needs sudo.
 
     No visitor is turned away meanwhile. A release that is not well is left again for the one before.
-    Prints the digest of the release that serves.
+    Prints the digest of the release that serves, then asks for its pages as a visitor does.
     """
     report = Reporter(errors)
     there = _login(host, identity)
@@ -157,6 +157,7 @@ def push_command(host: str, app: Path, identity: Path | None, back: bool) -> Non
         click.echo(push.back(there, report))
     else:
         click.echo(push.push(there, app, image.read(app, report), report))
+    push.visit(there, report)
 
 
 @cli.command("init")
@@ -251,6 +252,7 @@ def check_command(host: str, identity: Path | None) -> None:
     with tempfile.TemporaryDirectory() as work, report.phase("check") as phase:
         outcome = check.run_suites(["machine"], host=there.spec(), work=Path(work), progress=phase.progress)
     check.require(outcome)
+    report.note(f"app: {outcome.app}")
     click.echo(f"{outcome.passed} passed, {outcome.skipped} skipped")
 
 

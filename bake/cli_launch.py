@@ -184,7 +184,7 @@ def _examine(door: health.Door, address: str, identity: Path, report: Reporter) 
             ["machine"], host="ssh://machine?sudo=true", work=work, config=config, progress=phase.progress
         )
     check.require(outcome)
-    report.note(f"{outcome.passed} checks passed")
+    report.note(f"{outcome.passed} checks passed; app: {outcome.app}")
 
 
 @click.command("ls")

@@ -1,6 +1,7 @@
 """Compare a machine's answers with those of the author's server: a fault is where the machine is worse.
 
-`packer/crawl.py` records both. Bodies of dynamic pages are never compared: they may be random, timed or hold tokens.
+cloud-init/release/observe/crawl.py records both. Bodies of dynamic pages are never compared: they may be random, timed
+or hold tokens.
 """
 
 from __future__ import annotations
@@ -203,6 +204,11 @@ class Difference:
     cure: str
     author: str = "-"
     machine: str = "-"
+
+    @property
+    def address(self) -> str:
+        """The path without the method."""
+        return self.path.removeprefix("HEAD ")
 
 
 class Finding(NamedTuple):
@@ -623,10 +629,15 @@ def summary(differences: Sequence[Difference], reason: str = "") -> str:
     """Return the comparison in a line: `compared, 41 addresses, 3 notes`; with a `reason`, that there was none."""
     if reason:
         return f"not compared ({reason})"
-    counts = {"address": len({difference.path for difference in differences if difference.path})}
-    for difference, _ in rows(differences):
-        name = difference.verdict.name.lower()
-        counts[name] = counts.get(name, 0) + 1
+    # Each address counts once, whichever way and by however many visitors it was asked for.
+    worst: dict[str, Verdict] = {}
+    for difference in differences:
+        before = worst.get(difference.address, Verdict.SAME)
+        worst[difference.address] = max(before, difference.verdict, key=lambda verdict: verdict.value)
+    counts = {"address": len(worst.keys() - {""})}
+    for verdict in (Verdict.FAULT, Verdict.NOTE):
+        if found := sum(each is verdict for each in worst.values()):
+            counts[verdict.name.lower()] = found
     plural = {"address": "addresses", "fault": "faults", "note": "notes"}
     parts = [f"{count} {name if count == 1 else plural[name]}" for name, count in counts.items()]
     return ", ".join(["compared", *parts])

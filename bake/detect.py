@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from bake import fields
+from bake import author, fields
 from bake.errors import AsgiAppError, NoAppError, RequirementError, SeveralAppsError
 from bake.modules import QUICKSTART, USUAL_FACTORIES, USUAL_NAMES, WSGI_MAKERS, App, Reader
 from bake.recipe import Django, Recipe, Writable
@@ -98,6 +98,10 @@ def complete(folder: Path, recipe: Recipe) -> Found:
         changes["writable"] = _writable(reader, recipe, notes)
     if recipe.preload is None:
         changes["preload"] = _preload(reader, {*recipe.env, *recipe.secrets}, notes)
+    if recipe.check.author is None:
+        command = author.command(reader, app, str(changes["wsgi"]))
+        changes["check"] = recipe.check.model_copy(update={"author": command})
+        notes.append(f"check.author: {command} (the machine's pages are compared with those of this server)")
     if recipe.name is None:
         slug = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower())[:63].strip("-") or "app"
         changes["name"] = slug
@@ -115,7 +119,8 @@ def _packaged(recipe: Recipe, package: str) -> Found:
             f"app: {package}: requirements are read from no file", "List them: requirements: [flask]."
         )
     name = recipe.name or canonicalize_name(Requirement(package).name)
-    changes = {"name": name, "requirements": (package, *more), "static": {}}
+    check = recipe.check if recipe.check.author else recipe.check.model_copy(update={"author": author.PLAIN})
+    changes = {"name": name, "requirements": (package, *more), "static": {}, "check": check}
     return Found(recipe.model_copy(update=changes), (f"app: {package} from the index; nothing of the folder is in it",))
 
 

@@ -73,6 +73,16 @@ def diagnose(log: str) -> Diagnosis:
     return Diagnosis(raised(chain), tuple(dict.fromkeys(name for name, _ in rows)), tuple(cures.values()))
 
 
+def needs(log: str) -> str:
+    """Return the server that an app could not reach, as `PostgreSQL at DATABASE_URL`; "" for other faults."""
+    lines = lines_of(log)
+    chain = last_chain(lines)
+    frames = tuple(frame for traceback in chain for frame in traceback.frames)
+    evidence = Evidence(log, "\n".join(line for traceback in chain for line in traceback.lines), frames)
+    service = _service(evidence) if re.search(UNREACHABLE, evidence.chain) else None
+    return f"{service.name} at {service.variable}" if service else ""
+
+
 def relevant(log: str, count: int = SHOWN) -> str:
     """Return the last lines of a journal for the screen, without what uWSGI prints when it starts."""
     return "\n".join([line for line in lines_of(log) if line and not BANNER.match(line)][-count:])

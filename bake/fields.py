@@ -260,7 +260,7 @@ def pinned(text: str) -> str:
 
 
 #: Names of the machine's own jobs and units.
-JOBS = ("setup", "release", "static", "next", "configure", "certificate", "look", "keep", "build")
+JOBS = ("setup", "release", "static", "author", "next", "configure", "certificate", "look", "keep", "build")
 
 
 def timer_name(text: str) -> str:

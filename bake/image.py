@@ -185,7 +185,7 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
             "name": wanted.name, "sha256": store.file_digest(entry / "image.qcow2"),
             "size": (entry / "image.qcow2").stat().st_size,
             "seconds": {name: round(value, 1) for name, value in report.seconds.items()}, "checks": proved.checks,
-            "app": proved.app,
+            "app": proved.app, "pages": proved.pages.splitlines(),
             "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "base_date": ground.date, "release": goal.name,
             "bundle": parcel.sha256, "document": store.digest(document(goal, parcel).text),
             "health": wanted.check.health, "domains": list(wanted.domains), "keep": wanted.certificate.keep,
@@ -338,7 +338,7 @@ def _observed(paths: dict[str, Any]) -> Iterator[str]:
 def _publish(entry: Path, final: Path, origin: dict[str, str], report: Reporter, *, fresh: bool) -> Image:
     """Put the cache's image under its final name, unless the very same stands there. `origin` is that of its app."""
     facts = json.loads((entry / "image.json").read_text()) | origin
-    for line in (*_observed(facts.get("observed", {})), *map(printable, facts.get("notes", ()))):
+    for line in (*_observed(facts.get("observed", {})), *map(printable, (*facts.get("notes", ()), *facts["pages"]))):
         report.note(line)
     source = entry / "image.qcow2"
     raw = final.suffix == ".raw"

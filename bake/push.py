@@ -6,12 +6,13 @@ The machine does the switching (app-setup), so that a lost connection leaves it 
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from bake import bundle, source, store
+from bake import bundle, comparison, pages, source, store
 from bake.diagnosis import of_setup
-from bake.errors import BootError, SetupError
+from bake.errors import BootError, CheckError, SetupError
 from bake.login import Login
 from bake.progress import Reporter
 from bake.recipe import Recipe
@@ -49,6 +50,20 @@ told _SYSTEMD_INVOCATION_ID="$run"
 [ $status = 0 ] || told -n 2000 --since "@$begun" -u app-next.service -u app.service -u 'app-job@*'
 exit $status
 """
+#: Prints the names of the site, the recipe of its release and that release's digest, a line each, and then the record
+#: of the author's server. Fails where the release brings no crawler.
+SITE = """
+cd /srv/app/current && test -e settings/crawl.py || exit 1
+echo $(cat /run/app/names)
+tr -d '\\n' < recipe.json && echo
+basename "$(readlink -f .)"
+cat /var/lib/app-author.json 2> /dev/null || true
+"""
+#: Asks for pages as a user that owns nothing.
+CRAWL = """
+setpriv --reuid=nobody --regid=nogroup --clear-groups python3 /srv/app/current/settings/crawl.py {argument}
+"""
+JOURNAL = "journalctl -q -b -o cat -n 2000 -u app.service"
 
 
 @dataclass(frozen=True)
@@ -105,6 +120,33 @@ def back(login: Login, report: Reporter) -> str:
     if there.previous not in there.releases:
         raise SetupError(f"{login.host} has no release before the one it serves")
     return _switch(login, there, there.previous, report)
+
+
+def visit(login: Login, report: Reporter) -> None:
+    """Ask the release that serves now for its pages, as visitors do, and note how they answer.
+
+    Raises CheckError where one fails. A release of an older bake brings no crawler, and is not asked.
+    """
+    found = login.script(SITE)
+    if found.status:
+        return
+    names, recipe, release, *record = found.stdout.split("\n", 3)
+
+    def ask(argument: dict[str, object]) -> str:
+        return login.script(CRAWL.format(argument=shlex.quote(json.dumps(argument)))).stdout
+
+    with report.phase("pages"):
+        site = pages.Site.of(names, json.loads(recipe).get("check", {}))
+        author = pages.Author.read("".join(record), release)
+        judged = pages.judge(ask, site, author, lambda: login.script(JOURNAL).stdout)
+    report.note(f"app: {judged.summary}")
+    if judged.faults:
+        failing = dict.fromkeys(fault.address for fault in judged.faults)
+        raise CheckError(
+            f"The release serves, but {len(failing)} of its pages fail: {', '.join(list(failing)[:5])}",
+            "`bake push HOST --back` returns to the release before.",
+            comparison.table(judged.differences),
+        )
 
 
 def _switch(login: Login, there: Facts, digest: str, report: Reporter) -> str:

@@ -275,6 +275,11 @@ class Check(_Part):
         default=True,
         description="on: the proof follows the site's links. off: it asks for the front page, `health` and `pages`.",
     )
+    author: fields.Command | None = Field(
+        default=None,
+        description="How you run the app yourself, as `python app.py`: the proof compares the machine with it. "
+        "Found if left out; off: nothing is compared.",
+    )
     network: Annotated[bool, WithJsonSchema({"enum": ["on", "off", True, False]})] = Field(
         default=False,
         description="on: the app may use the network during the bake and its proof. Off, it reaches its machine alone.",

@@ -69,7 +69,7 @@ def files(folder: Path, recipe: Recipe, kept: list[Path]) -> dict[str, File]:
     """Path to file. `kept` is what of the app's folder is the release's source."""
     said = recipe.model_dump(
         mode="json",
-        include={**dict.fromkeys(KEPT, True), "check": {"health", "pages", "crawl"}},
+        include={**dict.fromkeys(KEPT, True), "check": {"health", "pages", "crawl", "author"}},
         exclude_defaults=True,
         exclude_none=True,
     )
@@ -202,11 +202,15 @@ def jobs(recipe: Recipe) -> dict[str, str]:
     """Scripts of the app's jobs, by name: bake.yaml's setup and timers."""
     once = steps(recipe.release or ())
     # nginx reads them; the app's own files are nobody else's.
-    collect = "umask 022\npython /srv/app/current/settings/collect.py\n" if isinstance(recipe.django, Django) else ""
+    # -P: modules of ours beside the program are not the app's.
+    collect = "umask 022\npython -P /srv/app/current/settings/collect.py\n" if isinstance(recipe.django, Django) else ""
+    author = recipe.check.author
+    as_author = "export APP_DJANGO_AUTHOR=1\n" if isinstance(recipe.django, Django) else ""
     return {
         "setup": steps(recipe.setup),
         "release": f"{UNLESS_DONE}{once}{DONE}" if once else "",
         "static": collect,
+        "author": f"{as_author}{author}\n" if author not in (None, "off") else "",
         **{name: f"{job.run}\n" for name, job in recipe.timers.items()},
     }
 

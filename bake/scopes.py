@@ -128,6 +128,8 @@ class Module:
         self.imported: set[str] = set()
         #: The names it gives as DJANGO_SETTINGS_MODULE.
         self.settings: list[str] = []
+        #: Whether it serves the app when it is run as a program.
+        self.serves = any(main and _serves(statement) for statement, main in statements(tree.body))
         self.random_keys = list(random_keys.find(tree))
         self.writes = list(dict.fromkeys(writes.find(tree)))
         for node in ast.walk(tree):
@@ -202,6 +204,18 @@ def _asks_for_main(test: ast.expr) -> bool:
     """Whether a condition mentions `__main__`."""
     words = (value for node in ast.walk(test) for value in vars(node).values())
     return any("__main__" in word for word in words if isinstance(word, str))
+
+
+#: The last names of functions that serve an app, or that programs serve it in.
+SERVERS = {"run", "run_simple", "run_app", "serve", "serve_forever", "quickstart", "start", "main", "cli"}
+
+
+def _serves(statement: ast.stmt) -> bool:
+    """Return whether a statement calls one of SERVERS; those of a definition run later, if at all."""
+    if isinstance(statement, Function | ast.ClassDef):
+        return False
+    calls = (node.func for node in ast.walk(statement) if isinstance(node, ast.Call))
+    return any(getattr(called, "attr", getattr(called, "id", "")) in SERVERS for called in calls)
 
 
 def bound_names(statement: ast.stmt) -> Iterator[str]:

@@ -15,6 +15,8 @@ import pytest
 from testinfra.backend.ssh import SshBackend
 from testinfra.host import Host
 
+from bake import pages
+
 #: What runs on the machine: a command a line as JSON, answered by its status and its two outputs.
 #: No command of a check takes longer than its 300 s.
 SERVER = """
@@ -173,6 +175,27 @@ def fetch(host, name):
         return ask(host, f"{scheme}://{as_name}{path}", {"http": 80, "https": 443}[scheme], options, body=body)
 
     return get
+
+
+@pytest.fixture(scope="module")
+def crawler(host, recipe):
+    """Ask the machine for the app's pages by a function of bake.pages, `judge` or `front`; returns what was found."""
+    program = pages.crawler()
+    record = host.file(pages.AUTHOR)
+    release = host.run("basename $(readlink -f /srv/app/current)").stdout.strip()
+    author = pages.Author.read(record.content_string if record.exists else "", release)
+    if recipe["check"].get("author") == "off":
+        author = pages.Author(None, "check.author is off")
+    site = pages.Site.of(host.run("cat /run/app/names").stdout, recipe["check"])
+
+    def ask(argument):
+        # As a user that owns nothing; on the machine, where the network is closed and certificates are nobody's.
+        nobody = "setpriv --reuid=nobody --regid=nogroup --clear-groups"
+        done = host.run(f"{nobody} python3 -c %s %s", program, json.dumps(argument))
+        assert done.rc == 0, done.stderr
+        return done.stdout
+
+    return lambda judge: judge(ask, site, author, lambda: host.run("journalctl -b -o cat -n 2000 -u app").stdout)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,8 @@ import os
 
 import pytest
 
+from bake import comparison, pages
+
 #: Who it was before the reboot, as bake/proof.py read it.
 BEFORE = json.loads(os.environ["BAKE_BEFORE"])
 
@@ -21,6 +23,11 @@ def test_it_comes_up_whole(settled):
 
 def test_the_app_answers(settled, healthy):
     assert healthy()
+
+
+def test_the_front_page_is_the_author_s(settled, crawler):
+    judged = crawler(pages.front)
+    assert not judged.faults, comparison.table(judged.differences)
 
 
 def test_it_is_the_same_machine(host):

@@ -312,7 +312,8 @@ def test_the_name_is_the_folders(tmp_path: Path) -> None:
 
 def test_what_the_recipe_says_stays(tmp_path: Path) -> None:
     (tmp_path / "static").mkdir()
-    found = find(tmp_path, {"app.py": FLASK, "r.txt": ""}, name="x", wsgi="app:app", requirements="r.txt", static={})
+    keys = {"name": "x", "wsgi": "app:app", "requirements": "r.txt", "static": {}, "check": {"author": "off"}}
+    found = find(tmp_path, {"app.py": FLASK, "r.txt": ""}, **keys)
     assert (found.recipe.name, found.recipe.requirements, found.recipe.static) == ("x", "r.txt", {})
     assert found.notes == ()
 

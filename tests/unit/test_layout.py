@@ -13,9 +13,9 @@ PACKAGE = REPOSITORY / "bake"
 ORDER = (
     "errors", "places", "run", "store", "repository", "download", "target", "providers", "terminal", "progress",
     "fields", "recipe", "ignore", "python_files", "random_keys", "writes", "scopes", "fixpoint", "modules", "project",
-    "requirements", "detect", "draft", "libraries", "tracebacks", "diagnosis", "wheels", "lock",
+    "requirements", "author", "detect", "draft", "libraries", "tracebacks", "diagnosis", "wheels", "lock",
     "release", "bundle", "machine", "userdata", "settings", "source", "disk", "base", "stock", "packer", "doctor", "vm",
-    "login", "check", "comparison", "proof", "traces", "image", "trial", "push", "render",
+    "login", "check", "comparison", "pages", "proof", "traces", "image", "trial", "push", "render",
     "aws", "cli_aws", "cli_launch", "cli", "__main__",
 )  # fmt: skip
 #: These name a stream or a process of `run`'s, and so import `subprocess`; only `run` calls anything of it.

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from conftest import Fake
@@ -132,11 +132,17 @@ def test_the_app_runs_once_on_a_copy_and_its_data_is_kept(
         starts.append(name)
         write(copy, {"logs/shop.log": "started", "site.db": "rows", "static/built.css": "css", "app.py": "changed"})
 
+    def ask(release: Path, recipe: dict[str, object]) -> bool:
+        # Also what only the author's server writes counts.
+        write(copy, {"made/by-hand": "x"})
+        return True
+
     monkeypatch.setattr(serving, "start", start)
+    monkeypatch.setattr(observe, "load", lambda release, name: SimpleNamespace(ask=ask))
     observe.watch(machine, {}, steps)
     source = machine / "source"
     found = json.loads((tmp_path / "observed").read_text())
-    assert found == {"data": {"logs": True, "site.db": False}, "fresh": ["static"], "refused": ["app.py"]}
+    assert found == {"data": {"logs": True, "made": True, "site.db": False}, "fresh": ["static"], "refused": ["app.py"]}
     # The release itself is as it was, but for links; what was written is where the links lead.
     assert (source / "app.py").read_text() == "app"
     assert (source / "logs").readlink() == steps.DATA / "logs" and (source / "logs/shop.log").read_text() == "started"
@@ -144,12 +150,37 @@ def test_the_app_runs_once_on_a_copy_and_its_data_is_kept(
     assert (source / "static").readlink() == steps.FRESH / "one/static"
     assert (source / "static/style.css").read_text() == "css" and not (source / "static/built.css").exists()
     words = (tmp_path / "words").read_text().splitlines()
-    assert words == ["daemon-reload", "stop app.service app.socket", "daemon-reload"]
+    assert words == ["daemon-reload", "stop app.service", "stop app.service app.socket", "daemon-reload"]
     assert f"BindPaths={copy}:{source}\n" in (tmp_path / "bound").read_text()
     assert not observe.SCRATCH.exists() and not list((tmp_path / "units").glob("*/70-scratch.conf"))
     # Only once.
     observe.watch(machine, {}, steps)
     assert starts == ["app"]
+
+
+def test_where_the_author_s_server_does_not_serve_the_app_is_visited(
+    observe: ModuleType,
+    steps: ModuleType,
+    serving: ModuleType,
+    machine: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    starts: list[str] = []
+    asked: list[dict[str, object]] = []
+    monkeypatch.setattr(serving, "start", starts.append)
+    monkeypatch.setattr(serving, "NAMES", tmp_path / "names")
+    (tmp_path / "names").write_text("*.shop.example\n")
+    author = SimpleNamespace(
+        ask=lambda release, recipe: False,
+        crawl=lambda release, argument: asked.append(argument),
+        pages=lambda check: {"seeds": ["/"], "paths": None},
+        SECONDS=30,
+    )
+    monkeypatch.setattr(observe, "load", lambda release, name: author)
+    observe.watch(machine, {}, steps)
+    assert starts == ["app", "app"]
+    assert [each["url"] for each in asked] == ["https://www.shop.example"]
 
 
 def test_an_app_that_does_not_start_leaves_nothing_bound(

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from importlib.machinery import SourceFileLoader
 from pathlib import Path, PurePosixPath
 from types import ModuleType
 
@@ -129,6 +130,12 @@ def watch(release: Path, recipe: dict, steps: ModuleType) -> None:
         link(serving.DOOR, serving.SOCKET)
         serving.start(serving.APP)
         serving.await_health(recipe)
+        # Two of them could want the same port, or lock.
+        command("systemctl", "stop", "app.service")
+        author = load(release, "author")
+        if not author.ask(release, recipe):
+            serving.start(serving.APP)
+            visit(release, recipe, author)
     finally:
         command("systemctl", "stop", "app.service", "app.socket")
         for place in places:
@@ -143,6 +150,20 @@ def watch(release: Path, recipe: dict, steps: ModuleType) -> None:
     write(OBSERVED, json.dumps(asdict(found)) + "\n")
     say(f"observed: {found}")
     steps.keep(release, recipe)
+
+
+def load(release: Path, name: str) -> ModuleType:
+    """Return a module that a release brings."""
+    module = ModuleType(name)
+    SourceFileLoader(name, f"{release}/settings/{name}.py").exec_module(module)
+    return module
+
+
+def visit(release: Path, recipe: dict, author: ModuleType) -> None:
+    """Ask the app itself for its pages, since it may write when it is visited. The proof judges the answers."""
+    name = (serving.NAMES.read_text().split() or ["localhost"])[0].replace("*", "www")
+    where = {"url": f"https://{name}", "connect": ("127.0.0.1", 443), "seconds": author.SECONDS}
+    author.crawl(release, {**where, **author.pages(recipe.get("check") or {})})
 
 
 #: Copies $1 to $2.

@@ -1,7 +1,8 @@
 """Django settings on a machine: the project's own, and around them the ones that a server needs.
 
 The project stays as `startproject` made it. `django: off` in bake.yaml leaves all of this out.
-APP_DJANGO_SETTINGS names the project's module, APP_DOMAINS the names that the machine answers to.
+APP_DJANGO_SETTINGS names the project's module, APP_DOMAINS the names that the machine answers to. APP_DJANGO_AUTHOR is
+there for the author's server, which differs from the project in the place of its data alone.
 """
 
 import importlib
@@ -20,12 +21,25 @@ TO_THE_JOURNAL = {
 }
 
 
+def placed(theirs: dict, environ: dict) -> dict:
+    """Return the settings for the app's data and its key, where they differ from the project's."""
+    databases = theirs.get("DATABASES", {})
+    changed = {"DATABASES": {alias: {**said, "NAME": moved(said)} for alias, said in databases.items()}}
+    if environ.get("SECRET_KEY"):
+        changed["SECRET_KEY"] = environ["SECRET_KEY"]
+    media = theirs.get("MEDIA_ROOT")
+    if media and within(media):
+        changed["MEDIA_ROOT"] = str(DATA / within(media))
+    return changed
+
+
 def served(theirs: dict, environ: dict) -> dict:
-    """Return the settings that differ from the project's."""
+    """Return the settings of a server, where they differ from the project's."""
     names = environ.get("APP_DOMAINS", "").split()
     # nginx refuses other names where domains are given, and passes on any name or address where none are.
     hosts = [name.removeprefix("*") for name in names] or ["*"]
     changed = {
+        **placed(theirs, environ),
         "DEBUG": False,
         "ALLOWED_HOSTS": [*theirs.get("ALLOWED_HOSTS", []), *hosts],
         "CSRF_TRUSTED_ORIGINS": [*theirs.get("CSRF_TRUSTED_ORIGINS", []), *(f"https://{name}" for name in names)],
@@ -39,13 +53,6 @@ def served(theirs: dict, environ: dict) -> dict:
     if not theirs.get("LOGGING"):
         # With DEBUG off, Django by itself mails errors to admins, and tells nobody where there are none.
         changed["LOGGING"] = TO_THE_JOURNAL
-    if environ.get("SECRET_KEY"):
-        changed["SECRET_KEY"] = environ["SECRET_KEY"]
-    databases = theirs.get("DATABASES", {})
-    changed["DATABASES"] = {alias: {**said, "NAME": moved(said)} for alias, said in databases.items()}
-    media = theirs.get("MEDIA_ROOT")
-    if media and within(media):
-        changed["MEDIA_ROOT"] = str(DATA / within(media))
     return changed
 
 
@@ -103,4 +110,5 @@ def uploaded(request: object) -> object:
 if "APP_DJANGO_SETTINGS" in os.environ:
     project = vars(importlib.import_module(os.environ["APP_DJANGO_SETTINGS"]))
     own = {name: value for name, value in project.items() if name.isupper()}
-    globals().update(own | served(own, dict(os.environ)))
+    around = placed if "APP_DJANGO_AUTHOR" in os.environ else served
+    globals().update(own | around(own, dict(os.environ)))

@@ -249,7 +249,7 @@ class Page(html.parser.HTMLParser):
         elif tag == "input":
             self.handle_data(attributes.get("value", ""))
         if "url(" in attributes.get("style", ""):
-            self._style += f"{attributes['style'][:LONGEST]};"
+            self._style += attributes["style"][:LONGEST] + ";"
 
     def handle_endtag(self, tag: str) -> None:
         """End the text of a link, the title or a style sheet."""
@@ -643,7 +643,8 @@ def shape(path: str, via: str) -> str:
     if via == "asset":
         return f"file {suffix(path)}"
     parts = urlsplit(path)
-    return re.sub(r"\d+", "0", f"{parts.path}?{re.sub(r'=[^&]*', '', parts.query)}")
+    names = re.sub(r"=[^&]*", "", parts.query)
+    return re.sub(r"\d+", "0", f"{parts.path}?{names}")
 
 
 def main(

@@ -1,0 +1,150 @@
+"""Ask a machine for its app's pages, as visitors do, and judge the answers.
+
+cloud-init/release/observe/crawl.py asks; the author's server was asked in the bake, and the machine has that record.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial, reduce
+from typing import Any
+
+from bake import comparison, diagnosis, places
+from bake.comparison import Difference, Record, Verdict
+from bake.errors import ProgramError
+from bake.recipe import Page
+
+#: Where a machine has what the author's server answered, as cloud-init/release/observe/author.py writes it.
+AUTHOR = "/var/lib/app-author.json"
+#: Seconds for each crawl; and how many visitors ask at once, for how many pages.
+SECONDS, VISITORS, BUSY_PAGES = 30, 20, 6
+#: Runs the crawler with an argument, on the machine; returns what it printed.
+Ask = Callable[[dict[str, Any]], str]
+
+
+@dataclass(frozen=True)
+class Author:
+    """What the author's server answered; without a `record`, `reason` says why there is none."""
+
+    record: Record | None
+    reason: str = ""
+
+    @classmethod
+    def read(cls, text: str, release: str) -> Author:
+        """Return the record in the text of AUTHOR, if it is one of this release (a digest).
+
+        Raises ProgramError where the text is no such file.
+        """
+        try:
+            facts = json.loads(text or "{}")
+            records = [Record.from_json(json.dumps(each)) for each in facts.get("records", ())]
+        except (ValueError, AttributeError) as error:
+            raise ProgramError(f"{AUTHOR} cannot be read: {error}", "Bake the image again.") from error
+        if not facts or facts.get("release") != release:
+            return cls(None, "this release has not run as its author runs it")
+        if not records:
+            raised = diagnosis.diagnose(facts.get("log", "")).raised
+            why = f": {raised.text.splitlines()[0]}" if raised else ""
+            needed = diagnosis.needs(facts.get("log", ""))
+            return cls(None, f"needs {needed}" if needed else f"`{facts['command']}` does not serve{why}")
+        return cls(reduce(Record.joined, records))
+
+
+@dataclass(frozen=True)
+class Site:
+    """The machine's `names`, and what its recipe says under `check` of the pages to ask for."""
+
+    names: Sequence[str]
+    health: str | None = None
+    pages: Sequence[Page] = ()
+    crawl: bool = True
+
+    @classmethod
+    def of(cls, names: str, check: dict[str, Any]) -> Site:
+        """Return the site with the names in /run/app/names, and the `check` of recipe.json."""
+        known = [name.replace("*", "www") for name in names.split()] or ["localhost"]
+        pages = [Page.model_validate(page) for page in check.get("pages", ())]
+        return cls(known, check.get("health"), pages, check.get("crawl", True))
+
+    @property
+    def seeds(self) -> list[str]:
+        """Where a crawl begins."""
+        return list(dict.fromkeys(["/", *([self.health] if self.health else []), *(page.path for page in self.pages)]))
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What was found, and in a line."""
+
+    differences: tuple[Difference, ...]
+    summary: str
+
+    @property
+    def faults(self) -> tuple[Difference, ...]:
+        """The findings that fail a check."""
+        return tuple(each for each in self.differences if each.verdict is Verdict.FAULT)
+
+
+def crawler() -> str:
+    """Return the crawler's source."""
+    return (places.release() / "observe/crawl.py").read_text()
+
+
+def judge(ask: Ask, site: Site, author: Author, journal: Callable[[], str]) -> Judged:
+    """Ask a machine for the app's pages, by each of its names, and compare them with those of the author's server.
+
+    Without a record of that, the site's links are followed here, and the answers are judged by themselves. `journal`
+    returns the app's, in which pages that need a server of another machine show.
+    """
+
+    crawl = partial(_crawl, ask, site)
+    first, *others = site.names
+    known = [answer.path for answer in author.record.answers if answer.method == "GET"] if author.record else []
+    found = crawl("https", first, list(dict.fromkeys([*site.seeds, *known])) if known or not site.crawl else None)
+    paths = list(dict.fromkeys([*site.seeds, *(answer.path for answer in found.answers if answer.method == "GET")]))
+    records = [found, crawl("http", first, paths)]
+    # Every other name has the same app; its front page tells whether the app knows the name.
+    records += [crawl(scheme, name, site.seeds) for name in others for scheme in ("http", "https")]
+    records.append(crawl("https", first, paths[:BUSY_PAGES], VISITORS))
+    differences = comparison.compare(author.record, records, site.pages, site.health)
+    return _judged(differences, author, diagnosis.needs(journal()) if _failing(differences) else "")
+
+
+def _crawl(ask: Ask, site: Site, scheme: str, name: str, paths: Sequence[str] | None, visitors: int = 1) -> Record:
+    argument = {
+        "url": f"{scheme}://{name}", "host": name, "connect": ["127.0.0.1", {"http": 80, "https": 443}[scheme]],
+        "seeds": site.seeds, "paths": paths, "visitors": visitors, "seconds": SECONDS,
+    }  # fmt: skip
+    return Record.from_json(ask(argument))
+
+
+def front(ask: Ask, site: Site, author: Author, journal: Callable[[], str]) -> Judged:
+    """Ask a machine for the front page alone, as `judge` does for all."""
+    records = [_crawl(ask, site, scheme, site.names[0], ["/"]) for scheme in ("https", "http")]
+    differences = comparison.compare(author.record, records, (), site.health)
+    differences = tuple(each for each in differences if each.address == "/")
+    return _judged(differences, author, diagnosis.needs(journal()) if _failing(differences) else "")
+
+
+def _failing(differences: Sequence[Difference]) -> bool:
+    return any(_fails(each) for each in differences)
+
+
+def _fails(difference: Difference) -> bool:
+    return difference.verdict is Verdict.FAULT and difference.machine.startswith("5")
+
+
+def _judged(differences: tuple[Difference, ...], author: Author, needed: str) -> Judged:
+    """Return the findings; pages that fail since a server is `needed`, which a check cannot reach, are no faults."""
+    if needed:
+        sentence = f"Not tried here: the page needs {needed}."
+        differences = tuple(
+            replace(each, verdict=Verdict.NOTE, sentence=sentence, cure="") if _fails(each) else each
+            for each in differences
+        )
+    reason = f"needs {needed}" if needed else author.reason
+    count = len({each.address for each in differences if each.path})
+    answered = "" if author.record or needed else f"; {count} {'address' if count == 1 else 'addresses'} asked"
+    return Judged(differences, comparison.summary(differences, reason) + answered)

@@ -1,0 +1,10 @@
+"""The app answers its visitors as it does its author: a crawler asks the machine for the pages that a visitor finds."""
+
+from bake import comparison, pages
+
+
+def test_each_page_answers_as_it_does_with_the_author_s_server(crawler, record_property):
+    judged = crawler(pages.judge)
+    record_property("app", judged.summary)
+    record_property("pages", comparison.table(judged.differences))
+    assert not judged.faults, comparison.table(judged.differences)
