@@ -15,6 +15,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from bake import diagnosis
 from bake.aws import health, machines, plan, retire, sweep, tags
 from bake.aws.session import Cloud, code_of, refusals
 from bake.errors import Cancelled, LaunchError
@@ -223,9 +224,10 @@ def _await_health(
             break
         time.sleep(PAUSE)
     said = f"{console(cloud, started['InstanceId'])}\n\n{answer}".lstrip()
+    hint = "The console's last lines and its answer are above. --patience SECONDS waits longer."
     raise LaunchError(
         f"The machine is not well after {wanted.patience:.0f} s: {str(answer).splitlines()[0]}",
-        "The console's last lines and its answer are above. --patience SECONDS waits longer.", said,
+        f"{hint}\n{diagnosis.diagnose(said).text}".rstrip(), said,
     )  # fmt: skip
 
 
