@@ -1,6 +1,6 @@
 """What must not be in an image, read from the disk itself before it was ever booted again.
 
-The classes and their numbers are those of docs/explanation/decisions.md, "What must not be in an image".
+The classes and their numbers are those of docs/explanation/decisions/0064-residue.md.
 """
 
 import os

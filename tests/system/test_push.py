@@ -82,7 +82,7 @@ def test_no_visitor_is_turned_away(baked, machine, host, bake, tmp_path):
         machine.ssh("echo MOOD=good | sudo tee /etc/app/env; sudo systemctl start app-setup", timeout=300)
         pushed.append(bake("push", *host, "--back"))
         if "debian-12" not in machine.ssh("cat /etc/app/source.json").stdout:
-            # uWSGI 2.0.21 may hang for a minute here (docs/explanation/decisions.md).
+            # uWSGI 2.0.21 may hang for a minute here (docs/explanation/decisions/0044-exchange.md).
             machine.ssh("sudo systemctl restart app", timeout=300)
 
     seen = visited(machine, switch)
