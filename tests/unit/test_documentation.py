@@ -12,6 +12,7 @@ import click
 import pytest
 from conftest import REPOSITORY
 
+from bake import recipe
 from bake.aws import policy
 from bake.errors import BakeError
 from bake.providers import PROVIDERS
@@ -122,3 +123,48 @@ def test_every_page_is_in_a_toctree_and_has_a_title() -> None:
     for path in PAGES:
         text = path.read_text()
         assert text.startswith("# ") or "{include}" in text, f"{path} has no title"
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"])
+def test_a_page_outside_of_docs_links_to_files_that_exist(name: str) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (REPOSITORY / name).read_text()):
+        assert (REPOSITORY / target).exists(), f"{name} links to {target}"
+
+
+def test_the_readme_has_the_two_commands() -> None:
+    readme = (REPOSITORY / "README.md").read_text()
+    assert "\nsh setup.sh && .venv/bin/nox -s bake\n" in readme
+    assert "\nsh setup.sh && .venv/bin/nox -s tests\n" in readme
+    assert len(readme.splitlines()) <= 180
+
+
+def test_the_readme_s_bake_yaml_is_valid(tmp_path: Path) -> None:
+    block = (REPOSITORY / "README.md").read_text().partition("```yaml\n")[2].partition("```")[0]
+    (tmp_path / "bake.yaml").write_text(block)
+    assert recipe.read(tmp_path).domains == ("shop.example", "www.shop.example")
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(DOCS)))
+def test_an_example_of_bake_yaml_on_a_page_is_valid(path: Path, tmp_path: Path) -> None:
+    for block in re.findall(r"^```yaml\n(.*?)^```$", path.read_text(), re.M | re.S):
+        if block.startswith("#cloud-config") or "…" in block:
+            continue
+        (tmp_path / "bake.yaml").write_text(block)
+        recipe.read(tmp_path)
+
+
+@pytest.mark.parametrize("path", [*PAGES, REPOSITORY / "README.md"], ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_a_command_on_a_page_exists_with_its_options(path: Path) -> None:
+    commands = dict(COMMANDS)
+    for name, words in re.findall(r"(?<![\w/-])bake ([a-z][a-z-]*)((?: [^\s`|;>)(]+)*)", _console(path.read_text())):
+        assert name in commands, f"{path}: bake {name}"
+        known = {option for param in commands[name].params for option in param.opts} | {"--help"}
+        for option in re.findall(r"(?<= )--?[a-z][a-z-]*", words):
+            assert option in known, f"{path}: bake {name} {option}"
+
+
+def _console(text: str) -> str:
+    """Return the commands of a page: the blocks of consoles, and code within lines."""
+    blocks = re.findall(r"^ *```(?:console|sh)\n(.*?)^ *```$", text, re.M | re.S)
+    inline = re.findall(r"`(bake [^`]+)`", re.sub(r"^ *```.*?^ *```$", "", text, flags=re.M | re.S))
+    return re.sub(r"#.*", "", "\n".join([*blocks, *inline]))
