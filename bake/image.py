@@ -311,6 +311,20 @@ def facts_of(image: Path) -> Path:
     return image.with_name(image.name.removesuffix(".qcow2") + ".json")
 
 
+def proof_of(bundle_digest: str) -> str:
+    """Return what the newest proof of a release in the cache found, in a line; "" where none was baked here."""
+    found = []
+    for path in places.cache().glob("image/*/image.json"):
+        with suppress(OSError, ValueError):
+            facts = json.loads(path.read_text())
+            if facts.get("bundle") == bundle_digest:
+                found.append((facts["made"], facts["checks"], facts["app"]))
+    if not found:
+        return ""
+    made, checks, app = max(found)
+    return f"{made[:10]}, {checks} checks passed, app {app}"
+
+
 def observed(image: Path) -> tuple[str, ...]:
     """Return the paths that the bake of an image saw its app write, and that the machine keeps.
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 
-from bake import bundle, machine, release, source, store, userdata
+from bake import bundle, image, machine, release, source, store, userdata
 from bake.errors import DocumentError
 from bake.machine import File
 from bake.progress import Reporter
@@ -17,6 +17,8 @@ from bake.target import Target
 
 #: A document's part for its app, with some of release.EXTRAS.
 App = Callable[[tuple[str, ...]], list[File]]
+#: Said of a release that no bake on this computer has checked.
+UNTRIED = "this release is not tried here: `bake image {folder}` boots it, asks for its pages and checks the machine"
 
 
 def document(
@@ -29,6 +31,8 @@ def document(
         app = _source(folder, wanted, goal, parcel, inline, report)
         made, missing = _fullest([*machine.files(goal), *given.files], app, goal, provider)
     _tell(made, provider, report)
+    proved = image.proof_of(parcel.sha256)
+    report.note(f"this release was baked and checked here: {proved}" if proved else UNTRIED.format(folder=folder))
     if provider and goal.name in provider.unknown_to:
         report.note(f"warning: {goal.name}'s cloud-init does not know {provider.name}: take a newer release")
     for note in _untold(missing, given.domains or wanted.domains, wanted):

@@ -67,6 +67,9 @@ BREAKAGES = {
     "sed -i 's/uwsgi_pass .*/return 200 \"Werkzeug Debugger\";/' /usr/lib/app/nginx/server.conf": (
         "test_a_page_that_is_missing_shows_no_debug_page[ssh://machine-http]"
     ),
+    "sed -i '0,/location/s//location = \\/ { return 404; } location/' /usr/lib/app/nginx/server.conf": (
+        "test_each_page_answers_as_it_does_with_the_author_s_server"
+    ),
     "touch /etc/app/secrets.env": "test_secrets_are_root_s_alone[ssh://machine-/etc/app/secrets.env]",
     "echo false > /srv/app/current/settings/jobs/setup; systemctl restart app-job@setup": (
         "test_the_steps_before_the_start_succeeded"

@@ -197,6 +197,24 @@ def test_a_note_says_how_full_it_is_and_for_whom(app: Path) -> None:
     assert f"{made.size:,} of {EVERYWHERE:,} bytes for any provider" in notes and made.form in notes
 
 
+def test_it_is_said_whether_the_release_was_baked_and_checked(app: Path, cache: Path, tmp_path: Path) -> None:
+    _, notes = said(app)
+    assert f"this release is not tried here: `bake image {app}` boots it" in notes
+    quiet = Reporter(Console(file=io.StringIO()))
+    parcel = bundle.collect(app, RECIPE, RECIPE.target, tmp_path / "bundle.tar", quiet)
+    baked = {"bundle": parcel.sha256, "checks": 120, "app": "compared, 41 addresses"}
+    for name, more in {
+        "old": {"made": "2026-01-02T03:04:05Z", "checks": 90},
+        "new": {"made": "2026-02-03T04:05:06Z"},
+    }.items():
+        (cache / "image" / name).mkdir(parents=True)
+        (cache / "image" / name / "image.json").write_text(json.dumps({**baked, **more}))
+    (cache / "image/other").mkdir()
+    (cache / "image/other/image.json").write_text('{"bundle": "another"}')
+    _, notes = said(app)
+    assert "baked and checked here: 2026-02-03, 120 checks passed, app compared, 41 addresses" in notes
+
+
 @pytest.mark.parametrize("name", ["vultr", "linode"])
 def test_what_one_should_know_of_a_provider_is_said(app: Path, name: str) -> None:
     _, notes = said(app, provider=PROVIDERS[name])
