@@ -157,7 +157,7 @@ def push_command(host: str, app: Path, identity: Path | None, back: bool) -> Non
         click.echo(push.back(there, report))
     else:
         click.echo(push.push(there, app, image.read(app, report), report))
-    push.visit(there, report)
+        push.visit(there, report)
 
 
 @cli.command("init")

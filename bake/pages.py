@@ -6,6 +6,7 @@ cloud-init/release/observe/crawl.py asks; the author's server was asked in the b
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
@@ -26,10 +27,11 @@ Ask = Callable[[dict[str, Any]], str]
 
 @dataclass(frozen=True)
 class Author:
-    """What the author's server answered; without a `record`, `reason` says why there is none."""
+    """What the author's server answered in how many `seconds`; without a `record`, `reason` says why there is none."""
 
     record: Record | None
     reason: str = ""
+    seconds: float = 0.0
 
     @classmethod
     def read(cls, text: str, release: str) -> Author:
@@ -49,7 +51,7 @@ class Author:
             why = f": {raised.text.splitlines()[0]}" if raised else ""
             needed = diagnosis.needs(facts.get("log", ""))
             return cls(None, f"needs {needed}" if needed else f"`{facts['command']}` does not serve{why}")
-        return cls(reduce(Record.joined, records))
+        return cls(reduce(Record.joined, records), seconds=float(facts.get("seconds", 0)))
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,11 @@ class Site:
 
 @dataclass(frozen=True)
 class Judged:
-    """What was found, and in a line."""
+    """What was found, and in a line; `seconds` are those of both servers, the author's and the machine."""
 
     differences: tuple[Difference, ...]
     summary: str
+    seconds: float = 0.0
 
     @property
     def faults(self) -> tuple[Difference, ...]:
@@ -99,6 +102,7 @@ def judge(ask: Ask, site: Site, author: Author, journal: Callable[[], str]) -> J
     returns the app's, in which pages that need a server of another machine show.
     """
 
+    begin = time.monotonic()
     crawl = partial(_crawl, ask, site)
     first, *others = site.names
     known = [answer.path for answer in author.record.answers if answer.method == "GET"] if author.record else []
@@ -109,7 +113,8 @@ def judge(ask: Ask, site: Site, author: Author, journal: Callable[[], str]) -> J
     records += [crawl(scheme, name, site.seeds) for name in others for scheme in ("http", "https")]
     records.append(crawl("https", first, paths[:BUSY_PAGES], VISITORS))
     differences = comparison.compare(author.record, records, site.pages, site.health)
-    return _judged(differences, author, diagnosis.needs(journal()) if _failing(differences) else "")
+    judged = _judged(differences, author, diagnosis.needs(journal()) if _failing(differences) else "")
+    return replace(judged, seconds=author.seconds + time.monotonic() - begin)
 
 
 def _crawl(ask: Ask, site: Site, scheme: str, name: str, paths: Sequence[str] | None, visitors: int = 1) -> Record:

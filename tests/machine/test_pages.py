@@ -5,6 +5,6 @@ from bake import comparison, pages
 
 def test_each_page_answers_as_it_does_with_the_author_s_server(crawler, record_property):
     judged = crawler(pages.judge)
-    record_property("app", judged.summary)
+    record_property("app", f"{judged.summary}, in {judged.seconds:.0f} s")
     record_property("pages", comparison.table(judged.differences))
     assert not judged.faults, comparison.table(judged.differences)

@@ -72,6 +72,8 @@ KEY = os.environ["SECRET_KEY"]
 # Only a bake sees this write; nothing in the source names the file.
 with Path(__file__).with_name("sta" + "rts").open("a") as starts:
     starts.write("started\\n")
+# A file that the app makes beside one that a release ships.
+Path(__file__).with_name("wo" + "rds").joinpath("count").write_text("1")
 
 # While it is baked and proved, and then alone, it reaches nothing outside: or there is no image.
 if "CLOSED" in os.environ:
@@ -88,6 +90,10 @@ def say_who(response):
 @app.route("/steps")
 def steps():
     return Path("instance/steps").read_text()
+
+@app.route("/words")
+def words():
+    return Path("words/list.txt").read_text() + Path("words/count").read_text()
 
 @app.route("/vain")
 def vain():
@@ -145,6 +151,8 @@ def example(tmp_path_factory):
     (folder / "static" / "favicon.ico").write_bytes(bytes(range(256)))
     (folder / "static" / "empty.css").touch()
     (folder / "static" / "grüße aus köln.txt").write_text("Hallo!\n")
+    (folder / "words").mkdir()
+    (folder / "words" / "list.txt").write_text("of the first release ")
     with (folder / "app.py").open("a") as stream:
         stream.write(f"{MORE}\n# {os.urandom(8).hex()}\n")
     return folder

@@ -113,13 +113,50 @@ def test_no_visitor_is_turned_away(baked, machine, host, bake, tmp_path):
     assert set(seen) == {"200"}, seen
     asked = json.loads(machine.ssh("cat /etc/app/source.json").stdout)
     assert asked["bundle"] == second
+
+
+@pytest.mark.long
+def test_a_release_is_judged_by_its_steps_and_its_pages(baked, machine, host, bake, tmp_path):
+    folder = tmp_path / "flask-hello"
+    shutil.copytree(baked[0], folder)
+
+    def answer(path):
+        return machine.ssh(f"curl -s http://127.0.0.1{path}").stdout
+
+    # Data is kept; what a release ships beside it is that release's own.
+    assert answer("/words") == "of the first release 1"
+    (folder / "words" / "list.txt").write_text("of the second release ")
+    called = bake("push", *host, folder)
+    assert called.code == 0 and "app: not compared" in called.stderr, called.stderr
+    second = called.stdout.strip()
+    assert answer("/words") == "of the second release 1"
+    assert int(machine.ssh("sudo wc -l < /var/lib/app/starts").stdout) >= 2
+
+    # A step that fails leaves the release before serving.
+    recipe = (folder / "bake.yaml").read_text()
+    (folder / "bake.yaml").write_text(f"{recipe}release: ['echo no such table; exit 3']\n")
+    called = bake("push", *host, folder)
+    assert called.code == 42 and "no such table" in called.stderr, called.stderr
+    assert json.loads(machine.ssh("cat /etc/app/source.json").stdout)["bundle"] == second
+    assert answer("/words") == "of the second release 1"
+
+    # A page that fails does not: the release serves, and whoever pushed it hears of it.
+    (folder / "bake.yaml").write_text(recipe)
+    page = folder / "templates" / "hello.html"
+    page.write_text(f"{page.read_text()}<a href=/prices>prices</a>")
+    with (folder / "app.py").open("a") as stream:
+        stream.write("\n@app.route('/prices')\ndef prices():\n    return str(1 / 0)\n")
+    called = bake("push", *host, folder)
+    assert called.code == 46 and "1 of its pages fail: /prices" in called.stderr, called.stderr
+    assert machine.ssh("basename $(readlink /srv/app/current)").stdout == called.stdout
+    assert bake("push", *host, "--back").stdout.strip() == second
+
     # What is there is what the next boot serves, and it passes every check.
     machine.reboot()
     machine.ssh("cloud-init status --wait", check=False, timeout=300)
-    assert "the second version" in serves()
+    assert answer("/words") == "of the second release 1"
     checked = bake("check", *host)
-    assert checked.code == 0, checked.stderr
-    assert bake("push", *host, folder.parent / "nowhere").code == 10
+    assert checked.code == 0 and "app: not compared" in checked.stderr, checked.stderr
 
 
 def test_a_machine_of_somebody_else_is_refused(bake, tmp_path, monkeypatch):

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from step import command, say, write
 
-#: {"release": digest, "command": what was run, "records": [a crawl, the same pages again], "log": why there are none}.
+#: {"release": digest, "command": what was run, "seconds": for how long, "records": [a crawl, the same pages again],
+#: "log": why there are none}.
 AUTHOR = Path("/var/lib/app-author.json")
 UNIT = "app-job@author.service"
 PROC, GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
@@ -29,6 +30,7 @@ def ask(release: Path, recipe: dict) -> bool:
     check = recipe.get("check") or {}
     if check.get("author", "off") == "off":
         return False
+    begin = time.monotonic()
     command("systemctl", "start", "--no-block", UNIT)
     found: list[dict] = []
     log = ""
@@ -40,7 +42,10 @@ def ask(release: Path, recipe: dict) -> bool:
             log = command("journalctl", "-b", "-o", "cat", "-n", "100", "-u", UNIT)
     finally:
         command("systemctl", "stop", UNIT)
-    facts = {"release": release.name, "command": check["author"], "records": found, "log": log}
+    seconds = round(time.monotonic() - begin, 1)
+    facts = {
+        "release": release.name, "command": check["author"], "records": found, "log": log, "seconds": seconds,
+    }  # fmt: skip
     write(AUTHOR, json.dumps(facts) + "\n")
     count = sum(len(record["answers"]) for record in found)
     say(f"the author's server gave {count} answers")
