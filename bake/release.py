@@ -36,6 +36,8 @@ KEPT = (
 EXTRAS = ("certificate", "exchange")
 #: What bundles alone bring: they are what people bake and push, and see the outcome of.
 BUNDLED = ("hints", "observe", "steps")
+#: Starts the author's server; `observe` runs it.
+AUTHOR = "settings/jobs/author"
 #: nginx waits this much longer than uWSGI allows a request, so that the app's side speaks first. Seconds.
 PATIENCE = 5
 #: Where Django collects static files.

@@ -145,6 +145,7 @@ def _members(
     # What certificates ask for is of no use without what orders them.
     brought = {*extras, *asked} - (set() if "certificate" in extras else set(recipe.certificate.asked))
     out = there.union(*(release.extra(name) for name in {*release.EXTRAS, *release.BUNDLED, *asked} - brought))
+    out |= {release.AUTHOR}
     found: dict[str, tuple[int, bytes]] = {}
     with tarfile.open(parcel.path) as tar:
         for member in tar:

@@ -197,6 +197,13 @@ def test_a_note_says_how_full_it_is_and_for_whom(app: Path) -> None:
     assert f"{made.size:,} of {EVERYWHERE:,} bytes for any provider" in notes and made.form in notes
 
 
+def test_nothing_of_the_author_s_server_is_in_a_document(app: Path) -> None:
+    wanted = RECIPE.model_copy(update={"check": RECIPE.check.model_copy(update={"author": "python app.py"})})
+    made, _ = said(app, wanted)
+    assert not [path for path in rows(made) if path.endswith(("jobs/author", "author.py", "crawl.py"))]
+    assert [path for path in rows(made) if path.endswith("recipe.json")]
+
+
 def test_it_is_said_whether_the_release_was_baked_and_checked(app: Path, cache: Path, tmp_path: Path) -> None:
     _, notes = said(app)
     assert f"this release is not tried here: `bake image {app}` boots it" in notes
