@@ -108,10 +108,13 @@ def judge(ask: Ask, site: Site, author: Author, journal: Callable[[], str]) -> J
     known = [answer.path for answer in author.record.answers if answer.method == "GET"] if author.record else []
     found = crawl("https", first, list(dict.fromkeys([*site.seeds, *known])) if known or not site.crawl else None)
     paths = list(dict.fromkeys([*site.seeds, *(answer.path for answer in found.answers if answer.method == "GET")]))
-    records = [found, crawl("http", first, paths)]
+    plain = crawl("http", first, paths)
+    records = [found, plain]
     # Every other name has the same app; its front page tells whether the app knows the name.
     records += [crawl(scheme, name, site.seeds) for name in others for scheme in ("http", "https")]
-    records.append(crawl("https", first, paths[:BUSY_PAGES], VISITORS))
+    # By HTTP where that is served: twenty handshakes at once keep a small machine busy, and try nothing of the app.
+    redirected = any(answer.location and answer.location.origin == "https" for answer in plain.answers)
+    records.append(crawl("https" if redirected else "http", first, paths[:BUSY_PAGES], VISITORS))
     differences = comparison.compare(author.record, records, site.pages, site.health)
     judged = _judged(differences, author, diagnosis.needs(journal()) if _failing(differences) else "")
     return replace(judged, seconds=author.seconds + time.monotonic() - begin)
