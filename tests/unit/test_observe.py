@@ -242,3 +242,14 @@ def test_a_later_release_s_code_is_not_made_writable(
     # A person who lists the path decides.
     steps.keep(machine, {"writable": ["shop/cache"]})
     assert (machine / "source/shop/cache").is_symlink()
+
+
+def test_static_files_are_collected_once_while_an_image_is_made(
+    steps: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake: Fake
+) -> None:
+    fake("systemctl", f'echo "$*" >> {tmp_path}/words')
+    monkeypatch.setattr(steps, "URL", tmp_path / "url")
+    steps.URL.write_text("")
+    for _ in ("observed", "serving"):
+        steps.prepare(tmp_path, {"django": {"settings": "shop.settings"}}, True, False)
+    assert (tmp_path / "words").read_text() == "start app-job@static.service\n"
