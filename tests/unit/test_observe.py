@@ -245,11 +245,18 @@ def test_a_later_release_s_code_is_not_made_writable(
 
 
 def test_static_files_are_collected_once_while_an_image_is_made(
-    steps: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake: Fake
+    observe: ModuleType,
+    steps: ModuleType,
+    serving: ModuleType,
+    machine: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    fake("systemctl", f'echo "$*" >> {tmp_path}/words')
     monkeypatch.setattr(steps, "URL", tmp_path / "url")
     steps.URL.write_text("")
-    for _ in ("observed", "serving"):
-        steps.prepare(tmp_path, {"django": {"settings": "shop.settings"}}, True, False)
-    assert (tmp_path / "words").read_text() == "start app-job@static.service\n"
+    monkeypatch.setattr(observe, "load", lambda release, name: SimpleNamespace(ask=lambda release, recipe: True))
+    monkeypatch.setattr(serving, "start", lambda name: None)
+    recipe = {"django": {"settings": "shop.settings"}}
+    observe.watch(machine, recipe, steps)
+    steps.prepare(machine, recipe, True, True)
+    assert (tmp_path / "words").read_text().count("start app-job@static.service\n") == 1

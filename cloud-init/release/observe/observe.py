@@ -127,6 +127,7 @@ def watch(release: Path, recipe: dict, steps: ModuleType) -> None:
         command("systemctl", "daemon-reload")
         before = manifest(copy)
         steps.prepare(release, recipe, True, True)
+        steps.collected.add(release)
         link(serving.DOOR, serving.SOCKET)
         serving.start(serving.APP)
         serving.await_health(recipe)

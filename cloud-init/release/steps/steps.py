@@ -27,7 +27,7 @@ UNREACHABLE = re.compile(
     "could not (connect|translate host)|Connection refused|Can't connect|[Nn]ame or service not known|name resolution"
     "|Network is unreachable|No servers found|Operation not permitted"
 )
-#: Releases whose static files this run has collected: while an image is made, an app is prepared twice.
+#: Releases whose static files observe.py has collected in this run: while an image is made, an app is prepared twice.
 collected: set = set()
 OWNER = {"user": "app", "group": "app", "extra_groups": []}
 #: Where secrets may be given; the last is what app-configure reads in /etc/app.
@@ -107,10 +107,9 @@ def prepare(release: Path, recipe: dict, changed: bool, stale: bool) -> None:
 
 
 def collect(release: Path, recipe: dict) -> None:
-    """Have Django collect its static files, and nginx serve them where Django says that they are. Once in a run."""
+    """Have Django collect its static files, and nginx serve them where Django says that they are."""
     if not isinstance(recipe.get("django"), dict) or release in collected:
         return
-    collected.add(release)
     command("systemctl", "start", "app-job@static.service")
     # The app wrote it: neither a link nor a pipe may lead root astray.
     file = os.open(URL, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
