@@ -1,4 +1,4 @@
-"""The command line: parses, calls, reports.
+"""The command line: parse options, call the commands, report errors.
 
 The only place that prints results and catches BakeError. Results alone go to standard
 output; what a person wants to know besides goes to standard error.
@@ -65,14 +65,14 @@ def cli() -> None:
     type=click.FloatRange(min=0),
     default=7.0,
     show_default=True,
-    help="Days that the base disk and resolved requirements are good for.",
+    help="Days to reuse the cached base disk and resolved requirements.",
 )
-@click.option("--refresh", is_flag=True, help="Look up the archive and the requirements again.")
-@click.option("--install", is_flag=True, help="apt-get what is missing first, through sudo where needed.")
+@click.option("--refresh", is_flag=True, help="Ignore the caches: fetch packages and resolve requirements again.")
+@click.option("--install", is_flag=True, help="Install missing programs with apt-get first, using sudo if needed.")
 @click.option(
     "--ssh-port",
     type=click.IntRange(1, 65535),
-    help="Port of 127.0.0.1 for the proof's first machine; a free one otherwise.",
+    help="SSH port on 127.0.0.1 for the proof's first VM (default: a free port).",
 )
 @click.option(
     "--format",
@@ -83,7 +83,10 @@ def cli() -> None:
     help="Format of the image file.",
 )
 def image_command(app: Path, max_age: float, refresh: bool, install: bool, ssh_port: int | None, form: str) -> None:
-    """Bake APP (a folder) into an image, boot it, check it, and print the image's path."""
+    """Bake APP (a folder) into an image that is booted and checked.
+
+    Prints the image's path. If a check fails, no image is made.
+    """
     report = Reporter(errors)
     wanted = image.read(app, report)
     if install:
@@ -125,9 +128,9 @@ def image_command(app: Path, max_age: float, refresh: bool, install: bool, ssh_p
 )
 @click.option("--ssh", "shell", is_flag=True, help="Open a shell on the machine; leaving it stops the machine.")
 def run_command(app: Path, port: int | None, shell: bool) -> None:
-    """Boot APP here, an image or an app's folder, print its URL, and stop with Ctrl-C.
+    """Boot APP in a local VM and print its URL.
 
-    A folder is baked first, unless nothing has changed since it was.
+    APP is an image or a folder. Ctrl-C stops the VM. A folder is baked first, unless nothing has changed since it was.
     """
     report = Reporter(errors)
     if app.is_dir():
@@ -144,11 +147,13 @@ def run_command(app: Path, port: int | None, shell: bool) -> None:
 @click.argument("host")
 @APP
 @IDENTITY
-@click.option("--back", is_flag=True, help="Return to the release before; APP is not read.")
+@click.option("--back", is_flag=True, help="Roll back to the previous release; APP is ignored.")
 def push_command(host: str, app: Path, identity: Path | None, back: bool) -> None:
-    """Bring APP (a folder) as a new release onto a running machine: ssh://user@host[:port]. The user needs sudo.
+    """Push APP (a folder) as a new release to a running machine.
 
-    No visitor is turned away meanwhile. A release that is not well is left again for the one before.
+    HOST is ssh://user@host[:port]. The user needs sudo without a password.
+
+    No request fails meanwhile. If the health check fails, bake rolls back to the previous release.
     Prints the digest of the release that serves, then asks for its pages as a visitor does.
     """
     report = Reporter(errors)
@@ -167,24 +172,41 @@ def push_command(host: str, app: Path, identity: Path | None, back: bool) -> Non
     "image_file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     metavar="IMAGE",
-    help="Pin the paths that the bake of IMAGE saw the app write, under `writable`.",
+    help="Add the paths that the app wrote while IMAGE was baked to `writable`.",
 )
 def init_command(app: Path, image_file: Path | None) -> None:
-    """Write a commented bake.yaml into APP (a folder), with the keys found there, and print its path."""
+    """Write a commented bake.yaml for APP (a folder).
+
+    It holds the keys that bake detected. Prints the file's path.
+    """
     click.echo(draft.pin(app, image.observed(image_file)) if image_file else draft.write(app))
 
 
 @cli.command("render")
 @APP
-@click.option("--provider", type=click.Choice(sorted(PROVIDERS)), help="Whose limit to keep; left out: everybody's.")
-@click.option("--launch", is_flag=True, help="Only the settings, for a machine of an image that was baked.")
-@click.option("--inline", is_flag=True, help="The app's files in the document, even where a repository has them.")
-@click.option("--release", type=click.Choice(sorted(TARGETS)), help="Instead of bake.yaml's `base`.")
-@click.option("--domain", "domains", multiple=True, metavar="NAME", help="Instead of those of bake.yaml; repeatable.")
-@click.option("--email", metavar="ADDRESS", help="Instead of that of bake.yaml.")
-@click.option("--env", "pairs", multiple=True, metavar="NAME=VALUE", help="Plain environment besides; repeatable.")
-@click.option("--with-secrets", is_flag=True, help="The secrets' values too, from this environment or --secrets-file.")
-@click.option("--secrets-file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="NAME=VALUE lines.")
+@click.option(
+    "--provider", type=click.Choice(sorted(PROVIDERS)), help="Fit this provider's limit (default: the smallest)."
+)
+@click.option("--launch", is_flag=True, help="Print only launch settings, for a machine booted from a baked image.")
+@click.option("--inline", is_flag=True, help="Embed the app's files even if a public repository has them.")
+@click.option("--release", type=click.Choice(sorted(TARGETS)), help="Debian version (default: `base` in bake.yaml).")
+@click.option(
+    "--domain", "domains", multiple=True, metavar="NAME", help="Domain, instead of those in bake.yaml; repeatable."
+)
+@click.option("--email", metavar="ADDRESS", help="Email address, instead of the one in bake.yaml.")
+@click.option(
+    "--env",
+    "pairs",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Additional environment variable, not secret; repeatable.",
+)
+@click.option(
+    "--with-secrets", is_flag=True, help="Include the values of secrets, from the environment or --secrets-file."
+)
+@click.option(
+    "--secrets-file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="File with NAME=VALUE lines."
+)
 def render_command(
     app: Path,
     provider: str | None,
@@ -197,9 +219,12 @@ def render_command(
     with_secrets: bool,
     secrets_file: Path | None,
 ) -> None:
-    """Print user-data that makes a stock Debian machine serve APP (a folder): paste it where you make the machine.
+    """Print user-data for a stock Debian machine that serves APP.
 
-    The app comes from where anybody can fetch it, or else out of the document; its libraries from the package index.
+    Paste it into your provider's user-data field when you create the machine.
+
+    The machine fetches the app from its public repository. An app without one is embedded. Libraries come from the
+    package index.
     """
     report = Reporter(errors)
     wanted = image.read(app, report)
@@ -245,7 +270,10 @@ def _login(host: str, identity: Path | None) -> login.Login:
 @click.argument("host")
 @IDENTITY
 def check_command(host: str, identity: Path | None) -> None:
-    """Run the read-only checks on a machine: ssh://user@host[:port]. The user needs sudo."""
+    """Check a running machine without changing it.
+
+    HOST is ssh://user@host[:port]. The user needs sudo without a password.
+    """
     there = _login(host, identity)
     there.require()
     report = Reporter(errors)
@@ -257,9 +285,9 @@ def check_command(host: str, identity: Path | None) -> None:
 
 
 @cli.command("doctor")
-@click.option("--install", is_flag=True, help="apt-get what is missing, through sudo where needed.")
+@click.option("--install", is_flag=True, help="Install missing programs with apt-get, using sudo if needed.")
 def doctor_command(install: bool) -> None:
-    """Say what a bake needs and has on this machine."""
+    """List what a bake needs, and what is missing here."""
     if install:
         _install_missing(Reporter(errors))
     else:

@@ -1,4 +1,4 @@
-"""The command line's part for AWS: parses, calls, reports, as `cli` does."""
+"""The AWS commands: `ami`, `aws-policy`, `sweep`, `prune`."""
 
 from __future__ import annotations
 
@@ -26,48 +26,55 @@ NETWORK = re.compile(r"\d{1,3}(\.\d{1,3}){3}/\d{1,2}")
 
 
 class Matching(click.ParamType[str]):
-    """A text of a form; `what` says of which."""
+    """A parameter type for text that matches a pattern; `what` names it in errors."""
 
     def __init__(self, what: str, pattern: Any) -> None:
         self.name, self.pattern = what, pattern
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The text as it stands."""
+        """Return the text unchanged."""
         if not self.pattern.fullmatch(value):
             self.fail(f"{value!r} is not {self.name}", param, ctx)
         return str(value)
 
 
 KEY = Matching("a key's ARN, and no alias", policy.KEY)
-PROFILE = click.option("--profile", metavar="NAME", help="As `aws configure` named it; else what boto3 finds.")
-REGION = click.option("--region", metavar="NAME", help="Else what boto3 finds: AWS_REGION, or the profile's.")
+PROFILE = click.option("--profile", metavar="NAME", help="AWS profile (default: the one boto3 finds).")
+REGION = click.option("--region", metavar="NAME", help="AWS region (default: AWS_REGION or the profile's).")
 
 
 @click.command("ami")
 @click.argument("app", type=click.Path(path_type=Path), default=".")
-@click.option("--name", metavar="NAME", help="The AMI's; left out: the app's, with the image's digest.")
-@click.option("--copy-to", "regions", multiple=True, metavar="REGION", help="Also there; repeatable.")
+@click.option("--name", metavar="NAME", help="AMI name (default: the app's name and the image digest).")
+@click.option("--copy-to", "regions", multiple=True, metavar="REGION", help="Copy the AMI to this region; repeatable.")
 @click.option(
-    "--share", "accounts", multiple=True, type=Matching("an account's number", ami.ACCOUNT), help="Repeatable."
+    "--share",
+    "accounts",
+    multiple=True,
+    type=Matching("an account's number", ami.ACCOUNT),
+    metavar="ACCOUNT",
+    help="Share the AMI with this AWS account; repeatable.",
 )
-@click.option("--deprecate", type=click.IntRange(1, 3650), metavar="DAYS", help="Deprecated after so many days.")
+@click.option(
+    "--deprecate", type=click.IntRange(1, 3650), metavar="DAYS", help="Deprecate the AMI after this many days."
+)
 @click.option(
     "--parameter", type=Matching("a parameter's name: /apps/shop", ami.PARAMETER), metavar="/NAME",
-    help="SSM parameter that leads to the newest: launch templates take resolve:ssm:/NAME.",
+    help="SSM parameter to point to the new AMI; launch templates read it as resolve:ssm:/NAME.",
 )  # fmt: skip
-@click.option("--kms-key", type=KEY, metavar="ARN", help="Encrypts the AMI's snapshot.")
+@click.option("--kms-key", type=KEY, metavar="ARN", help="KMS key that encrypts the AMI's snapshot.")
 @click.option(
     "--builder", "how", type=click.Choice(["ebs-direct", "packer"]), default="ebs-direct", show_default=True,
-    help="packer: baked by an instance at AWS, of Debian's own AMI; nothing is proved but the app's health.",
+    help="packer: bake on an EC2 instance of Debian's AMI; only the app's health is checked.",
 )  # fmt: skip
 @click.option(
     "--ssh-from", type=Matching("a network: 198.51.100.7/32", NETWORK), default=builder.ANYWHERE, metavar="CIDR",
-    show_default=True, help="For packer: who may try to log in to its instance. The key is this bake's own.",
+    show_default=True, help="For packer: networks that may reach SSH of its instance.",
 )  # fmt: skip
 @REGION
 @PROFILE
 def ami_command(app: Path, how: str, ssh_from: str, region: str | None, profile: str | None, **wanted: Any) -> None:
-    """Publish APP as an AMI and print its id: an app's folder, which is baked first, or an image that was.
+    """Publish APP as an AMI and print its id. APP is an image, or a folder, which is baked first.
 
     The image that was checked is uploaded itself, without an instance. The same image twice is the same AMI.
     """
@@ -100,10 +107,10 @@ def ami_command(app: Path, how: str, ssh_from: str, region: str | None, profile:
 
 @click.command("aws-policy")
 @click.argument("command", type=click.Choice(sorted(policy.STATEMENTS)))
-@click.option("--kms-key", type=KEY, metavar="ARN", help="With the right to use it.")
-@click.option("--region", metavar="NAME", help="For China and GovCloud, whose ARNs are others: one of theirs.")
+@click.option("--kms-key", type=KEY, metavar="ARN", help="Add permission to use this KMS key.")
+@click.option("--region", metavar="NAME", help="A region in China or GovCloud, whose ARNs differ.")
 def policy_command(command: str, kms_key: str | None, region: str | None) -> None:
-    """Print the least IAM policy that a command needs."""
+    """Print the smallest IAM policy that a command needs."""
     click.echo(json.dumps(policy.document(command, kms_key, partition_of(region)), indent=2))
 
 
@@ -111,7 +118,7 @@ def policy_command(command: str, kms_key: str | None, region: str | None) -> Non
 @REGION
 @PROFILE
 def sweep_command(region: str | None, profile: str | None) -> None:
-    """Remove what runs of bake have left over at AWS, and print it: of killed ones here, and all that has expired.
+    """Remove AWS resources that interrupted runs left behind.
 
     Nothing else is touched: what bake makes is tagged as it is made.
     """
@@ -120,13 +127,15 @@ def sweep_command(region: str | None, profile: str | None) -> None:
 
 
 @click.command("prune")
-@click.option("--keep", type=click.IntRange(min=1), required=True, metavar="N", help="So many of each app.")
-@click.option("--app", metavar="NAME", help="Of this app alone.")
-@click.option("--yes", is_flag=True, help="Do it. Without this, it is only shown.")
+@click.option(
+    "--keep", type=click.IntRange(min=1), required=True, metavar="N", help="Number of AMIs to keep for each app."
+)
+@click.option("--app", metavar="NAME", help="Only this app's AMIs.")
+@click.option("--yes", is_flag=True, help="Deregister the AMIs. Without it, they are only listed.")
 @REGION
 @PROFILE
 def prune_command(keep: int, app: str | None, yes: bool, region: str | None, profile: str | None) -> None:
-    """Deregister AMIs of ours but the newest N of each app, with their snapshots, and print their ids.
+    """Deregister old AMIs, and delete their snapshots.
 
     One that an instance, a launch template or an Auto Scaling group uses is left.
     """

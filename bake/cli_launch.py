@@ -1,4 +1,4 @@
-"""The command line's part for machines at AWS: `launch`, `ls`, `down`."""
+"""The EC2 commands: `launch`, `ls`, `down`."""
 
 from __future__ import annotations
 
@@ -50,38 +50,63 @@ class _Place(click.ParamType[tuple[int, health.Place]]):
 
 @click.command("launch")
 @click.argument("app", default=".")
-@click.option("--published", is_flag=True, help="The app's newest AMI, as it is; APP is its name, or its folder.")
-@click.option("--type", default="t3.small", show_default=True, help="The instance's.")
-@click.option("--subnet", type=_id("subnet", "a subnet's id"), help="Else a default one.")
-@click.option("--key-pair", metavar="NAME", help="Who may log in, as EC2 knows them.")
-@click.option("--instance-profile", metavar="NAME|ARN", help="The machine's role: it fetches the secrets.")
-@click.option("--domain", "domains", multiple=True, metavar="NAME", help="Instead of those of bake.yaml; repeatable.")
-@click.option("--email", metavar="ADDRESS", help="Instead of that of bake.yaml.")
-@click.option("--env", "pairs", multiple=True, metavar="NAME=VALUE", help="Plain environment besides; repeatable.")
+@click.option(
+    "--published", is_flag=True, help="Launch the app's newest AMI without baking; APP is the app's name or folder."
+)
+@click.option("--type", default="t3.small", show_default=True, help="Instance type.")
+@click.option(
+    "--subnet", type=_id("subnet", "a subnet's id"), metavar="SUBNET", help="Subnet (default: a default subnet)."
+)
+@click.option("--key-pair", metavar="NAME", help="EC2 key pair for SSH.")
+@click.option("--instance-profile", metavar="NAME|ARN", help="Instance profile; its role fetches the secrets.")
+@click.option(
+    "--domain", "domains", multiple=True, metavar="NAME", help="Domain, instead of those in bake.yaml; repeatable."
+)
+@click.option("--email", metavar="ADDRESS", help="Email address, instead of the one in bake.yaml.")
+@click.option(
+    "--env",
+    "pairs",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Additional environment variable, not secret; repeatable.",
+)
 @click.option(
     "--secret", "references", multiple=True, metavar="NAME=REF",
-    help="Where the machine fetches it: ssm:/path, secretsmanager:name, or an ARN; and #key of JSON. Repeatable.",
+    help="Source of a secret: ssm:/path, secretsmanager:name or an ARN, with #key for JSON; repeatable.",
 )  # fmt: skip
-@click.option("--ssh-from", type=_Network(), multiple=True, help="Opens port 22 to it; repeatable. Else it is closed.")
-@click.option("--data", type=click.IntRange(1, 16384), metavar="GIB", help="A new volume for /var/lib/app.")
-@click.option("--volume", type=_id("vol", "a volume's id"), help="One that is there, for /var/lib/app.")
-@click.option("--address", type=_id("eipalloc", "an Elastic IP's allocation"), help="Moves here once all is well.")
+@click.option(
+    "--ssh-from", type=_Network(), multiple=True, help="Open SSH to this network; repeatable (default: closed)."
+)
+@click.option(
+    "--data", type=click.IntRange(1, 16384), metavar="GIB", help="Create a volume of this size for /var/lib/app."
+)
+@click.option("--volume", type=_id("vol", "a volume's id"), metavar="VOLUME", help="Use this volume for /var/lib/app.")
+@click.option(
+    "--address",
+    type=_id("eipalloc", "an Elastic IP's allocation"),
+    metavar="ALLOCATION",
+    help="Elastic IP to move to the instance once it is healthy.",
+)
 @click.option(
     "--retire", is_flag=False, flag_value="address", metavar="[INSTANCE]",
     type=Matching("an instance's id", re.compile(r"i-[0-9a-f]{8,17}|address")),
-    help="Ends the machine before, once all is well: this one, or the one that has the address.",
+    help="Terminate the previous instance once the new one is healthy: this one, or the one with the address.",
 )  # fmt: skip
-@click.option("--forget-data", is_flag=True, help="Retire it even where its data is on no volume.")
-@click.option("--forget-certificate", is_flag=True, help="Retire it even where its certificate is kept nowhere.")
-@click.option("--kms-key", type=KEY, metavar="ARN", help="Encrypts the disks.")
+@click.option("--forget-data", is_flag=True, help="Retire it even if its data is on no volume.")
+@click.option("--forget-certificate", is_flag=True, help="Retire it even if its certificate is not kept elsewhere.")
+@click.option("--kms-key", type=KEY, metavar="ARN", help="KMS key that encrypts the disks.")
 @click.option(
-    "--patience", type=click.FloatRange(min=1), default=600, show_default=True, help="Seconds for the app to be well."
+    "--patience",
+    type=click.FloatRange(min=1),
+    default=600,
+    show_default=True,
+    help="Seconds to wait until the app is healthy.",
 )
 @click.option(
     "--connect-to", "instead", type=_Place(), multiple=True,
-    help="Where it is asked instead of the machine's address; :PORT:HOST:PORT for one port. Repeatable.",
+    help="Connect to this address instead of the instance's; :PORT:HOST:PORT for one port. Repeatable.",
 )  # fmt: skip
-@click.option("--check", "checks", is_flag=True, help="Run the read-only checks on it before it counts as well.")
+@click.option("--check", "checks", is_flag=True, help="Run the read-only checks before the instance counts as healthy.")
 @click.option("-i", "--identity", type=click.Path(path_type=Path, exists=True), help="Private key for --check.")
 @REGION
 @PROFILE
@@ -98,7 +123,7 @@ def launch_command(
     profile: str | None,
     **options: Any,
 ) -> None:
-    """Start a machine of APP at EC2 and print its id: an AMI's id, or an app's folder, which is baked and published.
+    """Launch an EC2 instance of APP and print its id. APP is an AMI's id, or a folder, which is baked and published.
 
     It counts once it is healthy. Then the Elastic IP moves to it, and the machine before is ended, if that is asked
     for. A machine that does not become healthy is removed, and the one before stays as it was.
@@ -188,12 +213,12 @@ def _examine(door: health.Door, address: str, identity: Path, report: Reporter) 
 
 
 @click.command("ls")
-@click.option("--amis", is_flag=True, help="The AMIs too.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--amis", is_flag=True, help="List the AMIs as well.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @REGION
 @PROFILE
 def list_command(amis: bool, as_json: bool, region: str | None, profile: str | None) -> None:
-    """List this account's machines that bake launched in this region."""
+    """List the instances that bake launched."""
     cloud = Cloud(profile, region, "ls")
     rows = machines.listed(cloud)
     images = machines.amis(cloud) if amis else []
@@ -217,12 +242,15 @@ def _lines(rows: list[dict[str, Any]]) -> str:
 
 @click.command("down")
 @click.argument("name", metavar="INSTANCE|APP-NAME")
-@click.option("--all", "every", is_flag=True, help="Also where the app has several machines.")
+@click.option("--all", "every", is_flag=True, help="Terminate all instances of the app.")
 @click.option("--with-data", is_flag=True, help="Delete the volume with the app's data as well.")
 @REGION
 @PROFILE
 def down_command(name: str, every: bool, with_data: bool, region: str | None, profile: str | None) -> None:
-    """End a machine that bake launched, by its id or its app's name, and print its id. Its data's volume stays."""
+    """Terminate an instance that bake launched.
+
+    Takes its id or its app's name, and prints the id. Its data volume stays.
+    """
     cloud = Cloud(profile, region, "down")
     ended = down.down(name, every=every, with_data=with_data, cloud=cloud, report=Reporter(errors))
     for volume in ended.volumes:
