@@ -120,7 +120,7 @@ def policy_command(command: str, kms_key: str | None, region: str | None) -> Non
 def sweep_command(region: str | None, profile: str | None) -> None:
     """Remove AWS resources that interrupted runs left behind.
 
-    Nothing else is touched: what bake makes is tagged as it is made.
+    bake finds them by the tags that it sets when it creates a resource, and touches no other. Prints what it removed.
     """
     for line in sweep.sweep(Cloud(profile, region, "sweep"), Reporter(errors)):
         click.echo(line)
@@ -137,7 +137,8 @@ def sweep_command(region: str | None, profile: str | None) -> None:
 def prune_command(keep: int, app: str | None, yes: bool, region: str | None, profile: str | None) -> None:
     """Deregister old AMIs, and delete their snapshots.
 
-    One that an instance, a launch template or an Auto Scaling group uses is left.
+    Keeps the newest N of each app, and those that an instance, a launch template or an Auto Scaling group uses. Prints
+    the ids of the others.
     """
     cloud = Cloud(profile, region, "prune")
     with refusals(cloud):
