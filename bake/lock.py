@@ -66,6 +66,11 @@ class Lock:
         """SHA-256 (hex) of all files the lock allows."""
         return frozenset(HASH.findall(self.text))
 
+    @property
+    def consent(self) -> str:
+        """The note that names the packages whose code was run to build them."""
+        return f"built here from their sources, which ran their code: {', '.join(self.built)}"
+
 
 @dataclass(frozen=True)
 class _Request:
