@@ -131,20 +131,24 @@ def resolve(folder: Path, recipe: Recipe, target: Target, *, max_age_days: float
         (work / "requirements.txt").write_text(request.requirements)
         (work / "constraints.txt").write_text(request.constraints)
         result = _uv(compile_argv(target, refresh), recipe, work)
-        known: dict[str, str] = {}
+        listed: dict[str, str] = {}
+        checked: set[str] = set()
         while result.status:
             lacking = NO_WHEEL.search(" ".join(result.stderr.split()))
             if lacking is None or lacking[1] in sources:
                 raise _explained(result.stderr, request, target)
+            named = {lacking[1]}
             if not sources:
-                known = _without_wheel(request, recipe, target, work)
-                _require_pure(known, request, recipe, target, work)
-                sources += known
-            sources += [lacking[1]] * (lacking[1] not in sources)
+                listed = _without_wheel(request, recipe, target, work)
+                named |= request.pinned
+            suspects = {name: version for name, version in listed.items() if name in named}
+            _require_pure(suspects, request, recipe, target, work)
+            checked |= suspects.keys()
+            sources += sorted({lacking[1], *suspects} - {*sources})
             result = _uv(compile_argv(target, refresh, sources), recipe, work)
         text = _pinned(result.stdout, request.hashed)
         entries = {name: block for block in blocks(text) if (name := _name(block)) in sources}
-        late = {name: _version(block) for name, block in entries.items() if name not in known}
+        late = {name: _version(block) for name, block in entries.items() if name not in checked}
         _require_pure(late, request, recipe, target, work)
         for block in entries.values():
             text = text.replace(block, _built(block, recipe, target, work))
@@ -157,19 +161,15 @@ def _uv(argv: list[str], recipe: Recipe, work: Path) -> Result:
 
 
 def _without_wheel(request: _Request, recipe: Recipe, target: Target, work: Path) -> dict[str, str]:
-    """Return name and version of all pins without a wheel that fits the target, as the index alone tells.
+    """Return name and newest admitted version of the requirements that have no wheel for the target in that version.
 
-    Empty where uv cannot tell: then its explanation of the whole resolution counts.
+    The index alone is asked. Empty where uv cannot tell: then its explanation of the whole resolution counts.
     """
     files = ["--constraints=constraints.txt", "requirements.txt"]
     place = [f"--python-version={target.python_version}", f"--python-platform={target.uv_platform}"]
     result = _uv(listing_argv(place, files), recipe, work)
     packages = [] if result.status else tomllib.loads(result.stdout).get("packages", [])
-    return {
-        package["name"]: package["version"]
-        for package in packages
-        if package["name"] in request.pinned and not package.get("wheels")
-    }
+    return {package["name"]: package["version"] for package in packages if not package.get("wheels")}
 
 
 def _require_pure(releases: Mapping[str, str], request: _Request, recipe: Recipe, target: Target, work: Path) -> None:

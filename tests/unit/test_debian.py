@@ -6,12 +6,13 @@ import io
 import os
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from conftest import Site, publish
 from rich.console import Console
 
-from bake import debian, detect, image, lock
+from bake import debian, detect, image, lock, login, push, source
 from bake.errors import AppSyntaxError, BakeError, ConflictError, RequirementError, WheelError
 from bake.progress import Reporter
 from bake.recipe import Recipe
@@ -85,7 +86,11 @@ def test_without_any_suitable_release_the_refusal_has_both_reasons(read: Read) -
     ("requirements", "kind", "message"),
     [
         ("for-both==9\n", RequirementError, "requirements.txt:1: there is no for-both==9"),
-        ("for-39==1.0\n", WheelError, "requirements.txt:1: for-39==1.0 has no wheel for Python 3.13 on debian-13"),
+        (
+            "for-39==1.0\n",
+            WheelError,
+            "requirements.txt:1: for-39==1.0 has no wheel for Python 3.13 on debian-13; the same holds for debian-12",
+        ),
     ],
 )
 def test_a_reason_that_all_releases_share_is_given_once(
@@ -229,3 +234,26 @@ def test_requirements_that_contradict_each_other_are_a_conflict(read: Read, site
     with pytest.raises(ConflictError) as caught:
         read("two<2\ntwo>=2\n")
     assert caught.value.message.count("two>=2 (requirements.txt:2)") == 1
+
+
+def test_a_look_resolves_nothing_and_leaves_the_base_open(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "resolve", None)
+    (app / "app.py").write_text(APP)
+    (app / "requirements.txt").write_text("flask\n")
+    report = Reporter(Console(file=io.StringIO()))
+    assert image.look(app, report).base is None
+    assert image.look(app, report, "debian-12").base == "debian-12"
+
+
+def test_a_push_reads_the_app_for_the_release_of_the_machine(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stanza = {"release": "debian-12", "machine": source.MACHINES["amd64"], "layout": source.LAYOUT}
+    monkeypatch.setattr(push, "facts", lambda login: push.Facts(stanza, "", "", frozenset()))
+
+    def read(base: str) -> Recipe:
+        assert base == "debian-12"
+        raise WheelError("a==1.0 has no wheel for Python 3.11 on debian-12", "Allow another version.")
+
+    machine = login.Login(urlsplit("ssh://debian@machine.example"), None)
+    with pytest.raises(WheelError) as caught:
+        push.push(machine, app, read, Reporter(Console(file=io.StringIO())))
+    assert caught.value.hint.startswith("Allow another version. machine.example runs debian-12, with Python 3.11")

@@ -147,6 +147,13 @@ def test_a_pin_that_others_limit_is_named_with_the_line_of_its_constraint(app: P
     assert error.message == "requirements.txt:1: a==1.0 has no wheel for Python 3.13 on debian-13"
 
 
+def test_a_range_without_a_wheel_is_refused_without_a_build(app: Path, site: Site) -> None:
+    publish(site, "a", "a-1.0-cp311-cp311-manylinux_2_17_x86_64.whl", "a-1.0.tar.gz")
+    error = fails(WheelError, app, "a>=1\n", index=f"{site.address}/simple/")
+    assert error.message == "requirements.txt:1: a==1.0 has no wheel for Python 3.13 on debian-13"
+    assert not [path for path in site.asked if path.startswith("/files/")]
+
+
 def test_no_network(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     error = fails(NetworkError, app, "flask\n", index="https://127.0.0.1:9/simple")
