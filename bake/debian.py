@@ -194,9 +194,8 @@ def _neither(refusals: dict[Target, _Refusal]) -> BakeError:
     reasons = {target.name: refusal.reason(target) for target, refusal in refusals.items()}
     alike = {one.reason(target).replace(f"Python {target.python_version}", "") for target, one in refusals.items()}
     if len(alike) == 1:
-        if len({*reasons.values()}) > 1:
-            first.message += f"; the same holds for {', '.join([*reasons][1:])}"
-        return first
+        same = f"; the same holds for {', '.join([*reasons][1:])}" if len({*reasons.values()}) > 1 else ""
+        return type(first)(first.message + same, first.hint, first.details)
     details = (f"{target.name}:\n{one.error.details}" for target, one in refusals.items() if one.error.details)
     return type(first)(
         "No Debian release suits the app. " + ". ".join(f"{name}: {reason}" for name, reason in reasons.items()),
