@@ -412,7 +412,10 @@ def wheels(lock: Lock, target: Target, recipe: Recipe) -> list[Path]:
         with store.disk_faults(folder):
             folder.mkdir(parents=True, exist_ok=True)
             for wheel in found:
-                wheel.replace(folder / wheel.name)
+                kept = folder / wheel.name
+                # Another app may have the same wheel: to replace it would make that app's wheels look changed.
+                if not kept.exists() or store.file_digest(kept) != store.file_digest(wheel):
+                    wheel.replace(kept)
     paths = [folder / wheel.name for wheel in found]
     facts = {"wheels": {path.name: _seen(path) for path in paths}, "expects": libraries.expected(paths)}
     store.write(index, json.dumps(facts))

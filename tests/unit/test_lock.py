@@ -154,6 +154,19 @@ def test_a_range_without_a_wheel_is_refused_without_a_build(app: Path, site: Sit
     assert not [path for path in site.asked if path.startswith("/files/")]
 
 
+def test_apps_with_the_same_wheel_do_not_fetch_it_in_turn(app: Path, site: Site) -> None:
+    index = f"{site.address}/simple/"
+    for name in ("a", "b"):
+        publish(site, name, f"{name}-1.0-py3-none-any.whl")
+    recipe = Recipe(index=index)
+    one, both = (resolve(app, text, index=index) for text in ("a==1.0\n", "a==1.0\nb==1.0\n"))
+    for locked in (one, both):
+        lock.wheels(locked, DEBIAN_13, recipe)
+    asked = len(site.asked)
+    assert [wheel.name for wheel in lock.wheels(one, DEBIAN_13, recipe)] == ["a-1.0-py3-none-any.whl"]
+    assert len(site.asked) == asked
+
+
 def test_no_network(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     error = fails(NetworkError, app, "flask\n", index="https://127.0.0.1:9/simple")
