@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from bake import bundle, comparison, pages, source, store
+from bake.debian import REFUSALS
 from bake.diagnosis import of_setup
 from bake.errors import BootError, CheckError, SetupError
 from bake.login import Login
@@ -91,8 +93,11 @@ def facts(login: Login) -> Facts:
         ) from None
 
 
-def push(login: Login, folder: Path, wanted: Recipe, report: Reporter) -> str:
-    """Bring an app's folder onto a machine; the digest of the release that serves there now."""
+def push(login: Login, folder: Path, read: Callable[[str], Recipe], report: Reporter) -> str:
+    """Bring an app's folder onto a machine; the digest of the release that serves there now.
+
+    `read` returns the folder's recipe for a Debian release by its name: that of the machine, whatever bake.yaml names.
+    """
     there = facts(login)
     release, kind = there.stanza.get("release", ""), there.stanza.get("machine", "")
     goal = TARGETS.get(release)
@@ -104,7 +109,15 @@ def push(login: Login, folder: Path, wanted: Recipe, report: Reporter) -> str:
             "Bake an image with this one, or paste its document on a new machine; or push with that version.",
         )
     with store.work_folder() as work:
-        parcel = bundle.collect(source.folder_of(folder, wanted), wanted, goal, work / "bundle.tar", report)
+        try:
+            wanted = read(goal.name)
+            parcel = bundle.collect(source.folder_of(folder, wanted), wanted, goal, work / "bundle.tar", report)
+        except REFUSALS as error:
+            error.hint += (
+                f" {login.host} runs {goal.name}, with Python {goal.python_version}, and keeps it: another Debian "
+                "release needs a new machine."
+            )
+            raise
         if parcel.sha256 not in there.releases:
             with report.phase("upload") as phase:
                 what = f"{parcel.size / 1e6:.1f} MB"
