@@ -3,7 +3,8 @@
 Every child is started through `setpriv --pdeathsig=KILL` (util-linux), so a
 kill -9 of this process ends it too. Programs that start processes of their own
 (Packer, mmdebstrap) get a PID namespace besides: when its first process dies,
-the kernel kills the rest.
+the kernel kills the rest. A system without setpriv or unshare (macOS) starts
+programs without them; `doctor` refuses to bake there.
 
 A parent-death signal fires when the *thread* that started the child ends:
 start a child from the thread that waits for it.
@@ -59,10 +60,11 @@ def which(program: str) -> Path | None:
 def contained(argv: Argv, *, namespaces: bool = False) -> list[str]:
     """`argv` with what makes it die when we die; with `namespaces`, all that it starts and mounts too."""
     words = [_found(str(argv[0])), *map(str, argv[1:])]
-    if namespaces:
+    unshare, setpriv = which("unshare"), which("setpriv")
+    if namespaces and unshare:
         own_user = [] if os.geteuid() == 0 else ["--user", "--map-current-user"]
-        words = [_found("unshare"), *own_user, "--pid", "--mount", "--fork", "--kill-child", "--", *words]
-    return [_found("setpriv"), "--pdeathsig=KILL", "--", *words]
+        words = [str(unshare), *own_user, "--pid", "--mount", "--fork", "--kill-child", "--", *words]
+    return [str(setpriv), "--pdeathsig=KILL", "--", *words] if setpriv else words
 
 
 def _found(program: str) -> str:
