@@ -184,6 +184,15 @@ def test_programs_start_without_setpriv_and_unshare(
     assert running(marker) == []
 
 
+@pytest.mark.parametrize("refuses", [False, True])
+def test_a_program_starts_where_its_user_may_not_have_namespaces(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch, refuses: bool
+) -> None:
+    fake("unshare", "exit 1" if refuses else "exit 0")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert ("--map-current-user" in run.contained(["true"], namespaces=True)) is not refuses
+
+
 def test_words_may_be_paths() -> None:
     assert run.contained([Path("true"), Path("/a b")])[-2:] == [str(run.which("true")), "/a b"]
     assert run.run([sys.executable, "-c", "import sys; print(sys.argv[1:])", Path("/a b")]).stdout == "['/a b']\n"
