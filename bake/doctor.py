@@ -50,7 +50,7 @@ PACKER_ELSEWHERE = """\
 (Packer >= 1.7 is not proved here: 1.6.6, Debian 12's, is.)"""
 
 #: What works on a computer that cannot bake: macOS, WSL, a small virtual machine.
-WITHOUT_THEM = "`bake init`, `render`, `check` and `push` work without them."
+WITHOUT_THEM = "`bake init`, `render`, `check` and `push` need only Python and ssh."
 
 
 @dataclass(frozen=True)

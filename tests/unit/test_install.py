@@ -127,7 +127,7 @@ def test_a_bake_names_the_programs_that_are_missing(installed_wheel: Installed, 
     done = installed_wheel.bake("image", "app", cwd=tmp_path, BAKE_CACHE=str(tmp_path / "cache"))
     assert (done.status, done.stdout) == (ToolError.code, "")
     assert all(name in done.stderr for name in ("packer", "qemu-system-x86", "mmdebstrap", "util-linux"))
-    assert "`bake init`, `render`, `check` and `push` work without them." in done.stderr
+    assert "`bake init`, `render`, `check` and `push` need only Python and ssh." in done.stderr
 
 
 def test_the_shell_is_offered_commands_and_options(installed_wheel: Installed, tmp_path: Path) -> None:
