@@ -49,6 +49,9 @@ PACKER_ELSEWHERE = """\
   packer init packer/plugins
 (Packer >= 1.7 is not proved here: 1.6.6, Debian 12's, is.)"""
 
+#: What works on a computer that cannot bake: macOS, WSL, a small virtual machine.
+WITHOUT_THEM = "`bake init`, `render`, `check` and `push` need only Python and ssh."
+
 
 @dataclass(frozen=True)
 class Need:
@@ -139,7 +142,8 @@ def verify() -> None:
     missing = missing_packages()
     if missing:
         advice = packer_advice() if "packer" in missing else ""
-        raise ToolError(f"Missing Debian packages: {', '.join(missing)}", advice or "Run `bake doctor --install`.")
+        hint = f"{advice or 'Run `bake doctor --install`.'}\n{WITHOUT_THEM}"
+        raise ToolError(f"Missing Debian packages: {', '.join(missing)}", hint)
     packer.version()
     fault = rootless_fault()
     if fault:

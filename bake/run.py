@@ -3,7 +3,8 @@
 Every child is started through `setpriv --pdeathsig=KILL` (util-linux), so a
 kill -9 of this process ends it too. Programs that start processes of their own
 (Packer, mmdebstrap) get a PID namespace besides: when its first process dies,
-the kernel kills the rest.
+the kernel kills the rest. Where a system lacks setpriv and unshare, or refuses
+namespaces, programs start without them; `doctor` refuses to bake there.
 
 A parent-death signal fires when the *thread* that started the child ends:
 start a child from the thread that waits for it.
@@ -60,9 +61,20 @@ def contained(argv: Argv, *, namespaces: bool = False) -> list[str]:
     """`argv` with what makes it die when we die; with `namespaces`, all that it starts and mounts too."""
     words = [_found(str(argv[0])), *map(str, argv[1:])]
     if namespaces:
-        own_user = [] if os.geteuid() == 0 else ["--user", "--map-current-user"]
-        words = [_found("unshare"), *own_user, "--pid", "--mount", "--fork", "--kill-child", "--", *words]
-    return [_found("setpriv"), "--pdeathsig=KILL", "--", *words]
+        words = [*_own_namespaces(), *words]
+    setpriv = which("setpriv")
+    return [str(setpriv), "--pdeathsig=KILL", "--", *words] if setpriv else words
+
+
+def _own_namespaces() -> list[str]:
+    """Return what gives a command namespaces of its own: nothing on a system that lacks them or refuses them to us."""
+    unshare = which("unshare")
+    if unshare is None:
+        return []
+    own_user = [] if os.geteuid() == 0 else ["--user", "--map-current-user"]
+    words = [str(unshare), *own_user, "--pid", "--mount", "--fork", "--kill-child", "--"]
+    allowed = not own_user or not subprocess.run([*words, unshare, "--version"], capture_output=True).returncode
+    return words if allowed else []
 
 
 def _found(program: str) -> str:
