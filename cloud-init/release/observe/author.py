@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 from step import command, say, write
 
@@ -17,8 +18,17 @@ from step import command, say, write
 AUTHOR = Path("/var/lib/app-author.json")
 UNIT = "app-job@author.service"
 PROC, GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
-#: Seconds for the server to answer, and for each of two crawls.
-PATIENCE, SECONDS = 60, 30
+#: The environment that stands in for the real one while an image is made.
+STAND_INS = Path("/run/app-check/env")
+#: Seconds for the server to answer, for one answer, for each of two crawls, and for the server to end. All of it takes
+#: less than 180 s.
+PATIENCE, ANSWER, SECONDS, MERCY = 60, 10, 30, 5
+#: The state of a unit that has ended.
+ENDED = ("failed", "inactive")
+#: Characters of values that are taken out of the log and, where they look like a key, out of the record.
+SHORTEST, KEY = 4, 16
+#: Stands for such a key: bake/comparison.py takes it for any other token.
+TOKEN = "0" * 8
 #: Ports that frameworks choose, before others that a program may open.
 USUAL = (5000, 8000, 8080, 6543)
 LISTENING = "0A"
@@ -34,13 +44,16 @@ def ask(release: Path, recipe: dict) -> bool:
     log = ""
     try:
         place = _await()
-        if place:
-            found = _crawls(release, check, place, recipe.get("domains") or [])
+        crawled = _crawls(release, check, place, recipe.get("domains") or []) if place else []
+        if any(answer.get("status") for record in crawled for answer in record["answers"]):
+            found = crawled
         else:
             log = command("journalctl", "-b", "-o", "cat", "-n", "100", "-u", UNIT)
     finally:
-        command("systemctl", "stop", UNIT)
-    facts = {"release": release.name, "command": check["author"], "records": found, "log": log}
+        _end()
+    values = stand_ins()
+    records = [concealed(record, values) for record in found]
+    facts = {"release": release.name, "command": check["author"], "records": records, "log": redacted(log, values)}
     write(AUTHOR, json.dumps(facts) + "\n")
     count = sum(len(record["answers"]) for record in found)
     say(f"the author's server gave {count} answers")
@@ -52,18 +65,29 @@ def _await() -> tuple[str, int] | None:
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         for place in listening(_group()):
-            try:
-                status(place, "", deadline - time.monotonic())
+            # Another of its sockets may accept connections and stay silent.
+            if status(place, "", min(ANSWER, deadline - time.monotonic())):
                 return place
-            except (OSError, http.client.HTTPException):
-                pass
-        if subprocess.run(["systemctl", "is-active", UNIT], capture_output=True, text=True).stdout.strip() in (
-            "failed",
-            "inactive",
-        ):
+        if _state() in ENDED:
             return None
         time.sleep(0.3)
     return None
+
+
+def _end() -> None:
+    """Stop the server, which may ignore the request to end."""
+    command("systemctl", "stop", "--no-block", UNIT)
+    deadline = time.monotonic() + MERCY
+    while _state() not in ENDED:
+        if time.monotonic() > deadline:
+            subprocess.run(["systemctl", "kill", "--signal=KILL", UNIT], check=False)
+            break
+        time.sleep(0.2)
+    command("systemctl", "stop", UNIT)
+
+
+def _state() -> str:
+    return subprocess.run(["systemctl", "is-active", UNIT], capture_output=True, text=True).stdout.strip()
 
 
 def _group() -> str:
@@ -71,11 +95,13 @@ def _group() -> str:
 
 
 def status(place: tuple[str, int], host: str, seconds: float) -> int:
-    """Return the status of the front page."""
+    """Return the status of the front page; 0 where no response of HTTP comes."""
     connection = http.client.HTTPConnection(*place, timeout=max(seconds, 1))
     try:
         connection.request("GET", "/", headers={"Host": host} if host else {})
         return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return 0
     finally:
         connection.close()
 
@@ -113,7 +139,7 @@ def _crawls(release: Path, check: dict, place: tuple[str, int], domains: list[st
     """Return two crawls of the server. What differs between them varies by itself."""
     # Some frameworks answer to named hosts alone.
     hosts = ["", *(name for name in domains[:1] if not name.startswith("*"))]
-    host = next((name for name in hosts if status(place, name, PATIENCE) != 400), "") or "localhost"
+    host = next((name for name in hosts if status(place, name, ANSWER) not in (0, 400)), "") or "localhost"
     where = {"url": f"http://{host}:{place[1]}", "connect": place, "seconds": SECONDS}
     first = crawl(release, {**where, **pages(check)})
     paths = list(dict.fromkeys(answer["path"] for answer in first["answers"] if answer.get("method") == "GET"))
@@ -130,4 +156,47 @@ def pages(check: dict) -> dict:
 def crawl(release: Path, argument: dict) -> dict:
     """Run the crawler as a user that owns nothing."""
     nobody = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
-    return json.loads(command(*nobody, "python3", release / "settings/crawl.py", json.dumps(argument)))
+    program = release / "settings/crawl.py"
+    return json.loads(command(*nobody, "python3", program, json.dumps(argument), patience=2 * SECONDS))
+
+
+def stand_ins() -> dict[str, str]:
+    """Return the values in STAND_INS by their names."""
+    text = STAND_INS.read_text() if STAND_INS.exists() else ""
+    found = re.findall(r'^(\w+)="((?:\\.|[^"\\])*)"$', text, re.M | re.S)
+    return {name: re.sub(r"\\(.)", r"\1", value, flags=re.S) for name, value in found}
+
+
+def concealed(record: dict, values: dict[str, str]) -> dict:
+    """Return a record without the keys among `values`: an image holds none of them.
+
+    A page's title, its links or a redirect to a service that logs people in may show them.
+    """
+    keys = {value for value in values.values() if len(value) >= KEY and re.search(r"\d", value)}
+    forms = {form for key in keys for form in (key, quote(key), quote(key, ""))}
+    if not forms:
+        return record
+    pattern = re.compile("|".join(map(re.escape, sorted(forms, key=len, reverse=True))))
+
+    def clean(value: object) -> object:
+        if isinstance(value, dict):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list):
+            return [clean(each) for each in value]
+        return pattern.sub(TOKEN, value) if isinstance(value, str) else value
+
+    return {**record, "answers": clean(record["answers"])}
+
+
+def redacted(log: str, values: dict[str, str]) -> str:
+    """Return a log in which `[NAME]` stands for each value, each line of one, and its password."""
+    names: dict[str, str] = {}
+    for name, value in values.items():
+        passwords = re.findall(r"://[^:/@\s]{0,100}:([^@/\s]{1,200})@", value)
+        for part in (value, repr(value)[1:-1], *value.splitlines(), *passwords):
+            if len(part.strip()) >= SHORTEST:
+                names.setdefault(part.strip(), name)
+    if not names:
+        return log
+    pattern = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
+    return re.sub(pattern, lambda match: f"[{names[match[0]]}]", log)
