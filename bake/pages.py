@@ -99,30 +99,32 @@ def judge(ask: Ask, site: Site, author: Author, journal: Callable[[], str]) -> J
     returns the app's, in which pages that need a server of another machine show.
     """
 
-    crawl = partial(_crawl, ask, site)
+    crawl = partial(_crawl, ask)
     first, *others = site.names
     known = [answer.path for answer in author.record.answers if answer.method == "GET"] if author.record else []
-    found = crawl("https", first, list(dict.fromkeys([*site.seeds, *known])) if known or not site.crawl else None)
+    seeds = list(dict.fromkeys([*site.seeds, *known]))
+    # Links that the machine alone has are followed, too, as far as the crawler's bounds allow.
+    found = crawl("https", first, **{"seeds" if site.crawl else "paths": seeds})
     paths = list(dict.fromkeys([*site.seeds, *(answer.path for answer in found.answers if answer.method == "GET")]))
-    records = [found, crawl("http", first, paths)]
+    records = [found, crawl("http", first, paths=paths)]
     # Every other name has the same app; its front page tells whether the app knows the name.
-    records += [crawl(scheme, name, site.seeds) for name in others for scheme in ("http", "https")]
-    records.append(crawl("https", first, paths[:BUSY_PAGES], VISITORS))
+    records += [crawl(scheme, name, paths=site.seeds) for name in others for scheme in ("http", "https")]
+    records.append(crawl("https", first, paths=paths[:BUSY_PAGES], visitors=VISITORS))
     differences = comparison.compare(author.record, records, site.pages, site.health)
     return _judged(differences, author, diagnosis.needs(journal()) if _failing(differences) else "")
 
 
-def _crawl(ask: Ask, site: Site, scheme: str, name: str, paths: Sequence[str] | None, visitors: int = 1) -> Record:
-    argument = {
-        "url": f"{scheme}://{name}", "host": name, "connect": ["127.0.0.1", {"http": 80, "https": 443}[scheme]],
-        "seeds": site.seeds, "paths": paths, "visitors": visitors, "seconds": SECONDS,
-    }  # fmt: skip
-    return Record.from_json(ask(argument))
+def _crawl(ask: Ask, scheme: str, name: str, **bounds: Any) -> Record:
+    """Return the record of a crawl by one name. `bounds` are the crawler's: `seeds` or `paths`, and `visitors`."""
+    connect = ["127.0.0.1", {"http": 80, "https": 443}[scheme]]
+    return Record.from_json(
+        ask({"url": f"{scheme}://{name}", "host": name, "connect": connect, "seconds": SECONDS, **bounds})
+    )
 
 
 def front(ask: Ask, site: Site, author: Author, journal: Callable[[], str]) -> Judged:
     """Ask a machine for the front page alone, as `judge` does for all."""
-    records = [_crawl(ask, site, scheme, site.names[0], ["/"]) for scheme in ("https", "http")]
+    records = [_crawl(ask, scheme, site.names[0], paths=["/"]) for scheme in ("https", "http")]
     differences = comparison.compare(author.record, records, (), site.health)
     differences = tuple(each for each in differences if each.address == "/")
     return _judged(differences, author, diagnosis.needs(journal()) if _failing(differences) else "")

@@ -99,6 +99,15 @@ def test_a_page_that_only_the_author_s_server_has_is_a_fault(served: Callable[..
     assert judged.summary == "compared, 3 addresses, 1 fault"
 
 
+def test_a_page_that_the_machine_alone_leads_to_is_judged(served: Callable[..., Any]) -> None:
+    author = Author.read(recorded(served({"/": (400, "Which host?")})), "12ab")
+    machine = served({**FRONT, "/prices": (500, "broken")})
+    judged = pages.judge(asking(machine), Site(["shop.example"]), author, str)
+    assert {fault.path for fault in judged.faults} == {"/prices"}
+    alone = pages.judge(asking(machine), Site(["shop.example"], crawl=False), author, str)
+    assert alone.faults == ()
+
+
 def test_the_front_page_alone_can_be_asked(served: Callable[..., Any]) -> None:
     author = Author.read(recorded(served(FRONT)), "12ab")
     machine = served({"/": (500, "broken")})
