@@ -168,6 +168,11 @@ class Record:
         return f"{urlsplit(self.url).scheme}://{self.host or urlsplit(self.url).netloc}"
 
     @property
+    def is_informative(self) -> bool:
+        """Whether a machine can be compared with these answers of the author's server."""
+        return not all(map(_is_uninformative, self.answers))
+
+    @property
     def key(self) -> tuple[str, str]:
         """Scheme and host without its port."""
         parts = urlsplit(self.name)

@@ -49,7 +49,10 @@ class Author:
             why = f": {raised.text.splitlines()[0]}" if raised else ""
             needed = diagnosis.needs(facts.get("log", ""))
             return cls(None, f"needs {needed}" if needed else f"`{facts['command']}` does not serve{why}")
-        return cls(reduce(Record.joined, records))
+        record = reduce(Record.joined, records)
+        if not record.is_informative:
+            return cls(None, f"`{facts['command']}` redirects to HTTPS, or shows pages for developers alone")
+        return cls(record)
 
 
 @dataclass(frozen=True)

@@ -154,6 +154,16 @@ def test_an_author_s_server_that_does_not_serve_is_a_reason(tmp_path: Path) -> N
     assert Author.read(json.dumps({**facts, "log": ""}), "12ab").reason == "`python app.py` does not serve"
 
 
+def test_an_author_s_server_that_redirects_everything_to_https_is_a_reason() -> None:
+    answer = {"path": "/", "status": 301, "location": {"path": "/", "origin": "https", "host": "localhost"}}
+    record = {"version": 1, "answers": [answer, {**answer, "path": "/a", "status": 308}]}
+    facts = {"release": "12ab", "command": "flask run", "records": [record, record]}
+    author = Author.read(json.dumps(facts), "12ab")
+    assert author == Author(None, "`flask run` redirects to HTTPS, or shows pages for developers alone")
+    facts["records"] = [{**record, "answers": [answer, {"path": "/a", "status": 404}]}]
+    assert Author.read(json.dumps(facts), "12ab").record is not None
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"release": "12ab", "records": [{"version": 99}]}'])
 def test_a_record_that_cannot_be_read_is_an_error(text: str) -> None:
     with pytest.raises(ProgramError):
