@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -134,7 +135,7 @@ def release(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "127.0.1.1"])
 def test_the_server_is_found_by_its_socket_and_crawled_twice(
     server: ModuleType, unit: Callable[[str], object], release: Path, tmp_path: Path, address: str
 ) -> None:
@@ -147,6 +148,17 @@ def test_the_server_is_found_by_its_socket_and_crawled_twice(
     assert asked[0] == asked[1] >= {"/", "/health", "/prices", "/next"}
     assert all(answer["status"] == 200 for record in said["records"] for answer in record["answers"])
     assert (tmp_path / "words").read_text() == "stopped\n"
+
+
+@pytest.mark.parametrize(("address", "asked"), [("::1", "::1"), ("::", "::1"), ("0.0.0.0", "127.0.0.1")])
+def test_the_address_of_a_socket_comes_from_the_kernel(
+    server: ModuleType, tmp_path: Path, address: str, asked: str
+) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    (tmp_path / "group").mkdir()
+    (tmp_path / "group/cgroup.procs").write_text(f"{os.getpid()}\n")
+    with socket.create_server((address, 0), family=family) as listener:
+        assert (asked, listener.getsockname()[1]) in server.listening("group")
 
 
 def test_where_the_crawl_is_off_the_named_pages_alone_are_asked(

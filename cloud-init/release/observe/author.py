@@ -4,9 +4,11 @@ The record of its answers, AUTHOR, is part of the image: the proof, and `bake ch
 """
 
 import http.client
+import ipaddress
 import json
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,13 +112,22 @@ def listening(group: str) -> list[tuple[str, int]]:
     """Return the TCP addresses and ports at which the processes of a control group listen, the usual ports first."""
     inodes = set(_sockets(group))
     places = set()
-    for table, address in (("tcp", "127.0.0.1"), ("tcp6", "::1")):
+    for table in ("tcp", "tcp6"):
         # proc_net_tcp in the kernel's documentation: local address, state and inode are fields 1, 3 and 9.
         for line in (PROC / "net" / table).read_text().splitlines()[1:]:
             fields = line.split()
             if fields[3] == LISTENING and fields[9] in inodes:
-                places.add((address, int(fields[1].rpartition(":")[2], 16)))
+                address, _, port = fields[1].partition(":")
+                places.add((_address(address), int(port, 16)))
     return sorted(places, key=lambda place: (place[1] not in USUAL, place[1], place[0]))
+
+
+def _address(text: str) -> str:
+    """Return the address in a table of the kernel: words of 4 bytes in the machine's order. Any address is loopback."""
+    words = [bytes.fromhex(text[begin : begin + 8]) for begin in range(0, len(text), 8)]
+    data = b"".join(word[::-1] if sys.byteorder == "little" else word for word in words)
+    found = ipaddress.ip_address(data)
+    return str(found) if int(found) else {4: "127.0.0.1", 6: "::1"}[found.version]
 
 
 def _sockets(group: str) -> Iterator[str]:
