@@ -294,11 +294,18 @@ def test_any_wsgi_app_has_a_plain_server(tmp_path: Path, helper: Helper, monkeyp
     (tmp_path / "source").mkdir()
     (tmp_path / "recipe.json").write_text('{"wsgi": "any_app:make()"}')
     (tmp_path / "source/any_app.py").write_text(
-        "def make():\n    return lambda environ, start: (start('200 OK', []), [b'plain'])[1]\n"
+        "import time\n\ndef app(environ, start):\n    start('200 OK', [])\n    yield b'plain'\n"
+        "    time.sleep(60 if environ['PATH_INFO'] == '/events' else 0)\n\ndef make():\n    return app\n"
     )
     port, finder = vm.free_port(), places.tree() / "cloud-init/rootfs/usr/lib/app/wsgi.py"
     code = (places.release() / "observe/plain.py").read_text().replace("/usr/lib/app/wsgi.py", str(finder))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "source"))
     helper(f"import os\nos.chdir({str(tmp_path / 'source')!r})\n" + code.replace("8000", str(port)))
-    curl = ["curl", "-s", "--retry", "20", "--retry-delay", "1", "--retry-connrefused", f"http://127.0.0.1:{port}/"]
-    assert subprocess.run(curl, capture_output=True, text=True, check=True).stdout == "plain"
+    url = f"http://127.0.0.1:{port}/"
+    curl = ["curl", "-s", "--max-time", "20", url]
+    retry = ["--retry", "20", "--retry-delay", "1", "--retry-connrefused"]
+    assert subprocess.run([*curl, *retry], capture_output=True, text=True, check=True).stdout == "plain"
+    with subprocess.Popen(["curl", "-sN", f"{url}events"], stdout=subprocess.PIPE) as silent:
+        assert silent.stdout and silent.stdout.read(5) == b"plain"
+        assert subprocess.run(curl, capture_output=True, text=True, check=False).stdout == "plain"
+        silent.kill()
