@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 from bake.detect import DISTRIBUTIONS
 from bake.errors import AppStartError, BakeError, SetupError, UnhealthyError
 from bake.libraries import PACKAGES
-from bake.tracebacks import BANNER, INSTALLED, TREE, Frame, Raised, last_chain, lines_of, raised
+from bake.tracebacks import BANNER, INSTALLED, TREE, Frame, Raised, before_the_end, last_chain, lines_of, raised
 
 #: Lines of a log that the screen shows.
 SHOWN = 40
@@ -65,7 +65,7 @@ class Diagnosis:
 def diagnose(log: str) -> Diagnosis:
     """Return what ended an app, from its journal as journalctl or Packer print it."""
     lines = lines_of(log)
-    chain = last_chain(lines)
+    chain = last_chain(before_the_end(lines))
     frames = tuple(frame for traceback in chain for frame in traceback.frames)
     evidence = Evidence("\n".join(lines), "\n".join(line for traceback in chain for line in traceback.lines), frames)
     rows = [(cause.name, cure) for cause in CAUSES for cure in cause.cures(evidence)]
@@ -76,7 +76,7 @@ def diagnose(log: str) -> Diagnosis:
 def needs(log: str) -> str:
     """Return the server that an app could not reach, as `PostgreSQL at DATABASE_URL`; "" for other faults."""
     lines = lines_of(log)
-    chain = last_chain(lines)
+    chain = last_chain(before_the_end(lines))
     frames = tuple(frame for traceback in chain for frame in traceback.frames)
     evidence = Evidence(log, "\n".join(line for traceback in chain for line in traceback.lines), frames)
     service = _service(evidence) if re.search(UNREACHABLE, evidence.chain) else None

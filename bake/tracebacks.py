@@ -36,6 +36,8 @@ LINKS = (
 ENDINGS = {"KeyboardInterrupt", "SystemExit", "GeneratorExit", "BrokenPipeError", "OSError: write error"}
 #: Python prints this before a traceback that ends nothing.
 IGNORED = "Exception ignored in"
+#: What uWSGI prints when it starts, and when a worker could not load the app.
+START, NOT_LOADED = "*** Starting uWSGI", "*** no app loaded. GAME OVER"
 #: What uWSGI prints about itself when it starts.
 BANNER = re.compile(
     r"\*\*\* (?:Starting|uWSGI is|Operational|Python threads|WARNING)|compiled with|os: |nodename: |machine: "
@@ -114,6 +116,18 @@ class Traceback:
     def is_ending(self) -> bool:
         """Whether the exception only ends a program, or nothing at all."""
         return self.ignored or bool(ENDINGS & {self.type, f"{self.type}: {self.message}"})
+
+
+def before_the_end(lines: list[str]) -> list[str]:
+    """Return the lines up to the first worker that could not load the app, since uWSGI's last start.
+
+    uWSGI then ends the other workers, whose threads may raise exceptions of their own. Where no worker failed, these
+    are all lines.
+    """
+    starts = [number for number, line in enumerate(lines) if line.startswith(START)]
+    begin = starts[-1] if starts else 0
+    end = next((number for number, line in enumerate(lines[begin:], begin) if line.startswith(NOT_LOADED)), len(lines))
+    return lines[:end]
 
 
 def last_chain(lines: Iterable[str]) -> list[Traceback]:

@@ -66,6 +66,17 @@ JIT = (
 )
 
 
+def test_the_first_worker_that_could_not_load_the_app_is_the_cause() -> None:
+    # As of whoogle-search: uWSGI ends the other workers, one of which has a thread that then fails.
+    started = "*** Starting uWSGI 2.0.28-debian (64bit) on [Sat Nov 28 12:25:59 2026] ***"
+    ended = "unable to load app 0 (mountpoint='')\n*** no app loaded. GAME OVER ***\n"
+    before = f"{started}\n{trace('ValueError: of the start before')}{ended}"
+    first = trace("FileExistsError: [Errno 17] File exists: 'app/static/config'")
+    thread = f"Exception in thread Thread-1 (load):\n{trace('ssl.SSLError: unknown error (_ssl.c:3125)')}"
+    found = diagnose(f"{before}{started}\n{first}{ended}{trace('KeyboardInterrupt')}{ended}{thread}goodbye to uWSGI.\n")
+    assert found.raised is not None and found.raised.text.startswith("FileExistsError: [Errno 17] File exists")
+
+
 @pytest.mark.parametrize(
     ("name", "first", "cured"),
     [

@@ -45,5 +45,6 @@ class Watch:
         print(f"<4>app: {name} cannot be written: {why}", file=sys.stderr, flush=True)
 
 
-if __name__.startswith("uwsgi_file"):
+# While an image is made, the app first runs on a copy that it owns.
+if __name__.startswith("uwsgi_file") and not os.access(".", os.W_OK):
     sys.addaudithook(Watch(Path.cwd()))

@@ -56,17 +56,23 @@ if __name__.startswith("uwsgi_file"):
 
     # A worker that is told to stop before it has loaded the app would never hear of it: uWSGI listens afterwards.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    # As many workers load at once as there are CPUs, so that the first can serve sooner. /tmp is the unit's own.
-    with Path(f"/tmp/{uwsgi.worker_id() % os.cpu_count()}").open("w") as turn:
+    # The first loads alone: it serves sooner, and what the app makes once is there for the others. As many of these
+    # load at once as there are CPUs. /tmp is the unit's own.
+    turn = Path("/tmp/first").open("a")  # noqa: SIM115
+    fcntl.flock(turn, fcntl.LOCK_EX)
+    if turn.seek(0, 2):
+        turn = Path(f"/tmp/{uwsgi.worker_id() % os.cpu_count()}").open("a")  # noqa: SIM115
         fcntl.flock(turn, fcntl.LOCK_EX)
-        release = Path.cwd().parent
-        for hook in release.glob("settings/hooks/*.py"):
-            exec(hook.read_text(), {"__name__": __name__})
-        try:
-            application = streaming(find(json.loads((release / "recipe.json").read_text())["wsgi"]))
-        except SystemExit as problem:
-            # uWSGI would start another worker, for ever; an error of any other kind ends it.
-            raise ImportError(problem)  # noqa: B904
-        hide_tracebacks()
+    release = Path.cwd().parent
+    for hook in release.glob("settings/hooks/*.py"):
+        exec(hook.read_text(), {"__name__": __name__})
+    try:
+        application = streaming(find(json.loads((release / "recipe.json").read_text())["wsgi"]))
+    except SystemExit as problem:
+        # uWSGI would start another worker, for ever; an error of any other kind ends it.
+        raise ImportError(problem)  # noqa: B904
+    hide_tracebacks()
+    turn.write("first")
+    turn.close()
     # To systemd: the first worker's report counts, see app.service.
     socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"READY=1", "/run/systemd/notify")
