@@ -11,8 +11,8 @@ from __future__ import annotations
 class BakeError(Exception):
     """A failure with a message (what failed and where) and a hint (the next command or edit).
 
-    The command line prints `details`, such as the end of a log or a list of faults, unchanged between the two. `log`
-    is the complete log where `details` has only its end.
+    The command line prints `details`, such as the end of a log or a list of faults, before the message. `log` is the
+    complete log where `details` has only its end.
     """
 
     code = 1
