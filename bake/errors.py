@@ -25,9 +25,9 @@ class BakeError(Exception):
         self.log = ""
 
 
-# The app's folder and what is in it.
+# The app's folder and its files.
 class AppFolderError(BakeError):
-    """The app's folder is missing, is not a folder, cannot be read, or holds too much Python."""
+    """The app's folder is missing, is not a folder, cannot be read, or contains too much Python."""
 
     code = 10
 

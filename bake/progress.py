@@ -26,7 +26,7 @@ class Phase:
         self._task = show.add_task(name, total=1.0, what="") if show else None
 
     def progress(self, share: float | None = None, what: str = "") -> None:
-        """Show in one line the completed `share` of the phase, from 0 to 1, and the current activity `what`."""
+        """Show in one line the completed `share` of the phase, from 0 to 1, and its current activity."""
         if self._show is not None and self._task is not None:
             self._show.update(self._task, completed=share, what=one_line(what))
 

@@ -32,7 +32,7 @@ PERSONAL = {"core.autocrlf", "core.eol", "core.excludesfile", "core.attributesfi
 SETTINGS = {"core.repositoryformatversion": "1", "core.bare": "false", "core.untrackedcache": "false"}
 #: The environment in which git reads no configuration but the repository's.
 NO_SETTINGS = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
-#: The environment in which git asks nobody for a password, knows none, and speaks https alone.
+#: The environment in which git has no credentials, does not prompt for a password, and uses only https.
 ANONYMOUS = {
     "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "SSH_ASKPASS": "true", "HOME": "/nonexistent",
     "GIT_ALLOW_PROTOCOL": "https", **NO_SETTINGS,
@@ -59,7 +59,7 @@ class Repository:
 
     @property
     def commit(self) -> str:
-        """Return HEAD's commit, or nothing where there is none yet."""
+        """Return HEAD's commit, or an empty string if there is none yet."""
         return run(["git", "rev-parse", "--verify", "-q", "HEAD"], env=self.environment, check=False).stdout.strip()
 
     def files(self, pathspec: str = ".") -> list[str]:
@@ -102,7 +102,7 @@ class Repository:
         if not os.path.lexists(place / ".git"):
             return True
         with opened(place) as inner:
-            # Each one lies deeper than the last, so a forged index cannot lead in a circle.
+            # Each work tree must be inside of the previous one, so that a forged index cannot cause endless recursion.
             return bool(inner and self.top in inner.top.parents and inner.commit == commit and not inner.changes())
 
     def _rows(self, *words: str) -> list[str]:

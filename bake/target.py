@@ -1,4 +1,4 @@
-"""Debian releases as data: the versions and packages of each, which decide what wheels fit."""
+"""Debian releases as data: versions, which decide the compatible wheels, and packages."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Target:
     """A Debian release on one architecture.
 
-    `python` and `glibc` are (major, minor) versions, which decide what wheels fit.
-    They come from the release's package lists.
+    `python` and `glibc` are (major, minor) versions, which decide the compatible
+    wheels. They come from the release's package lists.
     """
 
     name: str

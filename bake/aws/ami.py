@@ -214,7 +214,7 @@ def _await_available(cloud: Cloud, name: str, phase: Phase) -> None:
 
 def keep(cloud: Cloud, name: str, phase: Phase) -> None:
     """Remove the temporary tag from an AMI and its snapshots, in one call so that they change together."""
-    found = machines.until(lambda: _look(cloud, name), f"made {name} known", phase)
+    found = machines.until(lambda: _look(cloud, name), f"listed {name}", phase)
     sources = snapshots_of(found)
     parts = cloud("ec2").describe_snapshots(SnapshotIds=sources)["Snapshots"] if sources else []
     marked = [(name, found), *((str(one["SnapshotId"]), one) for one in parts)]

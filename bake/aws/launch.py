@@ -110,7 +110,7 @@ def _start(goal: plan.Plan, wanted: plan.Wanted, begun: Begun, cloud: Cloud, pha
         **more,
     )  # fmt: skip
     until = machines.until
-    name = until(lambda: _run(cloud, words), f"made {group} known", phase)
+    name = until(lambda: _run(cloud, words), f"listed {group}", phase)
     begun.instance = begun.has("instance", name, said)
     until(lambda: _running(cloud, begun.instance), f"started {begun.instance}", phase, fault=LaunchError)
     if volume and goal.moves:
@@ -165,7 +165,7 @@ def _group(goal: plan.Plan, wanted: plan.Wanted, begun: Begun, tagged: tags.Tags
                 raise
         return True
 
-    machines.until(open_up, f"made {group} known", phase)
+    machines.until(open_up, f"listed {group}", phase)
     return group
 
 

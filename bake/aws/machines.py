@@ -81,7 +81,7 @@ def group_named(cloud: Cloud, name: str, phase: Phase) -> str:
         found = cloud("ec2").describe_security_groups(Filters=filters)["SecurityGroups"]
         return str(found[0]["GroupId"]) if found else None
 
-    return until(known, f"made {name} known", phase)
+    return until(known, f"listed {name}", phase)
 
 
 def volume(cloud: Cloud, name: str) -> dict[str, Any]:

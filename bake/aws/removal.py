@@ -30,7 +30,7 @@ def end(cloud: Cloud, names: Iterable[str], phase: Phase) -> None:
         alive = [one for one in machines.described(cloud, names) if one["State"]["Name"] != "terminated"]
         return None if alive else True
 
-    machines.until(ended, f"ended {', '.join(names)}", phase)
+    machines.until(ended, f"terminated {', '.join(names)}", phase)
 
 
 def delete_groups(cloud: Cloud, names: Iterable[str], phase: Phase) -> None:

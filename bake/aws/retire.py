@@ -153,7 +153,7 @@ def stop(cloud: Cloud, name: str, phase: Phase) -> None:
 
 
 def _await(cloud: Cloud, name: str, state: str, phase: Phase) -> None:
-    machines.until(lambda: _state(cloud, name) == state or None, f"brought {name} to {state}", phase)
+    machines.until(lambda: _state(cloud, name) == state or None, f"changed the state of {name} to {state}", phase)
 
 
 def _state(cloud: Cloud, name: str) -> str:
