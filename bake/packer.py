@@ -44,7 +44,7 @@ MILESTONES = (
     ("bake: set up", 0.85, "set up"),
     ("halt", 0.9, "sealing"),
     ("Waiting for the instance to stop", 0.9, "sealing"),
-    ("Creating AMI", 0.92, "AWS makes the AMI"),
+    ("Creating AMI", 0.92, "AWS creates the AMI"),
     ("finished", 1.0, "sealed"),
 )
 

@@ -37,7 +37,7 @@ def down(name: str, *, every: bool, with_data: bool, cloud: Cloud, report: Repor
         if with_data:
             _require_ours(cloud, volumes)
         groups = removal.our_groups(cloud, dict.fromkeys(group for one in found for group in machines.groups_of(one)))
-        with report.phase("down") as phase:
+        with report.phase("terminate") as phase:
             removal.end(cloud, names, phase)
             removal.delete_groups(cloud, groups, phase)
             if with_data:

@@ -58,7 +58,7 @@ def launch(
 ) -> Launched:
     """Launch an instance and give it the volume and the address. `examine` runs on its address once it is healthy."""
     with refusals(cloud), tags.run() as run:
-        with report.phase("look") as phase:
+        with report.phase("plan") as phase:
             goal = plan.make(ami, wanted, cloud, phase)
         begun = Begun(run, goal.marks(wanted, run))
         try:
@@ -270,7 +270,7 @@ def _undo(begun: Begun, cloud: Cloud, report: Reporter) -> bool:
     """Give back what the previous instance had, remove all created resources, and return whether some remain."""
     report.note("rolling back the launch")
     try:
-        with report.phase("undo") as phase:
+        with report.phase("roll back") as phase:
             left = sweep.undo(cloud, begun.run, begun.made, phase)
     except KeyboardInterrupt as error:
         raise _unfinished(begun) from error
