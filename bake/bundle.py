@@ -85,7 +85,7 @@ def collect(
         phase.progress(0.1, "resolving requirements")
         locked = lock.resolve(folder, wanted, goal, max_age_days=max_age, refresh=refresh)
         if locked.built:
-            report.note(f"built here from their sources, which ran their code: {', '.join(locked.built)}")
+            report.note(locked.consent)
         phase.progress(0.5, "fetching wheels")
         wheels = lock.wheels(locked, goal, wanted)
         unknown = libraries.require(lock.expects(locked, goal), wanted.packages, goal)

@@ -88,11 +88,12 @@ def image_command(app: Path, max_age: float, refresh: bool, install: bool, ssh_p
     Prints the image's path. If a check fails, no image is made.
     """
     report = Reporter(errors)
-    wanted = image.read(app, report)
+    options = image.Options(max_age, refresh, ssh_port, form)
+    wanted = image.read(app, report, options)
     if install:
         _install_missing(report)
     doctor.verify()
-    made = image.bake(app, wanted, image.Options(max_age, refresh, ssh_port, form), report)
+    made = image.bake(app, wanted, options, report)
     table = Table.grid(padding=(0, 2))
     table.add_row("image", str(made.path))
     table.add_row("size", f"{made.size / 1e6:.0f} MB")
@@ -161,7 +162,7 @@ def push_command(host: str, app: Path, identity: Path | None, back: bool) -> Non
     if back:
         click.echo(push.back(there, report))
     else:
-        click.echo(push.push(there, app, image.read(app, report), report))
+        click.echo(push.push(there, app, lambda base: image.look(app, report, base), report))
         push.visit(there, report)
 
 
@@ -227,10 +228,8 @@ def render_command(
     package index.
     """
     report = Reporter(errors)
-    wanted = image.read(app, report)
+    wanted = image.look(app, report, release) if launch else image.read(app, report, base=release)
     given = settings.read(domains, email, pairs, wanted.certificate)
-    if release:
-        wanted = wanted.model_copy(update={"base": release})
     roots = keys(wanted)
     if told := sorted(set(given.env) & {*wanted.secrets, *roots}):
         raise SettingsError(f"--env: {', '.join(told)} is a secret of bake.yaml's", "Give its value by --with-secrets.")

@@ -135,7 +135,7 @@ def launch_command(
         raise click.UsageError("--check logs in: it wants -i, --key-pair, and --ssh-from with where you are")
     wanted = None
     if not AMI.fullmatch(app) and Path(app).is_dir():
-        wanted = image.read(Path(app), report)
+        wanted = (image.look if published else image.read)(Path(app), report)
     given = settings.read(domains, email, pairs, wanted.certificate if wanted else None)
     secrets = _secrets(references, given, wanted)
     asked = plan.Wanted(settings=given, secrets=secrets, **options)

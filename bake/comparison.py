@@ -74,10 +74,11 @@ class Answer:
     `status` is 0 and `error` its reason where no response came: refused, timeout, reset, tls, name, unreachable or
     protocol. `type` is without parameters. `kind` is html, json, xml, css, js, image, font, text, binary or empty.
     `length` in bytes; `sha256` of at most the first 2 MiB. `end` is whole, large (more than 2 MiB), stream (no end
-    came in time) or broken. `validator`: it has an ETag or a Last-Modified. `debug` names the framework whose page for
-    developers it is, or is "traceback". `loop`: the redirects of the first page never end. `own` and `foreign`: the
-    marker of this visitor, or of another one, is in the answer. `via` is seed, link, asset, redirect or missing, and
-    `source` the page with the link.
+    came in time) or broken. `validator`: it has an ETag or a Last-Modified. `links` is a digest of the kinds of its
+    links and of how many there are of each. `debug` names the framework whose page for developers it is, or is
+    "traceback". `loop`: the redirects of the first page never end. `own` and `foreign`: the marker of this visitor,
+    or of another one, is in the answer. `via` is seed, link, asset, redirect or missing, and `source` the page with
+    the link.
     """
 
     path: str = ""
@@ -92,6 +93,7 @@ class Answer:
     sha256: str = ""
     end: str = ""
     validator: bool = False
+    links: str = ""
     title: str = ""
     debug: str = ""
     loop: bool = False
@@ -166,6 +168,11 @@ class Record:
         return f"{urlsplit(self.url).scheme}://{self.host or urlsplit(self.url).netloc}"
 
     @property
+    def is_informative(self) -> bool:
+        """Whether a machine can be compared with these answers of the author's server."""
+        return not all(map(_is_uninformative, self.answers))
+
+    @property
     def key(self) -> tuple[str, str]:
         """Scheme and host without its port."""
         parts = urlsplit(self.name)
@@ -233,7 +240,8 @@ def note(sentence: str, cure: str = "") -> Finding:
 class Case:
     """An answer of the machine, beside one of the author's to the same path, or None.
 
-    `others` are all answers of the author's to it. `titles` counts the pages of the author's that have a title.
+    `others` are all answers of the author's to it. `titles` counts the pages of the author's that have a title. `made`:
+    the crawl of the author's server may have made the page itself.
     """
 
     path: str
@@ -245,6 +253,7 @@ class Case:
     page: Page | None = None
     has_health: bool = False
     crosses: bool = False
+    made: bool = False
 
     @property
     def is_front(self) -> bool:
@@ -348,6 +357,8 @@ def _status(case: Case) -> Finding | None:
         return None
     author, machine = case.author.status, case.answer.status
     sentence = f"The machine answers {case.answer.summary}, the author's server {case.author.summary}."
+    if case.made and author < 400 and machine in (404, 410):
+        return note(f"{sentence} A page that leads there has other links with each request.")
     if case.author.good and machine >= 400 and not (author in (401, 403) and machine in (401, 403)):
         return fault(sentence)
     if author < 300 <= machine < 400:
@@ -363,7 +374,7 @@ def _redirect(case: Case) -> Finding | None:
     if not target:
         return None
     before = case.author.location if case.author else None
-    if target.origin == "other" and LOOPBACK.fullmatch(target.host) and not LOOPBACK.fullmatch(case.record.key[1]):
+    if target.origin == "other" and LOOPBACK.fullmatch(target.host):
         return fault(
             f"The redirect leads visitors to {target.host}.",
             "The app has to build addresses from the Host header, not from a constant.",
@@ -412,6 +423,8 @@ def _type(case: Case) -> Finding | None:
         # nginx knows fewer types than Python. A browser refuses style sheets, scripts and pages of another type.
         unknown = named in ("", "text/plain", "application/octet-stream") and author.kind not in ("html", "css", "js")
         return note(sentence) if same_file and unknown else fault(sentence)
+    if answer.kind == "empty" and answer.end == "stream" and case.record.visitors > 1:
+        return None
     if answer.kind != author.kind:
         return fault(f"The body is {answer.kind}; with the author's server {author.kind}.")
     if author.charset and author.kind in ("html", "text") and answer.charset != author.charset:
@@ -496,9 +509,11 @@ def compare(
             grouped[answer.path, answer.method].append(answer)
         for (path, method), answers in grouped.items():
             others = [answer for answer in known[path, method] if not _is_uninformative(answer)]
+            if method == "HEAD" and all(map(_is_uninformative, known[path, "GET"])):
+                others = []
             base = Case(
                 path, answers[0], None, others, _titles(known, path), record, has_health=bool(health),
-                page=expected.get(unquote(path)) if method == "GET" else None,
+                made=_is_made(known, path), page=expected.get(unquote(path)) if method == "GET" else None,
             )  # fmt: skip
             found.append(_worst([_against(base, answer, by_name) for answer in answers], base))
         if not record.complete:
@@ -519,6 +534,28 @@ def _is_uninformative(answer: Answer) -> bool:
     """
     to_https = answer.location is not None and answer.location.origin == "https"
     return to_https or (bool(answer.debug) and 200 <= answer.status < 300)
+
+
+def _is_made(known: dict[tuple[str, str], list[Answer]], path: str) -> bool:
+    """Return whether a page that leads to a page of the author's server has other links, or another target, each time.
+
+    What a visit adds to the app's data shows so. The files of a page are no such pages.
+    """
+    seen: set[str] = set()
+    while path not in seen:
+        seen.add(path)
+        answer = next((each for each in known.get((path, "GET"), ()) if each.via in ("link", "redirect")), None)
+        if answer is None:
+            return False
+        path = answer.source
+        leads = {
+            (each.links, each.location and each.location.path.partition("?")[0])
+            for each in known.get((path, "GET"), ())
+            if 200 <= each.status < 400
+        }
+        if len(leads) > 1:
+            return True
+    return False
 
 
 def _titles(known: dict[tuple[str, str], list[Answer]], path: str) -> Counter[str]:

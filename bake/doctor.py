@@ -49,6 +49,9 @@ PACKER_ELSEWHERE = """\
   packer init packer/plugins
 (bake's tests use Packer 1.6.6, as in Debian 12; they did not cover Packer >= 1.7.)"""
 
+#: A hint for computers that cannot bake: macOS, WSL, a small virtual machine.
+WITHOUT_THEM = "`bake init`, `render`, `check` and `push` need only Python and ssh."
+
 
 @dataclass(frozen=True)
 class Need:
@@ -141,7 +144,8 @@ def verify() -> None:
     missing = missing_packages()
     if missing:
         advice = packer_advice() if "packer" in missing else ""
-        raise ToolError(f"Missing Debian packages: {', '.join(missing)}", advice or "Run `bake doctor --install`.")
+        hint = f"{advice or 'Run `bake doctor --install`.'}\n{WITHOUT_THEM}"
+        raise ToolError(f"Missing Debian packages: {', '.join(missing)}", hint)
     packer.version()
     fault = rootless_fault()
     if fault:

@@ -21,7 +21,7 @@ from typing import Any
 from bake import (
     base,
     bundle,
-    detect,
+    debian,
     diagnosis,
     disk,
     machine,
@@ -94,13 +94,30 @@ class Baked:
     notes: tuple[str, ...]
 
 
-def read(folder: Path, report: Reporter) -> recipe.Recipe:
-    """What an app's folder asks for, completed by what is found in it, which is told."""
+def read(folder: Path, report: Reporter, options: Options | None = None, base: str | None = None) -> recipe.Recipe:
+    """Return an app's recipe, completed by what is found in its folder, with the Debian release that suits it.
+
+    `base` replaces that of bake.yaml. Its requirements are resolved. Raises what `debian.complete` raises.
+    """
+    options = options or Options()
+    wanted = _named(folder, base)
+    return debian.complete(
+        source.folder_of(folder, wanted), wanted, report, debian.Age(options.max_age, options.refresh)
+    )
+
+
+def look(folder: Path, report: Reporter, base: str | None = None) -> recipe.Recipe:
+    """Return an app's recipe as `read` does, without resolving its requirements: a missing `base` stays so.
+
+    For machines whose release is known by other means, and for settings alone.
+    """
+    wanted = _named(folder, base)
+    return debian.detected(source.folder_of(folder, wanted), wanted, report)
+
+
+def _named(folder: Path, base: str | None) -> recipe.Recipe:
     wanted = recipe.read(folder)
-    found = detect.complete(source.folder_of(folder, wanted), wanted)
-    for note in found.notes:
-        report.note(note)
-    return found.recipe
+    return wanted.model_copy(update={"base": base}) if base else wanted
 
 
 def bake(folder: Path, wanted: recipe.Recipe, options: Options, report: Reporter) -> Image:

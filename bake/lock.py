@@ -13,19 +13,21 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import uv
-from packaging.utils import canonicalize_name
+from packaging.requirements import Requirement
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from bake import libraries, places, store
 from bake.errors import BakeError, ConflictError, NetworkError, ProgramError, RequirementError, WheelError
 from bake.recipe import Recipe
 from bake.requirements import HASH, Line, requirement_lines
-from bake.run import run
+from bake.run import Result, run
 from bake.target import Target
 from bake.wheels import require_safe
 
@@ -42,6 +44,8 @@ WITHOUT_WHEEL = (
     "Allow another version, take a package that has wheels (psycopg2-binary for psycopg2, say), "
     "or put a wheel of it on a package `index`."
 )
+#: uv lists the wheels of releases for these Pythons and newer ones: for the first that every release admits.
+OLDER_PYTHONS = ("3.8", "3.10", "3.12")
 #: A lock leaves nothing to constrain; a machine's own constraints could only contradict it.
 PIP = {"PIP_CONSTRAINT": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
@@ -62,43 +66,150 @@ class Lock:
         """SHA-256 (hex) of all files the lock allows."""
         return frozenset(HASH.findall(self.text))
 
+    @property
+    def consent(self) -> str:
+        """The note that names the packages whose code was run to build them."""
+        return f"built here from their sources, which ran their code: {', '.join(self.built)}"
+
+
+@dataclass(frozen=True)
+class _Request:
+    """An app's requirements as uv takes them; `key` is the digest of everything that its answer depends on."""
+
+    lines: list[Line]
+    requirements: str
+    constraints: str
+    key: str
+
+    @property
+    def hashed(self) -> dict[str, Line]:
+        """The lines that allow certain files alone, by name."""
+        return {line.name: line for line in self.lines if line.hashes}
+
+    @property
+    def pinned(self) -> frozenset[str]:
+        """Names of which a line allows exactly one version."""
+        return frozenset(line.name for line in self.lines if _is_pin(line.text))
+
+    def place(self, name: str) -> str:
+        """Return `file:line` of a requirement, or nothing for one that another package asks for."""
+        return next((line.place for line in self.lines if line.name == canonicalize_name(name)), "")
+
+
+def _is_pin(text: str) -> bool:
+    specifiers = Requirement(text).specifier
+    return any(one.operator in ("==", "===") and not one.version.endswith("*") for one in specifiers)
+
+
+def _request(folder: Path, recipe: Recipe, target: Target) -> _Request:
+    named = "requirements.txt" if recipe.requirements is None else recipe.requirements
+    lines = requirement_lines(folder, named, target)
+    wanted = [f"{line.text}\n" for line in lines if not line.constraint]
+    limits = [f"{line.text}\n" for line in lines if line.constraint]
+    hashed = [(line.name, sorted(line.hashes)) for line in lines if line.hashes]
+    version = importlib.metadata.version("uv")
+    key = store.digest([wanted, limits, hashed, target.python_version, target.uv_platform, recipe.index, version])
+    return _Request(lines, "".join(wanted), "".join(limits), key)
+
+
+def key(folder: Path, recipe: Recipe, target: Target) -> str:
+    """Return the digest of everything that the lock depends on but the index. Raises RequirementError."""
+    return _request(folder, recipe, target).key
+
 
 def resolve(folder: Path, recipe: Recipe, target: Target, *, max_age_days: float, refresh: bool) -> Lock:
     """The lock of the app's requirements; a cached one while it is younger than `max_age_days`, unless `refresh`.
 
     Raises RequirementError, ConflictError, WheelError, NetworkError.
     """
-    lines = requirement_lines(
-        folder, "requirements.txt" if recipe.requirements is None else recipe.requirements, target
-    )
-    wanted = [f"{line.text}\n" for line in lines if not line.constraint]
-    limits = [f"{line.text}\n" for line in lines if line.constraint]
-    pins = {line.name: line for line in lines if line.hashes}
-    version = importlib.metadata.version("uv")
-    hashed = [(line.name, sorted(line.hashes)) for line in pins.values()]
-    key = store.digest([wanted, limits, hashed, target.python_version, target.uv_platform, recipe.index, version])
-    cached = places.cache() / "locks" / f"{key}.txt"
+    request = _request(folder, recipe, target)
+    cached = places.cache() / "locks" / f"{request.key}.txt"
     if cached.exists() and not refresh and store.age_days(cached.stat().st_mtime) < max_age_days:
-        return Lock(cached.read_text(), key)
+        return Lock(cached.read_text(), request.key)
     sources: list[str] = []
     with store.work_folder() as work:
-        (work / "requirements.txt").write_text("".join(wanted))
-        (work / "constraints.txt").write_text("".join(limits))
-        while True:
-            argv = compile_argv(target, refresh, sources)
-            result = run(argv, cwd=work, check=False, env={"NO_COLOR": "1", **index_env(recipe)})
-            lacking = NO_WHEEL.search(" ".join(result.stderr.split())) if result.status else None
+        (work / "requirements.txt").write_text(request.requirements)
+        (work / "constraints.txt").write_text(request.constraints)
+        result = _uv(compile_argv(target, refresh), recipe, work)
+        listed: dict[str, str] = {}
+        checked: set[str] = set()
+        while result.status:
+            lacking = NO_WHEEL.search(" ".join(result.stderr.split()))
             if lacking is None or lacking[1] in sources:
-                break
-            sources.append(lacking[1])
-        if result.status:
-            raise _explained(result.stderr, lines, target)
-        text = _pinned(result.stdout, pins)
-        for name in sources:
-            block = next(found for found in blocks(text) if canonicalize_name(found.partition("==")[0]) == name)
+                raise _explained(result.stderr, request, target)
+            named = {lacking[1]}
+            if not sources:
+                listed = _without_wheel(request, recipe, target, work)
+                named |= request.pinned
+            suspects = {name: version for name, version in listed.items() if name in named}
+            _require_pure(suspects, request, recipe, target, work)
+            checked |= suspects.keys()
+            sources += sorted({lacking[1], *suspects} - {*sources})
+            result = _uv(compile_argv(target, refresh, sources), recipe, work)
+        text = _pinned(result.stdout, request.hashed)
+        entries = {name: block for block in blocks(text) if (name := _name(block)) in sources}
+        late = {name: _version(block) for name, block in entries.items() if name not in checked}
+        _require_pure(late, request, recipe, target, work)
+        for block in entries.values():
             text = text.replace(block, _built(block, recipe, target, work))
     store.write(cached, text)
-    return Lock(text, key, tuple(sources))
+    return Lock(text, request.key, tuple(entries))
+
+
+def _uv(argv: list[str], recipe: Recipe, work: Path) -> Result:
+    return run(argv, cwd=work, check=False, env={"NO_COLOR": "1", **index_env(recipe)})
+
+
+def _without_wheel(request: _Request, recipe: Recipe, target: Target, work: Path) -> dict[str, str]:
+    """Return name and newest admitted version of the requirements that have no wheel for the target in that version.
+
+    The index alone is asked. Empty where uv cannot tell: then its explanation of the whole resolution counts.
+    """
+    files = ["--constraints=constraints.txt", "requirements.txt"]
+    place = [f"--python-version={target.python_version}", f"--python-platform={target.uv_platform}"]
+    result = _uv(listing_argv(place, files), recipe, work)
+    packages = [] if result.status else tomllib.loads(result.stdout).get("packages", [])
+    return {package["name"]: package["version"] for package in packages if not package.get("wheels")}
+
+
+def _require_pure(releases: Mapping[str, str], request: _Request, recipe: Recipe, target: Target, work: Path) -> None:
+    """Raise WheelError with all of these releases (name to version) that have compiled wheels for other systems.
+
+    Their source is more than Python, so that nothing needs to be downloaded or built to refuse them.
+    """
+    compiled = _compiled(releases, recipe, work) if releases else set()
+    if not compiled:
+        return
+    rows = {f"{name}=={releases[name]}": request.place(name) for name in sorted(compiled)}
+    reason = f"no wheel for Python {target.python_version} on {target.name}"
+    if len(rows) == 1:
+        ((pin, place),) = rows.items()
+        message = f"{place}: " * bool(place) + f"{pin} has {reason}"
+    else:
+        listed = ", ".join(pin + f" ({place})" * bool(place) for pin, place in rows.items())
+        message = f"{len(rows)} requirements have {reason}: {listed}"
+    raise WheelError(message, WITHOUT_WHEEL)
+
+
+def _compiled(releases: Mapping[str, str], recipe: Recipe, work: Path) -> set[str]:
+    """Return the names of the releases that have a wheel for one system or processor alone."""
+    (work / "releases.txt").write_text("".join(f"{name}=={version}\n" for name, version in releases.items()))
+    for python in OLDER_PYTHONS:
+        result = _uv(listing_argv(["--universal", f"--python-version={python}"], ["releases.txt"]), recipe, work)
+        if not result.status:
+            packages = tomllib.loads(result.stdout).get("packages", [])
+            return {package["name"] for package in packages if any(map(_is_compiled, package.get("wheels", ())))}
+    return set()
+
+
+def _is_compiled(wheel: Mapping[str, str]) -> bool:
+    """Return whether a wheel of a pylock.toml fits one system or processor alone."""
+    address = wheel.get("url") or wheel.get("path") or ""
+    try:
+        tags = parse_wheel_filename(wheel.get("name") or unquote(urlsplit(address).path).rpartition("/")[2])[3]
+    except InvalidWheelFilename:
+        return False
+    return all(tag.platform != "any" for tag in tags)
 
 
 def _built(block: str, recipe: Recipe, target: Target, work: Path) -> str:
@@ -153,6 +264,16 @@ def index_env(recipe: Recipe) -> dict[str, str]:
     return {"UV_DEFAULT_INDEX": address, "PIP_INDEX_URL": address}
 
 
+def listing_argv(place: Sequence[str], files: Sequence[str]) -> list[str]:
+    """uv's words for the files of each requirement as a pylock.toml, without what they require themselves.
+
+    Sources are admitted, so that a release without a wheel that fits is listed, too. Without dependencies uv asks the
+    index alone: it downloads no wheel and builds nothing.
+    """
+    options = "--quiet --no-config --no-python-downloads --no-sources --no-deps --format=pylock.toml"
+    return [uv.find_uv_bin(), "pip", "compile", *options.split(), f"--python={sys.executable}", *place, *files]
+
+
 def compile_argv(target: Target, refresh: bool, sources: Sequence[str] = ()) -> list[str]:
     """uv's words; it reads requirements.txt and constraints.txt in the folder it is started in.
 
@@ -168,14 +289,14 @@ def compile_argv(target: Target, refresh: bool, sources: Sequence[str] = ()) -> 
     return [uv.find_uv_bin(), "pip", "compile", *options.split(), *output.split(), *place, *fresh, *files]
 
 
-def _explained(stderr: str, lines: list[Line], target: Target) -> BakeError:
+def _explained(stderr: str, request: _Request, target: Target) -> BakeError:
     """uv's explanation as one of our errors."""
     words = TRACEBACK.sub("", re.sub(r"^error: ", "", stderr.strip()))
     flat = " ".join(words.split())
 
     def place(name: str) -> str:
-        found = [line.place for line in lines if line.name == canonicalize_name(name)]
-        return f"{found[0]}: " if found else ""
+        found = request.place(name)
+        return f"{found}: " if found else ""
 
     if NO_NETWORK.search(flat):
         address = re.search(r"https?://[^/\s`)]+", flat)
@@ -204,7 +325,7 @@ def _explained(stderr: str, lines: list[Line], target: Target) -> BakeError:
         )
         return RequirementError(f"{place(name)}there is no {wanted}", "Name a version that was released.", words)
     if "No solution found" in flat:
-        named = [line for line in lines if re.search(rf"(?<![\w-]){re.escape(line.name)}(?![\w-])", flat, re.I)]
+        named = [line for line in request.lines if re.search(rf"(?<![\w-]){re.escape(line.name)}(?![\w-])", flat, re.I)]
         where = ", ".join(dict.fromkeys(f"{line.text} ({line.place})" for line in named))
         return ConflictError(
             f"The requirements cannot all be met on Python {target.python_version}" + (f": {where}" if where else ""),
@@ -217,7 +338,7 @@ def _explained(stderr: str, lines: list[Line], target: Target) -> BakeError:
 def _pinned(text: str, pins: dict[str, Line]) -> str:
     """The lock with only those hashes that the app's author allows, where they named any."""
     for name, line in pins.items():
-        block = next((found for found in blocks(text) if canonicalize_name(found.partition("==")[0]) == name), "")
+        block = next((found for found in blocks(text) if _name(found) == name), "")
         if block:
             kept = only(block, line.hashes)
             if not HASH.search(kept):
@@ -231,6 +352,14 @@ def _pinned(text: str, pins: dict[str, Line]) -> str:
 def blocks(text: str) -> list[str]:
     """A lock's entries, each with the lines of its hashes."""
     return re.findall(r"^\S.*\n(?:[ \t]+.*\n)*", text, re.M)
+
+
+def _name(block: str) -> str:
+    return canonicalize_name(block.partition("==")[0])
+
+
+def _version(block: str) -> str:
+    return block.split(maxsplit=1)[0].partition("==")[2]
 
 
 def only(block: str, hashes: frozenset[str]) -> str:
@@ -283,7 +412,10 @@ def wheels(lock: Lock, target: Target, recipe: Recipe) -> list[Path]:
         with store.disk_faults(folder):
             folder.mkdir(parents=True, exist_ok=True)
             for wheel in found:
-                wheel.replace(folder / wheel.name)
+                kept = folder / wheel.name
+                # Another app may have the same wheel: to replace it would make that app's wheels look changed.
+                if not kept.exists() or store.file_digest(kept) != store.file_digest(wheel):
+                    wheel.replace(kept)
     paths = [folder / wheel.name for wheel in found]
     facts = {"wheels": {path.name: _seen(path) for path in paths}, "expects": libraries.expected(paths)}
     store.write(index, json.dumps(facts))

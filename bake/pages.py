@@ -51,7 +51,10 @@ class Author:
             why = f": {raised.text.splitlines()[0]}" if raised else ""
             needed = diagnosis.needs(facts.get("log", ""))
             return cls(None, f"needs {needed}" if needed else f"`{facts['command']}` does not serve{why}")
-        return cls(reduce(Record.joined, records), seconds=float(facts.get("seconds", 0)))
+        record = reduce(Record.joined, records)
+        if not record.is_informative:
+            return cls(None, f"`{facts['command']}` redirects to HTTPS, or shows pages for developers alone")
+        return cls(record, seconds=float(facts.get("seconds", 0)))
 
 
 @dataclass(frozen=True)
@@ -103,34 +106,36 @@ def judge(ask: Ask, site: Site, author: Author, journal: Callable[[], str]) -> J
     """
 
     begin = time.monotonic()
-    crawl = partial(_crawl, ask, site)
+    crawl = partial(_crawl, ask)
     first, *others = site.names
     known = [answer.path for answer in author.record.answers if answer.method == "GET"] if author.record else []
-    found = crawl("https", first, list(dict.fromkeys([*site.seeds, *known])) if known or not site.crawl else None)
+    seeds = list(dict.fromkeys([*site.seeds, *known]))
+    # Links that the machine alone has are followed, too, as far as the crawler's bounds allow.
+    found = crawl("https", first, **{"seeds" if site.crawl else "paths": seeds})
     paths = list(dict.fromkeys([*site.seeds, *(answer.path for answer in found.answers if answer.method == "GET")]))
-    plain = crawl("http", first, paths)
+    plain = crawl("http", first, paths=paths)
     records = [found, plain]
     # Every other name has the same app; its front page tells whether the app knows the name.
-    records += [crawl(scheme, name, site.seeds) for name in others for scheme in ("http", "https")]
+    records += [crawl(scheme, name, paths=site.seeds) for name in others for scheme in ("http", "https")]
     # By HTTP where that is served: twenty handshakes at once keep a small machine busy, and try nothing of the app.
     redirected = any(answer.location and answer.location.origin == "https" for answer in plain.answers)
-    records.append(crawl("https" if redirected else "http", first, paths[:BUSY_PAGES], VISITORS))
+    records.append(crawl("https" if redirected else "http", first, paths=paths[:BUSY_PAGES], visitors=VISITORS))
     differences = comparison.compare(author.record, records, site.pages, site.health)
     judged = _judged(differences, author, diagnosis.needs(journal()) if _failing(differences) else "")
     return replace(judged, seconds=author.seconds + time.monotonic() - begin)
 
 
-def _crawl(ask: Ask, site: Site, scheme: str, name: str, paths: Sequence[str] | None, visitors: int = 1) -> Record:
-    argument = {
-        "url": f"{scheme}://{name}", "host": name, "connect": ["127.0.0.1", {"http": 80, "https": 443}[scheme]],
-        "seeds": site.seeds, "paths": paths, "visitors": visitors, "seconds": SECONDS,
-    }  # fmt: skip
-    return Record.from_json(ask(argument))
+def _crawl(ask: Ask, scheme: str, name: str, **bounds: Any) -> Record:
+    """Return the record of a crawl by one name. `bounds` are the crawler's: `seeds` or `paths`, and `visitors`."""
+    connect = ["127.0.0.1", {"http": 80, "https": 443}[scheme]]
+    return Record.from_json(
+        ask({"url": f"{scheme}://{name}", "host": name, "connect": connect, "seconds": SECONDS, **bounds})
+    )
 
 
 def front(ask: Ask, site: Site, author: Author, journal: Callable[[], str]) -> Judged:
     """Ask a machine for the front page alone, as `judge` does for all."""
-    records = [_crawl(ask, site, scheme, site.names[0], ["/"]) for scheme in ("https", "http")]
+    records = [_crawl(ask, scheme, site.names[0], paths=["/"]) for scheme in ("https", "http")]
     differences = comparison.compare(author.record, records, (), site.health)
     differences = tuple(each for each in differences if each.address == "/")
     return _judged(differences, author, diagnosis.needs(journal()) if _failing(differences) else "")

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from bake import bundle, comparison, pages, source, store
+from bake.debian import REFUSALS
 from bake.diagnosis import of_setup
 from bake.errors import BootError, CheckError, SetupError
 from bake.login import Login
@@ -91,8 +93,12 @@ def facts(login: Login) -> Facts:
         ) from None
 
 
-def push(login: Login, folder: Path, wanted: Recipe, report: Reporter) -> str:
-    """Push an app's folder to a machine and return the digest of the release that the machine now runs."""
+def push(login: Login, folder: Path, read: Callable[[str], Recipe], report: Reporter) -> str:
+    """Push an app's folder to a machine and return the digest of the release that the machine now runs.
+
+    `read` returns the folder's recipe for a Debian release by its name. It gets the machine's release, which may
+    differ from the one in bake.yaml.
+    """
     there = facts(login)
     release, kind = there.stanza.get("release", ""), there.stanza.get("machine", "")
     goal = TARGETS.get(release)
@@ -108,7 +114,15 @@ def push(login: Login, folder: Path, wanted: Recipe, report: Reporter) -> str:
             "Push with that version of bake. Or make a new machine with this version: from an image or a document.",
         )
     with store.work_folder() as work:
-        parcel = bundle.collect(source.folder_of(folder, wanted), wanted, goal, work / "bundle.tar", report)
+        try:
+            wanted = read(goal.name)
+            parcel = bundle.collect(source.folder_of(folder, wanted), wanted, goal, work / "bundle.tar", report)
+        except REFUSALS as error:
+            error.hint += (
+                f" {login.host} runs {goal.name} with Python {goal.python_version}. For another Debian release, make a "
+                "new machine."
+            )
+            raise
         if parcel.sha256 not in there.releases:
             with report.phase("upload") as phase:
                 what = f"{parcel.size / 1e6:.1f} MB"

@@ -383,11 +383,18 @@ class Recipe(_Part):
     )
     limits: Limits = Limits()
     check: Check = Check()
-    base: Annotated[
-        Annotated[str, AfterValidator(fields.base), WithJsonSchema({"enum": list(TARGETS)}), Tag("release")]
-        | Annotated[BaseImage, Tag("image")],
-        Discriminator(lambda value: "release" if isinstance(value, str) else "image"),
-    ] = Field(default=DEBIAN_13.name, description="The Debian release below, or {image: …, sha512: …}.")
+    base: (
+        Annotated[
+            Annotated[str, AfterValidator(fields.base), WithJsonSchema({"enum": list(TARGETS)}), Tag("release")]
+            | Annotated[BaseImage, Tag("image")],
+            Discriminator(lambda value: "release" if isinstance(value, str) else "image"),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="The Debian release of the machine, or {image: …, sha512: …}. Left out: the newest release whose "
+        "Python suits the app and has wheels or pure-Python sources for all its requirements.",
+    )
 
     @property
     def package(self) -> str | None:
@@ -401,7 +408,7 @@ class Recipe(_Part):
 
     @property
     def target(self) -> Target:
-        """The release that is asked for; of an image, it is known once that has been looked into."""
+        """The release that is named, else the newest. That of an image is known only when the image is read."""
         return TARGETS[self.base] if isinstance(self.base, str) else DEBIAN_13
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bake import store
-from bake.errors import NetworkError, SourceError
+from bake.errors import NetworkError, ProgramError, SourceError
 from bake.run import run, which
 
 #: Keys of the repository that say how its files are stored.
@@ -214,8 +214,13 @@ def state(folder: Path) -> str:
 
 def advertised(url: str) -> set[str]:
     """Return the commits of the branches and tags of a public repository; none if it does not answer in 30 s."""
-    # `/` is outside of any work tree.
-    asked = run(["timeout", "30", "git", "ls-remote", "--", url], check=False, env=ANONYMOUS, cwd=Path("/"))
+    # `timeout` also ends git's child processes. macOS lacks it; there, they end with their connection.
+    patience = ["timeout", "30"] if which("timeout") else []
+    try:
+        # `/` is outside of any work tree.
+        asked = run([*patience, "git", "ls-remote", "--", url], check=False, env=ANONYMOUS, cwd=Path("/"), timeout=35)
+    except ProgramError:
+        return set()
     return set() if asked.status else {line.partition("\t")[0] for line in asked.stdout.splitlines()}
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import uv
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.specifiers import SpecifierSet
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
 from bake import project
@@ -90,12 +90,7 @@ def requirement_lines(folder: Path, named: str | tuple[str, ...], target: Target
 
 
 def _project_lines(said: project.Project, folder: Path, target: Target) -> list[Line]:
-    wanted = said.requires_python
-    if wanted and target.python_version + ".0" not in SpecifierSet(wanted, prereleases=True):
-        raise RequirementError(
-            f"{said.file}: requires-python is {wanted!r}; {target.name} has Python {target.python_version}",
-            "Allow that Python, or choose another `base` in bake.yaml.",
-        )
+    require_allowed(said, target)
     lines = [_line(text, said.place(text), False) for text in said.dependencies or ()]
     sources = project.table(folder / "pyproject.toml").get("tool", {}).get("uv", {}).get("sources", {})
     for source in sources if said.file == "pyproject.toml" else ():
@@ -104,6 +99,22 @@ def _project_lines(said: project.Project, folder: Path, target: Target) -> list[
                 f"{said.file}: [tool.uv.sources] has {source}", "Put a wheel of it on a package `index`."
             )
     return lines
+
+
+def require_allowed(said: project.Project, target: Target) -> None:
+    """Raise RequirementError where a project's requires-python excludes the target's Python, or cannot be read."""
+    wanted = said.requires_python
+    try:
+        allowed = not wanted or SpecifierSet(wanted, prereleases=True).contains(target.python_full_version)
+    except InvalidSpecifier:
+        raise RequirementError(
+            f"{said.file}: requires-python is {wanted!r}, which is no range of versions", "Write it as in >=3.11."
+        ) from None
+    if not allowed:
+        raise RequirementError(
+            f"{said.file}: requires-python is {wanted!r}; {target.name} has Python {target.python_full_version}",
+            "Allow that Python, or choose another `base` in bake.yaml.",
+        )
 
 
 def _pipfile_lines(path: Path, named: str) -> list[Line]:

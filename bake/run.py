@@ -3,7 +3,9 @@
 This is the only module that starts programs. Each child runs under `setpriv
 --pdeathsig=KILL` (util-linux), so a kill -9 of bake ends it, too. Programs that
 start further processes (Packer, mmdebstrap) get a PID namespace: when its first
-process dies, the kernel kills the others.
+process dies, the kernel kills the others. On a system without setpriv and unshare,
+or without permission for namespaces, programs start without them; `bake doctor`
+reports that such a system cannot bake.
 
 The kernel sends that signal when the *thread* that started the child ends, so
 start a child in the thread that waits for it.
@@ -60,9 +62,20 @@ def contained(argv: Argv, *, namespaces: bool = False) -> list[str]:
     """Return `argv` with the prefix that ends it when bake dies; with `namespaces`, its children and mounts, too."""
     words = [_found(str(argv[0])), *map(str, argv[1:])]
     if namespaces:
-        own_user = [] if os.geteuid() == 0 else ["--user", "--map-current-user"]
-        words = [_found("unshare"), *own_user, "--pid", "--mount", "--fork", "--kill-child", "--", *words]
-    return [_found("setpriv"), "--pdeathsig=KILL", "--", *words]
+        words = [*_own_namespaces(), *words]
+    setpriv = which("setpriv")
+    return [str(setpriv), "--pdeathsig=KILL", "--", *words] if setpriv else words
+
+
+def _own_namespaces() -> list[str]:
+    """Return the prefix for a command in its own namespaces; empty if the system lacks or forbids namespaces."""
+    unshare = which("unshare")
+    if unshare is None:
+        return []
+    own_user = [] if os.geteuid() == 0 else ["--user", "--map-current-user"]
+    words = [str(unshare), *own_user, "--pid", "--mount", "--fork", "--kill-child", "--"]
+    allowed = not own_user or not subprocess.run([*words, unshare, "--version"], capture_output=True).returncode
+    return words if allowed else []
 
 
 def _found(program: str) -> str:

@@ -10,7 +10,8 @@ class Target:
     """A Debian release on one architecture.
 
     `python` and `glibc` are (major, minor) versions, which decide the compatible
-    wheels. They come from the release's package lists.
+    wheels; `patch` is the third part of Python's version. They come from the
+    release's package lists.
     """
 
     name: str
@@ -18,6 +19,7 @@ class Target:
     python: tuple[int, int]
     glibc: tuple[int, int]
     arch: str = "amd64"
+    patch: int = 0
 
     @property
     def python_version(self) -> str:
@@ -25,13 +27,18 @@ class Target:
         return "{}.{}".format(*self.python)
 
     @property
+    def python_full_version(self) -> str:
+        """Return the complete version of the release's Python, such as `3.13.5`."""
+        return f"{self.python_version}.{self.patch}"
+
+    @property
     def uv_platform(self) -> str:
         """Return uv's name of the newest manylinux platform for this glibc. uv supports versions up to 2.40."""
         return "x86_64-manylinux_{}_{}".format(*min(self.glibc, (2, 40)))
 
 
-DEBIAN_12 = Target("debian-12", "bookworm", python=(3, 11), glibc=(2, 36))
-DEBIAN_13 = Target("debian-13", "trixie", python=(3, 13), glibc=(2, 41))
+DEBIAN_12 = Target("debian-12", "bookworm", python=(3, 11), glibc=(2, 36), patch=2)
+DEBIAN_13 = Target("debian-13", "trixie", python=(3, 13), glibc=(2, 41), patch=5)
 TARGETS = {target.name: target for target in (DEBIAN_12, DEBIAN_13)}
 
 #: Packages that every machine needs. The document installs them; the base disk already has them.

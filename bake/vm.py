@@ -21,8 +21,8 @@ from bake.terminal import printable
 
 #: Seconds to wait for the first lines of a kernel, which takes well under a second under KVM.
 PROBE_PATIENCE = 8.0
-#: Seconds to wait for a boot. An emulated first boot takes 40 to 60 s on two idle cores.
-BOOT_PATIENCE = 300.0
+#: Seconds to wait for a boot. An emulated first boot takes 40 to 90 s on two idle cores, and over 280 s on busy ones.
+BOOT_PATIENCE = 600.0
 #: Seconds to wait for an SSH server's banner. An emulated server sends it within one second.
 GREETING_PATIENCE = 2.0
 #: The user that cloud-init creates for the SSH login.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.server
 import importlib.machinery
 import importlib.util
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -312,6 +314,31 @@ def site(tmp_path: Path, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch)
     yield made
     server.shutdown()
     server.server_close()
+
+
+def publish(site: Site, name: str, *files: str) -> None:
+    """Put a page that lists these files on the site's package index, at /simple/.
+
+    A wheel is whole, and requires nothing. A source is listed and cannot be had.
+    """
+    page, wheels = site.folder / "simple" / name / "index.html", site.folder / "files"
+    page.parent.mkdir(parents=True)
+    wheels.mkdir(exist_ok=True)
+    rows = []
+    for file in files:
+        digest = "0" * 64
+        if file.endswith(".whl"):
+            stem = "-".join(file.split("-")[:2])
+            with zipfile.ZipFile(wheels / file, "w") as archive:
+                archive.writestr(
+                    f"{stem}.dist-info/METADATA",
+                    f"Metadata-Version: 2.1\nName: {name}\nVersion: {file.split('-')[1]}\n",
+                )
+                archive.writestr(f"{stem}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\n")
+                archive.writestr(f"{stem}.dist-info/RECORD", "")
+            digest = hashlib.sha256((wheels / file).read_bytes()).hexdigest()
+        rows.append(f'<a href="/files/{file}#sha256={digest}">{file}</a>\n')
+    page.write_text(f"<!doctype html>\n{''.join(rows)}")
 
 
 @dataclass

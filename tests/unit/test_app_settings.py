@@ -74,6 +74,20 @@ def test_the_module_is_the_project_s_with_ours_on_top(
     sys.modules.pop("their_settings")
 
 
+def test_the_author_s_server_answers_at_its_own_address_and_is_the_project_else(
+    program: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    theirs = "DEBUG = False\nALLOWED_HOSTS = ['shop.example']\nSECURE_SSL_REDIRECT = True\nMIDDLEWARE = ['a.b']\n"
+    (tmp_path / "author_settings.py").write_text(theirs)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("APP_DJANGO_SETTINGS", "author_settings")
+    monkeypatch.setenv("APP_DJANGO_AUTHOR", "1")
+    module = program(SETTINGS)
+    assert (module.DEBUG, module.MIDDLEWARE, module.SECURE_SSL_REDIRECT) == (False, ["a.b"], False)
+    assert module.ALLOWED_HOSTS == ["shop.example", "localhost", "127.0.0.1", "[::1]"]
+    sys.modules.pop("author_settings")
+
+
 def test_errors_reach_the_journal(settings: ModuleType) -> None:
     program = f"import logging.config; logging.config.dictConfig({settings.TO_THE_JOURNAL!r}); " + (
         "logging.getLogger('django.request').error('Internal Server Error: /x')"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +16,7 @@ import pytest
 from conftest import Fake, Helper
 
 from bake import author, places, vm
+from bake import release as bundled
 from bake.detect import complete
 from bake.recipe import Recipe
 
@@ -96,6 +99,7 @@ def server(program: Callable[..., ModuleType], monkeypatch: pytest.MonkeyPatch, 
     module = program("author.py", places.release() / "observe")
     monkeypatch.setattr(module, "AUTHOR", tmp_path / "author.json")
     monkeypatch.setattr(module, "GROUPS", tmp_path)
+    monkeypatch.setattr(module, "STAND_INS", tmp_path / "stand-ins")
     return module
 
 
@@ -111,7 +115,8 @@ def unit(fake: Fake, tmp_path: Path) -> Iterator[Callable[[str], object]]:
         f"""
         case "$1" in
         start) {sys.executable} {tmp_path}/program > {journal} 2>&1 & echo $! > {pids} ;;
-        stop) kill "$(cat {pids})"; echo stopped >> {tmp_path}/words ;;
+        stop) kill "$(cat {pids})"; [ "$2" = --no-block ] || echo stopped >> {tmp_path}/words ;;
+        kill) kill -9 "$(cat {pids})"; echo killed >> {tmp_path}/words ;;
         show) echo /group ;;
         is-active) kill -0 "$(cat {pids})" 2> /dev/null && echo activating || {{ echo failed; exit 3; }} ;;
         esac
@@ -130,7 +135,7 @@ def release(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "127.0.1.1"])
 def test_the_server_is_found_by_its_socket_and_crawled_twice(
     server: ModuleType, unit: Callable[[str], object], release: Path, tmp_path: Path, address: str
 ) -> None:
@@ -143,6 +148,17 @@ def test_the_server_is_found_by_its_socket_and_crawled_twice(
     assert asked[0] == asked[1] >= {"/", "/health", "/prices", "/next"}
     assert all(answer["status"] == 200 for record in said["records"] for answer in record["answers"])
     assert (tmp_path / "words").read_text() == "stopped\n"
+
+
+@pytest.mark.parametrize(("address", "asked"), [("::1", "::1"), ("::", "::1"), ("0.0.0.0", "127.0.0.1")])
+def test_the_address_of_a_socket_comes_from_the_kernel(
+    server: ModuleType, tmp_path: Path, address: str, asked: str
+) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    (tmp_path / "group").mkdir()
+    (tmp_path / "group/cgroup.procs").write_text(f"{os.getpid()}\n")
+    with socket.create_server((address, 0), family=family) as listener:
+        assert (asked, listener.getsockname()[1]) in server.listening("group")
 
 
 def test_where_the_crawl_is_off_the_named_pages_alone_are_asked(
@@ -188,6 +204,84 @@ def test_a_server_that_never_listens_is_given_up(
     assert (tmp_path / "words").read_text() == "stopped\n"
 
 
+def test_a_server_that_answers_no_page_leaves_its_journal(
+    server: ModuleType, unit: Callable[[str], object], release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unanswered = {"answers": [{"path": "/", "method": "GET", "error": "refused"}]}
+    monkeypatch.setattr(server, "crawl", lambda *argument: unanswered)
+    unit(SITE.format("print('about to hang', flush=True)", hosts=LOCAL, address="127.0.0.1"))
+    assert not server.ask(release, {"check": {"author": "python app.py"}})
+    said = json.loads((tmp_path / "author.json").read_text())
+    assert said["records"] == [] and "about to hang" in said["log"]
+
+
+def test_a_socket_that_speaks_no_http_has_no_status(server: ModuleType) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        begin = time.monotonic()
+        assert server.status(silent.getsockname(), "", 1) == 0
+        assert time.monotonic() - begin < 10
+    assert server.status(("127.0.0.1", vm.free_port()), "", 1) == 0
+
+
+def test_another_socket_that_stays_silent_costs_one_answer_s_time(
+    server: ModuleType, unit: Callable[[str], object], release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "ANSWER", 1)
+    unit(SITE.format("", hosts=LOCAL, address="127.0.0.1"))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        listening = server.listening
+        monkeypatch.setattr(server, "listening", lambda group: [silent.getsockname(), *listening(group)])
+        begin = time.monotonic()
+        assert server.ask(release, {"check": {"author": "python app.py"}})
+    assert time.monotonic() - begin < server.PATIENCE / 2
+
+
+def test_a_server_that_does_not_want_to_end_is_killed(
+    server: ModuleType, unit: Callable[[str], object], release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MERCY", 0.5)
+    deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    unit(SITE.format(deaf, hosts=LOCAL, address="127.0.0.1"))
+    assert server.ask(release, {"check": {"author": "python app.py"}})
+    assert (tmp_path / "words").read_text() == "killed\nstopped\n"
+
+
+def test_all_of_it_ends_within_the_stated_time(server: ModuleType) -> None:
+    # Two hosts are asked for the front page; the crawler may take a little longer than it is told.
+    assert server.PATIENCE + 2 * server.ANSWER + 2 * (server.SECONDS + 5) + server.MERCY < 180
+
+
+VALUES = {"CLIENT_ID": 'k3y"$\\-6b1f/4a9e77c0d2', "DATABASE_URL": "mysql://app:hunter2@db.example/app", "ON": "1"}
+
+
+def test_no_stand_in_for_a_secret_is_in_the_record(
+    server: ModuleType, unit: Callable[[str], object], release: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "stand-ins").write_text(bundled.environment(VALUES))
+    key = VALUES["CLIENT_ID"]
+    shown = "import urllib.parse\nKEY = " + repr(key) + "\n"
+    site = SITE.format(shown, hosts=LOCAL, address="127.0.0.1")
+    site = site.replace('b"<title>Shop</title>', '(f"<title>Key {KEY}</title>").encode() + b"')
+    site = site.replace("/next>", "/\" + urllib.parse.quote(KEY, '').encode() + b\">")
+    unit(site)
+    assert server.ask(release, {"check": {"author": "python app.py"}})
+    text = (tmp_path / "author.json").read_text()
+    assert "k3y" not in text and "6b1f" not in text
+    (front, *_) = json.loads(text)["records"][0]["answers"]
+    assert (front["title"], front["path"]) == ("Key 00000000", "/")
+
+
+def test_no_stand_in_is_in_the_log(
+    server: ModuleType, unit: Callable[[str], object], release: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "stand-ins").write_text(bundled.environment(VALUES))
+    unit(f"print({VALUES!r})\nraise RuntimeError('no database at mysql://app:hunter2@db.example/app (hunter2), 1')")
+    assert not server.ask(release, {"check": {"author": "python app.py"}})
+    text = (tmp_path / "author.json").read_text()
+    assert "hunter2" not in text and "k3y" not in text
+    assert "RuntimeError: no database at [DATABASE_URL] ([DATABASE_URL]), 1" in json.loads(text)["log"]
+
+
 @pytest.mark.parametrize("check", [{}, {"author": "off"}])
 def test_nothing_is_run_where_nobody_says_what(
     server: ModuleType, unit: Callable[[str], object], release: Path, tmp_path: Path, check: dict[str, str]
@@ -200,11 +294,18 @@ def test_any_wsgi_app_has_a_plain_server(tmp_path: Path, helper: Helper, monkeyp
     (tmp_path / "source").mkdir()
     (tmp_path / "recipe.json").write_text('{"wsgi": "any_app:make()"}')
     (tmp_path / "source/any_app.py").write_text(
-        "def make():\n    return lambda environ, start: (start('200 OK', []), [b'plain'])[1]\n"
+        "import time\n\ndef app(environ, start):\n    start('200 OK', [])\n    yield b'plain'\n"
+        "    time.sleep(60 if environ['PATH_INFO'] == '/events' else 0)\n\ndef make():\n    return app\n"
     )
     port, finder = vm.free_port(), places.tree() / "cloud-init/rootfs/usr/lib/app/wsgi.py"
     code = (places.release() / "observe/plain.py").read_text().replace("/usr/lib/app/wsgi.py", str(finder))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "source"))
     helper(f"import os\nos.chdir({str(tmp_path / 'source')!r})\n" + code.replace("8000", str(port)))
-    curl = ["curl", "-s", "--retry", "20", "--retry-delay", "1", "--retry-connrefused", f"http://127.0.0.1:{port}/"]
-    assert subprocess.run(curl, capture_output=True, text=True, check=True).stdout == "plain"
+    url = f"http://127.0.0.1:{port}/"
+    curl = ["curl", "-s", "--max-time", "20", url]
+    retry = ["--retry", "20", "--retry-delay", "1", "--retry-connrefused"]
+    assert subprocess.run([*curl, *retry], capture_output=True, text=True, check=True).stdout == "plain"
+    with subprocess.Popen(["curl", "-sN", f"{url}events"], stdout=subprocess.PIPE) as silent:
+        assert silent.stdout and silent.stdout.read(5) == b"plain"
+        assert subprocess.run(curl, capture_output=True, text=True, check=False).stdout == "plain"
+        silent.kill()

@@ -172,11 +172,41 @@ def test_another_type_or_kind_of_body_is_a_fault(before: Answer, after: Answer, 
         (to("/a"), to("/a", origin="other", host="localhost"), FAULT),
         (to("/a"), to("/a", origin="other", host="127.0.0.1"), FAULT),
         (to("/a"), to("/a", origin="http", host="shop.example"), NOTE),
+        (to("/a", origin="other", host="localhost"), to("/a", origin="other", host="localhost"), FAULT),
         ((to("/red"), to("/blue")), to("/green"), SAME),
     ],
 )
 def test_another_target_of_a_redirect_is_a_fault(before: Any, after: Answer, expected: Verdict) -> None:
     assert verdict(before, after) is expected
+
+
+def test_a_redirect_to_this_computer_is_a_fault_also_on_a_machine_without_a_name() -> None:
+    here = to("/a", origin="other", host="localhost")
+    assert only(author(to("/a")), machine(here, host="localhost")).verdict is FAULT
+
+
+def made_anew(first: Answer, second: Answer) -> Verdict:
+    """The verdict on a page of the author's that the machine lacks; another page leads there, asked twice."""
+    leaf, beyond = page("/visit/4", via="link", source="/page"), page("/visit/4/raw", via="link", source="/visit/4")
+    record = author(page("/", links="1", via="seed"), replace(first, via="link", source="/"), leaf, beyond)
+    record = record.joined(author(page("/", links="1"), second, leaf, beyond))
+    (one,) = {only(record, machine(missing(path))).verdict for path in ("/visit/4", "/visit/4/raw")}
+    return one
+
+
+def test_a_page_that_the_crawl_itself_made_is_not_missed() -> None:
+    assert made_anew(page(links="4"), page(links="6")) is NOTE
+    assert made_anew(to("/visit/4"), to("/visit/5")) is NOTE
+    # A redirect to a login, say, with another token.
+    assert made_anew(to("/visit/4?token=1"), to("/visit/4?token=2")) is FAULT
+    assert made_anew(page(links="4"), page(links="4")) is FAULT
+    assert made_anew(page(links="4"), failed("timeout")) is FAULT
+
+
+def test_a_file_of_a_page_with_other_links_each_time_is_missed() -> None:
+    style = replace(CSS, via="asset", source="/page")
+    record = author(page(links="4"), style).joined(author(page(links="6"), style))
+    assert only(record, machine(missing(CSS.path))).verdict is FAULT
 
 
 def test_html_for_a_static_file_is_a_fault() -> None:
@@ -241,6 +271,19 @@ def test_a_debug_page_on_the_machine_is_a_fault() -> None:
 def test_the_author_s_own_debug_page_tells_nothing_of_the_page() -> None:
     welcome = page("/", debug="Django", title="The install worked successfully!")
     assert verdict(welcome, missing("/")) is NOTE
+
+
+def test_the_author_s_own_debug_page_tells_nothing_by_head_either() -> None:
+    welcome = page("/", debug="Django", title="The install worked successfully!")
+    record = author(welcome, replace(welcome, method="HEAD", debug="", title="", kind="empty"))
+    differences = compare(record, [machine(missing("/"), missing("/", method="HEAD", kind="empty"))])
+    assert {difference.verdict for difference in differences} == {NOTE, SAME}
+
+
+def test_an_answer_that_time_cut_off_before_its_body_is_no_fault_for_many_visitors() -> None:
+    cut = page(kind="empty", end="stream", sha256="")
+    assert only(author(page()), machine(cut, visitors=20)).verdict is NOTE
+    assert only(author(page()), machine(cut)).verdict is FAULT
 
 
 def test_another_visitor_s_answer_is_a_fault() -> None:

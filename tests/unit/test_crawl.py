@@ -229,6 +229,45 @@ def test_a_redirect_to_the_host_s_other_scheme_is_told_from_other_hosts(serve: S
     }
 
 
+def test_a_redirect_to_another_port_of_the_host_leads_elsewhere(serve: Serve, ask: Ask) -> None:
+    pages = {"/": page("/old", "/tls"), "/old": (302, {"Location": "https://shop.example:5000/new"}, "")}
+    site = serve(pages)
+    pages["/tls"] = (302, {"Location": f"https://127.0.0.1:{site.server_port}/tls"}, "")
+    assert answer(ask(site, host="shop.example"), "/old").location == comparison.Location(
+        "/new", "other", "shop.example"
+    )
+    location = answer(ask(site), "/tls").location
+    assert location is not None and location.origin == "https"
+
+
+def test_long_addresses_and_redirects_are_bounded(serve: Serve, ask: Ask, crawl: types.ModuleType) -> None:
+    long = "/" + "y" * 20_000
+    pages = {"/": page(*(f"/{number}?{'x' * 1500}" for number in range(9)), "/far", "/next")}
+    pages |= {"/far": (302, {"Location": f"{long}?{'z' * 9000}"}, ""), "/type": ("t" * 9000, "")}
+    pages |= {"/next": (302, {"Location": f"/type?state={'z' * 9000}"}, "")}
+    record = ask(serve(pages))
+    assert len(record.to_json()) < 20_000
+    assert paths(record)[:3] == ["/", "/far", "/next"] and "/type" in paths(record)
+    # The paths of the second crawl are one argument of a process, as is the program itself in a check.
+    assert (crawl.MOST + crawl.EXTRAS + 1) * crawl.LONGEST + len(PROGRAM.read_bytes()) < 128 << 10
+
+
+def test_the_tools_of_developers_are_no_pages_of_the_app(serve: Serve, ask: Ask) -> None:
+    tools = ("/_debug_toolbar/1", "/__debug__/history", "/?__debugger__=yes&cmd=resource", "/a?b=1&__debugger__=yes")
+    assert paths(ask(serve({"/": page(*tools, "/debug"), "/debug": page()}))) == ["/", "/debug", MISSING]
+
+
+def test_the_number_of_links_of_each_kind_is_recorded(serve: Serve, ask: Ask) -> None:
+    pages = {"/": page("/a", "/b"), "/a": page("/item/1?t=x", "/b"), "/b": page("/item/22?t=y", "/b")}
+    record = ask(serve({**pages, "/item/1?t=x": page("/item/1", "/item/2", "/b")}))
+    one, other, more = (answer(record, path).links for path in ("/a", "/b", "/item/1?t=x"))
+    assert one == other != more
+
+
+def test_a_seed_that_is_missing_on_purpose_is_asked_once(serve: Serve, ask: Ask) -> None:
+    assert paths(ask(serve({"/": page()}), seeds=["/", MISSING])) == ["/", MISSING]
+
+
 def test_a_redirect_loop_of_the_front_page_is_found(serve: Serve, ask: Ask) -> None:
     loop = {"/": (302, {"Location": "/a"}, ""), "/a": (302, {"Location": "/"}, "")}
     assert answer(ask(serve(loop))).loop

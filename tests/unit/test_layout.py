@@ -13,7 +13,7 @@ PACKAGE = REPOSITORY / "bake"
 ORDER = (
     "errors", "places", "run", "store", "repository", "download", "target", "providers", "terminal", "progress",
     "fields", "recipe", "ignore", "python_files", "random_keys", "writes", "scopes", "fixpoint", "modules", "project",
-    "requirements", "author", "detect", "draft", "libraries", "tracebacks", "diagnosis", "wheels", "lock",
+    "requirements", "author", "detect", "draft", "libraries", "tracebacks", "diagnosis", "wheels", "lock", "debian",
     "release", "bundle", "machine", "userdata", "settings", "source", "disk", "base", "stock", "packer", "doctor", "vm",
     "login", "check", "comparison", "pages", "proof", "traces", "image", "trial", "push", "render",
     "aws", "cli_aws", "cli_launch", "cli", "__main__",

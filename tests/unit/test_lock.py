@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from conftest import Site, publish
 
 from bake import bundle, lock
 from bake.errors import BakeError, ConflictError, NetworkError, RequirementError, WheelError
@@ -110,7 +111,7 @@ def test_a_package_without_a_wheel_is_built_here(app: Path, cache: Path) -> None
         ),
         # Only a source, for Python 2 alone; only a source, which has C code.
         ("flask\nwsgiref\n", WheelError, "requirements.txt:2: wsgiref has no wheel for Python 3.13 on debian-13"),
-        ("psycopg2==2.9.10\n", WheelError, "psycopg2==2.9.10 has no wheel, and "),
+        ("psycopg2==2.9.10\n", WheelError, "requirements.txt:1: psycopg2==2.9.10 has no wheel for Python 3.13"),
         (
             f"flask --hash=sha256:{'0' * 64}\n",
             RequirementError,
@@ -124,6 +125,46 @@ def test_what_cannot_be_resolved_names_its_place(app: Path, text: str, kind: typ
     assert error.hint
     assert "Traceback" not in error.details
     assert not list(app.parent.glob("cache/locks/*.txt"))
+
+
+def test_all_pins_without_a_wheel_are_named_before_any_of_them_is_downloaded(app: Path, site: Site) -> None:
+    publish(site, "a", "a-1.0-cp311-cp311-manylinux_2_17_x86_64.whl", "a-1.0.tar.gz")
+    publish(site, "b", "b-2.0-cp310-cp310-win_amd64.whl", "b-2.0.tar.gz")
+    publish(site, "c", "c-3.0-cp313-cp313-manylinux_2_17_x86_64.whl", "c-3.0.tar.gz")
+    requirements = "c==3.0\na==1.0\nB==2.0\n"
+    error = fails(WheelError, app, requirements, index=f"{site.address}/simple/")
+    assert error.message == (
+        "2 requirements have no wheel for Python 3.13 on debian-13: a==1.0 (requirements.txt:2), "
+        "b==2.0 (requirements.txt:3)"
+    )
+    assert not [path for path in site.asked if path.startswith(("/files/a-", "/files/b-"))]
+
+
+def test_a_pin_that_others_limit_is_named_with_the_line_of_its_constraint(app: Path, site: Site) -> None:
+    publish(site, "a", "a-1.0-cp311-cp311-manylinux_2_17_x86_64.whl", "a-1.0.tar.gz")
+    (app / "limits.txt").write_text("a==1.0\n")
+    error = fails(WheelError, app, "a\n-c limits.txt\n", index=f"{site.address}/simple/")
+    assert error.message == "requirements.txt:1: a==1.0 has no wheel for Python 3.13 on debian-13"
+
+
+def test_a_range_without_a_wheel_is_refused_without_a_build(app: Path, site: Site) -> None:
+    publish(site, "a", "a-1.0-cp311-cp311-manylinux_2_17_x86_64.whl", "a-1.0.tar.gz")
+    error = fails(WheelError, app, "a>=1\n", index=f"{site.address}/simple/")
+    assert error.message == "requirements.txt:1: a==1.0 has no wheel for Python 3.13 on debian-13"
+    assert not [path for path in site.asked if path.startswith("/files/")]
+
+
+def test_apps_with_the_same_wheel_do_not_fetch_it_in_turn(app: Path, site: Site) -> None:
+    index = f"{site.address}/simple/"
+    for name in ("a", "b"):
+        publish(site, name, f"{name}-1.0-py3-none-any.whl")
+    recipe = Recipe(index=index)
+    one, both = (resolve(app, text, index=index) for text in ("a==1.0\n", "a==1.0\nb==1.0\n"))
+    for locked in (one, both):
+        lock.wheels(locked, DEBIAN_13, recipe)
+    asked = len(site.asked)
+    assert [wheel.name for wheel in lock.wheels(one, DEBIAN_13, recipe)] == ["a-1.0-py3-none-any.whl"]
+    assert len(site.asked) == asked
 
 
 def test_no_network(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,6 +99,15 @@ def test_a_page_that_only_the_author_s_server_has_is_a_fault(served: Callable[..
     assert judged.summary == "compared, 3 addresses, 1 fault"
 
 
+def test_a_page_that_the_machine_alone_leads_to_is_judged(served: Callable[..., Any]) -> None:
+    author = Author.read(recorded(served({"/": (400, "Which host?")})), "12ab")
+    machine = served({**FRONT, "/prices": (500, "broken")})
+    judged = pages.judge(asking(machine), Site(["shop.example"]), author, str)
+    assert {fault.path for fault in judged.faults} == {"/prices"}
+    alone = pages.judge(asking(machine), Site(["shop.example"], crawl=False), author, str)
+    assert alone.faults == ()
+
+
 def test_the_front_page_alone_can_be_asked(served: Callable[..., Any]) -> None:
     author = Author.read(recorded(served(FRONT)), "12ab")
     machine = served({"/": (500, "broken")})
@@ -143,6 +152,16 @@ def test_an_author_s_server_that_does_not_serve_is_a_reason(tmp_path: Path) -> N
         "`python app.py` does not serve: KeyError: 'X'"
     )
     assert Author.read(json.dumps({**facts, "log": ""}), "12ab").reason == "`python app.py` does not serve"
+
+
+def test_an_author_s_server_that_redirects_everything_to_https_is_a_reason() -> None:
+    answer = {"path": "/", "status": 301, "location": {"path": "/", "origin": "https", "host": "localhost"}}
+    record = {"version": 1, "answers": [answer, {**answer, "path": "/a", "status": 308}]}
+    facts = {"release": "12ab", "command": "flask run", "records": [record, record]}
+    author = Author.read(json.dumps(facts), "12ab")
+    assert author == Author(None, "`flask run` redirects to HTTPS, or shows pages for developers alone")
+    facts["records"] = [{**record, "answers": [answer, {"path": "/a", "status": 404}]}]
+    assert Author.read(json.dumps(facts), "12ab").record is not None
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"release": "12ab", "records": [{"version": 99}]}'])

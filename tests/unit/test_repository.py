@@ -628,3 +628,9 @@ def test_nothing_but_https_is_spoken(clone: Clone, trap: Trap, tmp_path: Path, a
         repository.check_out(there, clone.git("rev-parse", "HEAD"), tmp_path / "out")
     assert repository.advertised(there) == set()
     assert not trap.sprung()
+
+
+def test_a_server_is_asked_where_timeout_is_missing(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    head = clone.git("rev-parse", "HEAD")
+    monkeypatch.setattr(repository, "which", lambda program: None)
+    assert repository.advertised(clone.url) == {head}

@@ -171,6 +171,28 @@ def test_without_a_namespace_grandchildren_live_on(helper: Helper, marker: str) 
     assert len(running(marker, "sleep")) == 2
 
 
+@pytest.mark.parametrize("namespaces", [False, True])
+def test_programs_start_without_setpriv_and_unshare(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marker: str, namespaces: bool
+) -> None:
+    for name in ("sleep", "echo"):
+        (tmp_path / name).symlink_to(str(run.which(name)))
+    monkeypatch.setattr(run, "search_path", lambda: str(tmp_path))
+    assert run.run(["echo", "as on macOS"], namespaces=namespaces).stdout == "as on macOS\n"
+    with pytest.raises(ProgramError, match="did not end within"):
+        run.run(["sleep", marker], timeout=0.3, namespaces=namespaces)
+    assert running(marker) == []
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_a_program_starts_where_its_user_may_not_have_namespaces(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch, refuses: bool
+) -> None:
+    fake("unshare", "exit 1" if refuses else "exit 0")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert ("--map-current-user" in run.contained(["true"], namespaces=True)) is not refuses
+
+
 def test_words_may_be_paths() -> None:
     assert run.contained([Path("true"), Path("/a b")])[-2:] == [str(run.which("true")), "/a b"]
     assert run.run([sys.executable, "-c", "import sys; print(sys.argv[1:])", Path("/a b")]).stdout == "['/a b']\n"

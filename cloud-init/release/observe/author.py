@@ -4,12 +4,15 @@ The record of its answers, AUTHOR, is part of the image: the proof, and `bake ch
 """
 
 import http.client
+import ipaddress
 import json
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 from step import command, say, write
 
@@ -18,8 +21,17 @@ from step import command, say, write
 AUTHOR = Path("/var/lib/app-author.json")
 UNIT = "app-job@author.service"
 PROC, GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
-#: Seconds for the server to answer, and for each of two crawls.
-PATIENCE, SECONDS = 60, 30
+#: The environment that stands in for the real one while an image is made.
+STAND_INS = Path("/run/app-check/env")
+#: Seconds for the server to answer, for one answer, for each of two crawls, and for the server to end. All of it takes
+#: less than 180 s.
+PATIENCE, ANSWER, SECONDS, MERCY = 60, 10, 30, 5
+#: The state of a unit that has ended.
+ENDED = ("failed", "inactive")
+#: Characters of values that are taken out of the log and, where they look like a key, out of the record.
+SHORTEST, KEY = 4, 16
+#: Stands for such a key: bake/comparison.py takes it for any other token.
+TOKEN = "0" * 8
 #: Ports that frameworks choose, before others that a program may open.
 USUAL = (5000, 8000, 8080, 6543)
 LISTENING = "0A"
@@ -36,15 +48,18 @@ def ask(release: Path, recipe: dict) -> bool:
     log = ""
     try:
         place = _await()
-        if place:
-            found = _crawls(release, check, place, recipe.get("domains") or [])
+        crawled = _crawls(release, check, place, recipe.get("domains") or []) if place else []
+        if any(answer.get("status") for record in crawled for answer in record["answers"]):
+            found = crawled
         else:
             log = command("journalctl", "-b", "-o", "cat", "-n", "100", "-u", UNIT)
     finally:
-        command("systemctl", "stop", UNIT)
-    seconds = round(time.monotonic() - begin, 1)
+        _end()
+    values = stand_ins()
+    records = [concealed(record, values) for record in found]
     facts = {
-        "release": release.name, "command": check["author"], "records": found, "log": log, "seconds": seconds,
+        "release": release.name, "command": check["author"], "seconds": round(time.monotonic() - begin, 1),
+        "records": records, "log": redacted(log, values),
     }  # fmt: skip
     write(AUTHOR, json.dumps(facts) + "\n")
     count = sum(len(record["answers"]) for record in found)
@@ -57,18 +72,29 @@ def _await() -> tuple[str, int] | None:
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         for place in listening(_group()):
-            try:
-                status(place, "", deadline - time.monotonic())
+            # Another of its sockets may accept connections and stay silent.
+            if status(place, "", min(ANSWER, deadline - time.monotonic())):
                 return place
-            except (OSError, http.client.HTTPException):
-                pass
-        if subprocess.run(["systemctl", "is-active", UNIT], capture_output=True, text=True).stdout.strip() in (
-            "failed",
-            "inactive",
-        ):
+        if _state() in ENDED:
             return None
         time.sleep(0.3)
     return None
+
+
+def _end() -> None:
+    """Stop the server, which may ignore the request to end."""
+    command("systemctl", "stop", "--no-block", UNIT)
+    deadline = time.monotonic() + MERCY
+    while _state() not in ENDED:
+        if time.monotonic() > deadline:
+            subprocess.run(["systemctl", "kill", "--signal=KILL", UNIT], check=False)
+            break
+        time.sleep(0.2)
+    command("systemctl", "stop", UNIT)
+
+
+def _state() -> str:
+    return subprocess.run(["systemctl", "is-active", UNIT], capture_output=True, text=True).stdout.strip()
 
 
 def _group() -> str:
@@ -76,11 +102,13 @@ def _group() -> str:
 
 
 def status(place: tuple[str, int], host: str, seconds: float) -> int:
-    """Return the status of the front page."""
+    """Return the status of the front page; 0 where no response of HTTP comes."""
     connection = http.client.HTTPConnection(*place, timeout=max(seconds, 1))
     try:
         connection.request("GET", "/", headers={"Host": host} if host else {})
         return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return 0
     finally:
         connection.close()
 
@@ -89,13 +117,22 @@ def listening(group: str) -> list[tuple[str, int]]:
     """Return the TCP addresses and ports at which the processes of a control group listen, the usual ports first."""
     inodes = set(_sockets(group))
     places = set()
-    for table, address in (("tcp", "127.0.0.1"), ("tcp6", "::1")):
+    for table in ("tcp", "tcp6"):
         # proc_net_tcp in the kernel's documentation: local address, state and inode are fields 1, 3 and 9.
         for line in (PROC / "net" / table).read_text().splitlines()[1:]:
             fields = line.split()
             if fields[3] == LISTENING and fields[9] in inodes:
-                places.add((address, int(fields[1].rpartition(":")[2], 16)))
+                address, _, port = fields[1].partition(":")
+                places.add((_address(address), int(port, 16)))
     return sorted(places, key=lambda place: (place[1] not in USUAL, place[1], place[0]))
+
+
+def _address(text: str) -> str:
+    """Return the address in a table of the kernel: words of 4 bytes in the machine's order. Any address is loopback."""
+    words = [bytes.fromhex(text[begin : begin + 8]) for begin in range(0, len(text), 8)]
+    data = b"".join(word[::-1] if sys.byteorder == "little" else word for word in words)
+    found = ipaddress.ip_address(data)
+    return str(found) if int(found) else {4: "127.0.0.1", 6: "::1"}[found.version]
 
 
 def _sockets(group: str) -> Iterator[str]:
@@ -118,7 +155,7 @@ def _crawls(release: Path, check: dict, place: tuple[str, int], domains: list[st
     """Return two crawls of the server. What differs between them varies by itself."""
     # Some frameworks answer to named hosts alone.
     hosts = ["", *(name for name in domains[:1] if not name.startswith("*"))]
-    host = next((name for name in hosts if status(place, name, PATIENCE) != 400), "") or "localhost"
+    host = next((name for name in hosts if status(place, name, ANSWER) not in (0, 400)), "") or "localhost"
     where = {"url": f"http://{host}:{place[1]}", "connect": place, "seconds": SECONDS}
     first = crawl(release, {**where, **pages(check)})
     paths = list(dict.fromkeys(answer["path"] for answer in first["answers"] if answer.get("method") == "GET"))
@@ -135,4 +172,47 @@ def pages(check: dict) -> dict:
 def crawl(release: Path, argument: dict) -> dict:
     """Run the crawler as a user that owns nothing."""
     nobody = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
-    return json.loads(command(*nobody, "python3", release / "settings/crawl.py", json.dumps(argument)))
+    program = release / "settings/crawl.py"
+    return json.loads(command(*nobody, "python3", program, json.dumps(argument), patience=2 * SECONDS))
+
+
+def stand_ins() -> dict[str, str]:
+    """Return the values in STAND_INS by their names."""
+    text = STAND_INS.read_text() if STAND_INS.exists() else ""
+    found = re.findall(r'^(\w+)="((?:\\.|[^"\\])*)"$', text, re.M | re.S)
+    return {name: re.sub(r"\\(.)", r"\1", value, flags=re.S) for name, value in found}
+
+
+def concealed(record: dict, values: dict[str, str]) -> dict:
+    """Return a record without the keys among `values`: an image holds none of them.
+
+    A page's title, its links or a redirect to a service that logs people in may show them.
+    """
+    keys = {value for value in values.values() if len(value) >= KEY and re.search(r"\d", value)}
+    forms = {form for key in keys for form in (key, quote(key), quote(key, ""))}
+    if not forms:
+        return record
+    pattern = re.compile("|".join(map(re.escape, sorted(forms, key=len, reverse=True))))
+
+    def clean(value: object) -> object:
+        if isinstance(value, dict):
+            return {name: clean(each) for name, each in value.items()}
+        if isinstance(value, list):
+            return [clean(each) for each in value]
+        return pattern.sub(TOKEN, value) if isinstance(value, str) else value
+
+    return {**record, "answers": clean(record["answers"])}
+
+
+def redacted(log: str, values: dict[str, str]) -> str:
+    """Return a log in which `[NAME]` stands for each value, each line of one, and its password."""
+    names: dict[str, str] = {}
+    for name, value in values.items():
+        passwords = re.findall(r"://[^:/@\s]{0,100}:([^@/\s]{1,200})@", value)
+        for part in (value, repr(value)[1:-1], *value.splitlines(), *passwords):
+            if len(part.strip()) >= SHORTEST:
+                names.setdefault(part.strip(), name)
+    if not names:
+        return log
+    pattern = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
+    return re.sub(pattern, lambda match: f"[{names[match[0]]}]", log)

@@ -40,8 +40,9 @@ FRONT, NO_SUCH_PAGE = "/", "/bake-no-such-page-7f3a"
 #: Levels of links below the first pages, addresses in all, addresses of one shape that are asked before all others,
 #: and files beyond `MOST`, each the first of its suffix.
 DEPTH, MOST, ALIKE, EXTRAS = 2, 60, 5, 20
-#: Bytes read of a body, bytes searched for links, and the longest address.
-BODY, PARSED, LONGEST = 2 << 20, 512 << 10, 2000
+#: Bytes read of a body, bytes searched for links, and the longest address: MOST + EXTRAS of them fit into one argument
+#: of a process (128 KiB), beside this program.
+BODY, PARSED, LONGEST = 2 << 20, 512 << 10, 1000
 #: Seconds for a response; for one whose type announces a stream, once it has begun. Redirects in a row.
 PATIENCE, STREAM, HOPS = 15.0, 2.0, 10
 STREAMS = ("text/event-stream", "multipart/x-mixed-replace")
@@ -52,6 +53,8 @@ ACTION = re.compile(
     r"|(?-i:(?<=[a-z])(Log[Oo]ut|Sign[Oo]ut|Delete|Remove|Unsubscribe|Destroy|Cancel))",
     re.I,
 )
+#: What frameworks add to pages for developers: a toolbar, or the files of a debugger.
+TOOLS = re.compile(r"/_debug_toolbar/|/__debug__/|[?&]__debugger__=yes")
 #: Pages that frameworks show to developers.
 DEBUG = {
     "Django": rb"because you have <code>DEBUG = True</code>|>DEBUG=True</a> is in|<div id=\"djDebug\"",
@@ -98,6 +101,7 @@ class Answer:
     sha256: str = ""
     end: str = ""
     validator: bool = False
+    links: str = ""
     title: str = ""
     debug: str = ""
     loop: bool = False
@@ -160,7 +164,11 @@ class Site:
         own = [urlsplit(f"//{name}") for name in (self.base.netloc, self.name)]
         if parts.scheme == self.base.scheme and any(_port(parts) == _port(other, parts.scheme) for other in own):
             origin = "same"
-        elif parts.scheme != self.base.scheme and parts.hostname in {other.hostname for other in own}:
+        elif parts.scheme != self.base.scheme and any(
+            # An app may exchange the scheme alone, and leave the port of a server for development.
+            parts.hostname == other.hostname and parts.port in (None, PORTS[parts.scheme], other.port)
+            for other in own
+        ):
             origin = parts.scheme
         else:
             origin = "other"
@@ -395,8 +403,8 @@ class Visitor:
         """Fill an answer from a response; return the links in its body."""
         content = response.getheader("Content-Type") or ""
         charset = re.search(r"charset=[\"']?([\w.:-]+)", content, re.I)
-        answer.status, answer.type = response.status, content.partition(";")[0].strip().lower()
-        answer.charset = charset[1].lower() if charset else ""
+        answer.status, answer.type = response.status, content.partition(";")[0].strip().lower()[:100]
+        answer.charset = charset[1].lower()[:100] if charset else ""
         answer.validator = bool(response.getheader("ETag") or response.getheader("Last-Modified"))
         self._keep(response.headers.get_all("Set-Cookie") or [])
         target = response.getheader("Location")
@@ -404,7 +412,10 @@ class Visitor:
             try:
                 answer.location = self.site.resolve(target.encode("latin-1").decode(errors="replace"), answer.path)
             except ValueError:
-                answer.location = {"path": target[:LONGEST], "origin": "other", "host": ""}
+                answer.location = {"path": target, "origin": "other", "host": ""}
+            if len(answer.location["path"]) > LONGEST:
+                answer.location["path"] = answer.location["path"].partition("?")[0][:LONGEST]
+            answer.location["host"] = answer.location["host"][:255]
         if answer.type in STREAMS:
             connection.wire.deadline = min(connection.wire.deadline, time.monotonic() + STREAM)
         body, answer.end = read(response, connection.wire.deadline)
@@ -425,7 +436,10 @@ class Visitor:
             return [Link(address, True) for address in style_links(text)]
         page = Page.read(text, answer.path, min(time.monotonic() + STREAM, connection.wire.deadline + 1))
         answer.title = " ".join(page.title.split())[:100]
-        return page.links()
+        links = page.links()
+        kinds = Counter(shape(link.address, "asset" if link.asset else "link") for link in links)
+        answer.links = hashlib.sha256(repr(sorted(kinds.items())).encode(errors="replace")).hexdigest()[:16]
+        return links
 
     def _keep(self, headers: list[str]) -> None:
         """Keep the cookies of an answer, as a browser does; all are sent to every path."""
@@ -566,7 +580,7 @@ class Crawl:
         shapes: Counter[str] = Counter()
 
         def add(path: str | None, level: int, via: str, source: str) -> None:
-            if path is None or path in seen or (via != "seed" and ACTION.search(unquote(path))):
+            if path is None or path in seen or (via != "seed" and (ACTION.search(unquote(path)) or TOOLS.search(path))):
                 return
             seen.add(path)
             form = shape(path, via)
@@ -602,7 +616,8 @@ class Crawl:
         suffixes = {suffix(answer.path) for answer in answers}
         for find in self._one_of_each(sorted(pending), suffixes):
             visit(find)
-        visit(Find(False, DEPTH, 0, NO_SUCH_PAGE, "missing", ""))
+        if NO_SUCH_PAGE not in seen:
+            visit(Find(False, DEPTH, 0, NO_SUCH_PAGE, "missing", ""))
         return answers
 
     @staticmethod
@@ -635,16 +650,16 @@ class Crawl:
 
 def suffix(path: str) -> str:
     """Return the suffix of a path's file, lower case."""
-    return PurePosixPath(urlsplit(path).path).suffix.lower()
+    return PurePosixPath(re.split(r"[?#]", path, maxsplit=1)[0]).suffix.lower()
 
 
 def shape(path: str, via: str) -> str:
     """Return what addresses of one kind have in common: the suffix of files, paths without their numbers."""
     if via == "asset":
         return f"file {suffix(path)}"
-    parts = urlsplit(path)
-    names = re.sub(r"=[^&]*", "", parts.query)
-    return re.sub(r"\d+", "0", f"{parts.path}?{names}")
+    place, _, query = path.partition("#")[0].partition("?")
+    names = re.sub(r"=[^&]*", "", query)
+    return re.sub(r"\d+", "0", f"{place}?{names}")
 
 
 def main(

@@ -2,7 +2,7 @@
 
 The project stays as `startproject` made it. `django: off` in bake.yaml leaves all of this out.
 APP_DJANGO_SETTINGS names the project's module, APP_DOMAINS the names that the machine answers to. APP_DJANGO_AUTHOR is
-there for the author's server, which differs from the project in the place of its data alone.
+there for the author's server, which differs from the project in the place of its data and in answering at its address.
 """
 
 import importlib
@@ -31,6 +31,15 @@ def placed(theirs: dict, environ: dict) -> dict:
     if media and within(media):
         changed["MEDIA_ROOT"] = str(DATA / within(media))
     return changed
+
+
+def authored(theirs: dict, environ: dict) -> dict:
+    """Return the settings of the author's server, where they differ from the project's.
+
+    A project with DEBUG off answers to its domains alone, and may redirect everything to HTTPS.
+    """
+    hosts = [*theirs.get("ALLOWED_HOSTS", []), "localhost", "127.0.0.1", "[::1]"]
+    return {**placed(theirs, environ), "ALLOWED_HOSTS": hosts, "SECURE_SSL_REDIRECT": False}
 
 
 def served(theirs: dict, environ: dict) -> dict:
@@ -110,5 +119,5 @@ def uploaded(request: object) -> object:
 if "APP_DJANGO_SETTINGS" in os.environ:
     project = vars(importlib.import_module(os.environ["APP_DJANGO_SETTINGS"]))
     own = {name: value for name, value in project.items() if name.isupper()}
-    around = placed if "APP_DJANGO_AUTHOR" in os.environ else served
+    around = authored if "APP_DJANGO_AUTHOR" in os.environ else served
     globals().update(own | around(own, dict(os.environ)))
