@@ -1,4 +1,4 @@
-"""The Debian archive to a bootable base disk, kept in the cache while it is young."""
+"""Build a bootable base disk from the Debian archive, and keep it in the cache until it is too old."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from bake.progress import Phase
 from bake.run import Argv, run
 from bake.target import BASE_PACKAGES, MACHINE_PACKAGES, Target
 
-#: The image's virtual size in bytes; clouds grow the disk, and the root with it.
+#: The image's virtual size in bytes. On larger disks of a cloud, the root file system grows.
 DISK_SIZE = 3 * 1024**3
-#: mmdebstrap's tree, its archive and the disk, at their largest. Bytes.
+#: The largest total size of mmdebstrap's tree, its archive and the disk, in bytes.
 SPACE_NEEDED = 3 * 1000**3
-#: The figure mmdebstrap's own progress is measured against, in lines of its log.
+#: Lines in mmdebstrap's log that mark its progress, in order.
 _STEPS = (
     "I: running apt-get update",
     "I: downloading packages",
@@ -34,7 +34,7 @@ _STEPS = (
 
 @dataclass(frozen=True)
 class Base:
-    """A base disk in the cache: qcow2, bootable by BIOS, its kernel, and its release's name.
+    """A base disk in the cache: a bootable qcow2 image, its kernel, and the name of its Debian release.
 
     `made` is in seconds since the epoch.
     """
@@ -48,7 +48,7 @@ class Base:
 
 
 def mmdebstrap_argv(target: Target, packages: tuple[str, ...], mirror: str | None, tree: Path, archive: Path) -> Argv:
-    """The archive's signatures are verified by apt inside mmdebstrap, against Debian's keyring."""
+    """Return the mmdebstrap command. apt verifies the archive's signatures against Debian's keyring."""
     script = places.tree() / "cloud-init" / "base.sh"
     return [
         "mmdebstrap", "--variant=apt", f"--architectures={target.arch}", "--format=tar",
@@ -68,7 +68,7 @@ def mmdebstrap_argv(target: Target, packages: tuple[str, ...], mirror: str | Non
 
 
 def base_tree(archive: Path) -> None:
-    """`cloud-init/base` as a tar archive that belongs to root."""
+    """Write the files of `cloud-init/base` to a tar archive, owned by root."""
     folder = places.base_rootfs()
     with tarfile.open(archive, "w") as tar:
         for path in sorted(folder.rglob("*")):
@@ -80,7 +80,7 @@ def base_tree(archive: Path) -> None:
 
 
 def key(target: Target, extra: tuple[str, ...], mirror: str | None) -> str:
-    """The digest of all that goes into a base disk, but for the archive's state, which has an age."""
+    """Return the digest of all inputs of a base disk, except the archive's state, for which its age counts."""
     return store.digest(
         {
             "target": target.name,
@@ -95,17 +95,17 @@ def key(target: Target, extra: tuple[str, ...], mirror: str | None) -> str:
 
 
 def _open_scratch() -> Path:
-    """Where mmdebstrap works when it is not root: its users, out of /etc/subuid, cannot enter a closed home."""
+    """Return mmdebstrap's folder for users other than root: its ids from /etc/subuid cannot enter a private home."""
     return Path(tempfile.gettempdir()) / f"bake-base-{os.geteuid()}"
 
 
 def reap() -> None:
-    """Remove what a base under way left when it was killed. Call it with the cache's lock held."""
+    """Remove the files of a build that was killed. The caller must hold the cache's lock."""
     store.remove(_open_scratch())
 
 
 def find(key: str, max_age: float) -> Base | None:
-    """The base disk in the cache, if there is one no older than `max_age` days."""
+    """Return the base disk in the cache, or None if there is none, or it is older than `max_age` days."""
     entry = places.cache() / "base" / key
     manifest = entry / "base.json"
     if not manifest.is_file():
@@ -118,7 +118,7 @@ def find(key: str, max_age: float) -> Base | None:
 
 
 def build(target: Target, extra: tuple[str, ...], mirror: str | None, work: Path, phase: Phase) -> Base:
-    """Build a base disk and put it into the cache."""
+    """Build a base disk and add it to the cache. Raises RequirementError, NetworkError or BaseError."""
     store.require_space(work, SPACE_NEEDED)
     packages = tuple(sorted({*BASE_PACKAGES, *MACHINE_PACKAGES, *extra}))
     tree, archive = work / "base-tree.tar", work / "base.tar"
@@ -137,7 +137,7 @@ def build(target: Target, extra: tuple[str, ...], mirror: str | None, work: Path
             phase.progress((_STEPS.index(step) + 1) / (len(_STEPS) + 1), text.removeprefix("I: "))
 
     try:
-        # Where we are not root, mmdebstrap makes namespaces of its own, which ours would forbid.
+        # For users other than root, mmdebstrap creates its own namespaces, which is impossible inside another one.
         run(
             mmdebstrap_argv(target, packages, mirror, tree, archive),
             on_line=line, env={"TMPDIR": str(scratch)}, namespaces=os.geteuid() == 0,
@@ -163,7 +163,7 @@ def build(target: Target, extra: tuple[str, ...], mirror: str | None, work: Path
 
 
 def _read_kernel(archive: Path, kernel: Path) -> None:
-    """The tree's kernel, put at `kernel`."""
+    """Copy the kernel from the archive to `kernel`."""
     with tarfile.open(archive) as tar:
         for member in tar:
             if member.name.startswith("./boot/vmlinuz-"):
@@ -173,7 +173,7 @@ def _read_kernel(archive: Path, kernel: Path) -> None:
 
 
 def installed(status: str) -> dict[str, str]:
-    """Package to version, as /var/lib/dpkg/status tells it."""
+    """Return the version of each installed package from the text of /var/lib/dpkg/status."""
     packages: dict[str, str] = {}
     for stanza in status.split("\n\n"):
         fields = dict(line.split(": ", 1) for line in stanza.splitlines() if ": " in line and not line.startswith(" "))
@@ -183,12 +183,12 @@ def installed(status: str) -> dict[str, str]:
 
 
 def _fault(log: list[str], mirror: str | None) -> Exception:
-    """mmdebstrap's last words in ours."""
+    """Return the error that explains mmdebstrap's log."""
     text = "\n".join(log)
     details = "\n".join(log[-25:])
     missing = [line.rsplit(" ", 1)[-1] for line in log if "Unable to locate package" in line]
     if missing:
-        return RequirementError(f"Debian has no package named {', '.join(missing)}", "Correct `packages` in bake.yaml.")
+        return RequirementError(f"Debian has no package {', '.join(missing)}", "Correct `packages` in bake.yaml.")
     if any(
         word in text
         for word in (
@@ -202,7 +202,7 @@ def _fault(log: list[str], mirror: str | None) -> Exception:
     ):
         return NetworkError(
             f"The Debian archive{f' at {mirror}' if mirror else ''} cannot be reached",
-            "Check the network, or name a mirror you can reach in bake.yaml: `mirror: http://…`.",
+            "Check the network, or set a mirror that you can reach in bake.yaml: `mirror: http://…`.",
             details,
         )
     return BaseError(

@@ -1,4 +1,4 @@
-"""pytest-testinfra's words for a host, and what came back."""
+"""Run the testinfra checks against a host and parse their report."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from bake.errors import BootError, CheckError, ProgramError
 
 @dataclass(frozen=True)
 class Outcome:
-    """How many checks passed and were skipped, each failure as (name, its text), and how the app answered.
+    """The numbers of checks that passed and were skipped, each failure as (name, text), and the app's answers.
 
-    `app` is a line; `pages` a table of the pages that differ from those of the author's server, or are worth a look.
+    `app` summarises the answers in a line. `pages` is a table of the pages that differ from those of the author's
+    server, or that bake recommends to inspect.
     """
 
     passed: int
@@ -30,7 +31,7 @@ class Outcome:
 
 
 def ssh_config(path: Path, port: int, user: str, private_key: Path, known_hosts: Path, host: str = "127.0.0.1") -> Path:
-    """An ssh_config for a machine of ours, under the name `machine`."""
+    """Write an ssh_config in which `machine` is the name of a machine that bake booted, and return its path."""
     settings = {
         "HostName": host, "Port": port, "User": user, "IdentityFile": private_key, "IdentitiesOnly": "yes",
         "UserKnownHostsFile": known_hosts, "StrictHostKeyChecking": "accept-new", "BatchMode": "yes",
@@ -41,7 +42,7 @@ def ssh_config(path: Path, port: int, user: str, private_key: Path, known_hosts:
 
 
 def pytest_argv(suites: list[str], host: str | None, config: Path | None, report: Path) -> list[str]:
-    """pytest, on suites of ours (`machine`, `proof`), against a host as testinfra names it."""
+    """Return the pytest command that runs suites (`machine`, `proof`) against a host, named as testinfra does."""
     folders = [str(places.tree() / "tests" / suite) for suite in suites]
     argv = [
         sys.executable, "-m", "pytest", "-v", "--tb=short", "--no-header", "-p", "no:cacheprovider", "-c", "/dev/null",
@@ -63,9 +64,9 @@ def run_suites(
     facts: Mapping[str, str] | None = None,
     progress: Callable[[float, str], None] = lambda share, what: None,
 ) -> Outcome:
-    """Run suites against a host; `facts` reach the checks as environment variables.
+    """Run suites against a host, with `facts` as environment variables of the checks.
 
-    Raises BootError when pytest could not run the checks at all.
+    Raises BootError if pytest could not run the checks.
     """
     report = work / f"report-{'-'.join(suites).replace('/', '_')}.xml"
     tail: list[str] = []
@@ -84,22 +85,24 @@ def run_suites(
         env=environment,
         check=False,
         namespaces=True,
-        # pytest has nothing to clean up, and where SIGINT is ignored it would not hear us.
+        # pytest has nothing to clean up, and it ignores SIGINT where its parent does.
         cancel=signal.SIGKILL,
     )
     if done.status not in (0, 1) or not report.is_file():
         raise BootError(
-            "The checks could not be run", "Can you log in there by ssh, and use sudo?", "\n".join(tail[-30:])
+            "pytest could not run the checks",
+            "Its last lines are above. Check that you can log in to the machine by ssh and use sudo there.",
+            "\n".join(tail[-30:]),
         )
     return read(report)
 
 
 def read(report: Path) -> Outcome:
-    """A JUnit report of pytest's."""
+    """Parse a JUnit report that pytest wrote. Raises ProgramError if it is not one."""
     try:
         suite = next(ElementTree.parse(report).iter("testsuite"))
     except (ElementTree.ParseError, StopIteration) as error:
-        raise ProgramError(f"pytest left a report that cannot be read: {error}") from error
+        raise ProgramError(f"The report that pytest wrote cannot be read: {error}") from error
     failures, skipped, passed = [], 0, 0
     said: dict[str, str] = {}
     for case in suite.iter("testcase"):
@@ -117,7 +120,7 @@ def read(report: Path) -> Outcome:
 
 
 def require(outcome: Outcome) -> None:
-    """Raise CheckError where a check failed, with what each said."""
+    """Raise CheckError with the output of each failed check, if any failed."""
     if outcome.failures:
         shown = "\n".join(f"--- {name}\n{text}" for name, text in outcome.failures)
         raise CheckError(f"{len(outcome.failures)} checks failed, {outcome.passed} passed", details=shown)

@@ -1,8 +1,8 @@
-"""Partitions, file system, boot code, conversion: a tree of files to a disk that boots.
+"""Make a bootable disk from a tree of files, and convert disks.
 
-Nothing here needs root, a loop device or the device mapper: partition tables are
-written with sfdisk, file systems with mke2fs and mtools at their offsets, and
-GRUB's sectors by hand, as grub-bios-setup would.
+Nothing here needs root, a loop device or the device mapper. sfdisk writes partition
+tables; mke2fs and mtools write file systems at their offsets; this module writes
+GRUB's sectors as grub-bios-setup would.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from bake.run import Argv, as_root, run
 
 SECTOR = 512
 MIB = 1024 * 1024
-#: Where each partition starts. Root comes last so that it can grow with the disk;
-#: the numbers (14, 15, 1) are those of Debian's own cloud images.
+#: The first byte of each partition. Root is last, so that it can grow with the disk.
+#: The partition numbers (14, 15, 1) are those of Debian's cloud images.
 BIOS_START = 1 * MIB
 ESP_START = 4 * MIB
 ROOT_START = 68 * MIB
-#: The backup partition table stands behind the last partition.
+#: Bytes for the backup partition table, after the last partition.
 GPT_TAIL = 1 * MIB
 
 BOOT_IMG = "boot/grub/i386-pc/boot.img"
 CORE_IMG = "boot/grub/i386-pc/core.img"
-#: The tree's folder that becomes the EFI partition's content.
+#: The folder of the tree that becomes the content of the EFI partition.
 EFI = "boot/efi/EFI"
 
 _GUID = {
@@ -39,7 +39,7 @@ _GUID = {
 
 
 def partition_table(size: int) -> str:
-    """sfdisk's script for a disk of `size` bytes."""
+    """Return sfdisk's script for a disk of `size` bytes."""
     rows = (
         (14, BIOS_START, ESP_START, "bios"),
         (15, ESP_START, ROOT_START, "esp"),
@@ -54,9 +54,9 @@ def partition_table(size: int) -> str:
 
 
 def ext4_argv(tree: Path, disk: Path, size: int) -> Argv:
-    """mke2fs, filling the root file system of `disk` from `tree`.
+    """Return the mke2fs command that makes the root file system of `disk` from `tree`.
 
-    Left out are features that Debian 12's GRUB or e2fsck do not know.
+    It turns off features that Debian 12's GRUB or e2fsck does not support.
     """
     return [
         "mke2fs", "-q", "-F", "-t", "ext4", "-L", "root", "-m", "1",
@@ -69,12 +69,15 @@ def ext4_argv(tree: Path, disk: Path, size: int) -> Argv:
 def boot_code(disk: Path, boot_img: bytes, core_img: bytes) -> None:
     """Write GRUB for BIOS: boot.img to the first sector, core.img to its partition.
 
-    The offsets are those of GRUB's i386/pc/boot.h: 0x5c holds core.img's first sector,
-    0x66 the jump that hard disks do without; the last 12 bytes of core.img's first
-    sector say where the rest of it stands.
+    The offsets come from GRUB's i386/pc/boot.h. 0x5c holds the number of core.img's first
+    sector, 0x66 a jump that hard disks do not need. The last 12 bytes of core.img's first
+    sector locate the rest of it.
     """
     if len(core_img) > ESP_START - BIOS_START:
-        raise BaseError(f"GRUB's core image has {len(core_img)} bytes and its partition {ESP_START - BIOS_START}")
+        raise BaseError(
+            f"GRUB's core image has {len(core_img)} bytes, but its partition only {ESP_START - BIOS_START}",
+            "This is a bug in bake. Please report it.",
+        )
     first = BIOS_START // SECTOR
     core = bytearray(core_img)
     rest = (len(core) + SECTOR - 1) // SECTOR - 1
@@ -91,7 +94,7 @@ def boot_code(disk: Path, boot_img: bytes, core_img: bytes) -> None:
 def assemble(archive: Path, disk: Path, size: int) -> None:
     """Make a bootable raw disk of `size` bytes at `disk` from a tar archive of a Debian tree.
 
-    Scratch space is taken beside `disk`.
+    The folder of `disk` holds the temporary files.
     """
     scratch = disk.parent
     disk.unlink(missing_ok=True)
@@ -99,7 +102,7 @@ def assemble(archive: Path, disk: Path, size: int) -> None:
         stream.truncate(size)
     run(["sfdisk", "--quiet", disk], stdin=partition_table(size))
     tree, esp = scratch / "tree", scratch / "esp.img"
-    # Without device nodes, which only root may make: the kernel brings its own /dev.
+    # Exclude device nodes, which only root may create. The kernel provides /dev.
     unpack = 'mkdir "$1" && tar -C "$1" --exclude="./dev/*" -xpf "$2"'
     run([*as_root(), "sh", "-euc", unpack, "sh", tree, archive])
     boot_code(disk, (tree / BOOT_IMG).read_bytes(), (tree / CORE_IMG).read_bytes())
@@ -109,35 +112,35 @@ def assemble(archive: Path, disk: Path, size: int) -> None:
     run(["mcopy", "-s", "-i", esp, tree / EFI, "::"])
     run(["dd", f"if={esp}", f"of={disk}", "bs=1M", f"seek={ESP_START // MIB}", "conv=notrunc,sparse", "status=none"])
     esp.unlink()
-    # The partition is mounted over it.
+    # The EFI partition is mounted over this folder.
     store.remove(tree / EFI)
     run([*as_root(), *ext4_argv(tree, disk, size)])
     store.remove(tree)
 
 
 def root(disk: Path) -> tuple[int, int]:
-    """Where a raw disk's root partition, which stands last so that it can grow, starts and ends. Bytes."""
+    """Return the first byte and the end of a raw disk's root partition, which is the last one so that it can grow."""
     table = json.loads(run(["sfdisk", "--json", disk]).stdout)["partitiontable"]
     last = max(table["partitions"], key=lambda partition: int(partition["start"]))
     return last["start"] * SECTOR, (last["start"] + last["size"]) * SECTOR
 
 
 def root_of(disk: Path) -> str:
-    """A raw disk's root file system, as libext2fs (e2fsck, tune2fs, debugfs) names it."""
+    """Return the name of a raw disk's root file system for libext2fs (e2fsck, tune2fs, debugfs)."""
     return f"{disk}?offset={root(disk)[0]}"
 
 
 def extract(disk: Path, path: str, out: Path) -> None:
-    """Write a file of a raw disk's root file system to `out`. Raises BaseError where it is not there."""
+    """Write a file of a raw disk's root file system to `out`. Raises BaseError if there is no such file."""
     run(["debugfs", "-R", f'dump "{path}" "{out}"', root_of(disk)])
     if not out.is_file() or not out.stat().st_size:
-        raise BaseError(f"The disk has no {path}", "Is it a Debian machine's, with an ext4 root?")
+        raise BaseError(f"The disk has no file {path}", "Use a disk of a Debian system with an ext4 root file system.")
 
 
 def free_of_residue(source: Path, sealed: Path) -> None:
-    """Copy a baked disk, block by block in use, to the raw disk `sealed`: nothing deleted comes along.
+    """Copy the used blocks of a baked disk to the raw disk `sealed`, so that the copy has no deleted data.
 
-    Nor does the file system's journal, which would keep old blocks: the copy gets one that is new and empty.
+    The copy gets a new, empty file system journal, because the old one contains old blocks.
     """
     sealed.touch()
     start, end = root(source)
@@ -146,10 +149,10 @@ def free_of_residue(source: Path, sealed: Path) -> None:
     for argv in (["e2fsck", "-fyD"], ["tune2fs", "-O", "^has_journal,^orphan_file"], ["e2fsck", "-fy"]):
         done = run([*argv, place], check=False)
         if done.status > 1:
-            raise BaseError("The baked disk's file system is damaged", "Bake again with --refresh.", done.stdout)
+            raise BaseError("The file system of the baked disk is damaged", "Bake again with --refresh.", done.stdout)
     run(["e2image", "-ra", "-O", str(start), "-o", str(start), source, sealed])
-    # The partition table, the boot code and the EFI partition stand before the root, the table's
-    # backup behind it.
+    # The partition table, the boot code and the EFI partition are before the root partition, the
+    # backup of the table is after it.
     os.truncate(sealed, size)
     for first, last in ((0, start), (end, size)):
         part = [f"skip={first}", f"seek={first}", f"count={last - first}"]
@@ -159,11 +162,11 @@ def free_of_residue(source: Path, sealed: Path) -> None:
 
 
 def to_raw(source: Path, raw: Path, form: str = "qcow2") -> None:
-    """An image, stored as `form`, to a raw disk with holes."""
+    """Convert an image of the format `form` to a raw disk with holes."""
     run(["qemu-img", "convert", "-f", form, "-O", "raw", "-m", "2", "-W", source, raw])
 
 
 def to_qcow2(raw: Path, image: Path, *, compress: bool) -> None:
-    """A raw disk to a qcow2; with `compress`, by zstd."""
+    """Convert a raw disk to a qcow2 image, with zstd compression if `compress` is true."""
     how = ["-c", "-o", "compression_type=zstd"] if compress else []
     run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", *how, "-m", "2", "-W", raw, image])

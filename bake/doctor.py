@@ -1,4 +1,4 @@
-"""Which programs a bake needs, which are here, and what to do about the rest."""
+"""Check which programs a bake needs, which of them are installed, and how to install the others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from bake import packer, run
 from bake.errors import ProgramError, ToolError
 
-#: Program to the Debian package that brings it.
+#: Program to the Debian package that contains it.
 TOOLS = {
     "packer": "packer",
     "qemu-system-x86_64": "qemu-system-x86",
@@ -28,34 +28,34 @@ TOOLS = {
     "setpriv": "util-linux",
     "tar": "tar",
 }
-#: What mmdebstrap needs where it does not run as root.
+#: Programs that mmdebstrap needs if it does not run as root.
 ROOTLESS = {"newuidmap": "uidmap"}
-#: Files that programs read, and the packages that bring them.
+#: Files that the programs read, and the packages that contain them.
 FILES = {
     "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
     "/usr/share/seabios/bios-256k.bin": "seabios",
 }
 
-#: Debian 13 and Ubuntu carry no packer package; Debian 12's is one static binary and runs there.
+#: Debian 13 and Ubuntu have no packer package. Debian 12's is one static binary, which runs on Debian 13.
 PACKER_ON_DEBIAN = """\
-Debian {version} has no packer package; Debian 12's is one static program and installs there. As root:
+Debian {version} has no packer package. Debian 12's is one static program that installs there, too. As root:
   sed 's/{codename}/bookworm/g' /etc/apt/sources.list.d/debian.sources > /etc/apt/sources.list.d/bookworm.sources
   printf 'Package: *\\nPin: release n=bookworm*\\nPin-Priority: -1\\n\\n' > /etc/apt/preferences.d/bookworm
   printf 'Package: packer\\nPin: release n=bookworm\\nPin-Priority: 500\\n' >> /etc/apt/preferences.d/bookworm
   apt-get update && apt-get install packer
-(Not proved here on Debian {version}: the bake itself is proved on Debian 12.)"""
+(bake's tests bake on Debian 12; they did not cover Debian {version}.)"""
 PACKER_ELSEWHERE = """\
-{system} has no packer package. Install Packer as HashiCorp's documentation says, then, from this folder:
+{system} has no packer package. Install Packer as HashiCorp's documentation explains. Then run in this folder:
   packer init packer/plugins
-(Packer >= 1.7 is not proved here: 1.6.6, Debian 12's, is.)"""
+(bake's tests use Packer 1.6.6, as in Debian 12; they did not cover Packer >= 1.7.)"""
 
-#: What works on a computer that cannot bake: macOS, WSL, a small virtual machine.
+#: A hint for computers that cannot bake: macOS, WSL, a small virtual machine.
 WITHOUT_THEM = "`bake init`, `render`, `check` and `push` need only Python and ssh."
 
 
 @dataclass(frozen=True)
 class Need:
-    """A program or file that a bake needs, and the Debian package that brings it."""
+    """A program or file that a bake needs, the Debian package that contains it, and its path if it is installed."""
 
     name: str
     package: str
@@ -63,7 +63,7 @@ class Need:
 
 
 def needs() -> list[Need]:
-    """Everything a bake needs on this machine; `found` is empty where it is missing."""
+    """Return the programs and files that a bake needs on this computer. `found` is empty if one is missing."""
     tools = dict(TOOLS)
     if os.geteuid() != 0:
         tools |= ROOTLESS
@@ -72,7 +72,7 @@ def needs() -> list[Need]:
 
 
 def system() -> dict[str, str]:
-    """/etc/os-release."""
+    """Return the fields of /etc/os-release, or nothing if there is no such file."""
     try:
         return platform.freedesktop_os_release()
     except OSError:
@@ -80,7 +80,7 @@ def system() -> dict[str, str]:
 
 
 def packer_advice() -> str:
-    """What to do where the system has no packer package; empty on Debian 12."""
+    """Return how to install Packer on a system without a packer package; empty on Debian 12, which has one."""
     facts = system()
     if facts.get("ID") == "debian":
         if facts.get("VERSION_ID") == "12":
@@ -92,7 +92,7 @@ def packer_advice() -> str:
 
 
 def rootless_fault() -> str:
-    """Why user namespaces do not work here for whoever we are; empty where they do, or are not needed."""
+    """Return why user namespaces do not work for the current user; empty if they work or are not needed."""
     if os.geteuid() == 0:
         return ""
     try:
@@ -103,42 +103,44 @@ def rootless_fault() -> str:
 
 
 def missing_packages() -> list[str]:
-    """The Debian packages to install, in order, each once."""
+    """Return the missing Debian packages, sorted."""
     return sorted({need.package for need in needs() if not need.found})
 
 
 def install_argv(packages: list[str]) -> list[list[str]]:
-    """The commands that install packages, through sudo where we are not root."""
+    """Return the commands that install packages, with sudo unless the current user is root."""
     rights = [] if os.geteuid() == 0 else ["sudo"]
     quiet = [*rights, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y"]
     return [[*quiet, "update"], [*quiet, "install", "--no-install-recommends", *packages]]
 
 
 def install(packages: list[str]) -> None:
-    """apt-get what is missing. Raises ToolError with what to do where that cannot work."""
+    """Install packages with apt-get. Raises ToolError with instructions if that is impossible."""
     if run.which("apt-get") is None:
         raise ToolError(
-            f"Missing: {', '.join(packages)}",
-            "This system has no apt-get: install these Debian packages' programs by its own means.",
+            f"Missing Debian packages: {', '.join(packages)}",
+            "This system has no apt-get. Install the programs of these packages with its own package manager.",
         )
     advice = packer_advice()
     if "packer" in packages and advice:
-        raise ToolError("Packer is missing", advice)
+        raise ToolError("Packer is not installed", advice)
     if os.geteuid() != 0 and run.which("sudo") is None:
-        raise ToolError(f"Missing: {', '.join(packages)}", f"As root: apt-get install {' '.join(packages)}")
+        raise ToolError(
+            f"Missing Debian packages: {', '.join(packages)}", f"Run as root: apt-get install {' '.join(packages)}"
+        )
     update, add = install_argv(packages)
-    # Lists may be stale or absent; a third party's source that fails must not stop us.
+    # The package lists may be stale or absent. Ignore the status: a third party's source may fail.
     run.run(update, check=False)
     try:
         run.run(add)
     except ProgramError as error:
         raise ToolError(
-            f"apt-get could not install {', '.join(packages)}", "Its words are above.", error.details
+            f"apt-get could not install {', '.join(packages)}", "Its output is above.", error.details
         ) from error
 
 
 def verify() -> None:
-    """Raise ToolError, naming everything at once, unless a bake can run here."""
+    """Raise ToolError with everything that is missing, unless a bake can run here."""
     missing = missing_packages()
     if missing:
         advice = packer_advice() if "packer" in missing else ""
@@ -148,5 +150,5 @@ def verify() -> None:
     fault = rootless_fault()
     if fault:
         raise ToolError(
-            fault, "Give the user ranges in /etc/subuid and /etc/subgid (`usermod --add-subuids`), or run as root."
+            fault, "Add ranges for the user to /etc/subuid and /etc/subgid (`usermod --add-subuids`), or run as root."
         )

@@ -1,4 +1,4 @@
-"""One file from a web server, digested on its way."""
+"""Download a file and compute its digest."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 
 from bake.errors import NetworkError
 
-#: Bytes at a time of what is fetched and digested.
+#: The size of a chunk in bytes.
 CHUNK = 1 << 20
-#: Seconds that a server may stay silent.
+#: Seconds to wait for data from the server.
 PATIENCE = 30
 
 
 def download(url: str, out: Path, algorithm: str, progress: Callable[[float], None] = lambda share: None) -> str:
-    """Put what a server has at `url` into `out`; its digest, in hexadecimal. Raises NetworkError."""
+    """Download `url` to `out` and return its digest in hexadecimal. Raises NetworkError."""
     digest = hashlib.new(algorithm)
     try:
         with urllib.request.urlopen(url, timeout=PATIENCE) as stream, out.open("wb") as copy:
@@ -28,7 +28,7 @@ def download(url: str, out: Path, algorithm: str, progress: Callable[[float], No
                 copy.write(chunk)
                 progress(copy.tell() / max(size, copy.tell()))
             if copy.tell() < size:
-                raise ConnectionError(f"it ended after {copy.tell()} of {size} bytes")
+                raise ConnectionError(f"the connection ended after {copy.tell()} of {size} bytes")
     except (OSError, HTTPException) as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()

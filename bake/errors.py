@@ -1,18 +1,18 @@
-"""Every way in which a bake can fail: one class a kind, each with its exit code.
+"""Errors that bake reports: one class for each kind of failure, with its exit code.
 
-The codes are part of the interface (scripts branch on them). The documentation
-lists them by the docstrings here. 1 is left to crashes of our own and 2 to a
-wrong command line, as everywhere.
+The codes are part of the interface, because scripts branch on them. The documentation
+prints the docstrings of these classes. As usual, 1 is a crash of bake itself and 2 is
+a wrong command line.
 """
 
 from __future__ import annotations
 
 
 class BakeError(Exception):
-    """What went wrong and where (`message`), and the way out (`hint`).
+    """A failure with a message (what failed and where) and a hint (the next command or edit).
 
-    `details` is shown between the two, as it stands: a log's tail, a list of faults. `log` is the whole of a log that
-    `details` has the end of.
+    The command line prints `details`, such as the end of a log or a list of faults, before the message. `log` is the
+    complete log where `details` has only its end.
     """
 
     code = 1
@@ -25,9 +25,9 @@ class BakeError(Exception):
         self.log = ""
 
 
-# The app's folder and what is in it.
+# The app's folder and its files.
 class AppFolderError(BakeError):
-    """The app's folder is missing, is not a folder, cannot be read, or holds too much Python."""
+    """The app's folder is missing, is not a folder, cannot be read, or contains too much Python."""
 
     code = 10
 
@@ -45,7 +45,7 @@ class SeveralAppsError(BakeError):
 
 
 class AppSyntaxError(BakeError):
-    """A file of the app is not Python that the target can read."""
+    """A file of the app is not valid in the target's version of Python."""
 
     code = 13
 
@@ -63,19 +63,19 @@ class RecipeError(BakeError):
 
 
 class DocumentError(BakeError):
-    """The document is larger than its provider takes."""
+    """The document exceeds the provider's user-data limit."""
 
     code = 16
 
 
 class SourceError(BakeError):
-    """The app's source cannot be fetched, or is not the one that was asked for."""
+    """The app's source cannot be fetched, or differs from the one that `bake.yaml` names."""
 
     code = 17
 
 
 class SettingsError(BakeError):
-    """A setting for a launch is wrong, or a secret has no value."""
+    """A launch setting is invalid, or a secret has no value."""
 
     code = 18
 
@@ -88,7 +88,7 @@ class RequirementError(BakeError):
 
 
 class ConflictError(BakeError):
-    """The requirements cannot all be met at once."""
+    """The requirements conflict with each other."""
 
     code = 21
 
@@ -107,7 +107,7 @@ class ToolError(BakeError):
 
 
 class SpaceError(BakeError):
-    """Not enough room on a disk."""
+    """A disk has too little free space."""
 
     code = 31
 
@@ -119,26 +119,26 @@ class NetworkError(BakeError):
 
 
 class PortError(BakeError):
-    """A TCP port that is needed is in use."""
+    """A required TCP port is in use."""
 
     code = 33
 
 
 class PlaceError(BakeError):
-    """A folder of ours (cache, outputs) cannot be written."""
+    """bake cannot write to its cache or to the output folder."""
 
     code = 34
 
 
 # The bake.
 class BaseError(BakeError):
-    """The base disk could not be built, or is not the one that was asked for."""
+    """The base disk could not be built, or differs from the one that `bake.yaml` names."""
 
     code = 40
 
 
 class PackerError(BakeError):
-    """Packer failed, or said it succeeded and left no artifact."""
+    """Packer failed, or reported success without an artifact."""
 
     code = 41
 
@@ -150,31 +150,31 @@ class SetupError(BakeError):
 
 
 class AppStartError(BakeError):
-    """The app does not start: it raises on import, say."""
+    """The app does not start, for example because importing it raises an exception."""
 
     code = 43
 
 
 class UnhealthyError(BakeError):
-    """The app starts, and does not answer its health path as it should."""
+    """The app starts, but its health check fails."""
 
     code = 44
 
 
 class BootError(BakeError):
-    """A machine did not come up, went away, or lets nobody in."""
+    """A machine did not boot, became unreachable, or refused the login."""
 
     code = 45
 
 
 class CheckError(BakeError):
-    """Checks of a machine failed."""
+    """One or more checks of a machine failed."""
 
     code = 46
 
 
 class ProgramError(BakeError):
-    """A program we called failed in a way we have no better word for."""
+    """An external program failed unexpectedly."""
 
     code = 50
 
@@ -193,36 +193,36 @@ class PolicyError(BakeError):
 
 
 class QuotaError(BakeError):
-    """A quota of the AWS account is reached."""
+    """The AWS account has reached a quota."""
 
     code = 62
 
 
 class AmiError(BakeError):
-    """The image cannot be published: it is not proved, or its name is taken."""
+    """The image cannot be published: it was not checked, or its AMI name is taken."""
 
     code = 63
 
 
 class LaunchError(BakeError):
-    """The launched machine is not healthy; what was started has been removed."""
+    """The launched instance did not become healthy; bake rolled the launch back."""
 
     code = 64
 
 
 class RetireError(BakeError):
-    """The machine may not be ended: it is not ours, or what would be lost with it is kept nowhere else."""
+    """bake refuses to terminate the instance: bake did not create it, or its data has no other copy."""
 
     code = 65
 
 
 class CloudError(BakeError):
-    """AWS cannot be reached, or refused something in a way we have no better word for."""
+    """AWS is unreachable, or rejected a request."""
 
     code = 69
 
 
 class Cancelled(BakeError):
-    """Ctrl-C, or SIGTERM."""
+    """The command was interrupted by Ctrl-C or SIGTERM."""
 
     code = 130

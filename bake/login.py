@@ -1,6 +1,6 @@
-"""An ssh login on somebody's machine, and root's commands there.
+"""Log in to a machine by ssh and run commands there as root.
 
-ssh is the person's own: their configuration, their agent, their known hosts.
+ssh uses the user's own configuration, agent and known hosts.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from urllib.parse import SplitResult, quote
 from bake import run
 from bake.errors import BootError, SetupError
 
-#: Bytes at a time of what is uploaded.
+#: The size of an uploaded chunk in bytes.
 CHUNK = 256 * 1024
-#: Characters that ssh refuses in a user and a host, too: a command in ssh_config may give both to a shell.
+#: Characters that a user or a host must not have, because a command in ssh_config may pass both to a shell.
 UNSAFE = re.compile(r"[\s\x00-\x1f\x7f'\"`$;&<>|(){}]")
 
 
 @dataclass(frozen=True)
 class Login:
-    """Where and as whom: ssh://user@host:port, and a private key's file.
+    """The address ssh://user@host:port, and the file of a private key.
 
-    Raises ValueError, with the reason, for an address that is none or that ssh could take for an option.
+    Raises ValueError with the reason for an address that is invalid or that ssh could take for an option.
     """
 
     address: SplitResult
@@ -38,23 +38,23 @@ class Login:
         address = self.address
         words = [word for word in (address.username, address.hostname) if word]
         if any(word.startswith("-") for word in words):
-            raise ValueError("its user or host begins with a dash, which ssh would take for an option")
+            raise ValueError("the user or the host begins with a dash, so ssh would take it for an option")
         if address.scheme != "ssh" or not address.hostname or address.port == 0:
-            raise ValueError("it looks like ssh://user@host or ssh://user@host:port")
+            raise ValueError("the form is ssh://user@host or ssh://user@host:port")
         if address.password is not None:
-            raise ValueError("it has a password: ssh takes a key, or asks an agent for one")
+            raise ValueError("it contains a password; use a key file or an ssh agent instead")
         if address.path not in ("", "/") or address.query or address.fragment:
-            raise ValueError("nothing follows the host and its port: ssh://user@host:port")
+            raise ValueError("nothing may follow the host and the port: ssh://user@host:port")
         if any(UNSAFE.search(word) for word in words):
-            raise ValueError("the user or the host has a character that a shell could act on")
+            raise ValueError("the user or the host contains a space or a character that is special to shells")
 
     @property
     def is_root(self) -> bool:
-        """Whether no sudo is needed."""
+        """Return whether the user is root, who needs no sudo."""
         return self.address.username == "root"
 
     def argv(self, *command: str, by_hand: bool = False) -> list[str]:
-        """A command as root there; `by_hand` is how a person would type it."""
+        """Return the ssh command that runs a command as root there; `by_hand` is the form to type in a terminal."""
         patience = ["-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15"]
         options = [] if by_hand else ["-o", "BatchMode=yes", *patience, "--"]
         key = ["-i", str(self.identity)] if self.identity else []
@@ -64,7 +64,7 @@ class Login:
 
     @property
     def host(self) -> str:
-        """The machine's name or address."""
+        """Return the machine's name or address."""
         return str(self.address.hostname)
 
     def spec(self) -> str:
@@ -78,23 +78,23 @@ class Login:
         return f"ssh://{user}{host}{port}" + (f"?{'&'.join(options)}" if options else "")
 
     def require(self) -> None:
-        """Log in and use sudo. Raises BootError with ssh's words and what to type."""
+        """Log in and use sudo. Raises BootError with ssh's output and a command to try."""
         done = run.run(self.argv("true"), check=False)
         if done.status:
             raise BootError(
-                f"Nobody can log in to {self.host} and use sudo there",
-                f"This should work without a question: {shlex.join(self.argv('true', by_hand=True))}",
+                f"Cannot log in to {self.host} with passwordless sudo",
+                f"This command must succeed without a prompt: {shlex.join(self.argv('true', by_hand=True))}",
                 done.stderr,
             )
 
     def script(self, text: str) -> run.Result:
-        """Run a shell script as root there, whatever its status."""
+        """Run a shell script as root there and return its result, also for a status other than 0."""
         return run.run(self.argv("sh", "-s"), stdin=text, check=False)
 
     def upload(self, path: Path, place: str, progress: Callable[[float], None]) -> None:
-        """Put a file at a path there, whole or not at all, for root alone. `progress` gets the share that is there.
+        """Upload a file to a path there, atomically and readable only by root. `progress` gets the uploaded share.
 
-        Raises BootError for a connection that ended, SetupError for a machine that cannot take it.
+        Raises BootError if the connection is lost, SetupError if the machine cannot store the file.
         """
         sent, size = 0, path.stat().st_size
         whole = f'[ "$(stat -c %s {place}.partial)" = {size} ]'
@@ -115,8 +115,14 @@ class Login:
                 run.stop(process)
             said.seek(0)
             details = said.read().decode(errors="replace").strip()
-        # ssh's own status; any other is the command's.
+        # 255 is ssh's own status. Any other is the status of the command.
         if process.returncode == 255:
-            raise BootError(f"The connection to {self.host} was lost during the upload", "Run it again.", details)
+            raise BootError(
+                f"The connection to {self.host} was lost during the upload", "Run the same command again.", details
+            )
         if process.returncode:
-            raise SetupError(f"{self.host} could not take the upload", "Its words are above.", details)
+            raise SetupError(
+                f"{self.host} could not store the upload in {Path(place).parent}",
+                "Its output is above. Check the free space there: `df -h`.",
+                details,
+            )

@@ -1,4 +1,4 @@
-"""A recipe and `cloud-init/rootfs` to the files of a machine."""
+"""Collect the files of a machine from `cloud-init/rootfs`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class File:
 
     @property
     def text(self) -> str | None:
-        """The content as text; None where it is none."""
+        """Return the content as text, or None if it is not UTF-8."""
         try:
             return self.content.decode()
         except UnicodeDecodeError:
@@ -27,7 +27,7 @@ class File:
 
 
 def files(target: Target) -> list[File]:
-    """Every file of the machine but those of its app, in the order of their paths."""
+    """Return all files of a machine, except those of its app, sorted by path."""
     found = {}
     for root in (places.rootfs(), places.rootfs().with_name(f"rootfs.{target.name}")):
         for path in root.rglob("*") if root.is_dir() else ():
@@ -35,7 +35,7 @@ def files(target: Target) -> list[File]:
                 where = "/" + str(path.relative_to(root))
                 found[where] = File(where, 0o755 if path.stat().st_mode & 0o100 else 0o644, path.read_bytes())
     if not places.rootfs().is_dir():
-        raise BakeError(f"{places.rootfs()} is empty", "This copy of bake is incomplete: install it again.")
+        raise BakeError(f"{places.rootfs()} is empty", "This installation of bake is incomplete. Install it again.")
     packages = "".join(f"{name}\n" for name in MACHINE_PACKAGES)
     found["/usr/lib/app/packages"] = File("/usr/lib/app/packages", 0o644, packages.encode())
     return [found[where] for where in sorted(found)]

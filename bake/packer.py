@@ -1,8 +1,8 @@
-"""Packer's words, Packer's events, Packer's artifact.
+"""Run Packer and parse its machine-readable output.
 
-Packer speaks `-machine-readable` lines, `time,target,type,data…`, from which events are
-made as they come. Its exit status is not believed: a build has succeeded when an
-artifact was reported and lies where it should.
+With `-machine-readable`, Packer prints lines `time,target,type,data…`, which are parsed
+into events as they arrive. Its exit status is not enough: a build has succeeded when
+Packer reported an artifact and the artifact exists.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from bake import places, run
 from bake.diagnosis import of_setup, relevant
 from bake.errors import BakeError, PackerError, SpaceError, ToolError
 
-#: What is proved. Debian 12 carries it, Debian 13 and Ubuntu carry none.
+#: The oldest version that works, and the one that the tests use. Debian 12 has it; Debian 13 and Ubuntu have none.
 OLDEST = (1, 6, 0)
-#: From here on builders are plugins of their own.
+#: The first version whose builders are separate plugins.
 PLUGINS_SINCE = (1, 7, 0)
-#: Packer cleans up after itself when it is asked to stop; this long. Seconds.
+#: Seconds for Packer to clean up after an interrupt.
 CANCEL_GRACE = 30.0
 
-#: Lines that are kept of what Packer prints: await.sh prints up to 2,000 of the machine's.
+#: The number of lines of Packer's output to keep. await.sh prints up to 2,000 lines of the machine's journal.
 KEPT = 20_000
-#: await.sh prints this before the machine's journal. Packer's own lines begin with the other.
+#: The end of the line that await.sh prints before the machine's journal; the beginning of Packer's own lines.
 JOURNAL, PACKERS = "; their last lines:", "==> "
 
-#: What Packer says, and how much of a bake is then done.
+#: A text in Packer's output, the share of the bake that is complete then, and the words to show.
 MILESTONES = (
     ("Copying hard drive", 0.02, "copying the base disk"),
     ("Starting VM", 0.04, "starting the machine"),
@@ -44,14 +44,14 @@ MILESTONES = (
     ("bake: set up", 0.85, "set up"),
     ("halt", 0.9, "sealing"),
     ("Waiting for the instance to stop", 0.9, "sealing"),
-    ("Creating AMI", 0.92, "AWS makes the AMI"),
+    ("Creating AMI", 0.92, "AWS creates the AMI"),
     ("finished", 1.0, "sealed"),
 )
 
 
 @dataclass(frozen=True)
 class Event:
-    """One machine-readable line: what kind it is, of which build, and its data, unescaped."""
+    """A machine-readable line: its kind, its build, and its unescaped data."""
 
     kind: str
     target: str
@@ -59,12 +59,12 @@ class Event:
 
     @property
     def text(self) -> str:
-        """What a `ui` event says; empty for others."""
+        """Return the text of a `ui` event, or an empty string for other events."""
         return self.data[-1] if self.kind == "ui" else ""
 
 
 def parse(line: str) -> Event | None:
-    """A line of Packer's as an event; None for what is not one."""
+    """Return the event in a line of Packer's output, or None if the line is not an event."""
     parts = line.rstrip("\n").split(",")
     if len(parts) < 3 or not parts[0].isdigit():
         return None
@@ -73,15 +73,15 @@ def parse(line: str) -> Event | None:
 
 
 def version() -> tuple[int, ...]:
-    """The installed Packer's version. Raises ToolError where there is none, or it is too old."""
+    """Return the version of the installed Packer. Raises ToolError if it is missing or too old."""
     if run.which("packer") is None:
-        raise ToolError("Packer is not installed", "`bake doctor` says how to get it on this system.")
+        raise ToolError("Packer is not installed", "`bake doctor` explains how to install it on this system.")
     said = run.run(["packer", "version"], env={"CHECKPOINT_DISABLE": "1"}).stdout
     found = re.search(r"v(\d+)\.(\d+)\.(\d+)", said)
     if not found:
         raise ToolError(
-            f"`packer version` says {said.strip()[:80]!r}",
-            "Is this HashiCorp's Packer? `bake doctor` says how to get it.",
+            f"`packer version` printed no version of HashiCorp's Packer: {said.strip()[:80]!r}",
+            "Another program may have the same name. `bake doctor` explains how to install Packer.",
         )
     numbers = tuple(int(part) for part in found.groups())
     if numbers < OLDEST:
@@ -93,13 +93,13 @@ def version() -> tuple[int, ...]:
 
 
 def build_argv(template: Path, variables: Path) -> list[str]:
-    """The words of a build. Colours and prompts are off by `-machine-readable`."""
+    """Return the command of a build. `-machine-readable` also turns off colours and prompts."""
     return ["packer", "build", "-machine-readable", f"-var-file={variables}", str(template)]
 
 
 @dataclass
 class _Said:
-    """What became of a build: the exit status, the last lines, whether an artifact was reported, and its id."""
+    """The result of a build: exit status, last lines, whether Packer reported an artifact, and the artifact's id."""
 
     status: int = -1
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT))
@@ -110,10 +110,10 @@ class _Said:
 def build(
     template: str, variables: dict[str, str | int], artifact: Path, work: Path, on_event: Callable[[Event], None]
 ) -> Path:
-    """Run a template of ours; the artifact's path. `work` takes the console and all of Packer's temporary files.
+    """Build one of bake's templates and return the artifact's path. `work` gets the console and all temporary files.
 
-    Ctrl-C and SIGTERM reach Packer as an interrupt, which it answers by cleaning up.
-    Raises SetupError, AppStartError or UnhealthyError for what the machine said, PackerError for the rest.
+    Ctrl-C and SIGTERM reach Packer as an interrupt, after which it cleans up.
+    Raises SetupError, AppStartError or UnhealthyError for a failure on the machine, PackerError for any other.
     """
     console = work / "console"
     console.touch()
@@ -130,7 +130,7 @@ def build_there(
     work: Path,
     on_event: Callable[[Event], None],
 ) -> str:
-    """The same, of a template whose artifact is a cloud's: its id, as Packer reports it."""
+    """Build a template whose artifact is in a cloud, and return the id that Packer reports. Raises as `build` does."""
     said = _run(template, variables, environment, work, on_event)
     if said.status or not said.id:
         raise _fault(said, "AMI", "")
@@ -149,7 +149,8 @@ def _run(
     file.write_text(json.dumps(variables))
     temporary = work / "packer"
     temporary.mkdir(exist_ok=True)
-    # Packer's plugins meet on sockets below TMPDIR, whose paths may have 107 bytes (unix(7)): relative, it is short.
+    # Packer talks to its plugins over sockets below TMPDIR, whose paths have at most 107 bytes (unix(7)). A relative
+    # path is short.
     own = {
         "CHECKPOINT_DISABLE": "1", "PACKER_CACHE_DIR": str(temporary), "PACKER_CONFIG_DIR": str(temporary),
         "TMPDIR": temporary.name, "HOME": str(temporary),
@@ -186,7 +187,7 @@ def _events(process: subprocess.Popen[bytes], said: deque[str]) -> Iterator[Even
 
 
 def _fault(said: _Said, artifact: str, console: str) -> BakeError:
-    """Return the error for a build that failed, by Packer's last lines and the machine's; its log has all of them."""
+    """Return the error of a failed build, from Packer's last lines and the machine's. Its log has all lines."""
     error = _meaning(said, artifact, console)
     error.log = "\n".join([*said.lines, *(["--- the console", console] if console else [])])
     return error
@@ -205,20 +206,18 @@ def _meaning(said: _Said, artifact: str, console: str) -> BakeError:
         return of_setup(reason, "\n".join(line for line in lines if not line.startswith(PACKERS)))
     if "Kernel panic" in console:
         return PackerError(
-            "The kernel of the machine that was baked panicked",
-            "Emulated machines do, rarely: run the same command again. The console's last lines are above.",
+            "The kernel panicked on the machine during the bake",
+            "This rarely happens to emulated machines. Run the same command again. The console's last lines are above.",
             "\n".join(console.splitlines()[-40:]),
         )
     if any("no space left" in line.lower() for line in told):
         return SpaceError(
-            "The disk became full while Packer was at work",
-            "Free some room, or set BAKE_CACHE to another disk.",
+            "The disk ran full while Packer was running",
+            "Free some space, or set BAKE_CACHE to a folder on another disk.",
             details,
         )
     if said.status == 0:
-        return PackerError(
-            f"Packer says it succeeded, and there is no {artifact}", "Its last lines are above.", details
-        )
+        return PackerError(f"Packer reported success but produced no {artifact}", "Its last lines are above.", details)
     return PackerError(
         f"Packer failed with exit status {said.status}",
         "Its last lines are above; `bake doctor` checks this machine.",
@@ -227,7 +226,7 @@ def _meaning(said: _Said, artifact: str, console: str) -> BakeError:
 
 
 def milestone(event: Event) -> tuple[float, str] | None:
-    """How much of a bake is done when Packer says this, and what it is at."""
+    """Return the completed share of the bake at this event and the words to show, or None between milestones."""
     for words, share, what in MILESTONES:
         if words in event.text:
             return share, what

@@ -1,4 +1,4 @@
-"""Where this project's own files, the cache and the outputs are."""
+"""Paths of the project's own files, of the cache and of the outputs."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ import platformdirs
 
 
 def tree() -> Path:
-    """The folder that holds `cloud-init/`, `packer/` and `tests/`: the checkout, or the wheel's copy."""
+    """Return the folder that holds `cloud-init/`, `packer/` and `tests/`: the checkout, or its copy in the wheel."""
     package = Path(__file__).resolve().parent
     installed = package / "tree"
     return installed if installed.is_dir() else package.parent
 
 
 def rootfs() -> Path:
-    """What a document puts on a machine; mirrors `/`."""
+    """Return the folder with the files of every machine. It mirrors `/`."""
     return tree() / "cloud-init" / "rootfs"
 
 
 def base_rootfs() -> Path:
-    """What only a disk of our own carries: boot loader, fstab, network; mirrors `/`."""
+    """Return the folder with the files that only base disks have: boot loader, fstab, network. It mirrors `/`."""
     return tree() / "cloud-init" / "base"
 
 
 def release() -> Path:
-    """What only some apps' releases carry; mirrors a release's `settings/`."""
+    """Return the folder with the optional files of a release. It mirrors the release's `settings/`."""
     return tree() / "cloud-init" / "release"
 
 
 def cache() -> Path:
-    """Base disks, wheels, locks and finished images. `BAKE_CACHE` moves it."""
+    """Return the cache of base disks, wheels, locks and finished images; `BAKE_CACHE` overrides the default path."""
     named = os.environ.get("BAKE_CACHE")
     return Path(named).absolute() if named else Path(platformdirs.user_cache_dir("bake"))
 
 
 def outputs(name: str) -> Path:
-    """The folder in which an app's image appears, below the current one."""
+    """Return the output folder of an app, `dist/NAME` in the current folder."""
     return Path.cwd() / "dist" / name

@@ -1,6 +1,6 @@
-"""What one sees while a bake works: a live line a phase on a terminal, plain lines elsewhere.
+"""Report progress: one live line for each phase on a terminal, plain lines elsewhere.
 
-Everything here goes to standard error; standard output carries results alone.
+Progress goes to standard error. Standard output carries only results.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bake.terminal import Terminal, one_line
 
 
 class Phase:
-    """One phase under way. `progress` may be called from any thread, as often as one likes."""
+    """A phase in progress. Any thread may call `progress`, at any rate."""
 
     def __init__(self, name: str, show: Progress | None) -> None:
         self.name = name
@@ -26,27 +26,27 @@ class Phase:
         self._task = show.add_task(name, total=1.0, what="") if show else None
 
     def progress(self, share: float | None = None, what: str = "") -> None:
-        """Show the `share` of the phase that is done, from 0 to 1, and what it is at, in one line."""
+        """Show in one line the completed `share` of the phase, from 0 to 1, and its current activity."""
         if self._show is not None and self._task is not None:
             self._show.update(self._task, completed=share, what=one_line(what))
 
 
 @dataclass
 class Reporter:
-    """Tells a person how far things are, and keeps the seconds of each phase."""
+    """Print progress and notes, and record the duration of each phase in seconds."""
 
     console: Terminal = field(default_factory=Terminal)
     seconds: dict[str, float] = field(default_factory=dict)
 
     def note(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line that stays on the screen."""
         self.console.print(text, soft_wrap=True)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[Phase]:
-        """Show a phase while the block runs; its time is kept, and shown when it ends."""
+        """Show a phase while the block runs. Record its duration, and print it when the block succeeds."""
         if self.console.is_terminal:
-            # The width that the other columns leave: the text is cut there, and the line stays one line.
+            # The last column takes the remaining width and cuts its text there, so that the phase stays on one line.
             rest = Column(ratio=1, no_wrap=True)
             show = Progress(
                 SpinnerColumn(), TextColumn("{task.description:<10}"), BarColumn(24), TimeElapsedColumn(),

@@ -1,7 +1,8 @@
-"""Boots a finished image as two machines and runs every check on them, side by side.
+"""Boot a finished image as two machines and run every check on them, in parallel.
 
-The first is looked at by `tests/machine`, compared with the second (two machines of one
-image share no identity) and rebooted. The second is hurt, and gets over it.
+The first machine runs `tests/machine`, is compared with the second (two machines of one
+image must not share an identity) and is rebooted. The second machine runs the tests that
+inject faults, and must recover.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ from bake import check, diagnosis, disk, userdata, vm
 from bake.errors import CheckError
 from bake.progress import Phase
 
-#: Prints what the app and nginx have told since this boot.
+#: Prints the journal of the app and of nginx since this boot.
 JOURNAL = "sudo journalctl --no-pager -b -n 2000 -u app -u app-next -u app-setup -u 'app-job@*' -u nginx"
-#: QEMU's network without an outside; ports are forwarded all the same.
+#: The option of QEMU's network that isolates a machine. Port forwarding still works.
 ALONE = "restrict=on"
-#: Gets the share that is done, from 0 to 1, and what is under way.
+#: A callback for the completed share, from 0 to 1, and the current activity.
 Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
 class Proved:
-    """How many checks passed; how the app answered, in a line and as a table of the pages that differ."""
+    """The number of checks that passed, the app's answers in a line (`app`), and a table of pages that differ."""
 
     checks: int
     app: str
@@ -45,9 +46,9 @@ def prove(
 ) -> Proved:
     """Check an image, and the raw disk it was made from.
 
-    Its machines reach nothing outside of themselves, unless `settings` open the network.
+    The machines have no network unless `settings` open it.
 
-    Raises CheckError with the failing checks, the app's last journal lines and the console's tail.
+    Raises CheckError with the failed checks, the app's last journal lines and the last lines of the console.
     """
     work.mkdir()
     key = work / "key"
@@ -67,7 +68,7 @@ def prove(
         facts = {"BAKE_DISK": disk.root_of(raw)}
         sealed = check.run_suites(["proof/test_sealed.py"], host=None, work=work, facts=facts)
         with ThreadPoolExecutor(1) as pool:
-            # The thread starts only what it waits for itself: see run.py.
+            # A child dies with the thread that started it (see run.py), so this thread also waits for its children.
             other = pool.submit(_identity, second)
             hurt = pool.submit(_hurt, second, work / "second", tell("second", 0.4, 0.6))
             try:
@@ -79,7 +80,7 @@ def prove(
                 )  # fmt: skip
                 rebooted = _reboot(first, other.result(), work / "first", tell("first", 0.7, 1.0))
             except BaseException:
-                # Or the pool would wait for a machine that nobody wants any more.
+                # Otherwise the pool would wait until the checks of the second machine end.
                 second.stop()
                 raise
             faults = hurt.result()
@@ -105,9 +106,9 @@ def start(
     web: dict[int, int] | None = None,
     network: str = "",
 ) -> vm.Machine:
-    """A machine as a cloud would start it: an instance of its own, a key, no settings but `user_data`. Returns at once.
+    """Start a machine as a cloud does, with an instance id, a key and `user_data`, and return without waiting.
 
-    The rest is `vm.boot`'s.
+    `vm.boot` documents the other parameters.
     """
     work.mkdir()
     meta_data = userdata.meta_data(f"{work.name}-{secrets.token_hex(4)}", work.name, [vm.public_key(key)])
@@ -126,14 +127,14 @@ def look(
     progress: Progress = lambda share, what: None,
     facts: dict[str, str] | None = None,
 ) -> check.Outcome:
-    """Run suites of checks on a machine of ours."""
+    """Run suites of checks on a machine that bake booted."""
     config = check.ssh_config(work / "ssh_config", machine.port, vm.USER, machine.private_key, machine.known_hosts)
     host = "ssh://machine?sudo=true"
     return check.run_suites(suites, host=host, work=work, config=config, facts=facts, progress=progress)
 
 
 def _reboot(machine: vm.Machine, other: str, work: Path, progress: Progress) -> check.Outcome:
-    """Compare a machine with the identity of another of the same image, and with itself after a reboot."""
+    """Compare a machine with the identity of another one of the same image, and with itself after a reboot."""
     progress(0.1, "rebooting")
     facts = {"BAKE_BEFORE": _identity(machine), "BAKE_OTHER": other}
     machine.ssh("sudo touch /var/lib/app/kept")
@@ -152,7 +153,7 @@ def _identity(machine: vm.Machine) -> str:
     return machine.ssh("sudo sh -s", stdin=IDENTITY).stdout
 
 
-#: Who a machine is, as JSON.
+#: Prints a machine's identity as JSON.
 IDENTITY = """
 printf '{"machine-id": "%s", "host key": "%s", "random seed": "%s", "release": "%s"}' \\
     "$(cat /etc/machine-id)" "$(cut -d ' ' -f 2 /etc/ssh/ssh_host_ed25519_key.pub)" \\
@@ -166,11 +167,11 @@ def _judge(machine: vm.Machine, outcomes: list[check.Outcome]) -> None:
         return
     journal = machine.ssh(JOURNAL, check=False).stdout
     checks = "\n".join(f"--- {name}\n{text}" for name, text in failed)
-    console = f"--- the console's tail\n{machine.tail(15)}"
+    console = f"--- the console's last lines\n{machine.tail(15)}"
     names = ", ".join(name.rpartition("::")[2] for name, _ in failed[:5])
     error = CheckError(
         f"{len(failed)} of the checks failed: {names}",
-        f"No image was made. The checks' own words are above.\n{diagnosis.diagnose(journal).text}".rstrip(),
+        f"bake made no image. The output of the checks is above.\n{diagnosis.diagnose(journal).text}".rstrip(),
         f"{checks}\n--- the app's last journal lines\n{diagnosis.relevant(journal)}\n{console}",
     )
     error.log = f"{checks}\n--- the app's journal\n{journal}\n{console}"

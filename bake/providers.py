@@ -1,12 +1,12 @@
-"""A VPS provider as data: how large a document may be, how that is counted, and where the figure is from."""
+"""VPS providers as data: the limit of a document, how the provider counts it, and the source of the figure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: Where providers tell a machine who it is, hand out its role's credentials and keep its user-data, with the sources. A
-#: machine's firewall and its app's unit deny the app each of them, on all ports; names and time come from other users'
-#: services. The whole link-local ranges (RFC 3927, RFC 4291) are denied: nothing else is there for a web app.
+#: Addresses where providers serve a machine's identity, its role's credentials and its user-data, with the sources. A
+#: machine's firewall and its app's unit deny all of them to the app, on all ports. The app needs none of them: the
+#: services for DNS and time run as other users. The link-local ranges (RFC 3927, RFC 4291) are denied completely.
 METADATA_SERVICES = {
     "169.254.0.0/16": "nearly everybody's: 169.254.169.254; 169.254.42.42 (cloud-init, Scaleway)",
     "fe80::/10": "fe80::a9fe:a9fe (OpenStack Nova, Metadata service; Linode, Metadata service API)",
@@ -18,18 +18,19 @@ METADATA_SERVICES = {
     "168.63.129.16": "Azure's WireServer (Virtual Network, What is IP address 168.63.129.16)",
     "100.100.100.200": "Alibaba (cloud-init, Aliyun)",
 }
-#: What `aws: {role: true}` opens to the app, on port 80 (EC2 User Guide, Instance metadata).
+#: Addresses that `aws: {role: true}` opens to the app, on port 80 (EC2 User Guide, Instance metadata).
 AWS_METADATA_SERVICES = ("169.254.169.254", "fd00:ec2::254")
-#: Bytes of plain text that every provider takes whose limit is known, and what is kept to where none is.
+#: The smallest known limit, in bytes of plain text. It is also the default where a provider's limit is unknown.
 EVERYWHERE = 16_384
 
 
 @dataclass(frozen=True)
 class Provider:
-    """What a provider takes as user-data.
+    """A provider's rules for user-data.
 
-    `limit` is in bytes, of the document itself or, where `base64`, of its base64 text; None: nobody says.
-    `text`: it must be plain text; else bytes are taken too, as base64.
+    `limit` is in bytes: of the document itself or, if `base64` is true, of its base64 text. None means that the
+    provider documents no limit. If `text` is true, the provider takes only plain text; otherwise it also takes bytes
+    as base64.
     """
 
     name: str
@@ -38,12 +39,12 @@ class Provider:
     text: bool
     source: str
     remark: str = ""
-    #: Releases whose cloud-init does not know it.
+    #: Debian releases whose cloud-init does not support this provider.
     unknown_to: tuple[str, ...] = ()
 
     @property
     def capacity(self) -> int:
-        """Bytes of a document."""
+        """Return the maximum size of a document in bytes."""
         if self.limit is None:
             return EVERYWHERE
         return self.limit // 4 * 3 if self.base64 else self.limit
@@ -70,11 +71,12 @@ PROVIDERS = {
         Provider("openstack", 65_535, True, False, "Nova's API schema, user_data: base64, maxLength 65535"),
         Provider(
             "gcp", 262_144, False, True, "Compute Engine, custom metadata: 256 KB a value",
-            "Its own Debian images carry no cloud-init: take one that does, and put the document under `user-data`.",
+            "Google's Debian images have no cloud-init. Use an image that has it, and paste the document under the "
+            "metadata key `user-data`.",
         ),
         Provider("azure", 65_535, False, False, "Azure REST API, OSProfile.customData: 65535 bytes, decoded"),
         Provider(
-            # 32,000 bytes hold the SSH keys too: 2,000 are left to them.
+            # The 32,000 bytes include the SSH keys, for which 2,000 bytes are reserved.
             "oci", 30_000, True, False, "OCI, UpdateInstance: metadata of 32,000 bytes, SSH keys included",
         ),
         Provider("scaleway", None, False, True, "none found; plain text only, as its documentation says"),

@@ -1,6 +1,6 @@
-"""A new release onto a machine that runs: uploaded, switched to, and what came of it.
+"""Upload a new release to a running machine, switch to it and report the result.
 
-The machine does the switching (app-setup), so that a lost connection leaves it whole.
+app-setup on the machine does the switch, so a lost connection leaves the machine in a consistent state.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from bake.progress import Reporter
 from bake.recipe import Recipe
 from bake.target import TARGETS
 
-#: What a machine says of itself, a line each: its source stanza, the release it serves, the one before, all it has.
+#: Prints one line each: the source stanza, the current release, the previous release, all releases on the machine.
 FACTS = """
 tr -d '\\n' < /etc/app/source.json && echo &&
 basename "$(readlink /srv/app/current)" && basename "$(readlink /srv/app/previous)"; echo $(ls /srv/app/releases)
 """
-#: Asks for a release, one push at a time and after a run that is under way, and tells what app-setup said of it.
+#: Requests a release and prints app-setup's journal. The lock allows one push at a time; a run in progress ends first.
 SWITCH = """
 exec 9> /run/app/push.lock && flock 9
 while [ "$(systemctl show --value --property ActiveState app-setup.service)" = activating ]; do sleep 1; done
@@ -52,8 +52,8 @@ told _SYSTEMD_INVOCATION_ID="$run"
 [ $status = 0 ] || told -n 2000 --since "@$begun" -u app-next.service -u app.service -u 'app-job@*'
 exit $status
 """
-#: Prints the names of the site, the recipe of its release and that release's digest, a line each, and then the record
-#: of the author's server. Fails where the release brings no crawler.
+#: Prints one line each: the names of the site, the recipe of its release, that release's digest. Then prints the record
+#: of the author's server. Fails if the release has no crawler.
 SITE = """
 cd /srv/app/current && test -e settings/crawl.py || exit 1
 echo $(cat /run/app/names)
@@ -61,7 +61,7 @@ tr -d '\\n' < recipe.json && echo
 basename "$(readlink -f .)"
 cat /var/lib/app-author.json 2> /dev/null || true
 """
-#: Asks for pages as a user that owns nothing.
+#: Requests pages as a user that owns no files.
 CRAWL = """
 setpriv --reuid=nobody --regid=nogroup --clear-groups python3 /srv/app/current/settings/crawl.py {argument}
 """
@@ -70,7 +70,7 @@ JOURNAL = "journalctl -q -b -o cat -n 2000 -u app.service"
 
 @dataclass(frozen=True)
 class Facts:
-    """What a machine runs: its stanza, the digests of its releases: the current one, the one before, all."""
+    """The state of a machine: its source stanza, and the digests of its current, previous and other releases."""
 
     stanza: dict[str, str]
     current: str
@@ -79,7 +79,7 @@ class Facts:
 
 
 def facts(login: Login) -> Facts:
-    """Ask a machine. Raises BootError where nobody can log in, SetupError where it is none of ours."""
+    """Read the state of a machine. Raises BootError if the login fails, SetupError if it runs no release of bake."""
     login.require()
     lines = login.script(FACTS).stdout.splitlines()
     try:
@@ -87,26 +87,31 @@ def facts(login: Login) -> Facts:
         return Facts(json.loads(stanza), current, previous, frozenset(releases.split()))
     except ValueError:
         raise SetupError(
-            f"{login.host} serves no release of bake's",
-            "Push to a machine that was booted from an image of bake's, or set up by its document.",
+            f"{login.host} does not run a release that bake made",
+            "Push to a machine that was booted from an image of bake, or set up by a document of `bake render`.",
             "\n".join(lines),
         ) from None
 
 
 def push(login: Login, folder: Path, read: Callable[[str], Recipe], report: Reporter) -> str:
-    """Bring an app's folder onto a machine; the digest of the release that serves there now.
+    """Push an app's folder to a machine and return the digest of the release that the machine now runs.
 
-    `read` returns the folder's recipe for a Debian release by its name: that of the machine, whatever bake.yaml names.
+    `read` returns the folder's recipe for a Debian release by its name. It gets the machine's release, which may
+    differ from the one in bake.yaml.
     """
     there = facts(login)
     release, kind = there.stanza.get("release", ""), there.stanza.get("machine", "")
     goal = TARGETS.get(release)
     if goal is None or source.MACHINES[goal.arch] != kind:
-        raise SetupError(f"{login.host} is {release} on {kind}, which this bake knows nothing of")
+        raise SetupError(
+            f"{login.host} runs {release or 'an unknown system'} on {kind or 'an unknown architecture'}, which this "
+            "version of bake does not support",
+            f"It supports {' and '.join(TARGETS)} on x86_64.",
+        )
     if there.stanza.get("layout") != source.LAYOUT:
         raise SetupError(
-            f"{login.host} was made by another version of bake, whose releases are laid out differently",
-            "Bake an image with this one, or paste its document on a new machine; or push with that version.",
+            f"{login.host} was made by another version of bake, with a different layout of releases",
+            "Push with that version of bake. Or make a new machine with this version: from an image or a document.",
         )
     with store.work_folder() as work:
         try:
@@ -114,8 +119,8 @@ def push(login: Login, folder: Path, read: Callable[[str], Recipe], report: Repo
             parcel = bundle.collect(source.folder_of(folder, wanted), wanted, goal, work / "bundle.tar", report)
         except REFUSALS as error:
             error.hint += (
-                f" {login.host} runs {goal.name}, with Python {goal.python_version}, and keeps it: another Debian "
-                "release needs a new machine."
+                f" {login.host} runs {goal.name} with Python {goal.python_version}. For another Debian release, make a "
+                "new machine."
             )
             raise
         if parcel.sha256 not in there.releases:
@@ -128,17 +133,19 @@ def push(login: Login, folder: Path, read: Callable[[str], Recipe], report: Repo
 
 
 def back(login: Login, report: Reporter) -> str:
-    """Return to the release before; its digest."""
+    """Roll back to the previous release and return its digest."""
     there = facts(login)
     if there.previous not in there.releases:
-        raise SetupError(f"{login.host} has no release before the one it serves")
+        raise SetupError(
+            f"{login.host} has no previous release to roll back to", "Push the version that you want: `bake push`."
+        )
     return _switch(login, there, there.previous, report)
 
 
 def visit(login: Login, report: Reporter) -> None:
-    """Ask the release that serves now for its pages, as visitors do, and note how they answer.
+    """Request the pages of the current release as a visitor does, and print a summary of the answers.
 
-    Raises CheckError where one fails. A release of an older bake brings no crawler, and is not asked.
+    Raises CheckError if a page fails. Releases by older versions of bake have no crawler, so they are skipped.
     """
     found = login.script(SITE)
     if found.status:
@@ -156,14 +163,14 @@ def visit(login: Login, report: Reporter) -> None:
     if judged.faults:
         failing = dict.fromkeys(fault.address for fault in judged.faults)
         raise CheckError(
-            f"The release serves, but {len(failing)} of its pages fail: {', '.join(list(failing)[:5])}",
-            "`bake push HOST --back` returns to the release before.",
+            f"The release is live, but {len(failing)} of its pages fail: {', '.join(list(failing)[:5])}",
+            "`bake push HOST --back` rolls back to the previous release.",
             comparison.table(judged.differences),
         )
 
 
 def _switch(login: Login, there: Facts, digest: str, report: Reporter) -> str:
-    """Have a machine serve a release it has, or has the bundle of. Raises what app-setup's words mean."""
+    """Switch a machine to a release that it has, or whose bundle it has. Raises the error that app-setup reported."""
     machine = {key: there.stanza[key] for key in ("release", "machine", "layout") if key in there.stanza}
     with report.phase("switch"):
         done = login.script(SWITCH.format(stanza=json.dumps({**machine, "bundle": digest}, indent=2)))
@@ -171,12 +178,15 @@ def _switch(login: Login, there: Facts, digest: str, report: Reporter) -> str:
     if done.status == 0 and after.current == digest:
         same = there.current == digest
         report.note(
-            f"release {digest[:12]} serves" + (" as before" if same else f"; {there.current[:12]} is kept: --back")
+            f"release {digest[:12]} is live"
+            + (" as before" if same else f"; `--back` rolls back to {there.current[:12]}")
         )
         return digest
     told = done.stdout.partition("\n--- the app's journal")[0]
     reason = told.partition("app-setup failed: ")[2].strip().partition("\nwent back")[0]
     if not reason:
-        raise BootError(f"The connection to {login.host} was lost", "Run the same command again.", done.stderr)
-    report.note(f"release {digest[:12]} is not well; {login.host} serves {after.current[:12]}")
+        raise BootError(
+            f"The connection to {login.host} was lost during the switch", "Run the same command again.", done.stderr
+        )
+    report.note(f"release {digest[:12]} is not healthy; {login.host} runs {after.current[:12]}")
     raise of_setup(reason, done.stdout.strip())

@@ -1,4 +1,4 @@
-"""An app to the document that people paste, or to the settings for a machine that was baked."""
+"""Render the document for a provider's user-data field, or only the settings for a machine of an image."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from bake.recipe import Recipe
 from bake.settings import Settings
 from bake.target import Target
 
-#: A document's part for its app, with some of release.EXTRAS.
+#: Returns the files of the app in a document, with the given names of release.EXTRAS.
 App = Callable[[tuple[str, ...]], list[File]]
-#: Said of a release that no bake on this computer has checked.
-UNTRIED = "this release is not tried here: `bake image {folder}` boots it, asks for its pages and checks the machine"
+#: The note about a release that no bake on this computer has checked.
+UNTRIED = "this release is not tried here: `bake image {folder}` boots it, requests its pages and checks the machine"
 
 
 def document(
     folder: Path, wanted: Recipe, given: Settings, provider: Provider | None, inline: bool, report: Reporter
 ) -> userdata.Document:
-    """All of a machine and its app, as its provider takes it. Raises DocumentError where that cannot be."""
+    """Return a document with a machine and its app for a provider. Raises DocumentError if it exceeds the limit."""
     goal = wanted.target
     with store.work_folder() as work:
         parcel = bundle.collect(source.folder_of(folder, wanted), wanted, goal, work / "bundle.tar", report)
@@ -34,39 +34,42 @@ def document(
     proved = image.proof_of(parcel.sha256)
     report.note(f"this release was baked and checked here: {proved}" if proved else UNTRIED.format(folder=folder))
     if provider and goal.name in provider.unknown_to:
-        report.note(f"warning: {goal.name}'s cloud-init does not know {provider.name}: take a newer release")
+        report.note(
+            f"warning: the cloud-init of {goal.name} does not support {provider.name}: set a newer release "
+            "in bake.yaml, `base: debian-13`"
+        )
     for note in _untold(missing, given.domains or wanted.domains, wanted):
         report.note(note)
     return made
 
 
 def _untold(missing: tuple[str, ...], names: tuple[str, ...], wanted: Recipe) -> list[str]:
-    """What people should know of a machine before they paste it."""
+    """Return notes about the machine: the state of HTTPS, and features that did not fit."""
     notes = []
     if not names:
-        notes.append("no domain is given: HTTPS has a placeholder that no browser trusts")
+        notes.append("no domain is configured: HTTPS uses a self-signed certificate, which browsers reject")
     elif "certificate" in missing:
         notes.append(
-            "warning: no room for the program that orders certificates: HTTPS stays untrusted until the first "
+            "warning: no room for the certificate client: HTTPS uses a self-signed certificate until the first "
             "`bake push ssh://debian@ADDRESS PATH`"
         )
         if asked := wanted.certificate.asked:
             said = " and ".join(f"certificate.{name}" for name in asked)
-            notes.append(f"warning: {said} can do nothing until then")
+            notes.append(f"warning: {said} has no effect until then")
     elif wanted.certificate.dns:
-        notes.append(f"HTTPS is trusted a minute or so after the zone of {', '.join(names)} takes records")
+        notes.append(f"HTTPS is trusted about a minute after the DNS zone of {', '.join(names)} accepts updates")
     else:
         said = ", ".join(names)
-        notes.append(f"HTTPS is trusted a minute or so after the DNS of {said} leads to the machine")
+        notes.append(f"HTTPS is trusted about a minute after the DNS records of {said} point to the machine")
     if "exchange" in missing:
-        notes.append("no room for the exchange of workers: until the first push, new settings restart the app")
+        notes.append("no room for the zero-downtime restart: until the first push, new settings restart the app")
     return notes
 
 
 def _fullest(
     files: list[File], app: App, goal: Target, provider: Provider | None
 ) -> tuple[userdata.Document, tuple[str, ...]]:
-    """The document with as many of release.EXTRAS as there is room for, and which are missing."""
+    """Return the document with as many of release.EXTRAS as fit, and the names of those that did not fit."""
     dear = release.EXTRAS
     binary = provider is not None and not provider.text
     for count in range(len(dear), -1, -1):
@@ -82,24 +85,27 @@ def _fullest(
 
 
 def launch(given: Settings, provider: Provider | None, report: Reporter) -> userdata.Document:
-    """The settings alone. What bake.yaml says, the image has: said here, it would hold against later releases."""
+    """Return a document with only the settings of a launch.
+
+    It excludes the settings in bake.yaml, which the image has already: here they would override later releases.
+    """
     if not given.files:
         report.note(
-            "no settings are given, so those of the image hold; --domain, --email, --env and --with-secrets are what a "
-            "launch may say"
+            "no settings are given, so the machine uses those of the image; a launch can set --domain, --email, --env "
+            "and --with-secrets"
         )
     made = userdata.launch(given.files)
     if (over := made.size - _capacity(provider)) > 0:
         raise DocumentError(
-            f"The settings have {made.size:,} bytes, {over:,} more than the provider takes",
-            "Give the larger of them on the machine: in /etc/app/env, and by app-secret.",
+            f"The settings have {made.size:,} bytes, {over:,} more than the provider's limit",
+            "Set the larger ones on the machine instead: in /etc/app/env, and secrets with app-secret.",
         )
     _tell(made, provider, report)
     return made
 
 
 def _source(folder: Path, wanted: Recipe, goal: Target, parcel: bundle.Bundle, inline: bool, report: Reporter) -> App:
-    """The document's part for the app."""
+    """Return the function that makes the files of the app in the document, and print where the app comes from."""
     app = wanted.app
     if app and not app.package:
         code = source.folder_of(folder, wanted)
@@ -111,7 +117,9 @@ def _source(folder: Path, wanted: Recipe, goal: Target, parcel: bundle.Bundle, i
         if found:
             report.note(f"the app's files are in the document: {found}")
         return lambda extras: source.inline(goal, parcel, wanted, extras)
-    report.note(f"the machine fetches the app from {found.url}, commit {found.commit[:12]} (--inline: it does not)")
+    report.note(
+        f"the machine fetches the app from {found.url}, commit {found.commit[:12]} (--inline includes the app instead)"
+    )
     script = source.git_script(found.url, found.commit, found.path)
     return lambda extras: source.fetched(goal, parcel, wanted, found.files, script, extras)
 
@@ -123,9 +131,9 @@ def _capacity(provider: Provider | None) -> int:
 def _tell(made: userdata.Document, provider: Provider | None, report: Reporter) -> None:
     whose = provider.name if provider else "any provider"
     if provider and provider.limit is None:
-        whose += ", whose own limit nobody states"
+        whose += ", which documents no limit of its own"
     report.note(f"{made.size:,} of {_capacity(provider):,} bytes for {whose}; {made.form}")
     if made.form == userdata.GZIPPED:
-        report.note("it is base64 already: say so where you paste it (user_data_base64, in Terraform)")
+        report.note("the document is already base64: use the field for base64 (in Terraform, user_data_base64)")
     if provider and provider.remark:
         report.note(f"warning: {provider.remark}")

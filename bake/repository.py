@@ -32,7 +32,7 @@ PERSONAL = {"core.autocrlf", "core.eol", "core.excludesfile", "core.attributesfi
 SETTINGS = {"core.repositoryformatversion": "1", "core.bare": "false", "core.untrackedcache": "false"}
 #: The environment in which git reads no configuration but the repository's.
 NO_SETTINGS = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
-#: The environment in which git asks nobody for a password, knows none, and speaks https alone.
+#: The environment in which git has no credentials, does not prompt for a password, and uses only https.
 ANONYMOUS = {
     "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "SSH_ASKPASS": "true", "HOME": "/nonexistent",
     "GIT_ALLOW_PROTOCOL": "https", **NO_SETTINGS,
@@ -59,7 +59,7 @@ class Repository:
 
     @property
     def commit(self) -> str:
-        """Return HEAD's commit, or nothing where there is none yet."""
+        """Return HEAD's commit, or an empty string if there is none yet."""
         return run(["git", "rev-parse", "--verify", "-q", "HEAD"], env=self.environment, check=False).stdout.strip()
 
     def files(self, pathspec: str = ".") -> list[str]:
@@ -71,7 +71,7 @@ class Repository:
         return self.files(":(attr:filter=lfs)")
 
     def changes(self) -> list[tuple[str, str]]:
-        """Return what differs from HEAD below the folder: git's two letters and the path in the work tree, for each.
+        """Return the differences from HEAD below the folder, each as git's two letters and the path in the work tree.
 
         No filter runs. A file in Git LFS is compared by its pointer, any other filtered file by its bytes on the disk.
         """
@@ -102,7 +102,7 @@ class Repository:
         if not os.path.lexists(place / ".git"):
             return True
         with opened(place) as inner:
-            # Each one lies deeper than the last, so a forged index cannot lead in a circle.
+            # Each work tree must be inside of the previous one, so that a forged index cannot cause endless recursion.
             return bool(inner and self.top in inner.top.parents and inner.commit == commit and not inner.changes())
 
     def _rows(self, *words: str) -> list[str]:
@@ -112,7 +112,7 @@ class Repository:
 
 @contextmanager
 def opened(folder: Path) -> Iterator[Repository | None]:
-    """Yield the repository that holds a folder; None where there is none, or no git. Raises UnreadableError."""
+    """Yield the repository that holds a folder, or None without a repository or git. Raises UnreadableError."""
     folder = folder.resolve()
     found = _find(folder) if which("git") else None
     if found is None:
@@ -131,7 +131,7 @@ def _find(folder: Path) -> tuple[Path, Path] | None:
     for top in (folder, *folder.parents):
         place = top / ".git"
         if place.is_file():
-            # That of a worktree or a submodule lies elsewhere.
+            # In a worktree or a submodule, `.git` is a file with the path of the git directory.
             return top, top / _text(place).removeprefix("gitdir:").strip()
         if (place / "HEAD").is_file():
             return top, place
@@ -180,14 +180,14 @@ def _settings(environment: Mapping[str, str], *options: str) -> dict[str, str]:
 
 
 def _line(key: str, value: str) -> str:
-    """Return a setting as a configuration file has it."""
+    """Return a setting in the syntax of a configuration file."""
     section, name = key.split(".")
     quoted = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'[{section}]\n{name} = "{quoted}"\n'
 
 
 def _pointer(path: Path, name: str) -> str:
-    """Return the blob that Git LFS commits for a file. `name` is a blob's, and tells which digest names are."""
+    """Return the name of the blob that Git LFS commits for a file, with the digest that the blob `name` has."""
     text = f"version https://git-lfs.github.com/spec/v1\noid sha256:{store.file_digest(path)}\n"
     content = f"{text}size {path.stat().st_size}\n".encode()
     return hashlib.new("sha1" if len(name) == 40 else "sha256", b"blob %d\0" % len(content) + content).hexdigest()
@@ -203,7 +203,7 @@ def _stdout(argv: list[str], environment: Mapping[str, str]) -> str:
 
 
 def state(folder: Path) -> str:
-    """Return the commit of a folder's files, with `-dirty` where they differ from it; empty where none can be read."""
+    """Return the commit of a folder's files, with `-dirty` if they differ from it; empty if git cannot read it."""
     try:
         with opened(folder) as repository:
             commit = repository.commit if repository else ""
@@ -213,11 +213,11 @@ def state(folder: Path) -> str:
 
 
 def advertised(url: str) -> set[str]:
-    """Return the commits in which the branches and tags of a public repository end; none where it does not answer."""
-    # `timeout` ends git's helpers too. macOS has none; there, they end with their connection.
+    """Return the commits of the branches and tags of a public repository; none if it does not answer in 30 s."""
+    # `timeout` also ends git's child processes. macOS lacks it; there, they end with their connection.
     patience = ["timeout", "30"] if which("timeout") else []
     try:
-        # In a folder that is nobody's work tree.
+        # `/` is outside of any work tree.
         asked = run([*patience, "git", "ls-remote", "--", url], check=False, env=ANONYMOUS, cwd=Path("/"), timeout=35)
     except ProgramError:
         return set()
@@ -227,17 +227,21 @@ def advertised(url: str) -> set[str]:
 def check_out(url: str, commit: str, into: Path) -> None:
     """Fetch a commit's files from a public repository, without hooks, filters and submodules.
 
-    Raises NetworkError, and SourceError where there is no such commit.
+    Raises NetworkError if the fetch fails, SourceError if there is no such commit.
     """
     into.mkdir()
     environment = {**ANONYMOUS, **_places(into / ".git", into)}
     run(["git", "init", "-q", "--template="], env=environment)
     done = run(["git", "fetch", "-q", "--depth=1", "--", url, commit], check=False, env=environment)
     if done.status:
-        # Not every server gives out a commit that no branch ends in.
+        # Some servers do not serve a commit that is not the head of a branch, so fetch all refs.
         done = run(["git", "fetch", "-q", "--", url, "+refs/*:refs/all/*"], check=False, env=environment)
     if done.status:
-        raise NetworkError(f"{url} cannot be fetched", "Can anybody read it, without a password?", done.stderr.strip())
+        raise NetworkError(
+            f"{url} cannot be fetched",
+            "Check `app.git` in bake.yaml and the network. The repository must be public.",
+            done.stderr.strip(),
+        )
     if run(["git", "checkout", "-q", "--detach", commit], check=False, env=environment).status:
-        raise SourceError(f"{url} has no commit {commit}", "Was it pushed there?")
+        raise SourceError(f"{url} has no commit {commit}", "Push the commit, or correct `app.commit` in bake.yaml.")
     shutil.rmtree(into / ".git")

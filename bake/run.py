@@ -1,13 +1,14 @@
-"""The one door to other programs: argv in, output streamed, children die with us.
+"""Run other programs, stream their output, and end them when bake ends.
 
-Every child is started through `setpriv --pdeathsig=KILL` (util-linux), so a
-kill -9 of this process ends it too. Programs that start processes of their own
-(Packer, mmdebstrap) get a PID namespace besides: when its first process dies,
-the kernel kills the rest. Where a system lacks setpriv and unshare, or refuses
-namespaces, programs start without them; `doctor` refuses to bake there.
+This is the only module that starts programs. Each child runs under `setpriv
+--pdeathsig=KILL` (util-linux), so a kill -9 of bake ends it, too. Programs that
+start further processes (Packer, mmdebstrap) get a PID namespace: when its first
+process dies, the kernel kills the others. On a system without setpriv and unshare,
+or without permission for namespaces, programs start without them; `bake doctor`
+reports that such a system cannot bake.
 
-A parent-death signal fires when the *thread* that started the child ends:
-start a child from the thread that waits for it.
+The kernel sends that signal when the *thread* that started the child ends, so
+start a child in the thread that waits for it.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ GRACE_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Result:
-    """A finished program: its exit status, its standard output, and the tail of its standard error."""
+    """The result of a program: its exit status, its standard output, and its standard error or its last lines."""
 
     status: int
     stdout: str
@@ -42,23 +43,23 @@ class Result:
 
 
 def search_path() -> str:
-    """PATH, and where Debian keeps administrators' tools, which other users' PATH leaves out."""
+    """Return PATH with Debian's folders for administrators' tools, which the PATH of other users lacks."""
     return os.environ.get("PATH", os.defpath) + os.pathsep + "/usr/sbin:/sbin"
 
 
 def as_root() -> list[str]:
-    """What makes a command see itself as root: of nothing but the ids that /etc/subuid gives us."""
+    """Return the prefix that runs a command as root of a user namespace with the ids from /etc/subuid."""
     return [] if os.geteuid() == 0 else ["unshare", "--user", "--map-auto", "--map-root-user", "--"]
 
 
 def which(program: str) -> Path | None:
-    """Where a program is, looking also where Debian keeps administrators' tools."""
+    """Return the path of a program, or None. Debian's folders for administrators' tools are searched, too."""
     found = shutil.which(program, path=search_path())
     return Path(found) if found else None
 
 
 def contained(argv: Argv, *, namespaces: bool = False) -> list[str]:
-    """`argv` with what makes it die when we die; with `namespaces`, all that it starts and mounts too."""
+    """Return `argv` with the prefix that ends it when bake dies; with `namespaces`, its children and mounts, too."""
     words = [_found(str(argv[0])), *map(str, argv[1:])]
     if namespaces:
         words = [*_own_namespaces(), *words]
@@ -67,7 +68,7 @@ def contained(argv: Argv, *, namespaces: bool = False) -> list[str]:
 
 
 def _own_namespaces() -> list[str]:
-    """Return what gives a command namespaces of its own: nothing on a system that lacks them or refuses them to us."""
+    """Return the prefix for a command in its own namespaces; empty if the system lacks or forbids namespaces."""
     unshare = which("unshare")
     if unshare is None:
         return []
@@ -80,7 +81,7 @@ def _own_namespaces() -> list[str]:
 def _found(program: str) -> str:
     path = which(program)
     if path is None:
-        raise ToolError(f"{program} is not installed", "Run `bake doctor`: it says which package brings it.")
+        raise ToolError(f"{program} is not installed", "Run `bake doctor`, which names the package to install.")
     return str(path)
 
 
@@ -95,7 +96,7 @@ def start(
     namespaces: bool = False,
     pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
-    """Start a program and return at once; stop it with `stop`. `env` is added to ours."""
+    """Start a program and return without waiting; end it with `stop`. `env` is added to bake's environment."""
     return subprocess.Popen(
         contained(argv, namespaces=namespaces),
         cwd=cwd,
@@ -108,7 +109,7 @@ def start(
 
 
 def _receiver(process: subprocess.Popen[bytes]) -> int:
-    """Who is to be asked to end: unshare ignores SIGINT and SIGTERM, and passes neither on."""
+    """Return the pid to signal: that of unshare's child, because unshare ignores SIGINT and SIGTERM."""
     proc = Path("/proc") / str(process.pid)
     try:
         if (proc / "comm").read_text() == "unshare\n":
@@ -119,7 +120,7 @@ def _receiver(process: subprocess.Popen[bytes]) -> int:
 
 
 def stop(process: subprocess.Popen[bytes], sig: int = signal.SIGTERM, grace: float = GRACE_SECONDS) -> None:
-    """Ask a program to end, wait `grace` seconds, then kill it. Returns when it is gone, its pipes closed."""
+    """Send `sig` to a program, kill it after `grace` seconds, wait until it ended, and close its pipes."""
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(_receiver(process), sig)
@@ -145,12 +146,11 @@ def run(
     namespaces: bool = False,
     cancel: int = signal.SIGTERM,
 ) -> Result:
-    """Run a program to its end.
+    """Run a program and wait until it ends.
 
-    `on_line` gets each line of both streams as it comes; otherwise standard output is
-    returned whole and standard error apart; it takes no `stdin`. `timeout` is in seconds; `cancel` is
-    the signal that asks the program to end when we are interrupted.
-    Raises ProgramError for a status other than 0 when `check`, and for a timeout always.
+    With `on_line`, call it with each line of both streams as it arrives; `stdin` is not supported then. Otherwise
+    return both streams completely. `timeout` is in seconds. `cancel` is the signal for the program when bake is
+    interrupted. Raises ProgramError after a timeout and, if `check` is true, for a status other than 0.
     """
     stream = on_line is not None
     process = start(

@@ -1,4 +1,4 @@
-"""What is said when a machine is launched: the files of /etc/app."""
+"""Launch settings: the files written to /etc/app."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from bake.errors import SettingsError
 from bake.machine import File
 from bake.release import environment
 
-#: A line of a file with secrets, as people write them for shells too.
+#: A line of a file with secrets. `export` is allowed, as in files that shells read.
 PAIR = re.compile(r"(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(.*)", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """A launch's settings. Empty: what the release says is left as it is."""
+    """The settings of a launch. An empty one does not override the release's setting."""
 
     domains: tuple[str, ...] = ()
     email: str | None = None
     env: dict[str, str] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict, repr=False)
-    #: File name in /etc/app to value: what the app never gets.
+    #: File name in /etc/app to value, for keys that the app must not read.
     keys: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def files(self) -> list[File]:
-        """The files that say so, secrets and keys for root alone."""
+        """Return the files in /etc/app. Only root can read secrets and keys."""
         texts = {
             "domains": (0o644, "".join(f"{name}\n" for name in self.domains)),
             "email": (0o644, f"{self.email}\n" if self.email else ""),
@@ -43,23 +43,24 @@ class Settings:
 def read(
     domains: tuple[str, ...], email: str | None, pairs: tuple[str, ...], given: recipe.Certificate | None = None
 ) -> Settings:
-    """Settings as a command line gives them, `pairs` being NAME=VALUE. Raises SettingsError with every fault.
+    """Return the settings of a command line. `pairs` are NAME=VALUE. Raises SettingsError with every fault.
 
-    `given` is what the recipe says of certificates: it decides whether a domain may be a wildcard.
+    `given` is the recipe's `certificate` section, which decides whether a domain may be a wildcard.
     """
     faults = [f"env: {pair!r} is not NAME=VALUE" for pair in pairs if "=" not in pair]
     env = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
     names = recipe.validate({"certificate": given or recipe.Certificate(), "domains": list(domains)}, faults).domains
     checked = recipe.validate({"env": env} | ({"email": email} if email is not None else {}), faults)
     if faults:
-        raise SettingsError("The settings have faults", "Correct the options.", "\n".join(faults))
+        raise SettingsError("The settings are invalid", "Correct the options listed above.", "\n".join(faults))
     return Settings(names, checked.email, checked.env)
 
 
 def with_secrets(given: Settings, names: tuple[str, ...], keys: dict[str, str], file: Path | None) -> Settings:
-    """The same, with a value for each secret's name: of a file with NAME=VALUE lines, or of this environment.
+    """Return the settings with a value for each secret, from a file of NAME=VALUE lines or from the environment.
 
-    `keys`: names of those for root alone, and their files in /etc/app. Raises SettingsError, which never shows a value.
+    `keys` maps the names of secrets that only root may read to their files in /etc/app. Raises SettingsError, which
+    never contains a value.
     """
     if not (names or keys):
         raise SettingsError("bake.yaml names no secrets", "List their names there: `secrets: [SECRET_KEY]`.")
@@ -69,11 +70,14 @@ def with_secrets(given: Settings, names: tuple[str, ...], keys: dict[str, str], 
     missing = [name for name in (*names, *keys) if not found.get(name)]
     if missing:
         raise SettingsError(
-            f"No value for {', '.join(missing)}", "Put them into the environment, or into a file: --secrets-file FILE."
+            f"No value for {', '.join(missing)}",
+            "Set each as an environment variable, or write them to a file and pass --secrets-file FILE.",
         )
     several = [name for name in keys if len(found[name].strip().splitlines()) != 1]
     if several:
-        raise SettingsError(f"{', '.join(several)} should be one line", "Give the key alone, without the lines around.")
+        raise SettingsError(
+            f"{', '.join(several)} must be a single line", "Give only the line with the key, without comment lines."
+        )
     return replace(
         given,
         secrets={name: found[name] for name in names},
@@ -82,7 +86,7 @@ def with_secrets(given: Settings, names: tuple[str, ...], keys: dict[str, str], 
 
 
 def _pairs(file: Path) -> dict[str, str]:
-    """A file's NAME=VALUE lines, values without the quotes around them."""
+    """Return the NAME=VALUE pairs of a file, without the quotes around the values."""
     try:
         lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
@@ -93,6 +97,8 @@ def _pairs(file: Path) -> dict[str, str]:
         if line and not line.startswith("#") and not PAIR.fullmatch(line)
     ]
     if wrong:
-        raise SettingsError(f"{file} has lines that are not NAME=VALUE: {', '.join(wrong)}", "Correct these lines.")
+        raise SettingsError(
+            f"{file} has lines that are not NAME=VALUE: {', '.join(wrong)}", "Correct the lines with these numbers."
+        )
     pairs = {pair[1]: pair[2] for line in lines if (pair := PAIR.fullmatch(line))}
     return {name: re.sub(r"""^(["'])(.*)\1$""", r"\2", value) for name, value in pairs.items()}

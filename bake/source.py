@@ -1,4 +1,4 @@
-"""Where a machine gets its app from: a bundle, or parts in the document and a source to fetch the rest from."""
+"""Prepare the source of a machine's app: a bundle, or files in the document and a script that fetches the rest."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from bake.recipe import App, Recipe
 from bake.run import run
 from bake.target import Target
 
-#: Debian's name for an architecture to the kernel's.
+#: Debian's name of an architecture to the kernel's name.
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
-#: Where app-setup looks for what a document brings, and for what is uploaded.
+#: The folder where app-setup looks for files from a document and for uploads.
 INCOMING = "/var/lib/app-incoming"
-#: How a release is laid out: a machine can serve those alone that were made for its programs.
+#: The version of a release's layout. A machine runs only releases with the layout of its own programs.
 LAYOUT = "6"
-#: How archives are unpacked, here and on a machine. -I: the current folder may be the app's, with modules of its own.
+#: Arguments to unpack archives, here and on a machine. -I: Python must not import modules from the current folder.
 UNZIP = ("-I", "-m", "zipfile", "-e")
 UNTAR = ("--no-same-owner", "--no-same-permissions", "-C")
-#: Debian's own pip, which python3-venv brings along.
+#: Debian's pip, which python3-venv installs.
 PIP = "python3 $(echo /usr/share/python-wheels/pip-*.whl)/pip"
 
 
 @dataclass(frozen=True)
 class Git:
-    """A commit of a public repository, where in it the app's folder is, and what of that it holds."""
+    """A commit of a public repository, the path of the app's folder in it, and the tracked files of that folder."""
 
     url: str
     commit: str
@@ -47,18 +47,18 @@ class Git:
 
 
 def stanza(target: Target, **which: str) -> File:
-    """/etc/app/source.json: which release of the app, for which release of Debian."""
+    """Return /etc/app/source.json, which names the release of the app and the release of Debian."""
     said = {"release": target.name, "machine": MACHINES[target.arch], "layout": LAYOUT, **which}
     return File("/etc/app/source.json", 0o644, (json.dumps(said, indent=1) + "\n").encode())
 
 
 def bundled(target: Target, digest: str) -> list[File]:
-    """All of the app comes in a bundle."""
+    """Return the files of a machine that gets its app in a bundle."""
     return [stanza(target, bundle=digest)]
 
 
 def inline(target: Target, parcel: Bundle, recipe: Recipe, extras: tuple[str, ...] = ()) -> list[File]:
-    """The app's files are in the document, with some of release.EXTRAS; its wheels come from the index."""
+    """Return a document's files with the whole app and some of release.EXTRAS. Its wheels come from the index."""
     return _parts(target, recipe, _members(parcel, recipe, extras))
 
 
@@ -70,10 +70,10 @@ def fetched(
     script: str,
     extras: tuple[str, ...] = (),
 ) -> list[File]:
-    """A script fetches the app's files, as `git_script` and `archive_script` have it.
+    """Return a document's files with a script that fetches the app, made by `git_script` or `archive_script`.
 
-    What is not `there`, paths as seen from the app's folder, is in the document; what a bundle leaves out is
-    taken away again.
+    `there` has the paths of the files that the script fetches, relative to the app's folder. The document contains all
+    other files. The script removes fetched files that the bundle excludes.
     """
     members = _members(parcel, recipe, extras, frozenset(f"source/{path}" for path in there))
     unwanted = [name for name, _ in parcel.kept_out if any(f"{path}/".startswith(name) for path in there)]
@@ -90,7 +90,7 @@ def fetched(
 
 
 def git_script(url: str, commit: str, path: str = "") -> str:
-    """A commit's files become source/. git itself verifies them: a commit's name is their digest."""
+    """Return a script that fetches a commit's files to source/. git verifies them by the commit's digest."""
     url = shlex.quote(url)
     return f"""\
 export HOME=/nonexistent GIT_TERMINAL_PROMPT=0 GIT_CONFIG_NOSYSTEM=1
@@ -104,7 +104,7 @@ rm -rf .fetched/.git
 
 
 def archive_script(url: str, sha256: str, unpack: str, path: str) -> str:
-    """An archive's files become source/. `unpack` is the command for its kind; `path`, the folder in it."""
+    """Return a script that fetches an archive's files to source/. `unpack` is its command, `path` a folder in it."""
     return f"""\
 rm -rf .fetched
 mkdir .fetched
@@ -117,13 +117,13 @@ chmod -R a+rX,go-w,ug-s .fetched
 
 
 def _overlay(path: str) -> str:
-    """The files of the document's own are put on top of what was fetched."""
+    """Return the commands that copy the document's files over the fetched ones."""
     inside = shlex.quote(f".fetched/{path}".rstrip("/"))
     return f"cp -r source/. {inside}/\nrm -r source\nmv {inside} source\nrm -rf .fetched\n"
 
 
 def _parts(target: Target, recipe: Recipe, members: dict[str, tuple[int, bytes]]) -> list[File]:
-    """The document's files for a release. Its name is their digest, as app-setup finds it."""
+    """Return the document's files for a release. Its name is their digest, which app-setup computes as well."""
     if members["lock.txt"][1].strip():
         index = f" -i {shlex.quote(recipe.index)}" if recipe.index else ""
         options = f"-q --no-deps --require-hashes --only-binary :all: --no-cache-dir{index}"
@@ -140,9 +140,12 @@ def _parts(target: Target, recipe: Recipe, members: dict[str, tuple[int, bytes]]
 def _members(
     parcel: Bundle, recipe: Recipe, extras: tuple[str, ...], there: frozenset[str] = frozenset()
 ) -> dict[str, tuple[int, bytes]]:
-    """A bundle's files but wheels, other extras and what is `there`: name to mode and content. Links are followed."""
+    """Return a bundle's files, without wheels, other extras and the files in `there`: name to mode and content.
+
+    Links are followed. Raises WheelError and AppFolderError for files that a document cannot contain.
+    """
     asked = set(release.asked(recipe))
-    # What certificates ask for is of no use without what orders them.
+    # Without the certificate client, the files that certificates need are useless.
     brought = {*extras, *asked} - (set() if "certificate" in extras else set(recipe.certificate.asked))
     out = there.union(*(release.extra(name) for name in {*release.EXTRAS, *release.BUNDLED, *asked} - brought))
     out |= {release.AUTHOR}
@@ -155,24 +158,24 @@ def _members(
                 if lock.is_built(member.name.removeprefix("wheels/")):
                     raise WheelError(
                         f"{Path(member.name).name.split('-')[0]} has no wheel on the package index",
-                        "A pasted machine builds nothing: put a wheel of it on an `index` of yours, or bake an image.",
+                        "Machines from a document build no wheels. Publish one on your own `index`, or bake an image.",
                     )
             elif not member.isdir():
                 end = member
                 if member.issym():
-                    # Bundles hold no link to a link, and none that leads out.
+                    # Bundles contain no link to a link, and no link to a file outside.
                     place = os.path.normpath(Path(member.name).parent / member.linkname)
                     end = next((other for other in tar.getmembers() if other.name == place), member)
                 stream = tar.extractfile(end) if end.isfile() else None
                 if stream is None:
                     raise AppFolderError(
-                        f"{member.name} is a link to a folder, which a document cannot hold",
-                        "Put the folder itself there, or name the link in .bakeignore.",
+                        f"{member.name} is a link to a folder, which a document cannot contain",
+                        "Replace the link with the folder, or exclude the link in .bakeignore.",
                     )
                 if "\n" in member.name:
-                    raise AppFolderError(f"{member.name!r} has a line's end in its name", "Give it another name.")
+                    raise AppFolderError(f"The name of {member.name!r} contains a line break", "Rename the file.")
                 found[member.name] = (0o755 if end.mode & 0o100 else 0o644, stream.read())
-    # Ours, and dear: read them, with their comments, in cloud-init/release.
+    # Remove the comments from bake's own files, because bytes are scarce. The originals are in cloud-init/release.
     for name in sorted(brought):
         for path in release.extra(name):
             mode, content = found[path]
@@ -181,15 +184,15 @@ def _members(
 
 
 def folder_of(folder: Path, recipe: Recipe) -> Path:
-    """The app's files: its own folder, or what the recipe names instead, fetched and kept in the cache.
+    """Return the folder with the app's files: `folder`, or the source that the recipe names, fetched to the cache.
 
-    Raises NetworkError, and SourceError for what is not there, or is not what was asked for.
+    Raises NetworkError, or SourceError if the source does not exist or its digest differs.
     """
     app = recipe.app
     if app is None or app.package:
         return folder
     address = str(app.git or app.archive)
-    # Without dots at its start: `..` is a folder too.
+    # Strip leading dots, because `..` would be another folder.
     name = re.sub(r"(\.git|\.zip|\.t\w+|\.tar\.\w+)?/*$", "", address).rpartition("/")[2].lstrip(".")
     place = places.cache() / "fetched" / str(app.commit or app.sha256)
     if not place.exists():
@@ -204,7 +207,7 @@ def folder_of(folder: Path, recipe: Recipe) -> Path:
 
 
 def script_of(app: App) -> str:
-    """The script that fetches what a recipe names, once `folder_of` has."""
+    """Return the script that fetches the source that a recipe names. Call `folder_of` first."""
     if app.git and app.commit:
         return git_script(app.git, app.commit)
     unpack, path = json.loads((places.cache() / "fetched" / str(app.sha256) / ".unpack").read_text())
@@ -212,29 +215,35 @@ def script_of(app: App) -> str:
 
 
 def _unpack(app: App, into: Path) -> None:
-    """Unpack an archive's files; of one that holds a single folder, as those of a forge do, that folder's."""
+    """Fetch and unpack an archive. If it contains a single folder, as a forge's archives do, unpack that folder."""
     path, files = into.with_name(".archive"), into.with_name(".files")
     files.mkdir()
     found = download(str(app.archive), path, "sha256")
     if found != app.sha256:
         raise SourceError(
-            f"{app.archive} is not the archive that bake.yaml asks for: its SHA-256 is {found}",
-            "Where it was made anew, put the new digest, from a place you trust, into `app.sha256`.",
+            f"{app.archive} differs from the archive that bake.yaml names: its SHA-256 is {found}",
+            "If its publisher replaced it, set `app.sha256` to the new digest from a trusted source.",
         )
     zipped = zipfile.is_zipfile(path)
     if not zipped and re.search("^[bcp]", run(["tar", "-tvf", path], check=False).stdout, re.MULTILINE):
-        raise SourceError(f"{app.archive} holds a device or a pipe", "Name an archive of files, folders and links.")
+        raise SourceError(
+            f"{app.archive} contains a device or a pipe",
+            "Set `app.archive` in bake.yaml to an archive of only files, folders and links.",
+        )
     unpack: list[str | Path] = [sys.executable, *UNZIP, path, files] if zipped else ["tar", *UNTAR, files, "-xf", path]
     done = run(unpack, check=False)
     if done.status:
         raise SourceError(
-            f"{app.archive} is neither a tar nor a zip archive", "Name the archive itself.", done.stderr.strip()
+            f"{app.archive} is neither a tar nor a zip archive",
+            "Set `app.archive` in bake.yaml to the URL of the archive itself.",
+            done.stderr.strip(),
         )
     path.unlink()
     inside = list(files.iterdir())
     if len(inside) == 1 and inside[0].is_symlink():
         raise SourceError(
-            f"{app.archive} holds nothing but the link {inside[0].name}", "Name an archive of the files themselves."
+            f"{app.archive} contains only the link {inside[0].name}",
+            "Set `app.archive` in bake.yaml to an archive of the files themselves.",
         )
     alone = inside[0] if len(inside) == 1 and inside[0].is_dir() else files
     command = ["python3", *UNZIP, ".archive", ".fetched"] if zipped else ["tar", *UNTAR, ".fetched", "-xf", ".archive"]
@@ -244,14 +253,14 @@ def _unpack(app: App, into: Path) -> None:
 
 
 def commit_of(folder: Path, recipe: Recipe) -> str:
-    """Return the commit of an app's files, with `-dirty` where they differ from it; empty where there is none."""
+    """Return the commit of an app's files, with `-dirty` if they differ from it; empty if there is none."""
     return (recipe.app.commit or "") if recipe.app else repository.state(folder)
 
 
 def remote(folder: Path) -> Git | str:
-    """Return the commit of a clean checkout that anybody can fetch by https, or else the reason why not.
+    """Return the commit of a clean checkout that the public can fetch by https, or else the reason why it cannot.
 
-    The reason is empty where the folder is in no repository.
+    The reason is empty if the folder is in no repository.
     """
     try:
         with repository.opened(folder) as found:
@@ -262,8 +271,8 @@ def remote(folder: Path) -> Git | str:
 
 def _remote(found: repository.Repository) -> Git | str:
     if found.lfs_files():
-        return "files of it are in Git LFS, which machines do not fetch"
-    # The shell has created the file for our output before we could look.
+        return "some of its files are in Git LFS, which machines do not fetch"
+    # Ignore the file that the shell created for standard output.
     paths = [path for kind, path in found.changes() if not (kind == "??" and is_stdout(found.top / path))]
     if paths:
         more = f" and {len(paths) - 1} more are" if paths[1:] else " is"
@@ -272,14 +281,14 @@ def _remote(found: repository.Repository) -> Git | str:
         return f"the repository {found.top} has none of its files"
     url, commit = re.sub(r"^(?:ssh://)?git@([^:/]+)[:/]", r"https://\1/", found.origin), found.commit
     if not re.fullmatch(r"https://[^-@/\s\[][^@/\s\[]*/\S+", url):
-        return "its repository has no remote `origin` that anybody can read by https"
+        return "its repository has no remote `origin` that is public by https"
     if len(commit) != 40:
-        return "its repository has SHA-256 names, which machines do not fetch"
-    # Where a branch or a tag ends in it, the server gives it to anybody who asks.
+        return "its repository uses SHA-256 commits, which machines do not fetch"
+    # Every server serves a commit that is the head of a branch or a tag.
     commits = repository.advertised(url)
     if not commits:
         return f"{url} does not answer, or asks for a password"
     if commit not in commits:
-        return f"commit {commit[:12]} is not what a branch or a tag of {url} ends in: push it"
+        return f"commit {commit[:12]} is not the head of a branch or a tag of {url}; push it"
     path = found.folder.relative_to(found.top).as_posix()
     return Git(url, commit, "" if path == "." else path, files)

@@ -1,6 +1,6 @@
-"""A cloud image of somebody's as the base: fetched, verified, looked into, kept in the cache.
+"""Use a cloud image as the base: fetch it, verify it, detect its release and keep it in the cache.
 
-What it lacks of a machine's packages, app-setup installs in it while it is baked.
+During the bake, app-setup installs the packages that the image lacks.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from bake.target import TARGETS
 
 
 def key(wanted: BaseImage) -> str:
-    """The digest of what makes a base of an image: its bytes, and this code."""
+    """Return the digest of a base's inputs: the image's bytes and this code."""
     code = [store.file_digest(Path(__file__)), store.file_digest(Path(disk.__file__ or ""))]
     return store.digest({"sha512": wanted.sha512, "code": code})
 
 
 def build(wanted: BaseImage, folder: Path, work: Path, phase: Phase) -> base.Base:
-    """Fetch an image, verify it, and put it into the cache as a base disk. Its path is seen from `folder`.
+    """Fetch an image, verify it, and add it to the cache as a base disk. A local path is relative to `folder`.
 
-    Raises NetworkError, and BaseError for other bytes than those asked for, or for what is no Debian we know.
+    Raises NetworkError, or BaseError if the digest differs or the release is not supported.
     """
     store.require_space(work, base.SPACE_NEEDED)
     fetched, raw = work / "stock.img", work / "stock.raw"
     _fetch(wanted, folder, fetched, lambda share: phase.progress(0.8 * share, "fetching"))
-    phase.progress(0.8, "looking into it")
+    phase.progress(0.8, "reading the image")
     disk.to_raw(fetched, raw, _format(wanted, fetched))
     fetched.unlink()
     this = key(wanted)
@@ -47,14 +47,18 @@ def build(wanted: BaseImage, folder: Path, work: Path, phase: Phase) -> base.Bas
             names = run(["debugfs", "-R", "ls -p /boot", disk.root_of(raw)]).stdout
             kernels = sorted(re.findall(r"/(vmlinuz-[^/]+)/", names))
             if not kernels:
-                raise BaseError(f"{wanted.image} has no kernel in /boot", "Take an image that boots by itself.")
+                raise BaseError(
+                    f"{wanted.image} has no kernel in /boot", "Choose a bootable image as `base.image` in bake.yaml."
+                )
             disk.extract(raw, f"/boot/{kernels[-1]}", entry / "vmlinuz")
         except (ProgramError, LookupError) as error:
             raise BaseError(
-                f"{wanted.image} has no partitions with an ext4 root, as Debian's images have", "", str(error)
+                f"{wanted.image} has no partition table with an ext4 root file system",
+                "Choose another image, such as one of Debian's, as `base.image` in bake.yaml.",
+                str(error),
             ) from None
         if raw.stat().st_size < base.DISK_SIZE:
-            # cloud-init lets the root grow, and there must be room for packages.
+            # Make room for packages. cloud-init grows the root file system.
             run(["qemu-img", "resize", "-q", "-f", "raw", raw, str(base.DISK_SIZE)])
         disk.to_qcow2(raw, entry / "disk.qcow2", compress=False)
         facts = {"made": time.time(), "date": time.strftime("%Y-%m-%d"), "release": release}
@@ -80,28 +84,32 @@ def _fetch(wanted: BaseImage, folder: Path, out: Path, progress: Callable[[float
             found = hashlib.file_digest(stream, "sha512").hexdigest()
     if found != wanted.sha512:
         raise BaseError(
-            f"{wanted.image} is not the image that bake.yaml asks for: its SHA-512 is {found}",
-            "Fetch it again; where it was renewed, put the new digest, from a place you trust, into `base.sha512`.",
+            f"{wanted.image} differs from the image that bake.yaml names: its SHA-512 is {found}",
+            "Fetch it again. If its publisher replaced it, set `base.sha512` to the new digest from a trusted source.",
         )
 
 
 def _format(wanted: BaseImage, image: Path) -> str:
-    """How an image is stored: qcow2 or raw. One that leads to other files of this computer is refused."""
+    """Return the format of an image: qcow2 or raw. Raises BaseError if it refers to other files of this computer."""
     facts = json.loads(run(["qemu-img", "info", "--output=json", image]).stdout)
     more = facts.get("format-specific", {}).get("data", {})
     if facts["format"] not in ("qcow2", "raw") or "backing-filename" in facts or "data-file" in more:
         raise BaseError(
-            f"{wanted.image} is neither a qcow2 that stands alone nor a raw disk", "Convert it with qemu-img."
+            f"{wanted.image} is neither a raw disk nor a qcow2 image without a backing file",
+            "Convert it: `qemu-img convert -O qcow2 IMAGE NEW`.",
         )
     return str(facts["format"])
 
 
 def _release(wanted: BaseImage, raw: Path, work: Path) -> str:
-    """The release on a disk, of those we know."""
+    """Return the name of the Debian release on a disk. Raises BaseError if bake does not support it."""
     told = work / "os-release"
     disk.extract(raw, "/usr/lib/os-release", told)
     facts = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', told.read_text(), re.MULTILINE))
     name = f"{facts.get('ID')}-{facts.get('VERSION_ID')}"
     if name not in TARGETS:
-        raise BaseError(f"{wanted.image} is {name}, not one of: {', '.join(TARGETS)}", "Take an image of one of these.")
+        raise BaseError(
+            f"{wanted.image} contains {name}; bake supports {', '.join(TARGETS)}",
+            "Choose an image of a supported release as `base.image` in bake.yaml.",
+        )
     return name

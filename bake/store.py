@@ -1,14 +1,14 @@
-"""Digests, the lock, the cache, and outputs that appear whole or not at all.
+"""Compute digests, lock and trim the cache, and write outputs atomically.
 
 Layout of the cache:
-  base/<key>/      a base disk and what it is made of
+  base/<key>/      a base disk and its manifest
   image/<key>/     a finished image and its manifest
   locks/<key>.txt  resolved requirements
   wheels/          wheels by file name
-  work/<random>/   one running command's scratch; its `alive` file is flocked while it runs
+  work/<random>/   the scratch space of a running command, which holds a lock on its `alive` file
 
-A crash, a power cut or kill -9 leaves work folders that nobody locks: the next
-start removes them. Everything else is written beside its name and renamed.
+A crash, a power cut or kill -9 leaves work folders without a lock: the next
+start removes them. Everything else is written to a temporary name and renamed.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ from bake.errors import PlaceError, SpaceError
 from bake.run import as_root, run
 
 CHUNK = 1 << 20
-#: Kept in the cache, least recently used first out. Bytes.
+#: Maximum size of the cache in bytes. The least recently used entries are removed first.
 CACHE_BOUND = 20 * 1024**3
 
 
 def digest(value: Any) -> str:
-    """SHA-256 (hex) of a JSON-able value, the same for the same value on any machine."""
+    """Return the SHA-256 (hex) of a value that JSON can represent. It is the same on any computer."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 (hex) of a file's bytes."""
+    """Return the SHA-256 (hex) of a file's bytes."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def tree_digest(folder: Path) -> str:
-    """SHA-256 (hex) over names, modes and bytes of the files below a folder; caches do not count."""
+    """Return the SHA-256 (hex) of the names, modes and bytes of the files below a folder, without `__pycache__`."""
     rows = []
     for path in sorted(folder.rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts:
@@ -56,24 +56,25 @@ def tree_digest(folder: Path) -> str:
 
 
 def age_days(moment: float) -> float:
-    """Days since a moment given in seconds since the epoch."""
+    """Return the days since a moment, which is in seconds since the epoch."""
     return (time.time() - moment) / 86400
 
 
 @contextmanager
 def disk_faults(where: Path) -> Iterator[None]:
-    """Turn the system's words about a full or closed disk into ours."""
+    """Turn an OSError about a full or read-only disk into SpaceError or PlaceError."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise SpaceError(
-                f"The disk that holds {where} is full", "Free some room, or set BAKE_CACHE to a folder on another disk."
+                f"The disk that holds {where} is full",
+                "Free some space, or set BAKE_CACHE to a folder on another disk.",
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
             raise PlaceError(
                 f"{error.filename or where} cannot be written: {error.strerror}",
-                "Change its owner, or set BAKE_CACHE to a folder of yours.",
+                "Change its owner, or set BAKE_CACHE to a folder that you can write to.",
             ) from error
         raise
 
@@ -85,8 +86,8 @@ def require_space(where: Path, needed: int) -> None:
     free = shutil.disk_usage(where).free
     if free < needed:
         raise SpaceError(
-            f"{where} has {free / 1e9:.1f} GB free; this needs {needed / 1e9:.1f} GB",
-            "Free some room, or set BAKE_CACHE to a folder on another disk.",
+            f"{where} has {free / 1e9:.1f} GB of free space; bake needs {needed / 1e9:.1f} GB",
+            "Free some space, or set BAKE_CACHE to a folder on another disk.",
         )
 
 
@@ -101,9 +102,9 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def whole(final: Path) -> Iterator[Path]:
-    """Yield a path to write a file or a folder at; it takes the name `final` only when all went well.
+    """Yield a temporary path for a file or a folder, and rename it to `final` when the block succeeds.
 
-    The path is on the same disk as `final`. What stood at `final` is replaced.
+    The path is on the same disk as `final`. An existing `final` is replaced.
     """
     with disk_faults(final):
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -125,24 +126,24 @@ def whole(final: Path) -> Iterator[Path]:
 
 
 def write(final: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
+    """Write a text file atomically."""
     with whole(final) as partial:
         partial.write_text(text)
 
 
 def copy(source: Path, final: Path) -> None:
-    """Copy a file whole or not at all, keeping its holes."""
+    """Copy a file atomically, and keep its holes."""
     with whole(final) as partial:
         run(["cp", "--sparse=always", "--reflink=auto", source, partial])
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder; one that is not there is fine."""
+    """Remove a file or a folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         try:
             shutil.rmtree(path)
         except PermissionError:
-            # A Debian tree's files belong to ids that are ours only inside a user namespace.
+            # The files of a Debian tree belong to ids that this user has only inside a user namespace.
             run([*as_root(), "rm", "-rf", path])
     else:
         path.unlink(missing_ok=True)
@@ -160,9 +161,9 @@ def _try_lock(path: Path) -> int | None:
 
 @contextmanager
 def only_one(waiting: Callable[[str], None]) -> Iterator[None]:
-    """Hold the cache's lock. `waiting` is told the other's pid, once, if there is another.
+    """Hold the cache's lock. If another process holds it, call `waiting` once with its pid, then wait.
 
-    The kernel drops the lock with the process, however that ends: it can never be stale.
+    The kernel releases the lock when the process ends, so the lock cannot be stale.
     """
     path = places.cache() / "lock"
     with disk_faults(path):
@@ -174,7 +175,7 @@ def only_one(waiting: Callable[[str], None]) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX)
         os.ftruncate(handle, 0)
         os.pwrite(handle, str(os.getpid()).encode(), 0)
-        # Entries that were not finished: nobody else is at work on one now.
+        # Remove unfinished entries: with the lock held, no other process works on one.
         for kind in ("base", "image", "locks"):
             for partial in (places.cache() / kind).glob(".*.partial"):
                 remove(partial)
@@ -185,7 +186,7 @@ def only_one(waiting: Callable[[str], None]) -> Iterator[None]:
 
 
 def reap() -> None:
-    """Remove the work folders of commands that are no longer alive."""
+    """Remove the work folders of commands that no longer run."""
     work = places.cache() / "work"
     for folder in work.iterdir() if work.is_dir() else ():
         handle = _try_lock(folder / "alive") if folder.is_dir() else None
@@ -196,7 +197,7 @@ def reap() -> None:
 
 @contextmanager
 def work_folder() -> Iterator[Path]:
-    """Scratch space that goes when the block ends, or at the next start if we are killed."""
+    """Yield a scratch folder. It is removed when the block ends, or at the next start if bake was killed."""
     parent = places.cache() / "work"
     with disk_faults(parent):
         parent.mkdir(parents=True, exist_ok=True)
@@ -217,7 +218,7 @@ def touch(entry: Path) -> None:
 
 
 def trim(bound: int = CACHE_BOUND) -> None:
-    """Drop the least recently used bases and images until the cache holds at most `bound` bytes on disk."""
+    """Remove the least recently used bases and images until the cache uses at most `bound` bytes on disk."""
     entries = []
     for kind in ("base", "image"):
         folder = places.cache() / kind

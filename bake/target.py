@@ -1,4 +1,4 @@
-"""A Debian release as data: what a machine of it runs, and which wheels fit it."""
+"""Debian releases as data: versions, which decide the compatible wheels, and packages."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Target:
-    """A release on one architecture.
+    """A Debian release on one architecture.
 
-    `python` and `glibc` are (major, minor): they decide which wheels fit. `patch` is the third part of
-    Python's version.
-    Source of the versions: the release's own package lists.
+    `python` and `glibc` are (major, minor) versions, which decide the compatible
+    wheels; `patch` is the third part of Python's version. They come from the
+    release's package lists.
     """
 
     name: str
@@ -23,17 +23,17 @@ class Target:
 
     @property
     def python_version(self) -> str:
-        """As uv and pip take it: `3.13`."""
+        """Return the Python version as uv and pip take it, such as `3.13`."""
         return "{}.{}".format(*self.python)
 
     @property
     def python_full_version(self) -> str:
-        """The version of the release's own Python: `3.13.5`."""
+        """Return the complete version of the release's Python, such as `3.13.5`."""
         return f"{self.python_version}.{self.patch}"
 
     @property
     def uv_platform(self) -> str:
-        """uv's name for the newest manylinux this glibc runs; uv itself knows none above 2.40."""
+        """Return uv's name of the newest manylinux platform for this glibc. uv supports versions up to 2.40."""
         return "x86_64-manylinux_{}_{}".format(*min(self.glibc, (2, 40)))
 
 
@@ -41,7 +41,7 @@ DEBIAN_12 = Target("debian-12", "bookworm", python=(3, 11), glibc=(2, 36), patch
 DEBIAN_13 = Target("debian-13", "trixie", python=(3, 13), glibc=(2, 41), patch=5)
 TARGETS = {target.name: target for target in (DEBIAN_12, DEBIAN_13)}
 
-#: What the document asks for on any machine; the base disk carries it already.
+#: Packages that every machine needs. The document installs them; the base disk already has them.
 MACHINE_PACKAGES = (
     "ca-certificates",
     "certbot",
@@ -56,7 +56,7 @@ MACHINE_PACKAGES = (
     "uwsgi-plugin-python3",
 )
 
-#: What a disk needs besides to boot, be reached and be looked after.
+#: Further packages of the base disk: to boot, to be reachable and to be administered.
 BASE_PACKAGES = (
     "cloud-guest-utils",
     "cloud-init",

@@ -1,4 +1,4 @@
-"""Look for what must not stay on a disk: words planted while an image was baked, and values that its app was lent."""
+"""Search a disk for values that the seal must have removed: random words, and the app's temporary environment."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 
 from bake.errors import CheckError
 
-#: A shorter value stands in other files by chance. Bytes.
+#: Minimum length of a value in bytes. Shorter values occur in other files by chance.
 SHORTEST = 8
 
 
 def find(disk: Path, words: dict[str, str]) -> dict[str, int]:
-    """Return the names of the words that stand anywhere in a raw disk, free blocks included, and the byte of each."""
+    """Return the name and the byte offset of each word that occurs in a raw disk, free blocks included."""
     found: dict[str, int] = {}
     for start, end, view in _data(disk):
         for name, word in words.items():
@@ -27,25 +27,25 @@ def find(disk: Path, words: dict[str, str]) -> dict[str, int]:
 
 
 def require_none(disk: Path, planted: dict[str, str], lent: dict[str, str], inputs: Iterable[Path]) -> None:
-    """Raise CheckError where a word of the bake's is left on a raw disk.
+    """Raise CheckError if a value that existed only during the bake is still on a raw disk.
 
-    `planted` are random. `lent` are values of people, which may stand in what the image was made of by itself: one that
-    is found counts only where none of the `inputs` has it, raw disks and bundles.
+    The words in `planted` are random. The values in `lent` were chosen by people, so the image's own files may contain
+    them: such a value counts only if none of the `inputs` (raw disks and bundles) contains it.
     """
     values = {name: value for name, value in lent.items() if len(value.encode()) >= SHORTEST}
     found = find(disk, {**planted, **values})
-    # Making a raw disk of a base takes seconds, and is seldom needed.
+    # Converting a base to a raw disk takes seconds and is rarely needed, so the inputs are read only here.
     sources = list(inputs) if found.keys() & values.keys() else []
     left = [name for name in found if name in planted or not _stands_in(sources, values[name].encode())]
     if left:
         raise CheckError(
-            f"The {left[0]} of the bake is in the image, at byte {found[left[0]]}",
-            "This is a fault of bake's seal: please report it.",
+            f"The image still contains the {left[0]} of the bake, at byte {found[left[0]]}",
+            "This is a bug in bake's sealing step. Please report it.",
         )
 
 
 def _data(disk: Path) -> Iterator[tuple[int, int, mmap.mmap]]:
-    """Yield the stretches of a file that are no holes: first byte, end, and all of it."""
+    """Yield the first byte and the end of each stretch of data between a file's holes, and a view of the whole file."""
     with disk.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as view:
         end = 0
         while True:
@@ -58,7 +58,7 @@ def _data(disk: Path) -> Iterator[tuple[int, int, mmap.mmap]]:
 
 
 def _stands_in(inputs: Iterable[Path], value: bytes) -> bool:
-    """Return whether a disk has a value, or a file of a bundle, those inside of its wheels included."""
+    """Return whether a disk contains a value, or a bundle does, including the files inside its wheels."""
     for path in inputs:
         if any(view.find(value, start, end) >= 0 for start, end, view in _data(path)):
             return True

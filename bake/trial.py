@@ -1,4 +1,4 @@
-"""Boots an image here for a person to look at: a URL, a shell, and an end with Ctrl-C."""
+"""Boot an image on this computer to try it: print its URL, open a shell, stop it with Ctrl-C."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from bake.errors import BootError, PortError
 from bake.image import facts_of
 from bake.progress import Reporter
 
-#: The port that is tried first.
+#: The default port. If it is in use, bake chooses a free one.
 PORT = 8080
-#: Seconds for the app's front page: as long as a request may take by default (60 s), and nginx's 5 s more.
+#: Seconds to wait for the app's front page: the default limit of a request (60 s), and 5 s for nginx.
 ANSWER_PATIENCE = 65.0
-#: Here the app answers to any name, whatever its domains are: nobody's DNS points at this machine.
+#: Removes the app's domains, so that it answers to any name: no DNS record points to this machine.
 USER_DATA = """#cloud-config
 write_files:
 - {path: /etc/app/domains, content: ""}
@@ -26,10 +26,10 @@ write_files:
 
 
 def show(image: Path, port: int | None, shell: bool, report: Reporter, tell: Callable[[str], None]) -> None:
-    """Run an image until it is stopped, or until the shell ends. `tell` gets its URL once it answers, and to SSH too
-    where a shell is asked for.
+    """Run an image until it is stopped, or until the shell ends, if `shell` is true. The image does not change.
 
-    Without a `port`, a busy 8080 leads to a free one. The image stays as it is. Raises PortError and BootError.
+    Call `tell` with the URL when the app answers and, for a shell, SSH accepts a login. Without a `port`, bake uses
+    8080, or a free port if 8080 is in use. Raises PortError and BootError.
     """
     port = _port(port, report)
     facts = facts_of(image)
@@ -49,51 +49,55 @@ def show(image: Path, port: int | None, shell: bool, report: Reporter, tell: Cal
                     phase.progress(what="waiting for SSH")
                     machine.await_ssh()
             if names:
-                report.note(f"random stand-ins are in the place of: {', '.join(names)}")
+                report.note(f"random values replace these secrets: {', '.join(names)}")
             tell(f"http://127.0.0.1:{port}/")
             if shell:
                 argv = vm.ssh_argv(machine.port, key, machine.known_hosts)
                 run.start([argv[0], "-t", *argv[1:]], stdin=0, stdout=1, stderr=2).wait()
             else:
-                report.note("Ctrl-C stops it")
+                report.note("press Ctrl-C to stop the machine")
                 machine.process.wait()
-                raise BootError("The machine stopped by itself", details=machine.tail())
+                raise BootError("The machine stopped by itself", "The console's last lines are above.", machine.tail())
         finally:
             machine.stop()
 
 
 def _port(wanted: int | None, report: Reporter) -> int:
-    """Return the port that is asked for, or 8080, or a free one. Raises PortError where the first is in use."""
+    """Return the `wanted` port, or 8080, or a free one. Raises PortError if the `wanted` port is in use."""
     if wanted:
         return vm.free_port(wanted)
     try:
         return vm.free_port(PORT)
     except PortError as error:
         port = vm.free_port()
-        report.note(f"{error.message}: the app gets port {port}")
+        report.note(f"{error.message}; using port {port} instead")
         return port
 
 
 def _await_answer(machine: vm.Machine, port: int, progress: Callable[[str], None]) -> None:
-    """Return when nginx answers with something of the app's: anything but its own 503. Raises BootError."""
+    """Wait until nginx answers with a response of the app, which is any but its own 503. Raises BootError."""
     deadline = time.monotonic() + vm.BOOT_PATIENCE
     while time.monotonic() < deadline:
         if machine.process.poll() is not None:
-            raise BootError("QEMU ended while the machine was starting", details=machine.tail())
+            raise BootError(
+                "QEMU ended while the machine was booting", "The console's last lines are above.", machine.tail()
+            )
         progress(machine.tail(1))
-        # An app may think for long, and a machine that does not listen yet is asked anew soon: see Machine.await_ssh.
+        # Probe with a short timeout until nginx listens (see Machine._greets), then give the app time to answer.
         if _status(port, "/.well-known/acme-challenge/", vm.GREETING_PATIENCE):
             patience = max(min(ANSWER_PATIENCE, deadline - time.monotonic()), vm.GREETING_PATIENCE)
             if _status(port, "/", patience) not in (0, http.client.SERVICE_UNAVAILABLE):
                 return
         time.sleep(0.5)
-    raise BootError(f"The app did not answer within {vm.BOOT_PATIENCE:.0f} s", details=machine.tail())
+    raise BootError(
+        f"The app did not answer within {vm.BOOT_PATIENCE:.0f} s", "The console's last lines are above.", machine.tail()
+    )
 
 
 def _status(port: int, path: str, patience: float) -> int:
-    """Return the status of nginx's answer at a path, or 0 where none comes within `patience` seconds.
+    """Return the status of nginx's answer at a path, or 0 if there is none within `patience` seconds.
 
-    Challenges it answers itself, whether the app is there or not.
+    nginx answers ACME challenges itself, even if the app is down.
     """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=patience)
     try:

@@ -1,7 +1,7 @@
-"""Boots an image here with QEMU: which accelerator, ports, console, stop.
+"""Boot an image on this computer with QEMU.
 
-A machine runs on an overlay of its image, so the image stays as it is. Its only
-network is QEMU's own, with SSH forwarded to a port of the loopback address.
+A machine runs on an overlay of its image, so the image does not change. Its only
+network is QEMU's user network, which forwards a port of the loopback address to SSH.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from bake import places, run, store
 from bake.errors import BootError, PortError
 from bake.terminal import printable
 
-#: A kernel that runs under KVM prints its first lines in well under a second. Seconds.
+#: Seconds to wait for the first lines of a kernel, which takes well under a second under KVM.
 PROBE_PATIENCE = 8.0
-#: An emulated first boot takes 40 to 90 s on two idle cores, and has taken over 280 s on busy ones. Seconds.
+#: Seconds to wait for a boot. An emulated first boot takes 40 to 90 s on two idle cores, and over 280 s on busy ones.
 BOOT_PATIENCE = 600.0
-#: Seconds for an SSH server's first word; an emulated one says it within one.
+#: Seconds to wait for an SSH server's banner. An emulated server sends it within one second.
 GREETING_PATIENCE = 2.0
-#: The user that cloud-init makes, and that SSH logs in as.
+#: The user that cloud-init creates for the SSH login.
 USER = "debian"
 MEMORY_MIB = 1024
 
 
 def ssh_argv(port: int, private_key: Path, known_hosts: Path, *command: str) -> list[str]:
-    """ssh to a machine of ours."""
+    """Return the ssh command for a machine that bake booted."""
     return [
         "ssh", "-q", "-i", str(private_key), "-p", str(port), "-o", "BatchMode=yes", "-o",
         "StrictHostKeyChecking=accept-new",
         "-o", f"UserKnownHostsFile={known_hosts}", "-o", "ConnectTimeout=10", "-o", "IdentitiesOnly=yes",
-        # A machine that reboots says no goodbye to those who are connected.
+        # A machine that reboots does not close its connections.
         "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=2",
         "--", f"{USER}@127.0.0.1", *command,
     ]  # fmt: skip
@@ -52,9 +52,9 @@ def qemu_argv(
     firmware: Path | None = None,
     network: str = "",
 ) -> list[str]:
-    """QEMU for one machine, its ports reachable at ports of the loopback address: {22: 2222}.
+    """Return the QEMU command for a machine. `ports` maps its ports to ports of the loopback address: {22: 2222}.
 
-    It boots by BIOS, or by the UEFI `firmware`. `-nodefaults`: nothing that is not listed here.
+    The machine boots by BIOS, or by the UEFI `firmware`. `-nodefaults` excludes every device that is not listed here.
     """
     forwards = "".join(f",hostfwd=tcp:127.0.0.1:{here}-:{there}" for there, here in ports.items())
     thread = ",thread=multi" if accelerator == "tcg" else ""
@@ -66,7 +66,7 @@ def qemu_argv(
         "-nic", f"user,model=virtio-net-pci{forwards}{network and ','}{network}",
     ]  # fmt: skip
     if firmware:
-        # Without a place for its variables: it finds the disk's own boot loader each time.
+        # Without storage for its variables, UEFI finds the disk's boot loader on each boot.
         argv += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={firmware}"]
     if seed:
         argv += ["-drive", f"file={seed},if=virtio,format=raw,readonly=on"]
@@ -74,11 +74,11 @@ def qemu_argv(
 
 
 def accelerator(kernel: Path | None = None) -> str:
-    """`kvm` where a kernel has been seen to run under it, else `tcg`.
+    """Return `kvm` if a kernel boots under KVM, else `tcg`.
 
-    /dev/kvm may exist, and answer, and still not run a guest: nested clouds and CI runners
-    do that. So a kernel is booted and its first line awaited; the answer is kept until
-    the next reboot of this host.
+    On nested clouds and CI runners, /dev/kvm may exist and answer without being able to run
+    a guest. So bake boots a kernel and waits for its first lines. The result is cached until
+    this host reboots.
     """
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "tcg"
@@ -107,7 +107,7 @@ def _runs_under_kvm(kernel: Path) -> bool:
     try:
         while time.monotonic() < deadline and process.poll() is None:
             seen += process.stdout.read() or b""
-            # Not the first line, which even a guest that crawls may print: one from after its CPUs came up.
+            # Wait for a line from after the start of the CPUs: even a guest that hardly runs may print the first one.
             if b"Freeing SMP alternatives" in seen or b"smpboot: Total" in seen or b"Kernel panic" in seen:
                 return True
             time.sleep(0.1)
@@ -118,33 +118,33 @@ def _runs_under_kvm(kernel: Path) -> bool:
 
 
 def free_port(wanted: int | None = None) -> int:
-    """A TCP port of the loopback address: the one that is wanted, or any. Raises PortError."""
+    """Return the `wanted` TCP port of the loopback address, or any free one. Raises PortError if it is in use."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", wanted or 0))
         except OSError as error:
-            why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be had: {error.strerror}"
+            why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be opened: {error.strerror}"
             raise PortError(
                 f"Port {wanted} on 127.0.0.1 {why}",
-                "Name another port, or leave the option out: bake then finds a free one.",
+                "Choose another port, or omit the option: bake then finds a free one.",
             ) from error
         return int(probe.getsockname()[1])
 
 
 def make_key(path: Path, comment: str) -> str:
-    """Make an ed25519 key pair at `path` and `path`.pub, without a passphrase; its public half, one line."""
+    """Create an ed25519 key pair without a passphrase at `path` and `path`.pub, and return the public key's line."""
     run.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", path])
     return public_key(path)
 
 
 def public_key(private: Path) -> str:
-    """The public half of a key pair, one line."""
+    """Return the public key of a key pair as one line."""
     return private.with_suffix(".pub").read_text().strip()
 
 
 def make_seed(path: Path, files: dict[str, str]) -> Path:
-    """A NoCloud seed disk: an ISO 9660 labelled `cidata`."""
+    """Create a NoCloud seed disk, an ISO 9660 image with the label `cidata`, and return its path."""
     folder = path.with_suffix(".files")
     folder.mkdir()
     for name, text in files.items():
@@ -156,7 +156,7 @@ def make_seed(path: Path, files: dict[str, str]) -> Path:
 
 @dataclass
 class Machine:
-    """A running machine. Stop it with `stop`; it also dies with this process."""
+    """A running machine. `stop` ends it; it also dies with this process."""
 
     process: subprocess.Popen[bytes]
     port: int
@@ -165,31 +165,37 @@ class Machine:
     known_hosts: Path
 
     def ssh(self, *command: str, stdin: str | None = None, check: bool = True, timeout: float = 120) -> run.Result:
-        """Run a command on the machine through a shell there. Seconds of patience."""
+        """Run a command in a shell on the machine. `timeout` is in seconds."""
         argv = ssh_argv(self.port, self.private_key, self.known_hosts, *command)
         return run.run(argv, stdin=stdin, check=check, timeout=timeout)
 
     def await_ssh(self, patience: float = BOOT_PATIENCE, *, rebooted_since: str = "") -> str:
-        """Wait until somebody can log in, after a reboot since the boot of this id if one is named; the boot's id.
+        """Wait until an SSH login succeeds, and return the boot's id. A boot with the id `rebooted_since` is skipped.
 
-        Raises BootError with the console's tail.
+        Raises BootError with the console's last lines after `patience` seconds.
         """
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
-                raise BootError("QEMU ended while the machine was starting", details=self.tail())
+                raise BootError(
+                    "QEMU ended while the machine was booting", "The console's last lines are above.", self.tail()
+                )
             if self._greets():
                 said = self.ssh("cat /proc/sys/kernel/random/boot_id", check=False)
                 if said.status == 0 and said.stdout.strip() != rebooted_since:
                     return said.stdout.strip()
             time.sleep(0.5)
-        raise BootError(f"Nobody could log in to the machine within {patience:.0f} s", details=self.tail())
+        raise BootError(
+            f"The machine did not accept an SSH login within {patience:.0f} s",
+            "The console's last lines are above.",
+            self.tail(),
+        )
 
     def _greets(self) -> bool:
-        """Whether an SSH server says hello.
+        """Return whether an SSH server sends its banner.
 
-        QEMU takes a connection before the machine does, and then asks the machine again only after
-        6, 12 and 24 s: to find the moment when the server is there, ask anew, and soon.
+        QEMU accepts a connection before the machine does, and then tries to reach the machine only
+        after 6, 12 and 24 s. A new connection every half second finds the server sooner.
         """
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=GREETING_PATIENCE) as client:
@@ -198,18 +204,18 @@ class Machine:
             return False
 
     def reboot(self) -> None:
-        """Reboot from within; returns when somebody can log in again."""
+        """Reboot the machine from within and wait until a login succeeds again."""
         before = self.await_ssh()
         self.ssh("sudo systemctl reboot", check=False)
         self.await_ssh(rebooted_since=before)
 
     def tail(self, lines: int = 30) -> str:
-        """Return the console's last lines, printable and without blank ones."""
+        """Return the console's last printable lines, without blank ones."""
         text = self.console.read_text(errors="replace") if self.console.exists() else ""
         return "\n".join([line for line in printable(text).splitlines() if line.strip()][-lines:])
 
     def stop(self) -> None:
-        """Pull the plug: the overlay is thrown away."""
+        """End QEMU without a shutdown of the machine, because nothing uses its overlay afterwards."""
         run.stop(self.process, grace=5)
 
 
@@ -227,10 +233,10 @@ def boot(
     network: str = "",
     more: tuple[str, ...] = (),
 ) -> Machine:
-    """Start a machine from an image; returns at once. `work` takes its overlay and console.
+    """Start a machine from an image and return without waiting. `work` gets its overlay and its console's output.
 
-    `port` is SSH's here; `web` has more ports, {80: 8080}; `firmware` is that of UEFI;
-    `network` are further options of QEMU's user network, `more` further words for QEMU.
+    `port` is the local port for SSH; `web` maps further ports, {80: 8080}; `firmware` is UEFI's;
+    `network` has further options of QEMU's user network, `more` further arguments of QEMU.
     """
     work.mkdir(parents=True, exist_ok=True)
     overlay = work / "overlay.qcow2"
@@ -244,6 +250,9 @@ def boot(
 
 
 def _form(image: Path) -> str:
-    """How an image is stored, by its first bytes. QEMU must be told: it would take a raw disk's word for it."""
+    """Return the format of an image by its first bytes.
+
+    QEMU must not guess it: a guest could write another format's header to its raw disk.
+    """
     with image.open("rb") as stream:
         return "qcow2" if stream.read(4) == b"QFI\xfb" else "raw"

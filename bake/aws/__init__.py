@@ -1,1 +1,1 @@
-"""Images and machines at Amazon's EC2. Only here is boto3 known."""
+"""Publish images and launch instances at Amazon EC2. Only this package imports boto3."""

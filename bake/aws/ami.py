@@ -1,7 +1,7 @@
-"""A checked image to an AMI: the very bytes, by an EBS snapshot, without a builder instance.
+"""Publish a checked image as an AMI: upload its exact bytes as an EBS snapshot, without a builder instance.
 
-Registering is the moment when something stays: what is made before is tagged as temporary, and what comes after
-(copies, sharing, a parameter) can be asked for again, and is then found done.
+Resources are tagged as temporary until the AMI is registered. All later steps (copies, sharing, a parameter) are
+idempotent, so running the same command again completes them.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from bake.errors import AmiError
 from bake.progress import Phase, Reporter
 
 IMAGE, KMS_KEY = "bake:image", "bake:kms-key"
-#: What an AMI was made of, where no image was: Packer's.
+#: Tags of an AMI that Packer made: the digest of its document, and its base.
 DOCUMENT, BASE = "bake:document", "bake:base"
-#: The path that says whether the app is well, where bake.yaml names one.
+#: Tag with the path of the health check, if bake.yaml sets one.
 HEALTH = "bake:health"
-#: The disk that an instance boots from, as on Debian's own AMIs.
+#: Device name of the root disk, as on Debian's AMIs.
 ROOT = "/dev/xvda"
-#: A number of an account's, and a parameter's name as launch templates take it.
+#: The number of an account, and a parameter's name in the form that launch templates accept.
 ACCOUNT, PARAMETER = re.compile(r"\d{12}"), re.compile(r"/[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
-#: Seconds for an AMI to be copied into another region.
+#: Seconds to wait for a copy of an AMI in another region.
 PATIENCE = 3600
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked for besides: other regions, accounts' numbers, days until it is deprecated, an SSM parameter."""
+    """Options of publishing: name, KMS key, regions, account numbers, days until deprecation, SSM parameter."""
 
     name: str | None = None
     kms_key: str | None = None
@@ -48,7 +48,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Ami:
-    """A published image: in which region under which id, how many blocks were sent of how many that hold something."""
+    """A published image: its AMI id in each region, and the numbers of uploaded (`sent`) and non-zero blocks."""
 
     region: str
     name: str
@@ -58,29 +58,32 @@ class Ami:
 
 
 def proved(path: Path) -> dict[str, Any]:
-    """What is known of a checked image. Raises AmiError where it is none, or not the one that was checked."""
+    """Return the manifest of a checked image. Raises AmiError if there is none, or the image changed since."""
     if not path.exists():
-        raise AmiError(f"There is neither a folder nor an image {path}", "Name the app's folder, or an image of it.")
+        raise AmiError(f"{path} does not exist", "Pass the app's folder, or an image that `bake image` made.")
     facts_path = image.facts_of(path)
-    way = "Bake it: `bake image PATH`, or `bake ami PATH` with the app's folder."
+    way = "Bake it again: `bake image PATH`, or `bake ami PATH` with the app's folder."
     try:
         facts = dict(json.loads(facts_path.read_text()))
         if not facts.get("checks") or not facts.get("sha256"):
             raise ValueError
     except OSError:
-        raise AmiError(f"{path} is not known as an image that was checked: {facts_path.name} is missing", way) from None
+        raise AmiError(f"{path} is not a checked image: {facts_path.name} is missing", way) from None
     except ValueError:
-        raise AmiError(f"{facts_path} does not say that {path.name} was checked", way) from None
+        raise AmiError(f"{path.name} is not a checked image: {facts_path} records no checks", way) from None
     if store.file_digest(path) != facts["sha256"]:
         raise AmiError(f"{path} has changed since it was checked", way)
     return facts
 
 
 def marks(facts: dict[str, Any], run: str) -> tags.Tags:
-    """The tags of what is made of an image."""
+    """Return the tags of the resources made from an image. Raises AmiError if `check.health` exceeds a tag's length."""
     health = facts.get("health") or ""
     if len(health) > tags.LONGEST:
-        raise AmiError(f"check.health in bake.yaml has {len(health)} characters", f"AWS's tags take {tags.LONGEST}.")
+        raise AmiError(
+            f"check.health in bake.yaml has {len(health)} characters, but an AWS tag has at most {tags.LONGEST}",
+            "Choose a shorter path.",
+        )
     said = {
         "Name": facts["name"], tags.APP: facts["name"], tags.RUN: run, IMAGE: facts.get("sha256"),
         "bake:version": facts.get("version"), DOCUMENT: facts.get("document"),
@@ -91,13 +94,13 @@ def marks(facts: dict[str, Any], run: str) -> tags.Tags:
 
 
 def publish(path: Path, wanted: Wanted, cloud: Cloud, report: Reporter) -> Ami:
-    """Publish a checked image; the same image twice answers the same AMI."""
+    """Publish a checked image. Publishing the same image again returns the same AMI."""
     facts = proved(path)
     with refusals(cloud), tags.run() as run:
         tagged = marks(facts, run) | ({KMS_KEY: wanted.kms_key} if wanted.kms_key else {})
         account = cloud.account
         for region in wanted.regions:
-            # A name that is misspelt is told before anything is sent.
+            # Report a misspelt region before the upload.
             registered(cloud.elsewhere(region), tagged)
         found = registered(cloud, tagged)
         sent = full = 0
@@ -109,7 +112,8 @@ def publish(path: Path, wanted: Wanted, cloud: Cloud, report: Reporter) -> Ami:
                     made = _uploaded(path, wanted.kms_key, tagged, cloud, account, phase)
             except BaseException:
                 report.note(
-                    "what was sent is kept for an hour: the same command goes on there; `bake sweep` removes it"
+                    "AWS keeps the uploaded blocks for an hour: the same command resumes the upload, and `bake sweep` "
+                    "removes them"
                 )
                 raise
             sent, full = made.sent, len(made.content.blocks)
@@ -121,7 +125,7 @@ def publish(path: Path, wanted: Wanted, cloud: Cloud, report: Reporter) -> Ami:
 
 
 def everywhere(cloud: Cloud, found: str, tagged: tags.Tags, wanted: Wanted, report: Reporter) -> dict[str, str]:
-    """Bring an AMI to the regions that are asked for, and hand it on there; region to AMI."""
+    """Copy an AMI to the wanted regions, share and deprecate it there, and return its id in each region."""
     regions = {}
     for region in dict.fromkeys([cloud.region, *wanted.regions]):
         with report.phase(region) as phase:
@@ -135,14 +139,14 @@ def everywhere(cloud: Cloud, found: str, tagged: tags.Tags, wanted: Wanted, repo
 
 
 def require_free(cloud: Cloud, name: str) -> None:
-    """Raise AmiError where another AMI of the account's has this name."""
+    """Raise AmiError if another AMI of the account has this name."""
     taken = [{"Name": "name", "Values": [name]}]
     if cloud("ec2").describe_images(Owners=["self"], Filters=taken)["Images"]:
-        raise AmiError(f"Another AMI is called {name} already", "Name this one otherwise: --name.")
+        raise AmiError(f"Another AMI already has the name {name}", "Choose another name: --name.")
 
 
 def registered(cloud: Cloud, tagged: tags.Tags) -> str | None:
-    """The AMI of an image, or of a document on a base, if there is one. One that is temporary was never finished."""
+    """Return the finished AMI of an image, or of a document on a base, or None. A temporary AMI is unfinished."""
     which = {"image": tagged[IMAGE]} if IMAGE in tagged else {"document": tagged[DOCUMENT], "base": tagged[BASE]}
     filters = [*tags.having(**which), {"Name": "state", "Values": ["available", "pending"]}]
     found = cloud.pages("ec2", "describe_images", "Images", Owners=["self"], Filters=filters)
@@ -154,7 +158,7 @@ def registered(cloud: Cloud, tagged: tags.Tags) -> str | None:
 def _uploaded(
     path: Path, kms_key: str | None, tagged: tags.Tags, cloud: Cloud, account: str, phase: Phase
 ) -> snapshot.Snapshot:
-    """Send an image's disk, or what differs from the last one's in this region."""
+    """Upload an image's disk, or only the blocks that differ from the last upload in this region."""
     known = path.with_name(f"{tagged[tags.APP]}.{account}.{cloud.region}.json")
     with store.work_folder() as work:
         raw = path
@@ -178,37 +182,39 @@ def _register(cloud: Cloud, source: str, name: str, tagged: tags.Tags) -> str:
         )  # fmt: skip
     except ClientError as error:
         if code_of(error) == "InvalidAMIName.Duplicate":
-            # Ours, perhaps: the answer to the first try was lost, and boto3 has asked again.
+            # It may be this one: boto3 retries if the first response was lost.
             if found := registered(cloud, tagged):
                 return found
-            raise AmiError(f"Another AMI is called {name} already", "Name this one otherwise: --name.") from error
+            raise AmiError(f"Another AMI already has the name {name}", "Choose another name: --name.") from error
         raise
     return str(made["ImageId"])
 
 
 def _look(cloud: Cloud, name: str) -> dict[str, Any] | None:
-    """An AMI, once AWS knows it: it may have to learn of one that was registered this moment."""
+    """Return an AMI's description, or None while AWS does not list it, as just after its registration."""
     filters = [{"Name": "image-id", "Values": [name]}]
     found = cloud("ec2").describe_images(Filters=filters)["Images"]
     return dict(found[0]) if found else None
 
 
 def _await_available(cloud: Cloud, name: str, phase: Phase) -> None:
-    """Wait until an AMI can be launched and changed. Raises AmiError for one that never will."""
+    """Wait until an AMI is available. Raises AmiError if it failed."""
 
     def ready() -> bool | None:
         found = _look(cloud, name)
         if found and found["State"] not in ("available", "pending"):
-            why = found.get("StateReason", {}).get("Message", "it says no why")
-            raise AmiError(f"AWS calls {name} {found['State']}: {why}", "Deregister it, and publish again.")
+            why = found.get("StateReason", {}).get("Message", "no reason given")
+            raise AmiError(
+                f"The state of {name} is {found['State']}: {why}", "Deregister the AMI, then run `bake ami` again."
+            )
         return (found is not None and found["State"] == "available") or None
 
     machines.until(ready, f"made {name} available", phase, PATIENCE)
 
 
 def keep(cloud: Cloud, name: str, phase: Phase) -> None:
-    """An AMI and its snapshots are no longer temporary. By one call, so that it is both or neither."""
-    found = machines.until(lambda: _look(cloud, name), f"made {name} known", phase)
+    """Remove the temporary tag from an AMI and its snapshots, in one call so that they change together."""
+    found = machines.until(lambda: _look(cloud, name), f"listed {name}", phase)
     sources = snapshots_of(found)
     parts = cloud("ec2").describe_snapshots(SnapshotIds=sources)["Snapshots"] if sources else []
     marked = [(name, found), *((str(one["SnapshotId"]), one) for one in parts)]
@@ -218,13 +224,13 @@ def keep(cloud: Cloud, name: str, phase: Phase) -> None:
 
 
 def snapshots_of(found: dict[str, Any]) -> list[str]:
-    """The snapshots that an AMI consists of."""
+    """Return the ids of an AMI's snapshots."""
     mapped = (mapping.get("Ebs", {}).get("SnapshotId") for mapping in found.get("BlockDeviceMappings", ()))
     return [str(name) for name in mapped if name]
 
 
 def _copied(cloud: Cloud, name: str, there: Cloud, tagged: tags.Tags) -> str:
-    """The AMI's copy in another region."""
+    """Return the id of the AMI's copy in another region, and start the copy if there is none."""
     copy = registered(there, tagged)
     if copy is None:
         (found,) = cloud("ec2").describe_images(ImageIds=[name])["Images"]
@@ -238,13 +244,13 @@ def _copied(cloud: Cloud, name: str, there: Cloud, tagged: tags.Tags) -> str:
 
 
 def _hand_on(cloud: Cloud, name: str, wanted: Wanted, phase: Phase) -> None:
-    """Share an AMI, say when it is deprecated, and lead a parameter to it."""
+    """Share an AMI, set its deprecation date, and store its id in an SSM parameter."""
     ec2 = cloud("ec2")
     if wanted.accounts:
         ec2.modify_image_attribute(
             ImageId=name, LaunchPermission={"Add": [{"UserId": account} for account in wanted.accounts]}
         )
-        # Without it, the others cannot copy it.
+        # Without access to the snapshots, other accounts cannot copy the AMI.
         (found,) = ec2.describe_images(ImageIds=[name])["Images"]
         for source in snapshots_of(found):
             ec2.modify_snapshot_attribute(
@@ -255,12 +261,12 @@ def _hand_on(cloud: Cloud, name: str, wanted: Wanted, phase: Phase) -> None:
         over = datetime.now(UTC) + timedelta(days=wanted.deprecate)
         ec2.enable_image_deprecation(ImageId=name, DeprecateAt=over.replace(second=0, microsecond=0))
     if wanted.parameter:
-        # EC2 verifies such a value, and launch templates take it: `resolve:ssm:/NAME`.
+        # EC2 verifies values of this data type, and launch templates accept them: `resolve:ssm:/NAME`.
         cloud("ssm").put_parameter(
             Name=wanted.parameter, Value=name, Type="String", DataType="aws:ec2:image", Overwrite=True
         )
-        # It answers before it has verified (API reference, PutParameter): till then the old value stands.
-        machines.until(lambda: _leads(cloud, wanted, name), f"led {wanted.parameter} to {name}", phase)
+        # PutParameter returns before the verification (API reference). Until then, the old value stays.
+        machines.until(lambda: _leads(cloud, wanted, name), f"set {wanted.parameter} to {name}", phase)
 
 
 def _leads(cloud: Cloud, wanted: Wanted, name: str) -> bool | None:

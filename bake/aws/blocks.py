@@ -1,4 +1,4 @@
-"""A disk in the blocks of the EBS direct APIs: which of them hold something, and what was in them the last time."""
+"""Split a disk into the blocks of the EBS direct APIs, and record the digests of non-zero blocks."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from typing import Any, Self
 
 from bake import store
 
-#: Bytes (EBS direct APIs, StartSnapshot: BlockSize).
+#: The size of a block in bytes (EBS direct APIs, StartSnapshot: BlockSize).
 SIZE = 512 * 1024
 GIB = 1024**3
 ZEROS = bytes(SIZE)
 
 
 def digest(block: bytes) -> str:
-    """SHA-256 as the EBS direct APIs have it: base64."""
+    """Return a block's SHA-256 as the EBS direct APIs encode it: base64."""
     return base64.b64encode(hashlib.sha256(block).digest()).decode()
 
 
 def read(disk: Path) -> Iterator[tuple[int, bytes]]:
-    """Index and bytes of each block of a raw disk that is not all zeros, in order. Holes are not read."""
+    """Yield the index and the bytes of each non-zero block of a raw disk, in order. Holes are skipped."""
     with disk.open("rb") as stream:
         handle, index = stream.fileno(), 0
         while True:
@@ -41,18 +41,18 @@ def read(disk: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def digests(disk: Path) -> dict[int, str]:
-    """Index to digest of each block that is not all zeros."""
+    """Return the digest of each non-zero block by its index."""
     return {index: digest(block) for index, block in read(disk)}
 
 
 def gibibytes(disk: Path) -> int:
-    """The size of the smallest volume that holds a disk, as EBS counts."""
+    """Return the size in GiB of the smallest EBS volume that holds a disk."""
     return -(-disk.stat().st_size // GIB)
 
 
 @dataclass(frozen=True)
 class Content:
-    """What is in a snapshot: its volume's size in GiB, and the digest of each block that is not all zeros."""
+    """The content of a snapshot: its volume's size in GiB, and the digest of each non-zero block."""
 
     snapshot: str
     gibibytes: int
@@ -60,14 +60,14 @@ class Content:
 
     @property
     def sha256(self) -> str:
-        """Of all of it; a tag of the snapshot says the same, so that neither is believed alone."""
+        """Return the digest of the whole content. A tag of the snapshot has it, too, to verify the local record."""
         return store.digest(
             {"gibibytes": self.gibibytes, "blocks": {str(key): self.blocks[key] for key in self.blocks}}
         )
 
     @classmethod
     def load(cls, path: Path) -> Self | None:
-        """What was written there; None where that cannot be read."""
+        """Read the content that `save` wrote, or return None if that is impossible."""
         try:
             said: dict[str, Any] = json.loads(path.read_text())
             found = {int(index): str(value) for index, value in said["blocks"].items()}
@@ -76,6 +76,6 @@ class Content:
             return None
 
     def save(self, path: Path) -> None:
-        """Write it, whole or not at all."""
+        """Write the content to a file atomically."""
         said = {"snapshot": self.snapshot, "gibibytes": self.gibibytes, "blocks": self.blocks}
         store.write(path, json.dumps(said) + "\n")

@@ -1,8 +1,8 @@
-"""An AMI baked at AWS itself, by Packer's amazon-ebs, from Debian's own AMI and with the same document.
+"""Bake an AMI at AWS with Packer's amazon-ebs builder, from Debian's AMI and with the same document.
 
-Packer 1.6 does not tag what it makes for itself (a key pair, a security group), and its AMI only once it is there. So
-the first two are made here, tagged as they are made; the key pair's tags name the AMI that is to come, so that a sweep
-knows it without tags. All stays temporary until the AMI has every tag and lets its machines be asked by IMDSv2 alone.
+Packer 1.6 does not tag its temporary key pair and security group, and it tags the AMI only after creating it. So bake
+creates the first two itself, with tags. The key pair's tags name the future AMI, so that a sweep finds it even without
+tags. All resources are temporary until the AMI has all tags and requires IMDSv2.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from bake.progress import Phase, Reporter
 from bake.providers import PROVIDERS
 from bake.target import Target
 
-#: Who publishes Debian's AMIs (wiki.debian.org/Cloud/AmazonEC2Image), and what they are called.
+#: The account that publishes Debian's AMIs (wiki.debian.org/Cloud/AmazonEC2Image), and the pattern of their names.
 DEBIAN, NAME = "136693071363", "{release}-amd64-*"
-#: From anywhere: who lacks the key of this one bake does not get in.
+#: The default network for SSH: any address. The login needs the key, which only this bake has.
 ANYWHERE = "0.0.0.0/0"
-#: Has app-setup wait for the bundle's upload, on this boot alone. Packages come before it, but from the next boot on.
+#: Makes app-setup wait for the upload of the bundle on this boot only. Packages are installed before it.
 AWAIT = """\
 [Service]
 ExecStartPre=/bin/sh -c 'for second in $$(seq 900); do [ -e {place} ] && exit; sleep 1; done; \
@@ -41,14 +41,14 @@ echo "app-setup failed: no bundle {short} came within 900 s"; exit 1'
 def bake(
     folder: Path, wanted: recipe.Recipe, how: ami.Wanted, ssh_from: str, cloud: Cloud, report: Reporter
 ) -> ami.Ami:
-    """Bake an app's folder into an AMI; the same document on the same AMI of Debian's twice answers the same.
+    """Bake an app's folder into an AMI. The same document on the same Debian AMI again returns the same AMI.
 
-    `ssh_from` is whom the instance's security group lets log in, as a CIDR.
+    `ssh_from` is the network, as a CIDR, from which the instance's security group allows SSH.
     """
     if isinstance(wanted.base, recipe.BaseImage):
         raise AmiError(
-            "Packer bakes at AWS from Debian's own AMIs, and bake.yaml names another base",
-            "Leave out --builder: then the image is baked here, and uploaded.",
+            "With --builder, Packer bakes from Debian's AMIs, but `base` in bake.yaml names another image",
+            "Omit --builder: bake then bakes the image on this computer and uploads it.",
         )
     goal = wanted.target
     packer.version()
@@ -76,7 +76,7 @@ def bake(
 
 
 def newest(cloud: Cloud, goal: Target) -> dict[str, Any]:
-    """The newest of Debian's AMIs of a release, as the template looks for it."""
+    """Return Debian's newest AMI of a release. Raises AmiError if the region has none."""
     wanted = {
         "name": NAME.format(release=goal.name), "architecture": "x86_64", "virtualization-type": "hvm",
         "root-device-type": "ebs", "state": "available",
@@ -86,13 +86,13 @@ def newest(cloud: Cloud, goal: Target) -> dict[str, Any]:
     if not found:
         raise AmiError(
             f"Debian has no AMI {wanted['name']} in {cloud.region}",
-            "Name another region: --region. Or leave out --builder: then the image is baked here, and uploaded.",
+            "Choose another region: --region. Or omit --builder: bake then bakes the image here and uploads it.",
         )
     return dict(max(found, key=lambda one: one["CreationDate"]))
 
 
 def user_data(goal: Target, parcel: Bundle, settings: userdata.CheckSettings) -> bytes:
-    """The document of a bake, in the form that EC2 has room for, with what belongs to this boot alone."""
+    """Return the document of a bake within EC2's limit, with the files that only this boot needs."""
     place = f"{source.INCOMING}/{parcel.sha256}.tar"
     early = [
         *settings.baking,
@@ -107,7 +107,7 @@ def user_data(goal: Target, parcel: Bundle, settings: userdata.CheckSettings) ->
 
 
 def variables(title: str, base: str, group: str, key: Path, run: tags.Tags, cloud: Cloud, work: Path) -> dict[str, Any]:
-    """The template's."""
+    """Return the variables of the Packer template."""
     return {
         "region": cloud.region, "endpoint": cloud("ec2").meta.endpoint_url, "known": True, "base": base,
         "ami_name": title, "user_data": str(work / "user-data"), "bundle": str(work / "bundle.tar"),
@@ -116,7 +116,10 @@ def variables(title: str, base: str, group: str, key: Path, run: tags.Tags, clou
 
 
 def credentials(cloud: Cloud) -> dict[str, str]:
-    """boto3's, as Packer's environment: it knows fewer ways to them, and is to ask nobody else."""
+    """Return boto3's credentials as environment variables for Packer, which supports fewer sources of credentials.
+
+    The environment also turns off Packer's own sources.
+    """
     found = cloud.session.get_credentials().get_frozen_credentials()
     return {
         "AWS_ACCESS_KEY_ID": found.access_key, "AWS_SECRET_ACCESS_KEY": found.secret_key,
@@ -125,7 +128,7 @@ def credentials(cloud: Cloud) -> dict[str, str]:
 
 
 def name_of(run: tags.Tags) -> str:
-    """What a run's key pair and security group are called."""
+    """Return the name of a run's key pair and security group."""
     return f"bake-{run[tags.RUN]}"
 
 
@@ -133,7 +136,7 @@ def _made(
     title: str, wanted: recipe.Recipe, goal: Target, base: str, parcel: Bundle, tagged: tags.Tags, ssh_from: str,
     cloud: Cloud, work: Path, phase: Phase,
 ) -> str:  # fmt: skip
-    """Bake, and give the AMI what Packer cannot; only then it is no longer temporary."""
+    """Bake the AMI, set the tags and attributes that Packer cannot set, and then remove the temporary tag."""
     run = {key: tagged[key] for key in ("Name", tags.APP, tags.RUN)} | tags.temporary()
     key = work / "bake-key"
     public = vm.make_key(key, "bake")
@@ -157,7 +160,7 @@ def _made(
         ec2.modify_image_attribute(ImageId=name, ImdsSupport={"Value": "v2.0"})
         ami.keep(cloud, name, phase)
     except BaseException:
-        # What this cannot remove, a sweep finds.
+        # A later `bake sweep` removes the rest.
         with contextlib.suppress(Exception):
             sweep.clear(cloud, tagged[tags.RUN], phase)
         raise
@@ -166,9 +169,9 @@ def _made(
 
 
 def _let_in(cloud: Cloud, run: tags.Tags, title: str, public: str, ssh_from: str, phase: Phase) -> str:
-    """Make the key pair and the security group of a run; the group's id.
+    """Create the key pair and the security group of a run, and return the group's id.
 
-    Where a first answer was lost, boto3 asks again, and what is called so is ours.
+    If the first response was lost, boto3 retries; a duplicate name then means that the first request succeeded.
     """
     ec2, name = cloud("ec2"), name_of(run)
     with _already("InvalidKeyPair.Duplicate"):
@@ -189,7 +192,7 @@ def _let_in(cloud: Cloud, run: tags.Tags, title: str, public: str, ssh_from: str
 
 @contextlib.contextmanager
 def _already(code: str) -> Iterator[None]:
-    """Take an error of this code as having been done."""
+    """Treat an error with this code as success."""
     try:
         yield
     except ClientError as error:
@@ -198,19 +201,19 @@ def _already(code: str) -> Iterator[None]:
 
 
 class _Listener:
-    """Hears what Packer does: shows it, and has the instance answer IMDSv2 alone as soon as AWS takes that."""
+    """Show Packer's progress, and make the instance require IMDSv2 as soon as AWS allows the change."""
 
     def __init__(self, cloud: Cloud, phase: Phase) -> None:
         self.cloud, self.phase, self.instance = cloud, phase, ""
 
     def event(self, heard: packer.Event) -> None:
-        """An event of Packer's."""
+        """Handle an event of Packer."""
         step = packer.milestone(heard)
         if step:
             self.phase.progress(*step)
         if found := re.search(r"Instance ID: (i-[0-9a-f]+)", heard.text):
             self.instance = found[1]
-        # It runs: before, AWS refuses this (API reference, ModifyInstanceMetadataOptions).
+        # AWS rejects this before the instance runs (API reference, ModifyInstanceMetadataOptions).
         if self.instance and "Waiting for SSH" in heard.text:
             self.cloud("ec2").modify_instance_metadata_options(
                 InstanceId=self.instance, HttpTokens="required", HttpEndpoint="enabled", HttpPutResponseHopLimit=1
@@ -220,21 +223,21 @@ class _Listener:
 
 @contextlib.contextmanager
 def _meanings() -> Iterator[None]:
-    """What AWS told Packer, as it would have told us."""
+    """Turn AWS errors in Packer's output into PolicyError and QuotaError, as for bake's own requests."""
     try:
         yield
     except PackerError as error:
         denied = re.search(r"perform: (ec2:\w+)", error.details)
         if denied or any(f"{code}:" in error.details for code in DENIED):
-            action = denied[1] if denied else "something that Packer asked for"
+            action = denied[1] if denied else "an action of Packer"
             raise PolicyError(
-                f"AWS does not allow {action} to these credentials",
+                f"The AWS credentials lack the permission for {action}",
                 policy.way_out("ami-packer", action),
                 error.details,
             ) from error
         if over := re.search(r"(\w+(?:LimitExceeded|InsufficientInstanceCapacity)): (.*)", error.details):
             raise QuotaError(
-                f"A quota of this account is reached ({over[1]}): {over[2]}",
-                "Raise it under Service Quotas, or make room: `bake prune`.",
+                f"The AWS account has reached a quota ({over[1]}): {over[2]}",
+                "Raise it under Service Quotas, or remove old AMIs with `bake prune`.",
             ) from error
         raise

@@ -1,4 +1,4 @@
-"""Ending machines: those of ours alone, their security groups with them, their data's volumes only when told."""
+"""Terminate instances that bake created, with their security groups and, on request, their data volumes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from bake.progress import Reporter
 
 @dataclass(frozen=True)
 class Ended:
-    """Ids of what has ended, and of the data's volumes that are still there."""
+    """The ids of the terminated instances, and of the data volumes that remain."""
 
     machines: list[str]
     volumes: list[str]
 
 
 def down(name: str, *, every: bool, with_data: bool, cloud: Cloud, report: Reporter) -> Ended:
-    """End a machine by its id, or an app's by its name; `every`: also where there are several."""
+    """Terminate an instance by its id, or the one of an app by its name. `every` allows several instances."""
     with refusals(cloud):
         is_id = name.startswith("i-")
         found = [
@@ -28,16 +28,16 @@ def down(name: str, *, every: bool, with_data: bool, cloud: Cloud, report: Repor
             if name == (one["InstanceId"] if is_id else tags.read(one).get(tags.APP))
         ]
         if not found:
-            what = f"{name} is no machine of bake's" if is_id else f"{name} has no machine"
-            raise RetireError(f"{what} in {cloud.region}", "`bake ls` shows those that are.")
+            what = f"{name} is not an instance that bake created" if is_id else f"{name} has no instance"
+            raise RetireError(f"{what} in {cloud.region}", "`bake ls` lists the instances that bake created.")
         names = [str(one["InstanceId"]) for one in found]
         if len(names) > 1 and not every:
-            raise RetireError(f"{name} has {len(names)} machines: {', '.join(names)}", "Name one, or say --all.")
+            raise RetireError(f"{name} has {len(names)} instances: {', '.join(names)}", "Pass the id of one, or --all.")
         volumes = [data for one in found if (data := tags.read(one).get(machines.DATA))]
         if with_data:
             _require_ours(cloud, volumes)
         groups = removal.our_groups(cloud, dict.fromkeys(group for one in found for group in machines.groups_of(one)))
-        with report.phase("down") as phase:
+        with report.phase("terminate") as phase:
             removal.end(cloud, names, phase)
             removal.delete_groups(cloud, groups, phase)
             if with_data:
@@ -46,19 +46,20 @@ def down(name: str, *, every: bool, with_data: bool, cloud: Cloud, report: Repor
 
 
 def _require_ours(cloud: Cloud, volumes: list[str]) -> None:
-    """Raise RetireError for volumes that were somebody's before they were a machine's."""
+    """Raise RetireError for volumes that bake did not create."""
     for name in volumes:
         try:
             found = machines.volume(cloud, name)
         except CloudError:
-            # Somebody has deleted it already.
+            # The volume was deleted already.
             continue
         if tags.RUN not in tags.read(found):
             raise RetireError(
-                f"{name} was not made by bake", f"Leave out --with-data, and delete it yourself: {delete(cloud, name)}"
+                f"bake did not create the volume {name}",
+                f"Omit --with-data, and delete the volume yourself: {delete(cloud, name)}",
             )
 
 
 def delete(cloud: Cloud, volume: str) -> str:
-    """What to type to delete a volume."""
+    """Return the command that deletes a volume."""
     return f"`aws ec2 delete-volume --region {cloud.region} --volume-id {volume}`"

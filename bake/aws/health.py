@@ -1,4 +1,4 @@
-"""Whether a machine is well: its app asked over HTTP as by a visitor, at the machine's address whatever DNS says."""
+"""Check an instance's health: request its app over HTTP as a visitor does, at its address instead of by DNS."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import ssl
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-#: Seconds for a connection, and then for the answer, which the app may take its time for. A machine that is being set
-#: up answers 503 at once.
+#: Seconds to wait for a connection, and then for the app's answer. A machine during its setup answers 503 at once.
 CONNECT_PATIENCE, ANSWER_PATIENCE = 15, 60
-#: Bytes of an answer that are shown.
+#: The number of bytes of an answer to show.
 SHOWN = 600
-#: curl's --connect-to, its host left out: HOST:PORT for all, or :PORT:HOST:PORT for what goes to one port.
+#: curl's --connect-to without its first host: HOST:PORT for all connections, or :PORT:HOST:PORT for one port.
 CONNECT_TO = re.compile(r"(?::(?P<of>\d{1,5}):)?(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\[\]\s]+):(?P<port>\d{1,5})")
 
 Place = tuple[str, int]
@@ -22,20 +21,20 @@ Place = tuple[str, int]
 
 @dataclass(frozen=True)
 class Door:
-    """Where a machine is asked: its address, unless `instead` names another place for a port, or for all (0)."""
+    """The address of a machine, unless `instead` has another place for a port, or for all ports (0)."""
 
     address: str
     instead: tuple[tuple[int, Place], ...] = ()
 
     def place(self, port: int) -> Place:
-        """The place that stands for a port of the machine's."""
+        """Return the host and port to connect to for a port of the machine."""
         others = dict(self.instead)
         return others.get(port) or others.get(0) or (self.address, port)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What was asked, and what came: a status, or 0 and why there is none. `trusted` None: it was not HTTPS."""
+    """A request and its result: a status, or 0 and the reason. `trusted` is None if the request was not HTTPS."""
 
     url: str
     place: Place
@@ -44,17 +43,17 @@ class Answer:
     trusted: bool | None = None
 
     def is_well(self, named: bool) -> bool:
-        """A path that is named in bake.yaml gives 2xx or 3xx; `/` may be any answer of the app's own."""
+        """Return whether the app is healthy: status 2xx or 3xx for the path in bake.yaml, any below 500 for `/`."""
         return 0 < self.status < (400 if named else 500)
 
     def __str__(self) -> str:
         host, port = self.place
         came = f"{self.status} {http.client.responses.get(self.status, '')}".strip() if self.status else "no answer"
-        return f"{self.url} (asked at {host}:{port}): {came}\n{self.said}".rstrip()
+        return f"{self.url} (at {host}:{port}): {came}\n{self.said}".rstrip()
 
 
 def instead(text: str) -> tuple[int, Place] | None:
-    """`CONNECT_TO` as a Door has it; None for what is none."""
+    """Parse a text of the form `CONNECT_TO` for a Door, or return None if it is invalid."""
     found = CONNECT_TO.fullmatch(text)
     if not found or not all(0 < int(number) < 65536 for number in (found["port"], found["of"] or "1")):
         return None
@@ -62,7 +61,7 @@ def instead(text: str) -> tuple[int, Place] | None:
 
 
 def ask(door: Door, name: str, path: str) -> Answer:
-    """Ask a machine for a path as a visitor of `name`. Where it leads to its own HTTPS, ask there."""
+    """Request a path of a machine as a visitor of `name`, and follow a redirect to its own HTTPS."""
     answer, onward = _get(door.place(80), "http", name, path)
     leads = urlsplit(onward)
     if leads.scheme == "https" and (leads.hostname or "").lower() == name.lower():
@@ -72,7 +71,7 @@ def ask(door: Door, name: str, path: str) -> Answer:
 
 
 def _get(place: Place, scheme: str, name: str, path: str) -> tuple[Answer, str]:
-    """An answer, and where it leads on."""
+    """Return an answer and the location that it redirects to."""
     url, trusted = f"{scheme}://{name}{path}", None
     try:
         if scheme == "https":
@@ -92,7 +91,7 @@ def _get(place: Place, scheme: str, name: str, path: str) -> tuple[Answer, str]:
 
 
 def _secured(place: Place, name: str) -> tuple[socket.socket, bool]:
-    """A connection by TLS, and whether its certificate is trusted: a machine's placeholder is not, at first."""
+    """Return a TLS connection and whether its certificate is trusted. A new machine's self-signed one is not."""
     try:
         return ssl.create_default_context().wrap_socket(
             socket.create_connection(place, CONNECT_PATIENCE), server_hostname=name

@@ -1,8 +1,9 @@
-"""A machine of an AMI, started, waited for and made to serve; or all of it undone.
+"""Launch an instance from an AMI and wait until it is healthy, or roll everything back.
 
-What is made carries the run's tags from the call on that makes it, and counts as temporary until the machine is well
-and has all that it takes from the machine before, the address last. Until then everything goes back when the launch
-fails or is killed; the call that takes the tag away is where it counts. The machine before ends only after it.
+Resources get the run's tags in the call that creates them. They are temporary until the instance is healthy and has
+taken over the volume and, last, the address of the previous instance. If the launch fails or is killed before that,
+everything is rolled back. The call that removes the temporary tag commits the launch. Only then is the previous
+instance terminated.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from bake.aws.session import Cloud, code_of, refusals
 from bake.errors import Cancelled, LaunchError
 from bake.progress import Phase, Reporter
 
-#: Lines of a console that are shown.
+#: The number of console lines to show.
 TAIL = 40
-#: Seconds between two questions to the app.
+#: Seconds between two health checks.
 PAUSE = 2
 
 
 @dataclass(frozen=True)
 class Launched:
-    """A machine that serves, and how it answered."""
+    """A healthy instance: its id, AMI and address, and the answer to its health check."""
 
     id: str
     ami: str
@@ -39,7 +40,7 @@ class Launched:
 
 @dataclass
 class Begun:
-    """What a launch has made, all of which goes if it fails."""
+    """The resources that a launch has created so far, to roll back if it fails."""
 
     run: str
     marks: tags.Tags
@@ -47,7 +48,7 @@ class Begun:
     instance: str = ""
 
     def has(self, kind: str, name: str, said: tags.Tags) -> str:
-        """Keep in mind what was made; AWS may take a moment to list it."""
+        """Record a created resource and return its name, because AWS may not list it at once."""
         self.made.append(sweep.Thing(kind, name, said))
         return name
 
@@ -55,9 +56,9 @@ class Begun:
 def launch(
     ami: str, wanted: plan.Wanted, examine: Callable[[str], None] | None, cloud: Cloud, report: Reporter
 ) -> Launched:
-    """Start a machine and hand it what is asked for once it is well. `examine` looks at one that is, by its address."""
+    """Launch an instance and give it the volume and the address. `examine` runs on its address once it is healthy."""
     with refusals(cloud), tags.run() as run:
-        with report.phase("look") as phase:
+        with report.phase("plan") as phase:
             goal = plan.make(ami, wanted, cloud, phase)
         begun = Begun(run, goal.marks(wanted, run))
         try:
@@ -79,7 +80,7 @@ def launch(
 
 
 def _start(goal: plan.Plan, wanted: plan.Wanted, begun: Begun, cloud: Cloud, phase: Phase) -> dict[str, Any]:
-    """Everything up to a machine that AWS calls well, with its volume."""
+    """Start the instance with its volume, wait until it passes AWS's status checks, and return its description."""
     ec2, tagged = cloud("ec2"), begun.marks | tags.temporary()
     group = _group(goal, wanted, begun, tagged, cloud, phase)
     volume = goal.volume
@@ -109,7 +110,7 @@ def _start(goal: plan.Plan, wanted: plan.Wanted, begun: Begun, cloud: Cloud, pha
         **more,
     )  # fmt: skip
     until = machines.until
-    name = until(lambda: _run(cloud, words), f"made {group} known", phase)
+    name = until(lambda: _run(cloud, words), f"listed {group}", phase)
     begun.instance = begun.has("instance", name, said)
     until(lambda: _running(cloud, begun.instance), f"started {begun.instance}", phase, fault=LaunchError)
     if volume and goal.moves:
@@ -118,7 +119,7 @@ def _start(goal: plan.Plan, wanted: plan.Wanted, begun: Begun, cloud: Cloud, pha
     elif volume:
         retire.attach(cloud, volume, begun.instance, phase)
     try:
-        until(lambda: _is_checked(cloud, begun.instance), f"found {begun.instance} well", phase, fault=LaunchError)
+        until(lambda: _is_checked(cloud, begun.instance), f"found {begun.instance} healthy", phase, fault=LaunchError)
     except LaunchError as error:
         error.details = console(cloud, begun.instance)
         raise
@@ -126,7 +127,7 @@ def _start(goal: plan.Plan, wanted: plan.Wanted, begun: Begun, cloud: Cloud, pha
 
 
 def _run(cloud: Cloud, words: dict[str, Any]) -> str | None:
-    """Run an instance; its id. None where AWS does not know its security group yet, as it may for a moment."""
+    """Run an instance and return its id, or None while AWS does not know its new security group yet."""
     try:
         return str(cloud("ec2").run_instances(**words)["Instances"][0]["InstanceId"])
     except ClientError as error:
@@ -140,7 +141,7 @@ def _key(wanted: plan.Wanted) -> dict[str, str]:
 
 
 def _group(goal: plan.Plan, wanted: plan.Wanted, begun: Begun, tagged: tags.Tags, cloud: Cloud, phase: Phase) -> str:
-    """A security group of the machine's own: the web from everywhere, SSH from where it is asked for."""
+    """Create the instance's security group, which allows HTTP and HTTPS from anywhere and SSH from `ssh_from`."""
     ec2, network, name = cloud("ec2"), goal.subnet["VpcId"], f"bake-{goal.app}-{begun.run}"
     try:
         group = str(ec2.create_security_group(
@@ -150,7 +151,7 @@ def _group(goal: plan.Plan, wanted: plan.Wanted, begun: Begun, tagged: tags.Tags
     except ClientError as error:
         if code_of(error) != "InvalidGroup.Duplicate":
             raise
-        # The name is the run's: the answer to the first try was lost, and boto3 has asked again.
+        # The name is unique to the run, so this is a retry by boto3 after a lost response.
         group = machines.group_named(cloud, name, phase)
     begun.has("security group", group, tagged)
 
@@ -164,12 +165,12 @@ def _group(goal: plan.Plan, wanted: plan.Wanted, begun: Begun, tagged: tags.Tags
                 raise
         return True
 
-    machines.until(open_up, f"made {group} known", phase)
+    machines.until(open_up, f"listed {group}", phase)
     return group
 
 
 def rules(ssh_from: tuple[str, ...]) -> list[dict[str, Any]]:
-    """What comes in, as EC2 takes it."""
+    """Return the inbound rules as EC2's API takes them."""
     made = [_rule(port, ["0.0.0.0/0", "::/0"]) for port in (80, 443)]
     return made + ([_rule(22, list(ssh_from))] if ssh_from else [])
 
@@ -189,19 +190,22 @@ def _running(cloud: Cloud, name: str) -> dict[str, Any] | None:
     state = found[0]["State"]["Name"] if found else "pending"
     if state not in ("pending", "running"):
         why = (
-            found[0].get("StateReason", {}).get("Message") or found[0].get("StateTransitionReason") or "it says no why"
+            found[0].get("StateReason", {}).get("Message") or found[0].get("StateTransitionReason") or "no reason given"
         )
-        # EC2 user guide, "Instance terminates immediately": so it ends who cannot use the key of its disk.
+        # These reasons mean that it cannot use its disk's key (EC2 user guide, "Instance terminates immediately").
         way = "Client.InternalError" in why or "KMS" in why
         hint = (
-            "The key of its disks cannot be used: see `bake aws-policy launch --kms-key ARN`, and the key's own policy."
+            "The instance may not use the key of its disks. Compare `bake aws-policy launch --kms-key ARN` and the "
+            "key's own policy."
         )
-        raise LaunchError(f"AWS ended {name} as it started: {why}", hint if way else "", console(cloud, name))
+        raise LaunchError(
+            f"AWS terminated the instance {name} while it started: {why}", hint if way else "", console(cloud, name)
+        )
     return found[0] if state == "running" else None
 
 
 def _is_checked(cloud: Cloud, name: str) -> bool | None:
-    """Whether AWS's own two checks of a machine have passed."""
+    """Return True if both of AWS's status checks of an instance have passed, else None."""
     found = cloud("ec2").describe_instance_status(InstanceIds=[name])["InstanceStatuses"]
     return any(one["SystemStatus"]["Status"] == one["InstanceStatus"]["Status"] == "ok" for one in found) or None
 
@@ -211,7 +215,7 @@ def _await_health(
 ) -> health.Answer:
     address = machines.address_of(started)
     door = health.Door(address, wanted.instead)
-    # A wildcard stands for any name.
+    # For a wildcard, request one name that matches it.
     name = next((name.replace("*", "www", 1) for name in goal.names(wanted)), address)
     begun = time.monotonic()
     while True:
@@ -224,27 +228,27 @@ def _await_health(
             break
         time.sleep(PAUSE)
     said = f"{console(cloud, started['InstanceId'])}\n\n{answer}".lstrip()
-    hint = "The console's last lines and its answer are above. --patience SECONDS waits longer."
+    hint = "The console's last lines and the app's answer are above. Wait longer with --patience SECONDS."
     raise LaunchError(
-        f"The machine is not well after {wanted.patience:.0f} s: {str(answer).splitlines()[0]}",
+        f"The instance is not healthy after {wanted.patience:.0f} s: {str(answer).splitlines()[0]}",
         f"{hint}\n{diagnosis.diagnose(said).text}".rstrip(), said,
     )  # fmt: skip
 
 
 def console(cloud: Cloud, name: str) -> str:
-    """The last lines of a machine's console, as far as AWS gives them."""
+    """Return the last lines of an instance's console, or the reason why AWS does not show them."""
     for latest in ({"Latest": True}, {}):
         try:
             said = cloud("ec2").get_console_output(InstanceId=name, **latest)
             return "\n".join(str(said.get("Output") or "").splitlines()[-TAIL:])
         except (ClientError, BotoCoreError) as error:
-            # Types that are not of the Nitro system have no latest.
+            # Instance types without the Nitro system do not support `Latest`.
             why = f"AWS does not show the console of {name}: {error}"
     return why
 
 
 def _keep(started: dict[str, Any], begun: Begun, cloud: Cloud) -> None:
-    """What was made is no longer temporary."""
+    """Remove the temporary tag from all created resources."""
     disks = [
         one["Ebs"]["VolumeId"] for one in started.get("BlockDeviceMappings", ()) if one["DeviceName"] != retire.DEVICE
     ]
@@ -254,7 +258,7 @@ def _keep(started: dict[str, Any], begun: Begun, cloud: Cloud) -> None:
 
 
 def _move_address(started: dict[str, Any], wanted: plan.Wanted, begun: Begun, cloud: Cloud) -> str:
-    """Lead the Elastic IP to the machine; the address that it is reached by from now on."""
+    """Associate the Elastic IP with the instance, if one is wanted, and return the instance's address."""
     if wanted.address is None:
         return machines.address_of(started)
     retire.lead(cloud, wanted.address, begun.instance)
@@ -263,34 +267,36 @@ def _move_address(started: dict[str, Any], wanted: plan.Wanted, begun: Begun, cl
 
 
 def _undo(begun: Begun, cloud: Cloud, report: Reporter) -> bool:
-    """The machine before gets back what was taken from it, and what was made goes. Whether some of it is left."""
-    report.note("what was started is removed")
+    """Give back what the previous instance had, remove all created resources, and return whether some remain."""
+    report.note("rolling back the launch")
     try:
-        with report.phase("undo") as phase:
+        with report.phase("roll back") as phase:
             left = sweep.undo(cloud, begun.run, begun.made, phase)
     except KeyboardInterrupt as error:
         raise _unfinished(begun) from error
     for thing, why in left:
-        report.note(f"left: {thing}: {why or 'something else holds it'}")
+        report.note(f"not removed: {thing}: {why or 'it is still in use'}")
     if left:
-        report.note(f"`bake sweep` removes what has the tag {tags.RUN}={begun.run}")
+        report.note(f"`bake sweep` removes the resources with the tag {tags.RUN}={begun.run}")
     return bool(left)
 
 
 def _unfinished(begun: Begun) -> Cancelled:
     return Cancelled(
-        "Cancelled, and not all that was started is gone",
-        f"`bake sweep` gives back what was taken, and removes what has the tag {tags.RUN}={begun.run}.",
+        "Cancelled before the launch was rolled back completely",
+        f"Run `bake sweep`. It completes the rollback: it removes the resources with the tag {tags.RUN}={begun.run}.",
     )
 
 
 def _retire(old: retire.Old, begun: Begun, cloud: Cloud, report: Reporter) -> None:
-    """End the machine before. The new one serves already, and stays whatever happens here."""
+    """Terminate the previous instance. The new one is live already, and a failure here does not affect it."""
     try:
         with report.phase("retire") as phase:
             retire.end(cloud, old, phase)
     except KeyboardInterrupt as error:
-        raise Cancelled(f"Cancelled, but {begun.instance} serves", f"`bake down {old.name}` ends the other.") from error
+        raise Cancelled(
+            f"Cancelled, but {begun.instance} is live", f"`bake down {old.name}` terminates the previous instance."
+        ) from error
     except BaseException:
-        report.note(f"{begun.instance} serves; {old.name} may still be there: `bake down {old.name}`")
+        report.note(f"{begun.instance} is live; {old.name} may still exist: run `bake down {old.name}`")
         raise

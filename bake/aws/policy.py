@@ -1,7 +1,8 @@
-"""The least that each command needs at AWS, as an IAM policy.
+"""Minimal IAM policies, one for each command.
 
-What is destroyed or changed must carry our tag, so that even a fault of ours touches nothing else. A test records the
-calls of each command and holds this list to them. Tagging alone is not bound so: what a run claims has no tag yet.
+A policy allows changes and deletions only of resources with bake's tag, so that not even a bug in bake affects others.
+Tagging is the exception, because a run also tags resources that have no tag yet. A test compares these lists with the
+recorded calls of each command.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-#: Actions of EC2 that only list, and which IAM cannot bind to anything (Service Authorization Reference, EC2).
+#: Actions that only read. IAM cannot restrict them to resources (Service Authorization Reference, EC2).
 _PUBLISH_LOOKS = ("sts:GetCallerIdentity", "ec2:DescribeImages", "ec2:DescribeSnapshots")
 _SWEEP_LOOKS = (
     "ec2:DescribeInstances", "ec2:DescribeImages", "ec2:DescribeSnapshots", "ec2:DescribeVolumes",
@@ -24,7 +25,7 @@ _LAUNCH_LOOKS = (
     "ec2:DescribeInstanceStatus", "ec2:DescribeVolumes", "ec2:DescribeSecurityGroups", "ec2:DescribeAddresses",
 )  # fmt: skip
 _PACKER_LOOKS = ("sts:GetCallerIdentity", *_SWEEP_LOOKS)
-#: Command to its statements: the id, actions, and which things they may touch.
+#: Command to its statements: the id, the actions, and a key of `_RESOURCES`.
 STATEMENTS: dict[str, tuple[tuple[str, tuple[str, ...], str], ...]] = {
     "ami": (
         ("Look", _PUBLISH_LOOKS, "any"),
@@ -109,16 +110,16 @@ STATEMENTS: dict[str, tuple[tuple[str, tuple[str, ...], str], ...]] = {
         ("End", ("ec2:TerminateInstances", "ec2:DeleteSecurityGroup", "ec2:DeleteVolume"), "ours"),
     ),
 }  # fmt: skip
-#: What using a customer's key of KMS takes (EBS user guide, "Requirements for Amazon EBS encryption").
+#: Actions to use a customer's KMS key (EBS user guide, "Requirements for Amazon EBS encryption").
 KEY_ACTIONS = ("kms:DescribeKey", "kms:Decrypt", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncrypt*")
-#: Policies know keys by their own ARNs alone.
+#: The ARN of a key. Policies do not accept aliases.
 KEY = re.compile(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/[\w-]+", re.A)
 _OURS = {"Null": {"aws:ResourceTag/bake:run": "false"}}
 _WITH_OUR_TAG = {"Null": {"aws:RequestTag/bake:run": "false"}}
 
 
 def _of(*kinds: str) -> list[str]:
-    """EC2's things of these kinds, in any region and account; images and snapshots have none in their ARN."""
+    """Return the ARNs of EC2 resources of these kinds, in any region and account."""
     return [f"arn:aws:ec2:*:*:{kind}/*" for kind in kinds]
 
 
@@ -127,14 +128,14 @@ _RESOURCES: dict[str, dict[str, Any]] = {
     "images": {"Resource": ["arn:aws:ec2:*::image/*", "arn:aws:ec2:*::snapshot/*"]},
     "snapshots": {"Resource": ["arn:aws:ec2:*::snapshot/*"]},
     "ours": {"Resource": ["*"], "Condition": _OURS},
-    # What a call makes has our tag from that call on.
+    # The call that creates a resource tags it, too.
     "made": {"Resource": _of("instance", "volume", "network-interface"), "Condition": _WITH_OUR_TAG},
     "new-groups": {"Resource": _of("security-group"), "Condition": _WITH_OUR_TAG},
     "as-made": {
         "Resource": _of("instance", "volume", "network-interface", "security-group"),
         "Condition": {"StringEquals": {"ec2:CreateAction": ["RunInstances", "CreateVolume", "CreateSecurityGroup"]}},
     },
-    # What a machine is made of and stands in is somebody's, and is not changed.
+    # Resources that a launch uses but does not change. bake did not create them.
     "ingredients": {"Resource": _of("image", "subnet", "key-pair", "snapshot")},
     "networks": {"Resource": _of("vpc")},
     "our-groups": {"Resource": _of("security-group"), "Condition": _OURS},
@@ -145,12 +146,12 @@ _RESOURCES: dict[str, dict[str, Any]] = {
 
 
 def actions(command: str) -> set[str]:
-    """What a command may do, as IAM names it."""
+    """Return the IAM actions that a command's policy allows."""
     return {action for _, actions, _ in STATEMENTS[command] for action in actions}
 
 
 def document(command: str, key: str | None = None, partition: str = "aws") -> dict[str, Any]:
-    """A command's policy, with the use of a key of KMS by its ARN; `partition` is what ARNs begin with."""
+    """Return a command's policy. `key` is the ARN of a KMS key to allow; `partition` is the one of all ARNs."""
     statements = [
         {"Sid": name, "Effect": "Allow", "Action": list(actions), **_bound(which, partition)}
         for name, actions, which in STATEMENTS[command]
@@ -168,19 +169,20 @@ def _bound(which: str, partition: str) -> dict[str, Any]:
 
 
 def way_out(command: str, action: str) -> str:
-    """Where the policy says what was refused, for a person who may change it."""
+    """Return a hint that shows where the command's policy allows the denied action."""
     if action.startswith("kms:"):
         return (
-            f"`bake aws-policy {command} --kms-key ARN` prints what using a key takes; the key's own policy counts too."
+            f"`bake aws-policy {command} --kms-key ARN` prints a policy that allows it. The key's own policy must "
+            "allow it as well."
         )
     where = ", ".join(f'"{name}"' for name, actions, _ in STATEMENTS.get(command, ()) if action in actions)
     line = f'"Effect": "Allow", "Action": "{action}"'
-    return f"`bake aws-policy {command}` prints what they need: " + (
-        f"{line} is in its {where}." if where else f"{line}."
+    return f"`bake aws-policy {command}` prints the policy that the credentials need: " + (
+        f"{line} is in its statement {where}." if where else f"{line}."
     )
 
 
 def action_of(operation: str) -> str:
-    """IAM's name for an operation of a service."""
+    """Return IAM's name of an operation, or the operation itself if no policy here has it."""
     known = {action for command in STATEMENTS for action in actions(command)}
     return next((action for action in sorted(known) if action.endswith(f":{operation}")), operation)

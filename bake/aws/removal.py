@@ -1,4 +1,4 @@
-"""Taking away what is ours: machines, their volumes and security groups, in the order in which AWS lets go of them."""
+"""Remove instances, volumes, security groups and snapshots that bake created, and wait until AWS has removed them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from bake.aws import machines, tags
 from bake.aws.session import Cloud, code_of
 from bake.progress import Phase
 
-#: What AWS says while something else still holds what is to go, and once it is gone.
+#: AWS's error codes for a resource that is still in use, and for one that no longer exists.
 HELD = {"DependencyViolation", "VolumeInUse", "InvalidGroup.InUse", "InvalidSnapshot.InUse", "IncorrectState"}
 GONE = {"InvalidGroup.NotFound", "InvalidVolume.NotFound", "InvalidSnapshot.NotFound", "InvalidInstanceID.NotFound"}
 
 
 def end(cloud: Cloud, names: Iterable[str], phase: Phase) -> None:
-    """Terminate instances; returns when they are. A machine that is shut down writes its files first."""
+    """Terminate instances and wait until they are terminated. They shut down first and write their files."""
     names = list(names)
     for name in names:
         try:
@@ -30,21 +30,21 @@ def end(cloud: Cloud, names: Iterable[str], phase: Phase) -> None:
         alive = [one for one in machines.described(cloud, names) if one["State"]["Name"] != "terminated"]
         return None if alive else True
 
-    machines.until(ended, f"ended {', '.join(names)}", phase)
+    machines.until(ended, f"terminated {', '.join(names)}", phase)
 
 
 def delete_groups(cloud: Cloud, names: Iterable[str], phase: Phase) -> None:
-    """Delete security groups; an interface that is going may hold them for a while."""
+    """Delete security groups, and retry while a network interface that is being deleted still uses them."""
     _delete(cloud("ec2").delete_security_group, "GroupId", names, phase)
 
 
 def delete_volumes(cloud: Cloud, names: Iterable[str], phase: Phase) -> None:
-    """Delete volumes, and what is on them."""
+    """Delete volumes with their data."""
     _delete(cloud("ec2").delete_volume, "VolumeId", names, phase)
 
 
 def delete_snapshots(cloud: Cloud, names: Iterable[str], phase: Phase) -> None:
-    """Delete snapshots; an AMI that was deregistered may hold its own for a while."""
+    """Delete snapshots, and retry while a deregistered AMI still uses them."""
     _delete(cloud("ec2").delete_snapshot, "SnapshotId", names, phase)
 
 
@@ -60,11 +60,11 @@ def _delete(delete: Callable[..., object], key: str, names: Iterable[str], phase
         return True
 
     for name in names:
-        machines.until(partial(gone, name), f"let go of {name}", phase)
+        machines.until(partial(gone, name), f"deleted {name}", phase)
 
 
 def our_groups(cloud: Cloud, names: Iterable[str]) -> list[str]:
-    """Those security groups that are ours."""
+    """Return those security groups that bake created."""
     filters = [{"Name": "group-id", "Values": list(names)}, *tags.having(run="")]
     if not filters[0]["Values"]:
         return []

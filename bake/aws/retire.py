@@ -1,7 +1,7 @@
-"""The machine before: whether it may go, the way of its data and its address to the next one, and back.
+"""Retire the previous instance: check that nothing is lost, hand over its volume and its address, or give them back.
 
-What a launch takes is noted in tags of the new machine, from the call on that makes it. The way back needs nothing
-else, and so is the same for a launch that undoes itself and for a sweep, anywhere, of one that was killed.
+The call that creates the new instance records in its tags what the launch takes over. The rollback needs only these
+tags. So it is the same for a launch that fails and for a sweep, on any computer, after a launch that was killed.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from bake.aws.session import Cloud, code_of
 from bake.errors import BakeError, RetireError
 from bake.progress import Phase
 
-#: Where a machine sees its data's volume attached; on today's types it is found by its serial, the volume's id.
+#: The device name for the data volume. On current instance types, the machine finds it by its serial, the volume's id.
 DEVICE = "/dev/sdf"
-#: Tags of a new machine: whose volume it takes, and whether that one ran; which address it takes, and who had it.
+#: Tags of a new instance: the owner of the volume that it takes over and that owner's state; the Elastic IP that it
+#: takes over and the previous holder.
 BEFORE, ADDRESS = "bake:before", "bake:address"
 
 
 @dataclass(frozen=True)
 class Old:
-    """A machine that is to end: its data's volume, its security groups, and whether it serves."""
+    """An instance to retire: its data volume, its security groups, and whether it runs."""
 
     name: str
     volume: str | None
@@ -32,41 +33,44 @@ class Old:
 
 
 def look(cloud: Cloud, name: str, *, forget_data: bool, forget_certificate: bool) -> Old:
-    """What is known of a machine that is to end. Raises RetireError where something would be lost with it."""
+    """Return the facts of an instance to retire. Raises RetireError if data or a certificate would be lost."""
     found = [one for one in machines.ours(cloud) if one["InstanceId"] == name]
     if not found:
-        raise RetireError(f"{name} is no machine of bake's in {cloud.region}", "`bake ls` shows those that are.")
+        raise RetireError(
+            f"{name} is not an instance that bake created in {cloud.region}",
+            "`bake ls` lists the instances that bake created.",
+        )
     (one,) = found
     said = tags.read(one)
     volume = said.get(machines.DATA)
     if not volume and not forget_data:
         raise RetireError(
-            f"{name} keeps its data on its own disk, which goes with it",
-            "Save /var/lib/app, and say --forget-data. A machine with --data has a volume that moves to the next.",
+            f"{name} has its data on its root disk, which would be deleted",
+            "Save /var/lib/app, then pass --forget-data. (Launched with --data, an instance hands over its volume.)",
         )
     kept = said.get(machines.KEEP, "").startswith("s3://")
     if said.get(machines.DOMAINS) and not kept and not forget_certificate:
         raise RetireError(
-            f"{name} may have a certificate for {said[machines.DOMAINS]}, which goes with it",
-            "`certificate: {keep: s3://…}` in bake.yaml keeps it; or say --forget-certificate: the next orders anew.",
+            f"{name} may have a certificate for {said[machines.DOMAINS]}, which would be deleted",
+            "Keep it with `certificate: {keep: s3://…}` in bake.yaml, or pass --forget-certificate to order a new one.",
         )
     return Old(name, volume, tuple(machines.groups_of(one)), one["State"]["Name"] in ("pending", "running"))
 
 
 def attach(cloud: Cloud, volume: str, name: str, phase: Phase) -> None:
-    """Attach a volume to a machine, once nothing else has it."""
-    machines.until(lambda: _is(cloud, volume, "available"), f"let go of {volume}", phase)
+    """Wait until a volume is available, and attach it to an instance."""
+    machines.until(lambda: _is(cloud, volume, "available"), f"detached {volume}", phase)
     try:
         cloud("ec2").attach_volume(VolumeId=volume, InstanceId=name, Device=DEVICE)
     except ClientError as error:
-        # The answer to the first try may have been lost, and boto3 have asked again.
+        # If the first response was lost, boto3 retries, and the volume is attached already.
         if code_of(error) != "VolumeInUse" or _holder(cloud, volume) != name:
             raise
     machines.until(lambda: _is(cloud, volume, "in-use"), f"attached {volume}", phase)
 
 
 def hand_over(cloud: Cloud, old: Old, name: str, phase: Phase) -> None:
-    """Stop a machine, which writes what it has in memory, and give its volume to another."""
+    """Stop the previous instance, so that it writes its data to disk, and attach its volume to another instance."""
     assert old.volume
     stop(cloud, old.name, phase)
     _detach(cloud, old.volume, old.name)
@@ -74,7 +78,7 @@ def hand_over(cloud: Cloud, old: Old, name: str, phase: Phase) -> None:
 
 
 def notes(old: Old | None, address: str | None, holder: str | None) -> tags.Tags:
-    """The tags that say what a machine takes: the volume of `old`, and the address of `holder`."""
+    """Return the tags that record what an instance takes over: the volume of `old` and the address of `holder`."""
     return {
         BEFORE: f"{old.name} {'running' if old.is_running else 'stopped'}" if old else "",
         ADDRESS: f"{address} {holder}" if address and holder else "",
@@ -82,12 +86,15 @@ def notes(old: Old | None, address: str | None, holder: str | None) -> tags.Tags
 
 
 def lead(cloud: Cloud, address: str, name: str) -> None:
-    """Lead an Elastic IP to a machine."""
+    """Associate an Elastic IP with an instance."""
     cloud("ec2").associate_address(AllocationId=address, InstanceId=name, AllowReassociation=True)
 
 
 def give_back(cloud: Cloud, name: str, said: tags.Tags, phase: Phase) -> None:
-    """What a machine that goes has taken, by its tags, goes back; what somebody else has meanwhile is left alone."""
+    """Give back the volume and the address that an instance took over, according to its tags.
+
+    A resource that another instance has meanwhile is left alone. Raises the first error after trying both.
+    """
     faults = []
     for give in (_give_address, _give_volume):
         try:
@@ -114,7 +121,7 @@ def _give_volume(cloud: Cloud, name: str, said: tags.Tags, phase: Phase) -> None
         return
     volume = said[machines.DATA]
     claim = {one["InstanceId"] for one in machines.ours(cloud, data=volume)} - {name}
-    # A third one is a later launch's, which has the volume or is about to take it.
+    # Another instance with this tag belongs to a later launch, which has the volume or is about to take it over.
     if claim != {before}:
         return
     holder = _holder(cloud, volume)
@@ -133,24 +140,24 @@ def _give_volume(cloud: Cloud, name: str, said: tags.Tags, phase: Phase) -> None
 
 
 def end(cloud: Cloud, old: Old, phase: Phase) -> None:
-    """End a machine, and its security groups that are ours."""
+    """Terminate an instance, and delete those of its security groups that bake created."""
     groups = removal.our_groups(cloud, old.groups)
     removal.end(cloud, [old.name], phase)
     removal.delete_groups(cloud, groups, phase)
 
 
 def stop(cloud: Cloud, name: str, phase: Phase) -> None:
-    """Stop a machine; returns when it is."""
+    """Stop an instance and wait until it is stopped."""
     cloud("ec2").stop_instances(InstanceIds=[name])
     _await(cloud, name, "stopped", phase)
 
 
 def _await(cloud: Cloud, name: str, state: str, phase: Phase) -> None:
-    machines.until(lambda: _state(cloud, name) == state or None, f"brought {name} to {state}", phase)
+    machines.until(lambda: _state(cloud, name) == state or None, f"changed the state of {name} to {state}", phase)
 
 
 def _state(cloud: Cloud, name: str) -> str:
-    """A machine's state; empty for one that AWS does not know."""
+    """Return an instance's state, or an empty string if AWS does not list it."""
     return next((str(one["State"]["Name"]) for one in machines.described(cloud, [name])), "")
 
 
@@ -158,7 +165,7 @@ def _detach(cloud: Cloud, volume: str, name: str) -> None:
     try:
         cloud("ec2").detach_volume(VolumeId=volume, InstanceId=name)
     except ClientError:
-        # As with attaching.
+        # As in `attach`, a retry may fail although the first request succeeded.
         if _holder(cloud, volume) == name:
             raise
 
@@ -168,7 +175,7 @@ def _is(cloud: Cloud, volume: str, state: str) -> bool | None:
 
 
 def _holder(cloud: Cloud, volume: str) -> str | None:
-    """Which machine has a volume, and is not letting go of it."""
+    """Return the instance to which a volume is attached, unless it is being detached."""
     held = [
         str(one["InstanceId"])
         for one in machines.volume(cloud, volume).get("Attachments", ())

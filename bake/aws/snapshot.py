@@ -1,7 +1,7 @@
-"""A raw disk to an EBS snapshot, without an instance: the EBS direct APIs take its blocks.
+"""Upload a raw disk as an EBS snapshot with the EBS direct APIs, without an instance.
 
-Only blocks that hold something are sent, and of a disk whose like was sent before only those that differ. What was
-sent is kept in a journal, so that an upload that was cut goes on where it was.
+Only non-zero blocks are uploaded and, after an earlier upload, only the blocks that differ from it. A journal records
+the uploaded blocks, so that an interrupted upload can resume.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from bake.aws.session import WORKERS, Cloud, code_of
 from bake.errors import CloudError
 from bake.progress import Phase
 
-#: A snapshot that gets no block for so long is given up by AWS. Minutes (StartSnapshot: Timeout; 10 to 4320).
+#: Minutes without a block after which AWS abandons a snapshot (StartSnapshot: Timeout; 10 to 4320).
 TIMEOUT = 60
-#: Blocks in memory at once, 512 KiB each: those under way, and as many again that wait for their turn.
+#: Maximum number of blocks in memory, 512 KiB each: the ones being uploaded and as many in the queue.
 IN_FLIGHT = 2 * WORKERS
-#: Seconds for AWS to complete a snapshot. It takes minutes for large ones.
+#: Seconds to wait until AWS completes a snapshot, which takes minutes for large ones.
 PATIENCE, PATIENCE_AFTER_REFUSAL = 1800, 300
-#: Seconds in which EBS may not know a snapshot yet that it has started (Amazon's own coldsnap asks again for 132).
+#: Seconds during which EBS may not find a snapshot that was just started (Amazon's coldsnap retries for 132 s).
 KNOWN_AFTER = 120
-#: A tag of the snapshot: the digest of what is in it.
+#: Tag with the digest of the snapshot's content.
 CONTENT = "bake:content"
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A complete snapshot: how many blocks hold something, and how many of them were sent for it."""
+    """A complete snapshot: its id, its content, and the number of blocks that this upload sent."""
 
     name: str
     content: blocks.Content
@@ -49,7 +49,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Begun:
-    """An upload under way: the parent's blocks, and the indexes of those that have been sent."""
+    """An upload in progress: the parent's blocks, and the indexes of the blocks that were sent."""
 
     snapshot: str
     parent: dict[int, str]
@@ -58,32 +58,32 @@ class Begun:
 
 
 class Journal:
-    """What has been sent of one upload: its first line says of which, the others are indexes of blocks."""
+    """The journal of an upload: a first line with the snapshot and its parent, then the index of each sent block."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._guard = threading.Lock()
 
     def read(self) -> Begun | None:
-        """The upload that was cut, unless AWS has given it up meanwhile."""
+        """Return the interrupted upload, or None if there is none or AWS has abandoned it."""
         try:
             if time.time() - self.path.stat().st_mtime > (TIMEOUT - 5) * 60:
                 return None
             first, *others = self.path.read_text().splitlines()
             told = json.loads(first)
             parent = {int(index): str(value) for index, value in told["parent"].items()}
-            # A cut leaves half a line.
+            # An interruption may leave a partial line.
             sent = frozenset(int(line.removesuffix(".")) for line in others if line.endswith("."))
             return Begun(str(told["snapshot"]), parent, sent)
         except (OSError, ValueError, KeyError, AttributeError, TypeError):
             return None
 
     def begin(self, begun: Begun) -> None:
-        """Another upload."""
+        """Start the journal of another upload."""
         store.write(self.path, json.dumps({"snapshot": begun.snapshot, "parent": begun.parent}) + "\n")
 
     def add(self, index: int) -> None:
-        """A block has been sent."""
+        """Record that a block was sent."""
         with self._guard, self.path.open("a") as stream:
             stream.write(f"{index}.\n")
 
@@ -91,11 +91,11 @@ class Journal:
 def upload(
     cloud: Cloud, disk: Path, before: blocks.Content | None, kms_key: str | None, marks: tags.Tags, phase: Phase
 ) -> Snapshot:
-    """Send a raw disk; returns when the snapshot is complete, tagged with `marks` and as temporary.
+    """Upload a raw disk, wait until the snapshot is complete, and return it. It has the tags `marks` and is temporary.
 
-    `before`: what the last one had, if its snapshot may be the parent. `kms_key` is the ARN of the key to encrypt it
-    with; with one there is no parent (StartSnapshot refuses both together). Where the account encrypts by default, a
-    parent's key is its child's.
+    `before` is the content of the last snapshot, which may become the parent. `kms_key` is the ARN of a key to encrypt
+    with; StartSnapshot does not accept both a key and a parent. If the account encrypts by default, a snapshot has the
+    key of its parent.
     """
     phase.progress(0, "reading the disk")
     now = blocks.digests(disk)
@@ -108,7 +108,7 @@ def upload(
         begun = _started(cloud, content, parent, kms_key, marks)
         journal.begin(begun)
     wanted = {index for index, value in now.items() if begun.parent.get(index) != value}
-    # What became zero must be said so.
+    # Blocks of the parent that are zero now must be uploaded as zeros.
     emptied = set(begun.parent) - set(now)
     changed = wanted | emptied
     if not begun.is_complete:
@@ -119,7 +119,7 @@ def upload(
 
 
 def _is_there(cloud: Cloud, before: blocks.Content, size: int) -> bool:
-    """Whether the last snapshot is still there, ours, complete, and what the list says is in it."""
+    """Return whether the last snapshot still exists, is complete, and has the recorded content and size."""
     found = find(cloud, before.snapshot)
     return (
         found is not None
@@ -130,7 +130,7 @@ def _is_there(cloud: Cloud, before: blocks.Content, size: int) -> bool:
 
 
 def find(cloud: Cloud, name: str) -> dict[str, Any] | None:
-    """A snapshot of this account's."""
+    """Return the description of a snapshot of this account, or None."""
     try:
         (found,) = cloud("ec2").describe_snapshots(SnapshotIds=[name], OwnerIds=["self"])["Snapshots"]
     except ClientError as error:
@@ -141,7 +141,7 @@ def find(cloud: Cloud, name: str) -> dict[str, Any] | None:
 
 
 def _resumed(cloud: Cloud, journal: Journal, marks: tags.Tags) -> Begun | None:
-    """The upload that the journal tells of, if it can go on; it is this run's now."""
+    """Return the upload in the journal if it can resume, and tag it as this run's."""
     begun = journal.read()
     found = find(cloud, begun.snapshot) if begun else None
     if begun is None or found is None or found["State"] == "error" or tags.EXPIRES not in tags.read(found):
@@ -162,7 +162,7 @@ def _started(
             Tags=tags.written({**marks, **tags.temporary(), CONTENT: content.sha256}), **how,
         )  # fmt: skip
     except ClientError as error:
-        # The account encrypts by default, since when this parent is none (EBS user guide, "Encryption outcomes").
+        # An account that encrypts by default rejects an unencrypted parent (EBS user guide, "Encryption outcomes").
         if parent is None or code_of(error) != "ValidationException":
             raise
         return _started(cloud, content, None, kms_key, marks)
@@ -179,12 +179,12 @@ def _send(
     journal: Journal,
     phase: Phase,
 ) -> None:
-    """Put blocks, several at once, and never more than IN_FLIGHT of them in memory."""
+    """Upload blocks in parallel, with at most IN_FLIGHT of them in memory."""
     client, total, known = cloud("ebs"), len(wanted) + len(emptied), time.monotonic() + KNOWN_AFTER
 
     def put(index: int, block: bytes) -> None:
         if index in wanted and now[index] != blocks.digest(block):
-            raise CloudError(f"{disk} was changed while it was sent", "Run the same command again.")
+            raise CloudError(f"{disk} changed during its upload", "Run the same command again.")
         while True:
             try:
                 client.put_snapshot_block(
@@ -230,7 +230,10 @@ def _ended(futures: set[Future[None]]) -> int:
 
 
 def _complete(cloud: Cloud, snapshot: str, changed: set[int], now: dict[int, str], phase: Phase) -> None:
-    """Say how much was sent, and the digest of its digests in the blocks' order; wait until AWS has it."""
+    """Complete a snapshot and wait until AWS has verified it.
+
+    AWS gets the number of changed blocks, and the digest of their digests in the order of the blocks.
+    """
     zeros = blocks.digest(blocks.ZEROS)
     linear = b"".join(base64.b64decode(now.get(index, zeros)) for index in sorted(changed))
     refused: ClientError | None = None
@@ -240,7 +243,7 @@ def _complete(cloud: Cloud, snapshot: str, changed: set[int], now: dict[int, str
             ChecksumAggregationMethod="LINEAR", Checksum=base64.b64encode(hashlib.sha256(linear).digest()).decode(),
         )  # fmt: skip
     except ClientError as error:
-        # The answer to the first try may have been lost, and boto3 have asked again.
+        # If the first response was lost, boto3 retries, and AWS rejects the second request.
         if code_of(error) != "ValidationException":
             raise
         refused = error
@@ -254,4 +257,7 @@ def _complete(cloud: Cloud, snapshot: str, changed: set[int], now: dict[int, str
     except CloudError as error:
         raise refused or error from None
     if found["State"] != "completed":
-        raise CloudError(f"AWS calls {snapshot} {found['State']}: {found.get('StateMessage', '')}", "Run it again.")
+        raise CloudError(
+            f"The state of {snapshot} is {found['State']}: {found.get('StateMessage') or 'no reason given'}",
+            "Run the same command again.",
+        )

@@ -1,8 +1,7 @@
-"""What is left over at AWS, found by its tags and removed: of runs that were killed, and of AMIs that nobody needs.
+"""Find and remove leftover AWS resources by their tags: those of killed runs, and old AMIs.
 
-Nothing is looked at that has no tag of ours, and each thing is removed by its id. A machine gives back first what it
-took from the one before. What is on its way out is looked for again in every sweep, so that a sweep that is itself cut
-off is finished by the next.
+A sweep reads only resources with bake's tags, and removes each by its id. Before an instance is removed, it gives back
+what it took over from the previous instance. Every sweep searches again, so it also completes an interrupted one.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from bake.aws.session import Cloud, code_of, refusals
 from bake.errors import BakeError
 from bake.progress import Phase, Reporter
 
-#: What can be left over, in the order in which it can be removed: the operation that lists it, its key, its id.
+#: Kinds of resources in the order of their removal: the operation that lists them, the key of the list and of the id.
 KINDS = (
     ("instance", "describe_instances", "Reservations", "InstanceId"),
     ("image", "describe_images", "Images", "ImageId"),
@@ -29,13 +28,13 @@ KINDS = (
     ("key pair", "describe_key_pairs", "KeyPairs", "KeyName"),
 )
 _ALL = tuple(kind for kind, *_ in KINDS)
-#: Of other accounts there are thousands.
+#: List only this account's images and snapshots, because other accounts share thousands.
 _OWN = {"image": {"Owners": ["self"]}, "snapshot": {"OwnerIds": ["self"]}}
 
 
 @dataclass(frozen=True)
 class Thing:
-    """Something of ours at AWS."""
+    """An AWS resource that bake created."""
 
     kind: str
     name: str
@@ -46,30 +45,33 @@ class Thing:
         return f"{self.kind} {self.name}" + (f" ({about})" if about else "")
 
 
-#: A thing that is left, and why; None where something else still holds it.
+#: Resources that remain, each with the error, or with None if it is still in use.
 Left = list[tuple[Thing, Exception | None]]
 
 
 def left_over(cloud: Cloud) -> list[Thing]:
-    """What is over: its time is up, or its run was one of this computer's and has ended."""
+    """Return the leftover resources: they have expired, or their run on this computer has ended."""
     return _found(cloud, tags.is_over)
 
 
 def clear(cloud: Cloud, run: str, phase: Phase) -> None:
-    """Remove what is temporary of a run, which is not over yet. What is still in use goes with a later sweep."""
+    """Remove a current run's temporary resources. A later sweep removes those that are still in use."""
     _, left = _cleared(cloud, _found(cloud, lambda marks: marks.get(tags.RUN) == run), phase)
     _raise_first(left)
 
 
 def undo(cloud: Cloud, run: str, known: list[Thing], phase: Phase) -> Left:
-    """Remove all that a launch has made, `known` or found by its run, temporary or not; waits for what is held."""
+    """Remove all resources of a launch, `known` or found by its run, and return those that remain.
+
+    Wait for resources that are still in use.
+    """
     kinds = {thing.kind for thing in known} | {"instance", "volume", "security group"}
     things, unseen = list[Thing](), Left()
     try:
         things += _things(cloud, tags.having(run=run), kinds)
     except (ClientError, BotoCoreError) as error:
-        # What is known goes all the same.
-        unseen = [(Thing("whatever else is of run", run, {}), error)]
+        # Remove the known resources anyway.
+        unseen = [(Thing("any other resources of the run", run, {}), error)]
     names = {thing.name for thing in known}
     things = sorted([*known, *(one for one in things if one.name not in names)], key=_turn)
     return _cleared(cloud, things, phase, wait=True)[1] + unseen
@@ -94,13 +96,13 @@ def _found(cloud: Cloud, goes: Callable[[tags.Tags], bool]) -> list[Thing]:
 
 
 def _claim(cloud: Cloud, marks: tags.Tags) -> None:
-    """Tag the AMI that a run was making by Packer when it was cut off, before Packer could: it is temporary as well."""
+    """Tag the AMI of an interrupted run as temporary, if the run ended before Packer tagged it."""
     filters = [{"Name": "name", "Values": [marks[tags.MAKING]]}]
     for image in cloud("ec2").describe_images(Owners=["self"], Filters=filters)["Images"]:
         if tags.RUN not in tags.read(image):
             own = {key: value for key, value in marks.items() if key in (tags.RUN, tags.EXPIRES, tags.APP)}
             parts = {image["ImageId"], *ami.snapshots_of(image)}
-            # While it is pending, an AMI may not tell its snapshots; they tell it.
+            # A pending AMI may not list its snapshots, but their descriptions name the AMI.
             made = [{"Name": "description", "Values": [f"Created by CreateImage(*) for {image['ImageId']}*"]}]
             found = cloud.pages("ec2", "describe_snapshots", "Snapshots", OwnerIds=["self"], Filters=made)
             parts |= {one["SnapshotId"] for one in found}
@@ -111,7 +113,7 @@ def _things(cloud: Cloud, having: list[dict[str, Any]], kinds: Container[str] = 
     for kind, operation, key, name in KINDS:
         if kind not in kinds:
             continue
-        # Ended ones are shown for an hour.
+        # AWS lists terminated instances for an hour.
         alive = [{"Name": "instance-state-name", "Values": list(machines.ALIVE)}] if kind == "instance" else []
         filters = [*having, *alive]
         for item in _listed(cloud, operation, key, Filters=filters, **_OWN.get(kind, {})):
@@ -120,7 +122,7 @@ def _things(cloud: Cloud, having: list[dict[str, Any]], kinds: Container[str] = 
 
 
 def _listed(cloud: Cloud, operation: str, key: str, **words: Any) -> Iterator[dict[str, Any]]:
-    # DescribeKeyPairs alone has no pages.
+    # Only DescribeKeyPairs has no pages.
     if cloud("ec2").can_paginate(operation):
         yield from cloud.pages("ec2", operation, key, **words)
     else:
@@ -128,22 +130,27 @@ def _listed(cloud: Cloud, operation: str, key: str, **words: Any) -> Iterator[di
 
 
 def sweep(cloud: Cloud, report: Reporter) -> list[str]:
-    """Remove what is left over; what was removed. What still waits for something else goes with the next sweep."""
+    """Remove the leftover resources and return the removed ones. The next sweep removes those still in use."""
     with refusals(cloud), report.phase("sweep") as phase:
         removed, left = _cleared(cloud, left_over(cloud), phase)
         for thing, error in left:
-            report.note(f"left: {thing}: {error}" if error else f"{thing} is still in use: sweep again in some minutes")
+            report.note(
+                f"not removed: {thing}: {error}"
+                if error
+                else f"{thing} is still in use; run `bake sweep` again in a few minutes"
+            )
         _raise_first(left)
         tags.forget_old_runs()
     return [str(thing) for thing in removed]
 
 
 def _cleared(cloud: Cloud, found: list[Thing], phase: Phase, wait: bool = False) -> tuple[list[Thing], Left]:
-    """Remove things; what is gone, and what is left. `wait`: for what something else holds."""
+    """Remove resources; return the removed and the remaining ones. With `wait`, wait for those still in use."""
     removed, left, stuck = list[Thing](), Left(), set[str]()
     for thing in found:
         phase.progress(None, str(thing))
-        # A machine that is still there holds what its run made, and says what it has to give back.
+        # An instance that could not be removed still uses its run's resources, and its tags are needed to give back
+        # what it took over.
         if thing.tags.get(tags.RUN) in stuck:
             left.append((thing, None))
             continue
@@ -162,11 +169,11 @@ def _cleared(cloud: Cloud, found: list[Thing], phase: Phase, wait: bool = False)
 
 
 def _until_gone(cloud: Cloud, thing: Thing, phase: Phase) -> bool:
-    return machines.until(lambda: _remove(cloud, thing, phase), f"let go of {thing.name}", phase)
+    return machines.until(lambda: _remove(cloud, thing, phase), f"deleted {thing.name}", phase)
 
 
 def _remove(cloud: Cloud, thing: Thing, phase: Phase) -> bool | None:
-    """Remove one thing. False where it belongs to something that stays, None where something else still holds it."""
+    """Remove a resource. Return False if a permanent resource needs it, None if it is still in use."""
     ec2 = cloud("ec2")
     if thing.kind == "instance":
         retire.give_back(cloud, thing.name, thing.tags, phase)
@@ -186,25 +193,28 @@ def _remove(cloud: Cloud, thing: Thing, phase: Phase) -> bool | None:
             return None if _is_temporary(cloud, thing.name) else False
         if code in removal.HELD or "InUse" in code:
             return None
-        # Gone meanwhile: a volume or an interface that went with its instance, say.
+        # Ignore a resource that is gone already, such as a volume that AWS deleted with its instance.
         if "NotFound" not in code and ".Unavailable" not in code:
             raise
     return True
 
 
 def _is_temporary(cloud: Cloud, snapshot: str) -> bool:
-    """Whether a snapshot still is, though an AMI stands on it: one that goes as well, or that AWS is letting go of."""
+    """Return whether a snapshot in use is still temporary, because all AMIs that use it are temporary, too.
+
+    Otherwise remove its temporary tag.
+    """
     mine = cloud.pages("ec2", "describe_images", "Images", Owners=["self"])
     if all(tags.EXPIRES in tags.read(one) for one in mine if snapshot in ami.snapshots_of(one)):
         return True
-    # It was registered, and the run was cut before it could say so.
+    # The run was interrupted after it registered the AMI and before it removed the tag.
     cloud("ec2").delete_tags(Resources=[snapshot], Tags=[{"Key": tags.EXPIRES}])
     return False
 
 
 @dataclass(frozen=True)
 class Old:
-    """An AMI but the newest ones, its snapshots, and who uses it: then it stays."""
+    """An old AMI, its snapshots, and the resource that uses it. An AMI in use is kept."""
 
     name: str
     title: str
@@ -214,19 +224,19 @@ class Old:
 
 
 def old(cloud: Cloud, keep: int, app: str | None = None) -> list[Old]:
-    """AMIs but the newest `keep` of each app, oldest first."""
+    """Return all AMIs except the newest `keep` of each app, oldest first."""
     filters = [*tags.having(app=app or "", run=""), {"Name": "state", "Values": ["available"]}]
     found = [
         one
         for one in cloud.pages("ec2", "describe_images", "Images", Owners=["self"], Filters=filters)
-        # What a run has not finished is none of the newest, and a sweep's.
+        # An AMI of an unfinished run does not count. A sweep removes it.
         if tags.EXPIRES not in tags.read(one)
     ]
     by_app: dict[str, list[dict[str, Any]]] = {}
     for one in sorted(found, key=lambda one: one.get("CreationDate", "")):
         by_app.setdefault(tags.read(one)[tags.APP], []).append(one)
     surplus = [one for some in by_app.values() for one in some[: max(0, len(some) - keep)]]
-    # Only what could go is worth the question.
+    # Search for users only if there are candidates.
     users = _users(cloud, {one["ImageId"] for one in surplus}) if surplus else {}
     return [
         Old(
@@ -238,7 +248,7 @@ def old(cloud: Cloud, keep: int, app: str | None = None) -> list[Old]:
 
 
 def prune(cloud: Cloud, going: list[Old], phase: Phase) -> None:
-    """Deregister AMIs, and delete their snapshots. Cut off between the two, a sweep finds the snapshots."""
+    """Deregister AMIs and delete their snapshots. If this is interrupted, a sweep finds the snapshots."""
     for one in going:
         with tags.run() as run:
             marks = tags.written({tags.RUN: run, **tags.temporary()})
@@ -249,7 +259,7 @@ def prune(cloud: Cloud, going: list[Old], phase: Phase) -> None:
 
 
 def _users(cloud: Cloud, names: set[str]) -> dict[str, str]:
-    """AMI to who uses it: instances, launch templates (all their versions), Auto Scaling groups' configurations."""
+    """Return a user of each AMI: an instance, a launch template (any version), or an Auto Scaling group."""
     users: dict[str, str] = {}
     for reservation in cloud.pages(
         "ec2", "describe_instances", "Reservations", Filters=[{"Name": "image-id", "Values": sorted(names)}]
@@ -275,7 +285,7 @@ def _users(cloud: Cloud, names: set[str]) -> dict[str, str]:
 
 
 def _resolved(cloud: Cloud, said: str) -> str:
-    """The AMI that a launch template names, itself or by `resolve:ssm:`."""
+    """Return the AMI that a launch template names, directly or by `resolve:ssm:`; empty without such a parameter."""
     if not said.startswith("resolve:ssm:"):
         return said
     try:

@@ -1,7 +1,6 @@
-"""Tags: by which everything of ours at AWS is found again, and told from everything else.
+"""Tags that identify the AWS resources bake created.
 
-What is made carries `bake:run`. While it is only a step on the way to something, or is meant to go, it also carries
-`bake:expires`; taking that tag away is what makes it permanent.
+All have the tag `bake:run`. Temporary resources also have `bake:expires`. Removing that tag makes them permanent.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ from typing import Any
 from bake import places, store
 
 RUN, EXPIRES, APP = "bake:run", "bake:expires", "bake:app"
-#: On a key pair: the name of the AMI that its run is about to make by Packer, which tags it a moment after only.
+#: Tag of a key pair: the name of the AMI that its run is making with Packer, which tags the AMI only afterwards.
 MAKING = "bake:making"
-#: How long what is temporary may be needed: the longest upload or launch that we can think of.
+#: The lifetime of temporary resources: longer than any upload or launch.
 LIFE = timedelta(hours=6)
-#: Characters of a tag's value that EC2 and EBS both take (EC2 takes one more).
+#: Maximum length of a tag's value in both EC2 and EBS (EC2 allows one more character).
 LONGEST = 255
 FORM = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -30,33 +29,33 @@ Tags = dict[str, str]
 
 
 def temporary() -> Tags:
-    """The tag of what goes, unless it is made permanent."""
+    """Return the tag of a temporary resource."""
     return {EXPIRES: (datetime.now(UTC) + LIFE).strftime(FORM)}
 
 
 def written(tags: Tags) -> list[dict[str, str]]:
-    """As AWS takes them."""
+    """Return tags in the form of AWS's APIs. Tags without a value are omitted."""
     return [{"Key": key, "Value": value} for key, value in sorted(tags.items()) if value]
 
 
 def listed(names: Iterable[str]) -> str:
-    """Names in one value, as many as there is room for, each whole."""
+    """Return as many whole names as fit in one tag's value, separated by spaces."""
     text = " ".join(names)
     return text if len(text) <= LONGEST else text[: LONGEST + 1].rpartition(" ")[0]
 
 
 def read(thing: dict[str, Any]) -> Tags:
-    """The tags of something that AWS describes."""
+    """Return the tags in AWS's description of a resource."""
     return {tag["Key"]: tag["Value"] for tag in thing.get("Tags") or thing.get("TagSet") or ()}
 
 
 def of(kinds: Iterable[str], tags: Tags) -> list[dict[str, Any]]:
-    """TagSpecifications: tags for each kind of thing that one call makes."""
+    """Return TagSpecifications with tags for each kind of resource that a call creates."""
     return [{"ResourceType": kind, "Tags": written(tags)} for kind in kinds]
 
 
 def having(**tags: str) -> list[dict[str, Any]]:
-    """Filters: who has these tags, named without `bake:`; an empty value is any."""
+    """Return filters for resources with these tags, named without `bake:`. An empty value matches any value."""
     return [
         {"Name": f"tag:bake:{key}", "Values": [value]} if value else {"Name": "tag-key", "Values": [f"bake:{key}"]}
         for key, value in tags.items()
@@ -65,9 +64,10 @@ def having(**tags: str) -> list[dict[str, Any]]:
 
 @contextmanager
 def run() -> Iterator[str]:
-    """A run's own name. Its file is locked while it works, and stays when it fails: then what it left is left over.
+    """Yield a new run's name, and hold a lock on the run's file during the block.
 
-    The kernel drops the lock with the process, however that ends.
+    If the block fails, the file stays, which marks the run's resources as leftover. The kernel releases the lock when
+    the process ends.
     """
     name = secrets.token_hex(8)
     with _lock(name):
@@ -76,7 +76,7 @@ def run() -> Iterator[str]:
 
 
 def is_over(tags: Tags) -> bool:
-    """Whether what has these tags is left over: its time is up, or its run was one of this computer's and has ended."""
+    """Return whether a resource with these tags is leftover: it has expired, or its run on this computer has ended."""
     expires = tags.get(EXPIRES)
     if expires is None:
         return False
@@ -88,7 +88,7 @@ def is_over(tags: Tags) -> bool:
 
 
 def forget_old_runs() -> None:
-    """Remove the files of runs that ended so long ago that all they left has expired."""
+    """Remove the files of runs that ended so long ago that all their resources have expired."""
     folder = _place("")
     for path in folder.iterdir() if folder.is_dir() else ():
         if store.age_days(path.stat().st_mtime) > 2 * LIFE.days + 1 and _has_crashed(path.name):
@@ -113,7 +113,10 @@ def _lock(name: str) -> Iterator[None]:
 
 
 def _has_crashed(name: str) -> bool:
-    """Whether a run's file is here, and nobody holds it. Without one nothing is known: it ended well, or elsewhere."""
+    """Return whether a run failed on this computer: its file exists without a lock.
+
+    Without a file, the run succeeded, or it ran on another computer.
+    """
     path = _place(name)
     if not name.isalnum() or not path.is_file():
         return False

@@ -317,7 +317,7 @@ def test_an_unhealthy_machine_is_removed_and_the_one_before_stays(world, app):
     assert "Linux version" in said, "the console's tail"
     assert world.things() == there and world.holder(address) == before
     assert world.machine(before)["State"]["Name"] == "running"
-    assert "left" not in said
+    assert "not removed" not in said
 
 
 @pytest.mark.long
@@ -327,7 +327,7 @@ def test_what_cannot_be_removed_is_named(world, app):
     world.gate.ours.held_looks = 0
     _, said = world.launch(app, code=64)
     [left] = world.machines()
-    assert f"left: instance {left['InstanceId']}" in said and "bake sweep" in said
+    assert f"not removed: instance {left['InstanceId']}" in said and "bake sweep" in said
     assert all("bake:expires" in each for each in world.things().values())
 
 
@@ -373,10 +373,10 @@ def test_retiring_is_refused_before_anything_is_started(world, app):
     stranger = world.ec2.run_instances(ImageId=world.ami, MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
     address = world.address()
     cases = [
-        (["--retire", before], "keeps its data on its own disk"),
+        (["--retire", before], "has its data on its root disk"),
         (["--retire", before, "--forget-data"], "may have a certificate for shop.example"),
-        (["--retire", stranger], "is no machine of bake's"),
-        (["--retire", "--address", address], "No machine has that address"),
+        (["--retire", stranger], "is not an instance that bake created"),
+        (["--retire", "--address", address], "No instance has the Elastic IP of --address"),
     ]
     there = world.things()
     for words, why in cases:
@@ -433,7 +433,7 @@ def test_what_undoing_could_not_do_a_sweep_does(world, app, action):
     )
     words = ["--data", 1] if action == "DeleteVolume" else estate.moving
     _, said = world.launch(app, *words, code=61)
-    assert "left: " in said and "bake sweep" in said and estate.look() != estate.there
+    assert "not removed: " in said and "bake sweep" in said and estate.look() != estate.there
     world.gate.fault = lambda *call: None
     swept(world, estate, finished=False)
 
@@ -488,7 +488,7 @@ def test_what_is_denied_is_named_and_nothing_is_left(world, app, action):
     _, said = world.launch(app, "--data", 1, "--address", address, code=61)
     # Which action, and in which statement of the policy.
     lines = [name for name, actions, _ in policy.STATEMENTS["launch"] if f"ec2:{action}" in actions]
-    assert f'"Action": "ec2:{action}" is in its "{lines[0]}"' in " ".join(said.split())
+    assert f'"Action": "ec2:{action}" is in its statement "{lines[0]}"' in " ".join(said.split())
     assert world.things() == {} and world.holder(address) is None
 
 
@@ -669,14 +669,14 @@ def test_what_cannot_work_is_said_before_anything_is_started(world, app):
         one["SubnetId"] for one in world.ec2.describe_subnets()["Subnets"] if one["AvailabilityZone"].endswith("a")
     ]
     cases = [
-        (["--env", f"LONG={os.urandom(9000).hex()}"], 16, "AWS takes 16384"),
+        (["--env", f"LONG={os.urandom(9000).hex()}"], 16, "the limit of AWS is 16,384"),
         (["--secret", "KEY=plain"], 18, "neither an ARN, nor ssm:/path"),
         (["--secret", "KEY=ssm:/shop/key"], 18, "--instance-profile"),
-        (["--secret", "KEY=secretsmanager:shop-abc123"], 18, "the secret's whole ARN"),
+        (["--secret", "KEY=secretsmanager:shop-abc123"], 18, "the secret's complete ARN"),
         (["--domain", "no domain"], 18, "not a domain name"),
         (["--subnet", "subnet-0123456789abcdef0"], 69, "no subnet subnet-0123456789abcdef0"),
         (["--volume", "vol-0123456789abcdef0"], 69, "no volume vol-0123456789abcdef0"),
-        (["--volume", volume, "--subnet", subnet], 69, f"the volume in {amazon.REGION}b"),
+        (["--volume", volume, "--subnet", subnet], 69, f"the volume is in {amazon.REGION}b"),
         (["--address", "eipalloc-0123456789abcdef0"], 69, "no Elastic IP"),
         (["--region", "eu-west-1"], 69, f"no AMI {world.ami} in eu-west-1"),
         (["--data", 1, "--volume", volume], 2, "give one of them"),
@@ -718,7 +718,7 @@ def test_a_region_without_a_default_subnet_wants_one_named(world, app):
     for one in there.describe_subnets()["Subnets"]:
         there.delete_subnet(SubnetId=one["SubnetId"])
     _, said = world.bake("launch", copied, "--region", "eu-north-1", *app.instead, code=69)
-    assert "there is no default one in eu-north-1" in said and "--subnet" in said
+    assert "There is no default subnet in eu-north-1" in said and "--subnet" in said
 
 
 # ls and down
@@ -740,7 +740,11 @@ def test_machines_are_listed_and_ended(world, app):
     out, _ = world.bake("ls")
     head, *rows = [line.split() for line in out.splitlines()]
     assert head[:4] == ["id", "app", "version", "state"] and [row[0] for row in rows] == [first, second]
-    for name, why in ((stranger, "is no machine of bake's"), ("other", "has no machine"), ("shop", "--all")):
+    for name, why in (
+        (stranger, "is not an instance that bake created"),
+        ("other", "has no instance"),
+        ("shop", "--all"),
+    ):
         _, said = world.bake("down", name, code=65)
         assert why in said
     assert len(world.machines()) == 3
@@ -762,7 +766,7 @@ def test_somebody_s_own_volume_is_not_deleted(world, app):
     printed, _ = world.launch(app, "--volume", volume)
     assert world.machine(printed)["Placement"]["AvailabilityZone"] == f"{amazon.REGION}b"
     _, said = world.bake("down", printed, "--with-data", code=65)
-    assert "was not made by bake" in said and len(world.machines()) == 1
+    assert "bake did not create the volume" in said and len(world.machines()) == 1
     world.bake("down", printed)
     assert [one["VolumeId"] for one in world.ec2.describe_volumes()["Volumes"]] == [volume]
 

@@ -166,4 +166,4 @@ def test_a_machine_of_somebody_else_is_refused(bake, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     called = bake("push", "ssh://root@other.example", Path(__file__).parents[2] / "examples" / "flask-hello")
     assert called.code == 42
-    assert "other.example serves no release of bake's" in called.stderr
+    assert "other.example does not run a release that bake made" in called.stderr

@@ -49,10 +49,10 @@ def test_root_needs_no_sudo() -> None:
     ("address", "words"),
     [
         ("ssh://-oProxyCommand=touch${IFS}mark@h", "dash"), ("ssh://-oProxyCommand=x", "dash"),
-        ("ssh://me@-oProxyCommand=x", "dash"), ("ssh://-x@[::1]:22", "dash"), ("ssh://h/-x", "nothing follows"),
-        ("ssh://h?x", "nothing follows"), ("ssh://h#x", "nothing follows"), ("ssh://me:word@h", "password"),
+        ("ssh://me@-oProxyCommand=x", "dash"), ("ssh://-x@[::1]:22", "dash"), ("ssh://h/-x", "nothing may follow"),
+        ("ssh://h?x", "nothing may follow"), ("ssh://h#x", "nothing may follow"), ("ssh://me:word@h", "password"),
         ("ssh://me@$(x)", "shell"), ("ssh://`x`@h", "shell"), ("ssh://a;b@h", "shell"), ("ssh://a b@h", "shell"),
-        ("http://me@h", "looks like"), ("ssh://", "looks like"), ("ssh://h:0", "looks like"), ("ssh://h:x", "Port"),
+        ("http://me@h", "the form is"), ("ssh://", "the form is"), ("ssh://h:0", "the form is"), ("ssh://h:x", "Port"),
     ],
 )  # fmt: skip
 def test_an_address_that_ssh_could_misread_is_refused(address: str, words: str) -> None:
@@ -122,7 +122,7 @@ def test_a_file_is_uploaded_whole_for_root_alone(there: Path) -> None:
     ("script", "kind", "words"),
     [
         ("head -c 1000 > /dev/null; echo closed >&2; exit 255", BootError, "lost during the upload"),
-        ("cat > /dev/null; echo No space left >&2; exit 1", SetupError, "could not take the upload"),
+        ("cat > /dev/null; echo No space left >&2; exit 1", SetupError, "could not store the upload"),
     ],
 )
 def test_an_upload_that_fails_is_said_so(

@@ -90,7 +90,7 @@ def test_a_copy_without_its_files_says_so(installed: Path) -> None:
     catch += "try: machine.files(target.DEBIAN_13)\nexcept errors.BakeError as error: print(error, error.hint)"
     said = run([sys.executable, "-c", catch], cwd=installed, env={"PYTHONPATH": str(installed)}).stdout
     assert "is empty" in said
-    assert "install it again" in said
+    assert "Install it again" in said
 
 
 @pytest.mark.parametrize("name", ["setup", "configure", "build-venv"])

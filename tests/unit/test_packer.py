@@ -124,7 +124,7 @@ def test_success_is_an_artifact_that_is_there(fake: Fake, tmp_path: Path) -> Non
 def test_status_0_without_an_artifact_is_no_success(fake: Fake, tmp_path: Path) -> None:
     fake("packer", VERSION + says("Build finished."))
     error = fails(tmp_path / "work", PackerError)
-    assert "says it succeeded, and there is no disk.qcow2" in error.message
+    assert "reported success but produced no disk.qcow2" in error.message
     assert "Build finished." in error.details
 
 
@@ -306,7 +306,7 @@ def test_the_artifact_of_a_cloud_is_its_id(fake: Fake, tmp_path: Path) -> None:
     fake("packer", VERSION + "for row in builder-id,x id,eu-central-1:ami-12 end; do echo 1,a,artifact,0,$row; done")
     assert packer.build_there("amazon-ebs.pkr.hcl", {}, {}, tmp_path, lambda event: None) == "eu-central-1:ami-12"
     fake("packer", VERSION + says("Build finished."))
-    with pytest.raises(PackerError, match="there is no AMI"):
+    with pytest.raises(PackerError, match="produced no AMI"):
         packer.build_there("amazon-ebs.pkr.hcl", {}, {}, tmp_path, lambda event: None)
 
 

@@ -40,7 +40,7 @@ def test_a_failed_check_ends_with_the_app_s_exception_and_its_cure() -> None:
     error = judged(journal)
     assert error.message == "1 of the checks failed: test_it_answers"
     assert error.hint == (
-        "No image was made. The checks' own words are above.\nOSError: [Errno 30] Read-only file system: 'logs'\n"
+        "bake made no image. The output of the checks is above.\nOSError: [Errno 30] Read-only file system: 'logs'\n"
         "  at shop/erofs.py:4\nAdd to bake.yaml:  writable: [logs]"
     )
     assert "assert 500 == 200" in error.details and "login:" in error.details
@@ -48,7 +48,7 @@ def test_a_failed_check_ends_with_the_app_s_exception_and_its_cure() -> None:
 
 
 def test_a_failed_check_of_a_well_app_names_no_cure() -> None:
-    assert judged("/ answers 200\n").hint == "No image was made. The checks' own words are above."
+    assert judged("/ answers 200\n").hint == "bake made no image. The output of the checks is above."
 
 
 def test_nothing_is_raised_where_all_checks_passed() -> None:

@@ -225,7 +225,7 @@ def test_it_is_said_whether_the_release_was_baked_and_checked(app: Path, cache: 
 @pytest.mark.parametrize("name", ["vultr", "linode"])
 def test_what_one_should_know_of_a_provider_is_said(app: Path, name: str) -> None:
     _, notes = said(app, provider=PROVIDERS[name])
-    assert (PROVIDERS[name].limit is None) == ("nobody states" in notes)
+    assert (PROVIDERS[name].limit is None) == ("documents no limit" in notes)
     assert PROVIDERS[name].remark in notes
 
 
@@ -251,7 +251,7 @@ def test_only_a_provider_that_takes_bytes_gets_any(app: Path, monkeypatch: pytes
         return
     made, notes = said(app, provider=tight)
     assert made.form == userdata.GZIPPED and made.size < full.size
-    assert f"{made.size:,} of {full.size - 1:,} bytes for tight" in notes and "base64 already" in notes
+    assert f"{made.size:,} of {full.size - 1:,} bytes for tight" in notes and "already base64" in notes
 
 
 def test_a_launch_is_the_settings_and_nothing_else() -> None:
@@ -344,12 +344,12 @@ def test_what_there_is_no_room_for_is_said(app: Path) -> None:
         limit = made.size - 1
         held = tuple(f"/settings/{name}.py\n".encode() in unpacked(made) for name in ("certificate", "exchange"))
         assert held == there
-        assert ("no room for the program that orders certificates" in notes) == (not there[0])
-        assert ("no room for the exchange of workers" in notes) == (not there[1])
-        assert ("HTTPS is trusted a minute or so after the DNS of a.example leads" in notes) == there[0]
+        assert ("no room for the certificate client" in notes) == (not there[0])
+        assert ("no room for the zero-downtime restart" in notes) == (not there[1])
+        assert ("HTTPS is trusted about a minute after the DNS records of a.example point" in notes) == there[0]
 
 
 def test_without_a_name_https_is_nobody_s(app: Path) -> None:
     _, notes = said(app, RECIPE.model_copy(update={"domains": ()}))
-    assert "no domain is given: HTTPS has a placeholder that no browser trusts" in notes
+    assert "no domain is configured: HTTPS uses a self-signed certificate, which browsers reject" in notes
     assert "is trusted" not in notes

@@ -147,7 +147,9 @@ def test_a_key_that_root_alone_has_gets_a_file_of_its_own(tmp_path: Path, monkey
     assert texts(given) == {"/etc/app/root.key": (0o600, "of the environment\n")}
 
 
-@pytest.mark.parametrize(("value", "said"), [("", "No value for ROOT_KEY"), ("hunter2\nhunter3", "should be one line")])
+@pytest.mark.parametrize(
+    ("value", "said"), [("", "No value for ROOT_KEY"), ("hunter2\nhunter3", "must be a single line")]
+)
 def test_a_key_is_one_line(monkeypatch: pytest.MonkeyPatch, value: str, said: str) -> None:
     monkeypatch.setenv("ROOT_KEY", value)
     with pytest.raises(SettingsError, match=said) as caught:

@@ -76,7 +76,7 @@ def test_one_flipped_byte_is_refused_before_anything_looks_at_it(
     content = bytearray(image.read_bytes())
     content[len(content) // 2] ^= 1
     (tmp_path / "flipped.qcow2").write_bytes(content)
-    with pytest.raises(BaseError, match="not the image that") as caught:
+    with pytest.raises(BaseError, match="differs from the image that") as caught:
         stock.build(wanted(tmp_path / "flipped.qcow2", wanted(image).sha512), tmp_path, work, PHASE)
     assert "base.sha512" in (caught.value.hint or "")
     assert not (cache / "base").exists()
@@ -85,9 +85,12 @@ def test_one_flipped_byte_is_refused_before_anything_looks_at_it(
 @pytest.mark.parametrize(
     ("files", "problem"),
     [
-        ({**FILES, "usr/lib/os-release": b'ID=ubuntu\nVERSION_ID="26.04"\n'}, "is ubuntu-26.04, not one of: debian-12"),
+        (
+            {**FILES, "usr/lib/os-release": b'ID=ubuntu\nVERSION_ID="26.04"\n'},
+            "contains ubuntu-26.04; bake supports debian-12",
+        ),
         ({name: text for name, text in FILES.items() if "os-release" in name}, "has no kernel"),
-        ({"boot/vmlinuz-6.1": b"a kernel"}, "has no /usr/lib/os-release"),
+        ({"boot/vmlinuz-6.1": b"a kernel"}, "has no file /usr/lib/os-release"),
     ],
 )
 def test_what_is_no_debian_we_know_is_refused(
@@ -101,13 +104,13 @@ def test_what_is_no_debian_we_know_is_refused(
 def test_an_image_cannot_bring_files_of_this_computer_along(image: Path, work: Path, tmp_path: Path) -> None:
     overlay = tmp_path / "overlay.qcow2"
     run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", image, "-F", "qcow2", overlay])
-    with pytest.raises(BaseError, match="stands alone"):
+    with pytest.raises(BaseError, match="without a backing file"):
         stock.build(wanted(overlay), tmp_path, work, PHASE)
 
 
 def test_a_disk_without_partitions_is_refused(work: Path, cache: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.raw").write_bytes(bytes(4 * MIB))
-    with pytest.raises(BaseError, match="no partitions with an ext4 root"):
+    with pytest.raises(BaseError, match="no partition table with an ext4 root"):
         stock.build(wanted(tmp_path / "empty.raw"), tmp_path, work, PHASE)
 
 

@@ -201,7 +201,7 @@ def test_other_faults_of_the_system_stay_what_they_are(tmp_path: Path) -> None:
 def test_room_is_asked_for_before_the_work(tmp_path: Path) -> None:
     store.require_space(tmp_path / "new", 1)
     assert (tmp_path / "new").is_dir()
-    with pytest.raises(SpaceError, match=r"this needs 1000000000\.0 GB"):
+    with pytest.raises(SpaceError, match=r"bake needs 1000000000\.0 GB"):
         store.require_space(tmp_path, 10**18)
 
 

@@ -102,7 +102,7 @@ def test_a_slow_front_page_is_an_answer(bake_run: Start) -> None:
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", url)
     with urllib.request.urlopen(url, timeout=10) as answer:
         assert answer.status == 200
-    assert "Ctrl-C stops it" in end(process)
+    assert "press Ctrl-C to stop the machine" in end(process)
 
 
 def test_a_busy_8080_leads_to_a_free_port_and_a_note(bake_run: Start) -> None:
@@ -114,7 +114,7 @@ def test_a_busy_8080_leads_to_a_free_port_and_a_note(bake_run: Start) -> None:
         url = first_line(process)
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", url) and not url.endswith(":8080/")
         port = url.rstrip("/").rpartition(":")[2]
-        assert f"Port 8080 on 127.0.0.1 is in use: the app gets port {port}\n" in end(process)
+        assert f"Port 8080 on 127.0.0.1 is in use; using port {port} instead\n" in end(process)
 
 
 def test_a_busy_port_that_is_asked_for_is_refused_with_the_way_out(bake_run: Start, tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_busy_port_that_is_asked_for_is_refused_with_the_way_out(bake_run: Sta
         out, said = process.communicate(timeout=60)
     assert (process.returncode, out) == (PortError.code, "")
     assert f"error: Port {port} on 127.0.0.1 is in use\n" in said
-    assert "leave the option out: bake then finds a free one" in said
+    assert "omit the option: bake then finds a free one" in said
     assert not (tmp_path / "words").exists()
 
 
@@ -146,9 +146,10 @@ def test_a_console_s_last_line_that_says_something_is_told(bake_run: Start, tmp_
     process = bake_run()
     _, said = process.communicate(timeout=60)
     assert process.returncode == 45
-    *_, first, second, error = said.splitlines()
-    assert [first, second, error] == [
+    *_, first, second, error, hint = said.splitlines()
+    assert [first, second, error, hint] == [
         "GRUB",
         "[ OK ] Started nginx",
-        "error: QEMU ended while the machine was starting",
+        "error: QEMU ended while the machine was booting",
+        "The console's last lines are above.",
     ]

@@ -1,0 +1,93 @@
+"""Messages, docstrings and the documentation use the plain words of the field, without the idioms listed here."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+PACKAGE = REPOSITORY / "bake"
+#: Idioms that have a plain equivalent, and that correct prose does not contain.
+IDIOMS = {
+    r"that (is|are) none": "invalid, or the reason",
+    r"of (ours|theirs|somebody's)": "the noun: the instances that bake created",
+    r"of bake's(?= in\b|[.,:;)]|$)": "the noun: an image that bake made",
+    r"(is|are|was|were) said": "the actor: bake prints, the journal names",
+    r"nobody knows": "unknown",
+    r"whose limit": "the limit of",
+    r"whom to": "the user to",
+    r"goes without saying": "nothing",
+    r"says? no why": "no reason given",
+    r"no better word": "unexpected",
+    r"knows nothing of": "does not support",
+    r"cannot be had": "is unavailable, cannot be fetched",
+    r"(own )?words are above": "output is above",
+    r"asked anew": "retried",
+    r"(said|told) so": "reported",
+}
+PATTERN = re.compile(rf"\b({'|'.join(IDIOMS)})(?=[\s.,:;)`]|$)", re.IGNORECASE)
+#: Modules that await their revision. Remove a name here once its texts are plain.
+LATER = {
+    "author", "bundle", "cli", "cli_aws", "cli_launch", "comparison", "detect", "diagnosis", "draft", "fields",
+    "fixpoint", "ignore", "image", "libraries", "lock", "modules", "pages", "project", "python_files", "random_keys",
+    "recipe", "release", "requirements", "scopes", "tracebacks", "wheels", "writes",
+}  # fmt: skip
+SOURCES = [
+    path
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if path.relative_to(PACKAGE).parts[0] != "tree" and (path.stem not in LATER or path.parent != PACKAGE)
+]
+PAGES = [*sorted(path for path in (REPOSITORY / "docs").rglob("*.md") if "_build" not in path.parts)]
+PAGES += [REPOSITORY / "README.md"]
+
+
+def texts(source: str) -> Iterator[tuple[int, str]]:
+    """Yield the line and the value of each string in a module, docstrings and parts of f-strings included."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.lineno, node.value
+
+
+def idioms(text: str) -> list[str]:
+    """Return the idioms in a text, also across line ends."""
+    return [match[0].lower() for match in PATTERN.finditer(" ".join(text.split()))]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_messages_and_docstrings_use_no_idioms(path: Path) -> None:
+    found = {line: said for line, text in texts(path.read_text()) if (said := idioms(text))}
+    assert not found, "write plain technical English: the actor first, then what it does"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_the_documentation_uses_no_idioms(path: Path) -> None:
+    assert idioms(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "idiom"),
+    [
+        ('raise BakeError("A region that is none")', "that is none"),
+        ('"""Return the machines of ours."""', "of ours"),
+        ('note(f"what {thing} leaves out is said, once")', "is said"),
+        ("def limit():\n    '''Return whose\n    limit counts.'''", "whose limit"),
+        ('hint = "Its own words are above."', "own words are above"),
+        ('message = f"{name} is no machine of bake\'s in {region}"', "of bake's"),
+    ],
+)
+def test_an_idiom_is_found(source: str, idiom: str) -> None:
+    assert [found for _, text in texts(source) for found in idioms(text)] == [idiom]
+
+
+@pytest.mark.parametrize("text", ["one of bake's templates", "of course", "that is nonetheless checked"])
+def test_correct_prose_passes(text: str) -> None:
+    assert idioms(text) == []
+
+
+def test_the_list_of_later_modules_is_current() -> None:
+    assert {f"{name}.py" for name in LATER} <= {path.name for path in PACKAGE.glob("*.py")}
+    assert len(SOURCES) > 40 and len(PAGES) > 40
