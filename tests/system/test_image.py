@@ -41,8 +41,12 @@ def test_the_summary_says_what_was_made(baked):
     assert facts["sha256"] in called.stderr
     assert f"{facts['checks']} passed" in called.stderr
     assert facts["checks"] >= 85
-    assert facts["observed"] == {"data": {"starts": False}, "fresh": [], "refused": []}
+    assert facts["observed"] == {"data": {"starts": False}, "fresh": ["words"], "refused": []}
     assert "writable: starts is kept in /var/lib/app" in called.stderr
+    assert "writable: words begins with each release as it ships it" in called.stderr
+    # Its pages are those of `python app.py`.
+    assert facts["app"].startswith("compared, ") and "fault" not in facts["app"]
+    assert f"app      {facts['app']}" in called.stderr
     assert set(facts["seconds"]) >= {"bundle", "bake", "seal", "proof"}
 
 
