@@ -51,7 +51,7 @@ def act(tmp_path: Path, status: int) -> tuple[int, str, str]:
     (step,) = load(REPOSITORY / "action.yml")["runs"]["steps"]
     scripts = {
         "setup.sh": "", ".venv/bin/nox": f"echo log; echo nox $* > {tmp_path}/words",
-        ".nox/bake/bin/bake": f"echo $* >> {tmp_path}/words; echo /work/dist/shop/shop.raw; exit {status}",
+        ".nox/bake/bin/bake": f"echo $* >> {tmp_path}/words; echo /srv/ci/dist/shop/shop.raw; exit {status}",
     }  # fmt: skip
     for name, script in scripts.items():
         (action / name).parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,7 @@ def act(tmp_path: Path, status: int) -> tuple[int, str, str]:
 
 def test_the_action_bakes_a_folder_and_gives_the_image_s_path(tmp_path: Path) -> None:
     status, outputs, words = act(tmp_path, 0)
-    assert (status, outputs) == (0, "image=/work/dist/shop/shop.raw\n")
+    assert (status, outputs) == (0, "image=/srv/ci/dist/shop/shop.raw\n")
     assert words == "nox -s bake --install-only\nimage --install --format raw -- my shop\n"
 
 
