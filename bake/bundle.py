@@ -93,7 +93,7 @@ def collect(
             report.note(f"no wheel brings {', '.join(unknown)}: if the app does not start, `packages` lacks theirs")
         parcel = pack(folder, wanted, locked, wheels, out)
     if parcel.left_out:
-        report.note(f"left out: {', '.join(parcel.left_out)}")
+        report.note(f"excluded: {', '.join(parcel.left_out)}")
     return parcel
 
 
@@ -130,7 +130,7 @@ def pack(folder: Path, recipe: Recipe, locked: lock.Lock, wheels: list[Path], ou
 def _reason(path: Path, name: str, stack: list[ignore.Rules]) -> str:
     """Why a path stays out, or nothing. `.bakeignore` has the last word; inner files speak before outer ones."""
     if name == FILE_NAME:
-        return "the recipe: its check.env is nobody else's"
+        return "the recipe; it may hold check.env"
     asked, place = ignore.verdict(stack, ignore.OWN, name)
     if asked is not None:
         return place if asked else ""
