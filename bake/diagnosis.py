@@ -15,7 +15,18 @@ from pathlib import PurePosixPath
 from bake.detect import DISTRIBUTIONS
 from bake.errors import AppStartError, BakeError, SetupError, UnhealthyError
 from bake.libraries import PACKAGES
-from bake.tracebacks import BANNER, INSTALLED, TREE, Frame, Raised, before_the_end, last_chain, lines_of, raised
+from bake.tracebacks import (
+    BANNER,
+    INSTALLED,
+    TREE,
+    Frame,
+    Raised,
+    Traceback,
+    before_the_end,
+    last_chain,
+    lines_of,
+    raised,
+)
 
 #: Lines of a log that the screen shows.
 SHOWN = 40
@@ -64,21 +75,23 @@ class Diagnosis:
 
 def diagnose(log: str) -> Diagnosis:
     """Return what ended an app, from its journal as journalctl or Packer print it."""
-    lines = lines_of(log)
-    chain = last_chain(before_the_end(lines))
-    frames = tuple(frame for traceback in chain for frame in traceback.frames)
-    evidence = Evidence("\n".join(lines), "\n".join(line for traceback in chain for line in traceback.lines), frames)
+    chain, evidence = _evidence(log)
     rows = [(cause.name, cure) for cause in CAUSES for cure in cause.cures(evidence)]
     cures = {repr(cure): cure for _, cure in rows}
     return Diagnosis(raised(chain), tuple(dict.fromkeys(name for name, _ in rows)), tuple(cures.values()))
 
 
-def needs(log: str) -> str:
-    """Return the server that an app could not reach, as `PostgreSQL at DATABASE_URL`; "" for other faults."""
+def _evidence(log: str) -> tuple[list[Traceback], Evidence]:
+    """Return the last chain of exceptions in a journal, and what causes are looked for in."""
     lines = lines_of(log)
     chain = last_chain(before_the_end(lines))
     frames = tuple(frame for traceback in chain for frame in traceback.frames)
-    evidence = Evidence(log, "\n".join(line for traceback in chain for line in traceback.lines), frames)
+    return chain, Evidence("\n".join(lines), "\n".join(line for each in chain for line in each.lines), frames)
+
+
+def needs(log: str) -> str:
+    """Return the server that an app could not reach, as `PostgreSQL at DATABASE_URL`; "" for other faults."""
+    _, evidence = _evidence(log)
     service = _service(evidence) if re.search(UNREACHABLE, evidence.chain) else None
     return f"{service.name} at {service.variable}" if service else ""
 

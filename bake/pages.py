@@ -121,7 +121,7 @@ def judge(ask: Ask, site: Site, author: Author, journal: Callable[[], str]) -> J
     redirected = any(answer.location and answer.location.origin == "https" for answer in plain.answers)
     records.append(crawl("https" if redirected else "http", first, paths=paths[:BUSY_PAGES], visitors=VISITORS))
     differences = comparison.compare(author.record, records, site.pages, site.health)
-    judged = _judged(differences, author, diagnosis.needs(journal()) if _failing(differences) else "")
+    judged = _judged(differences, author, journal)
     return replace(judged, seconds=author.seconds + time.monotonic() - begin)
 
 
@@ -138,19 +138,16 @@ def front(ask: Ask, site: Site, author: Author, journal: Callable[[], str]) -> J
     records = [_crawl(ask, scheme, site.names[0], paths=["/"]) for scheme in ("https", "http")]
     differences = comparison.compare(author.record, records, (), site.health)
     differences = tuple(each for each in differences if each.address == "/")
-    return _judged(differences, author, diagnosis.needs(journal()) if _failing(differences) else "")
-
-
-def _failing(differences: Sequence[Difference]) -> bool:
-    return any(_fails(each) for each in differences)
+    return _judged(differences, author, journal)
 
 
 def _fails(difference: Difference) -> bool:
     return difference.verdict is Verdict.FAULT and difference.machine.startswith("5")
 
 
-def _judged(differences: tuple[Difference, ...], author: Author, needed: str) -> Judged:
-    """Return the findings; pages that fail since a server is `needed`, which a check cannot reach, are no faults."""
+def _judged(differences: tuple[Difference, ...], author: Author, journal: Callable[[], str]) -> Judged:
+    """Return the findings; pages that fail for want of a server, as the app's journal shows, are no faults."""
+    needed = diagnosis.needs(journal()) if any(map(_fails, differences)) else ""
     if needed:
         sentence = f"Not tried here: the page needs {needed}."
         differences = tuple(
