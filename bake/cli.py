@@ -191,17 +191,9 @@ def init_command(app: Path, image_file: Path | None) -> None:
 @click.option("--launch", is_flag=True, help="Print only launch settings, for a machine booted from a baked image.")
 @click.option("--inline", is_flag=True, help="Embed the app's files even if a public repository has them.")
 @click.option("--release", type=click.Choice(sorted(TARGETS)), help="Debian version (default: `base` in bake.yaml).")
-@click.option(
-    "--domain", "domains", multiple=True, metavar="NAME", help="Domain, instead of those in bake.yaml; repeatable."
-)
-@click.option("--email", metavar="ADDRESS", help="Email address, instead of the one in bake.yaml.")
-@click.option(
-    "--env",
-    "pairs",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Additional environment variable, not secret; repeatable.",
-)
+@cli_launch.DOMAINS
+@cli_launch.EMAIL
+@cli_launch.ENVIRONMENT
 @click.option(
     "--with-secrets", is_flag=True, help="Include the values of secrets, from the environment or --secrets-file."
 )

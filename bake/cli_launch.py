@@ -48,6 +48,20 @@ class _Place(click.ParamType[tuple[int, health.Place]]):
         return found
 
 
+#: Launch settings of `render` and `launch`.
+DOMAINS = click.option(
+    "--domain", "domains", multiple=True, metavar="NAME", help="Domain, instead of those in bake.yaml; repeatable."
+)
+EMAIL = click.option("--email", metavar="ADDRESS", help="Email address, instead of the one in bake.yaml.")
+ENVIRONMENT = click.option(
+    "--env",
+    "pairs",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Additional environment variable, not secret; repeatable.",
+)
+
+
 @click.command("launch")
 @click.argument("app", default=".")
 @click.option(
@@ -59,17 +73,9 @@ class _Place(click.ParamType[tuple[int, health.Place]]):
 )
 @click.option("--key-pair", metavar="NAME", help="EC2 key pair for SSH.")
 @click.option("--instance-profile", metavar="NAME|ARN", help="Instance profile; its role fetches the secrets.")
-@click.option(
-    "--domain", "domains", multiple=True, metavar="NAME", help="Domain, instead of those in bake.yaml; repeatable."
-)
-@click.option("--email", metavar="ADDRESS", help="Email address, instead of the one in bake.yaml.")
-@click.option(
-    "--env",
-    "pairs",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Additional environment variable, not secret; repeatable.",
-)
+@DOMAINS
+@EMAIL
+@ENVIRONMENT
 @click.option(
     "--secret", "references", multiple=True, metavar="NAME=REF",
     help="Source of a secret: ssm:/path, secretsmanager:name or an ARN, with #key for JSON; repeatable.",
