@@ -35,7 +35,7 @@ def install_programs(session: nox.Session) -> None:
     session.run("bake", "doctor", "--install")
     missing = [program for program in ("age", "curl", "git", "pebble") if not shutil.which(program)]
     if missing:
-        session.run("python", "-c", f"from bake import doctor; doctor.install({missing})")
+        session.run("python", "-c", f"from bake.image import host_requirements; host_requirements.install({missing})")
 
 
 #: Fetches Debian's nginx and unpacks it here. Lists of packages that are missing or old are fetched first.

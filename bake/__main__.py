@@ -1,6 +1,6 @@
 """`python -m bake` is the same as `bake`."""
 
-from bake.cli import main
+from bake.cli.main import main
 
 if __name__ == "__main__":
     main()

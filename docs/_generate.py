@@ -16,11 +16,12 @@ from typing import Any
 import click
 from pydantic import BaseModel
 
-from bake import errors, recipe
+from bake import errors
 from bake.aws import policy
-from bake.cli import cli
+from bake.cli.main import cli
+from bake.config import recipe
+from bake.config.providers import METADATA_SERVICES, PROVIDERS
 from bake.errors import BakeError
-from bake.providers import METADATA_SERVICES, PROVIDERS
 
 REPOSITORY = Path(__file__).parents[1]
 ROOTFS = REPOSITORY / "cloud-init" / "rootfs"

@@ -15,7 +15,7 @@ import pytest
 from testinfra.backend.ssh import SshBackend
 from testinfra.host import Host
 
-from bake import pages
+from bake.verify import pages
 
 #: What runs on the machine: a command a line as JSON, answered by its status and its two outputs.
 #: No command of a check takes longer than its 300 s.
@@ -179,7 +179,7 @@ def fetch(host, name):
 
 @pytest.fixture(scope="module")
 def crawler(host, recipe):
-    """Ask the machine for the app's pages by a function of bake.pages, `judge` or `front`; returns what was found."""
+    """Ask the machine for the app's pages by `judge` or `front` of bake.verify.pages; return what was found."""
     program = pages.crawler()
     record = host.file(pages.AUTHOR)
     release = host.run("basename $(readlink -f /srv/app/current)").stdout.strip()

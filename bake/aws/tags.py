@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from bake import places, store
+from bake.host import cache, paths
 
 RUN, EXPIRES, APP = "bake:run", "bake:expires", "bake:app"
 #: Tag of a key pair: the name of the AMI that its run is making with Packer, which tags the AMI only afterwards.
@@ -91,18 +91,18 @@ def forget_old_runs() -> None:
     """Remove the files of runs that ended so long ago that all their resources have expired."""
     folder = _place("")
     for path in folder.iterdir() if folder.is_dir() else ():
-        if store.age_days(path.stat().st_mtime) > 2 * LIFE.days + 1 and _has_crashed(path.name):
+        if cache.age_days(path.stat().st_mtime) > 2 * LIFE.days + 1 and _has_crashed(path.name):
             path.unlink(missing_ok=True)
 
 
 def _place(name: str) -> Path:
-    return places.cache() / "runs" / name
+    return paths.cache() / "runs" / name
 
 
 @contextmanager
 def _lock(name: str) -> Iterator[None]:
     path = _place(name)
-    with store.disk_faults(path):
+    with cache.disk_faults(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     fcntl.flock(handle, fcntl.LOCK_EX)

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from bake.providers import AWS_METADATA_SERVICES, METADATA_SERVICES
+from bake.config.providers import AWS_METADATA_SERVICES, METADATA_SERVICES
 
 
 def test_only_ssh_and_web_listen_to_the_world(host):

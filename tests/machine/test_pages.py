@@ -1,6 +1,6 @@
 """The app answers its visitors as it does its author: a crawler asks the machine for the pages that a visitor finds."""
 
-from bake import comparison, pages
+from bake.verify import comparison, pages
 
 
 def test_each_page_answers_as_it_does_with_the_author_s_server(crawler, record_property):

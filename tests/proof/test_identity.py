@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-#: Two machines' identities, as bake/proof.py read them.
+#: Two machines' identities, as bake/verify/proof.py read them.
 ONE, OTHER = json.loads(os.environ["BAKE_BEFORE"]), json.loads(os.environ["BAKE_OTHER"])
 
 

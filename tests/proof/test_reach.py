@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-#: How much of the network the app has, as bake/userdata.py names it.
+#: How much of the network the app has, as bake/document/cloud_config.py names it.
 CLOSED = os.environ["BAKE_NETWORK"] == "CLOSED"
 AS_APP = "setpriv --reuid=app --regid=app --clear-groups "
 #: Addresses of QEMU's network lead to the loopback address of the computer that it runs on; the rest lead elsewhere.

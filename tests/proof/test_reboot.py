@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from bake import comparison, pages
+from bake.verify import comparison, pages
 
-#: Who it was before the reboot, as bake/proof.py read it.
+#: Who it was before the reboot, as bake/verify/proof.py read it.
 BEFORE = json.loads(os.environ["BAKE_BEFORE"])
 
 

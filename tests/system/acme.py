@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 import trustme
 from cryptography import x509
 
-from bake import run
+from bake.host import programs
 
 #: This side of the wire, and the machine's.
 HERE, THERE = "10.9.0.1", "10.9.0.10"
@@ -53,7 +53,7 @@ def lay_wire():
     for words in (
         "link set lo up", "tuntap add wire mode tap", f"addr add {HERE}/24 dev wire", "link set wire up",
     ):  # fmt: skip
-        run.run(["ip", *words.split()])
+        programs.run(["ip", *words.split()])
 
 
 class Authority:
@@ -86,11 +86,13 @@ class Authority:
         It refuses no nonce, which would count as another order.
         """
         with self.log.open("ab") as log:
-            process = run.start([*PEBBLE, f"{dns}:53"], cwd=self.work, stdout=log, stderr=log, env={**CALM, **faults})
+            process = programs.start(
+                [*PEBBLE, f"{dns}:53"], cwd=self.work, stdout=log, stderr=log, env={**CALM, **faults}
+            )
         try:
             yield
         finally:
-            run.stop(process, grace=2)
+            programs.stop(process, grace=2)
 
     def orders(self):
         """How many orders were asked for."""
@@ -109,7 +111,10 @@ class Authority:
         """Pebble and its files for a machine: a .tar.gz, in base64."""
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-            for path in (run.which("pebble"), *(self.work / name for name in ("cert.pem", "key.pem", "pebble.json"))):
+            for path in (
+                programs.which("pebble"),
+                *(self.work / name for name in ("cert.pem", "key.pem", "pebble.json")),
+            ):
                 archive.add(path, path.name)
         return base64.encodebytes(packed.getvalue()).decode()
 
@@ -149,16 +154,16 @@ NAME_SERVER = "10.9.0.2"
 @contextlib.contextmanager
 def name_server(work, zone, secret):
     """BIND, for one zone; the key's value is `secret`. Its log is in `work`."""
-    run.run(["ip", "addr", "replace", f"{NAME_SERVER}/24", "dev", "wire"])
+    programs.run(["ip", "addr", "replace", f"{NAME_SERVER}/24", "dev", "wire"])
     work.mkdir(exist_ok=True)
     (work / "zone").write_text(ZONE.format(server=NAME_SERVER))
     (work / "named.conf").write_text(NAMED.format(work=work, server=NAME_SERVER, zone=zone, secret=secret))
     with (work / "named.log").open("ab") as log:
-        process = run.start(["named", "-g", "-c", work / "named.conf"], stdout=log, stderr=log)
+        process = programs.start(["named", "-g", "-c", work / "named.conf"], stdout=log, stderr=log)
     try:
         yield
     finally:
-        run.stop(process, grace=5)
+        programs.stop(process, grace=5)
 
 
 @contextlib.contextmanager
@@ -170,11 +175,11 @@ def dns(work):
         "-management", ORDERS_TO_DNS.removeprefix("http://"), "-defaultIPv4", "", "-defaultIPv6", "",
     ]  # fmt: skip
     with (work / "dns.log").open("ab") as log:
-        process = run.start(argv, stdout=log, stderr=log)
+        process = programs.start(argv, stdout=log, stderr=log)
     try:
         yield
     finally:
-        run.stop(process, grace=2)
+        programs.stop(process, grace=2)
 
 
 def say(order, name, *addresses):

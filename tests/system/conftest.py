@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bake import proof, userdata, vm
+from bake.document import cloud_config
+from bake.verify import proof
+from bake.vm import qemu
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "flask-hello"
 
@@ -138,7 +140,7 @@ check: {health: /steps, env: {SPARE_KEY: "it's \\"spare\\" $HOME", CLOSED: "yes"
 #: `nox -s system` runs the cases of a machine once more on another release.
 RECIPE += f"base: {os.environ.get('BAKE_TEST_BASE', 'debian-13')}\n"
 #: Vendor-data with what stands in for its secrets.
-STAND_INS = userdata.stand_ins(userdata.CheckSettings({"SECRET_KEY": "a", "SPARE_KEY": "b"}))
+STAND_INS = cloud_config.stand_ins(cloud_config.CheckSettings({"SECRET_KEY": "a", "SPARE_KEY": "b"}))
 
 
 @pytest.fixture(scope="session")
@@ -171,8 +173,8 @@ def machine(baked, tmp_path):
     """The baked image, booted and settled, with stand-ins for its secrets as in a proof."""
     _, image, _ = baked
     key = tmp_path / "key"
-    vm.make_key(key, "case")
-    booted = proof.start(image, tmp_path / "vm", key, STAND_INS, accel=vm.accelerator())
+    qemu.make_key(key, "case")
+    booted = proof.start(image, tmp_path / "vm", key, STAND_INS, accel=qemu.accelerator())
     try:
         booted.await_ssh()
         booted.ssh("cloud-init status --wait", check=False, timeout=300)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bake import disk, places, store
-from bake.run import run
+from bake.disk import partitions
+from bake.host import cache, paths
+from bake.host.programs import run
 
 #: What the configuration names that Debian's generic cloud images are built from (debian-cloud-images, its classes
 #: AMD64, CLOUD, GENERIC, SYSTEM_BOOT, TIME_SYSTEMD and EXTRAS), for both releases, besides `important`.
@@ -47,15 +48,15 @@ SUITES = {"debian-12": "bookworm", "debian-13": "trixie"}
 def make(release: str, work: Path) -> Path:
     """A disk of a release, its root elsewhere than on ours; qcow2, from the cache while it is a week old."""
     authorities = Path("/etc/ssl/certs/ca-certificates.crt")
-    key = store.digest(
-        [release, PACKAGES, FINISH, SIZE, store.file_digest(authorities), store.file_digest(Path(disk.__file__))]
+    key = cache.digest(
+        [release, PACKAGES, FINISH, SIZE, cache.file_digest(authorities), cache.file_digest(Path(partitions.__file__))]
     )
-    kept = places.cache() / "imitation" / f"{key}.qcow2"
-    if kept.exists() and store.age_days(kept.stat().st_mtime) < 7:
+    kept = paths.cache() / "imitation" / f"{key}.qcow2"
+    if kept.exists() and cache.age_days(kept.stat().st_mtime) < 7:
         return kept
     tree, archive, script = work / "tree.tar", work / "stock.tar", work / "finish.sh"
     # How it boots is ours; nothing else is.
-    run(["tar", "-C", places.base_rootfs(), "--owner=0", "--group=0", "-cf", tree, "boot", "etc/fstab"])
+    run(["tar", "-C", paths.base_rootfs(), "--owner=0", "--group=0", "-cf", tree, "boot", "etc/fstab"])
     script.write_text(FINISH)
     run(
         ["mmdebstrap", "--variant=important", "--format=tar", "--include=" + ",".join(PACKAGES),
@@ -68,11 +69,11 @@ def make(release: str, work: Path) -> Path:
         namespaces=os.geteuid() == 0,
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(disk, "ROOT_START", 130 * disk.MIB)
-        disk.assemble(archive, work / "stock.raw", SIZE)
-        run(["tune2fs", "-j", disk.root_of(work / "stock.raw")])
+        patch.setattr(partitions, "ROOT_START", 130 * partitions.MIB)
+        partitions.assemble(archive, work / "stock.raw", SIZE)
+        run(["tune2fs", "-j", partitions.root_of(work / "stock.raw")])
     archive.unlink()
-    with store.whole(kept) as partial:
-        disk.to_qcow2(work / "stock.raw", partial, compress=True)
+    with cache.whole(kept) as partial:
+        partitions.to_qcow2(work / "stock.raw", partial, compress=True)
     (work / "stock.raw").unlink()
     return kept

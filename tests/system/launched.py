@@ -7,7 +7,9 @@ import time
 
 import acme
 
-from bake import proof, userdata, vm
+from bake.document import cloud_config
+from bake.verify import proof
+from bake.vm import qemu
 
 NAME = "shop.example"
 #: Seconds for what happens within two looks of an emulated machine.
@@ -21,7 +23,7 @@ class Site:
         self.disk, self.work, self.accelerator, self.machine, self.boots = image, work, accelerator, None, 0
         #: The machine's name at its provider; cloud-init takes another one for a new machine.
         self.instance = "i-1"
-        vm.make_key(work / "key", "certificate")
+        qemu.make_key(work / "key", "certificate")
 
     def switch_on(self, authority, more="", words=()):
         """Boot it, trusting an authority; `more` runs early, `words` are for QEMU."""
@@ -29,13 +31,13 @@ class Site:
         place = self.work / f"boot-{self.boots}"
         place.mkdir()
         files = {
-            "meta-data": userdata.meta_data(self.instance, "shop", [vm.public_key(self.work / "key")]),
+            "meta-data": cloud_config.meta_data(self.instance, "shop", [qemu.public_key(self.work / "key")]),
             "user-data": (self.work / "user-data").read_text(),
             "vendor-data": f"#cloud-boothook\n#!/bin/sh\n{authority.hook}{more}",
             "network-config": acme.NETWORK,
         }
-        seed = vm.make_seed(place / "seed.iso", files)
-        self.machine = vm.boot(
+        seed = qemu.make_seed(place / "seed.iso", files)
+        self.machine = qemu.boot(
             self.disk, seed, place, self.work / "key", accel=self.accelerator, more=(*acme.WIRE, *words)
         )
         self.disk = place / "overlay.qcow2"

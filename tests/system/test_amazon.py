@@ -22,7 +22,7 @@ from amazon.blocks import BLOCK
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError
 
-from bake.run import run, start, stop
+from bake.host.programs import run, start, stop
 
 pytestmark = amazon.inside
 

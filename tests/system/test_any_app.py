@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bake import pages, proof, vm
+from bake.verify import pages, proof
+from bake.vm import qemu
 
 pytestmark = pytest.mark.long
 
@@ -111,8 +112,8 @@ def booted(any_app, bake, tmp_path_factory):
     called = bake("image", any_app, timeout=2400)
     assert called.code == 0, called.stderr
     work = tmp_path_factory.mktemp("any-app")
-    vm.make_key(work / "key", "case")
-    machine = proof.start(Path(called.stdout.strip()), work / "vm", work / "key", accel=vm.accelerator())
+    qemu.make_key(work / "key", "case")
+    machine = proof.start(Path(called.stdout.strip()), work / "vm", work / "key", accel=qemu.accelerator())
     try:
         machine.await_ssh()
         machine.ssh("cloud-init status --wait", check=False, timeout=300)

@@ -18,8 +18,8 @@ import amazon
 import boto3
 import pytest
 
-from bake import vm
 from bake.aws import tags
+from bake.vm import qemu
 
 REPOSITORY = Path(__file__).parents[2]
 pytestmark = amazon.inside
@@ -60,7 +60,7 @@ def app(tmp_path):
 @pytest.fixture
 def call(tmp_path, tmp_path_factory):
     """`bake`, as a user calls it, its instance a port where nobody listens; `begun` gets the process."""
-    port = vm.free_port()
+    port = qemu.free_port()
     # Short: Packer's plugins listen at Unix sockets in there, whose paths have 107 bytes at most.
     cache = tmp_path_factory.mktemp("c")
 

@@ -17,11 +17,13 @@ import pytest
 import servers
 from amazon.blocks import ACCOUNT
 
-from bake import base, disk, store, vm
 from bake.aws import policy, tags
-from bake.progress import Reporter
-from bake.run import run
-from bake.target import TARGETS
+from bake.config.debian import TARGETS
+from bake.disk import base_disk, partitions
+from bake.host import cache
+from bake.host.programs import run
+from bake.host.progress import Reporter
+from bake.vm import qemu
 
 pytestmark = pytest.mark.long
 
@@ -34,11 +36,11 @@ RECIPE = "name: shop\nsecrets: [SECRET_KEY]\ncheck: {health: /}\n"
 @pytest.mark.skipif(THERE in os.environ, reason="this is the outside")
 def test_it_is_baked_there(tmp_path):
     goal = TARGETS["debian-13"]
-    ground = base.find(base.key(goal, (), None), 7)
+    ground = base_disk.find(base_disk.key(goal, (), None), 7)
     if ground is None:
-        with store.only_one(lambda pid: None), store.work_folder() as work, Reporter().phase("base") as phase:
-            ground = base.build(goal, (), None, work, phase)
-    given = f"{ground.disk} {tmp_path} {vm.accelerator(ground.kernel)}"
+        with cache.only_one(lambda pid: None), cache.work_folder() as work, Reporter().phase("base") as phase:
+            ground = base_disk.build(goal, (), None, work, phase)
+    given = f"{ground.disk} {tmp_path} {qemu.accelerator(ground.kernel)}"
     said = amazon.alone(f"{__file__}::test_inside", **{THERE: given})
     assert "1 passed" in said, said[-8000:]
 
@@ -59,7 +61,7 @@ class Instance:
         key = base64.b64decode(pair["PublicKeyMaterial"]).decode().strip()
         service, words = metadata.ec2(base64.b64decode(self.asked["UserData"]), key)
         with servers.serve(metadata.server(service)):
-            self.machine = vm.boot(
+            self.machine = qemu.boot(
                 self.ground, None, self.work / "vm", self.work / "no-key", accel=self.accel, port=self.port,
                 network=metadata.NETWORK, more=words,
             )  # fmt: skip
@@ -81,7 +83,7 @@ def test_inside(tmp_path_factory, monkeypatch):
     (folder / "app.py").write_text(APP)
     (folder / "requirements.txt").touch()
     (folder / "bake.yaml").write_text(RECIPE)
-    port = vm.free_port()
+    port = qemu.free_port()
     # Short: Packer's plugins listen at Unix sockets in there.
     cache = tmp_path_factory.mktemp("c")
     with amazon.moto(work) as url, amazon.Gate(url, work).open() as gate:
@@ -92,7 +94,7 @@ def test_inside(tmp_path_factory, monkeypatch):
         thread.start()
         env = {
             "BAKE_CACHE": str(cache), "PKR_VAR_ssh_host": "127.0.0.1", "PKR_VAR_ssh_port": str(port),
-            "PKR_VAR_username": vm.USER, "PKR_VAR_ssh_timeout": "20m", "AWS_POLL_DELAY_SECONDS": "2",
+            "PKR_VAR_username": qemu.USER, "PKR_VAR_ssh_timeout": "20m", "AWS_POLL_DELAY_SECONDS": "2",
         }  # fmt: skip
         words = [sys.executable, "-m", "bake", "ami", str(folder), "--builder", "packer"]
         words += ["--share", "210987654321", "--deprecate", "9", "--parameter", "/apps/shop", "--copy-to", "eu-west-1"]
@@ -152,8 +154,8 @@ def is_all(ec2, name):
 def is_sealed(overlay, work, gate):
     """The disk that was left holds the release, and nothing of this one machine and bake."""
     raw = work / "left.raw"
-    disk.to_raw(overlay, raw)
-    root = disk.root_of(raw)
+    partitions.to_raw(overlay, raw)
+    root = partitions.root_of(raw)
 
     def listed(path):
         said = run(["debugfs", "-R", f"ls -p {path}", root], check=False).stdout

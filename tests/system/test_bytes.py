@@ -4,10 +4,11 @@ import re
 
 import pytest
 
-from bake import machine, release, source, userdata
-from bake.machine import File
-from bake.providers import EVERYWHERE
-from bake.target import TARGETS
+from bake.bundle import release_files
+from bake.config.debian import TARGETS
+from bake.config.providers import EVERYWHERE
+from bake.document import cloud_config, machine_files, release_source
+from bake.document.machine_files import File
 
 #: Features of every machine, by the files that make them; the first that fits takes a file.
 FEATURES = {
@@ -27,12 +28,12 @@ FEATURES = {
 
 def size(files, target):
     """Bytes of the smallest text that holds these files."""
-    return userdata.packed(files, target, stripped=True).size
+    return cloud_config.packed(files, target, stripped=True).size
 
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=list(TARGETS))
 def test_each_feature_s_share_of_a_document(target, capsys):
-    files = [*machine.files(target), source.stanza(target, parts="ab" * 32)]
+    files = [*machine_files.files(target), release_source.stanza(target, parts="ab" * 32)]
     groups = {name: [] for name in FEATURES}
     for file in files[:-1]:
         name = next((name for name, pattern in FEATURES.items() if re.search(pattern, file.path)), None)
@@ -44,8 +45,8 @@ def test_each_feature_s_share_of_a_document(target, capsys):
     rows = {name: whole - size([file for file in files if file not in group], target) for name, group in groups.items()}
     for name in ("exchange", "certificate", "steps", "django"):
         brought = [
-            userdata.bare(File(f"{source.INCOMING}/{'ab' * 32}/{path}", file.mode, file.text.encode()))
-            for path, file in release.extra(name).items()
+            cloud_config.bare(File(f"{release_source.INCOMING}/{'ab' * 32}/{path}", file.mode, file.text.encode()))
+            for path, file in release_files.extra(name).items()
         ]
         rows[f"release: {name}"] = size([*files, *brought], target) - whole
     with capsys.disabled():

@@ -14,8 +14,8 @@ import pytest
 import servers
 from launched import NAME, Site, looked
 
-from bake import vm
-from bake.run import run, which
+from bake.host.programs import run, which
+from bake.vm import qemu
 
 #: This file runs itself again in a namespace, with this in its environment.
 INSIDE = "BAKE_TEST_NAMESPACE"
@@ -74,7 +74,7 @@ def test_certificate(case, there, image, bake, tmp_path):
     assert called.code == 0, called.stderr
     (tmp_path / "user-data").write_text(called.stdout)
     namespaces = ["unshare", "--net", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
-    given = {"case": case, "image": str(disk), "place": str(tmp_path), "accelerator": vm.accelerator()}
+    given = {"case": case, "image": str(disk), "place": str(tmp_path), "accelerator": qemu.accelerator()}
     done = run(
         [*namespaces, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"{__file__}::test_inside"],
         env={INSIDE: json.dumps(given)}, check=False, cwd=Path(__file__).parents[2],

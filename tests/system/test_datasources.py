@@ -9,10 +9,14 @@ import metadata
 import pytest
 import servers
 
-from bake import base, proof, store, userdata, vm
-from bake.progress import Reporter
-from bake.run import run
-from bake.target import TARGETS
+from bake.config.debian import TARGETS
+from bake.disk import base_disk
+from bake.document import cloud_config
+from bake.host import cache
+from bake.host.programs import run
+from bake.host.progress import Reporter
+from bake.verify import proof
+from bake.vm import qemu
 
 pytestmark = pytest.mark.long
 
@@ -31,11 +35,11 @@ on_both = pytest.mark.parametrize("release", ["debian-13", "debian-12"])
 def ground(release):
     """A disk that holds the packages already, with nothing of ours besides."""
     goal = TARGETS[release]
-    found = base.find(base.key(goal, (), None), 7)
+    found = base_disk.find(base_disk.key(goal, (), None), 7)
     if found:
         return found
-    with store.only_one(lambda pid: None), store.work_folder() as work, Reporter().phase("base") as phase:
-        return base.build(goal, (), None, work, phase)
+    with cache.only_one(lambda pid: None), cache.work_folder() as work, Reporter().phase("base") as phase:
+        return base_disk.build(goal, (), None, work, phase)
 
 
 @on_both
@@ -55,7 +59,7 @@ def test_it_arrives(ground, release, cloud, bake, tmp_path):
     assert called.code == 0, called.stderr
     assert ("gzipped" in called.stderr) == (cloud == "ec2-gzip")
     (tmp_path / "document").write_text(called.stdout)
-    accelerator = vm.accelerator(ground.kernel)
+    accelerator = qemu.accelerator(ground.kernel)
     namespaces = ["unshare", "--net", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
     done = run(
         [*namespaces, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"{__file__}::test_inside"],
@@ -70,18 +74,18 @@ def test_inside():
     work = Path(place)
     document = (work / "document").read_text()
     run(["ip", "link", "set", "lo", "up"])
-    vm.make_key(work / "key", "cloud")
-    key = vm.public_key(work / "key")
+    qemu.make_key(work / "key", "cloud")
+    key = qemu.public_key(work / "key")
     (work / "vm").mkdir()
     seed, words, service = None, (), metadata.Pages({})
     if cloud == "nocloud":
-        files = {"meta-data": userdata.meta_data("i-1", "pasted", [key]), "user-data": document}
-        seed = vm.make_seed(work / "seed.iso", files)
+        files = {"meta-data": cloud_config.meta_data("i-1", "pasted", [key]), "user-data": document}
+        seed = qemu.make_seed(work / "seed.iso", files)
     else:
         told = base64.b64decode(document) if cloud == "ec2-gzip" else document
         service, words = getattr(metadata, cloud.partition("-")[0])(told, key)
     with servers.serve(metadata.server(service)):
-        machine = vm.boot(
+        machine = qemu.boot(
             Path(disk), seed, work / "vm", work / "key", accel=accel, network=metadata.NETWORK, more=words
         )
         try:

@@ -26,7 +26,7 @@ import trustme
 import yaml
 
 from bake.aws import policy, tags
-from bake.run import start, stop
+from bake.host.programs import start, stop
 
 ALIVE = ["pending", "running", "stopping", "stopped"]
 OURS = {"Name": "tag-key", "Values": ["bake:run"]}

@@ -9,8 +9,10 @@ import zipfile
 
 import pytest
 
-from bake import bundle, image, proof
-from bake.progress import Reporter
+from bake.bundle import release_archive
+from bake.host.progress import Reporter
+from bake.image import pipeline
+from bake.verify import proof
 
 pytestmark = pytest.mark.long
 
@@ -49,8 +51,8 @@ def with_wheel(path, content):
 def bring(baked, machine, tmp_path):
     """Have the machine serve the example with one wheel more; app-setup's exit status and words."""
     report = Reporter()
-    wanted = image.read(baked[0], report)
-    parcel = bundle.collect(baked[0], wanted, wanted.target, tmp_path / "bundle.tar", report)
+    wanted = pipeline.read(baked[0], report)
+    parcel = release_archive.collect(baked[0], wanted, wanted.target, tmp_path / "bundle.tar", report)
 
     def call(content):
         made = with_wheel(parcel.path, content)

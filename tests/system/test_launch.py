@@ -5,7 +5,8 @@ import time
 import pytest
 import yaml
 
-from bake import proof, vm
+from bake.verify import proof
+from bake.vm import qemu
 
 #: Looks for a text wherever the app's user can read, as that user; the app's own process keeps it in its environment.
 SEARCH = """
@@ -22,8 +23,8 @@ def launched(baked, tmp_path):
         work = tmp_path / f"vm-{len(booted)}"
         key = tmp_path / "key"
         if not key.exists():
-            vm.make_key(key, "case")
-        booted.append(proof.start(baked[1], work, key, accel=vm.accelerator(), user_data=user_data))
+            qemu.make_key(key, "case")
+        booted.append(proof.start(baked[1], work, key, accel=qemu.accelerator(), user_data=user_data))
         booted[-1].await_ssh()
         return booted[-1]
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from conftest import STAND_INS
 
-from bake import proof, vm
+from bake.verify import proof
+from bake.vm import qemu
 
 pytestmark = pytest.mark.long
 
@@ -83,8 +84,8 @@ def test_uefi_boots(baked, tmp_path):
         pytest.skip("Debian's package ovmf, a UEFI for QEMU, is not installed")
     _, image, _ = baked
     key = tmp_path / "key"
-    vm.make_key(key, "case")
-    booted = proof.start(image, tmp_path / "vm", key, accel=vm.accelerator(), firmware=OVMF)
+    qemu.make_key(key, "case")
+    booted = proof.start(image, tmp_path / "vm", key, accel=qemu.accelerator(), firmware=OVMF)
     try:
         booted.await_ssh()
         assert booted.ssh("test -d /sys/firmware/efi && echo by UEFI").stdout == "by UEFI\n"
@@ -224,7 +225,7 @@ def test_a_kernel_and_grub_upgrade_still_boots(machine, tmp_path):
     machine.stop()
     if not OVMF.is_file():
         pytest.skip("Debian's package ovmf, a UEFI for QEMU, is not installed: BIOS alone was tried")
-    upgraded, accel = tmp_path / "vm" / "overlay.qcow2", vm.accelerator()
+    upgraded, accel = tmp_path / "vm" / "overlay.qcow2", qemu.accelerator()
     again = proof.start(upgraded, tmp_path / "uefi", tmp_path / "key", STAND_INS, accel=accel, firmware=OVMF)
     try:
         again.await_ssh()

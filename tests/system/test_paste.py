@@ -18,11 +18,16 @@ import pytest
 import servers
 import trustme
 
-from bake import bundle, detect, machine, proof, recipe, source, userdata, vm
-from bake.progress import Reporter
-from bake.providers import PROVIDERS
-from bake.run import run
-from bake.target import TARGETS
+from bake.app import detect
+from bake.bundle import release_archive
+from bake.config import recipe
+from bake.config.debian import TARGETS
+from bake.config.providers import PROVIDERS
+from bake.document import cloud_config, machine_files, release_source
+from bake.host.programs import run
+from bake.host.progress import Reporter
+from bake.verify import proof
+from bake.vm import qemu
 
 #: A small app, as people begin.
 APP = {
@@ -46,7 +51,7 @@ class Pasted:
         self.disk = work / "disk.qcow2"
         run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", stock, "-F", "qcow2", self.disk, size])
         self.key = work / "key"
-        vm.make_key(self.key, "paste")
+        qemu.make_key(self.key, "paste")
         self.vendor_data, self.machine = vendor_data, None
 
     def boot(self, instance="i-1"):
@@ -54,16 +59,16 @@ class Pasted:
         self.boots += 1
         place = self.work / f"boot-{self.boots}"
         place.mkdir()
-        meta_data = userdata.meta_data(instance, "pasted", [vm.public_key(self.key)])
+        meta_data = cloud_config.meta_data(instance, "pasted", [qemu.public_key(self.key)])
         files = {
             "meta-data": meta_data,
             "user-data": self.document,
             "vendor-data": self.vendor_data or "#cloud-config\n{}\n",
         }
-        seed = vm.make_seed(place / "seed.iso", files)
-        self.port = vm.free_port()
-        self.machine = vm.boot(
-            self.disk, seed, place, self.key, accel=vm.accelerator(), web={80: self.port}, more=self.more
+        seed = qemu.make_seed(place / "seed.iso", files)
+        self.port = qemu.free_port()
+        self.machine = qemu.boot(
+            self.disk, seed, place, self.key, accel=qemu.accelerator(), web={80: self.port}, more=self.more
         )
         self.disk = place / "overlay.qcow2"
         return self.machine
@@ -279,7 +284,7 @@ def made_of(folder, release, work, index=None, script=None, lock=lambda text: te
     """A document of a folder as `bake render` makes it, with an index or a script of the test's, or another lock."""
     goal, report = TARGETS[release], Reporter()
     wanted = detect.complete(folder, recipe.read(folder)).recipe.model_copy(update={"index": None})
-    parcel = bundle.collect(folder, wanted, goal, work / "bundle.tar", report)
+    parcel = release_archive.collect(folder, wanted, goal, work / "bundle.tar", report)
     changed = work / "changed.tar"
     with tarfile.open(parcel.path) as old, tarfile.open(changed, "w") as new:
         for member in old:
@@ -290,8 +295,12 @@ def made_of(folder, release, work, index=None, script=None, lock=lambda text: te
             new.addfile(member, io.BytesIO(content))
     parcel, wanted = replace(parcel, path=changed), wanted.model_copy(update={"index": index})
     there = frozenset(str(path.relative_to(folder)) for path in folder.rglob("*"))
-    parts = source.fetched(goal, parcel, wanted, there, script) if script else source.inline(goal, parcel, wanted)
-    return userdata.fit([*machine.files(goal), *parts], goal, 32768).text
+    parts = (
+        release_source.fetched(goal, parcel, wanted, there, script)
+        if script
+        else release_source.inline(goal, parcel, wanted)
+    )
+    return cloud_config.fit([*machine_files.files(goal), *parts], goal, 32768).text
 
 
 @pytest.mark.long
@@ -333,7 +342,7 @@ def repository(small):
 @on_one
 def test_a_commit_is_fetched(paste, small, release, repository, tmp_path):
     url, commit = repository
-    pasted = paste(made_of(small, release, tmp_path, script=source.git_script(url, commit)))
+    pasted = paste(made_of(small, release, tmp_path, script=release_source.git_script(url, commit)))
     pasted.wait_for(serves)
     assert pasted.settle() == 0
     assert pasted.page()[1] == "Hello!"
@@ -343,7 +352,7 @@ def test_a_commit_is_fetched(paste, small, release, repository, tmp_path):
 @on_one
 def test_a_commit_that_was_never_pushed(paste, small, release, repository, tmp_path):
     url, _ = repository
-    pasted = paste(made_of(small, release, tmp_path, script=source.git_script(url, "0" * 39 + "1")))
+    pasted = paste(made_of(small, release, tmp_path, script=release_source.git_script(url, "0" * 39 + "1")))
     assert "there is no such commit" in failed(pasted, "3 of 6, source")
 
 
@@ -359,7 +368,7 @@ def test_an_archive_is_fetched(paste, small, release, tmp_path, right):
     with servers.files(web, authority.issue_cert(servers.HOST)) as port:
         url = f"https://{servers.HOST}:{port}/hello.tar.gz"
         unpack = "tar -C .fetched --no-same-owner -xf .archive"
-        script = source.archive_script(url, digest, unpack, small.name)
+        script = release_source.archive_script(url, digest, unpack, small.name)
         pasted = paste(made_of(small, release, tmp_path, script=script), vendor_data=early(trust))
         if right:
             pasted.wait_for(serves)
@@ -486,7 +495,7 @@ def test_nobody_is_locked_out(paste, document, release):
     assert "passwordauthentication no" in machine.ssh("sudo sshd -T").stdout
     # As a provider without keys has it: the machine's next boot opens passwords again.
     machine.ssh("sudo sh -c 'cp -r ~debian/.ssh /root/; sed -i s/^/#/ ~debian/.ssh/authorized_keys; sync'")
-    as_root = replace_user(vm.ssh_argv(machine.port, machine.private_key, machine.known_hosts, "/usr/lib/app/boot"))
+    as_root = replace_user(qemu.ssh_argv(machine.port, machine.private_key, machine.known_hosts, "/usr/lib/app/boot"))
     assert run(as_root, check=False, timeout=120).status == 0
     assert "log in: ssh root@" in machine.console.read_text(errors="replace")
     as_root[-1] = "rm -r /root/.ssh; /usr/lib/app/boot; /usr/sbin/sshd -T"
@@ -494,4 +503,4 @@ def test_nobody_is_locked_out(paste, document, release):
 
 
 def replace_user(argv):
-    return [word.replace(f"{vm.USER}@", "root@") for word in argv]
+    return [word.replace(f"{qemu.USER}@", "root@") for word in argv]

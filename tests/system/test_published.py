@@ -18,9 +18,11 @@ import pytest
 import servers
 from test_ami import digest, read_back, registered
 
-from bake import disk, vm
-from bake.aws import machines, tags
-from bake.run import run
+from bake.aws import tags
+from bake.aws.instances import inventory
+from bake.disk import partitions
+from bake.host.programs import run
+from bake.vm import qemu
 
 pytestmark = pytest.mark.long
 
@@ -47,7 +49,7 @@ def test_the_bytes_that_were_tested_are_launched(bake, tmp_path):
     # Here, since it wants packages; there, `bake launch` finds it baked.
     called = bake("image", folder)
     assert called.code == 0, called.stderr
-    given = {"image": called.stdout.strip(), "place": str(tmp_path), "accelerator": vm.accelerator()}
+    given = {"image": called.stdout.strip(), "place": str(tmp_path), "accelerator": qemu.accelerator()}
     said = amazon.alone(f"{__file__}::test_inside", "-s", **{THERE: json.dumps(given)})
     assert "1 passed" in said, said[-12000:]
     print(said[-4000:])
@@ -58,7 +60,7 @@ class Instance:
 
     def __init__(self, gate, work, accel, pair):
         self.gate, self.work, self.accel, self.pair = gate, work, accel, pair
-        self.ports = {port: vm.free_port() for port in (22, 80, 443)}
+        self.ports = {port: qemu.free_port() for port in (22, 80, 443)}
         self.back, self.asked, self.machine = work / "back.raw", {}, None
 
     @property
@@ -80,7 +82,7 @@ class Instance:
         os.truncate(self.back, snapshot["VolumeSize"] << 30)
         service, words = metadata.ec2(base64.b64decode(self.asked["UserData"]).decode(), self.pair)
         with servers.serve(metadata.server(service)):
-            self.machine = vm.boot(
+            self.machine = qemu.boot(
                 self.back, None, self.work / "vm", self.work / "key", accel=self.accel, port=self.ports[22],
                 web={port: self.ports[port] for port in (80, 443)}, network=metadata.NETWORK, more=words,
             )  # fmt: skip
@@ -92,8 +94,8 @@ def test_inside(monkeypatch):
     given = json.loads(os.environ[THERE])
     image, work = Path(given["image"]), Path(given["place"])
     amazon.loopback()
-    vm.make_key(work / "key", "pair")
-    pair = vm.public_key(work / "key")
+    qemu.make_key(work / "key", "pair")
+    pair = qemu.public_key(work / "key")
     with amazon.moto(work) as url, amazon.Gate(url, work).open() as gate:
         for name, value in amazon.environment(gate.url, work).items():
             monkeypatch.setenv(name, value)
@@ -135,7 +137,7 @@ def test_inside(monkeypatch):
 
 def alive(ec2):
     """The instances that have not ended."""
-    filters = [{"Name": "instance-state-name", "Values": list(machines.ALIVE)}]
+    filters = [{"Name": "instance-state-name", "Values": list(inventory.ALIVE)}]
     reservations = ec2.describe_instances(Filters=filters)["Reservations"]
     return [one["InstanceId"] for each in reservations for one in each["Instances"]]
 
@@ -150,7 +152,7 @@ def is_the_same(ec2, instance, image):
     found, _ = registered(ec2, instance.asked["ImageId"])
     assert found["ImdsSupport"] == "v2.0"
     raw = instance.work / "checked.raw"
-    disk.to_raw(image, raw)
+    partitions.to_raw(image, raw)
     assert digest(raw) == digest(instance.back)
     raw.unlink()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bake import vm
+from bake.vm import qemu
 
 #: Visitors, four of them, who keep their connections open, until /tmp/stop is there. Prints how they were answered.
 #: They pause, or an emulated machine would do nothing else.
@@ -49,7 +49,7 @@ def host(machine, tmp_path, monkeypatch):
 def visited(machine, during):
     """How visitors were answered while something was done."""
     machine.ssh("sudo rm -f /tmp/stop; cat > /tmp/visitors.py", stdin=VISITORS)
-    argv = vm.ssh_argv(machine.port, machine.private_key, machine.known_hosts, "python3 /tmp/visitors.py")
+    argv = qemu.ssh_argv(machine.port, machine.private_key, machine.known_hosts, "python3 /tmp/visitors.py")
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as visitors:
         try:
             during()

@@ -25,10 +25,12 @@ import pytest
 import servers
 import trustme
 
-from bake import base, store, vm
-from bake.progress import Reporter
-from bake.run import run
-from bake.target import TARGETS
+from bake.config.debian import TARGETS
+from bake.disk import base_disk
+from bake.host import cache
+from bake.host.programs import run
+from bake.host.progress import Reporter
+from bake.vm import qemu
 
 pytestmark = pytest.mark.long
 
@@ -70,11 +72,11 @@ PACKAGES = ("age",)
 def ground():
     """A disk that holds the packages already, with nothing of ours besides."""
     goal = TARGETS[RELEASE]
-    found = base.find(base.key(goal, PACKAGES, None), 7)
+    found = base_disk.find(base_disk.key(goal, PACKAGES, None), 7)
     if found:
         return found
-    with store.only_one(lambda pid: None), store.work_folder() as work, Reporter().phase("base") as phase:
-        return base.build(goal, PACKAGES, None, work, phase)
+    with cache.only_one(lambda pid: None), cache.work_folder() as work, Reporter().phase("base") as phase:
+        return base_disk.build(goal, PACKAGES, None, work, phase)
 
 
 @pytest.mark.skipif(INSIDE in os.environ, reason="this is the outside")
@@ -92,7 +94,7 @@ def test_a_machine_in_its_role(ground, bake, tmp_path):
     namespaces = ["unshare", "--net", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
     done = run(
         [*namespaces, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"{__file__}::test_inside"],
-        env={INSIDE: f"{ground.disk} {tmp_path} {vm.accelerator(ground.kernel)}"}, check=False,
+        env={INSIDE: f"{ground.disk} {tmp_path} {qemu.accelerator(ground.kernel)}"}, check=False,
         cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert done.status == 0 and "1 passed" in done.stdout, done.stdout[-6000:]
@@ -176,7 +178,7 @@ class Machine:
     """An instance: a disk of its own over its boots, and the volume attached to it."""
 
     def __init__(self, number, ground, volume, work, accel, document, told):
-        key = vm.public_key(work / "key")
+        key = qemu.public_key(work / "key")
         self.service, words = metadata.ec2(document, key)
         self.service.pages["meta-data/instance-id"] = f"i-0123456789abcdef{number}"
         self.service.pages.update(metadata.role(REGION))
@@ -195,7 +197,7 @@ class Machine:
         place = self.work / f"vm-{self.number}-{self.boots}"
         place.mkdir()
         with servers.serve(metadata.server(self.service)):
-            machine = vm.boot(
+            machine = qemu.boot(
                 Path(self.disk), None, place, self.work / "key", accel=self.accel, network=metadata.NETWORK,
                 more=self.words,
             )  # fmt: skip
@@ -240,7 +242,7 @@ def test_inside():
     disk, place, accel = os.environ[INSIDE].split()
     work = Path(place)
     run(["ip", "link", "set", "lo", "up"])
-    vm.make_key(work / "key", "role")
+    qemu.make_key(work / "key", "role")
     with (work / "volume").open("wb") as stream:
         stream.truncate(64 << 20)
     digest = hashlib.sha256("".join(SECRETS.values()).encode()).hexdigest()

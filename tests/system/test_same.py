@@ -8,7 +8,8 @@ import pytest
 from conftest import STAND_INS
 from test_paste import Pasted, serves
 
-from bake import proof, vm
+from bake.verify import proof
+from bake.vm import qemu
 
 pytestmark = pytest.mark.long
 
@@ -91,8 +92,8 @@ def test_a_pasted_machine_is_a_baked_one(release, baked, bake, tmp_path):
             told[name] = describe(machine.machine)
         finally:
             machine.stop()
-    vm.make_key(tmp_path / "key", "case")
-    machine = proof.start(image, tmp_path / "baked", tmp_path / "key", STAND_INS, accel=vm.accelerator())
+    qemu.make_key(tmp_path / "key", "case")
+    machine = proof.start(image, tmp_path / "baked", tmp_path / "key", STAND_INS, accel=qemu.accelerator())
     try:
         machine.await_ssh()
         assert machine.ssh("cloud-init status --wait >/dev/null", check=False, timeout=300).status == 0

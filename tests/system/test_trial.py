@@ -10,7 +10,7 @@ import urllib.request
 
 import pytest
 
-from bake import vm
+from bake.vm import qemu
 
 #: Asks as the app and as root: the first must not reach what the second does. curl says 7 where it is refused.
 ASK = """
@@ -27,7 +27,7 @@ $app python3 -c 'import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b"x
 def test_a_url_and_an_end(baked, where):
     _, image, _ = baked
     before = image.stat().st_mtime
-    port = vm.free_port()
+    port = qemu.free_port()
     # A shell starts its background jobs deaf to SIGINT; a terminal's are not.
     argv = ["env", "--default-signal=INT", sys.executable, "-m", "bake", "run", str(image), "--port", str(port)]
     process = subprocess.Popen(argv, cwd=where, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -43,7 +43,7 @@ def test_a_url_and_an_end(baked, where):
     finally:
         process.kill()
     # The port is free again, and the image is as it was.
-    assert vm.free_port(port) == port
+    assert qemu.free_port(port) == port
     assert image.stat().st_mtime == before
     assert not os.path.lexists(where / "vm")
 

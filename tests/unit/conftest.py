@@ -24,8 +24,8 @@ from types import ModuleType
 import pytest
 import trustme
 
-from bake import places
-from bake.run import run
+from bake.host import paths
+from bake.host.programs import run
 
 REPOSITORY = Path(__file__).parents[2]
 PROGRAMS = REPOSITORY / "cloud-init" / "rootfs" / "usr" / "lib" / "app"
@@ -37,7 +37,7 @@ Helper = Callable[..., Popen[str]]
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache; it does not exist yet."""
     monkeypatch.setenv("BAKE_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
@@ -134,7 +134,7 @@ def program(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModuleType]:
     """One of the machine's programs as a module: program("configure"); those of a release lie in another folder."""
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     # What they import of each other is beside them, and made anew for each test.
-    certificate = places.release() / "certificate"
+    certificate = paths.release() / "certificate"
     monkeypatch.syspath_prepend(certificate)
     monkeypatch.syspath_prepend(PROGRAMS)
     for shared in (*PROGRAMS.glob("*.py"), certificate / "issued.py"):
@@ -192,7 +192,7 @@ def steps(
     program: Callable[..., ModuleType], setup: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> ModuleType:
     """What a release brings for apps that ask for more; app-setup finds it wherever one brings it."""
-    module = program("steps.py", places.release() / "steps")
+    module = program("steps.py", paths.release() / "steps")
     monkeypatch.setitem(sys.modules, "steps", module)
     for name, path in {
         "DATA": "data",

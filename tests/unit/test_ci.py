@@ -11,7 +11,7 @@ import yaml
 from conftest import REPOSITORY
 
 import bake
-from bake.run import run
+from bake.host.programs import run
 
 WORKFLOWS = sorted((REPOSITORY / ".github/workflows").glob("*.yml"))
 PINNED = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")

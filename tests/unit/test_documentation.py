@@ -12,10 +12,10 @@ import click
 import pytest
 from conftest import REPOSITORY
 
-from bake import recipe
 from bake.aws import policy
+from bake.config import recipe
+from bake.config.providers import PROVIDERS
 from bake.errors import BakeError
-from bake.providers import PROVIDERS
 
 DOCS = REPOSITORY / "docs"
 

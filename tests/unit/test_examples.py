@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-from bake import recipe
-from bake.detect import complete
-from bake.recipe import Django, Recipe
+from bake.app.detect import complete
+from bake.config import recipe
+from bake.config.recipe import Django, Recipe
 
 EXAMPLES = REPOSITORY / "examples"
 

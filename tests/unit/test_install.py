@@ -19,7 +19,7 @@ from conftest import REPOSITORY
 
 import bake
 from bake.errors import BootError, ToolError
-from bake.run import Result, run
+from bake.host.programs import Result, run
 
 EXAMPLE = REPOSITORY / "examples" / "flask-hello"
 #: What a computer has on which people only render and push.
@@ -94,7 +94,9 @@ def test_the_wheel_holds_every_file_that_the_command_reads(installed_wheel: Inst
 
 
 def test_the_installed_files_of_a_machine_are_those_of_the_checkout(installed_wheel: Installed) -> None:
-    show = "from bake import machine, target; print(machine.files(target.DEBIAN_13))"
+    show = (
+        "from bake.config import debian; from bake.document.machine_files import files; print(files(debian.DEBIAN_13))"
+    )
     here = run([sys.executable, "-c", show], cwd=REPOSITORY).stdout
     there = run(["env", "-u", "PYTHONPATH", installed_wheel.folder / "bin/python", "-c", show], cwd=Path("/")).stdout
     assert "mode=493" in here and here == there

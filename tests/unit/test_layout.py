@@ -1,39 +1,43 @@
-"""The order of the package: who may import whom, who may start programs, and that everything says what it is for."""
+"""The order of the packages: who may import whom, who may start programs, and that everything says what it is for."""
 
 from __future__ import annotations
 
 import ast
+import graphlib
 from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
 
 PACKAGE = REPOSITORY / "bake"
-#: From the ground up: a module imports only what stands before it.
+#: From the ground up: a module imports only its own package and those that stand before it.
 ORDER = (
-    "errors", "places", "run", "store", "repository", "download", "target", "providers", "terminal", "progress",
-    "fields", "recipe", "ignore", "python_files", "random_keys", "writes", "scopes", "fixpoint", "modules", "project",
-    "requirements", "author", "detect", "draft", "libraries", "tracebacks", "diagnosis", "wheels", "lock", "debian",
-    "release", "bundle", "machine", "userdata", "settings", "source", "disk", "base", "stock", "packer", "doctor", "vm",
-    "login", "check", "comparison", "pages", "proof", "traces", "image", "trial", "push", "render",
-    "aws", "cli_aws", "cli_launch", "cli", "__main__",
+    "errors", "host", "config", "app", "bundle", "diagnosis", "document", "disk", "vm", "verify", "image", "deploy",
+    "aws", "cli", "__main__",
 )  # fmt: skip
-#: These name a stream or a process of `run`'s, and so import `subprocess`; only `run` calls anything of it.
-NAME_PROCESSES = {"packer", "vm", "login"}
+#: These name a stream or a process of `programs`, and so import `subprocess`; only `programs` calls anything of it.
+NAME_PROCESSES = {"image.packer", "vm.qemu", "vm.ssh"}
 HARMLESS = {"Popen", "PIPE", "STDOUT", "DEVNULL", "TimeoutExpired"}
 #: Other ways to start a program.
 STARTERS = ("system", "popen", "fork", "exec", "spawn", "posix_spawn", "create_subprocess")
 
 
 def name_of(path: Path) -> str:
-    """A module's place in the order; a package's modules share one."""
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    """A module's name inside of bake: host.programs, or host for the package itself."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def package_of(name: str) -> str:
+    """The place in the order of a module's name."""
+    return name.split(".")[0]
 
 
 MODULES = [
     path for path in sorted(PACKAGE.rglob("*.py")) if "tree" not in path.parts and path != PACKAGE / "__init__.py"
 ]
-by_name = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+NAMES = {name_of(path) for path in MODULES}
+by_name = pytest.mark.parametrize("path", MODULES, ids=name_of)
 
 
 def imports(tree: ast.AST) -> set[str]:
@@ -41,13 +45,15 @@ def imports(tree: ast.AST) -> set[str]:
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("bake.")}
+            found |= {alias.name.removeprefix("bake.") for alias in node.names if alias.name.startswith("bake.")}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "relative imports hide the order"
             if node.module == "bake":
                 found |= {alias.name for alias in node.names}
             elif (node.module or "").startswith("bake."):
-                found.add((node.module or "").split(".")[1])
+                module = (node.module or "").removeprefix("bake.")
+                inside = {f"{module}.{alias.name}" for alias in node.names}
+                found |= inside & NAMES or {module}
     return found - {"__version__"}
 
 
@@ -78,22 +84,25 @@ def imported(tree: ast.AST, module: str) -> bool:
 
 @by_name
 def test_imports_run_one_way(path: Path) -> None:
-    name = name_of(path)
-    assert name in ORDER, "give the new module its place in ORDER, and in the design's table"
-    before = {*ORDER[: ORDER.index(name)], *([name] if path.parent != PACKAGE else [])}
-    assert imports(parse(path)) <= before
+    package = package_of(name_of(path))
+    assert package in ORDER, "give the new package its place in ORDER, and in docs/explanation/architecture.md"
+    assert {package_of(name) for name in imports(parse(path))} <= {*ORDER[: ORDER.index(package) + 1]}
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    tuple(graphlib.TopologicalSorter({name_of(path): imports(parse(path)) for path in MODULES}).static_order())
 
 
 def test_the_order_would_be_noticed() -> None:
-    late = "def late():\n    from bake import cli, run\n    from bake.image import bake"
-    assert imports(ast.parse(late)) == {"cli", "run", "image"}
-    assert imports(ast.parse("import bake.vm, os")) == {"vm"}
+    late = "def late():\n  from bake import cli\n  from bake.host import programs\n  from bake.errors import BakeError"
+    assert imports(ast.parse(late)) == {"cli", "host.programs", "errors"}
+    assert imports(ast.parse("import bake.vm.qemu, os")) == {"vm.qemu"}
 
 
 @by_name
-def test_run_is_the_one_door_to_other_programs(path: Path) -> None:
+def test_programs_is_the_one_door_to_other_programs(path: Path) -> None:
     name, tree = name_of(path), parse(path)
-    if name == "run":
+    if name == "host.programs":
         assert imported(tree, "subprocess")
         return
     assert not imported(tree, "subprocess") or name in NAME_PROCESSES
@@ -110,21 +119,23 @@ def test_run_is_the_one_door_to_other_programs(path: Path) -> None:
 
 
 @by_name
-def test_repository_is_the_one_door_to_git(path: Path) -> None:
+def test_git_is_run_in_one_module(path: Path) -> None:
     """There, no configuration of a folder's is read."""
     argvs = [node.elts for node in ast.walk(parse(path)) if isinstance(node, ast.List | ast.Tuple)]
     words = [word.value for argv in argvs for word in argv if isinstance(word, ast.Constant)]
-    assert ("git" in words) == (name_of(path) == "repository")
+    assert ("git" in words) == (name_of(path) == "host.git")
 
 
 @by_name
 def test_boto3_is_known_to_aws_alone(path: Path) -> None:
-    assert name_of(path) == "aws" or not (imported(parse(path), "boto3") or imported(parse(path), "botocore"))
+    assert package_of(name_of(path)) == "aws" or not (
+        imported(parse(path), "boto3") or imported(parse(path), "botocore")
+    )
 
 
 @by_name
 def test_results_are_printed_by_the_command_line_alone(path: Path) -> None:
-    if name_of(path) in {"cli", "cli_aws", "cli_launch"}:
+    if package_of(name_of(path)) == "cli":
         return
     for node in ast.walk(parse(path)):
         assert not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print")
@@ -140,12 +151,19 @@ def test_a_module_says_what_it_is_for(path: Path) -> None:
 
 
 def test_there_is_something_to_look_at() -> None:
-    assert {name_of(path) for path in MODULES} >= {"errors", "run", "cli", "image", "packer"}
+    assert {name_of(path) for path in MODULES} >= {"errors", "host.programs", "cli.main", "image.packer"}
     assert len(ORDER) == len(set(ORDER))
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if path.stem != "__main__"], ids=lambda path: path.stem)
+@by_name
 def test_every_module_has_tests(path: Path) -> None:
-    if name_of(path) in {"proof", "image", "push", "aws", "cli_aws", "cli_launch"}:
+    name = name_of(path)
+    if name in {"image.pipeline", "deploy.push"} or package_of(name) in {"aws", "cli"} or path.stem.startswith("__"):
         pytest.skip("its tests boot machines, or speak to a server: tests/system")
-    assert (REPOSITORY / "tests" / "unit" / f"test_{path.stem}.py").is_file()
+    assert (REPOSITORY / "tests/unit" / path.relative_to(PACKAGE).with_name(f"test_{path.name}")).is_file()
+
+
+def test_the_tests_are_where_their_modules_are() -> None:
+    for path in (REPOSITORY / "tests/unit").glob("*/test_*.py"):
+        if path.parent.name != "machine":
+            assert (PACKAGE / path.parent.name).is_dir(), "tests of the machine's own programs stand in machine/"

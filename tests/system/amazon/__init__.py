@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pytest
 
-from bake import vm
-from bake.run import run, start, stop
+from bake.host.programs import run, start, stop
+from bake.vm import qemu
 
 from .blocks import ACCOUNT
 from .gate import Gate, read
@@ -73,7 +73,7 @@ def moto(folder, **settings):
 
     `settings` go into its environment.
     """
-    port, images = vm.free_port(), Path(folder) / "images.json"
+    port, images = qemu.free_port(), Path(folder) / "images.json"
     images.write_text(json.dumps(IMAGES))
     words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     log = Path(folder) / "moto.log"

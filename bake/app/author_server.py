@@ -1,0 +1,40 @@
+"""Propose how an app's author runs it: the proof compares the machine's pages with those of that server."""
+
+from __future__ import annotations
+
+import shlex
+
+from bake.app.name_resolution import App, Reader
+
+#: Serves any WSGI app by Python's own library: cloud-init/release/observe/plain.py. -P: what lies beside it is not the
+#: app's.
+PLAIN = "python -P /srv/app/current/settings/plain.py"
+#: Files that people start an app with, where it is made elsewhere.
+STARTERS = ("run.py", "app.py", "main.py", "server.py", "serve.py", "application.py", "wsgi.py")
+
+
+def command(reader: Reader, app: App | None, wsgi: str) -> str:
+    """Return a command for the shell; where its first part does not serve, the next one does.
+
+    It runs in the app's folder, with the machine's environment: FLASK_APP is set there.
+    """
+    if any(module.settings for module in reader.modules.values()):
+        manage = "manage.py" if (reader.folder / "manage.py").is_file() else "-m django"
+        return f"python {manage} runserver --noreload 127.0.0.1:8000"
+    ways = [f"python {shlex.quote(path)}" for path in _programs(reader, app)[:1]]
+    if wsgi.endswith(".ini"):
+        ways.append(f"pserve {shlex.quote(wsgi)}")
+    ways.append("flask run" if _is_flask(app) else PLAIN)
+    return " || ".join(ways)
+
+
+def _programs(reader: Reader, app: App | None) -> list[str]:
+    """Return the files that serve the app when Python runs them, the likeliest first."""
+    makers = [app.module, app.root.module] if app else []
+    starters = [module for name in STARTERS for module in reader.modules.values() if str(module.path) == name]
+    return list(dict.fromkeys(str(module.path) for module in (*makers, *starters) if module.serves))
+
+
+def _is_flask(app: App | None) -> bool:
+    """Return whether the command `flask` can load the app."""
+    return app is not None and "flask" in app.root.module.imported and not app.inner

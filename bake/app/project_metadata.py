@@ -1,0 +1,146 @@
+"""What an app's folder says of itself as a project: pyproject.toml, setup.cfg or setup.py, read and never run."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bake.app.scopes import dotted
+from bake.errors import RequirementError
+
+FILES = ("pyproject.toml", "setup.cfg", "setup.py")
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project as one file describes it; None and empty where the file does not say, or computes it.
+
+    `dependencies` is None where the file does not list any; `entry_points` are group to name to target.
+    """
+
+    file: str
+    text: str
+    name: str | None = None
+    version: str | None = None
+    requires_python: str = ""
+    dependencies: tuple[str, ...] | None = None
+    entry_points: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def place(self, requirement: str) -> str:
+        """`file:line` of a requirement."""
+        at = self.text.find(requirement)
+        return f"{self.file}:{self.text.count(chr(10), 0, max(at, 0)) + 1}"
+
+
+def text_of(path: Path, place: str = "") -> str:
+    """A file's text. Raises RequirementError, naming the `place` that asked for it."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise RequirementError(f"{place or path}: {path.name} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise RequirementError(f"{path} is not UTF-8 text", "Save it as UTF-8; PowerShell writes UTF-16.") from None
+
+
+def table(path: Path) -> dict[str, Any]:
+    """A TOML file's content; nothing where there is none. Raises RequirementError."""
+    if not path.is_file():
+        return {}
+    try:
+        return tomllib.loads(text_of(path))
+    except tomllib.TOMLDecodeError as error:
+        raise RequirementError(f"{path.name}: {error}", "Mend the TOML there.") from None
+
+
+def read(path: Path) -> Project:
+    """One of FILES. Raises RequirementError for one that cannot be read."""
+    return {"pyproject.toml": _pyproject, "setup.cfg": _setup_cfg, "setup.py": _setup_py}[path.name](path)
+
+
+def find(folder: Path) -> Project | None:
+    """The file that names the project."""
+    found = (read(folder / name) for name in FILES if (folder / name).is_file())
+    return next((project for project in found if project.name), None)
+
+
+def _pyproject(path: Path) -> Project:
+    project = table(path).get("project", {})
+    points = {"console_scripts": project.get("scripts", {}), **project.get("entry-points", {})}
+    listed = project.get("dependencies")
+    return Project(
+        path.name, text_of(path), project.get("name"), project.get("version"), project.get("requires-python", ""),
+        None if listed is None else tuple(listed), points,
+    )  # fmt: skip
+
+
+def _setup_cfg(path: Path) -> Project:
+    text, config = text_of(path), configparser.RawConfigParser(strict=False)
+    try:
+        config.read_string(text)
+    except configparser.Error as error:
+        raise RequirementError(f"{path.name}: {error}", "Mend the line there.") from None
+    listed = config.get("options", "install_requires", fallback=None)
+    version = config.get("metadata", "version", fallback="")
+    points = config.items("options.entry_points") if config.has_section("options.entry_points") else ()
+    return Project(
+        path.name, text, config.get("metadata", "name", fallback=None),
+        None if version.startswith(("attr:", "file:")) else version or None,
+        config.get("options", "python_requires", fallback=""), None if listed is None else _lines(listed),
+        {group: _points(lines) for group, lines in points},
+    )  # fmt: skip
+
+
+def _setup_py(path: Path) -> Project:
+    """The arguments of the call of setup(), where they are plain values or names of such."""
+    text = text_of(path)
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return Project(path.name, text)  # Nobody runs it here.
+    names: dict[str, ast.expr] = {}
+    given: set[str | None] = set()
+    said: dict[str, Any] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            names[node.targets[0].id] = node.value
+        elif isinstance(node, ast.Call) and dotted(node.func) in ("setup", "setuptools.setup"):
+            given |= {keyword.arg for keyword in node.keywords}
+            for keyword in node.keywords:
+                value = names.get(keyword.value.id) if isinstance(keyword.value, ast.Name) else keyword.value
+                try:
+                    said[keyword.arg or ""] = ast.literal_eval(value or keyword.value)
+                except (ValueError, TypeError, RecursionError, MemoryError):
+                    continue
+
+    def word(key: str) -> str | None:
+        value = said.get(key)
+        return value if isinstance(value, str) else None
+
+    # setuptools' own word for a project that says none; one that is computed is another matter.
+    version = word("version") if given & {"version", None} else "0.0.0"
+    listed, points = said.get("install_requires"), said.get("entry_points")
+    listed = _lines(listed) if isinstance(listed, str) else listed
+    if isinstance(points, str):
+        config = configparser.RawConfigParser(strict=False)
+        config.read_string("\n".join(line.strip() for line in points.splitlines()))
+        points = {group: list(map(" = ".join, config[group].items())) for group in config.sections()}
+    return Project(
+        path.name, text, word("name"), version, word("python_requires") or "",
+        None if listed is None else tuple(map(str, listed)),
+        {group: _points(lines) for group, lines in (points or {}).items()},
+    )  # fmt: skip
+
+
+def _lines(text: str) -> tuple[str, ...]:
+    stripped = (line.partition(" #")[0].strip() for line in text.splitlines())
+    return tuple(line for line in stripped if line and not line.startswith("#"))
+
+
+def _points(lines: str | list[str]) -> dict[str, str]:
+    """`name = target` lines as a mapping."""
+    pairs = (line.partition("=") for line in (_lines(lines) if isinstance(lines, str) else lines))
+    return {name.strip(): target.strip() for name, _, target in pairs}

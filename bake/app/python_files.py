@@ -1,0 +1,146 @@
+"""Find and parse the Python files of an app's folder.
+
+By `ast` only: an import would run the app, on a machine that is not the target.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import stat
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from bake.app import ignore
+from bake.errors import AppFolderError, AppSyntaxError
+
+SKIPPED_FOLDERS = {"tests", "test", "docs", "doc", "node_modules", "build", "dist", "venv", "migrations", "__pycache__"}
+SKIPPED_FILES = re.compile(r"(test_.*|.*_test|conftest|setup|noxfile)\.py")
+#: A larger file holds data, not an app. The largest file of 18 public apps has 153 kB.
+MAX_FILE_BYTES = 2**20
+#: The largest of 18 public apps (Home Assistant, 8,000 files) has 39 MB. A megabyte takes about half a second.
+MAX_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class PythonFile:
+    """A file's path below the app's folder and its tree, which is empty for a file that was not read."""
+
+    path: PurePosixPath
+    tree: ast.Module
+    #: Why the file was not read.
+    unread: str = ""
+
+
+def find(folder: Path) -> Iterator[PurePosixPath]:
+    """Yield the files that could be modules of the app, in order, without those that a .bakeignore names."""
+    pending: list[tuple[str, list[ignore.Rules]]] = [("", [])]
+    while pending:
+        prefix, rules = pending.pop()
+        here = folder / prefix
+        try:
+            entries = sorted(os.scandir(here), key=lambda entry: entry.name)
+        except OSError:
+            continue
+        if (here / ignore.OWN).is_file():
+            rules = [ignore.read(folder, here / ignore.OWN), *rules]
+        folders = []
+        for entry in entries:
+            name = prefix + entry.name
+            if entry.is_dir(follow_symlinks=False):
+                if _may_be_package(entry) and not ignore.verdict(rules, ignore.OWN, f"{name}/")[0]:
+                    folders.append((f"{name}/", rules))
+            elif _may_be_module(entry.name) and not ignore.verdict(rules, ignore.OWN, name)[0]:
+                yield PurePosixPath(name)
+        pending += reversed(folders)
+
+
+def _may_be_package(entry: os.DirEntry[str]) -> bool:
+    known = entry.name.isidentifier() and entry.name not in SKIPPED_FOLDERS
+    return known and not (Path(entry.path) / "pyvenv.cfg").exists()
+
+
+def _may_be_module(name: str) -> bool:
+    return name.endswith(".py") and name[:-3].isidentifier() and not SKIPPED_FILES.fullmatch(name)
+
+
+def parse(folder: Path, paths: Iterable[PurePosixPath], python: tuple[int, int]) -> Iterator[PythonFile]:
+    """Yield the files with their trees, one at a time. `python` is the version that will run them.
+
+    A file that is too large or too deeply nested comes without a tree; anything but a regular file is left out.
+    Raises AppFolderError for more than MAX_BYTES before it reads, and AppSyntaxError at the end with all faults.
+    """
+    sizes = _sizes(folder, paths)
+    if sum(size for size in sizes.values() if size <= MAX_FILE_BYTES) > MAX_BYTES:
+        raise _too_much(folder, sizes)
+    faults: list[tuple[str, str, str]] = []
+    for path, size in sizes.items():
+        if size > MAX_FILE_BYTES:
+            limit = f"{_megabytes(size)}, and more than {_megabytes(MAX_FILE_BYTES)} count as data"
+            yield PythonFile(path, ast.Module([], []), limit)
+            continue
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                tree = ast.parse((folder / path).read_bytes(), str(path))
+        except OSError as error:
+            raise _unreadable(path, error) from None
+        except SyntaxError as error:
+            faults.append((f"{path}:{error.lineno or 1}", error.msg, (error.text or "").strip()))
+        except ValueError as error:  # null bytes
+            faults.append((f"{path}:1", str(error), ""))
+        except (RecursionError, MemoryError):  # by Python's limits for its parser
+            yield PythonFile(path, ast.Module([], []), "its source is nested too deeply")
+        else:
+            yield PythonFile(path, tree)
+    if faults:
+        hint, mine = "Mend the line.", sys.version_info[:2]
+        if mine < python:
+            hint += " Python {}.{} read it here; newer syntax that the image's {}.{} knows is a fault too."
+        raise AppSyntaxError(
+            f"{faults[0][0]}: {faults[0][1]}",
+            hint.format(*mine, *python),
+            "\n".join(f"{where}: {line}" for where, _, line in faults),
+        )
+
+
+def _sizes(folder: Path, paths: Iterable[PurePosixPath]) -> dict[PurePosixPath, int]:
+    """Return the regular files of `paths`, with their sizes in bytes. Raises AppFolderError."""
+    sizes = {}
+    for path in paths:
+        try:
+            status = (folder / path).stat()
+        except OSError as error:
+            raise _unreadable(path, error) from None
+        if stat.S_ISREG(status.st_mode):
+            sizes[path] = status.st_size
+    return sizes
+
+
+def _unreadable(path: PurePosixPath, error: OSError) -> AppFolderError:
+    return AppFolderError(f"{path} cannot be read: {error.strerror}", "Change its mode, or name it in .bakeignore.")
+
+
+def _too_much(folder: Path, sizes: dict[PurePosixPath, int]) -> AppFolderError:
+    """Return the error for more than MAX_BYTES, with the five folders that hold most of them."""
+    read = {path: size for path, size in sizes.items() if size <= MAX_FILE_BYTES}
+    totals: Counter[str] = Counter()
+    for path, size in read.items():
+        parents = "".join(f"{part}/" for part in path.parts[:-1][:2])
+        totals[f"/{parents or path.name}"] += size
+    return AppFolderError(
+        f"{folder} has {_megabytes(sum(read.values()))} of Python in {len(read):,} files; "
+        f"bake looks for the app in at most {_megabytes(MAX_BYTES)}",
+        f"Write the folders that are not part of the app into {folder / ignore.OWN}, one a line: bake then neither "
+        "reads them nor puts them into the image.",
+        "\n".join(f"{name}  holds {_megabytes(size)}" for name, size in totals.most_common(5)),
+    )
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 2**20:.1f} MB".replace(".0 ", " ")

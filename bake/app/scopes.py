@@ -1,0 +1,239 @@
+"""Reduce Python files to what detection asks of them: the names that they bind, import and call.
+
+Their trees are not kept: those of 39 MB of source take 1 GB of memory.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from bake.app import random_keys, writes
+
+#: The longest dotted name that is followed, in names.
+MAX_DOTTED = 20
+#: What `Scope.names` lists the values under that a function returns; no name is spelled so.
+RETURN = "return"
+#: A place after all bindings of a scope.
+END = sys.maxsize
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+#: Expressions that may stand for an app.
+Followed = ast.Call | ast.Name | ast.Attribute
+
+
+@dataclass(eq=False, slots=True)
+class Binding:
+    """What a statement binds a name to: an import, a function, an expression, a declared type, or something else.
+
+    `at` is the number of the statement in its scope.
+    """
+
+    at: int
+    line: int
+    value: Followed | FunctionScope | None = None
+    #: The dotted name of the type.
+    declared: str = ""
+    imported: bool = False
+
+
+class Scope:
+    """The names of a module or of a function: each with its bindings, in order."""
+
+    def __init__(self, module: Module, body: Iterable[tuple[ast.stmt, bool]], parent: Scope | None = None) -> None:
+        self.module = module
+        self.parent = parent
+        self.names: dict[str, list[Binding]] = {}
+        #: Imported names, and the dotted names they stand for.
+        self.imports: dict[str, str] = {}
+        #: Classes, and the dotted names of their bases.
+        self.bases: dict[str, list[str]] = {}
+        #: Bound below `if __name__ == "__main__"`: nobody who imports the module sees them.
+        self.hidden: set[str] = set()
+        #: Whether `from … import *` binds names that this scope does not show.
+        self.open_ended = False
+        for number, (statement, main) in enumerate(body):
+            names = list(bound_names(statement))
+            if main:
+                self.hidden.update(names)
+            elif names:
+                bindings = list(self._bindings(number, statement))
+                for name in names:
+                    self.names.setdefault(name, []).extend(bindings)
+            if isinstance(statement, ast.Import):
+                for alias in statement.names:
+                    name = alias.name if alias.asname else alias.name.partition(".")[0]
+                    self.imports[alias.asname or name] = name
+            elif isinstance(statement, ast.ImportFrom):
+                origin = module.absolute(statement)
+                self.open_ended |= any(alias.name == "*" for alias in statement.names)
+                self.imports |= {alias.asname or alias.name: f"{origin}.{alias.name}" for alias in statement.names}
+            elif isinstance(statement, ast.ClassDef) and not main:
+                self.bases.setdefault(statement.name, []).extend(filter(None, map(dotted, statement.bases)))
+
+    def _bindings(self, number: int, statement: ast.stmt) -> Iterator[Binding]:
+        """Yield what a statement binds its names to, the best last."""
+        value: Followed | FunctionScope | None = None
+        if isinstance(statement, Function):
+            value = FunctionScope(statement, self, number)
+        elif isinstance(statement, ast.Assign | ast.AnnAssign) and isinstance(statement.value, Followed):
+            value = statement.value
+        if isinstance(statement, ast.AnnAssign):
+            yield Binding(number, statement.lineno, declared=dotted(statement.annotation))
+        yield Binding(number, statement.lineno, value, imported=isinstance(statement, ast.Import | ast.ImportFrom))
+
+
+class FunctionScope(Scope):
+    """A function: its names, its arguments, and what it returns (`names[RETURN]`, the first value last)."""
+
+    def __init__(self, node: Function, parent: Scope, at: int) -> None:
+        body = list(statements(node.body))
+        values = [one.value for one, _ in body if isinstance(one, ast.Return) and isinstance(one.value, Followed)]
+        super().__init__(parent.module, body if values else (), parent)
+        #: The declared type comes last, after the values.
+        returned = [Binding(END, node.lineno, declared=dotted(node.returns))] if node.returns else []
+        returned += (Binding(END, value.lineno, value) for value in reversed(values))
+        if returned:
+            self.names[RETURN] = returned
+        self.name = node.name
+        self.at = at
+        self.line = node.lineno
+        self.asynchronous = isinstance(node, ast.AsyncFunctionDef)
+        #: Positional arguments, and all arguments without a default.
+        self.arguments = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
+        keywords = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+        self.needs = self.arguments[: len(self.arguments) - len(node.args.defaults)]
+        self.needs += [argument.arg for argument, default in keywords if not default]
+
+
+class Module:
+    """A file of the app: its dotted name, its path below the app's folder, and what it says."""
+
+    def __init__(self, name: str, path: PurePosixPath, tree: ast.Module, unread: str = "") -> None:
+        self.name = name
+        self.path = path
+        #: Why the file was not read; empty for one that was.
+        self.unread = unread
+        self.scope = Scope(self, statements(tree.body))
+        #: Whether reading cannot tell what names the module has.
+        self.dynamic = bool(unread) or self.scope.open_ended or "__getattr__" in self.scope.names
+        #: The dotted names it calls, each with the line of a call.
+        self.calls: dict[str, int] = {}
+        #: Whether it serves uploads as Django's tutorials do: static(settings.MEDIA_URL, …).
+        self.serves_media = False
+        #: The modules it imports, by the first part of their names.
+        self.imported: set[str] = set()
+        #: The names it gives as DJANGO_SETTINGS_MODULE.
+        self.settings: list[str] = []
+        #: Whether it serves the app when it is run as a program.
+        self.serves = any(main and _serves(statement) for statement, main in statements(tree.body))
+        self.random_keys = list(random_keys.find(tree))
+        self.writes = list(dict.fromkeys(writes.find(tree)))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call):
+                self._call(node)
+            elif isinstance(node, ast.Assign):
+                self._assign(node)
+            elif isinstance(node, ast.Name):
+                self.dynamic |= node.id == "globals"
+            elif isinstance(node, ast.Import):
+                self.imported.update(alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                self.imported.add((node.module or "").partition(".")[0])
+
+    def _call(self, node: ast.Call) -> None:
+        called = dotted(node.func)
+        if called:
+            self.calls.setdefault(called, node.lineno)
+        match node.args:
+            case [ast.Constant(value="DJANGO_SETTINGS_MODULE"), ast.Constant(value=str(name))]:
+                self.settings.append(name)
+            case [first, *_] if called.rpartition(".")[2] == "static" and dotted(first).endswith("MEDIA_URL"):
+                self.serves_media = True
+
+    def _assign(self, node: ast.Assign) -> None:
+        """Note the settings module in `os.environ["DJANGO_SETTINGS_MODULE"] = "…"`."""
+        match node:
+            case ast.Assign(
+                targets=[ast.Subscript(slice=ast.Constant(value="DJANGO_SETTINGS_MODULE"))],
+                value=ast.Constant(value=str(name)),
+            ):
+                self.settings.append(name)
+
+    def absolute(self, node: ast.ImportFrom) -> str:
+        """Return the dotted name of the module that `node` imports from."""
+        if not node.level:
+            return node.module or ""
+        package = self.name.split(".")
+        drop = node.level - (self.path.name == "__init__.py")
+        return ".".join([*package[: len(package) - drop], *([node.module] if node.module else [])])
+
+
+def dotted(node: ast.AST | None) -> str:
+    """Return `a.b.c` as text; nothing for any other expression, and for one of more than MAX_DOTTED names."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute) and len(parts) < MAX_DOTTED:
+        parts.append(node.attr)
+        node = node.value
+    return ".".join([node.id, *reversed(parts)]) if isinstance(node, ast.Name) else ""
+
+
+def statements(body: list[ast.stmt], main: bool = False) -> Iterator[tuple[ast.stmt, bool]]:
+    """Yield the statements that run with `body`, and whether only when the file is run as a program."""
+    rest = [(statement, main) for statement in reversed(body)]
+    while rest:
+        statement, main = rest.pop()
+        yield statement, main
+        if isinstance(statement, Function | ast.ClassDef):
+            continue
+        guard = isinstance(statement, ast.If) and _asks_for_main(statement.test)
+        inner = [(one, main or guard) for one in getattr(statement, "body", ())]
+        for holder, part in (
+            (statement, "orelse"),
+            (statement, "finalbody"),
+            *((handler, "body") for handler in getattr(statement, "handlers", ())),
+        ):
+            inner += [(one, main) for one in getattr(holder, part, ())]
+        rest += reversed(inner)
+
+
+def _asks_for_main(test: ast.expr) -> bool:
+    """Whether a condition mentions `__main__`."""
+    words = (value for node in ast.walk(test) for value in vars(node).values())
+    return any("__main__" in word for word in words if isinstance(word, str))
+
+
+#: The last names of functions that serve an app, or that programs serve it in.
+SERVERS = {"run", "run_simple", "run_app", "serve", "serve_forever", "quickstart", "start", "main", "cli"}
+
+
+def _serves(statement: ast.stmt) -> bool:
+    """Return whether a statement calls one of SERVERS; those of a definition run later, if at all."""
+    if isinstance(statement, Function | ast.ClassDef):
+        return False
+    calls = (node.func for node in ast.walk(statement) if isinstance(node, ast.Call))
+    return any(getattr(called, "attr", getattr(called, "id", "")) in SERVERS for called in calls)
+
+
+def bound_names(statement: ast.stmt) -> Iterator[str]:
+    """Yield the names that a statement binds itself, without those in its body."""
+    if isinstance(statement, Function | ast.ClassDef):
+        yield statement.name
+    elif isinstance(statement, ast.Import | ast.ImportFrom):
+        yield from (alias.asname or alias.name.partition(".")[0] for alias in statement.names if alias.name != "*")
+    elif isinstance(statement, ast.Assign | ast.AnnAssign | ast.For | ast.With):
+        parts: list[ast.AST] = []
+        if isinstance(statement, ast.Assign):
+            parts += statement.targets
+        elif isinstance(statement, ast.With):
+            parts += statement.items
+        elif isinstance(statement, ast.For):
+            parts += [statement.target, statement.iter]
+        else:
+            parts.append(statement)
+        for node in (node for part in parts for node in ast.walk(part)):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                yield node.id

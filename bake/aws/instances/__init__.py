@@ -1,0 +1,1 @@
+"""EC2 instances: plan, launch, replace and end them."""

@@ -1,0 +1,165 @@
+"""The AWS commands: `ami`, `aws-policy`, `sweep`, `prune`."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.table import Table
+
+from bake.aws import cleanup, policy
+from bake.aws.images import packer_builder, publish
+from bake.aws.session import Cloud, partition_of, refusals
+from bake.host.progress import Reporter
+from bake.host.terminal import Terminal
+from bake.image import host_requirements, pipeline
+
+errors = Terminal()
+#: For tables: ids stay whole, however narrow the window is.
+tables = Terminal(width=max(errors.width, 120))
+
+
+#: Whom a security group lets in.
+NETWORK = re.compile(r"\d{1,3}(\.\d{1,3}){3}/\d{1,2}")
+
+
+class Matching(click.ParamType[str]):
+    """A parameter type for text that matches a pattern; `what` names it in errors."""
+
+    def __init__(self, what: str, pattern: Any) -> None:
+        self.name, self.pattern = what, pattern
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text unchanged."""
+        if not self.pattern.fullmatch(value):
+            self.fail(f"{value!r} is not {self.name}", param, ctx)
+        return str(value)
+
+
+KEY = Matching("a key's ARN, and no alias", policy.KEY)
+PROFILE = click.option("--profile", metavar="NAME", help="AWS profile (default: the one boto3 finds).")
+REGION = click.option("--region", metavar="NAME", help="AWS region (default: AWS_REGION or the profile's).")
+
+
+@click.command("ami")
+@click.argument("app", type=click.Path(path_type=Path), default=".")
+@click.option("--name", metavar="NAME", help="AMI name (default: the app's name and the image digest).")
+@click.option("--copy-to", "regions", multiple=True, metavar="REGION", help="Copy the AMI to this region; repeatable.")
+@click.option(
+    "--share",
+    "accounts",
+    multiple=True,
+    type=Matching("an account's number", publish.ACCOUNT),
+    metavar="ACCOUNT",
+    help="Share the AMI with this AWS account; repeatable.",
+)
+@click.option(
+    "--deprecate", type=click.IntRange(1, 3650), metavar="DAYS", help="Deprecate the AMI after this many days."
+)
+@click.option(
+    "--parameter", type=Matching("a parameter's name: /apps/shop", publish.PARAMETER), metavar="/NAME",
+    help="SSM parameter to point to the new AMI; launch templates read it as resolve:ssm:/NAME.",
+)  # fmt: skip
+@click.option("--kms-key", type=KEY, metavar="ARN", help="KMS key that encrypts the AMI's snapshot.")
+@click.option(
+    "--builder", "how", type=click.Choice(["ebs-direct", "packer"]), default="ebs-direct", show_default=True,
+    help="packer: bake on an EC2 instance of Debian's AMI; only the app's health is checked.",
+)  # fmt: skip
+@click.option(
+    "--ssh-from", type=Matching("a network: 198.51.100.7/32", NETWORK), default=packer_builder.ANYWHERE, metavar="CIDR",
+    show_default=True, help="For packer: networks that may reach SSH of its instance.",
+)  # fmt: skip
+@REGION
+@PROFILE
+def ami_command(app: Path, how: str, ssh_from: str, region: str | None, profile: str | None, **wanted: Any) -> None:
+    """Publish APP as an AMI and print its id. APP is an image, or a folder, which is baked first.
+
+    The image that was checked is uploaded itself, without an instance. The same image twice is the same AMI.
+    """
+    report, cloud = Reporter(errors), Cloud(profile, region, "ami-packer" if how == "packer" else "ami")
+    if how == "packer":
+        if not app.is_dir():
+            raise click.UsageError("--builder packer bakes at AWS: APP is the app's folder.")
+        if wanted["kms_key"]:
+            raise click.UsageError("--builder packer takes no --kms-key: the account's default encryption holds.")
+        made = packer_builder.bake(app, pipeline.read(app, report), publish.Wanted(**wanted), ssh_from, cloud, report)
+    else:
+        if wanted["kms_key"] and wanted["regions"]:
+            raise click.UsageError("A key is of one region: publish in each, with --region and a key of there.")
+        if app.is_dir():
+            host_requirements.verify()
+            app = pipeline.bake(app, pipeline.read(app, report), pipeline.Options(), report).path
+        made = publish.publish(app, publish.Wanted(**wanted), cloud, report)
+    table = Table.grid(padding=(0, 2))
+    for place, name in made.regions.items():
+        table.add_row(place, name)
+    if how == "packer":
+        table.add_row("baked", "at AWS, or before: what was proved is the app's health alone")
+    elif made.full:
+        table.add_row("uploaded", f"{made.sent} of {made.full} blocks that hold something, of 512 KiB")
+    else:
+        table.add_row("uploaded", "nothing: this image was published before")
+    tables.print(table)
+    click.echo(made.name)
+
+
+@click.command("aws-policy")
+@click.argument("command", type=click.Choice(sorted(policy.STATEMENTS)))
+@click.option("--kms-key", type=KEY, metavar="ARN", help="Add permission to use this KMS key.")
+@click.option("--region", metavar="NAME", help="A region in China or GovCloud, whose ARNs differ.")
+def policy_command(command: str, kms_key: str | None, region: str | None) -> None:
+    """Print the smallest IAM policy that a command needs."""
+    click.echo(json.dumps(policy.document(command, kms_key, partition_of(region)), indent=2))
+
+
+@click.command("sweep")
+@REGION
+@PROFILE
+def sweep_command(region: str | None, profile: str | None) -> None:
+    """Remove AWS resources that interrupted runs left behind.
+
+    bake finds them by the tags that it sets when it creates a resource, and touches no other. Prints what it removed.
+    """
+    for line in cleanup.sweep(Cloud(profile, region, "sweep"), Reporter(errors)):
+        click.echo(line)
+
+
+@click.command("prune")
+@click.option(
+    "--keep", type=click.IntRange(min=1), required=True, metavar="N", help="Number of AMIs to keep for each app."
+)
+@click.option("--app", metavar="NAME", help="Only this app's AMIs.")
+@click.option("--yes", is_flag=True, help="Deregister the AMIs. Without it, they are only listed.")
+@REGION
+@PROFILE
+def prune_command(keep: int, app: str | None, yes: bool, region: str | None, profile: str | None) -> None:
+    """Deregister old AMIs, and delete their snapshots.
+
+    Keeps the newest N of each app, and those that an instance, a launch template or an Auto Scaling group uses. Prints
+    the ids of the others.
+    """
+    cloud = Cloud(profile, region, "prune")
+    with refusals(cloud):
+        surplus = cleanup.old(cloud, keep, app)
+        going = [one for one in surplus if not one.user]
+        table = Table("AMI", "name", "made", "", box=None)
+        for one in surplus:
+            fate = f"stays: {one.user} uses it" if one.user else "goes" if yes else "would go"
+            table.add_row(one.name, one.title, one.created, fate)
+        if surplus:
+            tables.print(table)
+        else:
+            errors.print(f"no app has more than {keep} AMIs of ours in {cloud.region}")
+        if yes:
+            with Reporter(errors).phase("prune") as phase:
+                cleanup.prune(cloud, going, phase)
+        elif going:
+            errors.print("nothing has been changed: --yes does it")
+    for one in going:
+        click.echo(one.name)
+
+
+COMMANDS = (ami_command, policy_command, sweep_command, prune_command)

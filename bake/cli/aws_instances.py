@@ -1,0 +1,273 @@
+"""The EC2 commands: `launch`, `ls`, `down`."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.table import Table
+
+from bake.aws.images import publish
+from bake.aws.instances import health, inventory, launch, plan, termination
+from bake.aws.session import Cloud
+from bake.bundle.release_files import keys
+from bake.cli.aws_images import KEY, PROFILE, REGION, Matching, errors
+from bake.config.recipe import Recipe
+from bake.document import launch_settings
+from bake.errors import CloudError, SettingsError
+from bake.host.progress import Reporter
+from bake.image import host_requirements, pipeline
+from bake.verify import checks
+from bake.vm import qemu
+
+AMI = re.compile(r"ami-[0-9a-f]{8,17}")
+
+
+def _id(kind: str, what: str) -> Matching:
+    return Matching(what, re.compile(rf"{kind}-[0-9a-f]{{8,17}}"))
+
+
+class _Network(click.ParamType[str]):
+    name = "CIDR"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return str(ipaddress.ip_network(value))
+        except ValueError as error:
+            self.fail(f"{value!r} is no network: {error}; one address is 192.0.2.7/32", param, ctx)
+
+
+class _Place(click.ParamType[tuple[int, health.Place]]):
+    name = "HOST:PORT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, health.Place]:
+        found = health.instead(value) if isinstance(value, str) else value
+        if found is None:
+            self.fail(f"{value!r} is neither HOST:PORT nor, for one port alone, :PORT:HOST:PORT", param, ctx)
+        return found
+
+
+#: Launch settings of `render` and `launch`.
+DOMAINS = click.option(
+    "--domain", "domains", multiple=True, metavar="NAME", help="Domain, instead of those in bake.yaml; repeatable."
+)
+EMAIL = click.option("--email", metavar="ADDRESS", help="Email address, instead of the one in bake.yaml.")
+ENVIRONMENT = click.option(
+    "--env",
+    "pairs",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Additional environment variable, not secret; repeatable.",
+)
+
+
+@click.command("launch")
+@click.argument("app", default=".")
+@click.option(
+    "--published", is_flag=True, help="Launch the app's newest AMI without baking; APP is the app's name or folder."
+)
+@click.option("--type", default="t3.small", show_default=True, help="Instance type.")
+@click.option(
+    "--subnet", type=_id("subnet", "a subnet's id"), metavar="SUBNET", help="Subnet (default: a default subnet)."
+)
+@click.option("--key-pair", metavar="NAME", help="EC2 key pair for SSH.")
+@click.option("--instance-profile", metavar="NAME|ARN", help="Instance profile; its role fetches the secrets.")
+@DOMAINS
+@EMAIL
+@ENVIRONMENT
+@click.option(
+    "--secret", "references", multiple=True, metavar="NAME=REF",
+    help="Source of a secret: ssm:/path, secretsmanager:name or an ARN, with #key for JSON; repeatable.",
+)  # fmt: skip
+@click.option(
+    "--ssh-from", type=_Network(), multiple=True, help="Open SSH to this network; repeatable (default: closed)."
+)
+@click.option(
+    "--data", type=click.IntRange(1, 16384), metavar="GIB", help="Create a volume of this size for /var/lib/app."
+)
+@click.option("--volume", type=_id("vol", "a volume's id"), metavar="VOLUME", help="Use this volume for /var/lib/app.")
+@click.option(
+    "--address",
+    type=_id("eipalloc", "an Elastic IP's allocation"),
+    metavar="ALLOCATION",
+    help="Elastic IP to move to the instance once it is healthy.",
+)
+@click.option(
+    "--retire", is_flag=False, flag_value="address", metavar="[INSTANCE]",
+    type=Matching("an instance's id", re.compile(r"i-[0-9a-f]{8,17}|address")),
+    help="Terminate the previous instance once the new one is healthy: this one, or the one with the address.",
+)  # fmt: skip
+@click.option("--forget-data", is_flag=True, help="Retire it even if its data is on no volume.")
+@click.option("--forget-certificate", is_flag=True, help="Retire it even if its certificate is not kept elsewhere.")
+@click.option("--kms-key", type=KEY, metavar="ARN", help="KMS key that encrypts the disks.")
+@click.option(
+    "--patience",
+    type=click.FloatRange(min=1),
+    default=600,
+    show_default=True,
+    help="Seconds to wait until the app is healthy.",
+)
+@click.option(
+    "--connect-to", "instead", type=_Place(), multiple=True,
+    help="Connect to this address instead of the instance's; :PORT:HOST:PORT for one port. Repeatable.",
+)  # fmt: skip
+@click.option("--check", "checks", is_flag=True, help="Run the read-only checks before the instance counts as healthy.")
+@click.option("-i", "--identity", type=click.Path(path_type=Path, exists=True), help="Private key for --check.")
+@REGION
+@PROFILE
+def launch_command(
+    app: str,
+    published: bool,
+    domains: tuple[str, ...],
+    email: str | None,
+    pairs: tuple[str, ...],
+    references: tuple[str, ...],
+    checks: bool,
+    identity: Path | None,
+    region: str | None,
+    profile: str | None,
+    **options: Any,
+) -> None:
+    """Launch an EC2 instance of APP and print its id. APP is an AMI's id, or a folder, which is baked and published.
+
+    It counts once it is healthy. Then the Elastic IP moves to it, and the machine before is ended, if that is asked
+    for. A machine that does not become healthy is removed, and the one before stays as it was.
+    """
+    report, cloud = Reporter(errors), Cloud(profile, region, "launch")
+    if options["data"] and options["volume"]:
+        raise click.UsageError("--data makes a volume, and --volume names one: give one of them")
+    if checks and not (identity and options["key_pair"] and options["ssh_from"]):
+        raise click.UsageError("--check logs in: it wants -i, --key-pair, and --ssh-from with where you are")
+    wanted = None
+    if not AMI.fullmatch(app) and Path(app).is_dir():
+        wanted = (pipeline.look if published else pipeline.read)(Path(app), report)
+    given = launch_settings.read(domains, email, pairs, wanted.certificate if wanted else None)
+    secrets = _secrets(references, given, wanted)
+    asked = plan.Wanted(settings=given, secrets=secrets, **options)
+    name = app
+    if not AMI.fullmatch(app):
+        name = (
+            _newest(wanted.name if wanted and wanted.name else app, cloud)
+            if published
+            else _publish(app, wanted, cloud, report)
+        )
+    door = health.Door("", asked.instead)
+    examine = (lambda address: _examine(door, address, identity, report)) if checks and identity else None
+    made = launch.launch(name, asked, examine, cloud, report)
+    table = Table.grid(padding=(0, 2))
+    table.add_row("instance", made.id)
+    table.add_row("AMI", made.ami)
+    table.add_row("address", made.address)
+    table.add_row(
+        "answers", made.answer.url + {True: "", False: " (certificate not trusted)", None: ""}[made.answer.trusted]
+    )
+    if asked.ssh_from:
+        table.add_row("log in", f"ssh {qemu.USER}@{made.address}")
+    errors.print(table, soft_wrap=True)
+    click.echo(made.id)
+
+
+def _secrets(references: tuple[str, ...], given: launch_settings.Settings, wanted: Recipe | None) -> dict[str, str]:
+    """Names to references. Raises SettingsError for names that the app does not ask for, or that it lacks."""
+    pairs = dict(reference.partition("=")[::2] for reference in references)
+    faults = [
+        f"secret: {reference!r} is not NAME=REF" for reference in references if not re.match(r"[^=]+=.", reference)
+    ]
+    faults += [f"{name} is given by --env and by --secret" for name in given.env if name in pairs]
+    if wanted:
+        known = {*wanted.secrets, *keys(wanted)}
+        faults += [f"secret: bake.yaml asks for no {name}" for name in pairs if name not in known]
+        faults += [f"secret: the app would wait for {name} for ever" for name in wanted.secrets if name not in pairs]
+        faults += [f"env: {name} is a secret of bake.yaml's" for name in given.env if name in known]
+    if faults:
+        raise SettingsError("The settings have faults", "Correct --secret and --env.", "\n".join(faults))
+    return pairs
+
+
+def _newest(app: str, cloud: Cloud) -> str:
+    """The newest AMI of an app's."""
+    found = inventory.amis(cloud, app)
+    if not found:
+        raise CloudError(
+            f"{app} has no AMI in {cloud.region}", "`bake ls --amis` shows those that are; `bake ami` makes one."
+        )
+    return str(found[-1]["id"])
+
+
+def _publish(app: str, wanted: Recipe | None, cloud: Cloud, report: Reporter) -> str:
+    """The AMI of an app's folder, made if it is not there."""
+    if wanted is None:
+        raise click.BadParameter(f"{app!r} is neither an AMI's id nor a folder", param_hint="APP")
+    host_requirements.verify()
+    path = pipeline.bake(Path(app), wanted, pipeline.Options(), report).path
+    return publish.publish(path, publish.Wanted(), cloud.acting_as("ami"), report).name
+
+
+def _examine(door: health.Door, address: str, identity: Path, report: Reporter) -> None:
+    """Run the checks of a machine by SSH. Raises CheckError."""
+    host, port = health.Door(address, door.instead).place(22)
+    with tempfile.TemporaryDirectory() as folder, report.phase("check") as phase:
+        work = Path(folder)
+        # A machine that was made this minute: nobody knows its key yet.
+        config = checks.ssh_config(work / "ssh", port, qemu.USER, identity.absolute(), work / "known_hosts", host)
+        outcome = checks.run_suites(
+            ["machine"], host="ssh://machine?sudo=true", work=work, config=config, progress=phase.progress
+        )
+    checks.require(outcome)
+    report.note(f"{outcome.passed} checks passed; app: {outcome.app}")
+
+
+@click.command("ls")
+@click.option("--amis", is_flag=True, help="List the AMIs as well.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@REGION
+@PROFILE
+def list_command(amis: bool, as_json: bool, region: str | None, profile: str | None) -> None:
+    """List the instances that bake launched."""
+    cloud = Cloud(profile, region, "ls")
+    rows = inventory.listed(cloud)
+    images = inventory.amis(cloud) if amis else []
+    if as_json:
+        click.echo(json.dumps({"machines": rows} | ({"amis": images} if amis else {}), indent=2))
+        return
+    if not rows:
+        errors.print(f"no machines of bake's in {cloud.region}")
+    for row in rows:
+        row["state"] += " (temporary)" if row.pop("temporary") else ""
+    for kind in filter(None, (rows, images)):
+        click.echo(_lines(kind), nl=False)
+
+
+def _lines(rows: list[dict[str, Any]]) -> str:
+    """Rows in columns, as programs like `awk` and people read them."""
+    texts = [[*rows[0]], *([str(value) or "-" for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    return "".join("  ".join(map(str.ljust, line, widths)).rstrip() + "\n" for line in texts)
+
+
+@click.command("down")
+@click.argument("name", metavar="INSTANCE|APP-NAME")
+@click.option("--all", "every", is_flag=True, help="Terminate all instances of the app.")
+@click.option("--with-data", is_flag=True, help="Delete the volume with the app's data as well.")
+@REGION
+@PROFILE
+def down_command(name: str, every: bool, with_data: bool, region: str | None, profile: str | None) -> None:
+    """Terminate an instance that bake launched.
+
+    Takes its id or its app's name, and prints the id. Its data volume stays.
+    """
+    cloud = Cloud(profile, region, "down")
+    ended = termination.down(name, every=every, with_data=with_data, cloud=cloud, report=Reporter(errors))
+    for volume in ended.volumes:
+        errors.print(
+            f"{volume} has its data and stays; to delete it: {termination.delete(cloud, volume)}", soft_wrap=True
+        )
+    click.echo("\n".join(ended.machines))
+
+
+COMMANDS = (launch_command, list_command, down_command)

@@ -1,0 +1,339 @@
+"""The command line: parse options, call the commands, report errors.
+
+The only place that prints results and catches BakeError. Results alone go to standard
+output; what a person wants to know besides goes to standard error.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from bake import __version__
+from bake.app import scaffold
+from bake.bundle.release_files import keys
+from bake.cli import aws_images, aws_instances
+from bake.config import recipe
+from bake.config.debian import TARGETS
+from bake.config.providers import PROVIDERS
+from bake.deploy import local_run, push, render
+from bake.document import launch_settings
+from bake.errors import AppFolderError, BakeError, Cancelled, SettingsError, SpaceError
+from bake.host import cache
+from bake.host.progress import Reporter
+from bake.host.terminal import Terminal
+from bake.image import host_requirements, pipeline
+from bake.verify import checks
+from bake.vm import qemu, ssh
+
+errors = Terminal()
+
+
+APP = click.argument("app", type=click.Path(path_type=Path), default=".")
+IDENTITY = click.option(
+    "-i", "--identity", type=click.Path(path_type=Path, exists=True), help="Private key to log in with."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="bake")
+def cli() -> None:
+    """From a Python web app's folder to a running, secured machine."""
+
+
+@cli.command("image")
+@APP
+@click.option(
+    "--max-age",
+    type=click.FloatRange(min=0),
+    default=7.0,
+    show_default=True,
+    help="Days to reuse the cached base disk and resolved requirements.",
+)
+@click.option("--refresh", is_flag=True, help="Ignore the caches: fetch packages and resolve requirements again.")
+@click.option("--install", is_flag=True, help="Install missing programs with apt-get first, using sudo if needed.")
+@click.option(
+    "--ssh-port",
+    type=click.IntRange(1, 65535),
+    help="SSH port on 127.0.0.1 for the proof's first VM (default: a free port).",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["qcow2", "raw"]),
+    default="qcow2",
+    show_default=True,
+    help="Format of the image file.",
+)
+def image_command(app: Path, max_age: float, refresh: bool, install: bool, ssh_port: int | None, form: str) -> None:
+    """Bake APP (a folder) into an image that is booted and checked.
+
+    Prints the image's path. If a check fails, no image is made.
+    """
+    report = Reporter(errors)
+    options = pipeline.Options(cache.Age(max_age, refresh), ssh_port, form)
+    wanted = pipeline.read(app, report, options)
+    if install:
+        _install_missing(report)
+    host_requirements.verify()
+    made = pipeline.bake(app, wanted, options, report)
+    table = Table.grid(padding=(0, 2))
+    table.add_row("image", str(made.path))
+    table.add_row("size", f"{made.size / 1e6:.0f} MB")
+    table.add_row("SHA-256", made.sha256)
+    table.add_row("base", f"Debian packages of {made.base_date}")
+    table.add_row(
+        "seconds",
+        ", ".join(f"{name} {value:.0f}" for name, value in made.seconds.items())
+        + f"; {sum(made.seconds.values()):.0f} in all",
+    )
+    table.add_row(
+        "checks", f"{made.checks} passed" + ("" if made.fresh else ", when it was baked; nothing has changed since")
+    )
+    table.add_row("app", made.app)
+    names, dns = ", ".join(wanted.domains), wanted.certificate.dns
+    table.add_row(
+        "HTTPS",
+        f"{wanted.certificate.authority or 'trusted'} once "
+        + (f"the zone of {names} takes records from the machine" if dns else f"{names} leads to the machine")
+        if names
+        else "a placeholder that no browser trusts: no domains are given",
+    )
+    errors.print(table, soft_wrap=True)
+    click.echo(made.path)
+
+
+@cli.command("run")
+@APP
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    help=f"Port of 127.0.0.1 (default: {local_run.PORT}, or a free one where that is in use).",
+)
+@click.option("--ssh", "shell", is_flag=True, help="Open a shell on the machine; leaving it stops the machine.")
+def run_command(app: Path, port: int | None, shell: bool) -> None:
+    """Boot APP in a local VM and print its URL.
+
+    APP is an image or a folder. Ctrl-C stops the VM. A folder is baked first, unless nothing has changed since it was.
+    """
+    report = Reporter(errors)
+    if app.is_dir():
+        if port:
+            qemu.free_port(port)
+        host_requirements.verify()
+        app = pipeline.bake(app, pipeline.read(app, report), pipeline.Options(), report).path
+    elif not app.is_file():
+        raise AppFolderError(f"{app} does not exist", "Name an image, or the folder that holds an app's source.")
+    local_run.show(app, port, shell, report, click.echo)
+
+
+@cli.command("push")
+@click.argument("host")
+@APP
+@IDENTITY
+@click.option("--back", is_flag=True, help="Roll back to the previous release; APP is ignored.")
+def push_command(host: str, app: Path, identity: Path | None, back: bool) -> None:
+    """Push APP (a folder) as a new release to a running machine.
+
+    HOST is ssh://user@host[:port]. The user needs sudo without a password.
+
+    No request fails meanwhile. If the health check fails, bake rolls back to the previous release.
+    Prints the digest of the release that serves, then asks for its pages as a visitor does.
+    """
+    report = Reporter(errors)
+    there = _login(host, identity)
+    if back:
+        click.echo(push.back(there, report))
+    else:
+        click.echo(push.push(there, app, lambda base: pipeline.look(app, report, base), report))
+        push.visit(there, report)
+
+
+@cli.command("init")
+@APP
+@click.option(
+    "--from-observed",
+    "image_file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="IMAGE",
+    help="Add the paths that the app wrote while IMAGE was baked to `writable`.",
+)
+def init_command(app: Path, image_file: Path | None) -> None:
+    """Write a commented bake.yaml for APP (a folder).
+
+    It holds the keys that bake detected. Prints the file's path.
+    """
+    click.echo(scaffold.pin(app, pipeline.observed(image_file)) if image_file else scaffold.write(app))
+
+
+@cli.command("render")
+@APP
+@click.option(
+    "--provider", type=click.Choice(sorted(PROVIDERS)), help="Fit this provider's limit (default: the smallest)."
+)
+@click.option("--launch", is_flag=True, help="Print only launch settings, for a machine booted from a baked image.")
+@click.option("--inline", is_flag=True, help="Embed the app's files even if a public repository has them.")
+@click.option("--release", type=click.Choice(sorted(TARGETS)), help="Debian version (default: `base` in bake.yaml).")
+@aws_instances.DOMAINS
+@aws_instances.EMAIL
+@aws_instances.ENVIRONMENT
+@click.option(
+    "--with-secrets", is_flag=True, help="Include the values of secrets, from the environment or --secrets-file."
+)
+@click.option(
+    "--secrets-file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="File with NAME=VALUE lines."
+)
+def render_command(
+    app: Path,
+    provider: str | None,
+    launch: bool,
+    inline: bool,
+    release: str | None,
+    domains: tuple[str, ...],
+    email: str | None,
+    pairs: tuple[str, ...],
+    with_secrets: bool,
+    secrets_file: Path | None,
+) -> None:
+    """Print user-data for a stock Debian machine that serves APP.
+
+    Paste it into your provider's user-data field when you create the machine.
+
+    The machine fetches the app from its public repository. An app without one is embedded. Libraries come from the
+    package index.
+    """
+    report = Reporter(errors)
+    wanted = pipeline.look(app, report, release) if launch else pipeline.read(app, report, base=release)
+    given = launch_settings.read(domains, email, pairs, wanted.certificate)
+    roots = keys(wanted)
+    if told := sorted(set(given.env) & {*wanted.secrets, *roots}):
+        raise SettingsError(f"--env: {', '.join(told)} is a secret of bake.yaml's", "Give its value by --with-secrets.")
+    if secrets_file and secrets_file.suffix != ".env" and secrets_file.resolve().is_relative_to(app.resolve()):
+        raise SettingsError(
+            f"{secrets_file} is in the app's folder, and would be part of the app",
+            "Keep it elsewhere, or name it secrets.env: *.env stays out.",
+        )
+    if with_secrets or secrets_file:
+        given = launch_settings.with_secrets(given, wanted.secrets, roots, secrets_file)
+        report.note("the secrets' values are in this document: whoever can see it at your provider can read them")
+    else:
+        if wanted.secrets:
+            names = ", ".join(wanted.secrets)
+            report.note(f"the machine will wait for {names}; on it: sudo app-secret NAME < FILE")
+        for name, place in roots.items():
+            report.note(
+                f"the machine goes without {name} until it has it; on it: "
+                f"sudo install -m 600 /dev/stdin /etc/app/{place} < FILE"
+            )
+    there = PROVIDERS.get(provider or "")
+    if launch:
+        made = render.launch(given, there, report)
+    else:
+        made = render.document(app, wanted, given, there, inline, report)
+    click.echo(made.text, nl=False)
+
+
+def _login(host: str, identity: Path | None) -> ssh.Login:
+    try:
+        return ssh.Login(urlsplit(host), identity)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="HOST") from None
+
+
+@cli.command("check")
+@click.argument("host")
+@IDENTITY
+def check_command(host: str, identity: Path | None) -> None:
+    """Check a running machine without changing it.
+
+    HOST is ssh://user@host[:port]. The user needs sudo without a password.
+    """
+    there = _login(host, identity)
+    there.require()
+    report = Reporter(errors)
+    with tempfile.TemporaryDirectory() as work, report.phase("check") as phase:
+        outcome = checks.run_suites(["machine"], host=there.spec(), work=Path(work), progress=phase.progress)
+    checks.require(outcome)
+    report.note(f"app: {outcome.app}")
+    click.echo(f"{outcome.passed} passed, {outcome.skipped} skipped")
+
+
+@cli.command("doctor")
+@click.option("--install", is_flag=True, help="Install missing programs with apt-get, using sudo if needed.")
+def doctor_command(install: bool) -> None:
+    """List what a bake needs, and what is missing here."""
+    if install:
+        _install_missing(Reporter(errors))
+    else:
+        table = Table("program or file", "Debian package", "found", box=None)
+        for need in host_requirements.needs():
+            table.add_row(need.name, need.package, need.found or Text("missing", "red"))
+        errors.print(table)
+    host_requirements.verify()
+    errors.print("everything a bake needs is here")
+
+
+def _install_missing(report: Reporter) -> None:
+    missing = host_requirements.missing_packages()
+    if missing:
+        report.note(f"installing Debian packages: {' '.join(missing)}")
+        with report.phase("install"):
+            host_requirements.install(missing)
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON Schema of bake.yaml, for editors."""
+    click.echo(json.dumps(recipe.schema(), indent=2))
+
+
+for command in (*aws_images.COMMANDS, *aws_instances.COMMANDS):
+    cli.add_command(command)
+
+
+def _interrupted(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _show(error: BakeError) -> None:
+    if error.details:
+        errors.print(error.details, soft_wrap=True, style="dim")
+    errors.print("error: ", style="bold red", end="")
+    errors.print(error.message, soft_wrap=True)
+    if error.hint:
+        errors.print(error.hint, soft_wrap=True)
+
+
+def main() -> None:
+    """Run the command line; the exit code is the error's, as docs/reference/exit-codes.md lists them."""
+    signal.signal(signal.SIGTERM, _interrupted)
+    run: Callable[..., Any] = cli.main
+    try:
+        run(standalone_mode=False)
+    except click.exceptions.Exit as end:
+        sys.exit(end.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        errors.print("cancelled: everything that was started has been stopped")
+        sys.exit(Cancelled.code)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _show(SpaceError("The result could not be written: the disk is full"))
+        sys.exit(SpaceError.code)
+    except BakeError as error:
+        _show(error)
+        sys.exit(error.code)

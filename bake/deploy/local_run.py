@@ -1,0 +1,114 @@
+"""Boot an image on this computer to try it: print its URL, open a shell, stop it with Ctrl-C."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bake.document import cloud_config
+from bake.errors import BootError, PortError
+from bake.host import cache, programs
+from bake.host.progress import Reporter
+from bake.image.pipeline import facts_of
+from bake.verify import proof
+from bake.vm import qemu
+
+#: The default port. If it is in use, bake chooses a free one.
+PORT = 8080
+#: Seconds to wait for the app's front page: the default limit of a request (60 s), and 5 s for nginx.
+ANSWER_PATIENCE = 65.0
+#: Removes the app's domains, so that it answers to any name: no DNS record points to this machine.
+USER_DATA = """#cloud-config
+write_files:
+- {path: /etc/app/domains, content: ""}
+"""
+
+
+def show(image: Path, port: int | None, shell: bool, report: Reporter, tell: Callable[[str], None]) -> None:
+    """Run an image until it is stopped, or until the shell ends, if `shell` is true. The image does not change.
+
+    Call `tell` with the URL when the app answers and, for a shell, SSH accepts a login. Without a `port`, bake uses
+    8080, or a free port if 8080 is in use. Raises PortError and BootError.
+    """
+    port = _port(port, report)
+    facts = facts_of(image)
+    names = json.loads(facts.read_text()).get("secrets", []) if facts.is_file() else []
+    with cache.work_folder() as work:
+        key = work / "key"
+        qemu.make_key(key, "bake-run")
+        random = {name: secrets.token_urlsafe(32) for name in names}
+        vendor_data = cloud_config.stand_ins(cloud_config.CheckSettings(random, cloud_config.Network.OPEN))
+        machine = proof.start(
+            image, work / "bake-run", key, vendor_data, accel=qemu.accelerator(), user_data=USER_DATA, web={80: port}
+        )
+        try:
+            with report.phase("boot") as phase:
+                _await_answer(machine, port, lambda what: phase.progress(what=what))
+                if shell:
+                    phase.progress(what="waiting for SSH")
+                    machine.await_ssh()
+            if names:
+                report.note(f"random values replace these secrets: {', '.join(names)}")
+            tell(f"http://127.0.0.1:{port}/")
+            if shell:
+                argv = qemu.ssh_argv(machine.port, key, machine.known_hosts)
+                programs.start([argv[0], "-t", *argv[1:]], stdin=0, stdout=1, stderr=2).wait()
+            else:
+                report.note("press Ctrl-C to stop the machine")
+                machine.process.wait()
+                raise BootError("The machine stopped by itself", "The console's last lines are above.", machine.tail())
+        finally:
+            machine.stop()
+
+
+def _port(wanted: int | None, report: Reporter) -> int:
+    """Return the `wanted` port, or 8080, or a free one. Raises PortError if the `wanted` port is in use."""
+    if wanted:
+        return qemu.free_port(wanted)
+    try:
+        return qemu.free_port(PORT)
+    except PortError as error:
+        port = qemu.free_port()
+        report.note(f"{error.message}; using port {port} instead")
+        return port
+
+
+def _await_answer(machine: qemu.Machine, port: int, progress: Callable[[str], None]) -> None:
+    """Wait until nginx answers with a response of the app, which is any but its own 503. Raises BootError."""
+    deadline = time.monotonic() + qemu.BOOT_PATIENCE
+    while time.monotonic() < deadline:
+        if machine.process.poll() is not None:
+            raise BootError(
+                "QEMU ended while the machine was booting", "The console's last lines are above.", machine.tail()
+            )
+        progress(machine.tail(1))
+        # Probe with a short timeout until nginx listens (see Machine._greets), then give the app time to answer.
+        if _status(port, "/.well-known/acme-challenge/", qemu.GREETING_PATIENCE):
+            patience = max(min(ANSWER_PATIENCE, deadline - time.monotonic()), qemu.GREETING_PATIENCE)
+            if _status(port, "/", patience) not in (0, http.client.SERVICE_UNAVAILABLE):
+                return
+        time.sleep(0.5)
+    raise BootError(
+        f"The app did not answer within {qemu.BOOT_PATIENCE:.0f} s",
+        "The console's last lines are above.",
+        machine.tail(),
+    )
+
+
+def _status(port: int, path: str, patience: float) -> int:
+    """Return the status of nginx's answer at a path, or 0 if there is none within `patience` seconds.
+
+    nginx answers ACME challenges itself, even if the app is down.
+    """
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=patience)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return 0
+    finally:
+        connection.close()

@@ -1,0 +1,193 @@
+"""Read a journal of a Python program: its lines, and the last exception in it with its chain.
+
+What Packer and journalctl put before a line is taken off, and control characters are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from bake.host.terminal import printable
+
+#: How much of a journal's end is read: characters, lines, and characters of a line. They bound the time that it takes.
+MAX_TEXT, MAX_LINES, MAX_LINE = 500_000, 5_000, 1_000
+#: Lines that an exception's message may take, and characters of its first line that are shown.
+MAX_MESSAGE, MAX_SHOWN = 16, 300
+
+#: What Packer and journalctl put before a line.
+PREFIX = re.compile(
+    r"(?:==>|   ) (?:qemu|amazon-ebs)[\w.-]{0,40}: ?"
+    r"|(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT[\d:.,+-]{8,24})"
+    r" \S{1,64} [^\s:\[]{1,64}(?:\[\d{1,10}\])?: "
+)
+PRIORITY = re.compile(r"<\d>")
+HEADER = "Traceback (most recent call last):"
+FRAME = re.compile(r'\s*File "([^"]{1,500})", line (\d{1,9})(?:, in (.{1,200}))?$')
+#: The last line of a traceback: a class, which has a capital letter or a module, and a message.
+RAISED = re.compile(r"((?:\w{1,100}\.){0,10}(?:<locals>\.)?\w{1,100})(?:: (.*))?$", re.ASCII)
+LEVELS = {"DEBUG", "INFO", "NOTE", "NOTICE", "WARNING", "WARN", "ERROR", "CRITICAL", "FATAL"}
+LINKS = (
+    "During handling of the above exception, another exception occurred:",
+    "The above exception was the direct cause of the following exception:",
+)
+#: How programs are ended, and how uWSGI tells of a visitor that left: the exception before tells more.
+ENDINGS = {"KeyboardInterrupt", "SystemExit", "GeneratorExit", "BrokenPipeError", "OSError: write error"}
+#: Python prints this before a traceback that ends nothing.
+IGNORED = "Exception ignored in"
+#: What uWSGI prints when it starts, and when a worker could not load the app.
+START, NOT_LOADED = "*** Starting uWSGI", "*** no app loaded. GAME OVER"
+#: What uWSGI prints about itself when it starts.
+BANNER = re.compile(
+    r"\*\*\* (?:Starting|uWSGI is|Operational|Python threads|WARNING)|compiled with|os: |nodename: |machine: "
+    r"|clock source|pcre jit|detected |current working|chdir|your |thunder lock|lock engine|uwsgi socket"
+    r"|Python (?:version|main)|PEP 405|Set PythonHome|python threads|mapped |spawned |setgid|setuid|dropping|added "
+    r"|initialized |WSGI app 0 .{0,200}ready|\[uWSGI\] getting|running on "
+)
+#: Lines of uWSGI, systemd and app-setup that end an exception's message.
+SERVER = re.compile(
+    r"\*\*\*|--- |unable to load|DAMN|worker \d|Respawned|VACUUM|goodbye|SIG[A-Z]+|\[pid: "
+    r"|[\w@-]{1,64}\.(?:service|socket): |(?:Start|Stopp)(?:ed|ing) |Failed to start |Scheduled |app-setup|bake: "
+)
+
+#: A file of the app on the machine, in the current release or in one that is being made.
+TREE = re.compile(r"/srv/app/(?:current|previous|releases/[^/]{1,80})/source/(.+)")
+INSTALLED = re.compile(r".*/(?:site|dist)-packages/(.+)")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A line of a traceback: its file as Python names it, its number, and its function."""
+
+    file: str
+    line: int
+    function: str
+
+    @property
+    def own(self) -> str:
+        """The file's path in the user's tree; empty for files of libraries, of Python and of the machine."""
+        found = None if INSTALLED.fullmatch(self.file) else TREE.fullmatch(self.file)
+        return found[1] if found else ""
+
+    @property
+    def library(self) -> str:
+        """The file's path in the virtualenv; empty for other files."""
+        found = INSTALLED.fullmatch(self.file)
+        return found[1] if found else ""
+
+
+@dataclass(frozen=True)
+class Raised:
+    """The exception that ended the app: its class, the first line of its message, and its place.
+
+    The place is `file:line` of the deepest frame in the user's tree, or in a library where no frame is in the tree.
+    """
+
+    type: str
+    message: str
+    place: str = ""
+
+    @property
+    def text(self) -> str:
+        """The exception as Python prints it, with its place on a second line."""
+        said = f"{self.type}: {self.message}" if self.message else self.type
+        return said + (f"\n  at {self.place}" if self.place else "")
+
+
+def lines_of(log: str) -> list[str]:
+    """Return the last lines of a journal, printable and without prefixes."""
+    cut = "\n".join(line[:MAX_LINE] for line in log[-MAX_TEXT:].splitlines()[-MAX_LINES:])
+    lines = (PREFIX.sub("", line, count=1) for line in printable(cut).splitlines())
+    return [PRIORITY.sub("", line, count=1).rstrip() for line in lines]
+
+
+@dataclass
+class Traceback:
+    """One traceback: its frames, the exception's class and message, and its lines with all those of the message."""
+
+    frames: list[Frame] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    type: str = ""
+    message: str = ""
+    ignored: bool = False
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the exception only ends a program, or nothing at all."""
+        return self.ignored or bool(ENDINGS & {self.type, f"{self.type}: {self.message}"})
+
+
+def before_the_end(lines: list[str]) -> list[str]:
+    """Return the lines up to the first worker that could not load the app, since uWSGI's last start.
+
+    uWSGI then ends the other workers, whose threads may raise exceptions of their own. Where no worker failed, these
+    are all lines.
+    """
+    starts = [number for number, line in enumerate(lines) if line.startswith(START)]
+    begin = starts[-1] if starts else 0
+    end = next((number for number, line in enumerate(lines[begin:], begin) if line.startswith(NOT_LOADED)), len(lines))
+    return lines[:end]
+
+
+def last_chain(lines: Iterable[str]) -> list[Traceback]:
+    """Return the tracebacks of the last chain of exceptions, in their order; an ending counts where nothing else is.
+
+    Lines of other processes may stand between those of a traceback.
+    """
+    last: list[Traceback] = []
+    chain: list[Traceback] = []
+    block: Traceback | None = None
+    linked = ignored = False
+    rest = 0
+    for line in lines:
+        frame = FRAME.match(line)
+        # A syntax error in the program itself has no header.
+        if HEADER in line or (frame and (block is None or block.type)):
+            block = Traceback(ignored=ignored)
+            chain = [*chain, block] if linked else [block]
+            linked, rest = False, MAX_MESSAGE
+        ignored = line.startswith(IGNORED)
+        if block is None or not line or HEADER in line:
+            continue
+        if frame:
+            block.frames.append(Frame(frame[1], int(frame[2]), frame[3] or ""))
+            block.lines.append(line)
+        elif line in LINKS:
+            linked = bool(block.type)
+        elif not block.type:
+            raised = None if line[0].isspace() else _exception(line)
+            if raised:
+                block.type, block.message = raised
+                last = last if last and block.is_ending else chain
+            if raised or line[0].isspace():
+                block.lines.append(line)
+        elif not linked:
+            rest -= 1
+            if rest < 0 or SERVER.match(line) or BANNER.match(line):
+                block = None
+            else:
+                block.lines.append(line)
+    return [traceback for traceback in last if traceback.type]
+
+
+def _exception(line: str) -> tuple[str, str] | None:
+    """Return the class and the message of a traceback's last line; None for another line."""
+    found = RAISED.match(line)
+    if not found:
+        return None
+    name = found[1].rpartition(".")[2]
+    is_class = "." in found[1] or (name[:1].isupper() and name not in LEVELS)
+    return (found[1], (found[2] or "").strip()) if is_class else None
+
+
+def raised(chain: list[Traceback]) -> Raised | None:
+    """Return the exception of a chain that tells most: the last one that is no ending."""
+    telling = [traceback for traceback in chain if not traceback.is_ending] or chain
+    if not telling:
+        return None
+    final = telling[-1]
+    message = final.message if len(final.message) <= MAX_SHOWN else final.message[: MAX_SHOWN - 1] + "…"
+    own = [f"{frame.own}:{frame.line}" for traceback in (*telling, final) for frame in traceback.frames if frame.own]
+    library = [f"{frame.library}:{frame.line}" for frame in final.frames if frame.library]
+    return Raised(final.type, message, (own or library or [""])[-1])

@@ -1,0 +1,214 @@
+"""Build a bootable base disk from the Debian archive, and keep it in the cache until it is too old."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import tarfile
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bake.config.debian import BASE_PACKAGES, MACHINE_PACKAGES, Target
+from bake.disk import partitions
+from bake.errors import BaseError, NetworkError, ProgramError, RequirementError
+from bake.host import cache, paths
+from bake.host.programs import Argv, run
+from bake.host.progress import Phase
+
+#: The image's virtual size in bytes. On larger disks of a cloud, the root file system grows.
+DISK_SIZE = 3 * 1024**3
+#: The largest total size of mmdebstrap's tree, its archive and the disk, in bytes.
+SPACE_NEEDED = 3 * 1000**3
+#: Lines in mmdebstrap's log that mark its progress, in order.
+_STEPS = (
+    "I: running apt-get update",
+    "I: downloading packages",
+    "I: extracting",
+    "I: installing",
+    "I: cleaning",
+    "I: creating tarball",
+)
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base disk in the cache: a bootable qcow2 image, its kernel, and the name of its Debian release.
+
+    `made` is in seconds since the epoch.
+    """
+
+    disk: Path
+    kernel: Path
+    key: str
+    made: float
+    date: str
+    release: str
+
+
+def mmdebstrap_argv(target: Target, packages: tuple[str, ...], mirror: str | None, tree: Path, archive: Path) -> Argv:
+    """Return the mmdebstrap command. apt verifies the archive's signatures against Debian's keyring."""
+    script = paths.tree() / "cloud-init" / "base.sh"
+    return [
+        "mmdebstrap", "--variant=apt", f"--architectures={target.arch}", "--format=tar",
+        "--include=" + ",".join(packages),
+        "--aptopt=Apt::Install-Recommends false",
+        "--dpkgopt=path-exclude=/usr/share/man/*",
+        "--dpkgopt=path-exclude=/usr/share/info/*",
+        "--dpkgopt=path-exclude=/usr/share/locale/*",
+        "--dpkgopt=path-exclude=/usr/share/doc/*",
+        "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+        f"--essential-hook=tar-in {tree} /",
+        f"--customize-hook=upload {script} /base.sh",
+        '--customize-hook=chroot "$1" sh /base.sh',
+        '--customize-hook=rm "$1/base.sh"',
+        target.suite, archive, *([mirror] if mirror else []),
+    ]  # fmt: skip
+
+
+def base_tree(archive: Path) -> None:
+    """Write the files of `cloud-init/base` to a tar archive, owned by root."""
+    folder = paths.base_rootfs()
+    with tarfile.open(archive, "w") as tar:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                info = tarfile.TarInfo(str(path.relative_to(folder)))
+                content = path.read_bytes()
+                info.size, info.mode = len(content), 0o755 if path.stat().st_mode & 0o100 else 0o644
+                tar.addfile(info, io.BytesIO(content))
+
+
+def key(target: Target, extra: tuple[str, ...], mirror: str | None) -> str:
+    """Return the digest of all inputs of a base disk, except the archive's state, for which its age counts."""
+    return cache.digest(
+        {
+            "target": target.name,
+            "packages": sorted({*BASE_PACKAGES, *MACHINE_PACKAGES, *extra}),
+            "mirror": mirror,
+            "tree": cache.tree_digest(paths.base_rootfs()),
+            "script": cache.file_digest(paths.tree() / "cloud-init" / "base.sh"),
+            "code": [cache.file_digest(Path(module.__file__ or "")) for module in (partitions,)]
+            + [cache.file_digest(Path(__file__))],
+        }
+    )
+
+
+def _open_scratch() -> Path:
+    """Return mmdebstrap's folder for users other than root: its ids from /etc/subuid cannot enter a private home."""
+    return Path(tempfile.gettempdir()) / f"bake-base-{os.geteuid()}"
+
+
+def reap() -> None:
+    """Remove the files of a build that was killed. The caller must hold the cache's lock."""
+    cache.remove(_open_scratch())
+
+
+def find(key: str, age: cache.Age) -> Base | None:
+    """Return the base disk in the cache, or None if there is none, or it is too old."""
+    entry = paths.cache() / "base" / key
+    manifest = entry / "base.json"
+    if not manifest.is_file():
+        return None
+    facts = json.loads(manifest.read_text())
+    if not age.admits(facts["made"]):
+        return None
+    cache.touch(entry)
+    return Base(entry / "disk.qcow2", entry / "vmlinuz", key, facts["made"], facts["date"], facts["release"])
+
+
+def build(target: Target, extra: tuple[str, ...], mirror: str | None, work: Path, phase: Phase) -> Base:
+    """Build a base disk and add it to the cache. Raises RequirementError, NetworkError or BaseError."""
+    cache.require_space(work, SPACE_NEEDED)
+    packages = tuple(sorted({*BASE_PACKAGES, *MACHINE_PACKAGES, *extra}))
+    tree, archive = work / "base-tree.tar", work / "base.tar"
+    base_tree(tree)
+    reap()
+    scratch = work
+    if os.geteuid() != 0:
+        scratch = _open_scratch()
+        scratch.mkdir(mode=0o711)
+    log: list[str] = []
+
+    def line(text: str) -> None:
+        log.append(text)
+        step = next((step for step in _STEPS if text.startswith(step)), None)
+        if step:
+            phase.progress((_STEPS.index(step) + 1) / (len(_STEPS) + 1), text.removeprefix("I: "))
+
+    try:
+        # For users other than root, mmdebstrap creates its own namespaces, which is impossible inside another one.
+        run(
+            mmdebstrap_argv(target, packages, mirror, tree, archive),
+            on_line=line, env={"TMPDIR": str(scratch)}, namespaces=os.geteuid() == 0,
+        )  # fmt: skip
+    except ProgramError as error:
+        raise _fault(log, mirror) from error
+    finally:
+        reap()
+    this = key(target, extra, mirror)
+    with cache.whole(paths.cache() / "base" / this) as entry:
+        entry.mkdir()
+        phase.progress(0.9, "making the disk")
+        partitions.assemble(archive, work / "base.raw", DISK_SIZE)
+        partitions.to_qcow2(work / "base.raw", entry / "disk.qcow2", compress=False)
+        (work / "base.raw").unlink()
+        _read_kernel(archive, entry / "vmlinuz")
+        facts = {"made": time.time(), "date": time.strftime("%Y-%m-%d"), "release": target.name}
+        (entry / "base.json").write_text(json.dumps(facts, indent=1))
+    archive.unlink()
+    found = find(this, cache.Age(math.inf))
+    assert found is not None
+    return found
+
+
+def _read_kernel(archive: Path, kernel: Path) -> None:
+    """Copy the kernel from the archive to `kernel`."""
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            if member.name.startswith("./boot/vmlinuz-"):
+                stream = tar.extractfile(member)
+                assert stream is not None
+                kernel.write_bytes(stream.read())
+
+
+def installed(status: str) -> dict[str, str]:
+    """Return the version of each installed package from the text of /var/lib/dpkg/status."""
+    packages: dict[str, str] = {}
+    for stanza in status.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in stanza.splitlines() if ": " in line and not line.startswith(" "))
+        if fields and fields["Status"].endswith(" installed"):
+            packages[fields["Package"]] = fields["Version"]
+    return packages
+
+
+def _fault(log: list[str], mirror: str | None) -> Exception:
+    """Return the error that explains mmdebstrap's log."""
+    text = "\n".join(log)
+    details = "\n".join(log[-25:])
+    missing = [line.rsplit(" ", 1)[-1] for line in log if "Unable to locate package" in line]
+    if missing:
+        return RequirementError(f"Debian has no package {', '.join(missing)}", "Correct `packages` in bake.yaml.")
+    if any(
+        word in text
+        for word in (
+            "Could not resolve",
+            "Could not connect",
+            "Connection failed",
+            "Temporary failure",
+            "Unable to connect",
+            "Network is unreachable",
+        )
+    ):
+        return NetworkError(
+            f"The Debian archive{f' at {mirror}' if mirror else ''} cannot be reached",
+            "Check the network, or set a mirror that you can reach in bake.yaml: `mirror: http://…`.",
+            details,
+        )
+    return BaseError(
+        "mmdebstrap could not build the base disk",
+        "Its last lines are above; `bake doctor` checks this machine.",
+        details,
+    )

@@ -1,0 +1,117 @@
+"""Use a cloud image as the base: fetch it, verify it, detect its release and keep it in the cache.
+
+During the bake, app-setup installs the packages that the image lacks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bake.config.debian import TARGETS
+from bake.config.recipe import BaseImage
+from bake.disk import base_disk, partitions
+from bake.errors import BaseError, ProgramError
+from bake.host import cache, paths
+from bake.host.download import download
+from bake.host.programs import run
+from bake.host.progress import Phase
+
+
+def key(wanted: BaseImage) -> str:
+    """Return the digest of a base's inputs: the image's bytes and this code."""
+    code = [cache.file_digest(Path(__file__)), cache.file_digest(Path(partitions.__file__ or ""))]
+    return cache.digest({"sha512": wanted.sha512, "code": code})
+
+
+def build(wanted: BaseImage, folder: Path, work: Path, phase: Phase) -> base_disk.Base:
+    """Fetch an image, verify it, and add it to the cache as a base disk. A local path is relative to `folder`.
+
+    Raises NetworkError, or BaseError if the digest differs or the release is not supported.
+    """
+    cache.require_space(work, base_disk.SPACE_NEEDED)
+    fetched, raw = work / "stock.img", work / "stock.raw"
+    _fetch(wanted, folder, fetched, lambda share: phase.progress(0.8 * share, "fetching"))
+    phase.progress(0.8, "reading the image")
+    partitions.to_raw(fetched, raw, _format(wanted, fetched))
+    fetched.unlink()
+    this = key(wanted)
+    with cache.whole(paths.cache() / "base" / this) as entry:
+        entry.mkdir()
+        try:
+            release = _release(wanted, raw, work)
+            names = run(["debugfs", "-R", "ls -p /boot", partitions.root_of(raw)]).stdout
+            kernels = sorted(re.findall(r"/(vmlinuz-[^/]+)/", names))
+            if not kernels:
+                raise BaseError(
+                    f"{wanted.image} has no kernel in /boot", "Choose a bootable image as `base.image` in bake.yaml."
+                )
+            partitions.extract(raw, f"/boot/{kernels[-1]}", entry / "vmlinuz")
+        except (ProgramError, LookupError) as error:
+            raise BaseError(
+                f"{wanted.image} has no partition table with an ext4 root file system",
+                "Choose another image, such as one of Debian's, as `base.image` in bake.yaml.",
+                str(error),
+            ) from None
+        if raw.stat().st_size < base_disk.DISK_SIZE:
+            # Make room for packages. cloud-init grows the root file system.
+            run(["qemu-img", "resize", "-q", "-f", "raw", raw, str(base_disk.DISK_SIZE)])
+        partitions.to_qcow2(raw, entry / "disk.qcow2", compress=False)
+        facts = {"made": time.time(), "date": time.strftime("%Y-%m-%d"), "release": release}
+        (entry / "base.json").write_text(json.dumps(facts, indent=1))
+    raw.unlink()
+    found = base_disk.find(this, cache.Age(math.inf))
+    assert found is not None
+    return found
+
+
+def _fetch(wanted: BaseImage, folder: Path, out: Path, progress: Callable[[float], None]) -> None:
+    """Copy or download an image to `out`, and verify it."""
+    if wanted.is_remote:
+        found = download(wanted.image, out, "sha512", progress)
+    else:
+        try:
+            shutil.copyfile(folder / wanted.image, out)
+        except OSError as error:
+            raise BaseError(
+                f"{wanted.image} cannot be read: {error.strerror}", "Correct `base.image` in bake.yaml."
+            ) from None
+        with out.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha512").hexdigest()
+    if found != wanted.sha512:
+        raise BaseError(
+            f"{wanted.image} differs from the image that bake.yaml names: its SHA-512 is {found}",
+            "Fetch it again. If its publisher replaced it, set `base.sha512` to the new digest from a trusted source.",
+        )
+
+
+def _format(wanted: BaseImage, image: Path) -> str:
+    """Return the format of an image: qcow2 or raw. Raises BaseError if it refers to other files of this computer."""
+    facts = json.loads(run(["qemu-img", "info", "--output=json", image]).stdout)
+    more = facts.get("format-specific", {}).get("data", {})
+    if facts["format"] not in ("qcow2", "raw") or "backing-filename" in facts or "data-file" in more:
+        raise BaseError(
+            f"{wanted.image} is neither a raw disk nor a qcow2 image without a backing file",
+            "Convert it: `qemu-img convert -O qcow2 IMAGE NEW`.",
+        )
+    return str(facts["format"])
+
+
+def _release(wanted: BaseImage, raw: Path, work: Path) -> str:
+    """Return the name of the Debian release on a disk. Raises BaseError if bake does not support it."""
+    told = work / "os-release"
+    partitions.extract(raw, "/usr/lib/os-release", told)
+    facts = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', told.read_text(), re.MULTILINE))
+    name = f"{facts.get('ID')}-{facts.get('VERSION_ID')}"
+    if name not in TARGETS:
+        raise BaseError(
+            f"{wanted.image} contains {name}; bake supports {', '.join(TARGETS)}",
+            "Choose an image of a supported release as `base.image` in bake.yaml.",
+        )
+    return name

@@ -1,0 +1,305 @@
+"""Write the files of a machine as one `#cloud-config` document within the provider's limit."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import lzma
+import math
+import re
+import shlex
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from enum import Enum
+from functools import cache
+
+import jinja2
+import python_minifier
+import yaml
+from yaml.reader import Reader
+
+from bake.bundle.release_files import environment
+from bake.config.debian import Target
+from bake.config.providers import PROVIDERS
+from bake.document.machine_files import File
+from bake.errors import DocumentError
+from bake.host import paths
+
+#: The smallest form, for providers that take bytes as base64. cloud-init unpacks it.
+GZIPPED = "gzipped, as base64"
+#: systemd-resolved also answers at these sockets, which a firewall cannot filter.
+NO_RESOLVER = """\
+[Service]
+InaccessiblePaths=-/run/systemd/resolve/io.systemd.Resolve -/run/dbus/system_bus_socket
+"""
+#: The units that run as the app's user.
+OF_THE_APP = ("app", "app-next", "app-job@")
+#: The LZMA settings that pack small texts best.
+LZMA = {"id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, "lc": 3, "lp": 0, "pb": 0, "nice_len": 64}
+
+
+#: Bytes in a line of 4,000 digits. Converting a number takes time that grows with the square of its digits, so the
+#: document has many lines instead of one.
+LINE_BYTES = 3277
+
+
+class Network(Enum):
+    """The app's network while bake bakes, checks or runs a machine. The values are nft rules for the app's user."""
+
+    #: Only the machine itself. DNS is rejected as well: systemd-resolved would forward queries as another user.
+    CLOSED = """\
+meta skuid 800 oifname != "lo" reject
+meta skuid 800 ip daddr { 127.0.0.53, 127.0.0.54 } reject
+"""
+    #: Everything except the loopback address of the computer that runs QEMU. QEMU's user network forwards to it from
+    #: each of its own addresses, from broadcasts and from IPv6 multicasts (libslirp's sotranslate_out), and from the
+    #: address of its name server to the computer's one, at any port.
+    OPEN = """\
+meta skuid 800 oifname != "lo" ip daddr { 10.0.2.0/24, 255.255.255.255 } reject
+meta skuid 800 oifname != "lo" ip6 daddr { fec0::/64, fe80::/10, ff00::/8 } reject
+"""
+    #: Everything that the machine can reach; used at AWS.
+    UNBOUND = ""
+
+
+@dataclass(frozen=True)
+class Document:
+    """A document's text and its form: plain, packed, stripped and packed, or stripped and gzipped as base64."""
+
+    text: str
+    form: str
+
+    @property
+    def size(self) -> int:
+        """Return the size in bytes that counts for the limit: of the text, or of the decoded base64."""
+        return len(base64.b64decode(self.text) if self.form == GZIPPED else self.text.encode())
+
+
+def plain(files: list[File], target: Target, early: tuple[str, ...] = ()) -> Document:
+    """Return a readable document. `early` are shell commands that run early on every boot."""
+    rows = [_row(file) for file in files]
+    commands = [_quoted(line) for line in early]
+    text = _template("user-data.yaml.j2").render(files=rows, release=target.name, early=commands)
+    return Document(text, "plain")
+
+
+def launch(files: list[File]) -> Document:
+    """Return a document with only the settings of a launch, for a machine of an image."""
+    return Document(_template("launch.yaml.j2").render(files=[_row(file) for file in files]), "plain")
+
+
+def _row(file: File) -> dict[str, object]:
+    """Return the template's variables for a file: its text, or base64 if YAML cannot represent the content."""
+    text = file.text
+    if text is None or Reader.NON_PRINTABLE.search(text) or "\r" in text:
+        coded = {"encoding": "b64", "content": base64.b64encode(file.content).decode()}
+    else:
+        coded = {"encoding": "", "content": _scalar(text)}
+    path = file.path if re.fullmatch(r"[\w./@-]+", file.path, re.ASCII) else _quoted(file.path)
+    return {"path": path, "mode": file.mode, **coded}
+
+
+def packed(files: list[File], target: Target, *, stripped: bool) -> Document:
+    """Return a document that unpacks the files. With `stripped`, the machine's files have no comments."""
+    kept = [strip(file) for file in files] if stripped else files
+    text = "\n  ".join(_printable(_compressed(kept)))
+    document = _template("packed.yaml.j2").render(packed=text, release=target.name, stripped=stripped)
+    return Document(document, "stripped" if stripped else "packed")
+
+
+def _printable(content: bytes) -> Iterator[str]:
+    """Yield lines of printable ASCII without spaces, each a number in base 94. They are 22 % larger than the bytes.
+
+    A line of m digits encodes int(m * log2(94) / 8) bytes.
+    """
+    for start in range(0, len(content), LINE_BYTES):
+        part = content[start : start + LINE_BYTES]
+        number, digits = int.from_bytes(part, "big"), bytearray()
+        for _ in range(math.ceil(len(part) * 8 / math.log2(94))):
+            number, digit = divmod(number, 94)
+            digits.append(digit + 33)
+        yield bytes(reversed(digits)).decode()
+
+
+def gzipped(files: list[File], target: Target) -> Document:
+    """Return the smallest document, as base64 text. cloud-init recognises gzip by its first bytes."""
+    content = gzip.compress(packed(files, target, stripped=True).text.encode(), 9, mtime=0)
+    return Document(base64.b64encode(content).decode() + "\n", GZIPPED)
+
+
+def fit(files: list[File], target: Target, capacity: int, *, binary: bool = False) -> Document:
+    """Return the most readable document of at most `capacity` bytes. Raises DocumentError if none fits.
+
+    `binary` means that the provider takes bytes as base64.
+    """
+    # Thorough compression takes minutes. Skip it where fast compression gives four times the largest limit.
+    quick = sum(len(zlib.compress(file.content, 1)) for file in files)
+    if quick > 4 * max(provider.capacity for provider in PROVIDERS.values()):
+        sizes = sorted(((len(file.content), file.path.split("/", 5)[-1]) for file in files), reverse=True)[:3]
+        raise DocumentError(
+            f"The app's files are far too large for any provider: {quick:,} bytes after fast compression",
+            "Exclude files in .bakeignore, or push the app to a public git repository, or bake an image.",
+            "The largest files, uncompressed:\n" + "\n".join(f"{size:12,} bytes  {name}" for size, name in sizes),
+        )
+    forms: tuple[Callable[[], Document], ...] = (
+        lambda: plain(files, target),
+        lambda: packed(files, target, stripped=False),
+        lambda: packed(files, target, stripped=True),
+        lambda: gzipped(files, target),
+    )
+    for form in forms if binary else forms[:-1]:
+        document = form()
+        if document.size <= capacity:
+            return document
+    parts = sorted(_parts(files).items(), key=lambda part: part[1], reverse=True)[:3]
+    raise DocumentError(
+        f"The document has {document.size:,} bytes, {document.size - capacity:,} more than the provider's limit",
+        "Exclude files in .bakeignore, or push the app to a public git repository (fetching it takes about 500 bytes), "
+        f"or bake an image. {_takers(files, target)}",
+        "Its largest parts, compressed:\n" + "\n".join(f"{size:7,} bytes  {name}" for name, size in parts),
+    )
+
+
+def _takers(files: list[File], target: Target) -> str:
+    """Return a sentence that names the providers with a large enough limit."""
+    text, gzip_size = packed(files, target, stripped=True).size, gzipped(files, target).size
+    names = [
+        provider.name
+        for provider in PROVIDERS.values()
+        if provider.capacity >= (text if provider.text else min(text, gzip_size))
+    ]
+    return f"It fits with one of these for --provider: {', '.join(names)}." if names else "It exceeds every limit."
+
+
+def strip(file: File) -> File:
+    """Minify a machine file. Files of the user and files for one boot are returned unchanged."""
+    return file if file.path.startswith(("/var/", "/run/", "/etc/app/")) else bare(file)
+
+
+@cache
+def bare(file: File) -> File:
+    """Return a file without comments, docstrings, blank lines and deep indentation."""
+    text = file.text
+    if text is None:
+        return file
+    first, _, rest = text.partition("\n")
+    if _is_python(file):
+        # Keep global names that other modules import. Do not hoist literals: the result would depend on the version
+        # of Python that runs bake, because of strings inside f-strings (a test checks this).
+        alone = not file.path.endswith(".py")
+        body = python_minifier.minify(text, remove_literal_statements=True, hoist_literals=False, rename_globals=alone)
+    elif first.startswith("#!"):
+        body = f"{first}\n{_lines(rest)}"
+    else:
+        body = _lines(text)
+    return replace(file, content=body.encode())
+
+
+def _is_python(file: File) -> bool:
+    first = file.content.partition(b"\n")[0]
+    return file.path.endswith(".py") or (first.startswith(b"#!") and b"python" in first)
+
+
+def _lines(text: str) -> str:
+    kept = (line.strip() for line in text.splitlines())
+    return "".join(f"{line}\n" for line in kept if line and not line.startswith(("#", ";", "//")))
+
+
+def _compressed(files: list[File]) -> bytes:
+    """Return the compressed files, each as a line `mode size path` and its content, which the document unpacks."""
+    # Similar files next to each other compress better.
+    alike = sorted(files, key=lambda file: (_is_python(file), file.path.rpartition("/")[2], file.path))
+    rows = (b"%o %d %s\n%s" % (file.mode, len(file.content), file.path.encode(), file.content) for file in alike)
+    text = b"".join(rows)
+    # The preset's dictionary has 64 MiB. Allocating it takes longer than the compression, here and on the machine.
+    size = max(4096, 1 << len(text).bit_length())
+    return lzma.compress(text, format=lzma.FORMAT_ALONE, filters=[{**LZMA, "dict_size": size}])
+
+
+def _parts(files: list[File]) -> dict[str, int]:
+    """Return the parts of the document and the compressed size of each in bytes."""
+    machine = [strip(file) for file in files if not file.path.startswith("/var/")]
+    rest = [file for file in files if file.path.startswith("/var/")]
+    groups = {"the machine": machine} | {file.path.split("/", 5)[-1]: [file] for file in rest}
+    return {name: sum(map(len, _printable(_compressed(group)))) for name, group in groups.items()}
+
+
+def _template(name: str) -> jinja2.Template:
+    loader = jinja2.FileSystemLoader(paths.tree() / "cloud-init")
+    return jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, keep_trailing_newline=True).get_template(
+        name
+    )
+
+
+def _scalar(text: str) -> str:
+    """Return a YAML scalar that parses to exactly this text: a readable block if possible, else a quoted scalar."""
+    lines = text.splitlines()
+    if text != "\n".join(lines) + "\n" or not lines or not lines[-1] or text.lstrip("\n").startswith((" ", "\t")):
+        return _quoted(text)
+    return "|\n" + "\n".join(f"    {line}" if line else "" for line in lines)
+
+
+def _quoted(text: str) -> str:
+    return yaml.safe_dump(text, default_style='"', width=math.inf).rstrip("\n")
+
+
+def meta_data(instance: str, hostname: str, public_keys: list[str]) -> str:
+    """Return NoCloud's meta-data. The default user gets the keys."""
+    keys = "".join(f"  - {key}\n" for key in public_keys)
+    return f"instance-id: {json.dumps(instance)}\nlocal-hostname: {json.dumps(hostname)}\npublic-keys:\n{keys}"
+
+
+@dataclass(frozen=True)
+class CheckSettings:
+    """The environment and the network of an app while bake bakes, checks or runs its machine.
+
+    They are files below /run, which is in memory, so no image contains them. While /run/app-check exists, the machine
+    orders no certificate, because it is not launched yet.
+    """
+
+    env: dict[str, str]
+    network: Network = Network.CLOSED
+    #: Whether the machine observes the app's writes during a bake.
+    observe: bool = True
+
+    @property
+    def files(self) -> list[File]:
+        """Return the files for a booted image. systemd has already read its units."""
+        return [
+            File("/run/app-check/env", 0o600, environment(self.env).encode()),
+            File("/run/app-check/network.nft", 0o600, self.network.value.encode()),
+        ]
+
+    @property
+    def baking(self) -> list[File]:
+        """Return the files for a machine during a bake. The machine itself needs the network to install packages."""
+        closed = [
+            File(f"/run/systemd/system/{unit}.service.d/network.conf", 0o644, NO_RESOLVER.encode())
+            for unit in OF_THE_APP
+        ]
+        observed = [File("/run/app-check/observe", 0o600, b"")] if self.observe else []
+        return [*self.files, *observed, *(closed if self.network is Network.CLOSED else [])]
+
+
+def stand_in(settings: CheckSettings) -> str:
+    """Return a shell command that writes the files for a machine during a bake."""
+    return _writing(settings.baking)
+
+
+def stand_ins(settings: CheckSettings) -> str:
+    """Return NoCloud's vendor-data for an image, run early on every boot that has this seed.
+
+    It is a boothook, because commands in user-data would replace commands in vendor-data. nftables has already loaded
+    its rules at that time, so the hook loads them again.
+    """
+    rules = "/usr/lib/app/firewall.nft"
+    return f"#cloud-boothook\n#!/bin/sh\n{_writing(settings.files)}\n[ ! -e {rules} ] || /usr/sbin/nft -f {rules}\n"
+
+
+def _writing(files: list[File]) -> str:
+    """Return a shell command that writes files."""
+    folders = sorted({file.path.rpartition("/")[0] for file in files})
+    contents = [f"printf %s {shlex.quote(file.content.decode())} > {file.path}" for file in files]
+    return "; ".join(["umask 077", f"mkdir -p {' '.join(folders)}", *contents])

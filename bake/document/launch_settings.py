@@ -1,0 +1,104 @@
+"""Launch settings: the files written to /etc/app."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from bake.bundle.release_files import environment
+from bake.config import recipe
+from bake.document.machine_files import File
+from bake.errors import SettingsError
+
+#: A line of a file with secrets. `export` is allowed, as in files that shells read.
+PAIR = re.compile(r"(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(.*)", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a launch. An empty one does not override the release's setting."""
+
+    domains: tuple[str, ...] = ()
+    email: str | None = None
+    env: dict[str, str] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict, repr=False)
+    #: File name in /etc/app to value, for keys that the app must not read.
+    keys: dict[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def files(self) -> list[File]:
+        """Return the files in /etc/app. Only root can read secrets and keys."""
+        texts = {
+            "domains": (0o644, "".join(f"{name}\n" for name in self.domains)),
+            "email": (0o644, f"{self.email}\n" if self.email else ""),
+            "env": (0o644, environment(self.env)),
+            "secrets.env": (0o600, environment(self.secrets)),
+            **{file: (0o600, f"{value}\n") for file, value in self.keys.items()},
+        }
+        return [File(f"/etc/app/{name}", mode, text.encode()) for name, (mode, text) in texts.items() if text]
+
+
+def read(
+    domains: tuple[str, ...], email: str | None, pairs: tuple[str, ...], given: recipe.Certificate | None = None
+) -> Settings:
+    """Return the settings of a command line. `pairs` are NAME=VALUE. Raises SettingsError with every fault.
+
+    `given` is the recipe's `certificate` section, which decides whether a domain may be a wildcard.
+    """
+    faults = [f"env: {pair!r} is not NAME=VALUE" for pair in pairs if "=" not in pair]
+    env = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+    names = recipe.validate({"certificate": given or recipe.Certificate(), "domains": list(domains)}, faults).domains
+    checked = recipe.validate({"env": env} | ({"email": email} if email is not None else {}), faults)
+    if faults:
+        raise SettingsError("The settings are invalid", "Correct the options listed above.", "\n".join(faults))
+    return Settings(names, checked.email, checked.env)
+
+
+def with_secrets(given: Settings, names: tuple[str, ...], keys: dict[str, str], file: Path | None) -> Settings:
+    """Return the settings with a value for each secret, from a file of NAME=VALUE lines or from the environment.
+
+    `keys` maps the names of secrets that only root may read to their files in /etc/app. Raises SettingsError, which
+    never contains a value.
+    """
+    if not (names or keys):
+        raise SettingsError("bake.yaml names no secrets", "List their names there: `secrets: [SECRET_KEY]`.")
+    found = {name: value for name in (*names, *keys) if (value := os.environ.get(name))}
+    if file:
+        found |= {name: value for name, value in _pairs(file).items() if name in (*names, *keys)}
+    missing = [name for name in (*names, *keys) if not found.get(name)]
+    if missing:
+        raise SettingsError(
+            f"No value for {', '.join(missing)}",
+            "Set each as an environment variable, or write them to a file and pass --secrets-file FILE.",
+        )
+    several = [name for name in keys if len(found[name].strip().splitlines()) != 1]
+    if several:
+        raise SettingsError(
+            f"{', '.join(several)} must be a single line", "Give only the line with the key, without comment lines."
+        )
+    return replace(
+        given,
+        secrets={name: found[name] for name in names},
+        keys={place: found[name].strip() for name, place in keys.items()},
+    )
+
+
+def _pairs(file: Path) -> dict[str, str]:
+    """Return the NAME=VALUE pairs of a file, without the quotes around the values."""
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file} cannot be read as UTF-8 text: {error}") from None
+    wrong = [
+        str(number)
+        for number, line in enumerate(lines, 1)
+        if line and not line.startswith("#") and not PAIR.fullmatch(line)
+    ]
+    if wrong:
+        raise SettingsError(
+            f"{file} has lines that are not NAME=VALUE: {', '.join(wrong)}", "Correct the lines with these numbers."
+        )
+    pairs = {pair[1]: pair[2] for line in lines if (pair := PAIR.fullmatch(line))}
+    return {name: re.sub(r"""^(["'])(.*)\1$""", r"\2", value) for name, value in pairs.items()}

@@ -1,0 +1,41 @@
+"""Collect the files of a machine from `cloud-init/rootfs`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bake.config.debian import MACHINE_PACKAGES, Target
+from bake.errors import BakeError
+from bake.host import paths
+
+
+@dataclass(frozen=True)
+class File:
+    """A file on the machine: absolute path, mode bits, content. Owned by root."""
+
+    path: str
+    mode: int
+    content: bytes
+
+    @property
+    def text(self) -> str | None:
+        """Return the content as text, or None if it is not UTF-8."""
+        try:
+            return self.content.decode()
+        except UnicodeDecodeError:
+            return None
+
+
+def files(target: Target) -> list[File]:
+    """Return all files of a machine, except those of its app, sorted by path."""
+    found = {}
+    for root in (paths.rootfs(), paths.rootfs().with_name(f"rootfs.{target.name}")):
+        for path in root.rglob("*") if root.is_dir() else ():
+            if path.is_file() and "__pycache__" not in path.parts:
+                where = "/" + str(path.relative_to(root))
+                found[where] = File(where, 0o755 if path.stat().st_mode & 0o100 else 0o644, path.read_bytes())
+    if not paths.rootfs().is_dir():
+        raise BakeError(f"{paths.rootfs()} is empty", "This installation of bake is incomplete. Install it again.")
+    packages = "".join(f"{name}\n" for name in MACHINE_PACKAGES)
+    found["/usr/lib/app/packages"] = File("/usr/lib/app/packages", 0o644, packages.encode())
+    return [found[where] for where in sorted(found)]

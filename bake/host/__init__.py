@@ -1,0 +1,1 @@
+"""This computer: other programs, paths, files, the cache, downloads, git, the terminal."""

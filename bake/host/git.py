@@ -1,0 +1,247 @@
+"""Run git: on the repository of an app's folder, and to fetch public repositories. No repository starts a program.
+
+A repository's configuration can start programs: core.fsmonitor, filters, includes, remote helpers and more. The names
+of filters are arbitrary, so no list of options turns all of them off. Therefore git never sees that configuration. It
+works on a temporary GIT_DIR with a configuration of its own, and takes only objects, refs and the index from the
+repository. A few keys that describe the files, and can name neither a program nor a path, are copied.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bake.errors import NetworkError, ProgramError, SourceError
+from bake.host import cache
+from bake.host.programs import run, which
+
+#: Keys of the repository that say how its files are stored.
+DESCRIPTIVE = {
+    "core.filemode", "core.symlinks", "core.ignorecase", "core.autocrlf", "core.eol", "core.trustctime",
+    "core.checkstat", "extensions.objectformat",
+}  # fmt: skip
+#: Keys of the user's own configuration that say how files are compared; the two paths lead to patterns.
+PERSONAL = {"core.autocrlf", "core.eol", "core.excludesfile", "core.attributesfile"}
+#: Settings for every repository. An untracked cache is the repository's own claim about which files are new.
+SETTINGS = {"core.repositoryformatversion": "1", "core.bare": "false", "core.untrackedcache": "false"}
+#: The environment in which git reads no configuration but the repository's.
+NO_SETTINGS = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+#: The environment in which git has no credentials, does not prompt for a password, and uses only https.
+ANONYMOUS = {
+    "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "SSH_ASKPASS": "true", "HOME": "/nonexistent",
+    "GIT_ALLOW_PROTOCOL": "https", **NO_SETTINGS,
+}  # fmt: skip
+#: The mode of a submodule in the index.
+SUBMODULE = "160000"
+
+
+class UnreadableError(Exception):
+    """A repository cannot be read. The text says why."""
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository with the work tree `top`, as seen from `folder` in it.
+
+    `origin` is the URL of that remote, or empty. The methods raise UnreadableError where git fails.
+    """
+
+    top: Path
+    folder: Path
+    origin: str
+    environment: Mapping[str, str]
+
+    @property
+    def commit(self) -> str:
+        """Return HEAD's commit, or an empty string if there is none yet."""
+        return run(["git", "rev-parse", "--verify", "-q", "HEAD"], env=self.environment, check=False).stdout.strip()
+
+    def files(self, pathspec: str = ".") -> list[str]:
+        """Return the tracked files below the folder, as paths seen from it."""
+        return self._rows("ls-files", "-z", "--", pathspec)
+
+    def lfs_files(self) -> list[str]:
+        """Return the tracked files below the folder whose content is in Git LFS, as paths seen from it."""
+        return self.files(":(attr:filter=lfs)")
+
+    def changes(self) -> list[tuple[str, str]]:
+        """Return the differences from HEAD below the folder, each as git's two letters and the path in the work tree.
+
+        No filter runs. A file in Git LFS is compared by its pointer, any other filtered file by its bytes on the disk.
+        """
+        options = ("--porcelain", "--no-renames", "-uall", "-z", "--ignore-submodules=all")
+        changed = [(row[:2], row[3:]) for row in self._rows("status", *options, "--", ".")]
+        index = {}
+        for row in self._rows("ls-files", "-z", "-s", "--full-name", "--", "."):
+            facts, _, path = row.partition("\t")
+            mode, name, _ = facts.split()
+            index[path] = (mode, name)
+        changed += [
+            (" M", path)
+            for path, (mode, name) in index.items()
+            if mode == SUBMODULE and not self._is_clean_submodule(path, name)
+        ]
+        lfs = {(self.folder / path).relative_to(self.top).as_posix() for path in self.lfs_files()}
+        return [
+            (kind, path)
+            for kind, path in changed
+            if not (kind == " M" and path in lfs and _pointer(self.top / path, index[path][1]) == index[path][1])
+        ]
+
+    def _is_clean_submodule(self, path: str, commit: str) -> bool:
+        """Return whether a submodule is not checked out, or is a clean checkout of `commit`."""
+        place = self.top / path
+        if place.is_symlink() or not place.is_dir():
+            return False
+        if not os.path.lexists(place / ".git"):
+            return True
+        with opened(place) as inner:
+            # Each work tree must be inside of the previous one, so that a forged index cannot cause endless recursion.
+            return bool(inner and self.top in inner.top.parents and inner.commit == commit and not inner.changes())
+
+    def _rows(self, *words: str) -> list[str]:
+        stdout = _stdout(["git", "-C", str(self.folder), *words], self.environment)
+        return [row for row in stdout.split("\0") if row]
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[Repository | None]:
+    """Yield the repository that holds a folder, or None without a repository or git. Raises UnreadableError."""
+    folder = folder.resolve()
+    found = _find(folder) if which("git") else None
+    if found is None:
+        yield None
+        return
+    with cache.work_folder() as work:
+        try:
+            repository = _open(*found, folder, work / "git")
+        except (OSError, ValueError) as error:
+            raise UnreadableError(f"its repository cannot be read: {error}") from None
+        yield repository
+
+
+def _find(folder: Path) -> tuple[Path, Path] | None:
+    """Return the work tree that holds a folder, and its git directory."""
+    for top in (folder, *folder.parents):
+        place = top / ".git"
+        if place.is_file():
+            # In a worktree or a submodule, `.git` is a file with the path of the git directory.
+            return top, top / _text(place).removeprefix("gitdir:").strip()
+        if (place / "HEAD").is_file():
+            return top, place
+    return None
+
+
+def _open(top: Path, place: Path, folder: Path, own: Path) -> Repository:
+    """Make the GIT_DIR `own` for a work tree and its git directory `place`. Raises OSError, ValueError."""
+    shared = place / _text(place / "commondir").strip() if (place / "commondir").is_file() else place
+    own.mkdir()
+    (own / "HEAD").write_bytes((place / "HEAD").read_bytes())
+    for path in (shared / "refs", shared / "packed-refs", shared / "info", *place.glob("sharedindex.*")):
+        if path.exists():
+            (own / path.name).symlink_to(path)
+    personal = _settings({"GIT_DIR": str(own)})
+    environment = {
+        **_places(own, top), "GIT_INDEX_FILE": str(place / "index"), "GIT_OBJECT_DIRECTORY": str(shared / "objects"),
+        "GIT_OPTIONAL_LOCKS": "0", "GIT_NO_REPLACE_OBJECTS": "1", **NO_SETTINGS,
+    }  # fmt: skip
+    config = shared / "config"
+    stored = _settings(environment, "--file", str(config), "--no-includes") if config.is_file() else {}
+    if stored.get("extensions.refstorage", "files") != "files":
+        raise UnreadableError("its repository keeps its refs in a reftable, which bake does not read")
+    settings = {key: value for key, value in personal.items() if key in PERSONAL}
+    settings |= {key: value for key, value in stored.items() if key in DESCRIPTIVE and re.fullmatch(r"\w+", value)}
+    (own / "config").write_text("".join(_line(*item) for item in {**SETTINGS, **settings}.items()))
+    return Repository(top, folder, stored.get("remote.origin.url", ""), environment)
+
+
+def _places(own: Path, top: Path) -> dict[str, str]:
+    """Return the environment that names a GIT_DIR and its work tree. All of it: in a hook, git has set it already."""
+    return {
+        "GIT_DIR": str(own), "GIT_COMMON_DIR": str(own), "GIT_WORK_TREE": str(top),
+        "GIT_INDEX_FILE": str(own / "index"), "GIT_OBJECT_DIRECTORY": str(own / "objects"),
+    }  # fmt: skip
+
+
+def _text(path: Path) -> str:
+    return os.fsdecode(path.read_bytes())
+
+
+def _settings(environment: Mapping[str, str], *options: str) -> dict[str, str]:
+    """Return git's configuration, each key with its last value."""
+    rows = _stdout(["git", "config", *options, "-z", "--list"], environment).split("\0")
+    return {key: value if newline else "true" for key, newline, value in (row.partition("\n") for row in rows)}
+
+
+def _line(key: str, value: str) -> str:
+    """Return a setting in the syntax of a configuration file."""
+    section, name = key.split(".")
+    quoted = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'[{section}]\n{name} = "{quoted}"\n'
+
+
+def _pointer(path: Path, name: str) -> str:
+    """Return the name of the blob that Git LFS commits for a file, with the digest that the blob `name` has."""
+    text = f"version https://git-lfs.github.com/spec/v1\noid sha256:{cache.file_digest(path)}\n"
+    content = f"{text}size {path.stat().st_size}\n".encode()
+    return hashlib.new("sha1" if len(name) == 40 else "sha256", b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def _stdout(argv: list[str], environment: Mapping[str, str]) -> str:
+    """Return a git command's output. Raises UnreadableError with git's last line."""
+    done = run(argv, env=environment, check=False)
+    if done.status:
+        line = done.stderr.strip().rpartition("\n")[2]
+        raise UnreadableError(f"git cannot read its repository: {line or f'exit status {done.status}'}")
+    return done.stdout
+
+
+def state(folder: Path) -> str:
+    """Return the commit of a folder's files, with `-dirty` if they differ from it; empty if git cannot read it."""
+    try:
+        with opened(folder) as repository:
+            commit = repository.commit if repository else ""
+            return f"{commit}-dirty" if repository and commit and repository.changes() else commit
+    except UnreadableError:
+        return ""
+
+
+def advertised(url: str) -> set[str]:
+    """Return the commits of the branches and tags of a public repository; none if it does not answer in 30 s."""
+    # `timeout` also ends git's child processes. macOS lacks it; there, they end with their connection.
+    patience = ["timeout", "30"] if which("timeout") else []
+    try:
+        # `/` is outside of any work tree.
+        asked = run([*patience, "git", "ls-remote", "--", url], check=False, env=ANONYMOUS, cwd=Path("/"), timeout=35)
+    except ProgramError:
+        return set()
+    return set() if asked.status else {line.partition("\t")[0] for line in asked.stdout.splitlines()}
+
+
+def check_out(url: str, commit: str, into: Path) -> None:
+    """Fetch a commit's files from a public repository, without hooks, filters and submodules.
+
+    Raises NetworkError if the fetch fails, SourceError if there is no such commit.
+    """
+    into.mkdir()
+    environment = {**ANONYMOUS, **_places(into / ".git", into)}
+    run(["git", "init", "-q", "--template="], env=environment)
+    done = run(["git", "fetch", "-q", "--depth=1", "--", url, commit], check=False, env=environment)
+    if done.status:
+        # Some servers do not serve a commit that is not the head of a branch, so fetch all refs.
+        done = run(["git", "fetch", "-q", "--", url, "+refs/*:refs/all/*"], check=False, env=environment)
+    if done.status:
+        raise NetworkError(
+            f"{url} cannot be fetched",
+            "Check `app.git` in bake.yaml and the network. The repository must be public.",
+            done.stderr.strip(),
+        )
+    if run(["git", "checkout", "-q", "--detach", commit], check=False, env=environment).status:
+        raise SourceError(f"{url} has no commit {commit}", "Push the commit, or correct `app.commit` in bake.yaml.")
+    shutil.rmtree(into / ".git")

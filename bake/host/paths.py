@@ -1,0 +1,41 @@
+"""Paths of the project's own files, of the cache and of the outputs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+
+def tree() -> Path:
+    """Return the folder that holds `cloud-init/`, `packer/` and `tests/`: the checkout, or its copy in the wheel."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "tree"
+    return installed if installed.is_dir() else package.parent
+
+
+def rootfs() -> Path:
+    """Return the folder with the files of every machine. It mirrors `/`."""
+    return tree() / "cloud-init" / "rootfs"
+
+
+def base_rootfs() -> Path:
+    """Return the folder with the files that only base disks have: boot loader, fstab, network. It mirrors `/`."""
+    return tree() / "cloud-init" / "base"
+
+
+def release() -> Path:
+    """Return the folder with the optional files of a release. It mirrors the release's `settings/`."""
+    return tree() / "cloud-init" / "release"
+
+
+def cache() -> Path:
+    """Return the cache of base disks, wheels, locks and finished images; `BAKE_CACHE` overrides the default path."""
+    named = os.environ.get("BAKE_CACHE")
+    return Path(named).absolute() if named else Path(platformdirs.user_cache_dir("bake"))
+
+
+def outputs(name: str) -> Path:
+    """Return the output folder of an app, `dist/NAME` in the current folder."""
+    return Path.cwd() / "dist" / name

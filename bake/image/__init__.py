@@ -1,0 +1,1 @@
+"""The pipeline from an app's folder to a checked image."""

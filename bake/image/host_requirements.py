@@ -1,0 +1,155 @@
+"""Check which programs a bake needs, which of them are installed, and how to install the others."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+from bake.errors import ProgramError, ToolError
+from bake.host import programs
+from bake.image import packer
+
+#: Program to the Debian package that contains it.
+TOOLS = {
+    "packer": "packer",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "qemu-img": "qemu-utils",
+    "mmdebstrap": "mmdebstrap",
+    "xorriso": "xorriso",
+    "mformat": "mtools",
+    "sfdisk": "fdisk",
+    "mke2fs": "e2fsprogs",
+    "e2image": "e2fsprogs",
+    "debugfs": "e2fsprogs",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+    "unshare": "util-linux",
+    "setpriv": "util-linux",
+    "tar": "tar",
+}
+#: Programs that mmdebstrap needs if it does not run as root.
+ROOTLESS = {"newuidmap": "uidmap"}
+#: Files that the programs read, and the packages that contain them.
+FILES = {
+    "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
+    "/usr/share/seabios/bios-256k.bin": "seabios",
+}
+
+#: Debian 13 and Ubuntu have no packer package. Debian 12's is one static binary, which runs on Debian 13.
+PACKER_ON_DEBIAN = """\
+Debian {version} has no packer package. Debian 12's is one static program that installs there, too. As root:
+  sed 's/{codename}/bookworm/g' /etc/apt/sources.list.d/debian.sources > /etc/apt/sources.list.d/bookworm.sources
+  printf 'Package: *\\nPin: release n=bookworm*\\nPin-Priority: -1\\n\\n' > /etc/apt/preferences.d/bookworm
+  printf 'Package: packer\\nPin: release n=bookworm\\nPin-Priority: 500\\n' >> /etc/apt/preferences.d/bookworm
+  apt-get update && apt-get install packer
+(bake's tests bake on Debian 12; they did not cover Debian {version}.)"""
+PACKER_ELSEWHERE = """\
+{system} has no packer package. Install Packer as HashiCorp's documentation explains. Then run in this folder:
+  packer init packer/plugins
+(bake's tests use Packer 1.6.6, as in Debian 12; they did not cover Packer >= 1.7.)"""
+
+#: A hint for computers that cannot bake: macOS, WSL, a small virtual machine.
+WITHOUT_THEM = "`bake init`, `render`, `check` and `push` need only Python and ssh."
+
+
+@dataclass(frozen=True)
+class Need:
+    """A program or file that a bake needs, the Debian package that contains it, and its path if it is installed."""
+
+    name: str
+    package: str
+    found: str
+
+
+def needs() -> list[Need]:
+    """Return the programs and files that a bake needs on this computer. `found` is empty if one is missing."""
+    tools = dict(TOOLS)
+    if os.geteuid() != 0:
+        tools |= ROOTLESS
+    rows = [Need(name, package, str(programs.which(name) or "")) for name, package in tools.items()]
+    return rows + [Need(name, package, name if Path(name).exists() else "") for name, package in FILES.items()]
+
+
+def system() -> dict[str, str]:
+    """Return the fields of /etc/os-release, or nothing if there is no such file."""
+    try:
+        return platform.freedesktop_os_release()
+    except OSError:
+        return {}
+
+
+def packer_advice() -> str:
+    """Return how to install Packer on a system without a packer package; empty on Debian 12, which has one."""
+    facts = system()
+    if facts.get("ID") == "debian":
+        if facts.get("VERSION_ID") == "12":
+            return ""
+        return PACKER_ON_DEBIAN.format(
+            version=facts.get("VERSION_ID", "testing"), codename=facts.get("VERSION_CODENAME", "trixie")
+        )
+    return PACKER_ELSEWHERE.format(system=facts.get("PRETTY_NAME", "This system"))
+
+
+def rootless_fault() -> str:
+    """Return why user namespaces do not work for the current user; empty if they work or are not needed."""
+    if os.geteuid() == 0:
+        return ""
+    try:
+        programs.run(["unshare", "--user", "--map-auto", "--map-root-user", "--", "true"])
+    except (ProgramError, ToolError) as error:
+        return f"user namespaces do not work for this user: {error.details or error.message}"
+    return ""
+
+
+def missing_packages() -> list[str]:
+    """Return the missing Debian packages, sorted."""
+    return sorted({need.package for need in needs() if not need.found})
+
+
+def install_argv(packages: list[str]) -> list[list[str]]:
+    """Return the commands that install packages, with sudo unless the current user is root."""
+    rights = [] if os.geteuid() == 0 else ["sudo"]
+    quiet = [*rights, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y"]
+    return [[*quiet, "update"], [*quiet, "install", "--no-install-recommends", *packages]]
+
+
+def install(packages: list[str]) -> None:
+    """Install packages with apt-get. Raises ToolError with instructions if that is impossible."""
+    if programs.which("apt-get") is None:
+        raise ToolError(
+            f"Missing Debian packages: {', '.join(packages)}",
+            "This system has no apt-get. Install the programs of these packages with its own package manager.",
+        )
+    advice = packer_advice()
+    if "packer" in packages and advice:
+        raise ToolError("Packer is not installed", advice)
+    if os.geteuid() != 0 and programs.which("sudo") is None:
+        raise ToolError(
+            f"Missing Debian packages: {', '.join(packages)}", f"Run as root: apt-get install {' '.join(packages)}"
+        )
+    update, add = install_argv(packages)
+    # The package lists may be stale or absent. Ignore the status: a third party's source may fail.
+    programs.run(update, check=False)
+    try:
+        programs.run(add)
+    except ProgramError as error:
+        raise ToolError(
+            f"apt-get could not install {', '.join(packages)}", "Its output is above.", error.details
+        ) from error
+
+
+def verify() -> None:
+    """Raise ToolError with everything that is missing, unless a bake can run here."""
+    missing = missing_packages()
+    if missing:
+        advice = packer_advice() if "packer" in missing else ""
+        hint = f"{advice or 'Run `bake doctor --install`.'}\n{WITHOUT_THEM}"
+        raise ToolError(f"Missing Debian packages: {', '.join(missing)}", hint)
+    packer.version()
+    fault = rootless_fault()
+    if fault:
+        raise ToolError(
+            fault, "Add ranges for the user to /etc/subuid and /etc/subgid (`usermod --add-subuids`), or run as root."
+        )

@@ -1,0 +1,233 @@
+"""Run Packer and parse its machine-readable output.
+
+With `-machine-readable`, Packer prints lines `time,target,type,data…`, which are parsed
+into events as they arrive. Its exit status is not enough: a build has succeeded when
+Packer reported an artifact and the artifact exists.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bake.diagnosis.diagnosis import of_setup, relevant
+from bake.errors import BakeError, PackerError, SpaceError, ToolError
+from bake.host import paths, programs
+
+#: The oldest version that works, and the one that the tests use. Debian 12 has it; Debian 13 and Ubuntu have none.
+OLDEST = (1, 6, 0)
+#: The first version whose builders are separate plugins.
+PLUGINS_SINCE = (1, 7, 0)
+#: Seconds for Packer to clean up after an interrupt.
+CANCEL_GRACE = 30.0
+
+#: The number of lines of Packer's output to keep. await.sh prints up to 2,000 lines of the machine's journal.
+KEPT = 20_000
+#: The end of the line that await.sh prints before the machine's journal; the beginning of Packer's own lines.
+JOURNAL, PACKERS = "; their last lines:", "==> "
+
+#: A text in Packer's output, the share of the bake that is complete then, and the words to show.
+MILESTONES = (
+    ("Copying hard drive", 0.02, "copying the base disk"),
+    ("Starting VM", 0.04, "starting the machine"),
+    ("Launching a source AWS instance", 0.04, "starting an instance"),
+    ("Waiting for SSH", 0.06, "booting"),
+    ("Connected to SSH", 0.55, "booted"),
+    ("bake: waiting for cloud-init", 0.6, "setting up the app"),
+    ("bake: set up", 0.85, "set up"),
+    ("halt", 0.9, "sealing"),
+    ("Waiting for the instance to stop", 0.9, "sealing"),
+    ("Creating AMI", 0.92, "AWS creates the AMI"),
+    ("finished", 1.0, "sealed"),
+)
+
+
+@dataclass(frozen=True)
+class Event:
+    """A machine-readable line: its kind, its build, and its unescaped data."""
+
+    kind: str
+    target: str
+    data: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """Return the text of a `ui` event, or an empty string for other events."""
+        return self.data[-1] if self.kind == "ui" else ""
+
+
+def parse(line: str) -> Event | None:
+    """Return the event in a line of Packer's output, or None if the line is not an event."""
+    parts = line.rstrip("\n").split(",")
+    if len(parts) < 3 or not parts[0].isdigit():
+        return None
+    data = (part.replace("%!(PACKER_COMMA)", ",").replace("\\n", "\n").replace("\\r", "") for part in parts[3:])
+    return Event(parts[2], parts[1], tuple(data))
+
+
+def version() -> tuple[int, ...]:
+    """Return the version of the installed Packer. Raises ToolError if it is missing or too old."""
+    if programs.which("packer") is None:
+        raise ToolError("Packer is not installed", "`bake doctor` explains how to install it on this system.")
+    said = programs.run(["packer", "version"], env={"CHECKPOINT_DISABLE": "1"}).stdout
+    found = re.search(r"v(\d+)\.(\d+)\.(\d+)", said)
+    if not found:
+        raise ToolError(
+            f"`packer version` printed no version of HashiCorp's Packer: {said.strip()[:80]!r}",
+            "Another program may have the same name. `bake doctor` explains how to install Packer.",
+        )
+    numbers = tuple(int(part) for part in found.groups())
+    if numbers < OLDEST:
+        raise ToolError(
+            f"Packer {'.'.join(found.groups())} is too old: HCL templates need {'.'.join(map(str, OLDEST))}",
+            "Install the packer package of Debian 12 (1.6.6), or a newer Packer.",
+        )
+    return numbers
+
+
+def build_argv(template: Path, variables: Path) -> list[str]:
+    """Return the command of a build. `-machine-readable` also turns off colours and prompts."""
+    return ["packer", "build", "-machine-readable", f"-var-file={variables}", str(template)]
+
+
+@dataclass
+class _Said:
+    """The result of a build: exit status, last lines, whether Packer reported an artifact, and the artifact's id."""
+
+    status: int = -1
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT))
+    artifact: bool = False
+    id: str = ""
+
+
+def build(
+    template: str, variables: dict[str, str | int], artifact: Path, work: Path, on_event: Callable[[Event], None]
+) -> Path:
+    """Build one of bake's templates and return the artifact's path. `work` gets the console and all temporary files.
+
+    Ctrl-C and SIGTERM reach Packer as an interrupt, after which it cleans up.
+    Raises SetupError, AppStartError or UnhealthyError for a failure on the machine, PackerError for any other.
+    """
+    console = work / "console"
+    console.touch()
+    said = _run(template, {**variables, "console": str(console)}, {}, work, on_event)
+    if said.status or not said.artifact or not artifact.is_file():
+        raise _fault(said, artifact.name, console.read_text(errors="replace"))
+    return artifact
+
+
+def build_there(
+    template: str,
+    variables: Mapping[str, object],
+    environment: Mapping[str, str],
+    work: Path,
+    on_event: Callable[[Event], None],
+) -> str:
+    """Build a template whose artifact is in a cloud, and return the id that Packer reports. Raises as `build` does."""
+    said = _run(template, variables, environment, work, on_event)
+    if said.status or not said.id:
+        raise _fault(said, "AMI", "")
+    return said.id
+
+
+def _run(
+    template: str,
+    variables: Mapping[str, object],
+    environment: Mapping[str, str],
+    work: Path,
+    on_event: Callable[[Event], None],
+) -> _Said:
+    version()
+    file = work / "variables.pkrvars.json"
+    file.write_text(json.dumps(variables))
+    temporary = work / "packer"
+    temporary.mkdir(exist_ok=True)
+    # Packer talks to its plugins over sockets below TMPDIR, whose paths have at most 107 bytes (unix(7)). A relative
+    # path is short.
+    own = {
+        "CHECKPOINT_DISABLE": "1", "PACKER_CACHE_DIR": str(temporary), "PACKER_CONFIG_DIR": str(temporary),
+        "TMPDIR": temporary.name, "HOME": str(temporary),
+    }  # fmt: skip
+    process = programs.start(
+        build_argv(paths.tree() / "packer" / template, file),
+        cwd=work, env={**environment, **own}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, namespaces=True,
+    )  # fmt: skip
+    said = _Said()
+    try:
+        for event in _events(process, said.lines):
+            if event.kind == "artifact":
+                said.artifact = True
+                if event.data[1:2] == ("id",):
+                    said.id = event.data[2]
+            on_event(event)
+        said.status = process.wait()
+    finally:
+        programs.stop(process, signal.SIGTERM, CANCEL_GRACE)
+        shutil.rmtree(temporary, ignore_errors=True)
+    return said
+
+
+def _events(process: subprocess.Popen[bytes], said: deque[str]) -> Iterator[Event]:
+    assert process.stdout is not None
+    for raw in process.stdout:
+        line = raw.decode(errors="replace")
+        event = parse(line)
+        if event is None:
+            said.append(line.rstrip())
+            continue
+        said.extend(event.text.splitlines())
+        yield event
+
+
+def _fault(said: _Said, artifact: str, console: str) -> BakeError:
+    """Return the error of a failed build, from Packer's last lines and the machine's. Its log has all lines."""
+    error = _meaning(said, artifact, console)
+    error.log = "\n".join([*said.lines, *(["--- the console", console] if console else [])])
+    return error
+
+
+def _meaning(said: _Said, artifact: str, console: str) -> BakeError:
+    told = [line.strip() for line in said.lines]
+    ours = next((line for line in told if "app-setup failed: " in line), "")
+    details = relevant("\n".join(said.lines))
+    reason = ours.partition("app-setup failed: ")[2]
+    if not reason and any("bake: app-setup success, app " in line for line in told):
+        reason = "app start failed"
+    if reason:
+        journal = next((number for number, line in enumerate(told) if line.endswith(JOURNAL)), -1)
+        lines = list(said.lines)[journal + 1 :]
+        return of_setup(reason, "\n".join(line for line in lines if not line.startswith(PACKERS)))
+    if "Kernel panic" in console:
+        return PackerError(
+            "The kernel panicked on the machine during the bake",
+            "This rarely happens to emulated machines. Run the same command again. The console's last lines are above.",
+            "\n".join(console.splitlines()[-40:]),
+        )
+    if any("no space left" in line.lower() for line in told):
+        return SpaceError(
+            "The disk ran full while Packer was running",
+            "Free some space, or set BAKE_CACHE to a folder on another disk.",
+            details,
+        )
+    if said.status == 0:
+        return PackerError(f"Packer reported success but produced no {artifact}", "Its last lines are above.", details)
+    return PackerError(
+        f"Packer failed with exit status {said.status}",
+        "Its last lines are above; `bake doctor` checks this machine.",
+        details,
+    )
+
+
+def milestone(event: Event) -> tuple[float, str] | None:
+    """Return the completed share of the bake at this event and the words to show, or None between milestones."""
+    for words, share, what in MILESTONES:
+        if words in event.text:
+            return share, what
+    return None

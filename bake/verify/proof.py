@@ -1,0 +1,182 @@
+"""Boot a finished image as two machines and run every check on them, in parallel.
+
+The first machine runs `tests/machine`, is compared with the second (two machines of one
+image must not share an identity) and is rebooted. The second machine runs the tests that
+inject faults, and must recover.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from bake.diagnosis import diagnosis
+from bake.disk import partitions
+from bake.document import cloud_config
+from bake.errors import CheckError
+from bake.host.progress import Phase
+from bake.verify import checks
+from bake.vm import qemu
+
+#: Prints the journal of the app and of nginx since this boot.
+JOURNAL = "sudo journalctl --no-pager -b -n 2000 -u app -u app-next -u app-setup -u 'app-job@*' -u nginx"
+#: The option of QEMU's network that isolates a machine. Port forwarding still works.
+ALONE = "restrict=on"
+#: A callback for the completed share, from 0 to 1, and the current activity.
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Proved:
+    """The number of checks that passed, the app's answers in a line (`app`), and a table of pages that differ."""
+
+    checks: int
+    app: str
+    pages: str
+
+
+def prove(
+    image: Path,
+    raw: Path,
+    work: Path,
+    settings: cloud_config.CheckSettings,
+    *,
+    accel: str,
+    port: int | None,
+    phase: Phase,
+) -> Proved:
+    """Check an image, and the raw disk it was made from.
+
+    The machines have no network unless `settings` open it.
+
+    Raises CheckError with the failed checks, the app's last journal lines and the last lines of the console.
+    """
+    work.mkdir()
+    key = work / "key"
+    qemu.make_key(key, "proof")
+    vendor_data, closed = cloud_config.stand_ins(settings), settings.network is cloud_config.Network.CLOSED
+    network = ALONE if closed else ""
+    phase.progress(0.02, "booting two machines")
+    machines: list[qemu.Machine] = []
+
+    def tell(who: str, start: float, end: float) -> Progress:
+        return lambda share, what: phase.progress(start + (end - start) * share, f"{who}: {what}")
+
+    try:
+        machines.append(start(image, work / "first", key, vendor_data, accel=accel, port=port, network=network))
+        machines.append(start(image, work / "second", key, vendor_data, accel=accel, cpus=1, network=network))
+        first, second = machines
+        facts = {"BAKE_DISK": partitions.root_of(raw)}
+        sealed = checks.run_suites(["proof/test_sealed.py"], host=None, work=work, facts=facts)
+        with ThreadPoolExecutor(1) as pool:
+            # A child dies with the thread that started it (see run.py), so this thread also waits for its children.
+            other = pool.submit(_identity, second)
+            hurt = pool.submit(_hurt, second, work / "second", tell("second", 0.4, 0.6))
+            try:
+                first.await_ssh()
+                looked = look(
+                    first, ["machine", "proof/test_reach.py"], work / "first",
+                    facts={"BAKE_NETWORK": settings.network.name},
+                    progress=tell("first", 0.4, 0.7),
+                )  # fmt: skip
+                rebooted = _reboot(first, other.result(), work / "first", tell("first", 0.7, 1.0))
+            except BaseException:
+                # Otherwise the pool would wait until the checks of the second machine end.
+                second.stop()
+                raise
+            faults = hurt.result()
+        _judge(first, [sealed, looked, rebooted])
+        _judge(second, [faults])
+        return Proved(sum(outcome.passed for outcome in (sealed, looked, rebooted, faults)), looked.app, looked.pages)
+    finally:
+        for machine in machines:
+            machine.stop()
+
+
+def start(
+    image: Path,
+    work: Path,
+    key: Path,
+    vendor_data: str = "",
+    *,
+    accel: str,
+    port: int | None = None,
+    cpus: int = 2,
+    firmware: Path | None = None,
+    user_data: str = "#cloud-config\n{}\n",
+    web: dict[int, int] | None = None,
+    network: str = "",
+) -> qemu.Machine:
+    """Start a machine as a cloud does, with an instance id, a key and `user_data`, and return without waiting.
+
+    `qemu.boot` documents the other parameters.
+    """
+    work.mkdir()
+    meta_data = cloud_config.meta_data(f"{work.name}-{secrets.token_hex(4)}", work.name, [qemu.public_key(key)])
+    files = {"meta-data": meta_data, "user-data": user_data}
+    seed = qemu.make_seed(work / "seed.iso", {**files, "vendor-data": vendor_data} if vendor_data else files)
+    return qemu.boot(
+        image, seed, work, key, accel=accel, port=port, cpus=cpus, firmware=firmware, web=web, network=network
+    )
+
+
+def look(
+    machine: qemu.Machine,
+    suites: list[str],
+    work: Path,
+    *,
+    progress: Progress = lambda share, what: None,
+    facts: dict[str, str] | None = None,
+) -> checks.Outcome:
+    """Run suites of checks on a machine that bake booted."""
+    config = checks.ssh_config(work / "ssh_config", machine.port, qemu.USER, machine.private_key, machine.known_hosts)
+    host = "ssh://machine?sudo=true"
+    return checks.run_suites(suites, host=host, work=work, config=config, facts=facts, progress=progress)
+
+
+def _reboot(machine: qemu.Machine, other: str, work: Path, progress: Progress) -> checks.Outcome:
+    """Compare a machine with the identity of another one of the same image, and with itself after a reboot."""
+    progress(0.1, "rebooting")
+    facts = {"BAKE_BEFORE": _identity(machine), "BAKE_OTHER": other}
+    machine.ssh("sudo touch /var/lib/app/kept")
+    machine.reboot()
+    return look(machine, ["proof/test_identity.py", "proof/test_reboot.py"], work, facts=facts, progress=progress)
+
+
+def _hurt(machine: qemu.Machine, work: Path, progress: Progress) -> checks.Outcome:
+    outcome = look(machine, ["proof/test_faults.py"], work, progress=progress)
+    machine.stop()
+    return outcome
+
+
+def _identity(machine: qemu.Machine) -> str:
+    machine.await_ssh()
+    return machine.ssh("sudo sh -s", stdin=IDENTITY).stdout
+
+
+#: Prints a machine's identity as JSON.
+IDENTITY = """
+printf '{"machine-id": "%s", "host key": "%s", "random seed": "%s", "release": "%s"}' \\
+    "$(cat /etc/machine-id)" "$(cut -d ' ' -f 2 /etc/ssh/ssh_host_ed25519_key.pub)" \\
+    "$(sha256sum < /var/lib/systemd/random-seed | cut -c 1-64)" "$(readlink /srv/app/current)"
+"""
+
+
+def _judge(machine: qemu.Machine, outcomes: list[checks.Outcome]) -> None:
+    failed = [fault for outcome in outcomes for fault in outcome.failures]
+    if not failed:
+        return
+    journal = machine.ssh(JOURNAL, check=False).stdout
+    checks = "\n".join(f"--- {name}\n{text}" for name, text in failed)
+    console = f"--- the console's last lines\n{machine.tail(15)}"
+    names = ", ".join(name.rpartition("::")[2] for name, _ in failed[:5])
+    error = CheckError(
+        f"{len(failed)} of the checks failed: {names}",
+        f"bake made no image. The output of the checks is above.\n{diagnosis.diagnose(journal).text}".rstrip(),
+        f"{checks}\n--- the app's last journal lines\n{diagnosis.relevant(journal)}\n{console}",
+    )
+    error.log = f"{checks}\n--- the app's journal\n{journal}\n{console}"
+    raise error

@@ -1,0 +1,1 @@
+"""Virtual machines on this computer, and ssh to any machine."""

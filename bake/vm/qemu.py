@@ -1,0 +1,258 @@
+"""Boot an image on this computer with QEMU.
+
+A machine runs on an overlay of its image, so the image does not change. Its only
+network is QEMU's user network, which forwards a port of the loopback address to SSH.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bake.errors import BootError, PortError
+from bake.host import cache, paths, programs
+from bake.host.terminal import printable
+
+#: Seconds to wait for the first lines of a kernel, which takes well under a second under KVM.
+PROBE_PATIENCE = 8.0
+#: Seconds to wait for a boot. An emulated first boot takes 40 to 90 s on two idle cores, and over 280 s on busy ones.
+BOOT_PATIENCE = 600.0
+#: Seconds to wait for an SSH server's banner. An emulated server sends it within one second.
+GREETING_PATIENCE = 2.0
+#: The user that cloud-init creates for the SSH login.
+USER = "debian"
+MEMORY_MIB = 1024
+
+
+def ssh_argv(port: int, private_key: Path, known_hosts: Path, *command: str) -> list[str]:
+    """Return the ssh command for a machine that bake booted."""
+    return [
+        "ssh", "-q", "-i", str(private_key), "-p", str(port), "-o", "BatchMode=yes", "-o",
+        "StrictHostKeyChecking=accept-new",
+        "-o", f"UserKnownHostsFile={known_hosts}", "-o", "ConnectTimeout=10", "-o", "IdentitiesOnly=yes",
+        # A machine that reboots does not close its connections.
+        "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=2",
+        "--", f"{USER}@127.0.0.1", *command,
+    ]  # fmt: skip
+
+
+def qemu_argv(
+    disk: Path,
+    seed: Path | None,
+    ports: dict[int, int],
+    console: Path,
+    accelerator: str,
+    cpus: int,
+    firmware: Path | None = None,
+    network: str = "",
+) -> list[str]:
+    """Return the QEMU command for a machine. `ports` maps its ports to ports of the loopback address: {22: 2222}.
+
+    The machine boots by BIOS, or by the UEFI `firmware`. `-nodefaults` excludes every device that is not listed here.
+    """
+    forwards = "".join(f",hostfwd=tcp:127.0.0.1:{here}-:{there}" for there, here in ports.items())
+    thread = ",thread=multi" if accelerator == "tcg" else ""
+    argv = [
+        "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
+        "-accel", f"{accelerator}{thread}", "-cpu", "max", "-smp", str(cpus), "-m", str(MEMORY_MIB),
+        "-serial", f"file:{console}", "-device", "virtio-rng-pci",
+        "-drive", f"file={disk},if=virtio,format=qcow2,discard=unmap,cache=unsafe",
+        "-nic", f"user,model=virtio-net-pci{forwards}{network and ','}{network}",
+    ]  # fmt: skip
+    if firmware:
+        # Without storage for its variables, UEFI finds the disk's boot loader on each boot.
+        argv += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={firmware}"]
+    if seed:
+        argv += ["-drive", f"file={seed},if=virtio,format=raw,readonly=on"]
+    return argv
+
+
+def accelerator(kernel: Path | None = None) -> str:
+    """Return `kvm` if a kernel boots under KVM, else `tcg`.
+
+    On nested clouds and CI runners, /dev/kvm may exist and answer without being able to run
+    a guest. So bake boots a kernel and waits for its first lines. The result is cached until
+    this host reboots.
+    """
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "tcg"
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    known = paths.cache() / "accelerator"
+    if known.is_file() and known.read_text().startswith(boot):
+        return known.read_text().split()[1]
+    if kernel is None:
+        return "tcg"
+    found = "kvm" if _runs_under_kvm(kernel) else "tcg"
+    cache.write(known, f"{boot} {found}\n")
+    return found
+
+
+def _runs_under_kvm(kernel: Path) -> bool:
+    process = programs.start(
+        [
+            "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-accel", "kvm", "-cpu", "max",
+            "-m", "256", "-serial", "stdio", "-kernel", kernel, "-append", "console=ttyS0 panic=-1", "-no-reboot",
+        ],
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    os.set_blocking(process.stdout.fileno(), False)
+    deadline, seen = time.monotonic() + PROBE_PATIENCE, b""
+    try:
+        while time.monotonic() < deadline and process.poll() is None:
+            seen += process.stdout.read() or b""
+            # Wait for a line from after the start of the CPUs: even a guest that hardly runs may print the first one.
+            if b"Freeing SMP alternatives" in seen or b"smpboot: Total" in seen or b"Kernel panic" in seen:
+                return True
+            time.sleep(0.1)
+        seen += process.stdout.read() or b""
+        return b"Kernel panic" in seen
+    finally:
+        programs.stop(process, grace=2)
+
+
+def free_port(wanted: int | None = None) -> int:
+    """Return the `wanted` TCP port of the loopback address, or any free one. Raises PortError if it is in use."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted or 0))
+        except OSError as error:
+            why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be opened: {error.strerror}"
+            raise PortError(
+                f"Port {wanted} on 127.0.0.1 {why}",
+                "Choose another port, or omit the option: bake then finds a free one.",
+            ) from error
+        return int(probe.getsockname()[1])
+
+
+def make_key(path: Path, comment: str) -> str:
+    """Create an ed25519 key pair without a passphrase at `path` and `path`.pub, and return the public key's line."""
+    programs.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", path])
+    return public_key(path)
+
+
+def public_key(private: Path) -> str:
+    """Return the public key of a key pair as one line."""
+    return private.with_suffix(".pub").read_text().strip()
+
+
+def make_seed(path: Path, files: dict[str, str]) -> Path:
+    """Create a NoCloud seed disk, an ISO 9660 image with the label `cidata`, and return its path."""
+    folder = path.with_suffix(".files")
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    programs.run(["xorriso", "-as", "mkisofs", "-quiet", "-V", "cidata", "-J", "-r", "-o", path, folder])
+    shutil.rmtree(folder)
+    return path
+
+
+@dataclass
+class Machine:
+    """A running machine. `stop` ends it; it also dies with this process."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    console: Path
+    private_key: Path
+    known_hosts: Path
+
+    def ssh(self, *command: str, stdin: str | None = None, check: bool = True, timeout: float = 120) -> programs.Result:
+        """Run a command in a shell on the machine. `timeout` is in seconds."""
+        argv = ssh_argv(self.port, self.private_key, self.known_hosts, *command)
+        return programs.run(argv, stdin=stdin, check=check, timeout=timeout)
+
+    def await_ssh(self, patience: float = BOOT_PATIENCE, *, rebooted_since: str = "") -> str:
+        """Wait until an SSH login succeeds, and return the boot's id. A boot with the id `rebooted_since` is skipped.
+
+        Raises BootError with the console's last lines after `patience` seconds.
+        """
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise BootError(
+                    "QEMU ended while the machine was booting", "The console's last lines are above.", self.tail()
+                )
+            if self._greets():
+                said = self.ssh("cat /proc/sys/kernel/random/boot_id", check=False)
+                if said.status == 0 and said.stdout.strip() != rebooted_since:
+                    return said.stdout.strip()
+            time.sleep(0.5)
+        raise BootError(
+            f"The machine did not accept an SSH login within {patience:.0f} s",
+            "The console's last lines are above.",
+            self.tail(),
+        )
+
+    def _greets(self) -> bool:
+        """Return whether an SSH server sends its banner.
+
+        QEMU accepts a connection before the machine does, and then tries to reach the machine only
+        after 6, 12 and 24 s. A new connection every half second finds the server sooner.
+        """
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=GREETING_PATIENCE) as client:
+                return client.recv(4) == b"SSH-"
+        except OSError:
+            return False
+
+    def reboot(self) -> None:
+        """Reboot the machine from within and wait until a login succeeds again."""
+        before = self.await_ssh()
+        self.ssh("sudo systemctl reboot", check=False)
+        self.await_ssh(rebooted_since=before)
+
+    def tail(self, lines: int = 30) -> str:
+        """Return the console's last printable lines, without blank ones."""
+        text = self.console.read_text(errors="replace") if self.console.exists() else ""
+        return "\n".join([line for line in printable(text).splitlines() if line.strip()][-lines:])
+
+    def stop(self) -> None:
+        """End QEMU without a shutdown of the machine, because nothing uses its overlay afterwards."""
+        programs.stop(self.process, grace=5)
+
+
+def boot(
+    image: Path,
+    seed: Path | None,
+    work: Path,
+    private_key: Path,
+    *,
+    accel: str,
+    port: int | None = None,
+    cpus: int = 2,
+    web: dict[int, int] | None = None,
+    firmware: Path | None = None,
+    network: str = "",
+    more: tuple[str, ...] = (),
+) -> Machine:
+    """Start a machine from an image and return without waiting. `work` gets its overlay and its console's output.
+
+    `port` is the local port for SSH; `web` maps further ports, {80: 8080}; `firmware` is UEFI's;
+    `network` has further options of QEMU's user network, `more` further arguments of QEMU.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    overlay = work / "overlay.qcow2"
+    programs.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", image.absolute(), "-F", _form(image), overlay])
+    chosen, console = free_port(port), work / "console"
+    with (work / "qemu.log").open("wb") as log:
+        ports = {22: chosen, **(web or {})}
+        argv = qemu_argv(overlay, seed, ports, console, accel, cpus, firmware, network)
+        process = programs.start([*argv, *more], stderr=log)
+    return Machine(process, chosen, console, private_key, work / "known_hosts")
+
+
+def _form(image: Path) -> str:
+    """Return the format of an image by its first bytes.
+
+    QEMU must not guess it: a guest could write another format's header to its raw disk.
+    """
+    with image.open("rb") as stream:
+        return "qcow2" if stream.read(4) == b"QFI\xfb" else "raw"

@@ -1,0 +1,128 @@
+"""Log in to a machine by ssh and run commands there as root.
+
+ssh uses the user's own configuration, agent and known hosts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import SplitResult, quote
+
+from bake.errors import BootError, SetupError
+from bake.host import programs
+
+#: The size of an uploaded chunk in bytes.
+CHUNK = 256 * 1024
+#: Characters that a user or a host must not have, because a command in ssh_config may pass both to a shell.
+UNSAFE = re.compile(r"[\s\x00-\x1f\x7f'\"`$;&<>|(){}]")
+
+
+@dataclass(frozen=True)
+class Login:
+    """The address ssh://user@host:port, and the file of a private key.
+
+    Raises ValueError with the reason for an address that is invalid or that ssh could take for an option.
+    """
+
+    address: SplitResult
+    identity: Path | None = None
+
+    def __post_init__(self) -> None:
+        address = self.address
+        words = [word for word in (address.username, address.hostname) if word]
+        if any(word.startswith("-") for word in words):
+            raise ValueError("the user or the host begins with a dash, so ssh would take it for an option")
+        if address.scheme != "ssh" or not address.hostname or address.port == 0:
+            raise ValueError("the form is ssh://user@host or ssh://user@host:port")
+        if address.password is not None:
+            raise ValueError("it contains a password; use a key file or an ssh agent instead")
+        if address.path not in ("", "/") or address.query or address.fragment:
+            raise ValueError("nothing may follow the host and the port: ssh://user@host:port")
+        if any(UNSAFE.search(word) for word in words):
+            raise ValueError("the user or the host contains a space or a character that is special to shells")
+
+    @property
+    def is_root(self) -> bool:
+        """Return whether the user is root, who needs no sudo."""
+        return self.address.username == "root"
+
+    def argv(self, *command: str, by_hand: bool = False) -> list[str]:
+        """Return the ssh command that runs a command as root there; `by_hand` is the form to type in a terminal."""
+        patience = ["-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15"]
+        options = [] if by_hand else ["-o", "BatchMode=yes", *patience, "--"]
+        key = ["-i", str(self.identity)] if self.identity else []
+        port = ["-p", str(self.address.port)] if self.address.port else []
+        where = f"{self.address.username}@{self.address.hostname}" if self.address.username else self.host
+        return ["ssh", *key, *port, *options, where, *([] if self.is_root else ["sudo", "-n"]), *command]
+
+    @property
+    def host(self) -> str:
+        """Return the machine's name or address."""
+        return str(self.address.hostname)
+
+    def spec(self) -> str:
+        """Return the login as testinfra names it, for its option --hosts."""
+        user = f"{quote(self.address.username, safe='')}@" if self.address.username else ""
+        host = f"[{quote(self.host, safe=':')}]" if ":" in self.host else quote(self.host, safe="")
+        port = f":{self.address.port}" if self.address.port else ""
+        options = [] if self.is_root else ["sudo=true"]
+        if self.identity:
+            options.append(f"ssh_identity_file={quote(str(self.identity.absolute()), safe='/')}")
+        return f"ssh://{user}{host}{port}" + (f"?{'&'.join(options)}" if options else "")
+
+    def require(self) -> None:
+        """Log in and use sudo. Raises BootError with ssh's output and a command to try."""
+        done = programs.run(self.argv("true"), check=False)
+        if done.status:
+            raise BootError(
+                f"Cannot log in to {self.host} with passwordless sudo",
+                f"This command must succeed without a prompt: {shlex.join(self.argv('true', by_hand=True))}",
+                done.stderr,
+            )
+
+    def script(self, text: str) -> programs.Result:
+        """Run a shell script as root there and return its result, also for a status other than 0."""
+        return programs.run(self.argv("sh", "-s"), stdin=text, check=False)
+
+    def upload(self, path: Path, place: str, progress: Callable[[float], None]) -> None:
+        """Upload a file to a path there, atomically and readable only by root. `progress` gets the uploaded share.
+
+        Raises BootError if the connection is lost, SetupError if the machine cannot store the file.
+        """
+        sent, size = 0, path.stat().st_size
+        whole = f'[ "$(stat -c %s {place}.partial)" = {size} ]'
+        script = f"umask 077; mkdir -p {Path(place).parent} && cat > {place}.partial && {whole} && "
+        script += f"mv {place}.partial {place}"
+        with tempfile.TemporaryFile() as said:
+            argv = self.argv("sh", "-c", shlex.quote(script))
+            process = programs.start(argv, stdin=subprocess.PIPE, stderr=said)
+            try:
+                assert process.stdin is not None
+                with contextlib.suppress(BrokenPipeError), path.open("rb") as stream, process.stdin as pipe:
+                    while chunk := stream.read(CHUNK):
+                        pipe.write(chunk)
+                        sent += len(chunk)
+                        progress(sent / size)
+                process.wait()
+            finally:
+                programs.stop(process)
+            said.seek(0)
+            details = said.read().decode(errors="replace").strip()
+        # 255 is ssh's own status. Any other is the status of the command.
+        if process.returncode == 255:
+            raise BootError(
+                f"The connection to {self.host} was lost during the upload", "Run the same command again.", details
+            )
+        if process.returncode:
+            raise SetupError(
+                f"{self.host} could not store the upload in {Path(place).parent}",
+                "Its output is above. Check the free space there: `df -h`.",
+                details,
+            )

@@ -1,0 +1,98 @@
+"""A first bake.yaml: it can be read, and says what has to be said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bake.app import scaffold
+from bake.config import recipe
+from bake.config.recipe import Recipe
+from bake.errors import AppSyntaxError, AsgiAppError, RecipeError
+
+FLASK = "from flask import Flask\napp = Flask(__name__)\n"
+
+
+def write(folder: Path, **files: str) -> str:
+    for name, text in files.items():
+        (folder / f"{name}.py").write_text(text)
+    assert scaffold.write(folder) == folder / "bake.yaml"
+    return (folder / "bake.yaml").read_text()
+
+
+def test_what_is_found_is_commented_out_with_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("flask\n")
+    text = write(tmp_path, app=FLASK)
+    assert "# The app: made at app.py:2.\n# wsgi: app:app\n" in text
+    assert "# requirements: requirements.txt\n" in text
+    assert recipe.read(tmp_path) == Recipe()
+
+
+def test_imports_are_proposed(tmp_path: Path) -> None:
+    text = write(tmp_path, app=FLASK + "import yaml\n")
+    assert "look the names over.\nrequirements: [PyYAML, flask]\n" in text
+    assert recipe.read(tmp_path).requirements == ("PyYAML", "flask")
+
+
+def test_several_apps_are_there_to_choose_from(tmp_path: Path) -> None:
+    text = write(tmp_path, app=FLASK, admin=FLASK)
+    assert "# wsgi: admin:app    # admin.py:2\n# wsgi: app:app    # app.py:2\n" in text
+    (tmp_path / "bake.yaml").write_text(text.replace("# wsgi: admin", "wsgi: admin"))
+    assert recipe.read(tmp_path).wsgi == "admin:app"
+
+
+def test_no_app_says_what_came_near(tmp_path: Path) -> None:
+    text = write(tmp_path, app="from flask import Flask\ndef make(config):\n    return Flask(config)\n")
+    assert "#   app.py:2: make() needs arguments: config\n" in text
+    recipe.read(tmp_path)
+
+
+def test_a_tool_s_lock_has_its_way_out(tmp_path: Path) -> None:
+    (tmp_path / "poetry.lock").touch()
+    assert "Run `poetry export" in write(tmp_path, app=FLASK)
+    recipe.read(tmp_path)
+
+
+def test_every_line_of_the_draft_may_be_used(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").touch()
+    text = write(tmp_path, app=FLASK)
+    keys = [
+        line for line in text.splitlines() if line.startswith("# ") and line[2:].split(":")[0] in Recipe.model_fields
+    ]
+    assert len(keys) >= 8
+    (tmp_path / "bake.yaml").write_text("\n".join(line.removeprefix("# ") for line in keys))
+    assert len(recipe.read(tmp_path).model_fields_set) == len(keys)
+
+
+def test_what_is_there_stays(tmp_path: Path) -> None:
+    (tmp_path / "bake.yaml").write_text("name: mine\n")
+    with pytest.raises(RecipeError, match="is there already"):
+        scaffold.write(tmp_path)
+    assert (tmp_path / "bake.yaml").read_text() == "name: mine\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"), [("def (:\n", AppSyntaxError), ("from fastapi import FastAPI\napp = FastAPI()\n", AsgiAppError)]
+)
+def test_what_no_recipe_mends_is_refused(tmp_path: Path, text: str, kind: type[Exception]) -> None:
+    (tmp_path / "app.py").write_text(text)
+    with pytest.raises(kind):
+        scaffold.write(tmp_path)
+    assert not (tmp_path / "bake.yaml").exists()
+
+
+def test_the_paths_that_were_observed_are_pinned(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(FLASK)
+    (tmp_path / "requirements.txt").write_text("flask\n")
+    scaffold.pin(tmp_path, ("logs", "shop.db"))
+    pinned = recipe.read(tmp_path).writable
+    assert (pinned.paths, pinned.observe) == (("logs", "shop.db"), False)
+    with pytest.raises(RecipeError, match="has `writable` already") as caught:
+        scaffold.pin(tmp_path, ("other",))
+    assert caught.value.details == 'writable: {observe: off, paths: ["other"]}\n'
+    (tmp_path / "bake.yaml").write_text("name: shop\n")
+    scaffold.pin(tmp_path, ("logs",))
+    assert recipe.read(tmp_path).name == "shop" and recipe.read(tmp_path).writable.paths == ("logs",)
+    with pytest.raises(RecipeError, match="seen to write nothing"):
+        scaffold.pin(tmp_path, ())

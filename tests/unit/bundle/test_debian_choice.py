@@ -1,0 +1,266 @@
+"""The choice of a Debian release where a recipe names none. The package index is a folder of the tests'."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from conftest import Site, publish
+from rich.console import Console
+
+from bake.app import detect
+from bake.bundle import debian_choice, lock
+from bake.config.recipe import Recipe
+from bake.deploy import push
+from bake.document import release_source
+from bake.errors import AppSyntaxError, BakeError, ConflictError, RequirementError, WheelError
+from bake.host.cache import Age
+from bake.host.progress import Reporter
+from bake.image import pipeline
+from bake.vm import ssh
+
+pytestmark = pytest.mark.usefixtures("cache_folder")
+
+APP = "from flask import Flask\napp = Flask(__name__)\n"
+FOR_PYTHON = {
+    "both": ("1.0-py3-none-any.whl",),
+    "311": ("1.0-cp311-cp311-manylinux_2_17_x86_64.whl", "1.0.tar.gz"),
+    "313": ("1.0-cp313-cp313-manylinux_2_17_x86_64.whl", "1.0.tar.gz"),
+    "39": ("1.0-cp39-cp39-manylinux_2_17_x86_64.whl", "1.0.tar.gz"),
+}
+
+#: Read an app of these files, with options for `image.read`; the base that was chosen and all notes.
+Read = Callable[..., tuple[object, list[str]]]
+
+
+@pytest.fixture
+def read(app: Path, site: Site) -> Read:
+    """Write and read an app; the index has a package for each key of FOR_PYTHON, named for it."""
+    for key, files in FOR_PYTHON.items():
+        publish(site, f"for-{key}", *(f"for_{key}-{file}" for file in files))
+
+    def call(
+        requirements: str, files: dict[str, str] | None = None, keys: str = "", **age: Any
+    ) -> tuple[object, list[str]]:
+        written = {"app.py": APP, "requirements.txt": requirements, **(files or {})}
+        written["bake.yaml"] = f"index: {site.address}/simple/\ncheck: {{author: off}}\n{keys}"
+        for name, text in written.items():
+            (app / name).write_text(text)
+        stream = io.StringIO()
+        found = pipeline.read(app, Reporter(Console(file=stream, width=1000)), pipeline.Options(age=Age(**age)))
+        return found.base, stream.getvalue().splitlines()
+
+    return call
+
+
+def base_note(notes: list[str]) -> str:
+    (note,) = [note for note in notes if note.startswith("base: ")]
+    return note
+
+
+def test_the_newest_release_is_chosen_where_everything_resolves_there(read: Read) -> None:
+    base, notes = read("for-both==1.0\nfor-313==1.0\n")
+    assert base == "debian-13" and base_note(notes) == "base: debian-13 (Python 3.13, the newest)"
+
+
+def test_the_older_release_is_chosen_where_a_pin_has_no_wheel_for_the_newest(read: Read) -> None:
+    base, notes = read("for-both==1.0\nfor-311==1.0\n")
+    assert base == "debian-12"
+    assert base_note(notes) == "base: debian-12 (requirements.txt:2: for-311==1.0 has no wheel for Python 3.13)"
+
+
+def test_a_requirement_that_admits_no_release_with_a_wheel_counts_as_well(read: Read) -> None:
+    base, notes = read("for-311<2\n")
+    assert base == "debian-12" and "for-311" in base_note(notes)
+
+
+def test_without_any_suitable_release_the_refusal_has_both_reasons(read: Read) -> None:
+    with pytest.raises(WheelError) as caught:
+        read("for-311==1.0\nfor-313==1.0\n")
+    assert caught.value.message == (
+        "No Debian release suits the app. "
+        "debian-13: requirements.txt:1: for-311==1.0 has no wheel for Python 3.13. "
+        "debian-12: requirements.txt:2: for-313==1.0 has no wheel for Python 3.11"
+    )
+
+
+@pytest.mark.parametrize(
+    ("requirements", "kind", "message"),
+    [
+        ("for-both==9\n", RequirementError, "requirements.txt:1: there is no for-both==9"),
+        (
+            "for-39==1.0\n",
+            WheelError,
+            "requirements.txt:1: for-39==1.0 has no wheel for Python 3.13 on debian-13; the same holds for debian-12",
+        ),
+    ],
+)
+def test_a_reason_that_all_releases_share_is_given_once(
+    read: Read, requirements: str, kind: type[BakeError], message: str
+) -> None:
+    with pytest.raises(kind) as caught:
+        read(requirements)
+    assert caught.value.message == message
+
+
+@pytest.mark.parametrize(
+    ("files", "base"),
+    [
+        ({"pyproject.toml": '[project]\nname = "x"\nrequires-python = "<3.13"\n'}, "debian-12"),
+        ({"setup.cfg": "[options]\npython_requires = >=3.11.2, <3.12\n"}, "debian-12"),
+        ({"pyproject.toml": '[project]\nname = "x"\nrequires-python = ">=3.13.1"\n'}, "debian-13"),
+        ({"pyproject.toml": '[project]\nname = "x"\nrequires-python = ">=3.8"\n'}, "debian-13"),
+        ({"pyproject.toml": "[tool.black]\nline-length = 100\n"}, "debian-13"),
+    ],
+)
+def test_requires_python_is_a_bound(read: Read, files: dict[str, str], base: str) -> None:
+    chosen, notes = read("for-both==1.0\n", files)
+    assert chosen == base
+    if base == "debian-12":
+        assert f"{next(iter(files))}: requires-python is '" in base_note(notes)
+
+
+def test_a_bound_that_excludes_all_releases_is_refused(read: Read) -> None:
+    with pytest.raises(RequirementError) as caught:
+        read("for-both==1.0\n", {"pyproject.toml": '[project]\nname = "x"\nrequires-python = ">=3.14"\n'})
+    assert "debian-13 has Python 3.13.5" in caught.value.message
+    assert "debian-12 has Python 3.11.2" in caught.value.message
+
+
+def test_a_bound_that_is_no_range_is_refused(read: Read) -> None:
+    with pytest.raises(RequirementError, match=r"pyproject.toml: requires-python is '\^3.11', which is no range"):
+        read("for-both==1.0\n", {"pyproject.toml": '[project]\nname = "x"\nrequires-python = "^3.11"\n'})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "base", "version"),
+    [
+        ("runtime.txt", "python-3.11.x\n", "debian-12", "3.11.x"),
+        ("runtime.txt", "python-3.10.2", "debian-12", "3.10.2"),
+        (".python-version", "# what we run\n3.14\n", "debian-13", "3.14"),
+        (".python-version", "3.12.4  # the image's\n", "debian-13", "3.12.4"),
+        (".python-version", "cpython@3.9\n", "debian-12", "3.9"),
+    ],
+)
+def test_the_nearest_python_to_a_wish_is_chosen(read: Read, name: str, text: str, base: str, version: str) -> None:
+    chosen, notes = read("for-both==1.0\n", {name: text})
+    assert chosen == base and f"; {name} asks for {version})" in base_note(notes)
+
+
+@pytest.mark.parametrize("text", ["", "pypy3.10-7.3.15\n", "system\n", "python-2.7.18\n", "miniconda3-4.7.12\n", "\0"])
+def test_a_wish_for_no_python_3_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "runtime.txt").write_text(text)
+    assert debian_choice.wish(tmp_path) is None
+
+
+def test_a_wish_yields_to_what_can_be_had(read: Read) -> None:
+    base, notes = read("for-313==1.0\n", {"runtime.txt": "python-3.11.9\n"})
+    assert base == "debian-13"
+    assert base_note(notes) == "base: debian-13 (requirements.txt:1: for-313==1.0 has no wheel for Python 3.11)"
+
+
+def test_a_named_release_is_obeyed_without_a_note(read: Read) -> None:
+    files = {"runtime.txt": "python-3.13\n", "pyproject.toml": '[project]\nname = "x"\nrequires-python = ">=3.13"\n'}
+    base, notes = read("for-both==1.0\n", files, "base: debian-12\n")
+    assert base == "debian-12" and not [note for note in notes if note.startswith("base: ")]
+
+
+def test_the_refusal_of_a_named_release_names_the_one_that_would_do(read: Read) -> None:
+    with pytest.raises(WheelError, match=r"for-311==1\.0 has no wheel for Python 3\.13 on debian-13") as caught:
+        read("for-311==1.0\n", keys="base: debian-13\n")
+    assert caught.value.hint.endswith("write `base: debian-12`.")
+    with pytest.raises(WheelError) as caught:
+        read("for-39==1.0\n", keys="base: debian-13\n")
+    assert "debian-12" not in caught.value.hint
+
+
+def test_an_app_whose_syntax_only_the_newest_python_has_gets_it(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    plainly = detect.complete
+
+    def complete(folder: Path, recipe: Recipe) -> detect.Found:
+        """Detect what is there as a host does that reads the app with the target's Python."""
+        if recipe.target.python < (3, 13):
+            raise AppSyntaxError("app.py:3: invalid syntax", "Mend the line.")
+        return plainly(folder, recipe)
+
+    monkeypatch.setattr(detect, "complete", complete)
+    base, notes = read("for-both==1.0\n", {"runtime.txt": "python-3.11\n"})
+    assert base == "debian-13" and base_note(notes) == "base: debian-13 (app.py:3: invalid syntax)"
+    with pytest.raises(AppSyntaxError):
+        read("for-both==1.0\n", keys="base: debian-12\n")
+
+
+def test_a_choice_is_not_made_again_while_its_locks_are_young(
+    read: Read, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = read("for-311==1.0\n")
+    asked = len(site.asked)
+    monkeypatch.setattr(lock, "compile_argv", None)
+    assert read("for-311==1.0\n")[0] == "debian-12"
+    assert base_note(read("for-311==1.0\n")[1]) == base_note(first[1])
+    assert len(site.asked) == asked
+
+
+@pytest.mark.parametrize("how", ["refresh", "age"])
+def test_a_refusal_that_was_kept_is_looked_up_again(read: Read, cache_folder: Path, how: str) -> None:
+    assert read("for-311==1.0\n")[0] == "debian-12"
+    (kept,) = (cache_folder / "locks").glob("*.refused")
+    kept.write_text("an older reason")
+    assert "an older reason" in base_note(read("for-311==1.0\n")[1])
+    if how == "age":
+        os.utime(kept, (0, 0))
+    base, notes = read("for-311==1.0\n", refresh=how == "refresh")
+    assert base == "debian-12" and "an older reason" not in base_note(notes)
+
+
+def test_a_kept_refusal_is_never_the_answer_itself(
+    read: Read, site: Site, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert read("for-311==1.0\n")[0] == "debian-12"
+    (kept,) = (cache_folder / "locks").glob("*.refused")
+    (lock12,) = (cache_folder / "locks").glob("*.txt")
+    kept.write_text("an older reason")
+    lock12.unlink()
+    # By now, the index has a wheel for the newest release alone.
+    page = site.folder / "simple/for-311/index.html"
+    page.unlink()
+    page.parent.rmdir()
+    publish(site, "for-311", "for_311-1.0-cp313-cp313-manylinux_2_17_x86_64.whl", "for_311-1.0.tar.gz")
+    monkeypatch.setenv("UV_CACHE_DIR", str(cache_folder / "uv"))
+    base, notes = read("for-311==1.0\n")
+    assert base == "debian-13" and "an older reason" not in base_note(notes)
+
+
+def test_requirements_that_contradict_each_other_are_a_conflict(read: Read, site: Site) -> None:
+    publish(site, "two", "two-1.0-py3-none-any.whl", "two-2.0-py3-none-any.whl")
+    with pytest.raises(ConflictError) as caught:
+        read("two<2\ntwo>=2\n")
+    assert caught.value.message.count("two>=2 (requirements.txt:2)") == 1
+
+
+def test_a_look_resolves_nothing_and_leaves_the_base_open(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "resolve", None)
+    (app / "app.py").write_text(APP)
+    (app / "requirements.txt").write_text("flask\n")
+    report = Reporter(Console(file=io.StringIO()))
+    assert pipeline.look(app, report).base is None
+    assert pipeline.look(app, report, "debian-12").base == "debian-12"
+
+
+def test_a_push_reads_the_app_for_the_release_of_the_machine(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stanza = {"release": "debian-12", "machine": release_source.MACHINES["amd64"], "layout": release_source.LAYOUT}
+    monkeypatch.setattr(push, "facts", lambda ssh: push.Facts(stanza, "", "", frozenset()))
+
+    def read(base: str) -> Recipe:
+        assert base == "debian-12"
+        raise WheelError("a==1.0 has no wheel for Python 3.11 on debian-12", "Allow another version.")
+
+    machine = ssh.Login(urlsplit("ssh://debian@machine.example"), None)
+    with pytest.raises(WheelError) as caught:
+        push.push(machine, app, read, Reporter(Console(file=io.StringIO())))
+    assert caught.value.hint.startswith("Allow another version. machine.example runs debian-12 with Python 3.11")

@@ -1,0 +1,704 @@
+"""Where a machine gets its app from: real repositories and archives, on an https server of the test's."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import EMPTY_WHEEL, REPOSITORY, Clone, Fake, Site
+
+from bake.bundle import release_archive, release_files
+from bake.bundle.lock import Lock
+from bake.config.debian import DEBIAN_12, DEBIAN_13, Target
+from bake.config.recipe import Certificate, Recipe
+from bake.document import release_source
+from bake.document.machine_files import File
+from bake.errors import AppFolderError, NetworkError, SourceError, WheelError
+from bake.host.programs import run
+
+pytestmark = pytest.mark.usefixtures("cache_folder")
+
+RECIPE = Recipe(name="shop", wsgi="app:app")
+LINK = "/etc/app/source.json"
+
+
+def pack(folder: Path, wheels: tuple[Path, ...] = (), recipe: Recipe = RECIPE) -> release_archive.Bundle:
+    """The bundle of an app's folder."""
+    hashes = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in wheels]
+    text = "".join(f"{name.split('-')[0]}==1 \\\n    --hash=sha256:{digest}\n" for name, digest in hashes)
+    return release_archive.pack(folder, recipe, Lock(text, "none"), list(wheels), folder.parent / "out" / "bundle.tar")
+
+
+def parts(files: list[File]) -> dict[str, File]:
+    """The release's files in a document, by their names there; all lie below the digest that the stanza names."""
+    prefix = f"{release_source.INCOMING}/{stanza(files)['parts']}/"
+    found = {file.path.removeprefix(prefix): file for file in files if file.path.startswith(prefix)}
+    assert {file.path for file in files} == {f"{prefix}{name}" for name in found} | {LINK}
+    return found
+
+
+def stanza(files: list[File]) -> dict[str, str]:
+    (said,) = (file.text for file in files if file.path == LINK)
+    found: dict[str, str] = json.loads(said or "")
+    return found
+
+
+@pytest.mark.parametrize("goal", [DEBIAN_12, DEBIAN_13])
+def test_the_source_may_be_a_bundle(goal: Target) -> None:
+    (file,) = release_source.bundled(goal, "ab" * 32)
+    assert (file.path, file.mode) == (LINK, 0o644)
+    said = stanza([file])
+    assert said.items() >= {"release": goal.name, "machine": "x86_64", "bundle": "ab" * 32}.items()
+    assert "parts" not in said
+
+
+def test_a_document_may_hold_the_app(app: Path) -> None:
+    content = {"app.py": b"app = 1\n", "pkg/x.bin": bytes(range(256)), "two words é.txt": b""}
+    for name, text in content.items():
+        (app / name).parent.mkdir(exist_ok=True)
+        (app / name).write_bytes(text)
+    (app / "run.sh").touch(mode=0o744)
+    (app / "link.py").symlink_to("app.py")
+    found = parts(release_source.inline(DEBIAN_13, pack(app), RECIPE))
+    found_link = found.pop("source/link.py")
+    assert {name: file.content for name, file in found.items() if name.startswith("source/")} == {
+        **{f"source/{name}": text for name, text in content.items()}, "source/run.sh": b"",
+    }  # fmt: skip
+    assert found_link.content == b"app = 1\n"
+    assert {name for name, file in found.items() if file.mode != 0o644} == {"source/run.sh"}
+    assert found["source/run.sh"].mode == 0o755
+    assert {"lock.txt", "recipe.json"} <= set(found)
+
+
+@pytest.mark.parametrize("wanted", [(), ("exchange",), release_files.EXTRAS])
+def test_a_document_has_the_extras_that_are_asked_for_alone(app: Path, wanted: tuple[str, ...]) -> None:
+    (app / "settings").mkdir()
+    (app / "settings/exchange.py").write_text("the app's own\n")
+    parcel, extras = pack(app), {name: set(release_files.extra(name)) for name in release_files.EXTRAS}
+    with tarfile.open(parcel.path) as tar:
+        assert set().union(*extras.values()) <= set(tar.getnames()), "a bundle has all of them"
+    inline = parts(release_source.inline(DEBIAN_13, parcel, RECIPE, wanted))
+    fetched = parts(release_source.fetched(DEBIAN_13, parcel, RECIPE, frozenset({"app.py"}), "a script\n", wanted))
+    for found in (inline, fetched):
+        assert {name for name, paths in extras.items() if paths & set(found)} == set(wanted)
+        assert all(extras[name] <= set(found) for name in wanted)
+        assert {"settings/env", "source/settings/exchange.py"} <= set(found)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_certificates_ask_for_comes_with_what_orders_them(app: Path, there: bool) -> None:
+    recipe = RECIPE.model_copy(update={"certificate": Certificate(keep="LABEL=keep")})
+    parcel = pack(app, recipe=recipe)
+    found = parts(release_source.inline(DEBIAN_13, parcel, recipe, ("certificate",) * there))
+    assert [name for name in ("settings/certificate.py", "settings/keep.py") if name in found] == (
+        ["settings/certificate.py", "settings/keep.py"] * there
+    )
+
+
+def test_a_link_has_the_mode_of_its_file(app: Path) -> None:
+    (app / "app.py").touch(mode=0o644)
+    (app / "link.py").symlink_to("app.py")
+    found = parts(release_source.inline(DEBIAN_13, pack(app), RECIPE))
+    assert found["source/link.py"].mode == 0o644
+
+
+def test_a_link_to_a_folder_is_refused(app: Path) -> None:
+    (app / "static").mkdir()
+    (app / "static/x.css").touch()
+    (app / "public").symlink_to("static")
+    with pytest.raises(AppFolderError, match="public is a link to a folder"):
+        release_source.inline(DEBIAN_13, pack(app), RECIPE)
+
+
+def test_a_wheel_that_no_index_has_is_refused_and_others_stay_out(app: Path, cache_folder: Path) -> None:
+    wheel = app.parent / "thing-1-py3-none-any.whl"
+    wheel.write_bytes(EMPTY_WHEEL)
+    found = parts(release_source.inline(DEBIAN_13, pack(app, (wheel,)), RECIPE))
+    assert not any(name.startswith("wheels/") for name in found)
+    assert "thing==1" in (found["lock.txt"].text or "")
+    (cache_folder / "built").mkdir(parents=True)
+    (cache_folder / "built" / wheel.name).write_bytes(EMPTY_WHEEL)
+    with pytest.raises(WheelError, match="thing has no wheel on the package index"):
+        release_source.inline(DEBIAN_13, pack(app, (wheel,)), RECIPE)
+
+
+def test_a_release_has_a_name_of_its_own_whatever_differs(app: Path) -> None:
+    (app / "app.py").write_text("app = 1\n")
+    wheel = app.parent / "thing-1-py3-none-any.whl"
+    wheel.write_bytes(EMPTY_WHEEL)
+    url, commit, there = "https://code.example/x", "1a" * 20, frozenset({"app.py"})
+    seen: list[str] = []
+
+    def digest(recipe: Recipe = RECIPE, script: str | None = None) -> str:
+        parcel = pack(app, (wheel,))
+        if script is None:
+            return stanza(release_source.inline(DEBIAN_13, parcel, recipe))["parts"]
+        return stanza(release_source.fetched(DEBIAN_13, parcel, recipe, there, script))["parts"]
+
+    def differs(**how: object) -> None:
+        seen.append(digest(**how))  # type: ignore[arg-type]
+        assert digest(**how) == seen[-1], "the same twice"  # type: ignore[arg-type]
+        assert len(set(seen)) == len(seen)
+
+    differs()
+    (app / "app.py").write_text("app = 2\n")
+    differs()
+    (app / "app.py").chmod(0o755)
+    differs()
+    (app / "app.py").rename(app / "other.py")
+    differs()
+    differs(recipe=RECIPE.model_copy(update={"index": "https://packages.example/simple"}))
+    wheel.write_bytes(b"another" + EMPTY_WHEEL)
+    differs()
+    for words in ((url, commit), (url, "2b" * 20), (f"{url}/y", commit), (url, commit, "sub")):
+        differs(script=release_source.git_script(*words))
+
+
+def test_what_is_fetched_is_not_in_the_document(app: Path) -> None:
+    for name in ("app.py", "pkg/x.py", "generated.py"):
+        (app / name).parent.mkdir(exist_ok=True)
+        (app / name).touch()
+    there = frozenset({"app.py", "pkg/x.py", "other.py"})
+    found = parts(release_source.fetched(DEBIAN_13, pack(app), RECIPE, there, "a script\n"))
+    assert {name for name in found if name.startswith("source/")} == {"source/generated.py"}
+    assert "recipe.json" in found
+    assert found["fetch-source"].text == "a script\n"
+
+
+def packages(files: list[File]) -> object:
+    return json.loads(parts(files)["recipe.json"].text or "").get("packages")
+
+
+def test_who_fetches_with_git_has_it_installed(app: Path) -> None:
+    (app / "app.py").touch()
+    script, there = release_source.git_script("https://code.example/x", "1a" * 20), frozenset({"app.py"})
+    assert packages(release_source.fetched(DEBIAN_13, pack(app), RECIPE, there, script)) == ["git"]
+    parcel = pack(app, recipe=RECIPE.model_copy(update={"packages": ("libpq5", "git", "ffmpeg")}))
+    assert packages(release_source.fetched(DEBIAN_13, parcel, RECIPE, there, script)) == ["ffmpeg", "git", "libpq5"]
+    script = release_source.archive_script("https://code.example/x.tar", "1a" * 32, "tar -xf .archive", "x")
+    assert packages(release_source.fetched(DEBIAN_13, pack(app), RECIPE, there, script)) is None
+    assert packages(release_source.inline(DEBIAN_13, pack(app), RECIPE)) is None
+
+
+def test_what_a_bundle_leaves_out_is_taken_away_again(app: Path) -> None:
+    for name in ("app.py", ".env", "-it's.env", "dist/x.js", "here.env", "pkg/.env"):
+        (app / name).parent.mkdir(exist_ok=True)
+        (app / name).touch()
+    there = frozenset({"app.py", ".env", "-it's.env", "dist/x.js", "pkg/.env"})
+    found = parts(release_source.fetched(DEBIAN_13, pack(app), RECIPE, there, "true\n"))
+    fetched = app.parent / "fetched"
+    for name in there | {"kept.js"}:
+        (fetched / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+        (fetched / "source" / name).touch()
+    script = found["fetch-source"].text or ""
+    assert "here.env" not in script, "only what is fetched can be taken away"
+    run(["sh", "-euc", script], cwd=fetched)
+    assert names(fetched / "source") == {"app.py", "kept.js"}
+
+
+def test_a_folder_s_odd_name_keeps_nothing_that_is_left_out(app: Path) -> None:
+    (app / "notes (old)").mkdir()
+    (app / "notes (old)/.bakeignore").write_text("diary.txt\n")
+    (app / "notes (old)/diary.txt").touch()
+    there = frozenset({"notes (old)/diary.txt", "notes (old)/.bakeignore"})
+    found = parts(release_source.fetched(DEBIAN_13, pack(app), RECIPE, there, "true\n"))
+    assert "rm -rf -- 'notes (old)/diary.txt'\n" in (found["fetch-source"].text or "")
+
+
+def test_a_link_that_is_fetched_may_lead_anywhere_in_the_app(app: Path) -> None:
+    (app / "static").mkdir()
+    (app / "static/x.css").touch()
+    (app / "public").symlink_to("static")
+    there = frozenset({"static/x.css", "public"})
+    found = parts(release_source.fetched(DEBIAN_13, pack(app), RECIPE, there, "a script\n"))
+    assert not [name for name in found if name.startswith("source/")]
+    with pytest.raises(AppFolderError, match="public is a link to a folder"):
+        release_source.fetched(DEBIAN_13, pack(app), RECIPE, there - {"public"}, "a script\n")
+
+
+def test_a_name_of_two_lines_is_refused(app: Path) -> None:
+    (app / "two\nlines.txt").touch()
+    with pytest.raises(AppFolderError, match="line break"):
+        release_source.inline(DEBIAN_13, pack(app), RECIPE)
+    # Fetched, it comes as git has it.
+    there = frozenset({"two\nlines.txt"})
+    assert parts(release_source.fetched(DEBIAN_13, pack(app), RECIPE, there, "a script\n"))
+
+
+@pytest.mark.parametrize("name", ["lock.txt", "recipe.json", "settings/env"])
+def test_an_app_s_file_is_not_mistaken_for_the_release_s(app: Path, name: str) -> None:
+    (app / name).parent.mkdir(exist_ok=True)
+    (app / name).write_text("the app's\n")
+    plain = set(parts(release_source.inline(DEBIAN_13, pack(app), RECIPE)))
+    found = parts(release_source.fetched(DEBIAN_13, pack(app), RECIPE, frozenset({name}), "a script\n"))
+    assert plain - {f"source/{name}"} <= set(found)
+
+
+# The app's folder.
+
+
+def recipe_of(**app: str) -> Recipe:
+    return Recipe.model_validate({"app": app})
+
+
+def names(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_an_app_is_its_folder_or_a_package(app: Path) -> None:
+    assert release_source.folder_of(app, Recipe()) == release_source.folder_of(app, recipe_of(package="x==1")) == app
+
+
+@pytest.mark.parametrize("protocol", ["2", "0", ""])
+def test_a_commit_s_files(site: Site, clone: Clone, app: Path, protocol: str) -> None:
+    # Not one that a branch ends in: some servers refuse to give such a one out by itself.
+    commit = clone.commit({"app.py": "app = 2\n", "pkg/x.py": ""})
+    clone.commit({"app.py": "app = 3\n"})
+    clone.push()
+    clone.git("--git-dir", str(clone.bare), "update-server-info")
+    site.git = protocol
+    found = release_source.folder_of(app, recipe_of(git=clone.url, commit=commit))
+    assert names(found) == {"app.py", "pkg/x.py", "requirements.txt"}
+    assert (found / "app.py").read_text() == "app = 2\n"
+    # An app that has no name is called as its folder is.
+    assert found.name == "shop"
+    asked = len(site.asked)
+    assert release_source.folder_of(app, recipe_of(git=clone.url, commit=commit)) == found
+    assert len(site.asked) == asked, "it is in the cache"
+
+
+def test_a_commit_that_is_not_there(clone: Clone, app: Path, cache_folder: Path) -> None:
+    unpushed = clone.commit({"app.py": "app = 2\n"})
+    with pytest.raises(SourceError, match=f"has no commit {unpushed}"):
+        release_source.folder_of(app, recipe_of(git=clone.url, commit=unpushed))
+    clone.push()
+    assert release_source.folder_of(app, recipe_of(git=clone.url, commit=unpushed)).is_dir()
+
+
+def test_a_repository_that_nobody_may_read(site: Site, clone: Clone, app: Path) -> None:
+    commit = clone.git("rev-parse", "HEAD")
+    site.statuses = [401] * 20
+    with pytest.raises(NetworkError, match=r"shop\.git cannot be fetched") as caught:
+        release_source.folder_of(app, recipe_of(git=clone.url, commit=commit))
+    assert caught.value.details
+
+
+FILES = {"app.py": "app = 1\n", "pkg/x.py": "x = 1\n"}
+
+
+def tar_of(path: Path, inside: str) -> None:
+    with tarfile.open(path, "w:gz" if path.suffix in (".gz", ".tgz") else "w") as tar:
+        for name, text in FILES.items():
+            member = path.with_name("member")
+            member.write_text(text)
+            member.chmod(0o755 if name == "app.py" else 0o644)
+            tar.add(member, f"{inside}{name}")
+            member.unlink()
+
+
+def zip_of(path: Path, inside: str) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in FILES.items():
+            archive.writestr(f"{inside}{name}", text)
+
+
+MAKERS: dict[str, Callable[[Path, str], None]] = {
+    "shop.tar": tar_of, "shop.tar.gz": tar_of, "shop.tgz": tar_of, "shop.zip": zip_of,
+}  # fmt: skip
+
+
+def archived(site: Site, name: str, inside: str = "", make: Callable[[Path, str], None] | None = None) -> Recipe:
+    (make or MAKERS[name])(site.folder / name, inside)
+    digest = hashlib.sha256((site.folder / name).read_bytes()).hexdigest()
+    return recipe_of(archive=f"{site.address}/{name}", sha256=digest)
+
+
+@pytest.mark.parametrize("inside", ["", "./", "shop-1a2b/", "a folder/"])
+@pytest.mark.parametrize("name", list(MAKERS))
+def test_an_archive_s_files_are_those_of_its_one_folder(site: Site, app: Path, name: str, inside: str) -> None:
+    found = release_source.folder_of(app, archived(site, name, inside))
+    assert {name: (found / name).read_text() for name in names(found)} == FILES
+    assert found.name == "shop"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["files.tar", "fetch.zip", "archive.tgz", "source.tar"],
+)
+def test_an_archive_may_have_any_name(site: Site, app: Path, name: str) -> None:
+    found = release_source.folder_of(app, archived(site, name, make=zip_of if name.endswith("zip") else tar_of))
+    assert names(found) == set(FILES)
+
+
+def test_another_archive_than_was_asked_for_is_not_unpacked(site: Site, app: Path, cache_folder: Path) -> None:
+    wanted = archived(site, "shop.zip")
+    zip_of(site.folder / "shop.zip", "evil/")
+    with pytest.raises(SourceError, match="differs from the archive that") as caught:
+        release_source.folder_of(app, wanted)
+    assert hashlib.sha256((site.folder / "shop.zip").read_bytes()).hexdigest() in caught.value.message
+    assert "sha256" in caught.value.hint
+    assert not list(cache_folder.glob("fetched/*"))
+
+
+@pytest.mark.parametrize("text", ["<html>\n", "", "PK\x03\x04 broken"])
+def test_what_is_no_archive_is_said_so(site: Site, app: Path, cache_folder: Path, text: str) -> None:
+    wanted = archived(site, "shop.zip", make=lambda path, inside: path.write_text(text) and None)
+    with pytest.raises(SourceError, match=r"shop\.zip is neither a tar nor a zip archive") as caught:
+        release_source.folder_of(app, wanted)
+    assert caught.value.hint
+    assert not [path for path in cache_folder.glob("fetched/*") if path.exists()]
+
+
+@pytest.mark.parametrize("inside", ["", "shop-1a2b/"])
+def test_a_script_names_the_address_that_is_asked_for(site: Site, app: Path, inside: str) -> None:
+    one = archived(site, "shop.zip", inside)
+    assert one.app is not None and one.app.sha256 is not None
+    found = release_source.folder_of(app, one)
+    asked = len(site.asked)
+    # The same bytes from elsewhere: they are here already.
+    other = recipe_of(archive="https://other.example/mirror.zip", sha256=one.app.sha256)
+    assert other.app is not None
+    assert release_source.folder_of(app, other) == found and len(site.asked) == asked
+    first, second = release_source.script_of(one.app), release_source.script_of(other.app)
+    assert second == first.replace(f"{site.address}/shop.zip", "https://other.example/mirror.zip") != first
+    assert inside.rstrip("/") in second
+
+
+def tar_with(*members: tuple[str, bytes, str | int]) -> Callable[[Path, str], None]:
+    """Write a tar of members: a name, a type, and where a link leads to or a file's mode."""
+
+    def make(path: Path, inside: str) -> None:
+        with tarfile.open(path, "w") as tar:
+            for name, kind, more in members:
+                member = tarfile.TarInfo(name)
+                member.type, member.uid, member.gid, member.uname = kind, 12345, 12345, "daemon"
+                member.mode = more if isinstance(more, int) else 0o777
+                if isinstance(more, str):
+                    member.linkname = more
+                member.size = len(b"app = 1\n") if kind == tarfile.REGTYPE else 0
+                tar.addfile(member, io.BytesIO(b"app = 1\n"))
+
+    return make
+
+
+def test_an_archive_that_is_only_a_link_is_refused(site: Site, app: Path, cache_folder: Path) -> None:
+    secret = app.parent / "secret"
+    secret.mkdir()
+    (secret / "app.py").touch()
+    recipe = archived(site, "shop.tar", make=tar_with(("shop", tarfile.SYMTYPE, str(secret))))
+    with pytest.raises(SourceError, match=r"shop\.tar contains only the link shop"):
+        release_source.folder_of(app, recipe)
+    assert not list(cache_folder.glob("fetched/*"))
+
+
+@pytest.mark.parametrize(
+    "kind", [tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE], ids=["character", "block", "pipe"]
+)
+def test_an_archive_with_a_device_is_refused_before_it_is_unpacked(
+    site: Site, app: Path, cache_folder: Path, kind: bytes
+) -> None:
+    members = (("shop/app.py", tarfile.REGTYPE, 0o644), ("shop/odd\nname", kind, 0o666))
+    with pytest.raises(SourceError, match=r"shop\.tar contains a device or a pipe"):
+        release_source.folder_of(app, archived(site, "shop.tar", make=tar_with(*members)))
+    assert not list(cache_folder.glob("fetched/*"))
+
+
+def test_an_archive_s_owners_and_privileges_are_not_kept(site: Site, app: Path) -> None:
+    members = (("shop/app.py", tarfile.REGTYPE, 0o6777), ("shop/pkg", tarfile.DIRTYPE, 0o7777))
+    found = release_source.folder_of(app, archived(site, "shop.tar", make=tar_with(*members)))
+    for path in (found / "app.py", found / "pkg"):
+        assert (path.stat().st_uid, path.stat().st_gid) == (os.geteuid(), os.getegid())
+        assert path.stat().st_mode & 0o7022 == 0
+
+
+def by_its_name(outside: Path) -> tuple[tuple[str, bytes, str | int], ...]:
+    return (("shop/app.py", tarfile.REGTYPE, 0o644), ("../../../outside/written", tarfile.REGTYPE, 0o644))
+
+
+def by_an_absolute_name(outside: Path) -> tuple[tuple[str, bytes, str | int], ...]:
+    return (("shop/app.py", tarfile.REGTYPE, 0o644), (f"{outside}/written", tarfile.REGTYPE, 0o644))
+
+
+def through_a_link(outside: Path) -> tuple[tuple[str, bytes, str | int], ...]:
+    return (("shop/out", tarfile.SYMTYPE, str(outside)), ("shop/out/written", tarfile.REGTYPE, 0o644))
+
+
+def through_a_chain_of_links(outside: Path) -> tuple[tuple[str, bytes, str | int], ...]:
+    return (
+        ("shop/a", tarfile.DIRTYPE, 0o755), ("shop/b", tarfile.SYMTYPE, "a/up"), ("shop/a/up", tarfile.SYMTYPE, ".."),
+        ("shop/c", tarfile.SYMTYPE, "b/../../../../../outside"), ("shop/c/written", tarfile.REGTYPE, 0o644),
+    )  # fmt: skip
+
+
+def over_a_link(outside: Path) -> tuple[tuple[str, bytes, str | int], ...]:
+    return (("shop/out", tarfile.SYMTYPE, f"{outside}/kept"), ("shop/out", tarfile.REGTYPE, 0o644))
+
+
+def over_a_hard_link(outside: Path) -> tuple[tuple[str, bytes, str | int], ...]:
+    return (("shop/out", tarfile.LNKTYPE, f"{outside}/kept"), ("shop/out", tarfile.REGTYPE, 0o644))
+
+
+def by_a_hard_link_through_a_link(outside: Path) -> tuple[tuple[str, bytes, str | int], ...]:
+    return (("shop/out", tarfile.SYMTYPE, str(outside)), ("shop/got", tarfile.LNKTYPE, "shop/out/kept"))
+
+
+@pytest.mark.parametrize(
+    "escape",
+    [
+        by_its_name, by_an_absolute_name, through_a_link, through_a_chain_of_links, over_a_link, over_a_hard_link,
+        by_a_hard_link_through_a_link,
+    ],
+)  # fmt: skip
+def test_nothing_outside_an_archive_s_folder_is_written_or_taken(
+    site: Site, app: Path, escape: Callable[[Path], tuple[tuple[str, bytes, str | int], ...]]
+) -> None:
+    outside = app.parent / "outside"
+    outside.mkdir()
+    (outside / "kept").write_text("a secret\n")
+    (outside / "kept").chmod(0o644)
+    with contextlib.suppress(SourceError):
+        found = release_source.folder_of(app, archived(site, "shop.tar", make=tar_with(*escape(outside))))
+        with contextlib.suppress(AppFolderError), tarfile.open(pack(found).path) as tar:
+            held = (tar.extractfile(member) for member in tar if member.isfile())
+            assert not any(stream and b"a planted secret" in stream.read() for stream in held)
+            assert not any(outside.name in member.linkname for member in tar)
+    assert {path.name: path.read_text() for path in outside.iterdir()} == {"kept": "a secret\n"}
+
+
+@pytest.mark.parametrize("name", ["../../../outside/written", "/{outside}/written", "shop/../../../../outside/written"])
+def test_a_zip_s_names_lead_nowhere_else(site: Site, app: Path, name: str) -> None:
+    outside = app.parent / "outside"
+    outside.mkdir()
+
+    def make(path: Path, inside: str) -> None:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("shop/app.py", "app = 1\n")
+            archive.writestr(name.format(outside=outside), "written\n")
+
+    found = release_source.folder_of(app, archived(site, "shop.zip", make=make))
+    assert not list(outside.iterdir())
+    assert [path.read_text() for path in found.rglob("written")] == ["written\n"]
+
+
+def test_unpacking_starts_nothing_of_the_current_folder(site: Site, app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mark = app.parent / "mark"
+    for module in ("zipfile", "struct", "threading", "shutil"):
+        (app / f"{module}.py").write_text(f"open({str(mark)!r}, 'w')\n")
+    monkeypatch.chdir(app)
+    recipe = archived(site, "shop.zip")
+    assert names(release_source.folder_of(app, recipe)) == set(FILES)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("address", ["/x/..", "/..", "/x/.files.zip", "/x/.archive", "/.unpack.tgz"])
+def test_an_address_cannot_name_a_place_beside_its_own(site: Site, app: Path, cache_folder: Path, address: str) -> None:
+    wanted = archived(site, "shop.zip")
+    assert wanted.app is not None
+    (site.folder / "x").mkdir()
+    site.aliases[address] = "/shop.zip"
+    recipe = recipe_of(archive=f"{site.address}{address}", sha256=str(wanted.app.sha256))
+    found = release_source.folder_of(app, recipe)
+    assert names(found) == set(FILES)
+    assert [path.name for path in (cache_folder / "fetched").iterdir()] == [wanted.app.sha256]
+
+
+def test_a_repository_s_address_cannot_name_a_place_beside_its_own(
+    clone: Clone, site: Site, app: Path, cache_folder: Path
+) -> None:
+    commit = clone.commit({f"{'ab' * 32}/x/app.py": "app = 'of another archive'\n"})
+    clone.push()
+    address = clone.url.removesuffix("/shop.git")
+    clone.bare.rename(site.folder / "...git")
+    found = release_source.folder_of(app, recipe_of(git=f"{address}/...git", commit=commit))
+    assert found.parent.name == commit
+    assert [path.name for path in (cache_folder / "fetched").iterdir()] == [commit]
+
+
+def test_an_archive_that_cannot_be_fetched(site: Site, app: Path) -> None:
+    with pytest.raises(NetworkError, match="404"):
+        release_source.folder_of(app, recipe_of(archive=f"{site.address}/none.zip", sha256="0" * 64))
+
+
+# What a folder is a checkout of.
+
+
+def test_a_clean_checkout_is_known_by_its_commit(clone: Clone) -> None:
+    found = release_source.remote(clone.folder)
+    assert isinstance(found, release_source.Git)
+    assert (found.url, found.commit, found.path) == (clone.url, clone.git("rev-parse", "HEAD"), "")
+    assert found.files - {""} == {"app.py", "requirements.txt"}
+
+
+def test_a_folder_of_a_repository_is_known_by_its_path(clone: Clone) -> None:
+    commit = clone.commit({"apps/my shop/app.py": "", "apps/my shop/static/é.css": ""})
+    clone.push()
+    (clone.folder / "untracked-beside.txt").touch()
+    found = release_source.remote(clone.folder / "apps/my shop")
+    assert isinstance(found, release_source.Git)
+    assert (found.url, found.commit, found.path) == (clone.url, commit, "apps/my shop")
+    assert found.files - {""} == {"app.py", "static/é.css"}
+
+
+@pytest.mark.parametrize("name", ["app.py", "untracked.py"])
+def test_a_checkout_that_was_changed_is_none(clone: Clone, name: str) -> None:
+    (clone.folder / name).write_text("changed\n")
+    assert release_source.remote(clone.folder) == f"{name} is not committed"
+    (clone.folder / "zz two words é.py").touch()
+    assert release_source.remote(clone.folder) == f"{name} and 1 more are not committed"
+
+
+def test_a_change_that_is_only_staged_is_one(clone: Clone) -> None:
+    (clone.folder / "app.py").write_text("changed\n")
+    clone.git("add", "app.py")
+    assert release_source.remote(clone.folder) == "app.py is not committed"
+
+
+def render_into(clone: Clone, name: str) -> str:
+    """What `remote` says where what we print goes into a file of the folder."""
+    code = "import sys; from pathlib import Path; from bake.document import release_source\n"
+    code += "print(release_source.remote(Path(sys.argv[1])), file=sys.stderr)"
+    with (clone.folder / name).open("w") as stream:
+        argv = [sys.executable, "-c", code, clone.folder]
+        done = subprocess.run(argv, cwd=REPOSITORY, stdout=stream, stderr=subprocess.PIPE, text=True, check=True)
+    return done.stderr
+
+
+def test_the_file_that_we_are_printed_into_is_no_change(clone: Clone) -> None:
+    assert render_into(clone, "user-data.yaml").startswith("Git(")
+    (clone.folder / "other.yaml").touch()
+    assert render_into(clone, "user-data.yaml") == "other.yaml is not committed\n"
+
+
+def test_a_commit_that_was_not_pushed_is_nowhere_to_be_had(clone: Clone) -> None:
+    commit = clone.commit({"app.py": "app = 2\n"})
+    said = release_source.remote(clone.folder)
+    assert isinstance(said, str) and commit[:12] in said and clone.url in said and "push it" in said
+    clone.push()
+    assert isinstance(release_source.remote(clone.folder), release_source.Git)
+
+
+def test_a_tag_is_as_good_as_a_branch(clone: Clone) -> None:
+    clone.git("checkout", "-q", "--detach")
+    commit = clone.commit({"app.py": "app = 2\n"})
+    clone.git("push", "-q", str(clone.bare), "HEAD:refs/tags/v2")
+    found = release_source.remote(clone.folder)
+    assert isinstance(found, release_source.Git) and found.commit == commit
+
+
+@pytest.mark.parametrize(
+    "address", ["git@code.example:shop.git", "ssh://git@code.example/shop.git", "https://code.example/shop.git"]
+)
+def test_an_address_for_ssh_is_tried_without_a_key(
+    clone: Clone, site: Site, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    clone.git("remote", "set-url", "origin", address)
+    # code.example is this server, to git.
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.{site.address}/.insteadOf")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "https://code.example/")
+    found = release_source.remote(clone.folder)
+    assert isinstance(found, release_source.Git) and found.url == "https://code.example/shop.git"
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://me:word@{host}/shop.git", "https://me@{host}/shop.git", "http://{host}/shop.git", "{bare}", "https://"],
+)
+def test_an_address_that_is_not_everybody_s_is_none(clone: Clone, site: Site, address: str) -> None:
+    there = address.format(host=site.address.removeprefix("https://"), bare=clone.bare)
+    clone.git("remote", "set-url", "origin", there)
+    said = release_source.remote(clone.folder)
+    assert isinstance(said, str) and said and "word" not in said.replace("password", "")
+    assert site.asked == []
+
+
+def test_a_repository_that_asks_for_a_password_is_none(clone: Clone, site: Site) -> None:
+    site.statuses = [401] * 20
+    assert release_source.remote(clone.folder) == f"{clone.url} does not answer, or asks for a password"
+    assert site.asked != []
+
+
+@pytest.mark.parametrize("whose", ["the folder's", "somebody's", "the system's"])
+def test_a_repository_is_asked_as_a_machine_would(
+    clone: Clone, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whose: str
+) -> None:
+    # Here, another address leads to the repository; a machine knows nothing of that, and of no password either.
+    clone.git("remote", "set-url", "origin", f"{site.address}/other.git")
+    said = f'[url "{clone.url}"]\n\tinsteadOf = {site.address}/other.git\n'
+    if whose == "the folder's":
+        with (clone.folder / ".git/config").open("a") as stream:
+            stream.write(said)
+    elif whose == "somebody's":
+        monkeypatch.delenv("GIT_CONFIG_GLOBAL")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        (tmp_path / ".gitconfig").write_text(said)
+    else:
+        monkeypatch.setenv("GIT_CONFIG_SYSTEM", str(tmp_path / "system"))
+        (tmp_path / "system").write_text(said)
+    assert clone.git("ls-remote", "origin")
+    site.asked.clear()
+    assert release_source.remote(clone.folder) == f"{site.address}/other.git does not answer, or asks for a password"
+    assert site.asked and not [path for path in site.asked if "shop.git" in path]
+
+
+def test_files_that_git_keeps_elsewhere_are_in_the_document(clone: Clone) -> None:
+    clone.commit({".gitattributes": "*.bin filter=lfs diff=lfs merge=lfs -text\n"})
+    clone.push()
+    assert isinstance(release_source.remote(clone.folder), release_source.Git), "there is none yet"
+    clone.commit({"apps/shop/app.py": "", "data/big.bin": "version https://git-lfs.github.com/spec/v1\n"})
+    clone.push()
+    said = release_source.remote(clone.folder)
+    assert isinstance(said, str) and "LFS" in said
+    # Those beside the app are nobody's trouble.
+    assert isinstance(release_source.remote(clone.folder / "apps/shop"), release_source.Git)
+
+
+def test_a_folder_of_no_repository_is_none(app: Path, clone: Clone) -> None:
+    assert release_source.remote(app) == ""
+    clone.git("remote", "remove", "origin")
+    said = release_source.remote(clone.folder)
+    assert isinstance(said, str) and "no remote `origin`" in said
+
+
+def test_without_a_commit_there_is_none(clone: Clone) -> None:
+    clone.git("checkout", "-q", "--orphan", "empty")
+    assert release_source.remote(clone.folder) == "app.py and 1 more are not committed"
+    for name in ("app.py", "requirements.txt"):
+        (clone.folder / name).unlink()
+    clone.git("rm", "-q", "-r", "--cached", ".")
+    assert "has none of its files" in str(release_source.remote(clone.folder))
+
+
+def test_a_folder_that_a_repository_ignores_is_in_the_document(clone: Clone) -> None:
+    clone.commit({".gitignore": "/build/\n"})
+    clone.push()
+    (clone.folder / "build/shop").mkdir(parents=True)
+    (clone.folder / "build/shop/app.py").touch()
+    assert release_source.remote(clone.folder / "build/shop") == f"the repository {clone.folder} has none of its files"
+
+
+def test_where_git_fails_the_document_holds_the_app_and_says_why(clone: Clone, fake: Fake) -> None:
+    fake("git", "echo fatal: no luck >&2; exit 128")
+    assert release_source.remote(clone.folder) == "git cannot read its repository: fatal: no luck"
+
+
+def test_what_only_bakeignore_brings_back_is_in_the_document(clone: Clone) -> None:
+    clone.commit({".gitignore": "*.css\n", ".bakeignore": "!style.css\n"})
+    clone.push()
+    for name in ("style.css", "other.css"):
+        (clone.folder / name).write_text("made here\n")
+    found = release_source.remote(clone.folder)
+    assert isinstance(found, release_source.Git)
+    script = release_source.git_script(found.url, found.commit, found.path)
+    held = parts(release_source.fetched(DEBIAN_13, pack(clone.folder), RECIPE, found.files, script))
+    assert [name for name in held if name.startswith("source/")] == ["source/style.css"]

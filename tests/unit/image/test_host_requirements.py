@@ -1,0 +1,135 @@
+"""What a bake needs here, with systems that lack it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, Fake
+
+from bake.errors import ProgramError, ToolError
+from bake.host import programs
+from bake.image import host_requirements
+
+AS_ROOT = os.geteuid() == 0
+DEBIAN_12 = 'ID=debian\nVERSION_ID="12"\nVERSION_CODENAME=bookworm\n'
+DEBIAN_13 = 'ID=debian\nVERSION_ID="13"\nVERSION_CODENAME=trixie\n'
+UBUNTU = 'ID=ubuntu\nVERSION_ID="24.04"\nPRETTY_NAME="Ubuntu 24.04 LTS"\n'
+
+
+@pytest.fixture
+def bare(fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A PATH with nothing but fakes; administrators' folders are still looked at."""
+    monkeypatch.setenv("PATH", str(tmp_path / "fakes"))
+    return tmp_path / "fakes"
+
+
+def test_what_is_missing_is_named_by_package_once(bare: Path, fake: Fake) -> None:
+    missing = host_requirements.missing_packages()
+    assert {"packer", "qemu-utils", "xorriso", "openssh-client"} <= set(missing)
+    assert missing == sorted(set(missing))
+    fake("xorriso", "")
+    assert "xorriso" not in host_requirements.missing_packages()
+    fake("ssh", "")
+    assert "openssh-client" in host_requirements.missing_packages()
+    fake("ssh-keygen", "")
+    assert "openssh-client" not in host_requirements.missing_packages()
+
+
+def test_needs_say_where_a_program_is(bare: Path, fake: Fake) -> None:
+    found = {need.name: need.found for need in host_requirements.needs()}
+    assert found["packer"] == ""
+    assert found.keys() >= {*host_requirements.TOOLS, *host_requirements.FILES}
+    fake("packer", "")
+    assert {need.name: need.found for need in host_requirements.needs()}["packer"] == str(bare / "packer")
+
+
+def test_the_newuidmap_is_needed_by_those_who_are_not_root() -> None:
+    assert ("newuidmap" in {need.name for need in host_requirements.needs()}) is not AS_ROOT
+
+
+def test_a_bake_that_cannot_run_says_everything_that_is_missing(bare: Path) -> None:
+    with pytest.raises(ToolError) as caught:
+        host_requirements.verify()
+    assert {"packer", "xorriso", "openssh-client"} <= set(caught.value.message.replace(",", "").split())
+    assert caught.value.hint
+
+
+def advice(os_release: str, tmp_path: Path) -> str:
+    """What is said about Packer on a system whose /etc/os-release is this; in a mount namespace."""
+    (tmp_path / "os-release").write_text(os_release)
+    show = "from bake.image import host_requirements; print(host_requirements.packer_advice())"
+    python = shlex.join([sys.executable, "-c", show])
+    script = f"mount --bind {tmp_path}/os-release /etc/os-release && exec {python}"
+    own_user = [] if AS_ROOT else ["--user", "--map-root-user"]
+    try:
+        return programs.run(["unshare", *own_user, "--mount", "sh", "-c", script], cwd=REPOSITORY).stdout.strip()
+    except ProgramError as error:
+        pytest.skip(f"no mount namespace here: {error.details}")
+
+
+def test_debian_12_has_packer(tmp_path: Path) -> None:
+    assert advice(DEBIAN_12, tmp_path) == ""
+
+
+def test_debian_13_is_told_how_to_get_it(tmp_path: Path) -> None:
+    said = advice(DEBIAN_13, tmp_path)
+    assert said.startswith("Debian 13 has no packer package")
+    # What one is to paste is a shell's, and replaces this release's name. Only read here: it writes to /etc.
+    commands = "\n".join(line for line in said.splitlines() if line.startswith(" "))
+    assert "s/trixie/bookworm/g" in commands
+    programs.run(["sh", "-n", "-c", commands])
+    assert "Package: packer\\nPin: release n=bookworm\\nPin-Priority: 500\\n" in commands
+
+
+def test_other_systems_are_called_by_their_names(tmp_path: Path) -> None:
+    assert advice(UBUNTU, tmp_path).startswith("Ubuntu 24.04 LTS has no packer package")
+
+
+def test_the_words_for_apt() -> None:
+    update, install = host_requirements.install_argv(["a", "b"])
+    assert (update[0] == "sudo") is not AS_ROOT
+    assert update[-1] == "update"
+    assert install[-4:] == ["install", "--no-install-recommends", "a", "b"]
+    assert "DEBIAN_FRONTEND=noninteractive" in install
+
+
+@pytest.fixture
+def apt(fake: Fake, tmp_path: Path) -> Path:
+    """An apt-get that writes down its words, and has `broken` packages and sources."""
+    words = tmp_path / "words"
+    fake("sudo", 'exec "$@"')
+    fake("apt-get", f'echo "$*" >> {words}; echo working; case "$*" in *update) exit 100;; *broken*) exit 100;; esac')
+    return words
+
+
+def test_packages_are_installed_though_a_source_fails(apt: Path) -> None:
+    host_requirements.install(["xorriso", "mtools"])
+    assert apt.read_text().splitlines() == ["-q -y update", "-q -y install --no-install-recommends xorriso mtools"]
+
+
+def test_packages_that_do_not_install_are_named(apt: Path) -> None:
+    with pytest.raises(ToolError, match="could not install broken") as caught:
+        host_requirements.install(["broken"])
+    assert "working" in caught.value.details
+
+
+def test_a_system_without_apt_is_told_what_to_look_for(bare: Path) -> None:
+    with pytest.raises(ToolError, match="xorriso") as caught:
+        host_requirements.install(["xorriso"])
+    assert "no apt-get" in caught.value.hint
+
+
+@pytest.mark.skipif(AS_ROOT, reason="root needs no namespaces of users")
+def test_namespaces_that_are_refused_are_said_so(fake: Fake) -> None:
+    fake("unshare", "echo refused >&2; exit 1")
+    assert "refused" in host_requirements.rootless_fault()
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="only root needs none")
+def test_root_needs_no_namespaces_of_users(fake: Fake) -> None:
+    fake("unshare", "echo refused >&2; exit 1")
+    assert host_requirements.rootless_fault() == ""

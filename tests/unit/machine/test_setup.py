@@ -1,0 +1,858 @@
+"""The machine's program that brings a release: its steps on paths of the test's own."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from conftest import PROGRAMS, Fake
+
+from bake.host import paths
+from bake.host.programs import run
+
+RELEASE = "{ID}-{VERSION_ID}".format_map({"ID": "", "VERSION_ID": "", **platform.freedesktop_os_release()})
+
+
+def bundle(path: Path, files: dict[str, str]) -> str:
+    """A bundle at `path`; its digest."""
+    with tarfile.open(path, "w") as tar:
+        for name, text in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(text.encode())
+            tar.addfile(info, io.BytesIO(text.encode()))
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+APP = {"source/app.py": "app = 1\n", "recipe.json": '{"packages": null}'}
+
+
+def upload(setup: ModuleType, files: dict[str, str]) -> str:
+    digest = bundle(setup.INCOMING / "new", files)
+    (setup.INCOMING / "new").rename(setup.INCOMING / f"{digest}.tar")
+    return digest
+
+
+def ask(setup: ModuleType, digest: str, **other: str) -> dict[str, str]:
+    source = {"release": RELEASE, "machine": platform.machine(), "bundle": digest, **other}
+    setup.SOURCE.write_text(json.dumps(source))
+    return source
+
+
+def said(setup: ModuleType) -> dict[str, str]:
+    """What the stanza in place says."""
+    return {key: value for key, value in json.loads(setup.SOURCE.read_text()).items() if value is not None}
+
+
+def test_a_machine_without_a_document_is_left_alone(setup: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    setup.main()
+    assert "nothing to set up" in capsys.readouterr().out
+    assert not setup.CURRENT.exists()
+
+
+def test_this_machine_is_the_right_one_for_its_own_document(setup: ModuleType) -> None:
+    setup.check_machine(ask(setup, "x"))
+
+
+@pytest.mark.parametrize("other", [{"release": "debian-99"}, {"machine": "riscv64"}])
+def test_a_document_for_another_machine_is_refused_before_anything_is_done(
+    setup: ModuleType, other: dict[str, str]
+) -> None:
+    ask(setup, upload(setup, APP), **other)
+    with pytest.raises(setup.StepError, match=f"is for .*{next(iter(other.values()))}"):
+        setup.main()
+    assert list(setup.RELEASES.iterdir()) == []
+
+
+@pytest.fixture
+def bring(setup: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Bring the release of a bundle, but for its virtualenv."""
+    monkeypatch.setattr(setup, "build", lambda *folders: None)
+    return lambda digest: setup.bring(ask(setup, digest))
+
+
+def test_a_bundle_is_unpacked_when_it_is_the_one_asked_for(setup: ModuleType, bring: Callable[[str], Path]) -> None:
+    digest = upload(setup, APP)
+    release = bring(digest)
+    assert release == setup.RELEASES / digest
+    assert (release / "source/app.py").read_text() == "app = 1\n"
+
+
+def test_another_bundle_is_refused_unread(setup: ModuleType, bring: Callable[[str], Path]) -> None:
+    digest = upload(setup, APP)
+    with (setup.INCOMING / f"{digest}.tar").open("ab") as stream:
+        stream.write(b"x")
+    with pytest.raises(setup.StepError, match=f"the document asks for {digest}"):
+        bring(digest)
+    assert not list(setup.RELEASES.glob("**/app.py"))
+
+
+@pytest.mark.parametrize("name", ["../outside", "source/../../outside"])
+def test_a_bundle_cannot_write_outside_its_release(
+    setup: ModuleType, bring: Callable[[str], Path], tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(setup.StepError, match=r"(?s)`tar .*Member name contains '\.\.'"):
+        bring(upload(setup, {**APP, name: "evil"}))
+    assert not list(tmp_path.glob("**/outside"))
+
+
+def test_a_power_cut_while_switching_is_no_obstacle(setup: ModuleType) -> None:
+    one, two = release(setup, "one"), release(setup, "two")
+    setup.CURRENT.with_name(".current.new").symlink_to("/nowhere")
+    for folder in (one, two):
+        setup.link(setup.CURRENT, folder)
+    assert setup.CURRENT.resolve() == two
+    assert not setup.CURRENT.with_name(".current.new").is_symlink()
+
+
+def test_source_files_get_todays_times(setup: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "source" / "static").mkdir(parents=True)
+    file = tmp_path / "source" / "static" / "style.css"
+    file.touch()
+    (tmp_path / "source" / "dangling").symlink_to("/nowhere")
+    os.utime(file, (0, 0))
+    setup.stamp(tmp_path / "source")
+    assert abs(file.stat().st_mtime - time.time()) < 60
+
+
+def test_a_release_that_is_there_is_not_brought_again(setup: ModuleType) -> None:
+    (setup.RELEASES / "12ab").mkdir()
+    assert setup.bring({"bundle": "12ab"}) == setup.RELEASES / "12ab"
+
+
+def test_a_release_that_fails_half_way_never_gets_its_name(setup: ModuleType, fake: Fake) -> None:
+    fake("dpkg-query", "exit 0")
+    fake("apt-get", "echo no such package; exit 100")
+    digest = upload(setup, {**APP, "recipe.json": '{"packages": ["libnope"]}'})
+    (setup.RELEASES / ".left-by-a-power-cut").mkdir()
+    ask(setup, digest)
+    with pytest.raises(setup.StepError, match="no such package"):
+        setup.main()
+    assert not (setup.RELEASES / digest).exists()
+    assert not (setup.RELEASES / ".left-by-a-power-cut").exists()
+    assert not setup.CURRENT.is_symlink()
+    left = [path.name for path in setup.RELEASES.iterdir()]
+    assert len(left) == 1 and left[0].startswith(".")
+
+
+def test_nothing_is_installed_where_nothing_is_missing(setup: ModuleType, fake: Fake, tmp_path: Path) -> None:
+    setup.PACKAGES.write_text("nginx\ncurl\n")
+    fake("dpkg-query", 'printf "nginx installed\\ncurl installed\\nlibpq5 installed\\n"')
+    fake("apt-get", f"touch {tmp_path}/called")
+    setup.install_packages(["libpq5"])
+    assert not (tmp_path / "called").exists()
+
+
+def test_what_is_missing_is_installed(setup: ModuleType, fake: Fake, tmp_path: Path) -> None:
+    setup.PACKAGES.write_text("nginx\ncurl\nuwsgi-core\n")
+    # Removed, but its settings are kept: that is not installed.
+    fake("dpkg-query", 'printf "nginx installed\\ncurl config-files\\n"; exit 1')
+    fake("apt-get", f'echo "$* $DEBIAN_FRONTEND" >> {tmp_path}/words')
+    setup.install_packages(["libpq5"])
+    update, install = (tmp_path / "words").read_text().splitlines()
+    assert update.endswith(" update noninteractive")
+    assert install.endswith(" install --no-install-recommends curl libpq5 uwsgi-core noninteractive")
+
+
+def test_a_command_that_fails_is_quoted_with_what_it_said(setup: ModuleType) -> None:
+    assert setup.command("sh", "-c", 'echo "$ADDED"', env={"ADDED": "x"}) == "x\n"
+    with pytest.raises(setup.StepError, match=r"(?s)`sh -c .*failed with 3:\nthe reason"):
+        setup.command("sh", "-c", "echo the reason >&2; exit 3")
+
+
+@dataclass
+class Serving:
+    """What `serving` does to a machine, as words: which services run, and which words fail."""
+
+    running: set[str] = field(default_factory=set)
+    ill: set[str] = field(default_factory=set)
+    done: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def machine(
+    setup: ModuleType, steps: ModuleType, fake: Fake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Serving:
+    """A machine whose nginx runs; systemctl is a program that notes its words and fails at those in a file."""
+    state = Serving(running={"nginx"})
+    words = tmp_path / "words"
+    fake("systemctl", f'echo "$*" >> {words}; ! grep -qxF "$*" {tmp_path}/fails 2> /dev/null')
+
+    def note(text: str) -> None:
+        with words.open("a") as stream:
+            stream.write(text + "\n")
+
+    def well(recipe: dict[str, object], ask: object = None) -> None:
+        note("health")
+        if setup.CURRENT.resolve().name in state.ill:
+            raise setup.StepError("unhealthy: / answers 500")
+
+    def start(name: str) -> None:
+        note(f"start {name}")
+        state.running.add(name)
+
+    for name, does in {"runs": lambda name: name in state.running, "start": start, "await_health": well}.items():
+        monkeypatch.setattr(setup.serving, name, does)
+    return state
+
+
+def told(tmp_path: Path) -> list[str]:
+    """What the machine was told since the last look."""
+    words = tmp_path / "words"
+    lines = words.read_text().splitlines() if words.exists() else []
+    words.unlink(missing_ok=True)
+    return lines
+
+
+def release(program: ModuleType, name: str, **recipe: object) -> Path:
+    """A release that is in place."""
+    folder: Path = program.RELEASES / name
+    (folder / "source").mkdir(parents=True)
+    (folder / "recipe.json").write_text(json.dumps(recipe))
+    if recipe.keys() & {"setup", "release", "secrets", "writable", "django"}:
+        (folder / "settings").mkdir()
+        (folder / "settings/static-location").write_text("location ^~ STATIC_URL/ {}\n")
+        shutil.copy(paths.release() / "steps/steps.py", folder / "settings")
+    return folder
+
+
+def bundled(program: ModuleType, name: str, **recipe: object) -> Path:
+    """A release of a bundle's that is in place: it brings the exchange of workers."""
+    folder = release(program, name, **recipe)
+    (folder / "settings").mkdir(exist_ok=True)
+    shutil.copy(paths.release() / "exchange/exchange.py", folder / "settings")
+    return folder
+
+
+#: What an app that runs already is told: it has its timers started.
+STAY = ["start app.service"]
+#: What exchanging the app is, and what starting it anew is, to the machine that is told.
+EXCHANGE = ["start app-next", "health", "start app", "health", "stop app-next.socket app-next.service"]
+RESTART = ["start app", "health"]
+
+Place = Callable[..., Path]
+either = pytest.mark.parametrize("place", [release, bundled])
+
+
+def run_with(setup: ModuleType, digest: str) -> None:
+    ask(setup, digest)
+    setup.main()
+
+
+def reboot(setup: ModuleType, machine: Serving) -> None:
+    machine.running = {"nginx"}
+    for path in (setup.serving.SERVED, setup.BEGUN):
+        path.unlink(missing_ok=True)
+
+
+def test_at_boot_a_release_is_only_started(setup: ModuleType, machine: Serving, tmp_path: Path) -> None:
+    setup.CURRENT.symlink_to(release(setup, "one"))
+    run_with(setup, "one")
+    assert told(tmp_path) == ["start app"]
+
+
+def test_what_is_served_already_is_left_alone(setup: ModuleType, machine: Serving, tmp_path: Path) -> None:
+    release(setup, "one", setup=["flask db upgrade"])
+    run_with(setup, "one")
+    told(tmp_path)
+    run_with(setup, "one")
+    assert told(tmp_path) == ["reload-or-restart app-configure.service", *STAY]
+
+
+@pytest.mark.parametrize(("place", "words"), [(release, RESTART), (bundled, EXCHANGE)])
+def test_new_settings_exchange_the_app_where_its_release_can(
+    setup: ModuleType, machine: Serving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: Place, words: list[str]
+) -> None:
+    monkeypatch.setattr(setup.serving, "SETTINGS", (tmp_path / "env",))
+    place(setup, "one")
+    run_with(setup, "one")
+    assert told(tmp_path)[-2:] == RESTART, "nothing ran that could be exchanged"
+    # As a run that was killed may leave it.
+    setup.link(setup.serving.DOOR, Path("/run/app/app-next.sock"))
+    for text in ("NEW=1\n", "NEW=2\n"):
+        (tmp_path / "env").write_text(text)
+        run_with(setup, "one")
+        assert told(tmp_path) == ["reload-or-restart app-configure.service", *words]
+        assert setup.serving.DOOR.readlink() == setup.serving.SOCKET
+
+
+def test_nginx_reads_its_settings_only_where_they_changed(
+    setup: ModuleType, machine: Serving, tmp_path: Path, fake: Fake
+) -> None:
+    one, two = release(setup, "one"), release(setup, "two")
+    setup.SITE.mkdir()
+    for folder in (one, two):
+        setup.configure(folder)
+        assert setup.CURRENT.resolve() == folder
+    assert told(tmp_path) == ["reload-or-restart app-configure.service"] * 2
+    # What the release itself says to nginx counts as well.
+    (one / "settings/nginx").mkdir(parents=True)
+    (one / "settings/nginx/static.conf").touch()
+    reloaded = ["reload-or-restart app-configure.service", "reload-or-restart nginx.service"]
+    for folder in (one, two):
+        setup.configure(folder)
+        assert told(tmp_path) == reloaded
+    fake("systemctl", f'echo "$*" >> {tmp_path}/words; echo "$*" > {setup.SITE}/servers.conf')
+    setup.configure(two)
+    assert told(tmp_path) == reloaded
+    machine.running.clear()
+    setup.configure(two)
+    assert told(tmp_path)[-1] == "reload-or-restart nginx.service"
+
+
+def test_steps_run_before_the_app(setup: ModuleType, machine: Serving, tmp_path: Path) -> None:
+    setup.CURRENT.symlink_to(release(setup, "one", setup=["flask db upgrade"]))
+    run_with(setup, "one")
+    assert told(tmp_path) == ["restart app-job@setup.service", "start app"]
+
+
+def test_a_step_that_fails_keeps_the_app_from_starting(setup: ModuleType, machine: Serving, tmp_path: Path) -> None:
+    release(setup, "one", setup=["false"])
+    (tmp_path / "fails").write_text("restart app-job@setup.service\n")
+    with pytest.raises(setup.StepError, match="app-job@setup"):
+        run_with(setup, "one")
+    assert "start app" not in told(tmp_path)
+
+
+def test_static_files_are_collected_for_a_new_release(setup: ModuleType, machine: Serving, tmp_path: Path) -> None:
+    folder = release(setup, "one", django={"settings": "site.settings"})
+    for _ in range(2):
+        run_with(setup, "one")
+    words = told(tmp_path)
+    assert words.count("start app-job@static.service") == 1
+    assert words[words.index("start app-job@static.service") + 1] == "reload-or-restart nginx.service"
+    assert (folder / "settings/nginx/collected.conf").read_text() == "location ^~ /static/ {}\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "recipe"),
+    [
+        ("", {}), ("/", {}), ("/s;root /etc", {}), ("/../etc", {}), ("/.well-known", {}), ("static", {}), ("/s\n", {}),
+        ("/" + "s" * 300 + "/x", {}), ("/static", {"static": {"/static": "static"}}),
+    ],
+)  # fmt: skip
+def test_nginx_serves_no_other_url_than_a_plain_path_of_django_s(
+    setup: ModuleType, machine: Serving, steps: ModuleType, tmp_path: Path, said: str, recipe: dict[str, object]
+) -> None:
+    steps.URL.write_text(said)
+    folder = release(setup, "one", django={"settings": "site.settings"}, **recipe)
+    run_with(setup, "one")
+    place = folder / "settings/nginx/collected.conf"
+    assert not place.exists() or re.fullmatch(r"location \^~ /s{199}/ {}\n", place.read_text())
+
+
+@pytest.mark.parametrize("how", ["link", "pipe", "other bytes"])
+def test_what_the_app_leaves_as_its_url_leads_root_nowhere(
+    setup: ModuleType, machine: Serving, steps: ModuleType, tmp_path: Path, how: str
+) -> None:
+    folder = release(setup, "one", django={"settings": "site.settings"})
+    steps.URL.unlink()
+    if how == "link":
+        (tmp_path / "secret").write_text("/secret")
+        steps.URL.symlink_to(tmp_path / "secret")
+        with pytest.raises(OSError, match="symbolic links"):
+            run_with(setup, "one")
+    elif how == "pipe":
+        os.mkfifo(steps.URL)
+        run_with(setup, "one")
+    else:
+        steps.URL.write_bytes(b"/\xff\xfe")
+        run_with(setup, "one")
+    assert not (folder / "settings/nginx/collected.conf").exists()
+
+
+def test_release_steps_run_before_the_switch_and_before_static_files_are_collected(
+    setup: ModuleType, machine: Serving, tmp_path: Path
+) -> None:
+    release(setup, "one")
+    run_with(setup, "one")
+    told(tmp_path)
+    bundled(setup, "two", release=["migrate"], setup=["true"], django={"settings": "site.settings"})
+    run_with(setup, "two")
+    jobs = ["restart app-job@release.service", "start app-job@static.service", "restart app-job@setup.service"]
+    words = [word for word in told(tmp_path) if "app-job" in word or "app-next" in word]
+    assert words == [*jobs, "start app-next", "stop app-next.socket app-next.service"]
+    # They fail: the old release never stopped, and is the one that serves.
+    bundled(setup, "three", release=["migrate"])
+    (tmp_path / "fails").write_text("restart app-job@release.service\n")
+    with pytest.raises(setup.StepError, match=r"(?s)`release` failed.*went back to release two"):
+        run_with(setup, "three")
+    assert "start app" not in told(tmp_path) and setup.CURRENT.resolve().name == "two"
+
+
+@pytest.mark.parametrize(("log", "tolerated"), [("psycopg2.OperationalError: Connection refused", True), ("", False)])
+def test_release_steps_change_no_database_outside_of_a_machine_that_is_checked(
+    setup: ModuleType, steps: ModuleType, machine: Serving, tmp_path: Path, fake: Fake, log: str, tolerated: bool
+) -> None:
+    steps.CHECK.mkdir()
+    fake("journalctl", f"echo '{log}'")
+    release(setup, "one", release=["migrate"])
+    (tmp_path / "fails").write_text("restart app-job@release.service\n")
+    if tolerated:
+        run_with(setup, "one")
+    else:
+        with pytest.raises(setup.StepError, match="`release` failed"):
+            run_with(setup, "one")
+    closed = "set-property --runtime app-job@release.service IPAddressDeny=any IPAddressAllow=localhost"
+    assert told(tmp_path)[1:3] == [closed, "restart app-job@release.service"]
+
+
+def test_the_release_before_is_kept_and_older_ones_are_not(setup: ModuleType, machine: Serving) -> None:
+    for name in ("one", "two", "three"):
+        release(setup, name)
+        (setup.INCOMING / f"{name}.tar").touch()
+        run_with(setup, name)
+    assert setup.CURRENT.resolve().name == "three"
+    assert setup.PREVIOUS.resolve().name == "two"
+    assert {path.name for path in setup.RELEASES.iterdir()} == {"two", "three"}
+    assert list(setup.INCOMING.iterdir()) == []
+    # Back, and forth again.
+    run_with(setup, "two")
+    assert setup.PREVIOUS.resolve().name == "three"
+
+
+@either
+def test_a_release_that_is_not_well_is_left_for_the_one_before(
+    setup: ModuleType, machine: Serving, tmp_path: Path, place: Place
+) -> None:
+    place(setup, "one", django={"static_url": "/static"})
+    run_with(setup, "one")
+    place(setup, "two")
+    told(tmp_path)
+    machine.ill = {"two"}
+    asked = ask(setup, "two")
+    with pytest.raises(setup.StepError, match=r"(?s)unhealthy: / answers 500.*went back to release one"):
+        setup.main()
+    assert setup.CURRENT.resolve().name == "one"
+    assert said(setup) == {**asked, "bundle": "one"}
+    assert json.loads(setup.SOURCE.with_suffix(".json.refused").read_text()) == asked
+    # Its own static files are back, and an app that never stopped is not started again.
+    words = told(tmp_path)
+    back = words[words.index("start app-job@static.service") :]
+    assert back == ["start app-job@static.service", *(RESTART if place is release else STAY)]
+    # The next boot knows nothing of it.
+    reboot(setup, machine)
+    setup.main()
+    assert told(tmp_path) == ["start app"]
+
+
+def test_a_release_that_does_not_come_leaves_the_one_before(
+    setup: ModuleType, machine: Serving, tmp_path: Path
+) -> None:
+    setup.CURRENT.symlink_to(release(setup, "one"))
+    ask(setup, "12ab")
+    # At boot, too: a machine whose new release cannot be had serves the old one.
+    with pytest.raises(setup.StepError, match=r"(?s)12ab.*went back to release one"):
+        setup.main()
+    assert told(tmp_path)[-2:] == RESTART
+    assert json.loads(setup.SOURCE.read_text())["bundle"] == "one"
+
+
+@pytest.mark.parametrize("ill", [True, False])
+def test_a_power_cut_while_a_release_is_tried_changes_nothing_of_what_comes_of_it(
+    setup: ModuleType, steps: ModuleType, machine: Serving, monkeypatch: pytest.MonkeyPatch, ill: bool
+) -> None:
+    release(setup, "one")
+    run_with(setup, "one")
+    release(setup, "two", setup=["flask db upgrade"])
+
+    def cut(*words: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(steps, "prepare", cut)
+        run_with(setup, "two")
+    assert setup.CURRENT.resolve().name == "two"
+    reboot(setup, machine)
+    machine.ill = {"two"} if ill else set()
+    if ill:
+        with pytest.raises(setup.StepError, match="went back to release one"):
+            setup.main()
+    else:
+        setup.main()
+        assert setup.PREVIOUS.resolve().name == "one"
+    assert setup.CURRENT.resolve().name == ("one" if ill else "two")
+    assert (setup.RELEASES / "one").is_dir() and not setup.TRIED.is_symlink()
+
+
+def test_the_steps_of_a_release_that_was_followed_may_fail(setup: ModuleType, machine: Serving, tmp_path: Path) -> None:
+    # The newer one's migration is there, and the older one's tool knows nothing of it.
+    for name in ("one", "two"):
+        release(setup, name, setup=["flask db upgrade"])
+        run_with(setup, name)
+    (tmp_path / "fails").write_text("restart app-job@setup.service\n")
+    run_with(setup, "one")
+    reboot(setup, machine)
+    setup.main()
+    assert setup.CURRENT.resolve().name == "one"
+
+
+def test_settings_mended_after_a_boot_that_failed_are_read(setup: ModuleType, machine: Serving, tmp_path: Path) -> None:
+    setup.CURRENT.symlink_to(release(setup, "one", setup=["true"]))
+    ask(setup, "one")
+    (tmp_path / "fails").write_text("restart app-job@setup.service\n")
+    with pytest.raises(setup.StepError):
+        setup.main()
+    (tmp_path / "fails").unlink()
+    told(tmp_path)
+    setup.main()
+    assert told(tmp_path)[0] == "reload-or-restart app-configure.service"
+
+
+def test_timers_that_a_release_dropped_are_back_with_the_one_before(
+    setup: ModuleType, machine: Serving, tmp_path: Path
+) -> None:
+    bundled(setup, "one", timers={"digest": {}})
+    run_with(setup, "one")
+    bundled(setup, "two")
+    machine.ill = {"two"}
+    told(tmp_path)
+    with pytest.raises(setup.StepError):
+        run_with(setup, "two")
+    # app.service has them start with it, and never stopped: app-configure has stopped them alone.
+    assert told(tmp_path)[-1:] == STAY
+
+
+def test_uploads_that_nobody_came_back_for_go_after_a_day(setup: ModuleType, machine: Serving) -> None:
+    for name, age in {"old.tar.partial": 90000, "new.tar": 60}.items():
+        (setup.INCOMING / name).touch()
+        os.utime(setup.INCOMING / name, (time.time() - age, time.time() - age))
+    release(setup, "one")
+    run_with(setup, "one")
+    assert [path.name for path in setup.INCOMING.iterdir()] == ["new.tar"]
+
+
+def test_the_first_release_has_nothing_to_go_back_to(setup: ModuleType, machine: Serving) -> None:
+    release(setup, "one")
+    machine.ill = {"one"}
+    with pytest.raises(setup.StepError, match="unhealthy"):
+        run_with(setup, "one")
+    assert setup.CURRENT.resolve().name == "one"
+
+
+@either
+@pytest.mark.parametrize("rebooted", [False, True])
+def test_a_first_release_is_tried_until_it_is_well(
+    setup: ModuleType, steps: ModuleType, machine: Serving, tmp_path: Path, place: Place, rebooted: bool
+) -> None:
+    place(setup, "one", django={"static_url": "/static"}, secrets=["KEY"])
+    with pytest.raises(setup.Waiting, match="KEY"):
+        run_with(setup, "one")
+    # By now it is the current one, and none of its own steps were done.
+    assert setup.CURRENT.resolve().name == "one"
+    assert not {"health", "start app"} & set(told(tmp_path))
+    if rebooted:
+        reboot(setup, machine)
+    steps.GIVEN[-1].write_text('KEY="x"\n')
+    # The secret is a wrong one, say.
+    machine.ill = {"one"}
+    with pytest.raises(setup.StepError, match="unhealthy"):
+        setup.main()
+    assert told(tmp_path)[-4:] == ["start app-job@static.service", "reload-or-restart nginx.service", *RESTART]
+    machine.ill = set()
+    if rebooted:
+        reboot(setup, machine)
+    setup.main()
+    # Where it still runs, its workers are exchanged.
+    words = told(tmp_path)
+    started = EXCHANGE if place is bundled and not rebooted else RESTART
+    assert words[words.index("start app-job@static.service") + 1 :] == started
+    assert not setup.TRIED.is_symlink() and not setup.PREVIOUS.is_symlink()
+    assert not (setup.RELEASES / "one" / "followed").exists()
+    # From here on it is a release like any other, which a boot only starts.
+    reboot(setup, machine)
+    setup.main()
+    assert told(tmp_path) == ["start app"]
+
+
+def test_a_first_release_is_not_held_for_one_that_was_followed(setup: ModuleType, machine: Serving) -> None:
+    release(setup, "one", setup=["flask db upgrade"])
+    machine.ill = {"one"}
+    for _ in range(2):
+        with pytest.raises(setup.StepError, match="unhealthy"):
+            run_with(setup, "one")
+    assert not (setup.RELEASES / "one" / "followed").exists()
+    assert setup.TRIED.resolve().name == "one"
+
+
+@pytest.mark.parametrize("step", ["settings", "app"])
+def test_going_back_keeps_what_is_said_of_the_step_that_failed(setup: ModuleType, machine: Serving, step: str) -> None:
+    release(setup, "one")
+    run_with(setup, "one")
+    assert setup.STATE.read_text() == "is set up"
+    release(setup, "two", secrets=["KEY"] if step == "settings" else [])
+    machine.ill = {"two"}
+    with pytest.raises(setup.StepError, match="went back to release one"):
+        run_with(setup, "two")
+    number = setup.STEPS.index(step) + 1
+    assert setup.STATE.read_text() == f"is being set up: step {number} of {len(setup.STEPS)}, {step}"
+
+
+def test_what_the_app_writes_is_kept_over_releases(setup: ModuleType, steps: ModuleType) -> None:
+    one, two = release(setup, "one"), release(setup, "two")
+    for folder in (one, two):
+        (folder / "source/instance/sub").mkdir(parents=True)
+        (folder / "source/instance/sub/settings").write_text(folder.name)
+        (folder / "source/instance/out").symlink_to("../app.py")
+    writable = ["instance", "media/uploads", "site.db"]
+    for folder in (one, one, two):
+        steps.keep(folder, {"writable": writable})
+    kept = one / "source" / "instance"
+    assert kept.resolve() == steps.DATA / "instance" == (two / "source" / "instance").resolve()
+    # The first release's content is where a machine starts; later ones leave it alone.
+    assert (kept / "sub/settings").read_text() == "one"
+    assert (steps.DATA / "instance").stat().st_mode & 0o777 == 0o750
+    assert (steps.DATA / "media/uploads").is_dir()
+    (one / "source/site.db").write_text("rows")
+    assert (two / "source/site.db").read_text() == (steps.DATA / "site.db").read_text() == "rows"
+
+
+def test_a_link_of_the_app_s_leads_nobody_astray(setup: ModuleType, steps: ModuleType, tmp_path: Path) -> None:
+    # As the app, so that what the app may not write to is not written to.
+    owner = {"user": 800, "group": 800, "extra_groups": []}
+    if os.geteuid() != 0:
+        pytest.skip("only root can be somebody else")
+    tmp_path.chmod(0o755)
+    for folder in (*steps.DATA.parents, setup.RELEASES, setup.RELEASES.parent):
+        if folder.is_relative_to("/tmp") and folder != Path("/tmp"):
+            folder.chmod(0o755)
+    os.chown(steps.DATA, 800, 800)
+    steps.OWNER = owner
+    away = tmp_path / "away"
+    away.mkdir(mode=0o700)
+    (steps.DATA / "media").symlink_to(away)
+    folder = release(setup, "one")
+    (folder / "source/media/uploads").mkdir(parents=True)
+    with pytest.raises(subprocess.CalledProcessError):
+        steps.keep(folder, {"writable": ["media/uploads"]})
+    assert list(away.iterdir()) == []
+    steps.keep(folder, {"writable": ["instance"]})
+    assert (steps.DATA / "instance").stat().st_uid == 800
+
+
+def test_a_power_cut_while_keeping_is_no_obstacle(setup: ModuleType, steps: ModuleType) -> None:
+    folder = release(setup, "one")
+    (folder / "given/instance").mkdir(parents=True)
+    (folder / "given/instance/x").touch()
+    steps.keep(folder, {"writable": ["instance"]})
+    assert (folder / "source/instance/x").resolve() == steps.DATA / "instance/x"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of a run as systemd starts it: its status, what it says, and what visitors are told."""
+
+    status: int
+    said: str
+    state: str
+
+
+def as_systemd_does(tmp_path: Path, document: str, prepare: str = "") -> Outcome:
+    """Start the program where /etc, /run and /srv hold nothing but this document and what a script puts there."""
+    (tmp_path / "document").write_text(document)
+    words = shlex.join([sys.executable, "-B", str(PROGRAMS / "setup")])
+    script = "set -e; for folder in /etc /run /srv /usr/local/sbin; do mount -t tmpfs none $folder; done\n"
+    script += "mkdir -p /etc/app /run/app /srv/app/releases; touch /run/app/faults\n"
+    script += f"cp {tmp_path}/document /etc/app/source.json\n{prepare}\n"
+    script += f"status=0; {words} || status=$?; cat /run/app/state > {tmp_path}/said; exit $status"
+    own_user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    done = run(["unshare", *own_user, "--mount", "sh", "-c", script], check=False)
+    if "mount:" in done.stderr or "unshare:" in done.stderr:
+        pytest.skip(f"no mount namespace here: {done.stderr}")
+    return Outcome(done.status, done.stdout + done.stderr, (tmp_path / "said").read_text())
+
+
+def test_a_problem_is_one_line_that_the_journal_and_the_bake_know(tmp_path: Path) -> None:
+    document = {"release": "debian-99", "machine": "x86_64", "bundle": "12ab"}
+    outcome = as_systemd_does(tmp_path, json.dumps(document))
+    assert outcome.status == 1
+    assert re.match(r"<3>app-setup failed: this document is for debian-99\b", outcome.said)
+    assert len(outcome.said.splitlines()) == 1
+    assert re.fullmatch(r"could not be set up: failed at step 1 of \d, release", outcome.state)
+
+
+@pytest.mark.parametrize("document", ["", "{", '{"release": "debian-13"}', "[]"])
+def test_a_document_that_is_broken_is_such_a_line_too(tmp_path: Path, document: str) -> None:
+    outcome = as_systemd_does(tmp_path, document)
+    assert outcome.status == 1
+    assert outcome.said.startswith("<3>app-setup failed: ")
+
+
+def in_place(name: str, **recipe: object) -> str:
+    """A script that puts a release in place."""
+    folder, steps = f"/srv/app/releases/{name}", paths.release() / "steps/steps.py"
+    brought = f"mkdir -p {folder}/settings {folder}/source\ncp {steps} {folder}/settings\n"
+    return f"{brought}printf %s {shlex.quote(json.dumps(recipe))} > {folder}/recipe.json\n"
+
+
+HERE = {"release": RELEASE, "machine": platform.machine()}
+
+
+def test_a_machine_waits_for_secrets_and_names_them(tmp_path: Path, fake: Fake) -> None:
+    fake("systemctl", "exit 0")
+    release = in_place("12ab", secrets=["GIVEN", "MISSING_ONE", "MISSING_TWO"])
+    outcome = as_systemd_does(
+        tmp_path,
+        json.dumps({**HERE, "bundle": "12ab"}),
+        f"{release}echo GIVEN=value > /run/app/given.env",
+    )
+    assert outcome.status == 1
+    assert outcome.state == "waits for its settings"
+    line = outcome.said.splitlines()[-1]
+    assert line.startswith("<3>app-setup failed: ")
+    assert "MISSING_ONE" in line and "MISSING_TWO" in line and "GIVEN" not in line
+    assert "app-secret" in line
+
+
+def test_visitors_learn_at_which_step_it_failed(tmp_path: Path, fake: Fake) -> None:
+    fake("systemctl", '[ "$*" != "restart app-job@setup.service" ] && [ "$1" != is-active ]')
+    release = in_place("12ab", setup=["false"])
+    outcome = as_systemd_does(tmp_path, json.dumps({**HERE, "bundle": "12ab"}), release)
+    assert outcome.status == 1
+    number, count = re.fullmatch(r"could not be set up: failed at step (\d) of (\d), app", outcome.state).groups()
+    assert number == count
+    # What is said to visitors is the machine's own; what failed, the journal knows.
+    assert "app-job@setup" in outcome.said and "app-job" not in outcome.state
+
+
+def test_a_run_that_is_stopped_is_told_as_one_that_failed(tmp_path: Path, fake: Fake) -> None:
+    # As systemd does at the end of its patience: to the program itself, while it waits for another.
+    fake("systemctl", 'kill -TERM "$PPID"; exec sleep 5')
+    began = time.monotonic()
+    outcome = as_systemd_does(tmp_path, json.dumps({**HERE, "bundle": "12ab"}), in_place("12ab"))
+    assert time.monotonic() - began < 5
+    assert outcome.status == 1
+    assert outcome.said.splitlines()[-1] == "<3>app-setup failed: it was stopped"
+    assert "Traceback" not in outcome.said
+    assert re.fullmatch(r"could not be set up: failed at step \d of \d, settings", outcome.state)
+
+
+def test_how_far_it_is_is_told_while_it_runs(
+    setup: ModuleType, bring: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(setup, "tell", told.append)
+    bring(upload(setup, APP))
+    numbers = [int(re.match(r"is being set up: step (\d) of ", line)[1]) for line in told]
+    assert numbers == sorted(numbers) and numbers[0] == 1 and len(numbers) > 2
+    assert {line.rpartition(" of ")[2].partition(",")[0] for line in told} == {str(len(setup.STEPS))}
+
+
+@pytest.mark.parametrize("text", ["KEY=", "OTHER_KEY=x", "# KEY=x", 'KEY=""'])
+def test_what_gives_no_secret(setup: ModuleType, steps: ModuleType, text: str) -> None:
+    (setup.SOURCE.parent / "secrets.env").write_text(f"{text}\n")
+    with pytest.raises(setup.Waiting, match="KEY"):
+        steps.require_secrets({"secrets": ["KEY"]})
+
+
+@pytest.mark.parametrize("name", ["env", "secrets.env"])
+def test_what_gives_a_secret(setup: ModuleType, steps: ModuleType, name: str) -> None:
+    (setup.SOURCE.parent / name).write_text('OTHER=1\nKEY="a value"\n')
+    steps.require_secrets({"secrets": ["KEY"]})
+    with pytest.raises(setup.Waiting, match="MORE"):
+        steps.require_secrets({"secrets": ["KEY", "MORE"]})
+
+
+def test_going_back_asks_for_what_is_here_wherever_it_came_from(
+    setup: ModuleType, machine: Serving, tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        release(setup, name)
+    asked = {**HERE, "parts": "one"}
+    setup.SOURCE.write_text(json.dumps(asked))
+    setup.main()
+    machine.ill = {"two"}
+    setup.SOURCE.write_text(json.dumps({**asked, "parts": "two", "git": {"url": "https://code.example"}}))
+    with pytest.raises(setup.StepError, match="went back to release one"):
+        setup.main()
+    assert said(setup).items() >= {**HERE, "bundle": "one"}.items() and "parts" not in said(setup)
+    assert json.loads(setup.SOURCE.with_suffix(".json.refused").read_text())["parts"] == "two"
+    # The next boot needs neither parts nor a bundle.
+    reboot(setup, machine)
+    told(tmp_path)
+    setup.main()
+    assert told(tmp_path) == ["start app"]
+
+
+def test_the_parts_of_a_release_go_once_it_serves(setup: ModuleType, machine: Serving) -> None:
+    for name in ("one", "on-its-way"):
+        (setup.INCOMING / name / "source").mkdir(parents=True)
+        (setup.INCOMING / name / "source/app.py").touch()
+    release(setup, "one")
+    run_with(setup, "one")
+    assert [path.name for path in setup.INCOMING.iterdir()] == ["on-its-way"]
+
+
+@pytest.mark.parametrize("name", ["RELEASES", "CURRENT"])
+def test_the_programs_agree_on_paths(program: Callable[[str], ModuleType], name: str) -> None:
+    path = str(getattr(program("setup"), name))
+    others = "".join(file.read_text() for file in (PROGRAMS / "configure", PROGRAMS / "uwsgi.ini"))
+    assert str(Path(path).parent).removeprefix("/") in others
+
+
+def test_uwsgi_reads_the_limits_of_the_release_in_place(program: Callable[[str], ModuleType]) -> None:
+    rows = [line.partition(" = ") for line in (PROGRAMS / "uwsgi.ini").read_text().splitlines()]
+    place = f"{program('setup').CURRENT}/settings/uwsgi.ini"
+    assert [value for name, _, value in rows if name in ("if-file", "ini")] == [place, place]
+    # uWSGI expands no variable where it decides.
+    assert not [name for name, _, value in rows if name.startswith("if-") and ("$(" in value or "%(" in value)]
+
+
+@pytest.fixture
+def called(setup: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """What a release calls of what it brings for EC2, in its order, beside what the others are called for."""
+    words: list[str] = []
+    for name, does in {"volume": "mount", "aws": "fetch", "steps": "keep require_secrets prepare"}.items():
+        module = ModuleType(name)
+        for what in does.split():
+            setattr(module, what, lambda *given, said=what: words.append(said))
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(setup, "configure", lambda release: words.append("configure"))
+    monkeypatch.setattr(setup.serving, "start", lambda name: words.append(f"start {name}"))
+    monkeypatch.setattr(setup.serving, "await_health", lambda recipe: None)
+    monkeypatch.setattr(setup.serving, "runs", lambda name: False)
+    monkeypatch.setattr(setup, "VOLUME", tmp_path / "data")
+    return words
+
+
+def test_data_is_mounted_before_anything_is_written_and_values_come_before_they_are_missed(
+    setup: ModuleType, called: list[str]
+) -> None:
+    made = release(setup, "one")
+    for name in ("volume", "aws", "steps"):
+        (made / f"settings/{name}.py").parent.mkdir(exist_ok=True)
+        (made / f"settings/{name}.py").touch()
+    setup.serve(made, changed=False, first=False)
+    assert called == ["mount", "keep", "configure", "fetch", "require_secrets", "prepare", "start app"]
+
+
+def test_a_release_that_cannot_mount_the_volume_is_not_served_without_it(setup: ModuleType, called: list[str]) -> None:
+    setup.VOLUME.write_text("vol-0123456789abcdef0\n")
+    with pytest.raises(setup.StepError, match=r"names a volume: bake\.yaml has to say"):
+        setup.serve(release(setup, "one"), changed=True, first=False)
+    assert called == []
+
+
+def test_the_lines_that_were_left_out_are_reported_and_the_app_serves(
+    setup: ModuleType, machine: Serving, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release(setup, "one")
+    setup.FAULTS.write_text("/etc/app/domains, line 3: not a domain name, so it is left out\n")
+    run_with(setup, "one")
+    # systemd reads <3> as an error; what app-setup prints is on the console and in the journal.
+    assert "<3>/etc/app/domains, line 3: not a domain name, so it is left out\n" in capsys.readouterr().out
+    assert setup.STATE.read_text() == "is set up"

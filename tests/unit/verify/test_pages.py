@@ -1,0 +1,186 @@
+"""A machine's pages are asked for and judged: against the author's server, by themselves, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from test_crawl import PROGRAM
+
+from bake.errors import ProgramError
+from bake.host.programs import run
+from bake.verify import pages
+from bake.verify.comparison import Verdict
+from bake.verify.pages import Author, Site
+
+#: Path to (status, body); what is not there is 404.
+Answers = dict[str, tuple[int, str]]
+FRONT: Answers = {
+    "/": (200, "<title>Shop</title><a href=/prices>prices</a>"),
+    "/prices": (200, "<title>Prices</title>"),
+}
+
+
+@pytest.fixture
+def served() -> Iterator[Callable[[Answers], dict[str, int]]]:
+    """Serve pages by HTTP and HTTPS on ports of this computer; returns the ports by scheme."""
+    authority = trustme.CA()
+    with contextlib.ExitStack() as stack:
+
+        def serve(answers: Answers) -> dict[str, int]:
+            class Handler(http.server.BaseHTTPRequestHandler):
+                def do_GET(self) -> None:
+                    status, body = answers.get(self.path, (404, "<title>Not here</title>"))
+                    self.send_response(status)
+                    self.send_header("Content-Type", "text/html")
+                    self.end_headers()
+                    self.wfile.write(body.encode() if self.command == "GET" else b"")
+
+                do_HEAD = do_GET
+
+                def log_message(self, *words: object) -> None:
+                    """Stay silent."""
+
+            ports = {}
+            for scheme in ("http", "https"):
+                server = stack.enter_context(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+                if scheme == "https":
+                    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                    authority.issue_cert("shop.example").configure_cert(context)
+                    server.socket = context.wrap_socket(server.socket, server_side=True)
+                threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+                stack.callback(server.shutdown)
+                ports[scheme] = server.server_port
+            return ports
+
+        yield serve
+
+
+def asking(ports: dict[str, int]) -> pages.Ask:
+    """Run the crawler here, in place of a machine, whose ports are others."""
+
+    def ask(argument: dict[str, Any]) -> str:
+        scheme = argument["url"].partition(":")[0]
+        argument = {**argument, "connect": ["127.0.0.1", ports[scheme]]}
+        return run(["python3", str(PROGRAM), json.dumps(argument)]).stdout
+
+    return ask
+
+
+def recorded(ports: dict[str, int], release: str = "12ab", log: str = "") -> str:
+    """Return what a machine has of an author's server, which is asked now."""
+    ask = asking(ports)
+    record = json.loads(ask({"url": "http://localhost"}))
+    return json.dumps({"release": release, "command": "flask run", "records": [record, record], "log": log})
+
+
+def test_a_machine_that_answers_as_the_author_s_server_has_no_difference(served: Callable[..., Any]) -> None:
+    ports = served(FRONT)
+    author = Author.read(recorded(ports), "12ab", {})
+    judged = pages.judge(asking(ports), Site(["shop.example"]), author, str)
+    assert judged.faults == ()
+    # The front page, the one that it leads to, and one that does not exist.
+    assert judged.summary == "compared, 3 addresses"
+
+
+def test_a_page_that_only_the_author_s_server_has_is_a_fault(served: Callable[..., Any]) -> None:
+    author = Author.read(recorded(served(FRONT)), "12ab", {})
+    machine = served({"/": (200, "<title>Shop</title>")})
+    judged = pages.judge(asking(machine), Site(["shop.example", "www.shop.example"]), author, str)
+    assert {(fault.path, fault.machine) for fault in judged.faults} == {("/prices", "404 html")}
+    assert judged.summary == "compared, 3 addresses, 1 fault"
+
+
+def test_a_page_that_the_machine_alone_leads_to_is_judged(served: Callable[..., Any]) -> None:
+    author = Author.read(recorded(served({"/": (400, "Which host?")})), "12ab", {})
+    machine = served({**FRONT, "/prices": (500, "broken")})
+    judged = pages.judge(asking(machine), Site(["shop.example"]), author, str)
+    assert {fault.path for fault in judged.faults} == {"/prices"}
+    alone = pages.judge(asking(machine), Site(["shop.example"], crawl=False), author, str)
+    assert alone.faults == ()
+
+
+def test_the_front_page_alone_can_be_asked(served: Callable[..., Any]) -> None:
+    author = Author.read(recorded(served(FRONT)), "12ab", {})
+    machine = served({"/": (500, "broken")})
+    judged = pages.front(asking(machine), Site(["localhost"]), author, str)
+    assert {(fault.path, fault.machine) for fault in judged.faults} == {("/", "500 html"), ("HEAD /", "500 empty")}
+    assert judged.summary == "compared, 1 address, 1 fault"
+    assert pages.front(asking(served(FRONT)), Site(["localhost"]), author, str).faults == ()
+
+
+def test_without_a_record_the_links_are_followed_and_answers_judged_by_themselves(served: Callable[..., Any]) -> None:
+    machine = served({**FRONT, "/prices": (500, "broken")})
+    author = Author.read(recorded(machine), "another release", {})
+    judged = pages.judge(asking(machine), Site(["localhost"]), author, str)
+    assert {(fault.path, fault.machine) for fault in judged.faults} == {("/prices", "500 html")}
+    reason = "this release has not run as its author runs it"
+    assert judged.summary == f"not compared ({reason}); 3 addresses asked"
+
+
+UNREACHABLE = """Traceback (most recent call last):
+  File "/srv/app/current/venv/lib/python3.13/site-packages/psycopg2/__init__.py", line 122, in connect
+    conn = _connect(dsn, connection_factory=connection_factory, **kwasync)
+psycopg2.OperationalError: connection to server at "db.shop.example" (192.0.2.1), port 5432 failed: Connection refused
+"""
+
+
+def test_a_page_that_needs_a_server_of_another_machine_is_not_tried(served: Callable[..., Any]) -> None:
+    machine = served({**FRONT, "/prices": (500, "broken"), "/": (200, "<a href=/prices>")})
+    author = Author.read(recorded(machine), "12ab", {})
+    judged = pages.judge(asking(machine), Site(["localhost"]), author, lambda: UNREACHABLE)
+    assert judged.faults == ()
+    assert judged.summary == "not compared (needs PostgreSQL at DATABASE_URL)"
+    (noted, *_) = [each for each in judged.differences if each.path == "/prices" and each.verdict is Verdict.NOTE]
+    assert noted.sentence == "Not tried here: the page needs PostgreSQL at DATABASE_URL."
+
+
+def test_an_author_s_server_that_does_not_serve_is_a_reason(tmp_path: Path) -> None:
+    facts = {"release": "12ab", "command": "python app.py", "records": []}
+    needs = Author.read(json.dumps({**facts, "log": UNREACHABLE}), "12ab", {})
+    assert needs == Author(None, "needs PostgreSQL at DATABASE_URL")
+    other = "Traceback (most recent call last):\n  File \"app.py\", line 3, in <module>\nKeyError: 'X'\n"
+    assert Author.read(json.dumps({**facts, "log": other}), "12ab", {}).reason.startswith(
+        "`python app.py` does not serve: KeyError: 'X'"
+    )
+    assert Author.read(json.dumps({**facts, "log": ""}), "12ab", {}).reason == "`python app.py` does not serve"
+
+
+def test_an_author_s_server_that_redirects_everything_to_https_is_a_reason() -> None:
+    answer = {"path": "/", "status": 301, "location": {"path": "/", "origin": "https", "host": "localhost"}}
+    record = {"version": 1, "answers": [answer, {**answer, "path": "/a", "status": 308}]}
+    facts = {"release": "12ab", "command": "flask run", "records": [record, record]}
+    author = Author.read(json.dumps(facts), "12ab", {})
+    assert author == Author(None, "`flask run` redirects to HTTPS, or shows pages for developers alone")
+    facts["records"] = [{**record, "answers": [answer, {"path": "/a", "status": 404}]}]
+    assert Author.read(json.dumps(facts), "12ab", {}).record is not None
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"release": "12ab", "records": [{"version": 99}]}'])
+def test_a_record_that_cannot_be_read_is_an_error(text: str) -> None:
+    with pytest.raises(ProgramError):
+        Author.read(text, "12ab", {})
+
+
+def test_a_recipe_may_end_the_comparison(served: Callable[[Answers], dict[str, int]]) -> None:
+    author = Author.read(recorded(served(FRONT)), "12ab", {"author": "off"})
+    assert author == Author(None, "check.author is off")
+
+
+def test_a_machine_without_a_record_says_so() -> None:
+    assert Author.read("", "12ab", {}) == Author(None, "this release has not run as its author runs it")
+
+
+def test_the_site_is_what_the_machine_and_its_recipe_say() -> None:
+    site = Site.of("*.shop.example shop.example\n", {"health": "/health", "pages": [{"path": "/prices"}]})
+    assert site.names == ["www.shop.example", "shop.example"]
+    assert site.seeds == ["/", "/health", "/prices"] and site.crawl
+    assert Site.of("", {}).names == ["localhost"]

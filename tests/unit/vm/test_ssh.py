@@ -1,0 +1,144 @@
+"""Logins, with an ssh that is a program: it runs here what it is told to run there."""
+
+from __future__ import annotations
+
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+from urllib.parse import urlsplit
+
+import pytest
+import testinfra.backend
+from conftest import REPOSITORY, Fake
+from testinfra.backend.ssh import SshBackend
+
+from bake.errors import BakeError, BootError, SetupError
+from bake.vm.ssh import Login
+
+#: Notes its words; leaves out options and their values, which end with --, then the host.
+SSH = """
+echo "$*" >> "{0}/words"
+while [ "$1" != -- ]; do shift 2; done
+shift 2
+exec sh -c "$*"
+"""
+
+
+@pytest.fixture
+def there(fake: Fake, tmp_path: Path) -> Path:
+    fake("ssh", SSH.format(tmp_path))
+    fake("sudo", 'shift; exec "$@"')
+    return tmp_path
+
+
+def login(address: str = "ssh://debian@host.example:2222", key: Path | None = None) -> Login:
+    return Login(urlsplit(address), key)
+
+
+def test_root_needs_no_sudo() -> None:
+    assert login("ssh://root@host.example").argv("true", by_hand=True) == ["ssh", "root@host.example", "true"]
+    assert login(key=Path("/k")).argv("true", by_hand=True) == [
+        "ssh", "-i", "/k", "-p", "2222", "debian@host.example", "sudo", "-n", "true",
+    ]  # fmt: skip
+    # A person's ssh_config may say as whom.
+    assert login("ssh://host.example").argv("true", by_hand=True)[1] == "host.example"
+    assert "BatchMode=yes" in login().argv("true")
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("ssh://-oProxyCommand=touch${IFS}mark@h", "dash"), ("ssh://-oProxyCommand=x", "dash"),
+        ("ssh://me@-oProxyCommand=x", "dash"), ("ssh://-x@[::1]:22", "dash"), ("ssh://h/-x", "nothing may follow"),
+        ("ssh://h?x", "nothing may follow"), ("ssh://h#x", "nothing may follow"), ("ssh://me:word@h", "password"),
+        ("ssh://me@$(x)", "shell"), ("ssh://`x`@h", "shell"), ("ssh://a;b@h", "shell"), ("ssh://a b@h", "shell"),
+        ("http://me@h", "the form is"), ("ssh://", "the form is"), ("ssh://h:0", "the form is"), ("ssh://h:x", "Port"),
+    ],
+)  # fmt: skip
+def test_an_address_that_ssh_could_misread_is_refused(address: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        login(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "where"),
+    [
+        ("ssh://h", "h"), ("ssh://me@h:22/", "me@h"), ("ssh://me@[::1]:22", "me@::1"), ("ssh://a-b@h-1.example", None),
+        ("ssh://me@realm.example@h", "me@realm.example@h"), ("ssh://CORP\\me@h", "CORP\\me@h"),
+    ],
+)  # fmt: skip
+def test_the_host_stands_behind_all_options(address: str, where: str | None) -> None:
+    argv = login(address, Path("/k")).argv("true")
+    assert argv[argv.index("--") + 1] == (where or address.removeprefix("ssh://"))
+    # What testinfra, which names hosts by addresses too, makes of it.
+    spec, options = testinfra.backend.parse_hostspec(login(address, Path("/k, é&b")).spec())
+    found = SshBackend.parse_hostspec(spec)
+    assert f"{found.user}@{found.name}" == (where or "a-b@h-1.example") or (found.user, found.name) == (None, where)
+    assert found.port == ("22" if ":22" in address else None) and found.password is None
+    assert options == {"connection": "ssh", "sudo": True, "ssh_identity_file": "/k, é&b"}
+    assert "," not in login(address, Path("/k, é&b")).spec(), "which stands between hosts"
+
+
+def test_checks_put_the_host_behind_all_options_too(there: Path) -> None:
+    loader = SourceFileLoader("checks", str(REPOSITORY / "tests/conftest.py"))
+    module = ModuleType("checks")
+    loader.exec_module(module)
+    shell = module.RootShell(SshBackend("me@host.example:2222", ssh_identity_file="/k"))
+    try:
+        done = shell.run("echo %s; exit 3", "it's me")
+    finally:
+        shell.close()
+    assert (done.rc, done.stdout) == (3, "it's me\n")
+    assert " -- host.example sudo -n python3 -c" in (there / "words").read_text()
+
+
+def test_who_cannot_log_in_is_told_what_should_work(fake: Fake) -> None:
+    fake("ssh", "echo Permission denied >&2; exit 255")
+    with pytest.raises(BootError) as caught:
+        login().require()
+    assert "host.example" in caught.value.message
+    assert "ssh -p 2222 debian@host.example sudo -n true" in (caught.value.hint or "")
+    assert "Permission denied" in (caught.value.details or "")
+
+
+def test_a_script_runs_there_and_its_status_comes_back(there: Path) -> None:
+    login().require()
+    done = login().script("echo said; exit 3")
+    assert (done.status, done.stdout) == (3, "said\n")
+
+
+def test_a_file_is_uploaded_whole_for_root_alone(there: Path) -> None:
+    source, place = there / "file", there / "incoming" / "x.tar"
+    source.write_bytes(bytes(range(256)) * 4096)
+    shares: list[float] = []
+    login().upload(source, str(place), shares.append)
+    assert place.read_bytes() == source.read_bytes()
+    assert place.stat().st_mode & 0o777 == 0o600 and place.parent.stat().st_mode & 0o777 == 0o700
+    assert shares == [0.25, 0.5, 0.75, 1.0]
+    assert [path.name for path in place.parent.iterdir()] == ["x.tar"]
+
+
+@pytest.mark.parametrize(
+    ("script", "kind", "words"),
+    [
+        ("head -c 1000 > /dev/null; echo closed >&2; exit 255", BootError, "lost during the upload"),
+        ("cat > /dev/null; echo No space left >&2; exit 1", SetupError, "could not store the upload"),
+    ],
+)
+def test_an_upload_that_fails_is_said_so(
+    fake: Fake, tmp_path: Path, script: str, kind: type[BakeError], words: str
+) -> None:
+    fake("ssh", script)
+    (tmp_path / "file").write_bytes(bytes(5_000_000))
+    with pytest.raises(kind, match=words) as caught:
+        login().upload(tmp_path / "file", "/x", lambda share: None)
+    assert caught.value.details in ("closed", "No space left")
+
+
+def test_a_part_of_a_file_never_gets_its_name(there: Path, fake: Fake) -> None:
+    # The connection ends half way, and the other side takes it for the end of the file.
+    fake("cat", "exec head -c 1000")
+    (there / "file").write_bytes(bytes(5_000_000))
+    with pytest.raises(SetupError):
+        login().upload(there / "file", f"{there}/x.tar", lambda share: None)
+    assert not (there / "x.tar").exists()
