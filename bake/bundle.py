@@ -91,7 +91,7 @@ def collect(
         unknown = libraries.require(lock.expects(locked, goal), wanted.packages, goal)
         if unknown and not wanted.packages:
             report.note(
-                f"no wheel contains {', '.join(unknown)}: if the app does not start, add the Debian package to `packages`"
+                f"no wheel contains {', '.join(unknown)}: if the app does not start, add Debian packages to `packages`"
             )
         parcel = pack(folder, wanted, locked, wheels, out)
     if parcel.left_out:
@@ -100,7 +100,7 @@ def collect(
 
 
 def pack(folder: Path, recipe: Recipe, locked: lock.Lock, wheels: list[Path], out: Path) -> Bundle:
-    """Write the archive at `out`: lock.txt, source/, `release.files` and wheels/. The same content gives the same bytes.
+    """Write lock.txt, source/, `release.files` and wheels/ to the archive `out`. Equal content gives equal bytes.
 
     Raises AppFolderError for a file that cannot be read or a link that leaves the folder, and WheelError for a wheel
     that is not in the lock.
@@ -131,7 +131,7 @@ def pack(folder: Path, recipe: Recipe, locked: lock.Lock, wheels: list[Path], ou
 
 
 def _reason(path: Path, name: str, stack: list[ignore.Rules]) -> str:
-    """Return why a path is excluded, or "". `.bakeignore` overrides all else; inner ignore files override outer ones."""
+    """Return why a path is excluded, or "". `.bakeignore` overrides all else, and inner files override outer ones."""
     if name == FILE_NAME:
         return "the recipe; it may contain check.env"
     asked, place = ignore.verdict(stack, ignore.OWN, name)

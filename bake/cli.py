@@ -140,7 +140,9 @@ def run_command(app: Path, port: int | None, shell: bool) -> None:
         doctor.verify()
         app = image.bake(app, image.read(app, report), image.Options(), report).path
     elif not app.is_file():
-        raise AppFolderError(f"{app} does not exist", "Give the path of an image, or of the folder with the app's source.")
+        raise AppFolderError(
+            f"{app} does not exist", "Give the path of an image, or of the folder with the app's source."
+        )
     trial.show(app, port, shell, report, click.echo)
 
 
@@ -339,7 +341,9 @@ def main() -> None:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        _show(SpaceError("bake cannot write the result: the disk is full", "Free some space, and run the command again."))
+        _show(
+            SpaceError("bake cannot write the result: the disk is full", "Free some space, and run the command again.")
+        )
         sys.exit(SpaceError.code)
     except BakeError as error:
         _show(error)

@@ -83,7 +83,9 @@ def ami_command(app: Path, how: str, ssh_from: str, region: str | None, profile:
         if not app.is_dir():
             raise click.UsageError("--builder packer bakes at AWS, so APP must be the app's folder.")
         if wanted["kms_key"]:
-            raise click.UsageError("--builder packer does not support --kms-key; it uses the account's default encryption.")
+            raise click.UsageError(
+                "--builder packer does not support --kms-key; it uses the account's default encryption."
+            )
         made = builder.bake(app, image.read(app, report), ami.Wanted(**wanted), ssh_from, cloud, report)
     else:
         if wanted["kms_key"] and wanted["regions"]:

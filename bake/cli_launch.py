@@ -170,7 +170,7 @@ def launch_command(
 
 
 def _secrets(references: tuple[str, ...], given: settings.Settings, wanted: Recipe | None) -> dict[str, str]:
-    """Return the references by name. Raises SettingsError for names that bake.yaml does not list, or that are missing."""
+    """Return the references by name. Raises SettingsError for names that bake.yaml does not list, or that it needs."""
     pairs = dict(reference.partition("=")[::2] for reference in references)
     faults = [
         f"secret: {reference!r} is not NAME=REF" for reference in references if not re.match(r"[^=]+=.", reference)
@@ -179,7 +179,9 @@ def _secrets(references: tuple[str, ...], given: settings.Settings, wanted: Reci
     if wanted:
         known = {*wanted.secrets, *keys(wanted)}
         faults += [f"secret: {name} is not listed in bake.yaml" for name in pairs if name not in known]
-        faults += [f"secret: {name} has no --secret, and the app needs it" for name in wanted.secrets if name not in pairs]
+        faults += [
+            f"secret: {name} has no --secret, and the app needs it" for name in wanted.secrets if name not in pairs
+        ]
         faults += [f"env: {name} is listed under `secrets` in bake.yaml" for name in given.env if name in known]
     if faults:
         raise SettingsError("The launch settings have faults", "Correct --secret and --env.", "\n".join(faults))

@@ -574,7 +574,7 @@ def _titles(known: dict[tuple[str, str], list[Answer]], path: str) -> Counter[st
 
 
 def _against(base: Case, answer: Answer, records: dict[tuple[str, str], Record]) -> tuple[Finding, Case]:
-    """Judge a response against each one of the author's server, each of which is correct. Return the mildest finding."""
+    """Judge a response against each one of the author's server, all of them correct. Return the mildest finding."""
     followed = _followed(base.record, answer, records)
     if followed is None:
         return Finding(Verdict.SAME, ""), replace(base, answer=answer)

@@ -113,7 +113,8 @@ def _packaged(recipe: Recipe, package: str) -> Found:
     """Return the recipe of an app that is a package on the index. The folder's files are not part of it."""
     if recipe.wsgi is None:
         raise NoAppError(
-            f"app: {package} needs `wsgi`, because bake cannot detect it", "Add it to bake.yaml: `wsgi: module:callable`."
+            f"app: {package} needs `wsgi`, because bake cannot detect it",
+            "Add it to bake.yaml: `wsgi: module:callable`.",
         )
     more = recipe.requirements or ()
     if isinstance(more, str):
@@ -213,9 +214,7 @@ def _calls_near(reader: Reader, module: Module, known: set[tuple[Module, int, in
             yield f"{place}: {_text(node)} is {why}"
         elif reader.makes(module.scope, called, {QUICKSTART}):
             mount = _text(node).replace(".quickstart(", ".tree.mount(", 1)
-            yield (
-                f"{place}: cherrypy.quickstart starts its own server; for uWSGI, write at module level  app = {mount}"
-            )
+            yield (f"{place}: cherrypy.quickstart starts its own server; instead, write at module level  app = {mount}")
 
 
 def _text(call: ast.Call) -> str:
@@ -310,7 +309,7 @@ def needed(reader: Reader) -> str | tuple[str, ...]:
         return ()
     raise RequirementError(
         f"{folder} has no requirements.txt or other file that lists the app's requirements",
-        "bake made the line above from the app's imports. Check it, and add it to bake.yaml. Or add a requirements.txt.",
+        "bake made the line above from the app's imports. Check it and add it to bake.yaml. Or add a requirements.txt.",
         f"requirements: [{', '.join(proposed)}]",
     )
 

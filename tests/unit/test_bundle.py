@@ -214,7 +214,7 @@ def test_links_stay_inside(app: Path) -> None:
 def test_links_that_leave_are_refused(app: Path, target: str) -> None:
     write(app, "app.py")
     (app / "link").symlink_to(target)
-    with pytest.raises(AppFolderError, match="is a link to .*, outside the app's folder"):
+    with pytest.raises(AppFolderError, match=r"is a link to .*, outside the app's folder"):
         pack(app)
     (app / ".bakeignore").write_text("link\n")
     assert "link" not in members(app)
@@ -227,7 +227,7 @@ def test_a_chain_of_links_that_leaves_is_refused(app: Path) -> None:
     (app / "second").symlink_to("up/../outside")
     for name in ("first", "second"):
         (app / ".bakeignore").write_text("first\nsecond\n".replace(f"{name}\n", ""))
-        with pytest.raises(AppFolderError, match=f"{name} is a link to .*, outside the app's folder"):
+        with pytest.raises(AppFolderError, match=rf"{name} is a link to .*, outside the app's folder"):
             pack(app)
 
 
