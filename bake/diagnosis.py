@@ -447,8 +447,8 @@ def _syntax(match: re.Match[str], evidence: Evidence) -> Cure:
     if "Missing parentheses in call to" in evidence.chain:
         return Cure("The file is written for Python 2, which Debian no longer provides. Port it to Python 3.")
     return Cure(
-        "The machine's version of Python cannot run this. Debian 13 has Python 3.13, and Debian 12 has 3.11. Set `base` "
-        "to choose."
+        "The machine's version of Python cannot run this. Debian 13 has Python 3.13, and Debian 12 has 3.11. Set "
+        "`base` to choose."
     )
 
 

@@ -67,7 +67,7 @@ def domain(text: str) -> str:
     name = text.strip().lower().removesuffix(".")
     if name.startswith("*"):
         raise ValueError(
-            f"{text!r} is a wildcard, whose certificate needs control of the DNS; list each name, or set certificate.dns"
+            f"{text!r} is a wildcard, whose certificate needs control of the DNS; list each name or set certificate.dns"
         )
     if "://" in name:
         raise ValueError(f"{text!r} is a URL; write only the name: {urlsplit(name).hostname or 'example.com'}")

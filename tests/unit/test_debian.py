@@ -126,7 +126,7 @@ def test_a_bound_that_excludes_all_releases_is_refused(read: Read) -> None:
 
 
 def test_a_bound_that_is_no_range_is_refused(read: Read) -> None:
-    with pytest.raises(RequirementError, match=r"pyproject.toml: requires-python is '\^3.11', which is no range"):
+    with pytest.raises(RequirementError, match=r"pyproject.toml: requires-python is '\^3.11', which is not a range"):
         read("for-both==1.0\n", {"pyproject.toml": '[project]\nname = "x"\nrequires-python = "^3.11"\n'})
 
 
@@ -178,7 +178,7 @@ def test_an_app_whose_syntax_only_the_newest_python_has_gets_it(read: Read, monk
     def complete(folder: Path, recipe: Recipe) -> detect.Found:
         """Detect what is there as a host does that reads the app with the target's Python."""
         if recipe.target.python < (3, 13):
-            raise AppSyntaxError("app.py:3: invalid syntax", "Mend the line.")
+            raise AppSyntaxError("app.py:3: invalid syntax", "Correct the line.")
         return plainly(folder, recipe)
 
     monkeypatch.setattr(detect, "complete", complete)

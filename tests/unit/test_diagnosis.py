@@ -46,8 +46,8 @@ def plain(name: str) -> str:
 
 def service(name: str, variable: str) -> str:
     return (
-        f"The app connects to {name}. The machine does not run it, and the network is closed during a bake. Replace … by "
-        f"the address of a server for the bake, and {variable} by the app's own variable if it has another name. The "
+        f"The app connects to {name}. The machine does not run it, and the network is closed during a bake. Replace "
+        f"… by the address of a server for the bake, and {variable} by the app's own variable if it has another name. The "
         f"address for a machine belongs in /etc/app/secrets.env.\nAdd to bake.yaml:\n  secrets: [{variable}]\n"
         f"  check: {{network: on, env: {{{variable}: …}}}}"
     )
@@ -115,7 +115,7 @@ def test_the_first_worker_that_could_not_load_the_app_is_the_cause() -> None:
         (
             "other-version",
             "ImportError: cannot import name 'url_quote'",
-            "The installed werkzeug has no url_quote. Pin the version that the app needs.",
+            "The installed version of werkzeug has no url_quote. Pin the version that the app needs.",
         ),
         ("environ", "KeyError: 'STRIPE_API_KEY'\n  at shop/environ.py:2", secret("STRIPE_API_KEY")),
         ("cause", "RuntimeError: the shop is not configured\n  at shop/cause.py:6", plain("SHOP_REGION")),
@@ -142,8 +142,8 @@ def test_the_first_worker_that_could_not_load_the_app_is_the_cause() -> None:
         (
             "django-host",
             "django.core.exceptions.DisallowedHost: Invalid HTTP_HOST header: 'localhost'.",
-            "ALLOWED_HOSTS of the Django project does not contain localhost. The health check uses the first name under "
-            "`domains`, so add that name to ALLOWED_HOSTS.\nAdd to bake.yaml:  domains: […]",
+            "ALLOWED_HOSTS of the Django project does not contain localhost. The health check uses the first name "
+            "under `domains`, so add that name to ALLOWED_HOSTS.\nAdd to bake.yaml:  domains: […]",
         ),
         (
             "django-table",
@@ -269,8 +269,8 @@ def test_a_real_journal_names_the_exception_and_its_cure(name: str, first: str, 
         ),
         (
             trace("ModuleNotFoundError: No module named 'site_shop.settings'", f"{LIBRARY}/django/conf/__init__.py"),
-            f"site_shop has no module site_shop.settings. {EXCLUDED} If site_shop is a library, pin the version that the "
-            "app needs.",
+            f"site_shop has no module site_shop.settings. {EXCLUDED} If site_shop is a library, pin the version that "
+            "the app needs.",
         ),
         (
             trace(f"FileNotFoundError: [Errno 2] No such file or directory: '{SOURCE}/credentials.json'"),
@@ -372,7 +372,8 @@ def test_a_real_journal_names_the_exception_and_its_cure(name: str, first: str, 
         (
             "unable to load app 0 (mountpoint='') (callable not found or import error)\n"
             "*** no app loaded. GAME OVER ***\n",
-            "uWSGI found no app. Replace … by the app's module, and app by its callable.\nAdd to bake.yaml:  wsgi: …:app",
+            "uWSGI found no app. Replace … by the app's module, and app by its callable.\n"
+            "Add to bake.yaml:  wsgi: …:app",
         ),
         (
             "app.service: start operation timed out. Terminating.\n",
@@ -416,7 +417,7 @@ def test_other_journals_have_no_cure(log: str) -> None:
 def test_a_path_of_a_library_is_not_made_writable() -> None:
     for path in (f"{LIBRARY}/pkg/cache", f"{SOURCE}/vendor/site-packages/pkg/cache"):
         told = cure(trace(f"OSError: [Errno 30] Read-only file system: '{path}'"))
-        assert told.startswith(f"{path} cannot be written") and "Add to bake.yaml" not in told
+        assert told.startswith(f"The app cannot write {path}.") and "Add to bake.yaml" not in told
 
 
 def test_several_cures_are_one_part_of_bake_yaml_without_doubles() -> None:

@@ -46,8 +46,8 @@ def test_a_domain(text: str) -> None:
     [
         ("shop.d", "name$"),  # which app-configure would refuse, too
         ("shop.1a", "name$"),
-        ("a.example,b.example", "one name each"),
-        ("a.example b.example", "one name each"),
+        ("a.example,b.example", "for several names, write a list"),
+        ("a.example b.example", "for several names, write a list"),
         ("a.example/shop", "write only the name: a.example$"),
         ("a.example:443", "write only the name: a.example$"),
         ("localhost", "it has no dot$"),
@@ -100,8 +100,8 @@ def test_where_a_certificate_is_kept() -> None:
         ("LABEL=seventeen-letters", "not of the form LABEL=keep"),
         ("/tmp/keep", "temporary folder"),
         ("/run/keep", "temporary folder"),
-        ("/var/lib/app/keep", "a folder of the app's"),
-        ("/srv/app", "a folder of the app's"),
+        ("/var/lib/app/keep", "a folder of the app"),
+        ("/srv/app", "a folder of the app"),
     ],
 )
 def test_and_where_it_is_not(text: str, why: str) -> None:

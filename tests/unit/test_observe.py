@@ -228,7 +228,7 @@ def test_a_later_release_that_ships_more_begins_as_it_ships_it(
 def test_people_are_told_which_is_which() -> None:
     lines = list(image._observed({"data": {"logs": True, "a.db": False}, "fresh": ["static"], "refused": ["app.py"]}))
     assert [line.split()[1] for line in lines] == ["logs/", "a.db", "static", "the"]
-    assert "kept in /var/lib/app" in lines[0] and "each release" in lines[2] and "code is never writable" in lines[3]
+    assert "kept in /var/lib/app" in lines[0] and "each release" in lines[2] and "code is read-only" in lines[3]
     assert list(image._observed({})) == []
 
 

@@ -79,7 +79,7 @@ def test_a_wildcard_is_a_name_where_its_zone_proves_it(tmp_path: Path) -> None:
     assert found.domains == ("a.example", "*.a.example")
     assert found.certificate.dns == Dns(server="192.0.2.53", key="a-key")
     assert faults(tmp_path, names) == [
-        "domains[1]: '*.A.example.' is a wildcard, whose certificate needs control of the DNS; list each name, or set "
+        "domains[1]: '*.A.example.' is a wildcard, whose certificate needs control of the DNS; list each name or set "
         "certificate.dns"
     ]
     # Who asks for the zone, and errs, is not told to do so.
@@ -118,7 +118,7 @@ def test_a_page_is_a_path_or_a_path_with_its_status(tmp_path: Path) -> None:
     [
         ("/a", "check.pages: should be a list, [/a]"),
         ("[a]", "check.pages[0].path: 'a' is not a path that starts with /"),
-        ("[/a, [/b]]", "check.pages[1]: should hold lines of the form key: value"),
+        ("[/a, [/b]]", "check.pages[1]: should contain lines of the form key: value"),
         ("[/a, {path: /b, status: 4xx}]", "check.pages[1].status: '4xx' is not a whole number"),
         ("[{path: /b, status: 700}]", "check.pages[0].status: input should be less than or equal to 599"),
         ("[{path: /b, state: 200}]", "check.pages[0].state: is not a key; did you mean 'status'?"),
@@ -194,7 +194,7 @@ aws: {rol: yes}
 name: again
 """
     assert faults(tmp_path, text) == [
-        "name: is given twice (line 24)",
+        "name: occurs twice (again on line 24)",
         "app.package: 'httpbin' is not a requirement with one version, such as httpbin==0.10.4",
         "wsgi: 'app.py' is not module:callable, such as app:app",
         "requirements: there is no file 'nowhere.txt'",
@@ -243,12 +243,12 @@ name: again
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("- a\n- b\n", "the file should hold lines of the form key: value"),
-        ("limits: 5", "limits: should hold lines of the form key: value"),
-        ("static: static", "static: should hold lines of the form key: value"),
+        ("- a\n- b\n", "the file should contain lines of the form key: value"),
+        ("limits: 5", "limits: should contain lines of the form key: value"),
+        ("static: static", "static: should contain lines of the form key: value"),
         ("domains: [a.example, A.example]", "domains: 'a.example' is listed twice"),
         ("env: &x {A: *x}", "env.A: refers to itself"),
-        ("env: {A: 'x', A: 'y'}", "env.A: is given twice (line 1)"),
+        ("env: {A: 'x', A: 'y'}", "env.A: occurs twice (again on line 1)"),
         ('env: {A: "x\\ny"}', "env.A: 'x\\ny' is not one line of text"),
         ("check: {health: //other.example}", "check.health: '//other.example' is not a path that starts with /"),
         ("zzz: 1", "zzz: is not a key"),
@@ -359,7 +359,7 @@ def test_what_may_not(tmp_path: Path, text: str) -> None:
             "base.image: 'http://x.example/a' is neither an https URL nor a path",
         ),
         ("{iamge: x}", "base.iamge: is not a key; did you mean 'image'?"),
-        ("[]", "base: should hold lines of the form key: value"),
+        ("[]", "base: should contain lines of the form key: value"),
     ],
 )
 def test_faults_of_an_image_are_told_by_its_own_keys(app: Path, text: str, said: str) -> None:
