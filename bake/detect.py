@@ -453,7 +453,7 @@ def _preload(reader: Reader, variables: set[str], notes: list[str]) -> bool:
         for key in module.random_keys:
             if not key.strings & variables:
                 notes.append(
-                    f"preload: on ({module.path}:{key.line} generates a random secret key, so all workers share one "
+                    f"preload: on ({module.path}:{key.line} generates a secret key at random, so all workers share one "
                     "import; each restart logs users out)"
                 )
                 return True

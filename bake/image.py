@@ -363,7 +363,7 @@ def _observed(paths: dict[str, Any]) -> Iterator[str]:
     for path, is_folder in paths.get("data", {}).items():
         yield f"writable: {printable(path)}{'/' * is_folder} is kept in /var/lib/app"
     for path in paths.get("fresh", ()):
-        yield f"writable: each release resets {printable(path)} to its own files; to keep it, add it to `writable`"
+        yield f"writable: {printable(path)} resets with each release; to keep it, add it to `writable`"
     for path in paths.get("refused", ()):
         yield f"warning: the app changed {printable(path)}; it cannot do so on the machine, where code is read-only"
 

@@ -85,7 +85,7 @@ def test_without_any_suitable_release_the_refusal_has_both_reasons(read: Read) -
 @pytest.mark.parametrize(
     ("requirements", "kind", "message"),
     [
-        ("for-both==9\n", RequirementError, "requirements.txt:1: there is no for-both==9"),
+        ("for-both==9\n", RequirementError, "requirements.txt:1: the package index has no release of for-both==9"),
         (
             "for-39==1.0\n",
             WheelError,

@@ -400,7 +400,7 @@ def test_a_module_that_is_served_is_of_the_app() -> None:
         # A file, not a program.
         trace("FileNotFoundError: [Errno 2] No such file or directory: 'settings'"),
         # app-setup's own network, which `check` does not close.
-        "in 2 s again: `apt-get -q -o …` failed with 100:\nErr:1 Temporary failure resolving 'debian.example'\n",
+        "retry in 2 s: `apt-get -q -o …` failed with 100:\nErr:1 Temporary failure resolving 'debian.example'\n",
         # What every app may write to, where the disk is full.
         trace("PermissionError: [Errno 13] Permission denied: '/tmp/a'"),
         # A program that may not be run.
@@ -501,7 +501,7 @@ def test_the_screen_shows_the_last_lines_without_a_server_s_banner() -> None:
 @pytest.mark.parametrize(
     ("reason", "kind", "message"),
     [
-        ("app start failed: `journalctl -u app` says why", AppStartError, "The app does not start on the machine"),
+        ("app start failed: see `journalctl -u app`", AppStartError, "The app does not start on the machine"),
         ("unhealthy: / answers 500\nmore", UnhealthyError, "The app starts, but / answers 500"),
         ("a step failed", SetupError, "The machine could not be set up: a step failed"),
     ],

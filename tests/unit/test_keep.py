@@ -134,7 +134,7 @@ def test_what_one_machine_has_the_next_one_gets(machine: Machine) -> None:
     assert sealed.startswith(b"age-encryption.org/v1") and b"PRIVATE" not in sealed
     assert (machine.root / "keep/certificate.age").stat().st_mode & 0o777 == 0o600
     machine.replaced()
-    assert "a certificate is back" in machine.run("restore")
+    assert "restored a certificate" in machine.run("restore")
     # app-configure goes on, and nginx has not begun.
     assert machine.served == issued and not machine.hooked
     assert machine.orders.read_text() == '{"orders": [1.0]}'
@@ -205,7 +205,7 @@ def test_another_key_s_is_neither_taken_nor_replaced(machine: Machine) -> None:
     before, right = machine.kept, machine.program.KEY.read_text()
     machine.replaced()
     machine.key()
-    fails(machine, "opens nothing of what is kept, which stays .*no identity matched", "restore")
+    fails(machine, "cannot decrypt the kept certificates.*no identity matched", "restore")
     assert not machine.program.has()
     machine.issue("b.example")
     for _ in range(2):
@@ -398,7 +398,7 @@ def test_while_somebody_orders_nothing_is_touched(machine: Machine) -> None:
     machine.issue()
     with sys.modules["certificate"].LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert machine.run() == "somebody orders; this runs again when that is done\n"
+        assert machine.run() == "an order is running; this runs again after it\n"
     assert machine.kept == {}
     assert "kept in" in machine.run()
 
@@ -406,7 +406,7 @@ def test_while_somebody_orders_nothing_is_touched(machine: Machine) -> None:
 def test_a_folder_that_is_not_there_is_said_so(machine: Machine) -> None:
     machine.issue()
     (machine.root / "keep").rmdir()
-    fails(machine, "keep is not there")
+    fails(machine, "keep is missing")
 
 
 @pytest.fixture
