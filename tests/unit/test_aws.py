@@ -292,7 +292,7 @@ def test_throttling_and_faults_of_aws_are_waited_for(ec2: Ec2) -> None:
     done = ec2.fetch()
     assert (done.returncode, ec2.values) == (0, {"A": "value-of-a"}), done.stderr
     said = done.stdout.splitlines()
-    assert len(said) == 4 and all(line.startswith("<4>in ") for line in said)
+    assert len(said) == 4 and all(line.startswith("<4>retry in ") for line in said)
     assert "ThrottlingException" in said[0] and "503" in said[2]
 
 
@@ -485,7 +485,7 @@ def test_another_key_s_stays_in_the_bucket(keeper: Keeper) -> None:
     keeper.reference()
     keeper.machine.issue("b.example")
     done = keeper.run()
-    assert done.returncode == 1 and "which stays as it is" in done.stdout and keeper.kept == before
+    assert done.returncode == 1 and "so none is changed or kept" in done.stdout and keeper.kept == before
 
 
 def test_a_bucket_that_is_not_there_is_said(keeper: Keeper) -> None:

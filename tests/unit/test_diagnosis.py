@@ -47,8 +47,8 @@ def plain(name: str) -> str:
 def service(name: str, variable: str) -> str:
     return (
         f"The app connects to {name}. The machine does not run it, and the network is closed during a bake. Replace "
-        f"… by the address of a server for the bake, and {variable} by the app's own variable if it has another name. The "
-        f"address for a machine belongs in /etc/app/secrets.env.\nAdd to bake.yaml:\n  secrets: [{variable}]\n"
+        f"… by the address of a server for the bake, and {variable} by the app's own variable if it has another name. "
+        f"The address for a machine belongs in /etc/app/secrets.env.\nAdd to bake.yaml:\n  secrets: [{variable}]\n"
         f"  check: {{network: on, env: {{{variable}: …}}}}"
     )
 

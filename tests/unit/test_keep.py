@@ -209,7 +209,7 @@ def test_another_key_s_is_neither_taken_nor_replaced(machine: Machine) -> None:
     assert not machine.program.has()
     machine.issue("b.example")
     for _ in range(2):
-        fails(machine, "nothing else is kept")
+        fails(machine, "so none is changed or kept")
     assert machine.kept == before
     # With its own key again, it is what it was.
     machine.replaced()
@@ -280,9 +280,9 @@ def test_a_file_that_nothing_opens_stays(machine: Machine, rest: bytes | None) -
     path = machine.root / "keep/certificate.age"
     path.write_bytes(path.read_bytes()[:-1] if rest is None else rest)
     before = machine.kept
-    fails(machine, "stays as it is")
+    fails(machine, "so none is changed or kept")
     machine.replaced()
-    fails(machine, "stays as it is", "restore")
+    fails(machine, "so none is changed or kept", "restore")
     assert machine.kept == before and not machine.served
 
 
@@ -435,7 +435,7 @@ def test_a_volume_is_unmounted_after_a_problem(machine: Machine, volume: Path) -
     machine.issue()
     volume.touch()
     (machine.root / "keep/certificate.age").write_text("nothing of ours")
-    fails(machine, "stays as it is")
+    fails(machine, "so none is changed or kept")
     assert "umount" in (machine.root / "mounts").read_text()
 
 

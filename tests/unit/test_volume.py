@@ -118,7 +118,7 @@ def test_whatever_else_it_holds_stays(
 ) -> None:
     subprocess.run([*words, disk], input=b",,\n" if "sfdisk" in words[0] else b"", check=True, capture_output=True)
     before = disk.read_bytes()
-    with pytest.raises(sys.modules["step"].StepError, match=f"holds .*{held}.*stays as it is"):
+    with pytest.raises(sys.modules["step"].StepError, match=f"has .*{held}.*and is unchanged"):
         volume.mount()
     assert disk.read_bytes() == before and mounted(tmp_path) == []
 
@@ -130,7 +130,7 @@ def test_two_things_at_once_stay_too(volume: ModuleType, disk: Path) -> None:
         stream.seek(446)
         stream.write(bytes([0, 0, 2, 0, 0x83, 0, 0, 0, 0, 8, 0, 0, 0, 0x10, 0, 0]) + bytes(48) + b"\x55\xaa")
     before = disk.read_bytes()
-    with pytest.raises(sys.modules["step"].StepError, match="stays as it is"):
+    with pytest.raises(sys.modules["step"].StepError, match="and is unchanged"):
         volume.mount()
     assert disk.read_bytes() == before
 
@@ -151,7 +151,7 @@ def test_one_that_is_not_attached_is_waited_for_and_nothing_takes_its_place(
     shown(volume, "vol0aaaaaaaaaaaaaaaa")
     with pytest.raises(sys.modules["step"].StepError, match=f"{ID} is not attached, and only it has the app's data"):
         volume.mount()
-    assert f"waiting for {ID}" in capsys.readouterr().out
+    assert f"waiting until {ID}" in capsys.readouterr().out
     assert volume.STATE.read_text() == "waits for its data volume" and mounted(tmp_path) == []
 
 

@@ -126,7 +126,7 @@ def test_certbot_is_told_of_the_key_by_a_file_that_root_alone_reads(zone: Module
 def test_without_a_key_nothing_is_asked(zone: ModuleType) -> None:
     zone.KEY.unlink()
     made = zone.Zone(said())
-    assert made.refusal("shop.example", TOKEN) == f"shop.example: there is no {zone.KEY}"
+    assert made.refusal("shop.example", TOKEN) == f"shop.example: {zone.KEY} is missing"
     assert not zone.CREDENTIALS.exists()
 
 
