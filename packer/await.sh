@@ -23,7 +23,7 @@ fi
 if [ "$result" != success ] || [ "$active" != active ]; then
     journalctl --sync
     journalctl --no-pager -b -o cat -u app-setup.service | grep 'app-setup failed' | tail -n 1
-    echo "bake: app-setup $result, app $active; the last lines of their journals:"
+    echo "bake: app-setup $result, app $active; their last lines:"
     # bake writes all lines to its log, and shows the last ones on the screen.
     journalctl --no-pager -b -o cat -n 2000 -u app-setup.service -u 'app-job@*' -u app.service -u app-next.service
     exit 1

@@ -84,7 +84,7 @@ def test_render_puts_secrets_in_only_where_that_is_asked_for_and_says_so(small: 
     assert "hunter2" not in bake("render", small, "--launch", env={"KEY": "hunter2"}).stdout
     done = bake("render", small, "--launch", "--with-secrets", env={"KEY": "hunter2"})
     assert "hunter2" in done.stdout and "hunter2" not in done.stderr
-    assert "can read" in done.stderr and "will wait" not in done.stderr
+    assert "can read" in done.stderr and "will not start" not in done.stderr
     (tmp_path / "secrets").write_text("KEY=hunter3\n")
     assert "hunter3" in bake("render", small, "--launch", "--secrets-file", tmp_path / "secrets").stdout
     assert "KEY" in refused(SettingsError.code, "render", small, "--with-secrets", env={"KEY": ""})

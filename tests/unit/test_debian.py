@@ -89,7 +89,7 @@ def test_without_any_suitable_release_the_refusal_has_both_reasons(read: Read) -
         (
             "for-39==1.0\n",
             WheelError,
-            "requirements.txt:1: for-39==1.0 has no wheel for Python 3.13 on debian-13; the same holds for debian-12",
+            "requirements.txt:1: for-39==1.0 has no wheel for Python 3.13 on debian-13; the same applies to debian-12",
         ),
     ],
 )
@@ -142,7 +142,7 @@ def test_a_bound_that_is_no_range_is_refused(read: Read) -> None:
 )
 def test_the_nearest_python_to_a_wish_is_chosen(read: Read, name: str, text: str, base: str, version: str) -> None:
     chosen, notes = read("for-both==1.0\n", {name: text})
-    assert chosen == base and f"; {name} asks for {version})" in base_note(notes)
+    assert chosen == base and f"; {name} requests {version})" in base_note(notes)
 
 
 @pytest.mark.parametrize("text", ["", "pypy3.10-7.3.15\n", "system\n", "python-2.7.18\n", "miniconda3-4.7.12\n", "\0"])

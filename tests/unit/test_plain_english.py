@@ -46,7 +46,7 @@ IDIOMS = {
     r"has the last word": "overrides",
     r"for ever": "forever",
     r"all the same": "still, anyway",
-    r"to be had": "available",
+    r"(can|to) be had": "available",
     r"is(n't| not)? at work": "is running",
     r"leads? nowhere": "is broken",
 }
