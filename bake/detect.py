@@ -186,7 +186,8 @@ def _none(reader: Reader, apps: list[App]) -> NoAppError:
     count = len(reader.modules)
     files = "Python file" if count == 1 else f"{count} Python files"
     return NoAppError(
-        f"bake found no WSGI app in the {files} of {reader.folder}" + ("; the candidates are above" if near else ""),
+        f"bake found no WSGI app in the {files} of {reader.folder}"
+        + (", only candidates that it cannot serve" if near else ""),
         "Create one at module level, such as `app = Flask(__name__)`, or a function without required arguments that "
         "returns one. Or set `wsgi: module:callable` in bake.yaml.",
         "\n".join(near),

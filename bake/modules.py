@@ -212,7 +212,7 @@ class Reader:
         while name not in scope.names:
             if scope.parent is None:
                 return None
-            # Inside a function of the same name, the name refers to the function's outer scope.
+            # A function does not return itself. For its own name, only the bindings before it count.
             at = scope.at if isinstance(scope, FunctionScope) and scope.name == name else END
             scope = scope.parent
         bindings = scope.names[name]

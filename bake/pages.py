@@ -46,7 +46,7 @@ class Author:
         except (ValueError, AttributeError) as error:
             raise ProgramError(f"{AUTHOR} cannot be read: {error}", "Bake the image again.") from error
         if not facts or facts.get("release") != release:
-            return cls(None, "no bake ran this release on the author's server")
+            return cls(None, "no bake ran the author's server for this release")
         if not records:
             raised = diagnosis.diagnose(facts.get("log", "")).raised
             why = f": {raised.text.splitlines()[0]}" if raised else ""

@@ -122,7 +122,7 @@ def test_without_a_record_the_links_are_followed_and_answers_judged_by_themselve
     author = Author.read(recorded(machine), "another release")
     judged = pages.judge(asking(machine), Site(["localhost"]), author, str)
     assert {(fault.path, fault.machine) for fault in judged.faults} == {("/prices", "500 html")}
-    reason = "no bake ran this release on the author's server"
+    reason = "no bake ran the author's server for this release"
     assert judged.summary == f"not compared ({reason}); 3 addresses requested"
 
 
@@ -171,7 +171,7 @@ def test_a_record_that_cannot_be_read_is_an_error(text: str) -> None:
 
 
 def test_a_machine_without_a_record_says_so() -> None:
-    assert Author.read("", "12ab") == Author(None, "no bake ran this release on the author's server")
+    assert Author.read("", "12ab") == Author(None, "no bake ran the author's server for this release")
 
 
 def test_the_site_is_what_the_machine_and_its_recipe_say() -> None:
