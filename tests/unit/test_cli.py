@@ -152,7 +152,7 @@ def test_render_takes_only_providers_it_knows(small: Path) -> None:
 
 def test_every_fault_of_a_launch_s_settings_is_shown(small: Path) -> None:
     said = refused(SettingsError.code, "render", small, "--domain", "*.a.example", "--email", "x", "--env", "A")
-    assert all(word in said for word in ("wildcard", "e-mail", "NAME=VALUE"))
+    assert all(word in said for word in ("wildcard", "email address", "NAME=VALUE"))
 
 
 def test_a_document_that_is_too_large_is_none(small: Path) -> None:
