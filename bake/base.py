@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import tarfile
 import tempfile
@@ -104,14 +105,14 @@ def reap() -> None:
     store.remove(_open_scratch())
 
 
-def find(key: str, max_age: float) -> Base | None:
-    """Return the base disk in the cache, or None if there is none, or it is older than `max_age` days."""
+def find(key: str, age: store.Age) -> Base | None:
+    """Return the base disk in the cache, or None if there is none, or it is too old."""
     entry = places.cache() / "base" / key
     manifest = entry / "base.json"
     if not manifest.is_file():
         return None
     facts = json.loads(manifest.read_text())
-    if store.age_days(facts["made"]) > max_age:
+    if not age.admits(facts["made"]):
         return None
     store.touch(entry)
     return Base(entry / "disk.qcow2", entry / "vmlinuz", key, facts["made"], facts["date"], facts["release"])
@@ -157,7 +158,7 @@ def build(target: Target, extra: tuple[str, ...], mirror: str | None, work: Path
         facts = {"made": time.time(), "date": time.strftime("%Y-%m-%d"), "release": target.name}
         (entry / "base.json").write_text(json.dumps(facts, indent=1))
     archive.unlink()
-    found = find(this, float("inf"))
+    found = find(this, store.Age(math.inf))
     assert found is not None
     return found
 

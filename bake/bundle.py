@@ -73,17 +73,12 @@ def collect(
     goal: Target,
     out: Path,
     report: Reporter,
-    *,
-    max_age: float = 7.0,
-    refresh: bool = False,
+    age: store.Age = store.A_WEEK,
 ) -> Bundle:
-    """Resolve an app's requirements for a Debian release, fetch the wheels, and pack both at `out`.
-
-    `max_age` is the maximum age of the lock in days.
-    """
+    """Resolve an app's requirements for a Debian release, fetch the wheels, and pack both at `out`. `age` is the lock's."""
     with report.phase("bundle") as phase:
         phase.progress(0.1, "resolving requirements")
-        locked = lock.resolve(folder, wanted, goal, max_age_days=max_age, refresh=refresh)
+        locked = lock.resolve(folder, wanted, goal, age)
         if locked.built:
             report.note(locked.consent)
         phase.progress(0.5, "fetching wheels")

@@ -33,6 +33,7 @@ from bake import (
     recipe,
     render,
     settings,
+    store,
     trial,
     vm,
 )
@@ -88,7 +89,7 @@ def image_command(app: Path, max_age: float, refresh: bool, install: bool, ssh_p
     Prints the image's path. If a check fails, no image is made.
     """
     report = Reporter(errors)
-    options = image.Options(max_age, refresh, ssh_port, form)
+    options = image.Options(store.Age(max_age, refresh), ssh_port, form)
     wanted = image.read(app, report, options)
     if install:
         _install_missing(report)

@@ -19,18 +19,6 @@ NEWEST_FIRST = tuple(sorted(TARGETS.values(), key=lambda target: target.python, 
 
 
 @dataclass(frozen=True)
-class Age:
-    """How old a cached lock or refusal may be, in days; with `refresh`, none counts."""
-
-    days: float = 7.0
-    refresh: bool = False
-
-    def admits(self, path: Path) -> bool:
-        """Return whether a file of the cache exists and is young enough."""
-        return not self.refresh and path.exists() and store.age_days(path.stat().st_mtime) < self.days
-
-
-@dataclass(frozen=True)
 class Wish:
     """The Python version that a file of the app requests: 3.`minor`. `text` is the version in the file."""
 
@@ -66,7 +54,7 @@ class _App:
     folder: Path
     recipe: Recipe
     report: Reporter
-    age: Age
+    age: store.Age
     notes: set[str] = field(default_factory=set)
 
     def note(self, *notes: str) -> None:
@@ -98,7 +86,7 @@ def detected(folder: Path, recipe: Recipe, report: Reporter) -> Recipe:
     return found.recipe
 
 
-def complete(folder: Path, recipe: Recipe, report: Reporter, age: Age) -> Recipe:
+def complete(folder: Path, recipe: Recipe, report: Reporter, age: store.Age) -> Recipe:
     """Return the recipe with all keys that bake detects in the app's `folder`, including `base`, and print notes.
 
     Resolves the requirements, and keeps their lock in the cache. A release in the recipe is final. The release of an
@@ -167,9 +155,9 @@ def _try(app: _App, target: Target, *, choosing: bool = False, trust: bool = Fal
         found = detect.complete(app.folder, app.recipe.model_copy(update={"base": target.name}))
         app.note(*found.notes)
         key = lock.key(app.folder, found.recipe, target)
-        if trust and app.age.admits(_cached(key)):
+        if trust and app.age.admits_file(_cached(key)):
             return _Refusal(WheelError(_cached(key).read_text()), key, kept=True)
-        locked = lock.resolve(app.folder, found.recipe, target, max_age_days=app.age.days, refresh=app.age.refresh)
+        locked = lock.resolve(app.folder, found.recipe, target, app.age)
     except REFUSALS as error:
         return _Refusal(error, key)
     if locked.built:

@@ -60,13 +60,12 @@ SEED = (
 
 @dataclass(frozen=True)
 class Options:
-    """Options of a bake. `max_age` is the maximum age of the base and the lock in days.
+    """Options of a bake. `age` is the age that the base and the lock may have.
 
     `port` is the SSH port during the proof. `form` is the image format: qcow2 or raw.
     """
 
-    max_age: float = 7.0
-    refresh: bool = False
+    age: store.Age = store.A_WEEK
     port: int | None = None
     form: str = "qcow2"
 
@@ -101,9 +100,7 @@ def read(folder: Path, report: Reporter, options: Options | None = None, base: s
     """
     options = options or Options()
     wanted = _named(folder, base)
-    return debian.complete(
-        source.folder_of(folder, wanted), wanted, report, debian.Age(options.max_age, options.refresh)
-    )
+    return debian.complete(source.folder_of(folder, wanted), wanted, report, options.age)
 
 
 def look(folder: Path, report: Reporter, base: str | None = None) -> recipe.Recipe:
@@ -134,11 +131,10 @@ def bake(folder: Path, wanted: recipe.Recipe, options: Options, report: Reporter
 
 
 def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options: Options, report: Reporter) -> Image:
-    max_age = 0.0 if options.refresh else options.max_age
     if options.port:
         vm.free_port(options.port)
     if isinstance(wanted.base, recipe.BaseImage):
-        ground = base.find(stock.key(wanted.base), max_age)
+        ground = base.find(stock.key(wanted.base), options.age)
         if ground is None:
             # The Debian release in the image decides which wheels fit.
             with report.phase("base") as phase:
@@ -146,12 +142,9 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
         goal = target.TARGETS[ground.release]
     else:
         goal = wanted.target
-        ground = base.find(base.key(goal, wanted.debian, wanted.mirror), max_age)
+        ground = base.find(base.key(goal, wanted.debian, wanted.mirror), options.age)
     code = source.folder_of(folder, wanted)
-    parcel = bundle.collect(
-        code, wanted, goal, work / "bundle.tar", report,
-        max_age=options.max_age, refresh=options.refresh,
-    )  # fmt: skip
+    parcel = bundle.collect(code, wanted, goal, work / "bundle.tar", report, options.age)
     origin = origin_of(folder, code, wanted)
     if ground:
         entry = places.cache() / "image" / _key(wanted, parcel.sha256, ground)

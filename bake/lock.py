@@ -117,20 +117,20 @@ def key(folder: Path, recipe: Recipe, target: Target) -> str:
     return _request(folder, recipe, target).key
 
 
-def resolve(folder: Path, recipe: Recipe, target: Target, *, max_age_days: float, refresh: bool) -> Lock:
-    """Return the lock of the app's requirements. Use one in the cache unless it is too old, or `refresh` is set.
+def resolve(folder: Path, recipe: Recipe, target: Target, age: store.Age) -> Lock:
+    """Return the lock of the app's requirements. Use one in the cache if its age is admitted.
 
     Raises RequirementError, ConflictError, WheelError, NetworkError.
     """
     request = _request(folder, recipe, target)
     cached = places.cache() / "locks" / f"{request.key}.txt"
-    if cached.exists() and not refresh and store.age_days(cached.stat().st_mtime) < max_age_days:
+    if age.admits_file(cached):
         return Lock(cached.read_text(), request.key)
     sources: list[str] = []
     with store.work_folder() as work:
         (work / "requirements.txt").write_text(request.requirements)
         (work / "constraints.txt").write_text(request.constraints)
-        result = _uv(compile_argv(target, refresh), recipe, work)
+        result = _uv(compile_argv(target, age.refresh), recipe, work)
         listed: dict[str, str] = {}
         checked: set[str] = set()
         while result.status:
@@ -145,7 +145,7 @@ def resolve(folder: Path, recipe: Recipe, target: Target, *, max_age_days: float
             _require_pure(suspects, request, recipe, target, work)
             checked |= suspects.keys()
             sources += sorted({lacking[1], *suspects} - {*sources})
-            result = _uv(compile_argv(target, refresh, sources), recipe, work)
+            result = _uv(compile_argv(target, age.refresh, sources), recipe, work)
         text = _pinned(result.stdout, request.hashed)
         entries = {name: block for block in blocks(text) if (name := _name(block)) in sources}
         late = {name: _version(block) for name, block in entries.items() if name not in checked}

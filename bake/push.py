@@ -156,8 +156,8 @@ def visit(login: Login, report: Reporter) -> None:
         return login.script(CRAWL.format(argument=shlex.quote(json.dumps(argument)))).stdout
 
     with report.phase("pages"):
-        site = pages.Site.of(names, json.loads(recipe).get("check", {}))
-        author = pages.Author.read("".join(record), release)
+        check = json.loads(recipe).get("check", {})
+        site, author = pages.Site.of(names, check), pages.Author.read("".join(record), release, check)
         judged = pages.judge(ask, site, author, lambda: login.script(JOURNAL).stdout)
     report.note(f"app: {judged.summary}")
     if judged.faults:

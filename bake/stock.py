@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import shutil
 import time
@@ -64,7 +65,7 @@ def build(wanted: BaseImage, folder: Path, work: Path, phase: Phase) -> base.Bas
         facts = {"made": time.time(), "date": time.strftime("%Y-%m-%d"), "release": release}
         (entry / "base.json").write_text(json.dumps(facts, indent=1))
     raw.unlink()
-    found = base.find(this, float("inf"))
+    found = base.find(this, store.Age(math.inf))
     assert found is not None
     return found
 

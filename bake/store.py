@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,25 @@ def tree_digest(folder: Path) -> str:
 def age_days(moment: float) -> float:
     """Return the days since a moment, which is in seconds since the epoch."""
     return (time.time() - moment) / 86400
+
+
+@dataclass(frozen=True)
+class Age:
+    """How old something in the cache may be, in days; with `refresh`, nothing there counts."""
+
+    days: float = 7.0
+    refresh: bool = False
+
+    def admits(self, moment: float) -> bool:
+        """Return whether something that was made at a moment, in seconds since the epoch, is young enough."""
+        return not self.refresh and age_days(moment) < self.days
+
+    def admits_file(self, path: Path) -> bool:
+        """Return whether a file exists and is young enough."""
+        return path.exists() and self.admits(path.stat().st_mtime)
+
+
+A_WEEK = Age()
 
 
 @contextmanager

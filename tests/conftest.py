@@ -183,9 +183,7 @@ def crawler(host, recipe):
     program = pages.crawler()
     record = host.file(pages.AUTHOR)
     release = host.run("basename $(readlink -f /srv/app/current)").stdout.strip()
-    author = pages.Author.read(record.content_string if record.exists else "", release)
-    if recipe["check"].get("author") == "off":
-        author = pages.Author(None, "check.author is off")
+    author = pages.Author.read(record.content_string if record.exists else "", release, recipe["check"])
     site = pages.Site.of(host.run("cat /run/app/names").stdout, recipe["check"])
 
     def ask(argument):

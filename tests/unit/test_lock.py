@@ -16,7 +16,7 @@ from typing import ClassVar
 import pytest
 from conftest import Site, publish
 
-from bake import bundle, lock
+from bake import bundle, lock, store
 from bake.errors import BakeError, ConflictError, NetworkError, RequirementError, WheelError
 from bake.lock import Lock
 from bake.recipe import Recipe
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("cache")
 def resolve(folder: Path, requirements: str, refresh: bool = False, max_age_days: float = 7, **keys: object) -> Lock:
     (folder / "requirements.txt").write_text(requirements)
     recipe = Recipe.model_validate(keys)
-    return lock.resolve(folder, recipe, DEBIAN_13, max_age_days=max_age_days, refresh=refresh)
+    return lock.resolve(folder, recipe, DEBIAN_13, store.Age(max_age_days, refresh))
 
 
 def fails(kind: type[BakeError], folder: Path, requirements: str, **keys: str) -> BakeError:
@@ -43,7 +43,7 @@ def test_no_requirements_are_an_empty_lock(app: Path, file: str | None) -> None:
     if file:
         (app / "requirements.txt").write_text(file)
     recipe = Recipe.model_validate({"requirements": []})
-    locked = lock.resolve(app, recipe, DEBIAN_13, max_age_days=7, refresh=False)
+    locked = lock.resolve(app, recipe, DEBIAN_13, store.Age())
     assert locked.text.strip() == ""
     assert lock.wheels(locked, DEBIAN_13, recipe) == []
 
@@ -227,7 +227,7 @@ def test_an_index_is_told_who_asks(app: Path, cache: Path, monkeypatch: pytest.M
         # A recipe takes https alone; a server for tests has no certificate.
         recipe = Recipe.model_construct(**{**dict(Recipe()), "index": f"http://127.0.0.1:{server.server_port}/simple"})
         with pytest.raises(BakeError) as caught:
-            lock.resolve(app, recipe, DEBIAN_13, max_age_days=7, refresh=False)
+            lock.resolve(app, recipe, DEBIAN_13, store.Age())
         server.shutdown()
     assert base64.b64encode(b"me@work:s/ecret").decode() in Index.asked[-1]
     assert "ecret" not in f"{caught.value} {caught.value.hint} {caught.value.details}"

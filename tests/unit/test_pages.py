@@ -84,7 +84,7 @@ def recorded(ports: dict[str, int], release: str = "12ab", log: str = "") -> str
 
 def test_a_machine_that_answers_as_the_author_s_server_has_no_difference(served: Callable[..., Any]) -> None:
     ports = served(FRONT)
-    author = Author.read(recorded(ports), "12ab")
+    author = Author.read(recorded(ports), "12ab", {})
     judged = pages.judge(asking(ports), Site(["shop.example"]), author, str)
     assert judged.faults == ()
     # The front page, the one that it leads to, and one that does not exist.
@@ -92,7 +92,7 @@ def test_a_machine_that_answers_as_the_author_s_server_has_no_difference(served:
 
 
 def test_a_page_that_only_the_author_s_server_has_is_a_fault(served: Callable[..., Any]) -> None:
-    author = Author.read(recorded(served(FRONT)), "12ab")
+    author = Author.read(recorded(served(FRONT)), "12ab", {})
     machine = served({"/": (200, "<title>Shop</title>")})
     judged = pages.judge(asking(machine), Site(["shop.example", "www.shop.example"]), author, str)
     assert {(fault.path, fault.machine) for fault in judged.faults} == {("/prices", "404 html")}
@@ -100,7 +100,7 @@ def test_a_page_that_only_the_author_s_server_has_is_a_fault(served: Callable[..
 
 
 def test_a_page_that_the_machine_alone_leads_to_is_judged(served: Callable[..., Any]) -> None:
-    author = Author.read(recorded(served({"/": (400, "Which host?")})), "12ab")
+    author = Author.read(recorded(served({"/": (400, "Which host?")})), "12ab", {})
     machine = served({**FRONT, "/prices": (500, "broken")})
     judged = pages.judge(asking(machine), Site(["shop.example"]), author, str)
     assert {fault.path for fault in judged.faults} == {"/prices"}
@@ -109,7 +109,7 @@ def test_a_page_that_the_machine_alone_leads_to_is_judged(served: Callable[..., 
 
 
 def test_the_front_page_alone_can_be_asked(served: Callable[..., Any]) -> None:
-    author = Author.read(recorded(served(FRONT)), "12ab")
+    author = Author.read(recorded(served(FRONT)), "12ab", {})
     machine = served({"/": (500, "broken")})
     judged = pages.front(asking(machine), Site(["localhost"]), author, str)
     assert {(fault.path, fault.machine) for fault in judged.faults} == {("/", "500 html"), ("HEAD /", "500 empty")}
@@ -119,7 +119,7 @@ def test_the_front_page_alone_can_be_asked(served: Callable[..., Any]) -> None:
 
 def test_without_a_record_the_links_are_followed_and_answers_judged_by_themselves(served: Callable[..., Any]) -> None:
     machine = served({**FRONT, "/prices": (500, "broken")})
-    author = Author.read(recorded(machine), "another release")
+    author = Author.read(recorded(machine), "another release", {})
     judged = pages.judge(asking(machine), Site(["localhost"]), author, str)
     assert {(fault.path, fault.machine) for fault in judged.faults} == {("/prices", "500 html")}
     reason = "no bake ran the author's server for this release"
@@ -135,7 +135,7 @@ psycopg2.OperationalError: connection to server at "db.shop.example" (192.0.2.1)
 
 def test_a_page_that_needs_a_server_of_another_machine_is_not_tried(served: Callable[..., Any]) -> None:
     machine = served({**FRONT, "/prices": (500, "broken"), "/": (200, "<a href=/prices>")})
-    author = Author.read(recorded(machine), "12ab")
+    author = Author.read(recorded(machine), "12ab", {})
     judged = pages.judge(asking(machine), Site(["localhost"]), author, lambda: UNREACHABLE)
     assert judged.faults == ()
     assert judged.summary == "not compared (needs PostgreSQL at DATABASE_URL)"
@@ -145,33 +145,38 @@ def test_a_page_that_needs_a_server_of_another_machine_is_not_tried(served: Call
 
 def test_an_author_s_server_that_does_not_serve_is_a_reason(tmp_path: Path) -> None:
     facts = {"release": "12ab", "command": "python app.py", "records": []}
-    needs = Author.read(json.dumps({**facts, "log": UNREACHABLE}), "12ab")
+    needs = Author.read(json.dumps({**facts, "log": UNREACHABLE}), "12ab", {})
     assert needs == Author(None, "needs PostgreSQL at DATABASE_URL")
     other = "Traceback (most recent call last):\n  File \"app.py\", line 3, in <module>\nKeyError: 'X'\n"
-    assert Author.read(json.dumps({**facts, "log": other}), "12ab").reason.startswith(
+    assert Author.read(json.dumps({**facts, "log": other}), "12ab", {}).reason.startswith(
         "`python app.py` does not serve: KeyError: 'X'"
     )
-    assert Author.read(json.dumps({**facts, "log": ""}), "12ab").reason == "`python app.py` does not serve"
+    assert Author.read(json.dumps({**facts, "log": ""}), "12ab", {}).reason == "`python app.py` does not serve"
 
 
 def test_an_author_s_server_that_redirects_everything_to_https_is_a_reason() -> None:
     answer = {"path": "/", "status": 301, "location": {"path": "/", "origin": "https", "host": "localhost"}}
     record = {"version": 1, "answers": [answer, {**answer, "path": "/a", "status": 308}]}
     facts = {"release": "12ab", "command": "flask run", "records": [record, record]}
-    author = Author.read(json.dumps(facts), "12ab")
+    author = Author.read(json.dumps(facts), "12ab", {})
     assert author == Author(None, "`flask run` only redirects to HTTPS or shows debug pages")
     facts["records"] = [{**record, "answers": [answer, {"path": "/a", "status": 404}]}]
-    assert Author.read(json.dumps(facts), "12ab").record is not None
+    assert Author.read(json.dumps(facts), "12ab", {}).record is not None
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"release": "12ab", "records": [{"version": 99}]}'])
 def test_a_record_that_cannot_be_read_is_an_error(text: str) -> None:
     with pytest.raises(ProgramError):
-        Author.read(text, "12ab")
+        Author.read(text, "12ab", {})
+
+
+def test_a_recipe_may_end_the_comparison(served: Callable[[Answers], dict[str, int]]) -> None:
+    author = Author.read(recorded(served(FRONT)), "12ab", {"author": "off"})
+    assert author == Author(None, "check.author is off")
 
 
 def test_a_machine_without_a_record_says_so() -> None:
-    assert Author.read("", "12ab") == Author(None, "no bake ran the author's server for this release")
+    assert Author.read("", "12ab", {}) == Author(None, "no bake ran the author's server for this release")
 
 
 def test_the_site_is_what_the_machine_and_its_recipe_say() -> None:

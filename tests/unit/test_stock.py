@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import Site
 
-from bake import base, disk, doctor, stock
+from bake import base, disk, doctor, stock, store
 from bake.errors import BaseError, NetworkError
 from bake.progress import Phase
 from bake.recipe import BaseImage
@@ -63,7 +63,7 @@ def test_an_image_becomes_a_base(image: Path, work: Path, cache: Path) -> None:
     # Its path is seen from the app's folder.
     asked = BaseImage(image=image.name, sha512=wanted(image).sha512)
     made = stock.build(asked, image.parent, work, PHASE)
-    assert made == base.find(stock.key(asked), 1)
+    assert made == base.find(stock.key(asked), store.Age(1))
     assert (made.release, made.kernel.read_bytes()) == ("debian-12", b"a kernel")
     facts = json.loads(run(["qemu-img", "info", "--output=json", made.disk]).stdout)
     assert (facts["format"], facts["virtual-size"]) == ("qcow2", base.DISK_SIZE)
