@@ -1,11 +1,11 @@
 #!/bin/sh
-# Runs as root on the machine that is being baked: waits until the document has been
-# applied, and stops the bake with the reason where it could not be.
+# Runs as root on the machine during a bake. Waits until cloud-init has applied the document, or prints why it failed
+# and ends the bake.
 set -u
 
 echo "bake: waiting for cloud-init"
 cloud-init status --wait > /dev/null 2>&1
-# Debian 12's stops waiting at the first error, however small; this file is there at the end.
+# In Debian 12, cloud-init stops waiting at the first error. It writes this file at the end.
 seconds=0
 while [ ! -e /run/cloud-init/result.json ] && [ $seconds -lt 1800 ]; do
     sleep 1
@@ -17,14 +17,14 @@ active=$(systemctl is-active app.service)
 if [ "$(systemctl show --value --property ExecMainStartTimestampMonotonic app-setup.service)" = 0 ]; then
     echo "bake: the end of cloud-init's output:"
     tail -n 30 /var/log/cloud-init-output.log
-    echo "app-setup failed: cloud-init never started it"
+    echo "app-setup failed: cloud-init did not start it"
     exit 1
 fi
 if [ "$result" != success ] || [ "$active" != active ]; then
     journalctl --sync
     journalctl --no-pager -b -o cat -u app-setup.service | grep 'app-setup failed' | tail -n 1
     echo "bake: app-setup $result, app $active; their last lines:"
-    # All of them go into the log that bake keeps. The screen shows the last few.
+    # bake writes all lines to its log, and shows the last ones on the screen.
     journalctl --no-pager -b -o cat -n 2000 -u app-setup.service -u 'app-job@*' -u app.service -u app-next.service
     exit 1
 fi
@@ -32,7 +32,7 @@ if [ -s /var/lib/app-observed.json ]; then echo "bake: observed $(cat /var/lib/a
 journalctl --no-pager -b -o cat -u app-setup.service | sed -n 's/.* is not tried here: .*/bake: note &/p' | sort -u
 cloud-init status --long | grep -E '^(status|errors|recoverable)' || true
 
-# What must not come along: the proof looks for this text in the finished disk.
+# Residue for a test: the proof checks that the finished disk does not contain this text.
 if [ -n "${CANARY:-}" ]; then
     for file in /root/.bash_history /tmp/canary /var/tmp/canary /var/log/canary.log \
         /var/lib/app/canary /home/debian/.bash_history /home/debian/.ssh/canary /etc/ssh/ssh_host_canary; do

@@ -1,4 +1,4 @@
-"""Propose how an app's author runs it: the proof compares the machine's pages with those of that server."""
+"""Propose the command by which an app's author runs it. The proof compares the machine's pages with that server's."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import shlex
 
 from bake.app.name_resolution import App, Reader
 
-#: Serves any WSGI app by Python's own library: cloud-init/release/observe/plain.py. -P: what lies beside it is not the
-#: app's.
+#: Serves any WSGI app with Python's standard library: cloud-init/release/observe/plain.py. -P keeps its folder out of
+#: sys.path, because the modules there are not the app's.
 PLAIN = "python -P /srv/app/current/settings/plain.py"
-#: Files that people start an app with, where it is made elsewhere.
+#: Files that usually start an app that another module creates.
 STARTERS = ("run.py", "app.py", "main.py", "server.py", "serve.py", "application.py", "wsgi.py")
 
 
 def command(reader: Reader, app: App | None, wsgi: str) -> str:
-    """Return a command for the shell; where its first part does not serve, the next one does.
+    """Return a shell command. If its first part fails, the shell runs the next one.
 
     It runs in the app's folder, with the machine's environment: FLASK_APP is set there.
     """
@@ -29,7 +29,7 @@ def command(reader: Reader, app: App | None, wsgi: str) -> str:
 
 
 def _programs(reader: Reader, app: App | None) -> list[str]:
-    """Return the files that serve the app when Python runs them, the likeliest first."""
+    """Return the files that serve the app when Python runs them, the most likely one first."""
     makers = [app.module, app.root.module] if app else []
     starters = [module for name in STARTERS for module in reader.modules.values() if str(module.path) == name]
     return list(dict.fromkeys(str(module.path) for module in (*makers, *starters) if module.serves))

@@ -1,4 +1,4 @@
-"""Reads an app's folder and proposes the recipe's missing parts."""
+"""Read an app's folder and propose the missing parts of its recipe."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from bake.config import field_types
 from bake.config.recipe import Django, Recipe, Writable
 from bake.errors import AsgiAppError, NoAppError, RequirementError, SeveralAppsError
 
-#: Distributions whose name is not that of their module.
+#: Modules, and the distributions with another name that contain them.
 DISTRIBUTIONS = {
     "Crypto": "pycryptodome",
     "MySQLdb": "mysqlclient",
@@ -55,22 +55,22 @@ DISTRIBUTIONS = {
     "web": "web.py",
     "yaml": "PyYAML",
 }
-#: The settings of a Django project that decide something here.
+#: The settings of a Django project that detection reads.
 SETTINGS = {"ALLOWED_HOSTS", "SECRET_KEY"}
-#: What Pyramid's starters call their settings for production.
+#: The settings file for production in Pyramid's project templates.
 PASTE = "production.ini"
 
 
 @dataclass(frozen=True)
 class Found:
-    """A recipe without gaps, and what was seen on the way: lines to show."""
+    """A complete recipe, and notes to show about what bake detected."""
 
     recipe: Recipe
     notes: tuple[str, ...]
 
 
 def complete(folder: Path, recipe: Recipe) -> Found:
-    """Fill in name, wsgi, requirements and static, where the recipe leaves them out.
+    """Detect the keys that the recipe does not set, and return the complete recipe.
 
     Raises AppFolderError, AppSyntaxError, NoAppError, SeveralAppsError, AsgiAppError, RequirementError.
     """
@@ -83,12 +83,12 @@ def complete(folder: Path, recipe: Recipe) -> Found:
     if app is None and not recipe.wsgi:
         notes.insert(0, f"wsgi: {PASTE} (its [app:main])")
     elif app and not recipe.wsgi:
-        made = "" if app.root.place == app.place else f", made at {app.root.place}"
+        made = "" if app.root.place == app.place else f", created at {app.root.place}"
         notes.insert(0, f"wsgi: {app.wsgi} ({app.place}{made})")
     notes += (f"not read: {module.path} ({module.unread})" for module in reader.modules.values() if module.unread)
     if recipe.requirements is None:
         changes["requirements"] = needed(reader)
-        notes.append(f"requirements: {changes['requirements'] or 'none, as the imports tell'}")
+        notes.append(f"requirements: {changes['requirements'] or 'none, because the app imports no other packages'}")
     if recipe.static is None:
         changes["static"] = _static(reader, app, notes)
     if recipe.django is None:
@@ -111,22 +111,27 @@ def complete(folder: Path, recipe: Recipe) -> Found:
 
 
 def _packaged(recipe: Recipe, package: str) -> Found:
-    """A package of the index is the app: nothing of the folder is."""
+    """Return the recipe of an app that is a package on the index. The folder's files are not part of it."""
     if recipe.wsgi is None:
-        raise NoAppError(f"app: {package}: what does it serve?", "Say it in bake.yaml: `wsgi: module:callable`.")
+        raise NoAppError(
+            f"app: {package} needs `wsgi`, because bake cannot detect it",
+            "Add it to bake.yaml: `wsgi: module:callable`.",
+        )
     more = recipe.requirements or ()
     if isinstance(more, str):
         raise RequirementError(
-            f"app: {package}: requirements are read from no file", "List them: requirements: [flask]."
+            f"app: {package}: `requirements` cannot be a file here", "Write them as a list: `requirements: [flask]`."
         )
     name = recipe.name or canonicalize_name(Requirement(package).name)
     check = recipe.check if recipe.check.author else recipe.check.model_copy(update={"author": author_server.PLAIN})
     changes = {"name": name, "requirements": (package, *more), "static": {}, "check": check}
-    return Found(recipe.model_copy(update=changes), (f"app: {package} from the index; nothing of the folder is in it",))
+    return Found(
+        recipe.model_copy(update=changes), (f"app: {package} from the package index; the folder's files are not in it",)
+    )
 
 
 def chosen(reader: Reader, notes: list[str]) -> App | None:
-    """The one app of the folder; None where only PasteDeploy's file says how to make it.
+    """Return the only app in the folder, or None if only a PasteDeploy file defines one.
 
     Raises NoAppError, SeveralAppsError, AsgiAppError.
     """
@@ -137,7 +142,7 @@ def chosen(reader: Reader, notes: list[str]) -> App | None:
     if not wsgi:
         asgi = sorted((app for app in apps if app.asgi), key=lambda app: app.rank)
         raise _asgi(asgi[0]) if asgi else _none(reader, apps)
-    notes += dict.fromkeys(f"left aside: the ASGI app at {app.root.place}" for app in apps if app.asgi)
+    notes += dict.fromkeys(f"ignored: the ASGI app at {app.root.place}" for app in apps if app.asgi)
     best: dict[tuple[Module, str], App] = {}
     for app in sorted(wsgi, key=lambda app: app.rank):
         best.setdefault((app.root.module, app.root.name), app)
@@ -148,15 +153,15 @@ def chosen(reader: Reader, notes: list[str]) -> App | None:
     if len(kept) > 1:
         lines = [f"{app.root.place}: to serve this one, write  wsgi: {app.wsgi}" for app in kept]
         raise SeveralAppsError(
-            f"{len(kept)} apps were found: {', '.join(app.wsgi for app in kept)}",
-            "Write one of these lines into bake.yaml.",
+            f"bake found {len(kept)} apps: {', '.join(app.wsgi for app in kept)}",
+            "Add one of these lines to bake.yaml.",
             "\n".join(lines),
         )
     return kept[0]
 
 
 def _is_paste(path: Path) -> bool:
-    """Whether PasteDeploy can make an app of a file, as Pyramid's starters have it."""
+    """Return whether PasteDeploy can load an app from a file, as in Pyramid's project templates."""
     found = configparser.RawConfigParser(strict=False)
     try:
         return bool(found.read(path)) and any(f"{kind}:main" in found for kind in ("app", "composite", "pipeline"))
@@ -165,14 +170,14 @@ def _is_paste(path: Path) -> bool:
 
 
 def _meant(here: list[App]) -> list[App]:
-    """Of several apps in one file, those with the usual name; a ready one goes before a factory."""
+    """Return the apps of one file that have a usual name. Prefer apps to factories."""
     ready = [app for app in here if not app.factory]
     usual = [app for app in ready or here if app.name in (*USUAL_NAMES, *USUAL_FACTORIES)]
     return usual or here
 
 
 def _none(reader: Reader, apps: list[App]) -> NoAppError:
-    """Nothing to serve: say what came near."""
+    """Return the error for a folder without an app. Its details list the candidates and why bake cannot serve them."""
     near = [f"{app.place}: {app.name}() needs arguments: {', '.join(app.needs)}" for app in apps if app.needs]
     known = {(app.module, app.call.lineno, app.call.col_offset) for app in apps if app.call}
     for module in reader.modules.values():
@@ -180,17 +185,18 @@ def _none(reader: Reader, apps: list[App]) -> NoAppError:
         if any(reader.makes(module.scope, name, {*WSGI_MAKERS, QUICKSTART}) for name in module.calls):
             near += _calls_near(reader, module, known)
     count = len(reader.modules)
-    files = "one Python file" if count == 1 else f"{count} Python files"
+    files = "Python file" if count == 1 else f"{count} Python files"
     return NoAppError(
-        f"No WSGI app was found in the {files} of {reader.folder}" + (": see below" if near else ""),
-        "Bind one at module level, as in `app = Flask(__name__)`, or give a function that needs no argument and "
-        "returns one; or name it in bake.yaml: `wsgi: module:callable`.",
+        f"bake found no WSGI app in the {files} of {reader.folder}"
+        + (", only candidates that it cannot serve" if near else ""),
+        "Create one at module level, such as `app = Flask(__name__)`, or a function without required arguments that "
+        "returns one. Or set `wsgi: module:callable` in bake.yaml.",
         "\n".join(near),
     )
 
 
 def _calls_near(reader: Reader, module: Module, known: set[tuple[Module, int, int]]) -> Iterator[str]:
-    """Yield why the calls in a module that make an app give none to serve, but for those of `known` apps."""
+    """Yield, for each call in a module that creates an app, why bake cannot serve it. Skip those of `known` apps."""
     tree = reader.tree(module)
     hidden: set[int] = set()
     for statement, main in statements(tree.body):
@@ -202,22 +208,19 @@ def _calls_near(reader: Reader, module: Module, known: set[tuple[Module, int, in
         called, place = dotted(node.func), f"{module.path}:{node.lineno}"
         if reader.makes(module.scope, called, WSGI_MAKERS):
             if id(node) in hidden:
-                why = 'only made inside `if __name__ == "__main__"`, where no server sees it; move it out'
+                why = 'only created inside `if __name__ == "__main__"`, where servers cannot import it; move it out'
             elif (module, node.lineno, node.col_offset) in known:
                 continue
             else:
-                why = "neither bound to a name of the module, nor returned by a function"
+                why = "neither assigned to a name of the module, nor returned by a function"
             yield f"{place}: {_text(node)} is {why}"
         elif reader.makes(module.scope, called, {QUICKSTART}):
             mount = _text(node).replace(".quickstart(", ".tree.mount(", 1)
-            yield (
-                f"{place}: cherrypy.quickstart starts a server of its own; for this one, "
-                f"write at module level  app = {mount}"
-            )
+            yield (f"{place}: cherrypy.quickstart starts its own server; instead, write at module level  app = {mount}")
 
 
 def _text(call: ast.Call) -> str:
-    """Return a call as source text, without its arguments where Python cannot write them."""
+    """Return a call as source text, without its arguments if Python cannot write them."""
     try:
         return ast.unparse(call)
     except (RecursionError, ValueError):  # nested too deeply, or a number of more than 4,300 digits
@@ -228,16 +231,18 @@ def _asgi(app: App) -> AsgiAppError:
     module, target = app.module.name, app.name + ("()" if app.factory else "")
     return AsgiAppError(
         f"{app.place}: {app.name} is an ASGI app, which uWSGI does not serve",
-        "Add a2wsgi to the requirements, save these lines as wsgi.py, and bake again. Web sockets will not work.",
+        "Add a2wsgi to the requirements, save these lines as wsgi.py, and bake again. WebSockets will not work.",
         f"from a2wsgi import ASGIMiddleware\nfrom {module} import {app.name}\n\napplication = ASGIMiddleware({target})",
     )
 
 
 def _named(reader: Reader, wsgi: str) -> App | None:
-    """The app that the recipe names; None where reading cannot tell."""
+    """Return the app that the recipe names, or None if its source does not show one."""
     if wsgi.endswith(".ini"):
         if not _is_paste(reader.folder / wsgi):
-            raise NoAppError(f"wsgi: {wsgi}: there is no such file with a section [app:main]")
+            raise NoAppError(
+                f"wsgi: {wsgi} is not a PasteDeploy file with a section [app:main]", "Correct `wsgi` in bake.yaml."
+            )
         return None
     module_name, _, rest = wsgi.partition(":")
     node, call = ast.parse(rest, mode="eval").body, None
@@ -250,7 +255,7 @@ def _named(reader: Reader, wsgi: str) -> App | None:
     if wsgi in proposals:
         return apps[proposals.index(wsgi)]
     close = difflib.get_close_matches(wsgi, proposals, 1, 0.3) or proposals
-    hint = f"Did you mean `wsgi: {close[0]}`?" if close else "Name a module of the folder and a name in it."
+    hint = f"Did you mean `wsgi: {close[0]}`?" if close else "Set `wsgi` to a module in the folder and a name in it."
     module = reader.modules.get(module_name)
     if module is None:
         stem = PurePosixPath(*module_name.split("."))
@@ -261,7 +266,7 @@ def _named(reader: Reader, wsgi: str) -> App | None:
         ]
         there = next((file for file in files if (reader.folder / file).is_file()), None)
         if there is None:
-            raise NoAppError(f"wsgi: {wsgi}: there is no {files[0]} and no {files[1]}", hint)
+            raise NoAppError(f"wsgi: {wsgi}: neither {files[0]} nor {files[1]} exists", hint)
         module = reader.parse([there])[0]
     app = reader.look_up(module.scope, name)
     where = f"wsgi: {wsgi}: {module.path}"
@@ -269,7 +274,9 @@ def _named(reader: Reader, wsgi: str) -> App | None:
         if name in module.scope.names or module.dynamic:
             return None
         if name in module.scope.hidden:
-            raise NoAppError(f'{where} has {name} only inside `if __name__ == "__main__"`', "Move it out of there.")
+            raise NoAppError(
+                f'{where} defines {name} only inside `if __name__ == "__main__"`', "Move it to module level."
+            )
         raise NoAppError(f"{where} has no {name} at module level", hint)
     if app.asgi:
         raise _asgi(app)
@@ -277,19 +284,19 @@ def _named(reader: Reader, wsgi: str) -> App | None:
         values = ", ".join(f"{argument}='…'" for argument in app.needs)
         raise NoAppError(
             f"{app.place}: {name}() needs arguments: {', '.join(app.needs)}",
-            f"Give each a default, or say here what they are: `wsgi: {module_name}:{name}({values})`.",
+            f"Give each one a default, or pass them in bake.yaml: `wsgi: {module_name}:{name}({values})`.",
         )
     if rest in (name, f"{name}()") and (bool(call) != app.factory or app.inner):
-        problem = "is a function that makes an app" if app.factory else "is an app already"
-        problem = f"is no WSGI app itself; its {app.inner} is" if app.inner else problem
+        problem = "is a function that returns an app" if app.factory else "is an app, not a function"
+        problem = f"is not a WSGI app, but its {app.inner} is" if app.inner else problem
         raise NoAppError(f"{app.place}: {name} {problem}", f"Write `wsgi: {app.wsgi}`.")
     return app
 
 
 def needed(reader: Reader) -> str | tuple[str, ...]:
-    """The file that says what the app needs; nothing, where no import needs any.
+    """Return the file that lists the app's requirements, or () if the app imports no other packages.
 
-    Raises RequirementError with a line to take over, made from the imports.
+    Raises RequirementError with a proposed line for bake.yaml, made from the imports.
     """
     folder = reader.folder
     named = found_file(folder)
@@ -303,41 +310,42 @@ def needed(reader: Reader) -> str | tuple[str, ...]:
     if not proposed:
         return ()
     raise RequirementError(
-        f"{folder} has no requirements.txt, and nothing else that says what the app needs",
-        "Look the line over that was made from the app's imports, and write it into bake.yaml; or save a "
-        "requirements.txt.",
+        f"{folder} has no requirements.txt or other file that lists the app's requirements",
+        "bake made the line above from the app's imports. Check it and add it to bake.yaml. Or add a requirements.txt.",
         f"requirements: [{', '.join(proposed)}]",
     )
 
 
 def _django(reader: Reader, recipe: Recipe, app: App | None, notes: list[str]) -> dict[str, object]:
-    """Return the keys that make a Django project fit for a server, and note them."""
+    """Return the keys that prepare a Django project for production, and note them."""
     settings = _settings_module(reader, recipe, app)
     if settings is None:
         return {}
     assigned = _assigned(reader, settings)
     media = any(module.serves_media for module in reader.modules.values())
     notes.append(
-        f"django: settings around {settings}: DEBUG off, `domains` are allowed hosts, static files collected, SQLite's "
-        f"file and MEDIA_ROOT in /var/lib/app{', uploads served at MEDIA_URL' if media else ''}; `django: off` uses "
-        "yours as they are"
+        f"django: production settings based on {settings}: DEBUG off, ALLOWED_HOSTS from `domains`, static files "
+        f"collected, SQLite file and MEDIA_ROOT in /var/lib/app{', uploads served at MEDIA_URL' if media else ''}; "
+        "`django: off` uses yours unchanged"
     )
     hosts = [name for name in _strings(assigned.get("ALLOWED_HOSTS")) if "." in name.strip(".") and name[0].isalpha()]
     if hosts and not recipe.domains:
-        notes.append(f"domains: none, so the site answers to any name; ALLOWED_HOSTS suggests  domains: [{hosts[0]}]")
+        notes.append(
+            f"domains: not set, so the site accepts any host name; ALLOWED_HOSTS suggests  domains: [{hosts[0]}]"
+        )
     changes: dict[str, object] = {"django": Django(settings=settings, media=media)}
     key = {*_strings(assigned.get("SECRET_KEY"))}
     insecure = any(text.startswith("django-insecure-") for text in key)
     if insecure and key.isdisjoint({*recipe.env, *recipe.secrets}):
         changes["secrets"] = (*recipe.secrets, *({"SECRET_KEY"} - set(recipe.secrets)))
-        notes.append("secrets: SECRET_KEY (the one in the settings is marked insecure)")
+        notes.append("secrets: SECRET_KEY (the key in the settings is marked insecure)")
     return changes
 
 
 def _settings_module(reader: Reader, recipe: Recipe, app: App | None) -> str | None:
-    """Return the settings module of a Django project: the environment's, else the one that its WSGI module names.
+    """Return the settings module of a Django project: that of the environment, or else of its WSGI module.
 
-    Templates let manage.py name settings for development and wsgi.py those for a server.
+    In project templates, manage.py often names the settings for development and wsgi.py those for production.
     """
     served = [reader.modules.get((recipe.wsgi or "").partition(":")[0])]
     served += [app.module, app.root.module] if app else []
@@ -347,7 +355,7 @@ def _settings_module(reader: Reader, recipe: Recipe, app: App | None) -> str | N
 
 
 def _strings(node: ast.expr | None) -> Iterator[str]:
-    """Yield the strings of an expression, but for empty ones."""
+    """Yield the strings of an expression that are not empty."""
     for part in ast.walk(node) if node else ():
         if isinstance(part, ast.Constant) and isinstance(part.value, str) and part.value:
             yield part.value
@@ -359,23 +367,25 @@ def _imports(reader: Reader, package: str) -> bool:
 
 
 def _release(reader: Reader, django: object, notes: list[str]) -> tuple[str, ...]:
-    """Return the commands that bring the tables of an app's database up to date, and note them."""
+    """Return the commands that migrate an app's database, and note them."""
     steps: tuple[str, ...] = ()
     if isinstance(django, Django):
         steps = ("python -m django migrate --noinput",)
     elif (reader.folder / "migrations/env.py").is_file() and _imports(reader, "flask_migrate"):
         steps = ("flask db upgrade",)
     elif (reader.folder / "alembic.ini").is_file():
-        notes.append("alembic.ini is here: to migrate with each release, write  release: [alembic upgrade head]")
+        notes.append("alembic.ini found: to migrate with each release, write  release: [alembic upgrade head]")
     if steps:
-        notes.append(f"release: [{', '.join(steps)}] (once for each release, before it serves; `release: []` ends it)")
+        notes.append(
+            f"release: [{', '.join(steps)}] (once for each release, before it serves; `release: []` turns it off)"
+        )
     return steps
 
 
 def _assigned(reader: Reader, name: str) -> dict[str, ast.expr]:
-    """Return SETTINGS as a module assigns them, with those of the modules that it imports everything from.
+    """Return the values of SETTINGS in a module, including those of modules that it imports with `import *`.
 
-    A module is read once. As in Python, one that is still being read gives what it has assigned so far.
+    Each module is read once. As in Python, a module in an import cycle provides only its assignments so far.
     """
     assigned: dict[str, dict[str, ast.expr]] = {name: {}}
     stack = [(name, _settings_statements(reader, name))]
@@ -405,10 +415,10 @@ def _settings_statements(reader: Reader, name: str) -> Iterator[ast.stmt]:
 
 
 def _writable(reader: Reader, recipe: Recipe, notes: list[str]) -> Writable:
-    """Return the recipe's writable paths and those that the app plainly writes, and note these.
+    """Return the recipe's writable paths and those that the app's code clearly writes, and note the latter.
 
-    A path that the folder ships is left out, unless it is empty but for placeholders: kept, it would stay as the first
-    release ships it.
+    Exclude a path with files in the folder, except placeholders: on the machine, it would keep the files of the first
+    release.
     """
     found: dict[str, str] = {}
     kept = [PurePosixPath(path) for path in recipe.writable.paths]
@@ -417,7 +427,7 @@ def _writable(reader: Reader, recipe: Recipe, notes: list[str]) -> Writable:
         for write in module.writes:
             path = module.path.parent / write.path if write.beside else write.path
             if instance and not write.beside and not write.folder and write.path.suffix:
-                # Flask-SQLAlchemy keeps relative SQLite files there.
+                # Flask-SQLAlchemy puts SQLite files with a relative path there.
                 path = PurePosixPath("instance")
             if not any(path == other or path in other.parents or other in path.parents for other in kept):
                 shipped = reader.folder / path
@@ -430,30 +440,30 @@ def _writable(reader: Reader, recipe: Recipe, notes: list[str]) -> Writable:
 
 
 def _is_inside(path: PurePosixPath) -> bool:
-    """Return whether a path can stand under `writable`."""
+    """Return whether a path is valid under `writable`."""
     with suppress(ValueError):
         return bool(field_types.inside(str(path)))
     return False
 
 
 def _preload(reader: Reader, variables: set[str], notes: list[str]) -> bool:
-    """Return whether the app makes a secret key at random, unless one of `variables` gives it.
+    """Return whether the app generates a random secret key, unless one of `variables` sets it.
 
-    Its workers then have to share what one import made: with a key each, people would be logged out at random.
+    Its workers must then share the key of one import. With different keys, sessions would end at random.
     """
     for module in reader.modules.values():
         for key in module.random_keys:
             if not key.strings & variables:
                 notes.append(
-                    f"preload: on ({module.path}:{key.line} makes a secret key at random: the app is loaded once for "
-                    "all workers; people are logged out at each restart)"
+                    f"preload: on ({module.path}:{key.line} generates a secret key at random, so all workers share one "
+                    "import; each restart logs users out)"
                 )
                 return True
     return False
 
 
 def _static(reader: Reader, app: App | None, notes: list[str]) -> dict[str, str]:
-    """The folder that Flask itself would serve: URL prefix to folder."""
+    """Return the folder that Flask itself would serve, by its URL prefix."""
     call = app.root.call if app else None
     if app is None or call is None or not dotted(call.func).endswith("Flask"):
         return {}
@@ -471,7 +481,7 @@ def _static(reader: Reader, app: App | None, notes: list[str]) -> dict[str, str]
     prefix = "/" + (prefix if isinstance(prefix, str) else PurePosixPath(path).name).strip("/")
     try:
         proposed = Recipe.model_validate({"static": {prefix: path}}, context={"folder": reader.folder}).static
-    except ValueError:  # the folder is missing, or one that nginx cannot serve: Flask still does
+    except ValueError:  # The folder is missing, or nginx cannot serve it. Flask still does.
         return {}
     notes.append(f"static: {prefix} from {path}/")
     return proposed or {}

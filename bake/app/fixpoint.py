@@ -1,7 +1,7 @@
-"""Answer questions whose answers depend on each other, each of them once.
+"""Compute values that depend on each other, each of them once.
 
-A memo alone is wrong where questions form a cycle: an answer found while the cycle is being cut depends on
-the question that came first. So questions are grouped by cycles before any of them is answered.
+Memoization alone is wrong for cycles: the value that breaks a cycle depends on which question came first. So this
+module groups the questions by cycles (strongly connected components) before it answers any of them.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ Ask = Callable[[Key], Value | None]
 
 
 class Answers(Generic[Key, Value]):
-    """The answers that `rule` gives; None means that there is no answer.
+    """The answers of a `rule`. None means that there is no answer.
 
-    `rule(key, ask)` answers one question and asks others with `ask`. A rule that gets None for all that it asks
-    must ask everything that it could ask. The effort is linear in the number of questions asked.
+    `rule(key, ask)` answers one question, and gets the answers to others from `ask`. If `ask` returns None each time,
+    the rule must ask every question that it could ask. The time is linear in the number of questions.
     """
 
     def __init__(self, rule: Callable[[Key, Ask[Key, Value]], Value | None]) -> None:
@@ -27,16 +27,16 @@ class Answers(Generic[Key, Value]):
         self._known: dict[Key, Value | None] = {}
 
     def get(self, key: Key) -> Value | None:
-        """Return the answer to a question. It does not depend on the questions that came before."""
+        """Return the answer to a question. It does not depend on earlier questions."""
         for group in self._groups(key):
             self._settle(group)
         return self._known[key]
 
     def _groups(self, first: Key) -> Iterator[dict[Key, list[Key]]]:
-        """Yield groups of questions that depend on each other, those first that others wait for.
+        """Yield groups of questions that depend on each other. A group follows the groups that it depends on.
 
-        Each question comes with those that it may ask. This is Tarjan's algorithm for strongly connected components.
-        It keeps a stack of its own, since chains of imports may be longer than Python's recursion limit.
+        A group maps each question to the questions that it may ask. This is Tarjan's algorithm for strongly connected
+        components, with an explicit stack, because chains of imports may exceed Python's recursion limit.
         """
         numbers: dict[Key, int] = {}
         lowest: dict[Key, int] = {}
@@ -78,10 +78,10 @@ class Answers(Generic[Key, Value]):
                 enter(other)
 
     def _settle(self, group: dict[Key, list[Key]]) -> None:
-        """Answer the questions of a group, in rounds in which each sees the answers of the round before.
+        """Answer the questions of a group in rounds. Each round uses the answers of the previous rounds.
 
-        An answer that asked nothing unanswered is final. Where none is, the group waits for itself: the answers
-        that it has without the others' become final then. Questions that are left have no answer.
+        An answer is final if the rule asked only answered questions. If a round has no such answer, the group depends
+        on itself, and the tentative answers become final. The remaining questions have no answer.
         """
         if len(group) == 1:
             for key in group:
@@ -112,7 +112,7 @@ class Answers(Generic[Key, Value]):
         self._known |= dict.fromkeys(key for key in group if key not in self._known)
 
     def _answered(self, waits: list[Key], key: Key) -> Value | None:
-        """Return an answer that is known, or None and add the question to `waits`."""
+        """Return an answer if it is known. Otherwise, add the question to `waits` and return None."""
         if key not in self._known:
             waits.append(key)
         return self._known.get(key)

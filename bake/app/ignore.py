@@ -10,20 +10,20 @@ from pathspec import GitIgnoreSpec
 
 from bake.errors import AppFolderError
 
-#: What bake leaves out beyond .gitignore, and what it ships all the same.
+#: The file that excludes more than .gitignore does, or includes paths that bake would exclude.
 OWN = ".bakeignore"
 IGNORE_FILES = (OWN, ".gitignore")
 
 
 @dataclass(frozen=True)
 class Rules:
-    """An ignore file: its path below the app's folder, and what it says of names below its own."""
+    """An ignore file: its path below the app's folder, and its patterns for the paths below its own folder."""
 
     place: str
     spec: GitIgnoreSpec
 
     def ignores(self, name: str) -> bool | None:
-        """Whether a name stays out; None where the file does not mention it."""
+        """Return whether the file excludes a path, or None if no pattern matches."""
         return self.spec.check_file(name[len(self.place.rpartition("/")[0]) :].lstrip("/")).include
 
 
@@ -37,9 +37,9 @@ def read(folder: Path, path: Path) -> Rules:
 
 
 def verdict(rules: Iterable[Rules], file: str, name: str) -> tuple[bool | None, str]:
-    """Return whether a path stays out, by the ignore files of that name, and which of them decides.
+    """Return whether the ignore files named `file` exclude a path, and the path of the file that decides.
 
-    `rules` begin with the innermost file. None means that none of them mentions the path.
+    `rules` begin with the innermost file. None means that no pattern in them matches.
     """
     verdicts = ((one.ignores(name), one.place) for one in rules if one.place.endswith(file))
     return next((found for found in verdicts if found[0] is not None), (None, ""))

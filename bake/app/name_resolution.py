@@ -1,7 +1,7 @@
-"""What the names in an app's Python files stand for.
+"""Find the apps that the names in an app's Python files refer to.
 
-A name in a module is followed through assignments, imports and calls to the
-place where the app is made; two names that end in the same place are one app.
+This module follows a name through assignments, imports and calls to the call that
+creates the app. Two names that lead to the same call are one app.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bake.app import python_files
 from bake.app.fixpoint import Answers, Ask
 from bake.app.scopes import END, RETURN, Binding, Followed, FunctionScope, Module, Scope, dotted
 
-#: What makes an app, by dotted name.
+#: Callables that create a WSGI app, by their dotted names.
 WSGI_MAKERS = {
     "a2wsgi.ASGIMiddleware",
     "apiflask.APIFlask",
@@ -36,11 +36,11 @@ WSGI_MAKERS = {
     "pyramid.paster.get_app",
     "web.application",
 }
-#: Methods that make one: of Pyramid's Configurator, of web.py's application.
+#: Methods that create a WSGI app: of Pyramid's Configurator, and of web.py's application.
 WSGI_METHODS = {"make_wsgi_app", "wsgifunc"}
-#: What is made is no app itself, but has one, or makes one: Dash's Flask app.
+#: Classes of objects that contain or create the WSGI app, such as Dash with its Flask app.
 INNER = {"dash.Dash": ".server", "web.application": ".wsgifunc()"}
-#: Bottle's decorators that put routes into the app that it keeps itself.
+#: Bottle's decorators that add routes to its default app.
 BOTTLE_ROUTES = {f"bottle.{name}" for name in ("route", "get", "post", "put", "delete", "patch")}
 ASGI_MAKERS = {
     "fastapi.FastAPI",
@@ -50,21 +50,21 @@ ASGI_MAKERS = {
     "django.core.asgi.get_asgi_application",
     "asgiref.wsgi.WsgiToAsgi",
 }
-#: Starts a server of its own, with the arguments of cherrypy.tree.mount.
+#: Starts its own server. It has the arguments of cherrypy.tree.mount.
 QUICKSTART = "cherrypy.quickstart"
 MAKERS = {*WSGI_MAKERS, *ASGI_MAKERS, QUICKSTART}
-#: Names people give the one that is to be served.
+#: The usual names of the app to serve.
 USUAL_NAMES = ("app", "application")
-#: Names of which `app = Middleware(app)` is still the app, and what a function returns.
+#: Names that still refer to the app after `app = Middleware(app)`, and the return value of a function.
 WRAPPED = {*USUAL_NAMES, RETURN}
 USUAL_FACTORIES = ("create_app", "make_app")
 
 
 @dataclass(frozen=True, eq=False)
 class App:
-    """A name that stands for an app or for a function that makes one.
+    """A name that refers to an app or to a function that returns one.
 
-    `name` is empty for one that has none outside of a function or an expression.
+    `name` is "" if the app has a name only inside a function, or none.
     """
 
     module: Module
@@ -72,72 +72,72 @@ class App:
     line: int
     asgi: bool = False
     factory: bool = False
-    #: Arguments that a factory wants.
+    #: The required arguments of a factory.
     needs: tuple[str, ...] = ()
-    #: The app that this one is another name for, where it is made.
+    #: The app at the call that creates it, if this is another name for it.
     origin: App | None = None
-    #: The call that made it: Flask(…).
+    #: The call that creates it: Flask(…).
     call: ast.Call | None = None
-    #: Where the app is in what the name stands for: ".server" of Dash's, ".wsgifunc()" of web.py's.
+    #: The attribute or call that gives the WSGI app: ".server" for Dash, ".wsgifunc()" for web.py.
     inner: str = ""
 
     def named(self, module: Module, name: str, line: int) -> App:
-        """The same app under another name."""
+        """Return the same app under another name."""
         origin = self.root if self.name or self.origin else None
         return replace(self, module=module, name=name, line=line, origin=origin)
 
     @property
     def root(self) -> App:
-        """Where the app is made."""
+        """The app at the call that creates it."""
         return self.origin or self
 
     @property
     def wsgi(self) -> str:
-        """As the recipe names it."""
+        """The value of `wsgi` in the recipe."""
         return f"{self.module.name}:{self.name}" + ("()" if self.factory else "") + self.inner
 
     @property
     def place(self) -> str:
-        """`file:line`."""
+        """The location as `file:line`."""
         return f"{self.module.path}:{self.line}"
 
     @property
     def rank(self) -> tuple[object, ...]:
-        """Best first, among the names of one app: ready made, in wsgi.py, where it is made, by its usual name."""
+        """The order of the names of one app. Prefer an app to a factory, wsgi.py, its own module, and a usual name."""
         last = self.module.name.rpartition(".")[2]
         usual = USUAL_FACTORIES if self.factory else USUAL_NAMES
         served_from = last in ("app", "main") or self.module is self.root.module
-        # The last of several in one file is the one that middleware has been put around.
+        # The last one in a file is the app with its middleware.
         where = (self.module.name.count("."), self.module.name, -self.line)
         return (self.factory, last != "wsgi", not served_from, self.name not in usual, *where)
 
 
-#: A name and how many of its bindings count, or an expression and its place in its scope.
+#: A name and the number of its bindings to consider, or an expression and its position in its scope.
 Key = tuple[Scope, str | Followed, int]
 AskApp = Ask[Key, App]
 
 
 class Reader:
-    """The app's modules, and what their names stand for."""
+    """The app's modules, and the apps that their names refer to."""
 
     def __init__(self, folder: Path, python: tuple[int, int]) -> None:
         self.folder = folder
         self.python = python
-        #: Folders that a module's name does not begin with: the machine's Python looks into them.
+        #: Folders on the machine's sys.path, which are not part of a module's name.
         self.roots = ("src",) if (folder / "src").is_dir() and not (folder / "src" / "__init__.py").exists() else ()
         self.modules = {module.name: module for module in self.parse(python_files.find(folder))}
         self._classes = self._derived()
         self._answers = Answers(self._answer)
 
     def parse(self, paths: Iterable[PurePosixPath]) -> list[Module]:
-        """Return the files as modules. Raises AppSyntaxError and AppFolderError."""
+        """Parse the files and return them as modules. Raises AppSyntaxError and AppFolderError."""
         return [
             Module(self._name(file.path), file.path, file.tree, file.unread)
             for file in python_files.parse(self.folder, paths, self.python)
         ]
 
     def tree(self, module: Module) -> ast.Module:
-        """Return a module's tree, read again; an empty one where the file is gone."""
+        """Read a module again and return its tree, or an empty one if the file no longer exists."""
         files = python_files.parse(self.folder, [module.path], self.python)
         return next((file.tree for file in files), ast.Module([], []))
 
@@ -148,7 +148,7 @@ class Reader:
         return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
 
     def _derived(self) -> dict[str, set[str]]:
-        """Return the makers that the app's classes derive from, by the dotted names of the classes."""
+        """Return the makers that the app's classes inherit from, by the dotted names of the classes."""
         children: dict[str, list[str]] = {}
         for module in self.modules.values():
             scope = module.scope
@@ -170,7 +170,7 @@ class Reader:
         return derived
 
     def apps(self) -> list[App]:
-        """Every module-level name that stands for an app or a factory."""
+        """Return every module-level name that refers to an app or a factory."""
         named = (self.look_up(module.scope, name) for module in self.modules.values() for name in module.scope.names)
         found = [app for app in named if app]
         if any(not app.asgi and not app.needs for app in found):
@@ -178,7 +178,7 @@ class Reader:
         return [*found, *(self._bottle() or self._promised())]
 
     def _bottle(self) -> list[App]:
-        """The app that Bottle keeps itself, in the module that runs it, or else in the one that has routes."""
+        """Return Bottle's default app, in the module that runs it, or else in the one with routes."""
         for wanted in ({"bottle.run"}, BOTTLE_ROUTES):
             found = []
             for module in self.modules.values():
@@ -191,7 +191,7 @@ class Reader:
         return []
 
     def _promised(self) -> list[App]:
-        """What a wsgi.py calls `application`: servers have always taken that for an app, whatever made it."""
+        """Return each `application` in a wsgi.py. By convention, servers load that name."""
         return [
             App(module, "application", module.scope.names["application"][-1].line)
             for module in self.modules.values()
@@ -201,18 +201,18 @@ class Reader:
         ]
 
     def look_up(self, scope: Scope, name: str) -> App | None:
-        """Return what `name` stands for; the last binding that is an app counts."""
+        """Return the app that `name` refers to. The last binding to an app counts."""
         return self._followed(scope, name, END, self._answers.get)
 
     def _followed(self, scope: Scope, name: str, at: int, ask: AskApp) -> App | None:
-        """Return what `name` stands for at a place in a scope, or in an outer scope that binds it.
+        """Return the app that `name` refers to at a position in a scope, or in an outer scope that binds it.
 
-        The bindings before the place count, and where none of them is an app, as in a loop, all of them.
+        Only the bindings before the position count. If none of them is an app, as in a loop, all bindings count.
         """
         while name not in scope.names:
             if scope.parent is None:
                 return None
-            # What a function returns is not the function itself.
+            # A function does not return itself. For its own name, only the bindings before it count.
             at = scope.at if isinstance(scope, FunctionScope) and scope.name == name else END
             scope = scope.parent
         bindings = scope.names[name]
@@ -223,7 +223,7 @@ class Reader:
         return app or (ask((scope, name, len(bindings))) if count < len(bindings) else None)
 
     def _answer(self, key: Key, ask: AskApp) -> App | None:
-        """Return what a name or an expression stands for. This is the rule of `Answers`."""
+        """Return the app that a name or an expression refers to. This is the rule of `Answers`."""
         scope, what, at = key
         if not isinstance(what, str):
             return self._value(scope, what, at, ask)
@@ -246,7 +246,7 @@ class Reader:
         return app.named(scope.module, "" if scope.parent else name, binding.line)
 
     def _value(self, scope: Scope, node: Followed, at: int, ask: AskApp, wrapped: bool = False) -> App | None:
-        """Return the app that an expression stands for."""
+        """Return the app that an expression evaluates to."""
 
         def part(node: ast.expr) -> App | None:
             if isinstance(node, ast.Name):
@@ -278,7 +278,7 @@ class Reader:
         return None
 
     def _function(self, function: FunctionScope, ask: AskApp) -> App | None:
-        """Return a function as an app (by its arguments), or as a factory (by what it returns)."""
+        """Return a function as an app if it has the arguments of one, or as a factory if it returns one."""
         module, line = function.module, function.line
         if function.asynchronous:
             asgi = function.arguments == ["scope", "receive", "send"]
@@ -292,7 +292,7 @@ class Reader:
         return replace(made.named(module, function.name, line), factory=True, needs=tuple(function.needs))
 
     def _origin(self, scope: Scope | None, name: str) -> str:
-        """Return the full dotted name that a dotted name in a scope stands for, or nothing."""
+        """Return the full dotted name for a dotted name in a scope, or ""."""
         first, dot, rest = name.partition(".")
         while scope is not None:
             if first in scope.imports:
@@ -303,11 +303,11 @@ class Reader:
         return ""
 
     def makes(self, scope: Scope | None, name: str, makers: set[str]) -> bool:
-        """Whether a dotted name in a scope is one of `makers`, or a class of the app that derives from one."""
+        """Return whether a dotted name in a scope is one of `makers`, or a class of the app that inherits from one."""
         origin = self._origin(scope, name)
         return origin in makers or not makers.isdisjoint(self._classes.get(origin, ()))
 
     def _dotted(self, origin: str, ask: AskApp) -> App | None:
-        """Return what a full dotted name stands for in the app's modules."""
+        """Return the app that a full dotted name refers to in the app's modules."""
         module, _, name = origin.rpartition(".")
         return self._followed(self.modules[module].scope, name, END, ask) if module in self.modules else None

@@ -1,4 +1,4 @@
-"""What an app's folder says of itself as a project: pyproject.toml, setup.cfg or setup.py, read and never run."""
+"""Read the project metadata of an app from pyproject.toml, setup.cfg or setup.py, without running code."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ FILES = ("pyproject.toml", "setup.cfg", "setup.py")
 
 @dataclass(frozen=True)
 class Project:
-    """A project as one file describes it; None and empty where the file does not say, or computes it.
+    """A project as one file describes it. Values that the file omits or computes are None or empty.
 
-    `dependencies` is None where the file does not list any; `entry_points` are group to name to target.
+    `dependencies` is None if the file has no list of them. `entry_points` maps group to name to target.
     """
 
     file: str
@@ -31,38 +31,42 @@ class Project:
     entry_points: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def place(self, requirement: str) -> str:
-        """`file:line` of a requirement."""
+        """Return `file:line` of a requirement."""
         at = self.text.find(requirement)
         return f"{self.file}:{self.text.count(chr(10), 0, max(at, 0)) + 1}"
 
 
 def text_of(path: Path, place: str = "") -> str:
-    """A file's text. Raises RequirementError, naming the `place` that asked for it."""
+    """Return a file's text. Raises RequirementError, which names the `place` that includes it."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise RequirementError(f"{place or path}: {path.name} cannot be read: {error.strerror}") from None
+        raise RequirementError(
+            f"{place or path}: {path.name} cannot be read: {error.strerror}", "Correct the path, or the file's mode."
+        ) from None
     except UnicodeDecodeError:
-        raise RequirementError(f"{path} is not UTF-8 text", "Save it as UTF-8; PowerShell writes UTF-16.") from None
+        raise RequirementError(
+            f"{path} is not UTF-8 text", "Save it as UTF-8. PowerShell saves UTF-16 by default."
+        ) from None
 
 
 def table(path: Path) -> dict[str, Any]:
-    """A TOML file's content; nothing where there is none. Raises RequirementError."""
+    """Return the content of a TOML file, or {} if there is no file. Raises RequirementError."""
     if not path.is_file():
         return {}
     try:
         return tomllib.loads(text_of(path))
     except tomllib.TOMLDecodeError as error:
-        raise RequirementError(f"{path.name}: {error}", "Mend the TOML there.") from None
+        raise RequirementError(f"{path.name}: {error}", "Correct the TOML at that line.") from None
 
 
 def read(path: Path) -> Project:
-    """One of FILES. Raises RequirementError for one that cannot be read."""
+    """Read one of FILES. Raises RequirementError if it cannot be read."""
     return {"pyproject.toml": _pyproject, "setup.cfg": _setup_cfg, "setup.py": _setup_py}[path.name](path)
 
 
 def find(folder: Path) -> Project | None:
-    """The file that names the project."""
+    """Return the project from the first file that has its name, or None."""
     found = (read(folder / name) for name in FILES if (folder / name).is_file())
     return next((project for project in found if project.name), None)
 
@@ -82,7 +86,7 @@ def _setup_cfg(path: Path) -> Project:
     try:
         config.read_string(text)
     except configparser.Error as error:
-        raise RequirementError(f"{path.name}: {error}", "Mend the line there.") from None
+        raise RequirementError(f"{path.name}: {error}", "Correct that line.") from None
     listed = config.get("options", "install_requires", fallback=None)
     version = config.get("metadata", "version", fallback="")
     points = config.items("options.entry_points") if config.has_section("options.entry_points") else ()
@@ -95,12 +99,12 @@ def _setup_cfg(path: Path) -> Project:
 
 
 def _setup_py(path: Path) -> Project:
-    """The arguments of the call of setup(), where they are plain values or names of such."""
+    """Return the project from the arguments of setup() that are literals, or variables with literals."""
     text = text_of(path)
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return Project(path.name, text)  # Nobody runs it here.
+        return Project(path.name, text)  # bake does not run it, so this is not an error.
     names: dict[str, ast.expr] = {}
     given: set[str | None] = set()
     said: dict[str, Any] = {}
@@ -120,7 +124,7 @@ def _setup_py(path: Path) -> Project:
         value = said.get(key)
         return value if isinstance(value, str) else None
 
-    # setuptools' own word for a project that says none; one that is computed is another matter.
+    # setuptools' default for a missing version. If the version is computed, it stays unknown.
     version = word("version") if given & {"version", None} else "0.0.0"
     listed, points = said.get("install_requires"), said.get("entry_points")
     listed = _lines(listed) if isinstance(listed, str) else listed
@@ -141,6 +145,6 @@ def _lines(text: str) -> tuple[str, ...]:
 
 
 def _points(lines: str | list[str]) -> dict[str, str]:
-    """`name = target` lines as a mapping."""
+    """Return `name = target` lines as a mapping."""
     pairs = (line.partition("=") for line in (_lines(lines) if isinstance(lines, str) else lines))
     return {name.strip(): target.strip() for name, _, target in pairs}

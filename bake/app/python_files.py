@@ -1,6 +1,6 @@
 """Find and parse the Python files of an app's folder.
 
-By `ast` only: an import would run the app, on a machine that is not the target.
+This module uses only `ast`. An import would run the app on a computer that is not the target.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from bake.errors import AppFolderError, AppSyntaxError
 
 SKIPPED_FOLDERS = {"tests", "test", "docs", "doc", "node_modules", "build", "dist", "venv", "migrations", "__pycache__"}
 SKIPPED_FILES = re.compile(r"(test_.*|.*_test|conftest|setup|noxfile)\.py")
-#: A larger file holds data, not an app. The largest file of 18 public apps has 153 kB.
+#: The maximum size of a file to read. A larger one contains data. The largest file of 18 public apps has 153 kB.
 MAX_FILE_BYTES = 2**20
-#: The largest of 18 public apps (Home Assistant, 8,000 files) has 39 MB. A megabyte takes about half a second.
+#: The maximum total size. The largest of 18 public apps (Home Assistant, 8,000 files) has 39 MB. Parsing a megabyte
+#: takes about half a second.
 MAX_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
 class PythonFile:
-    """A file's path below the app's folder and its tree, which is empty for a file that was not read."""
+    """A file's path below the app's folder and its tree, which is empty if bake did not read the file."""
 
     path: PurePosixPath
     tree: ast.Module
@@ -38,7 +39,7 @@ class PythonFile:
 
 
 def find(folder: Path) -> Iterator[PurePosixPath]:
-    """Yield the files that could be modules of the app, in order, without those that a .bakeignore names."""
+    """Yield the files that could be modules of the app, in order, except those that a .bakeignore excludes."""
     pending: list[tuple[str, list[ignore.Rules]]] = [("", [])]
     while pending:
         prefix, rules = pending.pop()
@@ -70,10 +71,10 @@ def _may_be_module(name: str) -> bool:
 
 
 def parse(folder: Path, paths: Iterable[PurePosixPath], python: tuple[int, int]) -> Iterator[PythonFile]:
-    """Yield the files with their trees, one at a time. `python` is the version that will run them.
+    """Yield the files with their trees, one at a time. `python` is the version on the target.
 
-    A file that is too large or too deeply nested comes without a tree; anything but a regular file is left out.
-    Raises AppFolderError for more than MAX_BYTES before it reads, and AppSyntaxError at the end with all faults.
+    A file that is too large or too deeply nested has no tree. Skips anything but regular files. Raises AppFolderError
+    before reading if the total exceeds MAX_BYTES, and AppSyntaxError at the end with all faults.
     """
     sizes = _sizes(folder, paths)
     if sum(size for size in sizes.values() if size <= MAX_FILE_BYTES) > MAX_BYTES:
@@ -81,7 +82,7 @@ def parse(folder: Path, paths: Iterable[PurePosixPath], python: tuple[int, int])
     faults: list[tuple[str, str, str]] = []
     for path, size in sizes.items():
         if size > MAX_FILE_BYTES:
-            limit = f"{_megabytes(size)}, and more than {_megabytes(MAX_FILE_BYTES)} count as data"
+            limit = f"{_megabytes(size)}; bake treats files of more than {_megabytes(MAX_FILE_BYTES)} as data"
             yield PythonFile(path, ast.Module([], []), limit)
             continue
         try:
@@ -95,13 +96,13 @@ def parse(folder: Path, paths: Iterable[PurePosixPath], python: tuple[int, int])
         except ValueError as error:  # null bytes
             faults.append((f"{path}:1", str(error), ""))
         except (RecursionError, MemoryError):  # by Python's limits for its parser
-            yield PythonFile(path, ast.Module([], []), "its source is nested too deeply")
+            yield PythonFile(path, ast.Module([], []), "its code is nested too deeply")
         else:
             yield PythonFile(path, tree)
     if faults:
-        hint, mine = "Mend the line.", sys.version_info[:2]
+        hint, mine = "Correct the line.", sys.version_info[:2]
         if mine < python:
-            hint += " Python {}.{} read it here; newer syntax that the image's {}.{} knows is a fault too."
+            hint += " bake runs on Python {}.{} and cannot parse newer syntax, even if the image's Python {}.{} can."
         raise AppSyntaxError(
             f"{faults[0][0]}: {faults[0][1]}",
             hint.format(*mine, *python),
@@ -123,11 +124,11 @@ def _sizes(folder: Path, paths: Iterable[PurePosixPath]) -> dict[PurePosixPath, 
 
 
 def _unreadable(path: PurePosixPath, error: OSError) -> AppFolderError:
-    return AppFolderError(f"{path} cannot be read: {error.strerror}", "Change its mode, or name it in .bakeignore.")
+    return AppFolderError(f"{path} cannot be read: {error.strerror}", "Change its mode, or exclude it in .bakeignore.")
 
 
 def _too_much(folder: Path, sizes: dict[PurePosixPath, int]) -> AppFolderError:
-    """Return the error for more than MAX_BYTES, with the five folders that hold most of them."""
+    """Return the error for more than MAX_BYTES, with the five largest folders."""
     read = {path: size for path, size in sizes.items() if size <= MAX_FILE_BYTES}
     totals: Counter[str] = Counter()
     for path, size in read.items():
@@ -135,10 +136,10 @@ def _too_much(folder: Path, sizes: dict[PurePosixPath, int]) -> AppFolderError:
         totals[f"/{parents or path.name}"] += size
     return AppFolderError(
         f"{folder} has {_megabytes(sum(read.values()))} of Python in {len(read):,} files; "
-        f"bake looks for the app in at most {_megabytes(MAX_BYTES)}",
-        f"Write the folders that are not part of the app into {folder / ignore.OWN}, one a line: bake then neither "
+        f"bake reads at most {_megabytes(MAX_BYTES)} to find the app",
+        f"Add the folders that are not part of the app to {folder / ignore.OWN}, one on each line. bake then neither "
         "reads them nor puts them into the image.",
-        "\n".join(f"{name}  holds {_megabytes(size)}" for name, size in totals.most_common(5)),
+        "\n".join(f"{name}  has {_megabytes(size)}" for name, size in totals.most_common(5)),
     )
 
 

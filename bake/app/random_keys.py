@@ -1,4 +1,4 @@
-"""Find the secret keys that a module makes at random: each process that loads the app makes another one."""
+"""Find the secret keys that a module generates at random. Each process that loads the app generates a different one."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-#: Names of keys that sign sessions: Flask's and Django's, and those of their extensions.
+#: Names of keys that sign sessions in Flask, Django and their extensions.
 KEY = re.compile(r"(\w+_)?SECRET(_KEY)?|secret_key|cookie_secret")
-#: The ends of the dotted names of functions that return random values.
+#: The last parts of the dotted names of functions that return random values.
 MAKERS = ("urandom", "token_bytes", "token_hex", "token_urlsafe", "uuid4", "get_random_secret_key", "generate_key")
 
 
 @dataclass(frozen=True)
 class RandomKey:
-    """A key that is made at random: its line, and the strings beside it, such as `os.environ.get("KEY", …)` has."""
+    """A random key: its line, and the strings in its expression, such as the name in `os.environ.get("KEY", …)`."""
 
     line: int
     strings: frozenset[str]
 
 
 def find(tree: ast.Module) -> Iterator[RandomKey]:
-    """Yield the random keys of a module. A variable of a function, which may be a visitor's token, is not a key."""
+    """Yield the random keys of a module. Skip local variables of functions, which may be tokens of visitors."""
     values = {
         target.id: node.value
         for node in tree.body
@@ -45,7 +45,7 @@ def find(tree: ast.Module) -> Iterator[RandomKey]:
 
 
 def _assigned(node: ast.AST, inside: bool) -> Iterator[tuple[str, ast.expr]]:
-    """Yield the names that a node gives values to, as variable, attribute, item, keyword or key of a dictionary."""
+    """Yield the names that a node assigns: variables, attributes, items, keywords and keys of a dictionary."""
     if isinstance(node, ast.Assign | ast.AnnAssign) and node.value:
         for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
             if isinstance(target, ast.Attribute):
@@ -66,6 +66,6 @@ def _assigned(node: ast.AST, inside: bool) -> Iterator[tuple[str, ast.expr]]:
 
 
 def _makes(function: ast.expr) -> bool:
-    """Return whether a function's name says that it returns a random value."""
+    """Return whether a function returns a random value, by its name."""
     name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
     return name in MAKERS

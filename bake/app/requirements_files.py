@@ -1,4 +1,4 @@
-"""The files in which an app says what it needs, as lines that each know where they stand."""
+"""Read the files that list an app's requirements, and keep the place of each line for errors."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from bake.errors import ProgramError, RequirementError
 from bake.host.programs import run
 
 HASH = re.compile(r"--hash[= ]sha256:([0-9a-f]{64})")
-#: Options of a requirements file that change nothing: wheels with hashes are all we take.
+#: Options of a requirements file that change nothing, because bake only uses wheels with hashes.
 IDLE_OPTIONS = re.compile(r"--(require-hashes|prefer-binary|only-binary|no-binary)\b")
 
-#: uv's options for a lock as requirement lines, each with its hashes. uv looks nothing up, and reads none of the
-#: settings of the folder's, which could name the place of a cache.
+#: uv's options that export a lock as requirement lines with hashes. uv does not use the network, and ignores the
+#: settings in the folder, which could set the path of a cache.
 EXPORT = (
     "--frozen", "--no-config", "--no-dev", "--no-emit-project", "--no-header", "--no-annotate", "--no-python-downloads",
     "-q",
@@ -34,7 +34,7 @@ EXPORT = (
 
 @dataclass(frozen=True)
 class Line:
-    """A requirement, and where it stands."""
+    """A requirement, and its place in a file."""
 
     text: str
     place: str
@@ -44,9 +44,9 @@ class Line:
 
 
 def found_file(folder: Path) -> str | None:
-    """The file of an app's folder that says what it needs; None where nothing does.
+    """Return the file in an app's folder that lists its requirements, or None.
 
-    Raises RequirementError where that is a file of a tool we cannot ask.
+    Raises RequirementError if it belongs to a tool that bake does not support.
     """
     pinned = next((name for name in ("requirements.txt", "uv.lock", "Pipfile.lock") if (folder / name).is_file()), None)
     if pinned:
@@ -59,19 +59,19 @@ def found_file(folder: Path) -> str | None:
         ("environment.yml", "pip list --format=freeze > requirements.txt"),
     ):
         if (folder / name).is_file():
-            raise RequirementError(f"{folder / name} is not read", f"Run `{command}` there, and bake again.")
+            raise RequirementError(f"bake does not read {folder / name}", f"Run `{command}` there, and bake again.")
     listed = (name for name in project_metadata.FILES if (folder / name).is_file())
     found = next((name for name in listed if project_metadata.read(folder / name).dependencies is not None), None)
     if found is None and poetry:
         raise RequirementError(
-            f"{folder / 'pyproject.toml'} lists its dependencies for Poetry alone",
+            f"{folder / 'pyproject.toml'} lists its dependencies only for Poetry",
             "Run `poetry export --without-hashes -o requirements.txt` there, and bake again.",
         )
     return found
 
 
 def requirement_lines(folder: Path, named: str | tuple[str, ...], target: Target) -> list[Line]:
-    """The requirements of a file, with those it includes, or of a list. Raises RequirementError with file and line."""
+    """Return the requirements of a list, or of a file with its includes. Raises RequirementError with the line."""
     if not isinstance(named, str):
         return [_line(text, f"requirements[{number}]", False) for number, text in enumerate(named)]
     path = folder / named
@@ -82,7 +82,7 @@ def requirement_lines(folder: Path, named: str | tuple[str, ...], target: Target
         try:
             text = run(argv, env={"NO_COLOR": "1"}).stdout
         except ProgramError as error:
-            raise RequirementError(f"{named} cannot be read", "Run `uv lock` there.", error.details) from None
+            raise RequirementError(f"uv cannot read {named}", "Run `uv lock` there.", error.details) from None
         return [_line(line, named, False) for line in text.replace("\\\n", " ").splitlines() if line.strip()]
     if path.name == "Pipfile.lock":
         return _pipfile_lines(path, named)
@@ -96,19 +96,21 @@ def _project_lines(said: project_metadata.Project, folder: Path, target: Target)
     for source in sources if said.file == "pyproject.toml" else ():
         if canonicalize_name(source) in {line.name for line in lines}:
             raise RequirementError(
-                f"{said.file}: [tool.uv.sources] has {source}", "Put a wheel of it on a package `index`."
+                f"{said.file}: bake does not support {source} in [tool.uv.sources]",
+                "Upload a wheel of it to a package `index`.",
             )
     return lines
 
 
 def require_allowed(said: project_metadata.Project, target: Target) -> None:
-    """Raise RequirementError where a project's requires-python excludes the target's Python, or cannot be read."""
+    """Raise RequirementError if a project's requires-python is invalid or excludes the target's Python."""
     wanted = said.requires_python
     try:
         allowed = not wanted or SpecifierSet(wanted, prereleases=True).contains(target.python_full_version)
     except InvalidSpecifier:
         raise RequirementError(
-            f"{said.file}: requires-python is {wanted!r}, which is no range of versions", "Write it as in >=3.11."
+            f"{said.file}: requires-python is {wanted!r}, which is not a range of versions",
+            "Write a range such as >=3.11.",
         ) from None
     if not allowed:
         raise RequirementError(
@@ -121,11 +123,11 @@ def _pipfile_lines(path: Path, named: str) -> list[Line]:
     try:
         packages = json.loads(project_metadata.text_of(path))["default"]
     except (ValueError, KeyError, TypeError):
-        raise RequirementError(f"{named} is not what pipenv writes", "Run `pipenv lock` there.") from None
+        raise RequirementError(f"{named} is not a lock file of pipenv", "Run `pipenv lock` there.") from None
     lines = []
     for name, said in packages.items():
         extras = f"[{','.join(said['extras'])}]" if said.get("extras") else ""
-        if "version" not in said:  # a folder, or a repository: refused as such a line is
+        if "version" not in said:  # A folder or a repository, which _line refuses.
             place = f"git+{said['git']}" if "git" in said else f"./{said.get('path', name)}"
             lines.append(_line(place, named, False))
             continue
@@ -137,7 +139,7 @@ def _pipfile_lines(path: Path, named: str) -> list[Line]:
 
 def _file_lines(folder: Path, path: Path, place: str, constraint: bool, above: tuple[Path, ...]) -> Iterator[Line]:
     if path in above:
-        raise RequirementError(f"{place}: the file includes itself", "Take the line out.")
+        raise RequirementError(f"{place}: the file includes itself", "Remove the line.")
     here = os.path.relpath(path, folder)
     logical, start = "", 0
     for number, raw in enumerate([*project_metadata.text_of(path, place).splitlines(), ""], 1):
@@ -157,22 +159,24 @@ def _file_lines(folder: Path, path: Path, place: str, constraint: bool, above: t
 
 
 def _line(text: str, place: str, constraint: bool) -> Line:
-    """One requirement, or RequirementError with the way out."""
+    """Return a requirement. Raises RequirementError for one that bake does not support, with a way out."""
     bare = re.sub(r"\s--hash[= ]\S+", "", text).strip()
     if re.match(r"(-i|--index-url|--extra-index-url|-f|--find-links|--no-index|--trusted-host)\b", bare):
-        way = "Name one package index in bake.yaml, `index: https://…`, and take the line out."
+        way = "Remove the line, and set the package index in bake.yaml: `index: https://…`."
     elif re.match(r"(-e|--editable)\b", bare) or re.match(r"[./~]|file:|.*\.whl$", bare):
-        way = "The app's own folder is in the image as it is: take the line out. Others have to be on a package index."
+        way = (
+            "If it is the app's own folder, remove the line: the image contains it. Publish others on a package index."
+        )
     elif re.match(r"(git|hg|svn|bzr)\+|https?:", bare) or re.search(r"@\s*[\w+]+:", bare):
-        way = "A machine must not depend on an address that moves: put a wheel on a package index, and name a version."
+        way = "The file at a URL can change. Upload a wheel to a package index, and require its version."
     else:
         try:
             requirement = Requirement(bare)
-            # uv would look for a build backend at a path, which may be the app's own folder.
+            # For a path, which may be the app's own folder, uv would run a build backend.
             if not requirement.url:
                 name = canonicalize_name(requirement.name)
                 return Line(bare, place, name, constraint, frozenset(HASH.findall(text)))
-            way = "Name a version on a package index instead of an address."
+            way = "Require a version on a package index instead of a URL."
         except InvalidRequirement as error:
             way = f"Write it as name==version. {str(error).splitlines()[0]}."
-    raise RequirementError(f"{place}: {bare!r} cannot be used", way)
+    raise RequirementError(f"{place}: bake cannot use {bare!r}", way)

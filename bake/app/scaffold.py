@@ -1,4 +1,4 @@
-"""A first bake.yaml for an app's folder: what was found, why, and what is left to say."""
+"""Write a first bake.yaml for an app's folder, with the detected keys and comments."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from bake.errors import AppFolderError, NoAppError, RecipeError, RequirementErro
 from bake.host import cache
 
 HEAD = """\
-# What is commented out is what bake finds by itself, or its default:
-# take the # away to hold it fast, or to change it. bake.example.yaml shows every key.
+# The commented keys have the values that bake detects, or defaults. To pin or
+# change one, remove its #. bake.example.yaml shows every key.
 """
 TAIL = """
-# The names the app answers to, and who hears of its certificate.
+# The host names of the app, and the email address for the certificate authority.
 # domains: [example.com, www.example.com]
 # email: you@example.com
 
-# A path that answers 2xx or 3xx when the app is well.
+# A path that responds with 2xx or 3xx if the app is healthy.
 # check: {health: /healthz}
 
-# What the app writes in its own folder, to be kept in /var/lib/app.
+# Paths in its own folder that the app writes. The machine keeps them in /var/lib/app.
 # writable: [instance]
 
-# Names of secrets; their values go to /etc/app/secrets.env on the machine, never into an image.
+# Names of secrets. Their values are in /etc/app/secrets.env on the machine, never in an image.
 # secrets: [SECRET_KEY]
 
-# Commands before each start, and jobs.
+# Commands that run before each start, and jobs.
 # setup: [flask db upgrade]
 # timers: {tidy: {run: flask tidy, when: daily}}
 """
 
 
 def draft(folder: Path) -> str:
-    """The text of a bake.yaml that bakes, or that says what has to be chosen.
+    """Return the text of a bake.yaml. If there are several apps, it lists the choices.
 
-    Raises AppSyntaxError and AsgiAppError, which no recipe mends.
+    Raises AppSyntaxError and AsgiAppError, which no recipe can fix.
     """
     reader = Reader(folder, Recipe().target.python)
     return "".join([HEAD, _app(reader), _needs(reader), TAIL])
@@ -51,47 +51,47 @@ def _app(reader: Reader) -> str:
     except SeveralAppsError as error:
         rows = (line.partition(": to serve this one, write  ") for line in error.details.splitlines())
         choices = "".join(f"# {wsgi}    # {place}\n" for place, _, wsgi in rows)
-        return f"\n# Several apps were found: take the # from the one to serve.\n{choices}"
+        return f"\n# bake found several apps. Remove the # before the one to serve.\n{choices}"
     except NoAppError as error:
         near = "".join(f"#   {line}\n" for line in error.details.splitlines())
-        return f"\n# {error.message}.\n{near}# Say where it is:\n# wsgi: module:callable\n"
-    wsgi, why = (app.wsgi, f"made at {app.root.place}") if app else (detect.PASTE, "its [app:main]")
+        return f"\n# {error.message}.\n{near}# Set its module and callable:\n# wsgi: module:callable\n"
+    wsgi, why = (app.wsgi, f"created at {app.root.place}") if app else (detect.PASTE, "its [app:main]")
     return f"\n# The app: {why}.\n# wsgi: {wsgi}\n"
 
 
 def _needs(reader: Reader) -> str:
     try:
-        return f"\n# What the app needs.\n# requirements: {detect.needed(reader)}\n"
+        return f"\n# The app's requirements.\n# requirements: {detect.needed(reader)}\n"
     except RequirementError as error:
         if error.details.startswith("requirements: "):
-            return f"\n# Made from the app's imports: look the names over.\n{error.details}\n"
+            return f"\n# Made from the app's imports. Check the names.\n{error.details}\n"
         return f"\n# {error.message}. {error.hint}\n"
 
 
 def write(folder: Path) -> Path:
-    """Write the draft where there is no bake.yaml yet; its path. Raises RecipeError where there is one."""
+    """Write the draft and return its path. Raises RecipeError if there is a bake.yaml."""
     path = folder / FILE_NAME
     if not folder.is_dir():
-        raise AppFolderError(f"{folder} is not a folder", "Give the folder that holds the app's source.")
+        raise AppFolderError(f"{folder} is not a folder", "Give the path of the folder with the app's source.")
     if path.exists():
-        raise RecipeError(f"{path} is there already", "Change it by hand; bake.example.yaml shows every key.")
+        raise RecipeError(f"{path} exists", "Edit it; bake.example.yaml shows every key.")
     cache.write(path, draft(folder))
     return path
 
 
 def pin(folder: Path, paths: tuple[str, ...]) -> Path:
-    """Write `writable` with these paths into bake.yaml, a new one if there is none, and return its path.
+    """Write `writable` with these paths into bake.yaml, and return its path. Create the file if there is none.
 
-    Raises RecipeError where there is a `writable` already, or no path to write.
+    Raises RecipeError if there is no path, or the file already has `writable`.
     """
     path = folder / FILE_NAME
     line = f"writable: {{observe: off, paths: [{', '.join(json.dumps(name) for name in paths)}]}}\n"
     if not paths:
-        raise RecipeError("The app was seen to write nothing beside its code", "There is nothing to pin.")
+        raise RecipeError("The app wrote nothing to its own folder during the bake", "There is nothing to add.")
     if path.exists() and recipe.read(folder).writable != Recipe().writable:
-        raise RecipeError(f"{path} has `writable` already", "Put this line in its place.", line)
+        raise RecipeError(f"{path} already has `writable`", "Replace it by the line above.", line)
     text = path.read_text() if path.exists() else draft(folder)
     cache.write(
-        path, f"{text.rstrip()}\n\n# Seen in a bake; `observe: off` keeps later bakes from adding to it.\n{line}"
+        path, f"{text.rstrip()}\n\n# Observed in a bake. With `observe: off`, later bakes add no paths.\n{line}"
     )
     return path

@@ -1,6 +1,6 @@
-"""Reduce Python files to what detection asks of them: the names that they bind, import and call.
+"""Reduce Python files to the facts that detection needs: the names that they bind, import and call.
 
-Their trees are not kept: those of 39 MB of source take 1 GB of memory.
+This module does not keep their trees, because the trees of 39 MB of source use 1 GB of memory.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from pathlib import PurePosixPath
 
 from bake.app import random_keys, writes
 
-#: The longest dotted name that is followed, in names.
+#: The maximum number of parts in a dotted name to follow.
 MAX_DOTTED = 20
-#: What `Scope.names` lists the values under that a function returns; no name is spelled so.
+#: The key in `Scope.names` for the return values of a function. It is a keyword, so it cannot be a name.
 RETURN = "return"
-#: A place after all bindings of a scope.
+#: A position after all bindings of a scope.
 END = sys.maxsize
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
-#: Expressions that may stand for an app.
+#: Expressions that may evaluate to an app.
 Followed = ast.Call | ast.Name | ast.Attribute
 
 
 @dataclass(eq=False, slots=True)
 class Binding:
-    """What a statement binds a name to: an import, a function, an expression, a declared type, or something else.
+    """The value that a statement binds a name to: an import, a function, an expression, a declared type, or another.
 
     `at` is the number of the statement in its scope.
     """
@@ -47,13 +47,13 @@ class Scope:
         self.module = module
         self.parent = parent
         self.names: dict[str, list[Binding]] = {}
-        #: Imported names, and the dotted names they stand for.
+        #: Imported names, and the dotted names that they refer to.
         self.imports: dict[str, str] = {}
         #: Classes, and the dotted names of their bases.
         self.bases: dict[str, list[str]] = {}
-        #: Bound below `if __name__ == "__main__"`: nobody who imports the module sees them.
+        #: Names bound inside `if __name__ == "__main__"`, which do not exist if the module is imported.
         self.hidden: set[str] = set()
-        #: Whether `from … import *` binds names that this scope does not show.
+        #: Whether `from … import *` may bind more names.
         self.open_ended = False
         for number, (statement, main) in enumerate(body):
             names = list(bound_names(statement))
@@ -75,7 +75,7 @@ class Scope:
                 self.bases.setdefault(statement.name, []).extend(filter(None, map(dotted, statement.bases)))
 
     def _bindings(self, number: int, statement: ast.stmt) -> Iterator[Binding]:
-        """Yield what a statement binds its names to, the best last."""
+        """Yield the bindings of a statement, the best last."""
         value: Followed | FunctionScope | None = None
         if isinstance(statement, Function):
             value = FunctionScope(statement, self, number)
@@ -87,7 +87,7 @@ class Scope:
 
 
 class FunctionScope(Scope):
-    """A function: its names, its arguments, and what it returns (`names[RETURN]`, the first value last)."""
+    """A function: its names, its arguments, and its return values (`names[RETURN]`, the first value last)."""
 
     def __init__(self, node: Function, parent: Scope, at: int) -> None:
         body = list(statements(node.body))
@@ -110,15 +110,15 @@ class FunctionScope(Scope):
 
 
 class Module:
-    """A file of the app: its dotted name, its path below the app's folder, and what it says."""
+    """A file of the app: its dotted name, its path below the app's folder, and the facts in it."""
 
     def __init__(self, name: str, path: PurePosixPath, tree: ast.Module, unread: str = "") -> None:
         self.name = name
         self.path = path
-        #: Why the file was not read; empty for one that was.
+        #: Why bake did not read the file, or "".
         self.unread = unread
         self.scope = Scope(self, statements(tree.body))
-        #: Whether reading cannot tell what names the module has.
+        #: Whether the source does not show all names of the module.
         self.dynamic = bool(unread) or self.scope.open_ended or "__getattr__" in self.scope.names
         #: The dotted names it calls, each with the line of a call.
         self.calls: dict[str, int] = {}
@@ -126,7 +126,7 @@ class Module:
         self.serves_media = False
         #: The modules it imports, by the first part of their names.
         self.imported: set[str] = set()
-        #: The names it gives as DJANGO_SETTINGS_MODULE.
+        #: The values that it sets DJANGO_SETTINGS_MODULE to.
         self.settings: list[str] = []
         #: Whether it serves the app when it is run as a program.
         self.serves = any(main and _serves(statement) for statement, main in statements(tree.body))
@@ -173,7 +173,7 @@ class Module:
 
 
 def dotted(node: ast.AST | None) -> str:
-    """Return `a.b.c` as text; nothing for any other expression, and for one of more than MAX_DOTTED names."""
+    """Return `a.b.c` as text, or "" for another expression, or one with more than MAX_DOTTED parts."""
     parts: list[str] = []
     while isinstance(node, ast.Attribute) and len(parts) < MAX_DOTTED:
         parts.append(node.attr)
@@ -182,7 +182,7 @@ def dotted(node: ast.AST | None) -> str:
 
 
 def statements(body: list[ast.stmt], main: bool = False) -> Iterator[tuple[ast.stmt, bool]]:
-    """Yield the statements that run with `body`, and whether only when the file is run as a program."""
+    """Yield the statements that run with `body`, and whether each one runs only if the file runs as a program."""
     rest = [(statement, main) for statement in reversed(body)]
     while rest:
         statement, main = rest.pop()
@@ -201,17 +201,17 @@ def statements(body: list[ast.stmt], main: bool = False) -> Iterator[tuple[ast.s
 
 
 def _asks_for_main(test: ast.expr) -> bool:
-    """Whether a condition mentions `__main__`."""
+    """Return whether a condition contains `__main__`."""
     words = (value for node in ast.walk(test) for value in vars(node).values())
     return any("__main__" in word for word in words if isinstance(word, str))
 
 
-#: The last names of functions that serve an app, or that programs serve it in.
+#: The last parts of the names of functions that serve an app, or that usually contain such a call.
 SERVERS = {"run", "run_simple", "run_app", "serve", "serve_forever", "quickstart", "start", "main", "cli"}
 
 
 def _serves(statement: ast.stmt) -> bool:
-    """Return whether a statement calls one of SERVERS; those of a definition run later, if at all."""
+    """Return whether a statement calls one of SERVERS. Calls inside a definition do not count."""
     if isinstance(statement, Function | ast.ClassDef):
         return False
     calls = (node.func for node in ast.walk(statement) if isinstance(node, ast.Call))
@@ -219,7 +219,7 @@ def _serves(statement: ast.stmt) -> bool:
 
 
 def bound_names(statement: ast.stmt) -> Iterator[str]:
-    """Yield the names that a statement binds itself, without those in its body."""
+    """Yield the names that a statement binds, except those in its body."""
     if isinstance(statement, Function | ast.ClassDef):
         yield statement.name
     elif isinstance(statement, ast.Import | ast.ImportFrom):

@@ -1,4 +1,4 @@
-"""Find the paths that a module plainly writes: literal names of folders, logs, uploads and SQLite's files."""
+"""Find the paths that a module clearly writes: literal names of folders, logs, uploads and SQLite files."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-#: Functions and classes whose first argument, or `filename`, is a path that they write: the ends of their dotted names.
+#: Functions and classes that write the path in their first argument or `filename`: the last parts of their names.
 FOLDER_MAKERS = {"mkdir", "makedirs"}
 FILE_MAKERS = {
     "FileHandler", "RotatingFileHandler", "TimedRotatingFileHandler", "WatchedFileHandler", "basicConfig",
 }  # fmt: skip
-#: Names of settings that hold a folder for uploads: Flask's documentation, and its extensions'.
+#: Names of settings for the upload folder, in the documentation of Flask and its extensions.
 UPLOADS = {"UPLOAD_FOLDER", "UPLOADED_FILES_DEST", "UPLOADS_DEFAULT_DEST"}
 SQLITE = "sqlite:///"
 
 
 @dataclass(frozen=True)
 class Write:
-    """A path that is written. `beside`: relative to the module's folder, and not to the folder the app runs in."""
+    """A path that the app writes. `beside`: relative to the module's folder, not to the working folder."""
 
     path: PurePosixPath
     folder: bool
@@ -27,7 +27,7 @@ class Write:
 
 
 def find(tree: ast.Module) -> Iterator[Write]:
-    """Yield the plain writes of a module. Paths are relative, and lead nowhere above where they start."""
+    """Yield the clear writes of a module. The paths are relative and have no `..`."""
     for node in ast.walk(tree):
         for write in _writes(node):
             if write.path.name and not write.path.is_absolute() and ".." not in write.path.parts:
@@ -69,7 +69,7 @@ def _called(node: ast.Call) -> Iterator[Write]:
         yield Write(PurePosixPath(text), folder=True)
     elif name in FILE_MAKERS and text:
         log = PurePosixPath(text)
-        # A log that is rotated needs its folder.
+        # Log rotation needs a writable folder.
         yield Write(log.parent, folder=True) if log.parent.name else Write(log, folder=False)
     elif name == "connect" and ast.unparse(function).endswith("sqlite3.connect") and text and ":" not in text:
         yield Write(PurePosixPath(text), folder=False)

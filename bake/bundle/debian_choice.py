@@ -1,4 +1,4 @@
-"""Choose the Debian release of an app whose recipe names no `base`: the newest whose Python suits the app."""
+"""Choose the Debian release for an app without `base` in its recipe: the newest one whose Python suits the app."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ NEWEST_FIRST = tuple(sorted(TARGETS.values(), key=lambda target: target.python, 
 
 @dataclass(frozen=True)
 class Wish:
-    """The Python that a file of the app asks for: 3.`minor`; `text` is the version as the file has it."""
+    """The Python version that a file of the app requests: 3.`minor`. `text` is the version in the file."""
 
     minor: int
     text: str
     file: str
 
     def distance(self, target: Target) -> int:
-        """Return how many minor versions lie between the wish and a target's Python."""
+        """Return the number of minor versions between the wish and a target's Python."""
         return abs(target.python[1] - self.minor)
 
 
 @dataclass(frozen=True)
 class _Refusal:
-    """Why a Debian release does not suit an app.
+    """The reason why a Debian release does not suit an app.
 
-    `key` is that of the lock that could not be made, or empty where it was not tried. `kept`: the reason is cached.
+    `key` is the key of the lock that failed, or "" if bake did not try it. `kept`: the reason is cached.
     """
 
     error: BakeError
@@ -51,7 +51,7 @@ class _Refusal:
 
 @dataclass
 class _App:
-    """An app whose release is chosen. `notes` are those that were shown."""
+    """An app during the choice of its release. `notes` are the notes already shown."""
 
     folder: Path
     recipe: Recipe
@@ -68,7 +68,7 @@ class _App:
 
 
 def wish(folder: Path) -> Wish | None:
-    """Return the Python 3 that .python-version or runtime.txt in an app's folder asks for, or None."""
+    """Return the Python 3 version that .python-version or runtime.txt in an app's folder requests, or None."""
     for name in (".python-version", "runtime.txt"):
         with suppress(OSError):
             text = (folder / name).read_text(encoding="utf-8-sig", errors="replace")
@@ -78,9 +78,9 @@ def wish(folder: Path) -> Wish | None:
 
 
 def detected(folder: Path, recipe: Recipe, report: Reporter) -> Recipe:
-    """Return the recipe completed by what is found in the app's `folder`, but for `base`, and note it.
+    """Return the recipe with all keys that bake detects in the app's `folder`, except `base`, and print notes.
 
-    Raises what `detect.complete` raises.
+    Raises the errors of `detect.complete`.
     """
     found = detect.complete(folder, recipe)
     for text in found.notes:
@@ -89,11 +89,11 @@ def detected(folder: Path, recipe: Recipe, report: Reporter) -> Recipe:
 
 
 def complete(folder: Path, recipe: Recipe, report: Reporter, age: cache.Age) -> Recipe:
-    """Return the recipe completed by what is found in the app's `folder`, `base` included, and note it.
+    """Return the recipe with all keys that bake detects in the app's `folder`, including `base`, and print notes.
 
-    The requirements are resolved, and their lock is in the cache afterwards. A release that the recipe names is
-    obeyed. The release of an image is known only when the image is read, so nothing is resolved for it here.
-    Raises what `detect.complete` and `lock.resolve` raise.
+    Resolves the requirements, and keeps their lock in the cache. A release in the recipe is final. The release of an
+    image is not known before bake reads the image, so this function resolves nothing for it.
+    Raises the errors of `detect.complete` and `lock.resolve`.
     """
     if isinstance(recipe.base, BaseImage):
         return detected(folder, recipe, report)
@@ -103,14 +103,15 @@ def complete(folder: Path, recipe: Recipe, report: Reporter, age: cache.Age) -> 
 
 
 def _obeyed(app: _App, named: Target) -> Recipe:
-    """Return the recipe for the release that it names. A refusal names the other release where that would do."""
+    """Return the recipe for the release that it names. An error names another release that suits the app."""
     outcome = _try(app, named)
     if isinstance(outcome, Recipe):
         return outcome
     others = (target for target in NEWEST_FIRST if target is not named)
     if other := next((target for target in others if isinstance(_try(app, target, choosing=True), Recipe)), None):
         outcome.error.hint += (
-            f" On {other.name}, with Python {other.python_version}, everything can be had: write `base: {other.name}`."
+            f" On {other.name} with Python {other.python_version}, all requirements resolve: "
+            f"write `base: {other.name}`."
         )
     raise outcome.error
 
@@ -123,8 +124,8 @@ def _chosen(app: _App) -> Recipe:
     wished = None if app.recipe.package else wish(app.folder)
     targets = sorted(NEWEST_FIRST, key=wished.distance) if wished else NEWEST_FIRST
     refusals: dict[Target, _Refusal] = {}
-    # A cached refusal saves time where another release suits the app. It never is the answer itself: by now, the index
-    # may have what was missing.
+    # A cached refusal saves time if another release suits the app. It is never final, because the index may meanwhile
+    # have the missing wheels.
     for trust in (True, False):
         for target in targets:
             outcome = _try(app, target, choosing=True, trust=trust)
@@ -136,7 +137,7 @@ def _chosen(app: _App) -> Recipe:
                     cache.write(_cached(refusal.key), refusal.error.message)
             why = [refusal.reason(refused) for refused, refusal in refusals.items() if refused is not target]
             if not why and wished:
-                why = [f"Python {target.python_version}; {wished.file} asks for {wished.text}"]
+                why = [f"Python {target.python_version}; {wished.file} requests {wished.text}"]
             app.note(f"base: {target.name} ({'; '.join(why) or f'Python {target.python_version}, the newest'})")
             return outcome
         if not any(refusal.kept for refusal in refusals.values()):
@@ -184,7 +185,7 @@ def _neither(refusals: dict[Target, _Refusal]) -> BakeError:
     reasons = {target.name: refusal.reason(target) for target, refusal in refusals.items()}
     alike = {one.reason(target).replace(f"Python {target.python_version}", "") for target, one in refusals.items()}
     if len(alike) == 1:
-        same = f"; the same holds for {', '.join([*reasons][1:])}" if len({*reasons.values()}) > 1 else ""
+        same = f"; the same applies to {', '.join([*reasons][1:])}" if len({*reasons.values()}) > 1 else ""
         return type(first)(first.message + same, first.hint, first.details)
     details = (f"{target.name}:\n{one.error.details}" for target, one in refusals.items() if one.error.details)
     return type(first)(

@@ -1,9 +1,8 @@
-"""What an app needs, pinned and hashed, and the wheels of it in the cache.
+"""Resolve an app's requirements to a lock file with hashes, and fetch the wheels into the cache.
 
-uv resolves for the target's Python and glibc, pip fetches wheels. Only a package that
-has none is built here, which runs its code; what comes out must be pure Python.
-What the two are given is made from the app's own lines, each of which keeps its
-place for the errors.
+uv resolves for the target's Python and glibc, and pip fetches the wheels. If a package
+has no wheel, bake builds one here, which runs the package's code. The result must be
+pure Python. Errors name the file and line of a requirement.
 """
 
 from __future__ import annotations
@@ -37,25 +36,26 @@ NO_NETWORK = re.compile(
     r"|valid authentication credentials|Connection refused|Connection broken|Temporary failure in name resolution"
 )
 NO_WHEEL = re.compile(r"Wheels are required for `([^`]+)`")
-#: Of a traceback out of somebody's build, all but the exception.
+#: A traceback from the build of a package, except the exception itself.
 TRACEBACK = re.compile(
     r"^[ \t]*Traceback \(most recent call last\):\n(?:.*\n)*?(?=[ \t]*[\w.]+(?:Error|Exception|Exit)\b)", re.M
 )
 WITHOUT_WHEEL = (
-    "Allow another version, take a package that has wheels (psycopg2-binary for psycopg2, say), "
-    "or put a wheel of it on a package `index`."
+    "Allow another version, use a package that has wheels (for example psycopg2-binary instead of psycopg2), or upload "
+    "a wheel to a package `index`."
 )
-#: uv lists the wheels of releases for these Pythons and newer ones: for the first that every release admits.
+#: uv lists the wheels of releases for these Python versions and newer ones. bake uses the first that every release
+#: supports.
 OLDER_PYTHONS = ("3.8", "3.10", "3.12")
-#: A lock leaves nothing to constrain; a machine's own constraints could only contradict it.
+#: pip's settings. The constraints of this computer could contradict the lock.
 PIP = {"PIP_CONSTRAINT": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
 
 @dataclass(frozen=True)
 class Lock:
-    """All that the app needs, pinned and hashed, as a requirements file; `key` names what it was made from.
+    """The app's requirements, pinned and with hashes, as a requirements file. `key` is the digest of its inputs.
 
-    `built` names the packages that were built just now, for want of a wheel.
+    `built` names the packages that bake has just built because they have no wheel.
     """
 
     text: str
@@ -64,18 +64,18 @@ class Lock:
 
     @property
     def hashes(self) -> frozenset[str]:
-        """SHA-256 (hex) of all files the lock allows."""
+        """The SHA-256 digests (hex) of all files that the lock allows."""
         return frozenset(HASH.findall(self.text))
 
     @property
     def consent(self) -> str:
-        """The note that names the packages whose code was run to build them."""
-        return f"built here from their sources, which ran their code: {', '.join(self.built)}"
+        """The note that names the packages that bake built, which ran their code."""
+        return f"built from source on this computer, which ran their code: {', '.join(self.built)}"
 
 
 @dataclass(frozen=True)
 class _Request:
-    """An app's requirements as uv takes them; `key` is the digest of everything that its answer depends on."""
+    """An app's requirements for uv. `key` is the digest of everything that the result depends on."""
 
     lines: list[Line]
     requirements: str
@@ -84,16 +84,16 @@ class _Request:
 
     @property
     def hashed(self) -> dict[str, Line]:
-        """The lines that allow certain files alone, by name."""
+        """The lines with hashes, by the name of the package."""
         return {line.name: line for line in self.lines if line.hashes}
 
     @property
     def pinned(self) -> frozenset[str]:
-        """Names of which a line allows exactly one version."""
+        """Names of the packages that a line pins to one version."""
         return frozenset(line.name for line in self.lines if _is_pin(line.text))
 
     def place(self, name: str) -> str:
-        """Return `file:line` of a requirement, or nothing for one that another package asks for."""
+        """Return `file:line` of a requirement, or "" for a dependency of another package."""
         return next((line.place for line in self.lines if line.name == canonicalize_name(name)), "")
 
 
@@ -114,12 +114,12 @@ def _request(folder: Path, recipe: Recipe, target: Target) -> _Request:
 
 
 def key(folder: Path, recipe: Recipe, target: Target) -> str:
-    """Return the digest of everything that the lock depends on but the index. Raises RequirementError."""
+    """Return the digest of all inputs of the lock, except the index. Raises RequirementError."""
     return _request(folder, recipe, target).key
 
 
 def resolve(folder: Path, recipe: Recipe, target: Target, age: cache.Age) -> Lock:
-    """Return the lock of an app's requirements: the cached one, while its age is admitted.
+    """Return the lock of the app's requirements. Use one in the cache if its age is admitted.
 
     Raises RequirementError, ConflictError, WheelError, NetworkError.
     """
@@ -162,9 +162,9 @@ def _uv(argv: list[str], recipe: Recipe, work: Path) -> Result:
 
 
 def _without_wheel(request: _Request, recipe: Recipe, target: Target, work: Path) -> dict[str, str]:
-    """Return name and newest admitted version of the requirements that have no wheel for the target in that version.
+    """Return the requirements whose newest allowed version has no wheel for the target, with that version.
 
-    The index alone is asked. Empty where uv cannot tell: then its explanation of the whole resolution counts.
+    Reads only the index. If uv fails, returns {}, because uv then explains the complete resolution.
     """
     files = ["--constraints=constraints.txt", "requirements.txt"]
     place = [f"--python-version={target.python_version}", f"--python-platform={target.uv_platform}"]
@@ -174,9 +174,9 @@ def _without_wheel(request: _Request, recipe: Recipe, target: Target, work: Path
 
 
 def _require_pure(releases: Mapping[str, str], request: _Request, recipe: Recipe, target: Target, work: Path) -> None:
-    """Raise WheelError with all of these releases (name to version) that have compiled wheels for other systems.
+    """Raise WheelError for those of these releases (name to version) that have compiled wheels for other systems.
 
-    Their source is more than Python, so that nothing needs to be downloaded or built to refuse them.
+    Their source is not pure Python, so bake refuses them without a download or a build.
     """
     compiled = _compiled(releases, recipe, work) if releases else set()
     if not compiled:
@@ -193,7 +193,7 @@ def _require_pure(releases: Mapping[str, str], request: _Request, recipe: Recipe
 
 
 def _compiled(releases: Mapping[str, str], recipe: Recipe, work: Path) -> set[str]:
-    """Return the names of the releases that have a wheel for one system or processor alone."""
+    """Return the names of the releases that have a wheel for a particular system or processor."""
     (work / "releases.txt").write_text("".join(f"{name}=={version}\n" for name, version in releases.items()))
     for python in OLDER_PYTHONS:
         result = _uv(listing_argv(["--universal", f"--python-version={python}"], ["releases.txt"]), recipe, work)
@@ -204,7 +204,7 @@ def _compiled(releases: Mapping[str, str], recipe: Recipe, work: Path) -> set[st
 
 
 def _is_compiled(wheel: Mapping[str, str]) -> bool:
-    """Return whether a wheel of a pylock.toml fits one system or processor alone."""
+    """Return whether a wheel in a pylock.toml is for a particular system or processor."""
     address = wheel.get("url") or wheel.get("path") or ""
     try:
         tags = parse_wheel_filename(wheel.get("name") or unquote(urlsplit(address).path).rpartition("/")[2])[3]
@@ -214,11 +214,11 @@ def _is_compiled(wheel: Mapping[str, str]) -> bool:
 
 
 def _built(block: str, recipe: Recipe, target: Target, work: Path) -> str:
-    """A lock's entry for a package that has no wheel, with the hash of one that is built from its source."""
+    """Build a wheel for a package that has none, and return its entry for the lock."""
     wanted = block.split(maxsplit=1)[0]
     (work / "source.txt").write_text(block)
     try:
-        # The same bytes from the same source, so that an app that did not change is known again.
+        # A reproducible wheel: the cache must recognize an app that has not changed.
         run(
             build_argv(wanted.partition("==")[0]),
             cwd=work,
@@ -228,14 +228,15 @@ def _built(block: str, recipe: Recipe, target: Target, work: Path) -> str:
         if NO_NETWORK.search(error.details):
             raise _not_fetched(error, target) from None
         raise WheelError(
-            f"{wanted} has no wheel, and one cannot be built here from its source",
+            f"{wanted} has no wheel, and building one from source failed",
             WITHOUT_WHEEL,
             TRACEBACK.sub("", error.details),
         ) from None
     (wheel,) = (work / "built").iterdir()
     if not wheel.name.endswith("-none-any.whl"):
         raise WheelError(
-            f"{wanted} has no wheel, and is more than Python: it would run on this system alone", WITHOUT_WHEEL
+            f"{wanted} has no wheel, and is not pure Python: a wheel built here would not fit other systems",
+            WITHOUT_WHEEL,
         )
     digest = cache.file_digest(wheel)
     with cache.whole(_built_here() / wheel.name) as kept:
@@ -248,14 +249,15 @@ def _built_here() -> Path:
 
 
 def is_built(wheel: str) -> bool:
-    """Whether a wheel of this name was built here, and no index has it."""
+    """Return whether bake built this wheel, because the index has none."""
     return (_built_here() / wheel).exists()
 
 
 def index_env(recipe: Recipe) -> dict[str, str]:
-    """The recipe's index for uv and pip, with who asks where BAKE_INDEX_USERNAME and BAKE_INDEX_PASSWORD say so.
+    """Return the environment that sets the recipe's index for uv and pip.
 
-    By environment: others on this machine can read a command line. Nothing of it is kept.
+    The URL contains BAKE_INDEX_USERNAME and BAKE_INDEX_PASSWORD if they are set. Other users of this computer can read
+    a command line, but not the environment. bake does not store it.
     """
     if not recipe.index:
         return {}
@@ -266,19 +268,19 @@ def index_env(recipe: Recipe) -> dict[str, str]:
 
 
 def listing_argv(place: Sequence[str], files: Sequence[str]) -> list[str]:
-    """uv's words for the files of each requirement as a pylock.toml, without what they require themselves.
+    """Return uv's command that lists the files of each requirement as a pylock.toml, without dependencies.
 
-    Sources are admitted, so that a release without a wheel that fits is listed, too. Without dependencies uv asks the
-    index alone: it downloads no wheel and builds nothing.
+    It allows sources, so that it lists releases without a matching wheel. Without dependencies, uv reads only the
+    index: it downloads no wheel and builds nothing.
     """
     options = "--quiet --no-config --no-python-downloads --no-sources --no-deps --format=pylock.toml"
     return [uv.find_uv_bin(), "pip", "compile", *options.split(), f"--python={sys.executable}", *place, *files]
 
 
 def compile_argv(target: Target, refresh: bool, sources: Sequence[str] = ()) -> list[str]:
-    """uv's words; it reads requirements.txt and constraints.txt in the folder it is started in.
+    """Return uv's command that resolves requirements.txt and constraints.txt in its working folder.
 
-    Wheels alone are looked at, but for the packages named as `sources`.
+    It considers only wheels, except for the packages in `sources`.
     """
     options = "--quiet --no-config --no-python-downloads --no-sources --only-binary=:all: --generate-hashes"
     output = "--no-header --no-annotate --no-emit-index-url"
@@ -291,7 +293,7 @@ def compile_argv(target: Target, refresh: bool, sources: Sequence[str] = ()) -> 
 
 
 def _explained(stderr: str, request: _Request, target: Target) -> BakeError:
-    """uv's explanation as one of our errors."""
+    """Return the error that matches uv's explanation."""
     words = TRACEBACK.sub("", re.sub(r"^error: ", "", stderr.strip()))
     flat = " ".join(words.split())
 
@@ -316,7 +318,7 @@ def _explained(stderr: str, request: _Request, target: Target) -> BakeError:
         )
     if found := re.search(r"(\S+) was not found in the package registry", flat):
         return RequirementError(
-            f"{place(found[1])}there is no package {found[1]}", "Check how its name is spelt.", words
+            f"{place(found[1])}the package index has no package {found[1]}", "Check the spelling of its name.", words
         )
     missing = re.search(r"there (?:is|are) no versions? of ([\w.-]+)(?:\[\S*?\])?(\S*)", flat)
     capped = re.search(r"only ([\w.-]+?)(?:[<>=!].*?)? is available and you require (\1\S*), we can", flat)
@@ -324,34 +326,37 @@ def _explained(stderr: str, request: _Request, target: Target) -> BakeError:
         name, wanted = (
             (missing[1], missing[1] + missing[2]) if missing else (capped[1], capped[2]) if capped else ("", "")
         )
-        return RequirementError(f"{place(name)}there is no {wanted}", "Name a version that was released.", words)
+        return RequirementError(
+            f"{place(name)}the package index has no release of {wanted}", "Require a version that exists.", words
+        )
     if "No solution found" in flat:
         named = [line for line in request.lines if re.search(rf"(?<![\w-]){re.escape(line.name)}(?![\w-])", flat, re.I)]
         where = ", ".join(dict.fromkeys(f"{line.text} ({line.place})" for line in named))
         return ConflictError(
-            f"The requirements cannot all be met on Python {target.python_version}" + (f": {where}" if where else ""),
-            "Loosen one of the versions the explanation names.",
+            f"The requirements conflict on Python {target.python_version}" + (f": {where}" if where else ""),
+            "Relax one of the requirements that uv's explanation above names.",
             words,
         )
-    return ProgramError("uv could not resolve the requirements", "Its own words are above.", words)
+    return ProgramError("uv could not resolve the requirements", "Correct the cause that uv reports above.", words)
 
 
 def _pinned(text: str, pins: dict[str, Line]) -> str:
-    """The lock with only those hashes that the app's author allows, where they named any."""
+    """Return the lock. For requirements with hashes, it has only those hashes."""
     for name, line in pins.items():
         block = next((found for found in blocks(text) if _name(found) == name), "")
         if block:
             kept = only(block, line.hashes)
             if not HASH.search(kept):
                 raise RequirementError(
-                    f"{line.place}: no file of {name} on the index has that hash", "Compare the hashes."
+                    f"{line.place}: no file of {name} on the package index has one of its hashes",
+                    "Correct the hashes, or remove them.",
                 )
             text = text.replace(block, kept)
     return text
 
 
 def blocks(text: str) -> list[str]:
-    """A lock's entries, each with the lines of its hashes."""
+    """Return the entries of a lock, each with its hashes."""
     return re.findall(r"^\S.*\n(?:[ \t]+.*\n)*", text, re.M)
 
 
@@ -364,19 +369,19 @@ def _version(block: str) -> str:
 
 
 def only(block: str, hashes: frozenset[str]) -> str:
-    """A lock's entry with no other hashes than these."""
+    """Return the entry of a lock with only those of its hashes that are in `hashes`."""
     kept = sorted(set(HASH.findall(block)) & hashes)
     return " \\\n".join([block.split(maxsplit=1)[0], *(f"    --hash=sha256:{value}" for value in kept)]) + "\n"
 
 
 def wheel_platforms(target: Target) -> list[str]:
-    """Platform tags that fit, newest first. pip knows of older manylinux only what it is told."""
+    """Return the platform tags that fit the target, newest first. pip needs each older manylinux tag explicitly."""
     tags = [f"manylinux_{target.glibc[0]}_{minor}_x86_64" for minor in range(target.glibc[1], 4, -1)]
     return [*tags, "manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
 
 
 def download_argv(target: Target) -> list[str]:
-    """pip's words; it reads lock.txt in the folder it is started in, and fills wheels/. abi3 and none go with cp3xx."""
+    """Return pip's command that downloads the wheels of lock.txt to wheels/. cp3xx includes the abi3 and none tags."""
     options = "--quiet --no-input --no-deps --require-hashes --only-binary=:all: --implementation=cp"
     place = [f"--python-version={target.python_version}", "--abi=cp{}{}".format(*target.python)]
     platforms = [f"--platform={tag}" for tag in wheel_platforms(target)]
@@ -385,16 +390,16 @@ def download_argv(target: Target) -> list[str]:
 
 
 def build_argv(name: str) -> list[str]:
-    """pip's words for a wheel of one package; it reads source.txt in the folder it is started in, and fills built/."""
+    """Return pip's command that builds a wheel of the package in source.txt in built/."""
     options = f"--quiet --no-input --no-deps --require-hashes --no-binary={name}"
     files = ["--requirement=source.txt", "--wheel-dir=built"]
     return [sys.executable, "-m", "pip", "wheel", *options.split(), *files]
 
 
 def wheels(lock: Lock, target: Target, recipe: Recipe) -> list[Path]:
-    """The lock's wheels for the target, in the cache, sorted by name; fetched unless all are there.
+    """Return the lock's wheels in the cache, sorted by name. Fetch them unless all are there.
 
-    Raises WheelError for one that does not fit or is not what the lock says, and NetworkError.
+    Raises NetworkError, and WheelError for a wheel that does not fit the target or the lock.
     """
     folder, index = paths.cache() / "wheels", _index(lock, target)
     if index.exists():
@@ -414,7 +419,7 @@ def wheels(lock: Lock, target: Target, recipe: Recipe) -> list[Path]:
             folder.mkdir(parents=True, exist_ok=True)
             for wheel in found:
                 kept = folder / wheel.name
-                # Another app may have the same wheel: to replace it would make that app's wheels look changed.
+                # Another app may use the same wheel. If this one replaced it, that app's wheels would seem changed.
                 if not kept.exists() or cache.file_digest(kept) != cache.file_digest(wheel):
                     wheel.replace(kept)
     fetched = [folder / wheel.name for wheel in found]
@@ -424,7 +429,7 @@ def wheels(lock: Lock, target: Target, recipe: Recipe) -> list[Path]:
 
 
 def expects(lock: Lock, target: Target) -> dict[str, str]:
-    """The libraries that the lock's wheels, once fetched, expect of the system: see `shared_libraries.expected`."""
+    """Return what `shared_libraries.expected` found in the fetched wheels of a lock."""
     found: dict[str, str] = json.loads(_index(lock, target).read_text())["expects"]
     return found
 
@@ -434,7 +439,7 @@ def _index(lock: Lock, target: Target) -> Path:
 
 
 def _seen(path: Path) -> list[int]:
-    """What changes when a file is changed: a warm start looks at this, and `pack` at every byte."""
+    """Return a file's size and time, which show a change. `pack` verifies the content."""
     if not path.exists():
         return []
     status = path.stat()
@@ -442,12 +447,12 @@ def _seen(path: Path) -> list[int]:
 
 
 def verify(found: list[Path], lock: Lock) -> None:
-    """Hold wheels against the lock, no other, none missing; and each against what wheels may hold."""
+    """Raise WheelError unless the wheels are exactly those of the lock, and each one is safe to unpack."""
     allowed = lock.hashes
     strange = [wheel.name for wheel in found if cache.file_digest(wheel) not in allowed]
     if strange or len(found) != len(blocks(lock.text)):
         raise WheelError(
-            f"The wheels are not those of the lock: {', '.join(strange) or f'{len(found)} are there'}",
+            f"The wheels differ from the lock: {', '.join(strange) or f'the number of files is {len(found)}'}",
             f"Remove {paths.cache() / 'wheels'} and bake again.",
         )
     for wheel in found:
@@ -458,7 +463,7 @@ def _not_fetched(error: ProgramError, target: Target) -> NetworkError | WheelErr
     if found := re.search(r"No matching distribution found for ([^\s(]+)", error.details):
         message = f"{found[1]} has no wheel for Python {target.python_version} on {target.name}"
         if not NO_NETWORK.search(error.details):
-            return WheelError(message, "Allow another version.", error.details)
+            return WheelError(message, "Allow another version of it.", error.details)
     if "DO NOT MATCH THE HASHES" in error.details:
-        return WheelError("A wheel is not the one the lock names", "Bake again with --refresh.", error.details)
+        return WheelError("The hash of a wheel differs from the lock", "Run `bake image --refresh`.", error.details)
     return NetworkError("The wheels could not be fetched", "Check the network and `index` in bake.yaml.", error.details)

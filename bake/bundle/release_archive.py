@@ -1,4 +1,4 @@
-"""App and wheels to one reproducible archive with a digest."""
+"""Pack an app and its wheels into one reproducible archive with a digest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bake.errors import AppFolderError
 from bake.host import cache, paths
 from bake.host.progress import Reporter
 
-#: What never belongs into an image, why, and by which pattern (as in .gitignore).
+#: Patterns (as in .gitignore) of files that bake excludes from each image, by the reason that bake prints.
 LEFT_OUT = {
     "version control": (".git", ".hg", ".svn"),
     "secrets": (
@@ -42,20 +42,20 @@ LEFT_OUT = {
     ),
     "virtual environment": (".venv", "venv"),
     "cache": ("__pycache__/", "*.py[co]", ".mypy_cache/", ".pytest_cache/", ".ruff_cache/", ".tox/", ".nox/"),
-    "Node's packages": ("node_modules",),
+    "Node packages": ("node_modules",),
     "disk image": ("*.qcow2",),
     "database": ("*.sqlite*", "*.db", "*.db-journal", "*.db-wal", "*.db-shm"),
     "build output": ("/build/", "/dist/"),
-    "Finder's notes": (".DS_Store",),
+    "Finder metadata": (".DS_Store",),
 }
 LEFT_OUT_SPECS = {why: GitIgnoreSpec.from_lines(patterns) for why, patterns in LEFT_OUT.items()}
-#: How a document of ours begins; with secrets in it, perhaps.
+#: The first bytes of bake's user-data and launch settings, which may contain secrets.
 DOCUMENT = (b"#cloud-config\n# Made by bake", b"#cloud-config\n# Settings for a machine that bake")
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """The archive: `size` in bytes, `files` of the source, and what of it stayed out, each with the reason."""
+    """The archive: its `size` in bytes, the number of source `files`, and the excluded paths, each with the reason."""
 
     path: Path
     sha256: str
@@ -65,7 +65,7 @@ class Bundle:
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """What stayed out, each with the reason, to be read."""
+        """The excluded paths, each with the reason, for people to read."""
         return tuple(f"{name} ({why})" for name, why in self.kept_out)
 
 
@@ -77,7 +77,10 @@ def collect(
     report: Reporter,
     age: cache.Age = cache.A_WEEK,
 ) -> Bundle:
-    """Resolve what an app needs on a release, fetch it, and pack it with the app at `out`. `age` is the lock's."""
+    """Resolve an app's requirements for a Debian release, fetch the wheels, and pack both at `out`.
+
+    `age` is the age that the lock may have.
+    """
     with report.phase("bundle") as phase:
         phase.progress(0.1, "resolving requirements")
         locked = lock.resolve(folder, wanted, goal, age)
@@ -87,7 +90,9 @@ def collect(
         wheels = lock.wheels(locked, goal, wanted)
         unknown = shared_libraries.require(lock.expects(locked, goal), wanted.packages, goal)
         if unknown and not wanted.packages:
-            report.note(f"no wheel brings {', '.join(unknown)}: if the app does not start, `packages` lacks theirs")
+            report.note(
+                f"no wheel contains {', '.join(unknown)}: if the app does not start, add Debian packages to `packages`"
+            )
         parcel = pack(folder, wanted, locked, wheels, out)
     if parcel.left_out:
         report.note(f"excluded: {', '.join(parcel.left_out)}")
@@ -95,9 +100,10 @@ def collect(
 
 
 def pack(folder: Path, recipe: Recipe, locked: lock.Lock, wheels: list[Path], out: Path) -> Bundle:
-    """Write the archive at `out`: lock.txt, source/, the release's own files and wheels/. Same content, same bytes.
+    """Write lock.txt, source/, `release_files.files` and wheels/ to the archive `out`. Equal content gives equal bytes.
 
-    Raises AppFolderError for what cannot be read or points out of the folder, WheelError for a wheel the lock has not.
+    Raises AppFolderError for a file that cannot be read or a link that leaves the folder, and WheelError for a wheel
+    that is not in the lock.
     """
     lock.verify(wheels, locked)
     left_out: list[tuple[str, str]] = []
@@ -106,8 +112,8 @@ def pack(folder: Path, recipe: Recipe, locked: lock.Lock, wheels: list[Path], ou
     for prefix, inside in (recipe.static or {}).items():
         if folder / inside != folder and folder / inside not in kept:
             raise AppFolderError(
-                f"static: {prefix} needs the folder {inside}, which is left out",
-                f"Write `!/{inside}/` into {folder / '.bakeignore'}.",
+                f"static: {prefix} needs the folder {inside}, which is excluded",
+                f"Add `!/{inside}/` to {folder / '.bakeignore'}.",
             )
     hashes = frozenset(map(cache.file_digest, wheels))
     with cache.whole(out) as partial, tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as archive:
@@ -125,9 +131,9 @@ def pack(folder: Path, recipe: Recipe, locked: lock.Lock, wheels: list[Path], ou
 
 
 def _reason(path: Path, name: str, stack: list[ignore.Rules]) -> str:
-    """Why a path stays out, or nothing. `.bakeignore` has the last word; inner files speak before outer ones."""
+    """Return why a path is excluded, or "". `.bakeignore` overrides all else, and inner files override outer ones."""
     if name == FILE_NAME:
-        return "the recipe; it may hold check.env"
+        return "the recipe; it may contain check.env"
     asked, place = ignore.verdict(stack, ignore.OWN, name)
     if asked is not None:
         return place if asked else ""
@@ -137,17 +143,17 @@ def _reason(path: Path, name: str, stack: list[ignore.Rules]) -> str:
     if (path / "pyvenv.cfg").exists():
         return "virtual environment"
     if path == paths.cache():
-        return "bake's cache"
+        return "the cache of bake"
     ignored, place = ignore.verdict(stack, ".gitignore", name)
     if ignored:
         return place
     if _is_document(path):
-        return "user-data of bake's"
-    return "" if path.is_symlink() or path.is_dir() or path.is_file() else "neither file nor folder"
+        return "user-data from bake"
+    return "" if path.is_symlink() or path.is_dir() or path.is_file() else "neither a file nor a folder"
 
 
 def is_stdout(path: Path) -> bool:
-    """Whether a shell has made this file for what we print."""
+    """Return whether standard output is redirected to this file."""
     try:
         return path.is_file() and os.path.samestat(path.stat(), os.fstat(1))
     except OSError:
@@ -164,10 +170,10 @@ def _is_document(path: Path) -> bool:
 
 
 def _beginning(path: Path) -> bytes:
-    """A file's first bytes; of a gzipped file as base64, those of what is in it."""
+    """Return the first bytes of a file. Decode base64 of a gzipped file first."""
     with path.open("rb") as stream:
         first = stream.read(2048)
-    # 1f 8b 08, gzip's mark, and no flags.
+    # The base64 of 1f 8b 08, gzip's signature, and no flags.
     if not first.startswith(b"H4sIA"):
         return first[:64]
     with contextlib.suppress(ValueError, zlib.error):
@@ -176,7 +182,7 @@ def _beginning(path: Path) -> bytes:
 
 
 def _walk(folder: Path, here: Path, above: list[ignore.Rules], left_out: list[tuple[str, str]]) -> Iterator[Path]:
-    """What of the folder goes into the image; the rest to `left_out`, of a folder only its own name."""
+    """Yield the paths that go into the image, and add the others to `left_out`: of a folder, only its own name."""
     try:
         entries = sorted(here.iterdir())
     except OSError as error:
@@ -196,7 +202,7 @@ def _walk(folder: Path, here: Path, above: list[ignore.Rules], left_out: list[tu
 
 
 def _entry(name: str, mode: int) -> tarfile.TarInfo:
-    """A tar header that says nothing of this machine or this day."""
+    """Return a tar header that contains nothing about this machine or the time."""
     entry = tarfile.TarInfo(name)
     entry.mode, entry.mtime, entry.uid, entry.gid = mode, 0, 0, 0
     return entry
@@ -210,14 +216,14 @@ def _add_text(archive: tarfile.TarFile, name: str, file: release_files.File) -> 
 
 
 def _add(archive: tarfile.TarFile, path: Path, name: str, folder: Path) -> None:
-    """Add a file, a folder or a link that stays inside `folder`."""
+    """Add a file, a folder or a link whose target is inside `folder`."""
     try:
         if path.is_symlink():
             root, end = os.path.realpath(folder), os.path.realpath(path)
             if os.path.commonpath([root, end]) != root:
                 raise AppFolderError(
-                    f"{path} points out of the app's folder, to {Path(path).readlink()}",
-                    "Put the file itself there, or name the link in .bakeignore.",
+                    f"{path} is a link to {Path(path).readlink()}, outside the app's folder",
+                    "Replace the link by the file, or exclude the link in .bakeignore.",
                 )
             entry = _entry(name, 0o777)
             entry.type, entry.linkname = tarfile.SYMTYPE, os.path.relpath(end, os.path.realpath(path.parent))
@@ -234,5 +240,5 @@ def _add(archive: tarfile.TarFile, path: Path, name: str, folder: Path) -> None:
                 archive.addfile(entry, stream)
     except PermissionError as error:
         raise AppFolderError(
-            f"{path} cannot be read: {error.strerror}", "Change its mode, or name it in .bakeignore."
+            f"{path} cannot be read: {error.strerror}", "Change its mode, or exclude it in .bakeignore."
         ) from None

@@ -1,4 +1,4 @@
-"""What a release holds besides source, lock and wheels: finished files of all that depends on the app alone."""
+"""Generate the files of a release, in addition to source, lock and wheels, that depend only on the app."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bake.config.providers import AWS_METADATA_SERVICES
 from bake.config.recipe import OPTIONS, Django, Limits, Recipe
 from bake.host import paths
 
-#: What a machine, and the checks of one, still ask of a recipe. What else is in it is not given away with an image.
+#: The keys of a recipe that a machine and its checks need. An image does not contain the others, which may be private.
 KEPT = (
     "wsgi",
     "domains",
@@ -32,29 +32,29 @@ KEPT = (
     "email",
     "aws",
 )
-#: What a release brings besides, and a document leaves out where it has no room: folders of cloud-init/release, the
-#: dearest first.
+#: Optional parts of a release: folders of cloud-init/release, the most important first. A document without enough room
+#: omits them.
 EXTRAS = ("certificate", "exchange")
-#: What bundles alone bring: they are what people bake and push, and see the outcome of.
+#: Parts that only bundles contain, because someone reads the result of a bake or a push.
 BUNDLED = ("hints", "observe", "steps")
-#: Starts the author's server; `observe` runs it.
+#: The script that starts the author's server. `observe` runs it.
 AUTHOR = "settings/jobs/author"
-#: nginx waits this much longer than uWSGI allows a request, so that the app's side speaks first. Seconds.
+#: Seconds that nginx waits longer than uWSGI's limit for a request, so that uWSGI reports the timeout.
 PATIENCE = 5
-#: Where Django collects static files.
+#: The folder of the static files that Django collects.
 COLLECTED = "/var/cache/app/static"
-#: The record of the releases whose `release` steps have changed the app's data: it lies with them, as the app's own.
+#: The record of the releases whose `release` steps have changed the app's data. It is part of that data.
 UNLESS_DONE = 'if grep -qsxF "$APP_RELEASE" /var/lib/app/.released; then exit; fi\n'
 DONE = 'echo "$APP_RELEASE" >> /var/lib/app/.released\n'
-#: What `sandbox: {allow: …}` takes back of the app's sandbox.
+#: The lines of a unit that turn off parts of the sandbox, for `sandbox: {allow: …}`.
 ALLOWED = {"jit": "MemoryDenyWriteExecute=no\n"}
-#: Opens EC2's metadata service, in the firewall before it rejects and in the app's units: `aws: {role: true}`.
+#: Rules that open EC2's metadata service in the firewall and in the app's units, for `aws: {role: true}`.
 ROLE_RULES = "".join(
     f"meta skuid 800 {'ip6' if ':' in address else 'ip'} daddr {address} tcp dport 80 accept\n"
     for address in AWS_METADATA_SERVICES
 )
 ROLE_UNIT = f"IPAddressAllow={' '.join(AWS_METADATA_SERVICES)}\n"
-#: A line of entry_points.txt that names a command.
+#: A line of entry_points.txt that defines a command.
 COMMAND = re.compile(
     r"\s*(?P<name>[\w-][\w.-]*)\s*=\s*(?P<module>[\w.]+)\s*:\s*(?P<call>(?P<first>\w+)[\w.]*)\s*(\[.*)?"
 )
@@ -62,14 +62,14 @@ COMMAND = re.compile(
 
 @dataclass(frozen=True)
 class File:
-    """A text file of a release: content, mode bits."""
+    """A text file of a release: its content and its mode."""
 
     text: str
     mode: int = 0o644
 
 
 def files(folder: Path, recipe: Recipe, kept: list[Path]) -> dict[str, File]:
-    """Path to file. `kept` is what of the app's folder is the release's source."""
+    """Return the files of a release by path. `kept` are the paths of the app's folder in the release's source."""
     said = recipe.model_dump(
         mode="json",
         include={**dict.fromkeys(KEPT, True), "check": {"health", "pages", "crawl", "author"}},
@@ -106,7 +106,7 @@ def files(folder: Path, recipe: Recipe, kept: list[Path]) -> dict[str, File]:
 
 
 def asked(recipe: Recipe) -> tuple[str, ...]:
-    """The folders of cloud-init/release that an app asks for."""
+    """Return the folders of cloud-init/release that an app needs."""
     aws = recipe.aws is not None or (recipe.certificate.keep or "").startswith("s3://")
     django = isinstance(recipe.django, Django)
     steps = any((recipe.writable.paths, recipe.secrets, recipe.setup, recipe.release, django))
@@ -114,12 +114,12 @@ def asked(recipe: Recipe) -> tuple[str, ...]:
 
 
 def keys(recipe: Recipe) -> dict[str, str]:
-    """What root alone has on the machine, never the app: the name of each value, and its file in /etc/app."""
+    """Return the secrets that only root can read on the machine: the name of each, and its file in /etc/app."""
     return {OPTIONS[name].key: OPTIONS[name].file for name in recipe.certificate.asked}
 
 
 def extra(name: str) -> dict[str, File]:
-    """The files of a folder of cloud-init/release, by their path in a release."""
+    """Return the files of a folder of cloud-init/release, by their path in a release."""
     folder = paths.release() / name
     found = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
     return {
@@ -131,21 +131,21 @@ def extra(name: str) -> dict[str, File]:
 
 
 def environment(values: dict[str, str]) -> str:
-    """An EnvironmentFile (systemd.exec(5)): double quotes, with a backslash before what they would read."""
+    """Return an EnvironmentFile (systemd.exec(5)): values in double quotes, with special characters escaped."""
     quoted = {name: re.sub(r'(["\\$`])', r"\\\1", value) for name, value in sorted(values.items())}
     return "".join(f'{name}="{value}"\n' for name, value in quoted.items())
 
 
 def flask(wsgi: str) -> dict[str, str]:
-    """What tells the command `flask` which app is meant, in setup steps and timers."""
+    """Return the environment that selects the app for the command `flask` in setup steps and timers."""
     return {"FLASK_APP": wsgi} if re.fullmatch(r"[\w.]+:\w+(\(\))?", wsgi) else {}
 
 
 def django(recipe: Recipe) -> dict[str, str]:
-    """What makes a Django project use the settings around its own."""
+    """Return the environment that makes a Django project use bake's settings, which import its own."""
     if not isinstance(recipe.django, Django):
         return {}
-    # nginx may not read the app's data; folders of uploads that it is to serve, the app serves.
+    # nginx cannot read the app's data, so the app serves folders of uploads.
     media = recipe.django.media or any(folder in recipe.writable.paths for folder in (recipe.static or {}).values())
     return {
         "DJANGO_SETTINGS_MODULE": "app_settings",
@@ -155,12 +155,12 @@ def django(recipe: Recipe) -> dict[str, str]:
 
 
 def uses_role(recipe: Recipe) -> bool:
-    """Whether the app may ask for the credentials of its machine's role."""
+    """Return whether the app can get the credentials of the instance's role."""
     return recipe.aws is not None and recipe.aws.role
 
 
 def limits(wanted: Limits) -> str:
-    """nginx's limits for one server, where they are not those of its main file."""
+    """Return nginx's limits for the app, or "" if they equal those in the main file."""
     usual = Limits()
     if (wanted.body, wanted.request) == (usual.body, usual.request):
         return ""
@@ -173,7 +173,7 @@ def limits(wanted: Limits) -> str:
 
 
 def uwsgi(recipe: Recipe) -> str:
-    """uWSGI's settings that differ from its main file. The machine itself decides how many workers run."""
+    """Return uWSGI's settings that differ from the main file. The machine computes the number of workers."""
     wanted, usual = recipe.limits, Limits()
     lines = ["lazy-apps = false"] * (recipe.preload is True)
     lines += [f"threads = {wanted.threads}"] * (wanted.threads != usual.threads)
@@ -182,14 +182,14 @@ def uwsgi(recipe: Recipe) -> str:
 
 
 def static(recipe: Recipe) -> str:
-    """nginx's locations for files that need no Python. The app answers for those that nginx lacks or may not read."""
+    """Return nginx's locations for static files. If nginx does not have a file or cannot read it, the app responds."""
     folders = {prefix: f"/srv/app/current/source/{inside}" for prefix, inside in (recipe.static or {}).items()}
     return "".join(location(prefix, folder) for prefix, folder in sorted(folders.items()))
 
 
 def location(prefix: str, folder: str) -> str:
     """Return nginx's location for the files of a folder."""
-    # An alias whose slash does not match its location's lets visitors out of the folder.
+    # If only one of location and alias ended with a slash, visitors could leave the folder.
     return (
         f"location ^~ {prefix}/ {{\n"
         "    include /usr/lib/app/nginx/redirect.conf;\n"
@@ -202,10 +202,10 @@ def location(prefix: str, folder: str) -> str:
 
 
 def jobs(recipe: Recipe) -> dict[str, str]:
-    """Scripts of the app's jobs, by name: bake.yaml's setup and timers."""
+    """Return the scripts of the app's jobs by name, such as `setup` and the timers of bake.yaml."""
     once = steps(recipe.release or ())
-    # nginx reads them; the app's own files are nobody else's.
-    # -P: modules of ours beside the program are not the app's.
+    # nginx must be able to read the collected files. The app's other files are private.
+    # -P keeps the modules in the program's folder out of sys.path, because they are not the app's.
     collect = "umask 022\npython -P /srv/app/current/settings/collect.py\n" if isinstance(recipe.django, Django) else ""
     author = recipe.check.author
     as_author = "export APP_DJANGO_AUTHOR=1\n" if isinstance(recipe.django, Django) else ""
@@ -219,7 +219,7 @@ def jobs(recipe: Recipe) -> dict[str, str]:
 
 
 def steps(commands: Iterable[str]) -> str:
-    """Return a script that runs commands, and announces each."""
+    """Return a script that prints and runs each command."""
     lines = tuple(commands)
     return "".join(
         f"echo 'step {number} of {len(lines)}:' {shlex.quote(line)}\n{line}\n" for number, line in enumerate(lines, 1)
@@ -227,10 +227,10 @@ def steps(commands: Iterable[str]) -> str:
 
 
 def units(recipe: Recipe) -> dict[str, str]:
-    """Units for systemd: the app's timers, what its sandbox allows, and the folder that certificates are kept in."""
+    """Return systemd units: the app's timers, exceptions from its sandbox, and the folder to keep certificates in."""
     found = {
         f"app-{name}.timer": (
-            f"[Unit]\nDescription=When the app's job {name} runs\nAfter=app.service\n\n"
+            f"[Unit]\nDescription=Schedule of the app's job {name}\nAfter=app.service\n\n"
             f"[Timer]\nOnCalendar={job.when}\nPersistent=yes\nUnit=app-job@{name}.service\n"
         )
         for name, job in recipe.timers.items()
@@ -238,7 +238,7 @@ def units(recipe: Recipe) -> dict[str, str]:
     allowed = "".join(ALLOWED[name] for name in recipe.sandbox.allow)
     if found:
         found["app.service.d/60-timers.conf"] = f"[Unit]\nWants={' '.join(found)}\n"
-    # An empty list takes back the addresses that the sandbox denies.
+    # These addresses override the ones that the sandbox denies.
     role = ROLE_UNIT * uses_role(recipe)
     for service in ("app", "app-next", "app-job@"):
         for name, text in (("allow", allowed), ("role", role)):
@@ -253,10 +253,10 @@ def units(recipe: Recipe) -> dict[str, str]:
 
 
 def distribution(folder: Path, kept: list[Path]) -> dict[str, str]:
-    """What `importlib.metadata` should know of an app that is a project: its name, version and entry points.
+    """Return a project's metadata for `importlib.metadata`: its name, version and entry points.
 
-    As its files say it: without a version that is computed (a build would run the app's code), and
-    nothing where a folder *.egg-info of the app's says it already.
+    The values come from the project's files. Omits a computed version, because a build would run the
+    app's code. Returns {} if the app's folder has an *.egg-info folder with the metadata.
     """
     said = project_metadata.find(folder)
     if said is None or not said.name or any(path.parent == folder and path.suffix == ".egg-info" for path in kept):
@@ -277,7 +277,7 @@ def distribution(folder: Path, kept: list[Path]) -> dict[str, str]:
 
 
 def commands(points: Iterable[str]) -> dict[str, str]:
-    """The commands that texts of entry_points.txt name: the app is no wheel, so nothing else makes them."""
+    """Return the commands in texts of entry_points.txt. The app is not a wheel, so no installer creates them."""
     found = {}
     for text in points:
         group = ""

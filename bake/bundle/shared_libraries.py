@@ -1,7 +1,7 @@
-"""Shared libraries that wheels expect of the system, and the Debian packages that bring them.
+"""Find the shared libraries that wheels expect from the system, and the Debian packages that provide them.
 
-A manylinux wheel carries what it needs but for a list that every Linux is said to have
-(PEP 600's profiles): of that list, a server without a desktop lacks the half.
+A manylinux wheel contains its libraries, except those that every Linux distribution
+should have (the profiles of PEP 600). A server without a desktop lacks about half of them.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from elftools.elf.elffile import ELFFile
 from bake.config.debian import Target
 from bake.errors import WheelError
 
-#: Every machine of ours has these: the C library's, and what Python and nginx need themselves.
+#: Libraries on every machine: those of the C library, and those that Python and nginx need.
 PRESENT = re.compile(
     r"lib(c|m|dl|pthread|rt|util|resolv|anl|mvec|BrokenLocale|thread_db|nss_\w+)\.so\.\d|ld-linux.*|linux-vdso.*"
     r"|lib(gcc_s|stdc\+\+|z|crypt|crypto|ssl|ffi|expat|lzma|bz2|uuid|sqlite3|ncursesw|tinfo|readline|nsl|tirpc)\.so\.\d.*"
 )
-#: Package by library, as debian-13 names them; those with a t64 are called without it before.
+#: Debian 13's package by library. In Debian 12, the package names have no t64.
 PACKAGES = {
     "libEGL.so.1": "libegl1",
     "libGL.so.1": "libgl1",
@@ -51,7 +51,7 @@ PACKAGES = {
 
 
 def expected(wheels: list[Path]) -> dict[str, str]:
-    """Libraries that no wheel carries and not every machine has: each with the wheel that wants it."""
+    """Return the libraries that are neither in a wheel nor on every machine, with the wheel that needs each."""
     carried: set[str] = set()
     wanted: dict[str, str] = {}
     for wheel in wheels:
@@ -69,7 +69,7 @@ def expected(wheels: list[Path]) -> dict[str, str]:
 
 
 def _needed(content: bytes) -> list[str]:
-    """The libraries an ELF file asks for (DT_NEEDED); none where it is no such file."""
+    """Return the libraries that an ELF file needs (DT_NEEDED), or [] for another file."""
     try:
         section = ELFFile(io.BytesIO(content)).get_section_by_name(".dynamic")
     except ELFError:
@@ -80,7 +80,7 @@ def _needed(content: bytes) -> list[str]:
 
 
 def require(libraries: dict[str, str], packages: tuple[str, ...], target: Target) -> list[str]:
-    """Raise WheelError with the packages that `packages` lacks; the libraries whose package is not known here."""
+    """Raise WheelError with the packages missing in `packages`. Return the libraries without a known package."""
     known = {library: PACKAGES[library] for library in libraries if library in PACKAGES}
     if target.python < (3, 13):
         known = {library: package.removesuffix("t64") for library, package in known.items()}
@@ -90,6 +90,6 @@ def require(libraries: dict[str, str], packages: tuple[str, ...], target: Target
         told = (f"{wheel} needs {', '.join(one for one in lacking if libraries[one] == wheel)}" for wheel in wheels)
         names = list(dict.fromkeys([*packages, *lacking.values()]))
         raise WheelError(
-            f"{'; '.join(told)}, which no wheel brings", f"Write into bake.yaml: `packages: [{', '.join(names)}]`."
+            f"{'; '.join(told)}, which no wheel contains", f"Add to bake.yaml: `packages: [{', '.join(names)}]`."
         )
     return [f"{library} for {wheel}" for library, wheel in libraries.items() if library not in PACKAGES]

@@ -18,11 +18,11 @@ from bake.host.terminal import Terminal
 from bake.image import host_requirements, pipeline
 
 errors = Terminal()
-#: For tables: ids stay whole, however narrow the window is.
+#: For tables. In a narrow window, rich would truncate ids.
 tables = Terminal(width=max(errors.width, 120))
 
 
-#: Whom a security group lets in.
+#: A network in CIDR notation that a security group admits.
 NETWORK = re.compile(r"\d{1,3}(\.\d{1,3}){3}/\d{1,2}")
 
 
@@ -39,7 +39,7 @@ class Matching(click.ParamType[str]):
         return str(value)
 
 
-KEY = Matching("a key's ARN, and no alias", policy.KEY)
+KEY = Matching("the ARN of a KMS key (an alias is not supported)", policy.KEY)
 PROFILE = click.option("--profile", metavar="NAME", help="AWS profile (default: the one boto3 finds).")
 REGION = click.option("--region", metavar="NAME", help="AWS region (default: AWS_REGION or the profile's).")
 
@@ -77,18 +77,23 @@ REGION = click.option("--region", metavar="NAME", help="AWS region (default: AWS
 def ami_command(app: Path, how: str, ssh_from: str, region: str | None, profile: str | None, **wanted: Any) -> None:
     """Publish APP as an AMI and print its id. APP is an image, or a folder, which is baked first.
 
-    The image that was checked is uploaded itself, without an instance. The same image twice is the same AMI.
+    Uploads the checked image itself, without an instance. If the image was published before, prints the id of that AMI.
     """
     report, cloud = Reporter(errors), Cloud(profile, region, "ami-packer" if how == "packer" else "ami")
     if how == "packer":
         if not app.is_dir():
-            raise click.UsageError("--builder packer bakes at AWS: APP is the app's folder.")
+            raise click.UsageError("--builder packer bakes at AWS, so APP must be the app's folder.")
         if wanted["kms_key"]:
-            raise click.UsageError("--builder packer takes no --kms-key: the account's default encryption holds.")
+            raise click.UsageError(
+                "--builder packer does not support --kms-key; it uses the account's default encryption."
+            )
         made = packer_builder.bake(app, pipeline.read(app, report), publish.Wanted(**wanted), ssh_from, cloud, report)
     else:
         if wanted["kms_key"] and wanted["regions"]:
-            raise click.UsageError("A key is of one region: publish in each, with --region and a key of there.")
+            raise click.UsageError(
+                "--kms-key excludes --copy-to, because a KMS key belongs to one region. Run `bake ami` once for each "
+                "region, with --region and a key of that region."
+            )
         if app.is_dir():
             host_requirements.verify()
             app = pipeline.bake(app, pipeline.read(app, report), pipeline.Options(), report).path
@@ -97,9 +102,9 @@ def ami_command(app: Path, how: str, ssh_from: str, region: str | None, profile:
     for place, name in made.regions.items():
         table.add_row(place, name)
     if how == "packer":
-        table.add_row("baked", "at AWS, or before: what was proved is the app's health alone")
+        table.add_row("baked", "at AWS, now or before; only the app's health was checked")
     elif made.full:
-        table.add_row("uploaded", f"{made.sent} of {made.full} blocks that hold something, of 512 KiB")
+        table.add_row("uploaded", f"{made.sent} of {made.full} non-empty blocks of 512 KiB")
     else:
         table.add_row("uploaded", "nothing: this image was published before")
     tables.print(table)
@@ -121,7 +126,8 @@ def policy_command(command: str, kms_key: str | None, region: str | None) -> Non
 def sweep_command(region: str | None, profile: str | None) -> None:
     """Remove AWS resources that interrupted runs left behind.
 
-    bake finds them by the tags that it sets when it creates a resource, and touches no other. Prints what it removed.
+    bake finds them by the tags that it sets when it creates a resource, and touches no other resources. Prints the
+    resources that it removed.
     """
     for line in cleanup.sweep(Cloud(profile, region, "sweep"), Reporter(errors)):
         click.echo(line)
@@ -147,17 +153,17 @@ def prune_command(keep: int, app: str | None, yes: bool, region: str | None, pro
         going = [one for one in surplus if not one.user]
         table = Table("AMI", "name", "made", "", box=None)
         for one in surplus:
-            fate = f"stays: {one.user} uses it" if one.user else "goes" if yes else "would go"
+            fate = f"kept: {one.user} uses it" if one.user else "deregistering" if yes else "would be deregistered"
             table.add_row(one.name, one.title, one.created, fate)
         if surplus:
             tables.print(table)
         else:
-            errors.print(f"no app has more than {keep} AMIs of ours in {cloud.region}")
+            errors.print(f"no app has more than {keep} AMIs in {cloud.region}")
         if yes:
             with Reporter(errors).phase("prune") as phase:
                 cleanup.prune(cloud, going, phase)
         elif going:
-            errors.print("nothing has been changed: --yes does it")
+            errors.print("nothing has changed; add --yes to deregister them")
     for one in going:
         click.echo(one.name)
 

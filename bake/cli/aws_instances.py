@@ -39,7 +39,7 @@ class _Network(click.ParamType[str]):
         try:
             return str(ipaddress.ip_network(value))
         except ValueError as error:
-            self.fail(f"{value!r} is no network: {error}; one address is 192.0.2.7/32", param, ctx)
+            self.fail(f"{value!r} is not a network: {error}; write a single address as 192.0.2.7/32", param, ctx)
 
 
 class _Place(click.ParamType[tuple[int, health.Place]]):
@@ -48,7 +48,7 @@ class _Place(click.ParamType[tuple[int, health.Place]]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, health.Place]:
         found = health.instead(value) if isinstance(value, str) else value
         if found is None:
-            self.fail(f"{value!r} is neither HOST:PORT nor, for one port alone, :PORT:HOST:PORT", param, ctx)
+            self.fail(f"{value!r} is neither HOST:PORT nor, for a single port, :PORT:HOST:PORT", param, ctx)
         return found
 
 
@@ -102,7 +102,7 @@ ENVIRONMENT = click.option(
     type=Matching("an instance's id", re.compile(r"i-[0-9a-f]{8,17}|address")),
     help="Terminate the previous instance once the new one is healthy: this one, or the one with the address.",
 )  # fmt: skip
-@click.option("--forget-data", is_flag=True, help="Retire it even if its data is on no volume.")
+@click.option("--forget-data", is_flag=True, help="Retire it even if its data is not on a volume.")
 @click.option("--forget-certificate", is_flag=True, help="Retire it even if its certificate is not kept elsewhere.")
 @click.option("--kms-key", type=KEY, metavar="ARN", help="KMS key that encrypts the disks.")
 @click.option(
@@ -133,16 +133,17 @@ def launch_command(
     profile: str | None,
     **options: Any,
 ) -> None:
-    """Launch an EC2 instance of APP and print its id. APP is an AMI's id, or a folder, which is baked and published.
+    """Launch an EC2 instance of APP and print its id. APP is an AMI's id, or a folder, which bake bakes and publishes.
 
-    It counts once it is healthy. Then the Elastic IP moves to it, and the machine before is ended, if that is asked
-    for. A machine that does not become healthy is removed, and the one before stays as it was.
+    bake waits until the instance is healthy. With --address, it then moves the Elastic IP to it; with --retire, it
+    terminates the previous instance. If the instance does not become healthy, bake rolls back: it terminates the new
+    instance, and the previous one keeps serving.
     """
     report, cloud = Reporter(errors), Cloud(profile, region, "launch")
     if options["data"] and options["volume"]:
-        raise click.UsageError("--data makes a volume, and --volume names one: give one of them")
+        raise click.UsageError("--data creates a volume and --volume names an existing one; pass only one of them.")
     if checks and not (identity and options["key_pair"] and options["ssh_from"]):
-        raise click.UsageError("--check logs in: it wants -i, --key-pair, and --ssh-from with where you are")
+        raise click.UsageError("--check logs in by SSH, so it needs -i, --key-pair, and --ssh-from with your network.")
     wanted = None
     if not AMI.fullmatch(app) and Path(app).is_dir():
         wanted = (pipeline.look if published else pipeline.read)(Path(app), report)
@@ -164,7 +165,7 @@ def launch_command(
     table.add_row("AMI", made.ami)
     table.add_row("address", made.address)
     table.add_row(
-        "answers", made.answer.url + {True: "", False: " (certificate not trusted)", None: ""}[made.answer.trusted]
+        "URL", made.answer.url + {True: "", False: " (certificate not trusted)", None: ""}[made.answer.trusted]
     )
     if asked.ssh_from:
         table.add_row("log in", f"ssh {qemu.USER}@{made.address}")
@@ -173,47 +174,49 @@ def launch_command(
 
 
 def _secrets(references: tuple[str, ...], given: launch_settings.Settings, wanted: Recipe | None) -> dict[str, str]:
-    """Names to references. Raises SettingsError for names that the app does not ask for, or that it lacks."""
+    """Return the references by name. Raises SettingsError for names that bake.yaml does not list, or that it needs."""
     pairs = dict(reference.partition("=")[::2] for reference in references)
     faults = [
         f"secret: {reference!r} is not NAME=REF" for reference in references if not re.match(r"[^=]+=.", reference)
     ]
-    faults += [f"{name} is given by --env and by --secret" for name in given.env if name in pairs]
+    faults += [f"{name}: both --env and --secret set it" for name in given.env if name in pairs]
     if wanted:
         known = {*wanted.secrets, *keys(wanted)}
-        faults += [f"secret: bake.yaml asks for no {name}" for name in pairs if name not in known]
-        faults += [f"secret: the app would wait for {name} for ever" for name in wanted.secrets if name not in pairs]
-        faults += [f"env: {name} is a secret of bake.yaml's" for name in given.env if name in known]
+        faults += [f"secret: {name} is not listed in bake.yaml" for name in pairs if name not in known]
+        faults += [
+            f"secret: {name} has no --secret, and the app needs it" for name in wanted.secrets if name not in pairs
+        ]
+        faults += [f"env: {name} is listed under `secrets` in bake.yaml" for name in given.env if name in known]
     if faults:
-        raise SettingsError("The settings have faults", "Correct --secret and --env.", "\n".join(faults))
+        raise SettingsError("The launch settings have faults", "Correct --secret and --env.", "\n".join(faults))
     return pairs
 
 
 def _newest(app: str, cloud: Cloud) -> str:
-    """The newest AMI of an app's."""
+    """Return the id of an app's newest AMI. Raises CloudError if there is none."""
     found = inventory.amis(cloud, app)
     if not found:
         raise CloudError(
-            f"{app} has no AMI in {cloud.region}", "`bake ls --amis` shows those that are; `bake ami` makes one."
+            f"{app} has no AMI in {cloud.region}", "`bake ls --amis` lists the AMIs there. `bake ami` creates one."
         )
     return str(found[-1]["id"])
 
 
 def _publish(app: str, wanted: Recipe | None, cloud: Cloud, report: Reporter) -> str:
-    """The AMI of an app's folder, made if it is not there."""
+    """Return the id of the AMI of an app's folder. Bake and publish it if there is none."""
     if wanted is None:
-        raise click.BadParameter(f"{app!r} is neither an AMI's id nor a folder", param_hint="APP")
+        raise click.BadParameter(f"{app!r} is neither the id of an AMI nor a folder", param_hint="APP")
     host_requirements.verify()
     path = pipeline.bake(Path(app), wanted, pipeline.Options(), report).path
     return publish.publish(path, publish.Wanted(), cloud.acting_as("ami"), report).name
 
 
 def _examine(door: health.Door, address: str, identity: Path, report: Reporter) -> None:
-    """Run the checks of a machine by SSH. Raises CheckError."""
+    """Run the checks on a machine by SSH. Raises CheckError."""
     host, port = health.Door(address, door.instead).place(22)
     with tempfile.TemporaryDirectory() as folder, report.phase("check") as phase:
         work = Path(folder)
-        # A machine that was made this minute: nobody knows its key yet.
+        # The instance has just been created, so its host key is not known yet.
         config = checks.ssh_config(work / "ssh", port, qemu.USER, identity.absolute(), work / "known_hosts", host)
         outcome = checks.run_suites(
             ["machine"], host="ssh://machine?sudo=true", work=work, config=config, progress=phase.progress
@@ -236,7 +239,7 @@ def list_command(amis: bool, as_json: bool, region: str | None, profile: str | N
         click.echo(json.dumps({"machines": rows} | ({"amis": images} if amis else {}), indent=2))
         return
     if not rows:
-        errors.print(f"no machines of bake's in {cloud.region}")
+        errors.print(f"bake launched no instances in {cloud.region}")
     for row in rows:
         row["state"] += " (temporary)" if row.pop("temporary") else ""
     for kind in filter(None, (rows, images)):
@@ -244,7 +247,7 @@ def list_command(amis: bool, as_json: bool, region: str | None, profile: str | N
 
 
 def _lines(rows: list[dict[str, Any]]) -> str:
-    """Rows in columns, as programs like `awk` and people read them."""
+    """Return rows in columns, for people and for programs such as `awk`."""
     texts = [[*rows[0]], *([str(value) or "-" for value in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     return "".join("  ".join(map(str.ljust, line, widths)).rstrip() + "\n" for line in texts)
@@ -259,13 +262,13 @@ def _lines(rows: list[dict[str, Any]]) -> str:
 def down_command(name: str, every: bool, with_data: bool, region: str | None, profile: str | None) -> None:
     """Terminate an instance that bake launched.
 
-    Takes its id or its app's name, and prints the id. Its data volume stays.
+    Takes its id or its app's name, and prints the id. Keeps its data volume.
     """
     cloud = Cloud(profile, region, "down")
     ended = termination.down(name, every=every, with_data=with_data, cloud=cloud, report=Reporter(errors))
     for volume in ended.volumes:
         errors.print(
-            f"{volume} has its data and stays; to delete it: {termination.delete(cloud, volume)}", soft_wrap=True
+            f"kept the data volume {volume}; to delete it: {termination.delete(cloud, volume)}", soft_wrap=True
         )
     click.echo("\n".join(ended.machines))
 

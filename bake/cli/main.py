@@ -1,7 +1,7 @@
 """The command line: parse options, call the commands, report errors.
 
-The only place that prints results and catches BakeError. Results alone go to standard
-output; what a person wants to know besides goes to standard error.
+Only this module prints results and catches BakeError. Results go to standard output;
+progress, notes and errors go to standard error.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ IDENTITY = click.option(
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="bake")
 def cli() -> None:
-    """From a Python web app's folder to a running, secured machine."""
+    """Turn the folder of a Python web app into a running, secured machine."""
 
 
 @cli.command("image")
@@ -96,19 +96,19 @@ def image_command(app: Path, max_age: float, refresh: bool, install: bool, ssh_p
     table.add_row(
         "seconds",
         ", ".join(f"{name} {value:.0f}" for name, value in made.seconds.items())
-        + f"; {sum(made.seconds.values()):.0f} in all",
+        + f"; total {sum(made.seconds.values()):.0f}",
     )
     table.add_row(
-        "checks", f"{made.checks} passed" + ("" if made.fresh else ", when it was baked; nothing has changed since")
+        "checks", f"{made.checks} passed" + ("" if made.fresh else " when it was baked; nothing has changed since then")
     )
     table.add_row("app", made.app)
     names, dns = ", ".join(wanted.domains), wanted.certificate.dns
     table.add_row(
         "HTTPS",
-        f"{wanted.certificate.authority or 'trusted'} once "
-        + (f"the zone of {names} takes records from the machine" if dns else f"{names} leads to the machine")
+        f"{wanted.certificate.authority or 'trusted'} certificate once "
+        + (f"the machine can update the zone of {names}" if dns else f"{names} resolves to the machine")
         if names
-        else "a placeholder that no browser trusts: no domains are given",
+        else "placeholder certificate that no browser trusts, because bake.yaml has no `domains`",
     )
     errors.print(table, soft_wrap=True)
     click.echo(made.path)
@@ -119,13 +119,13 @@ def image_command(app: Path, max_age: float, refresh: bool, install: bool, ssh_p
 @click.option(
     "--port",
     type=click.IntRange(1, 65535),
-    help=f"Port of 127.0.0.1 (default: {local_run.PORT}, or a free one where that is in use).",
+    help=f"Port on 127.0.0.1 (default: {local_run.PORT}, or a free port if that is in use).",
 )
 @click.option("--ssh", "shell", is_flag=True, help="Open a shell on the machine; leaving it stops the machine.")
 def run_command(app: Path, port: int | None, shell: bool) -> None:
     """Boot APP in a local VM and print its URL.
 
-    APP is an image or a folder. Ctrl-C stops the VM. A folder is baked first, unless nothing has changed since it was.
+    APP is an image or a folder. Ctrl-C stops the VM. bake bakes a folder first, unless nothing has changed.
     """
     report = Reporter(errors)
     if app.is_dir():
@@ -134,7 +134,9 @@ def run_command(app: Path, port: int | None, shell: bool) -> None:
         host_requirements.verify()
         app = pipeline.bake(app, pipeline.read(app, report), pipeline.Options(), report).path
     elif not app.is_file():
-        raise AppFolderError(f"{app} does not exist", "Name an image, or the folder that holds an app's source.")
+        raise AppFolderError(
+            f"{app} does not exist", "Give the path of an image, or of the folder with the app's source."
+        )
     local_run.show(app, port, shell, report, click.echo)
 
 
@@ -148,8 +150,8 @@ def push_command(host: str, app: Path, identity: Path | None, back: bool) -> Non
 
     HOST is ssh://user@host[:port]. The user needs sudo without a password.
 
-    No request fails meanwhile. If the health check fails, bake rolls back to the previous release.
-    Prints the digest of the release that serves, then asks for its pages as a visitor does.
+    No request fails during the switch. If the health check fails, bake rolls back to the previous release.
+    Prints the digest of the release that serves, then requests its pages as a visitor would.
     """
     report = Reporter(errors)
     there = _login(host, identity)
@@ -218,23 +220,24 @@ def render_command(
     given = launch_settings.read(domains, email, pairs, wanted.certificate)
     roots = keys(wanted)
     if told := sorted(set(given.env) & {*wanted.secrets, *roots}):
-        raise SettingsError(f"--env: {', '.join(told)} is a secret of bake.yaml's", "Give its value by --with-secrets.")
+        raise SettingsError(
+            f"--env: {', '.join(told)} is listed under `secrets` in bake.yaml", "Pass its value with --with-secrets."
+        )
     if secrets_file and secrets_file.suffix != ".env" and secrets_file.resolve().is_relative_to(app.resolve()):
         raise SettingsError(
-            f"{secrets_file} is in the app's folder, and would be part of the app",
-            "Keep it elsewhere, or name it secrets.env: *.env stays out.",
+            f"{secrets_file} is in the app's folder and would become part of the app",
+            "Move it elsewhere, or rename it to secrets.env: bake excludes *.env.",
         )
     if with_secrets or secrets_file:
         given = launch_settings.with_secrets(given, wanted.secrets, roots, secrets_file)
-        report.note("the secrets' values are in this document: whoever can see it at your provider can read them")
+        report.note("this document contains the values of the secrets: everyone with access to it can read them")
     else:
         if wanted.secrets:
             names = ", ".join(wanted.secrets)
-            report.note(f"the machine will wait for {names}; on it: sudo app-secret NAME < FILE")
+            report.note(f"the app will not start before it has {names}; on the machine: sudo app-secret NAME < FILE")
         for name, place in roots.items():
             report.note(
-                f"the machine goes without {name} until it has it; on it: "
-                f"sudo install -m 600 /dev/stdin /etc/app/{place} < FILE"
+                f"the machine needs {name}; on the machine: sudo install -m 600 /dev/stdin /etc/app/{place} < FILE"
             )
     there = PROVIDERS.get(provider or "")
     if launch:
@@ -272,7 +275,7 @@ def check_command(host: str, identity: Path | None) -> None:
 @cli.command("doctor")
 @click.option("--install", is_flag=True, help="Install missing programs with apt-get, using sudo if needed.")
 def doctor_command(install: bool) -> None:
-    """List what a bake needs, and what is missing here."""
+    """List the programs and files that a bake needs, and which are missing."""
     if install:
         _install_missing(Reporter(errors))
     else:
@@ -281,7 +284,7 @@ def doctor_command(install: bool) -> None:
             table.add_row(need.name, need.package, need.found or Text("missing", "red"))
         errors.print(table)
     host_requirements.verify()
-    errors.print("everything a bake needs is here")
+    errors.print("all programs and files that a bake needs are present")
 
 
 def _install_missing(report: Reporter) -> None:
@@ -316,7 +319,7 @@ def _show(error: BakeError) -> None:
 
 
 def main() -> None:
-    """Run the command line; the exit code is the error's, as docs/reference/exit-codes.md lists them."""
+    """Run the command line. Exit with the error's code, as docs/reference/exit-codes.md lists them."""
     signal.signal(signal.SIGTERM, _interrupted)
     run: Callable[..., Any] = cli.main
     try:
@@ -327,12 +330,14 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        errors.print("cancelled: everything that was started has been stopped")
+        errors.print("cancelled: bake stopped all programs that it started")
         sys.exit(Cancelled.code)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        _show(SpaceError("The result could not be written: the disk is full"))
+        _show(
+            SpaceError("bake cannot write the result: the disk is full", "Free some space, and run the command again.")
+        )
         sys.exit(SpaceError.code)
     except BakeError as error:
         _show(error)

@@ -1,6 +1,6 @@
-"""What the values of a recipe's keys may be: each a type, whose faults are sentences.
+"""Define the types of the keys in a recipe. Their errors are sentences for people.
 
-Every scalar arrives as the text that stands in the file.
+Every scalar arrives as the text in the file.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from pydantic import AfterValidator, BeforeValidator, ValidationInfo, WithJsonSc
 from bake.config.debian import TARGETS
 
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
-#: Those that certbot knows and RFC 8945 does not advise against.
+#: The algorithms that certbot supports and RFC 8945 recommends or allows.
 ALGORITHMS = ("HMAC-SHA224", "HMAC-SHA256", "HMAC-SHA384", "HMAC-SHA512")
 SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
 def matching(pattern: str, what: str) -> AfterValidator:
-    """A check that the whole text fits `pattern`; `what` ends the sentence "'x' is not …"."""
+    """Return a validator for text that matches `pattern`. `what` completes the sentence "'x' is not …"."""
 
     def check(text: str) -> str:
         if not re.fullmatch(pattern, text):
@@ -36,25 +36,25 @@ def matching(pattern: str, what: str) -> AfterValidator:
 
 
 def unit(units: dict[str, int], most: int, example: str) -> BeforeValidator:
-    """A whole number with a unit, made a number of the smallest one: 1 to `most`."""
+    """Return a validator that converts a number with a unit to the smallest unit: 1 to `most`."""
 
     def convert(value: object) -> object:
-        if isinstance(value, int):  # a dump of ours that is read again
+        if isinstance(value, int):  # from recipe.json
             return value
         found = re.fullmatch(r"(\d{1,12})\s*([A-Za-z]?)", value) if isinstance(value, str) else None
         unit = found and next((unit for unit in units if unit.lower() == found[2].lower()), None)
         if not found or unit is None:
-            raise ValueError(f"{value!r} should read like {example}")
+            raise ValueError(f"{value!r} is not a number with a unit, such as {example}")
         number = int(found[1]) * units[unit]
         if not 1 <= number <= most:
-            raise ValueError(f"{value!r} is out of bounds")
+            raise ValueError(f"{value!r} is out of range")
         return number
 
     return BeforeValidator(convert)
 
 
 def workers(value: object) -> object:
-    """`auto`, or a number of processes."""
+    """Return `auto` or a number of processes. Raises ValueError."""
     if value == "auto" or (isinstance(value, int) and value > 0):
         return value
     if isinstance(value, str) and re.fullmatch(r"[1-9]\d{0,2}", value):
@@ -63,14 +63,14 @@ def workers(value: object) -> object:
 
 
 def domain(text: str) -> str:
-    """A name that a certificate can be had for, in its ASCII form, lower case."""
+    """Return a host name in ASCII and lower case that can have a certificate. Raises ValueError."""
     name = text.strip().lower().removesuffix(".")
     if name.startswith("*"):
         raise ValueError(
-            f"{text!r} is a wildcard: its certificate needs control of the DNS; list each name, or say certificate.dns"
+            f"{text!r} is a wildcard, whose certificate needs control of the DNS; list each name or set certificate.dns"
         )
     if "://" in name:
-        raise ValueError(f"{text!r} is an address; write the name only: {urlsplit(name).hostname or 'example.com'}")
+        raise ValueError(f"{text!r} is a URL; write only the name: {urlsplit(name).hostname or 'example.com'}")
     try:
         ipaddress.ip_address(name.strip("[]"))
     except ValueError:
@@ -82,21 +82,21 @@ def domain(text: str) -> str:
             raise ValueError(f"{text!r} should be in its ASCII form: {name.encode('idna').decode()}")
         except UnicodeError:
             raise ValueError(f"{text!r} is not a domain name") from None
-    # The same as app-configure's: two characters at least, and a letter first, for the last label.
+    # The same rule as in app-configure: the last label has at least two characters and begins with a letter.
     if len(name) <= 253 and re.fullmatch(rf"({LABEL}\.)+[a-z][a-z0-9-]{{0,61}}[a-z0-9]", name):
         return name
     why = ""
     if re.search(r"[,;\s]", name):
-        why = "; one name each: a list in bake.yaml, --domain more than once"
+        why = "; for several names, write a list in bake.yaml or repeat --domain"
     elif re.search(r"[/:]", name):
-        why = f"; write the name only: {re.split('[/:]', name)[0] or 'example.com'}"
+        why = f"; write only the name: {re.split('[/:]', name)[0] or 'example.com'}"
     elif "." not in name:
         why = "; it has no dot"
     raise ValueError(f"{text!r} is not a domain name{why}")
 
 
 def domains(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Names, none of them twice."""
+    """Return the names. Raises ValueError if one of them is listed twice."""
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"{name!r} is listed twice")
@@ -104,95 +104,95 @@ def domains(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def email(text: str) -> str:
-    """An address that may be written to."""
+    """Return an email address. Raises ValueError."""
     account, _, host = text.rpartition("@")
     try:
         if not re.fullmatch(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}", account):
             raise ValueError
         domain(host)
     except ValueError:
-        raise ValueError(f"{text!r} is not an e-mail address") from None
+        raise ValueError(f"{text!r} is not an email address") from None
     return text
 
 
 def url(*schemes: str) -> AfterValidator:
-    """A check that an address has one of `schemes` and no password in it."""
+    """Return a validator for URLs that have one of `schemes` and no password."""
     return AfterValidator(lambda text: _address(text, schemes))
 
 
 def _address(text: str, schemes: tuple[str, ...]) -> str:
     parts = urlsplit(text)
     host = parts.hostname or "-"
-    # A host that begins with a dash is an option to programs that are given it alone.
+    # A program that gets only the host would read one that begins with a dash as an option.
     if parts.scheme not in schemes or host.startswith("-") or re.search(r"[\s\x00-\x1f\x7f]", text):
-        raise ValueError(f"{text!r} is not an {' or '.join(schemes)} address")
+        raise ValueError(f"{text!r} is not an {' or '.join(schemes)} URL")
     if parts.username or parts.password:
-        # The recipe is part of the image, and the image is given away.
-        raise ValueError("holds a user or a password, which would end up in the image")
+        # The recipe is part of the image, and people share images.
+        raise ValueError("the URL contains a user name or password, which would become part of the image")
     return text
 
 
 def authority(text: str) -> str:
-    """Who issues certificates: `staging`, or the https address of an ACME directory. Raises ValueError."""
+    """Return the certificate authority: `staging`, or the https URL of an ACME directory. Raises ValueError."""
     if text == "staging":
         return text
     if text.startswith("https://"):
         return _address(text, ("https",))
     raise ValueError(
-        f"{text!r} is neither staging nor the https address of an ACME directory; leave it out for Let's Encrypt"
+        f"{text!r} is neither staging nor the https URL of an ACME directory; remove it to use Let's Encrypt"
     )
 
 
 def ip(text: str) -> str:
-    """An IP address, in its usual form."""
+    """Return an IP address in its usual form. Raises ValueError."""
     try:
         return str(ipaddress.ip_address(text.strip("[]")))
     except ValueError:
-        raise ValueError(f"{text!r} is not an IP address; certbot takes no host name here") from None
+        raise ValueError(f"{text!r} is not an IP address; certbot does not accept a host name here") from None
 
 
 def algorithm(text: str) -> str:
-    """A TSIG key's algorithm, as certbot writes it: another case would be taken for MD5."""
+    """Return a TSIG algorithm in the case that certbot needs: it would take another case for MD5. Raises ValueError."""
     if text.upper() not in ALGORITHMS:
         raise ValueError(f"{text!r} is not one of: {', '.join(ALGORITHMS)}")
     return text.upper()
 
 
 def keep(text: str) -> str:
-    """Where a machine keeps what outlives it: an absolute folder, LABEL=name of a volume's file system, or a bucket."""
+    """Return the place for data that outlives the machine: an absolute folder, LABEL=name of a volume, or a bucket."""
     if text.startswith("s3:"):
-        # A bucket with a dot in its name has no certificate of S3's. A prefix is written as it is into an address.
+        # S3's TLS certificate does not cover bucket names with a dot. The prefix becomes part of a URL without quoting.
         if not re.fullmatch(r"s3://[a-z0-9][a-z0-9-]{1,61}[a-z0-9](/[A-Za-z0-9_][A-Za-z0-9_.-]*)*/?", text):
-            raise ValueError(f"{text!r} should read like s3://bucket/prefix, the bucket's name without dots")
+            raise ValueError(f"{text!r} is not of the form s3://bucket/prefix with a bucket name without dots")
         return text.rstrip("/")
     kind, equals, label = text.partition("=")
     if equals and "/" not in kind:
-        # 16 bytes are what ext4 has room for; XFS has 12.
+        # The maximum length of a label is 16 bytes for ext4, and 12 for XFS.
         if kind != "LABEL" or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,15}", label):
-            raise ValueError(f"{text!r} should read like LABEL=keep, with the label of a volume's file system")
+            raise ValueError(f"{text!r} is not of the form LABEL=keep with the label of a volume's file system")
         return text
     path = PurePosixPath(text)
     if not re.fullmatch(r"(/[A-Za-z0-9_.-]+)+/?", text) or ".." in path.parts:
         raise ValueError(f"{text!r} is neither an absolute folder, nor LABEL=name of a volume, nor s3://bucket/prefix")
     lost = ("/run", "/tmp", "/var/tmp", "/dev", "/proc", "/sys")
     if any(path.is_relative_to(place) for place in lost):
-        raise ValueError(f"{text!r} does not outlive the machine's next boot")
+        raise ValueError(f"{text!r} is a temporary folder, which the next boot clears")
     if any(path.is_relative_to(place) for place in ("/var/lib/app", "/var/cache/app", "/srv/app")):
-        raise ValueError(f"{text!r} is a folder of the app's; take one that is root's, like /srv/keep")
+        raise ValueError(f"{text!r} is a folder of the app; choose one that belongs to root, such as /srv/keep")
     return str(path)
 
 
 def inside(text: str) -> str:
-    """A path below the app's folder, in its shortest form; nginx is to read it too. Raises ValueError."""
+    """Return a path below the app's folder in its shortest form, safe in nginx's settings. Raises ValueError."""
     path = PurePosixPath(text)
-    # "." is refused as well: served as static files, it would show the world the source.
+    # Also refuse ".": as static files, it would publish the app's source.
     if path.is_absolute() or ".." in path.parts or not path.parts or re.search(r"[\s\x00-\x1f\"'\\;{}$]", text):
         raise ValueError(f"{text!r} is not a path inside the app's folder")
     return str(path)
 
 
 def exists(text: str, info: ValidationInfo) -> str:
-    """What a recipe read from a folder names has to be there: a folder for `static`, a file otherwise."""
+    """Return a path that exists in the recipe's folder: a file for `requirements`, a folder otherwise."""
     if info.context:
         path: Path = info.context["folder"] / text
         kind = "file" if info.field_name == "requirements" else "folder"
@@ -202,28 +202,28 @@ def exists(text: str, info: ValidationInfo) -> str:
 
 
 def prefix(text: str) -> str:
-    """The beginning of a URL path, without a slash at its end."""
+    """Return a URL prefix without its trailing slash. Raises ValueError."""
     if not re.fullmatch(r"(/[A-Za-z0-9_~.-]+)+/?", text) or ".." in text.split("/"):
-        raise ValueError(f"{text!r} is not a URL prefix like /static")
+        raise ValueError(f"{text!r} is not a URL prefix such as /static")
     return text.rstrip("/")
 
 
 def base(text: str) -> str:
-    """A release we know."""
+    """Return the name of a supported Debian release. Raises ValueError."""
     if text not in TARGETS:
-        raise ValueError(f"{text!r} is not one of: {', '.join(TARGETS)}; an image is {{image: …, sha512: …}}")
+        raise ValueError(f"{text!r} is not one of: {', '.join(TARGETS)}; for an image, write {{image: …, sha512: …}}")
     return text
 
 
 def image(text: str) -> str:
-    """An https address, or a path."""
+    """Return an https URL or a path. Raises ValueError."""
     if "://" in text and not re.fullmatch(r"https://[^\s/-][^\s/]*/\S+", text):
-        raise ValueError(f"{text!r} should start with https://, or be a path")
+        raise ValueError(f"{text!r} is neither an https URL nor a path")
     return text
 
 
 def expression(node: ast.expr) -> bool:
-    """Whether an expression may follow a module's name: names, attributes, calls with plain values."""
+    """Return whether an expression may follow a module's name: only names, attributes and calls with literals."""
     if isinstance(node, ast.Attribute):
         return expression(node.value)
     if isinstance(node, ast.Call):
@@ -234,7 +234,7 @@ def expression(node: ast.expr) -> bool:
 
 
 def wsgi(text: str) -> str:
-    """module:expression (see `expression`), or a file for PasteDeploy."""
+    """Return module:expression (see `expression`), or the path of a PasteDeploy file. Raises ValueError."""
     if text.endswith(".ini"):
         return inside(text)
     module, colon, rest = text.partition(":")
@@ -243,55 +243,57 @@ def wsgi(text: str) -> str:
     except (SyntaxError, ValueError):
         good = False
     if not good or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", module):
-        example = "" if colon else f", as in {text.removesuffix('.py').replace('/', '.')}:app"
+        example = "" if colon else f", such as {text.removesuffix('.py').replace('/', '.')}:app"
         raise ValueError(f"{text!r} is not module:callable{example}")
     return text
 
 
 def pinned(text: str) -> str:
-    """A requirement for one version."""
+    """Return a requirement for exactly one version. Raises ValueError."""
     try:
         wanted = Requirement(text)
     except InvalidRequirement:
         wanted = None
     if wanted is None or not re.fullmatch(r"==[^*]+", str(wanted.specifier)):
-        raise ValueError(f"{text!r} should name one version, as in httpbin==0.10.4")
+        raise ValueError(f"{text!r} is not a requirement with one version, such as httpbin==0.10.4")
     return text
 
 
-#: Names of the machine's own jobs and units.
+#: Names of the jobs and units of the machine, which an app's job cannot have.
 JOBS = ("setup", "release", "static", "author", "next", "configure", "certificate", "look", "keep", "build")
 
 
 def timer_name(text: str) -> str:
-    """A job's name; its timer is called app-<name>.timer."""
-    if not re.fullmatch(LABEL, text) or text in JOBS:
-        raise ValueError(f"{text!r} is not a name of a-z, 0-9 and - for a job, or one of ours")
+    """Return the name of a job, whose timer is app-<name>.timer. Raises ValueError."""
+    if text in JOBS:
+        raise ValueError(f"{text!r} is the name of one of the machine's own jobs; choose another name")
+    if not re.fullmatch(LABEL, text):
+        raise ValueError(f"{text!r} is not a job name of a-z, 0-9 and -")
     return text
 
 
 def requirements(value: object, info: ValidationInfo) -> str | tuple[str, ...] | None:
-    """A file's name, or the requirements themselves."""
+    """Return the path of a requirements file, or the requirements. Raises ValueError."""
     if value is None:
         return None
     if isinstance(value, str):
         return exists(inside(value), info)
     if not isinstance(value, list | tuple):
-        raise ValueError("should be a file's name, or a list like [flask, requests>=2]")
+        raise ValueError("should be the path of a file, or a list such as [flask, requests>=2]")
     for text in value:
         try:
             if Requirement(str(text)).url:
-                raise ValueError(f"{text!r} depends on an address; name a version on a package index")
+                raise ValueError(f"{text!r} is a URL requirement; require a version on a package index instead")
         except InvalidRequirement:
-            raise ValueError(f"{text!r} is not a requirement like flask>=3") from None
+            raise ValueError(f"{text!r} is not a requirement such as flask>=3") from None
     return tuple(map(str, value))
 
 
 SCALAR = WithJsonSchema({"type": ["string", "number", "boolean"]})
-EnvName = Annotated[str, matching(r"[A-Za-z_][A-Za-z0-9_]*", "a name an environment variable can have")]
+EnvName = Annotated[str, matching(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable")]
 EnvValue = Annotated[str, matching(r"[^\x00-\x08\x0a-\x1f\x7f]*", "one line of text"), SCALAR]
 Env = dict[EnvName, EnvValue]
 Prefix = Annotated[str, AfterValidator(prefix)]
-Command = Annotated[str, matching(r"[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*", "a command of one line")]
+Command = Annotated[str, matching(r"[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*", "a command on one line")]
 Inside = Annotated[str, AfterValidator(inside), AfterValidator(exists)]
-UrlPath = Annotated[str, matching(r"/([^\s/\x00-\x1f\"\\][^\s\x00-\x1f\"\\]*)?", "a path starting with /")]
+UrlPath = Annotated[str, matching(r"/([^\s/\x00-\x1f\"\\][^\s\x00-\x1f\"\\]*)?", "a path that starts with /")]

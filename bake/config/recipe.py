@@ -1,7 +1,7 @@
-"""`bake.yaml` to a frozen `Recipe`: every fault at once, each with its path.
+"""Parse `bake.yaml` into a frozen `Recipe`, and report all faults at once, each with its key.
 
-YAML 1.1 turns `on`, `0755` and `12:30` into other values. So every scalar is
-read as the text that stands there, and the key it stands under says what it is.
+YAML 1.1 converts `on`, `0755` and `12:30` to other values. So this module reads every
+scalar as text, and the type of its key decides how to convert it.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ FILE_NAME = "bake.yaml"
 
 
 class Option(NamedTuple):
-    """An option of `certificate`: the name under which its key's value is given, its file in /etc/app, its package."""
+    """An option of `certificate` with a secret: the secret's name, its file in /etc/app, and the Debian package."""
 
     key: str
     file: str
     package: str
 
 
-#: What `certificate` wants a key for, which root alone has on the machine.
+#: The options of `certificate` that need a secret, which only root can read on the machine.
 OPTIONS = {
     "keep": Option("CERTIFICATE_KEY", "certificate.key", "age"),
     "dns": Option("DNS_KEY", "dns.key", "python3-certbot-dns-rfc2136"),
@@ -57,7 +57,7 @@ class _Part(BaseModel):
 
 
 class Limits(_Part):
-    """What one request may take. `body` in bytes, `request` in seconds."""
+    """Limits of a request, and the number of workers. `body` is in bytes, `request` in seconds."""
 
     body: Annotated[
         int,
@@ -73,18 +73,18 @@ class Limits(_Part):
         Literal["auto"] | int,
         BeforeValidator(field_types.workers),
         WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}]}),
-    ] = Field(default="auto", description="Processes that serve; auto counts CPUs and memory at boot.")
-    threads: int = Field(default=4, ge=1, le=256, description="Threads of each worker.")
+    ] = Field(default="auto", description="Number of worker processes. auto: from the CPUs and the memory at boot.")
+    threads: int = Field(default=4, ge=1, le=256, description="Number of threads in each worker.")
 
 
 class Dns(_Part):
-    """Who takes a challenge's records: a name server that can be told so by dynamic updates (RFC 2136)."""
+    """The name server that publishes the records of challenges. It must support dynamic updates (RFC 2136)."""
 
     server: Annotated[str, AfterValidator(field_types.ip)] = Field(description="The name server's IP address.")
-    port: int = Field(default=53, ge=1, le=65535, description="Its port; TCP.")
+    port: int = Field(default=53, ge=1, le=65535, description="The TCP port of the name server.")
     key: Annotated[
         str, field_types.matching(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?", "a TSIG key's name")
-    ] = Field(description="The TSIG key's name there. Its value is given at launch, as DNS_KEY.")
+    ] = Field(description="The name of the TSIG key on it. The launch setting DNS_KEY has the key itself.")
     algorithm: Annotated[
         str, AfterValidator(field_types.algorithm), WithJsonSchema({"enum": list(field_types.ALGORITHMS)})
     ] = Field(default="HMAC-SHA256", description="The TSIG key's algorithm.")
@@ -92,37 +92,37 @@ class Dns(_Part):
         int,
         field_types.unit(field_types.SECONDS, 600, "60s"),
         WithJsonSchema({"type": ["string", "integer"], "pattern": r"^\d+[sm]?$"}),
-    ] = Field(default=60, description="Time until the zone's other name servers have a record, too: 60s, 5m.")
+    ] = Field(default=60, description="Time until the zone's other name servers also have a new record: 60s, 5m.")
 
 
 class Certificate(_Part):
-    """Where certificates come from."""
+    """The source of certificates."""
 
     authority: Annotated[str, AfterValidator(field_types.authority)] | None = Field(
         default=None,
-        description="staging: Let's Encrypt's own for trying things out, which nobody trusts. Or the https address of "
-        "another authority's ACME directory.",
+        description="staging: Let's Encrypt's staging environment, for tests; browsers reject its certificates. Or the "
+        "https URL of another authority's ACME directory.",
     )
     keep: Annotated[str, AfterValidator(field_types.keep)] | None = Field(
         default=None,
-        description="Where certificates outlive the machine, encrypted: an absolute folder, LABEL=name of an "
+        description="Where encrypted certificates outlive the machine: an absolute folder, LABEL=name of an "
         "attached volume, or s3://bucket/prefix.",
     )
     dns: Dns | None = Field(
         default=None,
-        description="Names are proved by records in their zone, not by where they lead: for wildcards, and machines "
-        "that nobody can reach.",
+        description="Prove control of the names by DNS records instead of HTTP: for wildcards, and for machines that "
+        "are not reachable from the internet.",
     )
 
     @property
     def asked(self) -> tuple[str, ...]:
-        """Which of OPTIONS."""
+        """The names in OPTIONS that are set."""
         return tuple(name for name in OPTIONS if getattr(self, name))
 
 
 def _domain(text: str, info: ValidationInfo) -> str:
-    """A name; with `certificate.dns`, a wildcard is one too."""
-    # Where `certificate` has faults itself, those are enough.
+    """Return a domain name or, with `certificate.dns`, a wildcard. Raises ValueError."""
+    # If `certificate` itself has faults, do not report this one as well.
     certificate = info.data.get("certificate")
     if text.strip().startswith("*.") and (certificate is None or certificate.dns):
         return f"*.{field_types.domain(text.strip()[2:])}"
@@ -130,31 +130,31 @@ def _domain(text: str, info: ValidationInfo) -> str:
 
 
 def _for_the_app(names: _Names, info: ValidationInfo) -> _Names:
-    """Names that the app gets values for: those of keys that root alone has are not among them."""
+    """Return the names of variables for the app. Raises ValueError for secrets that only root may read."""
     certificate = info.data.get("certificate")
     for name in certificate.asked if certificate else ():
         if (key := OPTIONS[name].key) in names:
-            raise ValueError(f"{key} is the key for certificate.{name}, which the app never gets; take it out here")
+            raise ValueError(f"{key} is the key for certificate.{name}, which the app must not have; remove it here")
     return names
 
 
 class App(_Part):
-    """An app that is not in this folder: a package, a repository's commit, or an archive."""
+    """An app from elsewhere: a package, a commit of a repository, or an archive."""
 
     package: Annotated[str, AfterValidator(field_types.pinned)] | None = Field(
-        default=None, description="A package of the index, pinned: httpbin==0.10.4. `wsgi` says what it serves."
+        default=None, description="A pinned package on the package index: httpbin==0.10.4. It needs `wsgi`."
     )
     git: Annotated[str, field_types.url("https")] | None = Field(
-        default=None, description="A repository that anybody can fetch; `commit` pins what of it."
+        default=None, description="The https URL of a public repository. It needs `commit`."
     )
     commit: Annotated[str, field_types.matching("[0-9a-f]{40}", "a commit of 40 hexadecimal digits")] | None = Field(
-        default=None, description="The commit of `git`, in full: 40 hexadecimal digits."
+        default=None, description="The full hash of the commit: 40 hexadecimal digits."
     )
     archive: Annotated[str, field_types.url("https")] | None = Field(
-        default=None, description="A tar or zip; `sha256` pins it."
+        default=None, description="The https URL of a tar or zip archive. It needs `sha256`."
     )
     sha256: Annotated[str, field_types.matching("[0-9a-f]{64}", "a SHA-256 of 64 hexadecimal digits")] | None = Field(
-        default=None, description="The SHA-256 of `archive`: 64 hexadecimal digits."
+        default=None, description="The SHA-256 of the archive: 64 hexadecimal digits."
     )
 
     @model_validator(mode="after")
@@ -166,85 +166,88 @@ class App(_Part):
 
 
 class BaseImage(_Part):
-    """A stock cloud image to bake on."""
+    """A stock cloud image to use as the base."""
 
     image: Annotated[str, AfterValidator(field_types.image)] = Field(
-        description="https address, or a path seen from here."
+        description="An https URL, or a path relative to the current folder."
     )
     sha512: Annotated[str, field_types.matching("[0-9a-f]{128}", "a SHA-512 of 128 hexadecimal digits")] = Field(
-        description="Of exactly this image, from a place you trust: it is verified before use."
+        description="The SHA-512 of the image, from a source that you trust. bake verifies it."
     )
 
     @property
     def is_remote(self) -> bool:
-        """Whether it has to be fetched."""
+        """Whether bake must fetch it."""
         return "://" in self.image
 
 
 class Timer(_Part):
-    """A job of the app's own: what runs, and when."""
+    """A job of the app: its command and its schedule."""
 
-    run: field_types.Command = Field(description="A command; it runs as the app does, in the app's folder.")
-    when: Annotated[str, field_types.matching(r"[A-Za-z0-9*:,./~ -]{1,80}", "a time as systemd.time(7) has it")] = (
-        Field(description="When, as systemd.time(7) has it: hourly, daily, Mon 06:30, *:0/15.")
-    )
+    run: field_types.Command = Field(description="A command. It runs as the app's user in the app's folder.")
+    when: Annotated[
+        str, field_types.matching(r"[A-Za-z0-9*:,./~ -]{1,80}", "a time in the format of systemd.time(7)")
+    ] = Field(description="The schedule in the format of systemd.time(7): hourly, daily, Mon 06:30, *:0/15.")
 
 
 class Aws(_Part):
-    """That the app's machines run on EC2, and what they may there."""
+    """Settings of an app whose machines run on EC2."""
 
     role: bool = Field(
-        default=False, description="The app uses the machine's role: it may ask the metadata service for credentials."
+        default=False,
+        description="on: the app can get the credentials of the instance's role from the metadata service.",
     )
 
 
 class Sandbox(_Part):
-    """What the app may do besides."""
+    """Exceptions from the app's sandbox."""
 
-    allow: tuple[Literal["jit"], ...] = Field(default=(), description="jit: memory that is written and then run.")
+    allow: tuple[Literal["jit"], ...] = Field(
+        default=(), description="jit: writable and executable memory, for just-in-time compilers."
+    )
 
 
 class Django(_Part):
-    """Whose settings those of the machine are put around."""
+    """A Django project, whose settings bake adapts to the machine."""
 
-    settings: Annotated[str, field_types.matching(r"[^\W\d]\w*(\.[^\W\d]\w*)*", "a module's name")] = Field(
-        description="The project's settings module; found in wsgi.py or manage.py if left out."
+    settings: Annotated[str, field_types.matching(r"[^\W\d]\w*(\.[^\W\d]\w*)*", "the name of a module")] = Field(
+        description="The project's settings module (default: detected in wsgi.py or manage.py)."
     )
     static_url: field_types.Prefix | None = Field(
-        default=None, description="Where the collected static files are served; the project's STATIC_URL if left out."
+        default=None, description="URL prefix of the collected static files (default: the project's STATIC_URL)."
     )
     media: Annotated[bool, WithJsonSchema({"enum": ["on", "off", True, False]})] = Field(
-        default=False, description="on: the app serves MEDIA_ROOT at MEDIA_URL, to anybody."
+        default=False, description="on: the app serves MEDIA_ROOT at MEDIA_URL to everyone."
     )
 
 
 class Writable(_Part):
-    """What of its own folder the app writes."""
+    """The paths in its own folder that the app writes."""
 
     paths: tuple[Annotated[str, AfterValidator(field_types.inside)], ...] = Field(
-        default=(), description="Folders and files that are kept in /var/lib/app."
+        default=(), description="Folders and files to keep in /var/lib/app."
     )
     observe: Annotated[bool, WithJsonSchema({"enum": ["on", "off", True, False]})] = Field(
-        default=True, description="off: a bake does not look what the app writes."
+        default=True, description="off: the bake does not observe which paths the app writes."
     )
 
 
 class Page(_Part):
-    """A page that the proof asks for, and the status that it must answer. None: any 2xx or 3xx."""
+    """A page that the proof requests, and the expected status. None: any 2xx or 3xx."""
 
-    path: field_types.UrlPath = Field(description="A path, with its query if it needs one: /api/items?page=2.")
+    path: field_types.UrlPath = Field(description="A path, with a query if necessary: /api/items?page=2.")
     status: int | None = Field(
-        default=None, ge=200, le=599, description="The only status that is right. Left out: any 2xx or 3xx."
+        default=None, ge=200, le=599, description="The expected status (default: any 2xx or 3xx)."
     )
 
 
 def _page(value: object) -> object:
-    """Make a page of its path alone."""
+    """Convert a path to a page."""
     return {"path": value} if isinstance(value, str) else value
 
 
 def _pages(pages: tuple[Page, ...]) -> tuple[Page, ...]:
-    """Raise ValueError where two pages have one path."""
+    """Raise ValueError if two pages have the same path."""
     paths = [page.path for page in pages]
     for path in paths:
         if paths.count(path) > 1:
@@ -256,81 +259,82 @@ _PAGE_SCHEMA = {"anyOf": [{"type": "string", "pattern": "^/"}, Page.model_json_s
 
 
 class Check(_Part):
-    """How a bake finds out that the app is well."""
+    """The checks of a bake that the app is healthy."""
 
     env: field_types.Env = Field(
         default={},
-        description="Environment of the bake and its proof alone; a secret not named here gets a random one.",
+        description="Environment for the bake and its proof only. A secret that is not here gets a random value.",
     )
 
     health: field_types.UrlPath | None = Field(
-        default=None, description="Must answer 2xx or 3xx. Left out: / must answer below 500."
+        default=None, description="A path that must respond with 2xx or 3xx (default: / must respond below 500)."
     )
     pages: Annotated[
         tuple[Annotated[Page, BeforeValidator(_page), WithJsonSchema(_PAGE_SCHEMA)], ...], AfterValidator(_pages)
     ] = Field(
         default=(),
-        description="Pages that must answer: a path, or {path: /api/items, status: 401} for another status than 2xx "
-        "or 3xx.",
+        description="Pages that must respond with 2xx or 3xx. For another status, write {path: /api, status: 401}.",
     )
     crawl: Annotated[bool, WithJsonSchema({"enum": ["on", "off", True, False]})] = Field(
         default=True,
-        description="on: the proof follows the site's links. off: it asks for the front page, `health` and `pages`.",
+        description="on: the proof follows the site's links. off: it requests only /, `health` and `pages`.",
     )
     author: field_types.Command | None = Field(
         default=None,
-        description="How you run the app yourself, as `python app.py`: the proof compares the machine with it. "
-        "Found if left out; off: nothing is compared.",
+        description="The command that runs the app on your computer, such as `python app.py`. The proof compares the "
+        "machine with it (default: detected). off: no comparison.",
     )
     network: Annotated[bool, WithJsonSchema({"enum": ["on", "off", True, False]})] = Field(
         default=False,
-        description="on: the app may use the network during the bake and its proof. Off, it reaches its machine alone.",
+        description="on: the app can use the network during the bake and its proof. off: it reaches only its machine.",
     )
 
 
 class Recipe(_Part):
-    """What the app is. None: left out, and to be found by `detect`."""
+    """The description of an app. None: not set, so that `detect` finds the value."""
 
     app: App | None = Field(
         default=None,
-        description="Left out: this folder. Or {package: name==version}, {git: https://…, commit: …}, "
-        "{archive: https://…, sha256: …}.",
+        description="An app from elsewhere (default: this folder): {package: name==version}, {git: https://…, "
+        "commit: …} or {archive: https://…, sha256: …}.",
     )
 
     name: (
-        Annotated[str, field_types.matching(field_types.LABEL, "a name of a-z, 0-9 and -, at most 63 long")] | None
-    ) = Field(default=None, description="Names the image; the folder's name if left out.")
+        Annotated[str, field_types.matching(field_types.LABEL, "a name of at most 63 characters from a-z, 0-9 and -")]
+        | None
+    ) = Field(default=None, description="The name of the image (default: the folder's name).")
     wsgi: Annotated[str, AfterValidator(field_types.wsgi)] | None = Field(
         default=None,
-        description="module:callable, module:factory(), or an .ini file for PasteDeploy; found if left out.",
+        description="The app: module:callable, module:factory(), or a PasteDeploy .ini file (default: detected).",
     )
     requirements: Annotated[
         str | tuple[str, ...] | None,
         PlainValidator(field_types.requirements),
         PlainSerializer(lambda value: value),
         WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
-    ] = Field(default=None, description="The file that lists them, or the list itself; found if left out.")
+    ] = Field(default=None, description="The app's requirements: a file or a list (default: detected).")
     index: Annotated[str, field_types.url("https")] | None = Field(
-        default=None, description="Another package index, for the build only."
+        default=None, description="The URL of another package index, for the build only."
     )
     mirror: Annotated[str, field_types.url("http", "https")] | None = Field(
-        default=None, description="A mirror of the Debian archive, for the build only."
+        default=None, description="The URL of a mirror of the Debian archive, for the build only."
     )
     certificate: Certificate = Certificate()
     domains: Annotated[tuple[Annotated[str, AfterValidator(_domain)], ...], AfterValidator(field_types.domains)] = (
-        Field(default=(), description="Names the app answers to; none: any.")
+        Field(default=(), description="Host names of the app (default: the machine accepts any name).")
     )
     email: Annotated[str, AfterValidator(field_types.email)] | None = Field(
-        default=None, description="Where the certificate authority may write to."
+        default=None, description="Email address for messages from the certificate authority."
     )
     static: dict[field_types.Prefix, field_types.Inside] | None = Field(
-        default=None, description="URL prefix: folder that nginx serves there."
+        default=None, description="Static files that nginx serves: URL prefix to folder."
     )
     env: Annotated[field_types.Env, AfterValidator(_for_the_app)] = Field(
-        default={}, description="Plain environment. Never secrets: it is part of the image."
+        default={}, description="Environment variables. They are part of the image, so never put secrets here."
     )
     secrets: Annotated[tuple[field_types.EnvName, ...], AfterValidator(_for_the_app)] = Field(
-        default=(), description="Names of secrets: NAME=value lines of /etc/app/secrets.env. Never in an image."
+        default=(),
+        description="Names of secrets. Their values are in /etc/app/secrets.env on the machine, never in an image.",
     )
     writable: Annotated[
         Writable,
@@ -353,35 +357,36 @@ class Recipe(_Part):
         ),
     ] = Field(
         default=Writable(),
-        description="Folders and files that the app writes, besides those that a bake sees it write; they are kept in "
-        "/var/lib/app.",
+        description="Folders and files that the app writes, in addition to those that bake observes. The machine keeps "
+        "them in /var/lib/app.",
     )
     preload: Annotated[bool, WithJsonSchema({"enum": ["on", "off", True, False]})] | None = Field(
         default=None,
-        description="on: the app is loaded once and copied into the workers; off: each worker loads it. Left out: on "
-        "where the app makes a secret key at random, which its workers have to share.",
+        description="on: uWSGI loads the app once and forks the workers. off: each worker loads it. Default: on if the "
+        "app generates a random secret key, which its workers must share.",
     )
     release: tuple[field_types.Command, ...] | None = Field(
         default=None,
-        description="Commands that run once for each release and data folder, before the release serves: migrations. "
-        "Left out: those of Django and Flask-Migrate, where the app has them.",
+        description="Commands, such as migrations, that run once for each release and data folder, before the release "
+        "serves (default: the migrations of Django or Flask-Migrate, if the app uses them).",
     )
     setup: tuple[field_types.Command, ...] = Field(
-        default=(), description="Commands that run before the app starts, on each boot and each new release."
+        default=(), description="Commands that run before the app starts, at each boot and for each new release."
     )
     timers: dict[Annotated[str, AfterValidator(field_types.timer_name)], Timer] = Field(
-        default={}, description="The app's own jobs, by name."
+        default={}, description="The app's scheduled jobs, by name."
     )
     sandbox: Sandbox = Sandbox()
     django: Django | Literal["off"] | None = Field(
-        default=None, description="off: a Django project's settings are used as they are."
+        default=None,
+        description="Settings of a Django project (default: detected). off: use the project's settings unchanged.",
     )
-    packages: tuple[Annotated[str, field_types.matching(r"[a-z0-9][a-z0-9+.-]+", "a Debian package's name")], ...] = (
-        Field(default=(), description="Debian packages the app needs.")
-    )
+    packages: tuple[
+        Annotated[str, field_types.matching(r"[a-z0-9][a-z0-9+.-]+", "the name of a Debian package")], ...
+    ] = Field(default=(), description="Debian packages that the app needs.")
     aws: Aws | None = Field(
         default=None,
-        description="The app's machines run on EC2: secrets come by reference, and data from a volume of its own.",
+        description="The app's machines run on EC2: they fetch secrets by reference, and can keep data on a volume.",
     )
     limits: Limits = Limits()
     check: Check = Check()
@@ -394,49 +399,49 @@ class Recipe(_Part):
         | None
     ) = Field(
         default=None,
-        description="The Debian release of the machine, or {image: …, sha512: …}. Left out: the newest release whose "
-        "Python suits the app and has wheels or pure-Python sources for all its requirements.",
+        description="The machine's Debian release, or {image: …, sha512: …}. Default: the newest release whose Python "
+        "suits the app and for which all requirements have wheels or pure-Python sources.",
     )
 
     @property
     def package(self) -> str | None:
-        """The pinned package that the app is, if it is one."""
+        """The pinned package, if the app is one."""
         return self.app.package if self.app else None
 
     @property
     def debian(self) -> tuple[str, ...]:
-        """The Debian packages of its machine besides those of every machine."""
+        """The Debian packages of the machine, in addition to those of every machine."""
         return tuple(dict.fromkeys((*self.packages, *(OPTIONS[name].package for name in self.certificate.asked))))
 
     @property
     def target(self) -> Target:
-        """The release that is named, else the newest. That of an image is known only when the image is read."""
+        """The release in `base`, or else the newest. For an image, bake must read the image to know its release."""
         return TARGETS[self.base] if isinstance(self.base, str) else DEBIAN_13
 
 
 def schema() -> dict[str, Any]:
-    """JSON Schema of `bake.yaml`, for editors."""
+    """Return the JSON Schema of `bake.yaml`, for editors."""
     return Recipe.model_json_schema()
 
 
 def read(folder: Path) -> Recipe:
-    """The recipe of the app in `folder`; no bake.yaml is an empty one.
+    """Return the recipe of the app in `folder`, or an empty one without a bake.yaml.
 
-    Raises AppFolderError without a folder, and RecipeError with a line a fault in `details`.
+    Raises AppFolderError if there is no folder, and RecipeError with one line for each fault in `details`.
     """
     if not folder.is_dir():
         problem = "is not a folder" if folder.exists() else "does not exist"
-        raise AppFolderError(f"{folder} {problem}", "Give the folder that holds the app's source.")
+        raise AppFolderError(f"{folder} {problem}", "Give the path of the folder with the app's source.")
     path = folder / FILE_NAME
     if not path.exists():
         if (other := path.with_suffix(".yml")).exists():
-            raise RecipeError(f"{other} is not read", f"Rename it to {FILE_NAME}.")
+            raise RecipeError(f"bake does not read {other}", f"Rename it to {FILE_NAME}.")
         return Recipe()
     faults: list[str] = []
     value = _load(path, faults)
     recipe = Recipe()
     if not isinstance(value, dict | None):
-        faults.append("the file should hold lines of the form key: value")
+        faults.append("the file should contain lines of the form key: value")
     elif value:
         recipe = validate(value, faults, folder)
     if faults:
@@ -446,7 +451,7 @@ def read(folder: Path) -> Recipe:
 
 
 def validate(value: dict[str, Any], faults: list[str], folder: Path | None = None) -> Recipe:
-    """A recipe of these values, each a text or made of texts; `faults` gets a line for each that is wrong."""
+    """Return the recipe with these values: texts, lists and mappings. Add a line for each fault to `faults`."""
     try:
         return Recipe.model_validate(value, context={"folder": folder})
     except ValidationError as error:
@@ -455,16 +460,18 @@ def validate(value: dict[str, Any], faults: list[str], folder: Path | None = Non
 
 
 def _load(path: Path, faults: list[str]) -> object:
-    """The file's value, all scalars as text. A key given twice goes to `faults`."""
+    """Return the file's value with all scalars as text. Add duplicate keys to `faults`."""
     try:
         root = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
     except OSError as error:
-        raise RecipeError(f"{path} cannot be read: {error.strerror}") from None
+        raise RecipeError(f"{path} cannot be read: {error.strerror}", "Change its mode.") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
         detail = mark.get_snippet(indent=0) or "" if mark else ""
-        raise RecipeError(f"{where}: {error.problem or error.context}", "Mend the YAML there.", detail) from None
+        raise RecipeError(
+            f"{where}: {error.problem or error.context}", "Correct the YAML at that place.", detail
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = getattr(error, "reason", None) or error
         raise RecipeError(f"{path} is not YAML text: {reason}", "Save it as UTF-8.") from None
@@ -483,24 +490,24 @@ def _plain(node: yaml.Node, path: tuple[str | int, ...], above: tuple[yaml.Node,
         for key, value in node.value:
             name = str(key.value)
             if name in mapping:
-                faults.append(f"{_dotted((*path, name))}: is given twice (line {key.start_mark.line + 1})")
+                faults.append(f"{_dotted((*path, name))}: occurs twice (again on line {key.start_mark.line + 1})")
             mapping[name] = _plain(value, (*path, name), above, faults)
-        # A key with nothing under it is a key left out.
+        # A top-level key without a value counts as not set.
         return {key: value for key, value in mapping.items() if value is not None or path}
     assert isinstance(node, yaml.ScalarNode)
     return None if node.style is None and node.value in ("", "~", "null") else str(node.value)
 
 
 def _dotted(path: tuple[str | int, ...]) -> str:
-    """`domains[0]`, `limits.request`."""
+    """Return a path as text, such as `domains[0]` or `limits.request`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
 
 
 _WANTED: dict[str, Callable[[object], str]] = {
     "string_type": lambda value: "has no value" if value is None else "should be text",
     "tuple_type": lambda value: f"should be a list, [{value}]" if isinstance(value, str) else "should be a list",
-    "dict_type": lambda value: "should hold lines of the form key: value",
-    "model_type": lambda value: "should hold lines of the form key: value",
+    "dict_type": lambda value: "should contain lines of the form key: value",
+    "model_type": lambda value: "should contain lines of the form key: value",
     "int_type": lambda value: "should be a whole number",
     "bool_parsing": lambda value: f"{value!r} is neither on nor off",
     "int_parsing": lambda value: f"{value!r} is not a whole number",
@@ -508,14 +515,14 @@ _WANTED: dict[str, Callable[[object], str]] = {
 
 
 def _sentence(error: ErrorDetails) -> str:
-    """pydantic's report of one fault, in our words."""
+    """Return one fault that pydantic reports as a sentence for people."""
     path, kind = error["loc"], error["type"]
     if path[-1] == "[key]":
         path = path[:-1]
     if path[:2] == ("writable", "paths"):
         path = ("writable", *path[2:])
     if path[0] == "base":
-        # pydantic names which of the two it took it for.
+        # pydantic adds the tag of the union's member.
         path = path[:1] + path[2:]
     if kind == "extra_forbidden":
         return f"{_dotted(path)}: {_unknown(path)}"

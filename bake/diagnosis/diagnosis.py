@@ -1,6 +1,6 @@
-"""Find out from an app's journal what ended it, and which line of bake.yaml cures that.
+"""Find the cause of an app's failure in its journal, and the lines of bake.yaml that fix it.
 
-All causes are rows of one table, CAUSES. Nothing here reads a file or starts a program.
+The table CAUSES has one row for each cause. Nothing here reads a file or starts a program.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from bake.diagnosis.tracebacks import (
 )
 from bake.errors import AppStartError, BakeError, SetupError, UnhealthyError
 
-#: Lines of a log that the screen shows.
+#: The number of log lines to show on the screen.
 SHOWN = 40
-#: Matches of one pattern that count.
+#: The maximum number of matches of one pattern to read.
 MAX_MATCHES = 20
-#: A shorter value of `check.env` stands in a log by chance, as 1 or on do. Characters.
+#: The minimum length in characters of a value to redact. Shorter ones, such as 1 or on, occur in any log.
 SHORTEST_VALUE = 4
 
-#: Folders that any app may write to, or that it never owns.
+#: Folders where every app may write, or that never belong to it.
 OPEN = re.compile(r"/(?:var/lib/app|var/cache/app|tmp|var/tmp|dev|proc|run|sys)(?:/|$)")
 
 
 @dataclass(frozen=True)
 class Cure:
-    """What helps: `advice` in a sentence or two, and the keys to `add` to bake.yaml with their values."""
+    """A fix: `advice` in one or two sentences, and the keys to `add` to bake.yaml with their values."""
 
     advice: str = ""
     add: Mapping[str, object] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Cure:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The app's exception and what cures it; both may be missing. `causes` are the names of the rows that matched."""
+    """The app's exception and its cures, if there are any. `causes` are the names of the rows that matched."""
 
     raised: Raised | None
     causes: tuple[str, ...]
@@ -57,7 +57,7 @@ class Diagnosis:
 
     @property
     def text(self) -> str:
-        """The lines to show last: the exception, advice, and what to add to bake.yaml."""
+        """The lines to show last: the exception, the advice, and the keys to add to bake.yaml."""
         lines = [self.raised.text] if self.raised else []
         lines += dict.fromkeys(cure.advice for cure in self.cures if cure.advice)
         added: dict[str, object] = {}
@@ -74,7 +74,7 @@ class Diagnosis:
 
 
 def diagnose(log: str) -> Diagnosis:
-    """Return what ended an app, from its journal as journalctl or Packer print it."""
+    """Return the cause of an app's failure from its journal, as journalctl or Packer prints it."""
     chain, evidence = _evidence(log)
     rows = [(cause.name, cure) for cause in CAUSES for cure in cause.cures(evidence)]
     cures = {repr(cure): cure for _, cure in rows}
@@ -82,7 +82,7 @@ def diagnose(log: str) -> Diagnosis:
 
 
 def _evidence(log: str) -> tuple[list[Traceback], Evidence]:
-    """Return the last chain of exceptions in a journal, and what causes are looked for in."""
+    """Return the last chain of exceptions in a journal, and the evidence to search for causes."""
     lines = lines_of(log)
     chain = last_chain(before_the_end(lines))
     frames = tuple(frame for traceback in chain for frame in traceback.frames)
@@ -90,21 +90,21 @@ def _evidence(log: str) -> tuple[list[Traceback], Evidence]:
 
 
 def needs(log: str) -> str:
-    """Return the server that an app could not reach, as `PostgreSQL at DATABASE_URL`; "" for other faults."""
+    """Return the server that an app could not reach, such as `PostgreSQL at DATABASE_URL`, or "" for other faults."""
     _, evidence = _evidence(log)
     service = _service(evidence) if re.search(UNREACHABLE, evidence.chain) else None
     return f"{service.name} at {service.variable}" if service else ""
 
 
 def relevant(log: str, count: int = SHOWN) -> str:
-    """Return the last lines of a journal for the screen, without what uWSGI prints when it starts."""
+    """Return the last lines of a journal for the screen, without the banner of uWSGI."""
     return "\n".join([line for line in lines_of(log) if line and not BANNER.match(line)][-count:])
 
 
 def redacted(log: str, values: Mapping[str, str]) -> str:
-    """Return a log in which `[NAME]` stands for each value of `values`, for each of its lines, and for its password.
+    """Replace each value in a log, each line of a value, and the password in a URL, by `[NAME]`.
 
-    Values of fewer than SHORTEST_VALUE characters stay.
+    Keep values of fewer than SHORTEST_VALUE characters.
     """
     names: dict[str, str] = {}
     for name, value in values.items():
@@ -119,20 +119,21 @@ def redacted(log: str, values: Mapping[str, str]) -> str:
 
 
 def of_setup(reason: str, log: str) -> BakeError:
-    """Return the error for a machine that was not set up: `reason` follows "app-setup failed: " in its `log`."""
+    """Return the error for a machine whose setup failed. `reason` follows "app-setup failed: " in its `log`."""
     cure, details = diagnose(log).text, relevant(log)
     if "app start failed" in reason:
-        way_out = "Its last lines are above; correct the app and try again."
+        way_out = "The last lines of its log are above. Correct the app and try again."
         return AppStartError("The app does not start on the machine", cure or way_out, details)
     if reason.startswith("unhealthy"):
         problem = reason.splitlines()[0].removeprefix("unhealthy: ")
-        way_out = "`check: {health: /path}` in bake.yaml names another page to ask for."
+        way_out = "Correct the page, or set another one in bake.yaml: `check: {health: /path}`."
         return UnhealthyError(f"The app starts, but {problem}", f"{way_out}\n{cure}".rstrip(), details)
-    return SetupError(f"The machine could not be set up: {reason}", cure or "The steps' last lines are above.", details)
+    hint = cure or "The last lines of the setup's log are above. Correct the cause and try again."
+    return SetupError(f"The machine could not be set up: {reason}", hint, details)
 
 
 def _merged(left: Mapping[str, object], right: Mapping[str, object]) -> dict[str, object]:
-    """Return two parts of bake.yaml as one: lists and mappings are joined, nothing is there twice."""
+    """Merge two parts of bake.yaml. Join lists and mappings without duplicates."""
     both = dict(left)
     for key, value in right.items():
         mine = both.get(key)
@@ -146,13 +147,13 @@ def _merged(left: Mapping[str, object], right: Mapping[str, object]) -> dict[str
 
 
 def _outermost(paths: object) -> tuple[str, ...]:
-    """Return paths without those that lie in others of them."""
+    """Return the paths that are not inside another one of them."""
     kept = paths if isinstance(paths, tuple) else ()
     return tuple(path for path in kept if not any(str(parent) in kept for parent in PurePosixPath(path).parents))
 
 
 def _flow(value: object) -> str:
-    """Return a value as YAML in one line. `on` needs no quotes: every scalar of bake.yaml is read as text."""
+    """Return a value as YAML in one line. `on` needs no quotes, because bake reads every scalar as text."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {_flow(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, tuple):
@@ -166,26 +167,26 @@ def _flow(value: object) -> str:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What causes are looked for in: the whole log, the text of the last chain of exceptions, and its frames."""
+    """The text to search for causes: the whole log, the last chain of exceptions, and its frames."""
 
     log: str
     chain: str
     frames: tuple[Frame, ...]
 
     def uses(self, *libraries: str) -> bool:
-        """Whether a frame of the exception is in one of these libraries."""
+        """Return whether a frame of the exception is in one of these libraries."""
         return any(frame.library.startswith(libraries) for frame in self.frames)
 
 
-#: The cure for a match; None where the match is of another cause after all.
+#: Returns the cure for a match, or None if the match has another cause.
 Cures = Callable[[re.Match[str], Evidence], Cure | None]
 
 
 @dataclass(frozen=True)
 class Cause:
-    """A row of the table: a pattern, and the cure for each of its matches.
+    """A row of the table: a pattern, and a function that returns the cure for a match.
 
-    The pattern is searched for in the exception, and in the whole log where the cause shows `anywhere`.
+    The pattern applies to the exception or, if `anywhere` is set, to the whole log.
     """
 
     name: str
@@ -203,11 +204,11 @@ class Cause:
 
 
 def always(cure: Cure) -> Cures:
-    """Return a cure that is the same for each match."""
+    """Return a function that returns the same cure for each match."""
     return lambda match, evidence: cure
 
 
-#: In a cure: a value that only the user knows.
+#: In a cure, the placeholder for a value that only the user knows.
 UNKNOWN = "…"
 
 
@@ -219,8 +220,8 @@ def _writable(match: re.Match[str], evidence: Evidence) -> Cure | None:
     name = PurePosixPath(tree[1] if tree else path)
     if name.is_absolute() or INSTALLED.fullmatch(path):
         return Cure(
-            f"{path} cannot be written: an app writes to folders named under `writable`, and to /var/lib/app. "
-            "Point the setting for this path there."
+            f"The app cannot write {path}. It can write to /var/lib/app, and to the folders under `writable`. "
+            "Change the setting for this path to a path there."
         )
     if ".." in name.parts or not name.parts or re.search(r"[\s\"'\\;{}$]", str(name)):
         return None
@@ -232,13 +233,13 @@ def _database_file(match: re.Match[str], evidence: Evidence) -> Cure | None:
     if HINT.search(evidence.log):
         return None
     return Cure(
-        f"SQLite cannot write its file. In place of {UNKNOWN}, name the app's folder that holds it.",
+        f"SQLite cannot write its file. Replace {UNKNOWN} by the folder of the app that contains it.",
         {"writable": (UNKNOWN,)},
     )
 
 
-#: In a cure: why a file of the app may be missing.
-EXCLUDED = "bake prints the files that it excludes: .gitignore, .bakeignore or its own list may name this one."
+#: In a cure, the reason why a file of the app may be missing.
+EXCLUDED = "It may be excluded by .gitignore, .bakeignore or bake's own list; bake prints the excluded files."
 
 
 def _file(match: re.Match[str], evidence: Evidence) -> Cure | None:
@@ -247,13 +248,16 @@ def _file(match: re.Match[str], evidence: Evidence) -> Cure | None:
     started = any(frame.file.endswith("/subprocess.py") for frame in evidence.frames)
     if started or HINT.search(evidence.log) or name.is_absolute() or not (name.suffix or len(name.parts) > 1):
         return None
-    return Cure(f"The release has no file {name}. {EXCLUDED} A line !/{name} in .bakeignore ships it: never a secret.")
+    return Cure(
+        f"The release has no file {name}. {EXCLUDED} To include it, add the line !/{name} to .bakeignore. Never "
+        "include a secret."
+    )
 
 
-#: As hints/watch.py writes it.
+#: A line that hints/watch.py prints.
 HINT = re.compile(r"app: (\S{1,300}) cannot be written: the app's folder is read-only")
 
-#: Debian packages by the programs they bring.
+#: Debian packages, by the programs that they provide.
 PROGRAMS = {
     "chromium": "chromium", "convert": "imagemagick", "curl": "curl", "dot": "graphviz",
     "exiftool": "libimage-exiftool-perl", "ffmpeg": "ffmpeg", "ffprobe": "ffmpeg", "file": "file", "gcc": "gcc",
@@ -266,7 +270,7 @@ PROGRAMS = {
     "sqlite3": "sqlite3", "ssh": "openssh-client", "tesseract": "tesseract-ocr", "unzip": "unzip", "wget": "wget",
     "wkhtmltopdf": "wkhtmltopdf", "zip": "zip",
 }  # fmt: skip
-#: Distributions by the programs they bring.
+#: Distributions, by the programs that they provide.
 SCRIPTS = {
     "alembic": "alembic", "celery": "celery", "django-admin": "django", "flask": "flask", "gunicorn": "gunicorn",
     "pybabel": "babel", "uvicorn": "uvicorn",
@@ -283,8 +287,8 @@ def _program(match: re.Match[str], evidence: Evidence) -> Cure | None:
     if package:
         return Cure(add={"packages": (package,)})
     return Cure(
-        f"The machine has no program {name}. In place of {UNKNOWN}, name the Debian package that brings it: "
-        f"`apt-file search bin/{name}` tells.",
+        f"The machine has no program {name}. Replace {UNKNOWN} by the Debian package that provides it; "
+        f"`apt-file search bin/{name}` finds it.",
         {"packages": (UNKNOWN,)},
     )
 
@@ -292,18 +296,18 @@ def _program(match: re.Match[str], evidence: Evidence) -> Cure | None:
 def _library(match: re.Match[str], evidence: Evidence) -> Cure:
     library = match[1] or match[2]
     for name, package in PACKAGES.items():
-        # cffi also asks for names such as libgobject-2.0-0.
+        # cffi also loads names such as libgobject-2.0-0.
         if re.fullmatch(rf"{re.escape(name.partition('.so')[0])}(?:-\d|\.so[\d.]*)?", library):
             before = "/python3.11/" in evidence.log
             return Cure(add={"packages": (package.removesuffix("t64") if before else package,)})
     return Cure(
-        f"The machine has no library {library}. In place of {UNKNOWN}, name the Debian package that brings it: "
-        f"`apt-file search {library}` tells.",
+        f"The machine has no library {library}. Replace {UNKNOWN} by the Debian package that provides it; "
+        f"`apt-file search {library}` finds it.",
         {"packages": (UNKNOWN,)},
     )
 
 
-#: Modules that Python 3.12 and 3.13 no longer have; Debian 12's 3.11 does.
+#: Modules that Python 3.12 and 3.13 no longer have. Python 3.11 of Debian 12 has them.
 REMOVED = {
     "aifc", "asynchat", "asyncore", "audioop", "cgi", "cgitb", "chunk", "crypt", "distutils", "imghdr", "imp",
     "mailcap", "nntplib", "pipes", "smtpd", "sndhdr", "spwd", "sunau", "telnetlib", "uu", "xdrlib",
@@ -314,20 +318,22 @@ def _module(match: re.Match[str], evidence: Evidence) -> Cure:
     name, top = match[1], match[1].partition(".")[0]
     own = {frame.own.removeprefix("src/").partition("/")[0].removesuffix(".py") for frame in evidence.frames} - {""}
     if top in own or not any(frame.own or frame.library for frame in evidence.frames):
-        return Cure(
-            f"The release has no module {name}. {EXCLUDED} `wsgi` in bake.yaml names the module that is served."
-        )
+        return Cure(f"The release has no module {name}. {EXCLUDED} Or correct `wsgi` in bake.yaml.")
     if top in REMOVED:
-        return Cure(f"Python 3.13 has no module {top}; Debian 12's Python 3.11 has it.", {"base": "debian-12"})
+        return Cure(
+            f"Python 3.13 no longer has the module {top}. Python 3.11 of Debian 12 has it.", {"base": "debian-12"}
+        )
     if top != name and evidence.uses(f"{top}/"):
-        return Cure(f"The installed {top} has no module {name}. Pin the version that the app needs.")
+        return Cure(f"The installed version of {top} has no module {name}. Pin the version that the app needs.")
     if top != name:
-        return Cure(f"{top} has no module {name}. {EXCLUDED} Of a library, pin the version that the app needs.")
+        return Cure(
+            f"{top} has no module {name}. {EXCLUDED} If {top} is a library, pin the version that the app needs."
+        )
     distribution = DISTRIBUTIONS.get(top, top.replace("_", "-"))
     return Cure(f"Add {distribution} to the app's requirements.")
 
 
-#: Names of variables whose values nobody else may see.
+#: Names of variables with secret values.
 SECRET = re.compile(r"KEY|SECRET|TOKEN|PASS|PWD|CREDENTIAL|SALT|DSN|DATABASE|POSTGRES|MYSQL|REDIS|MONGO|BROKER|AMQP")
 
 
@@ -336,25 +342,25 @@ def _variable(match: re.Match[str], evidence: Evidence) -> Cure:
 
 
 def variable(name: str) -> Cure:
-    """Return the cure for an environment variable that the app wants and does not get."""
+    """Return the cure for a missing environment variable."""
     if SECRET.search(name):
-        advice = "A random value stands in for a secret during the bake"
-        return Cure(f"{advice}; another one goes under check: {{env: {{{name}: {UNKNOWN}}}}}.", {"secrets": (name,)})
+        advice = "During a bake, a secret has a random value. To set another one, write"
+        return Cure(f"{advice} check: {{env: {{{name}: {UNKNOWN}}}}}.", {"secrets": (name,)})
     return Cure(
-        f"In place of {UNKNOWN}, write the value of {name}. One for the bake alone goes under "
+        f"Replace {UNKNOWN} by the value of {name}. To set a value only for the bake, write "
         f"check: {{env: {{{name}: {UNKNOWN}}}}}.",
         {"env": {name: UNKNOWN}},
     )
 
 
 def _field(match: re.Match[str], evidence: Evidence) -> Cure | None:
-    """A field of pydantic-settings: its variable has the same name, in capitals, without a prefix of its own."""
+    """Return the cure for a field of pydantic-settings: the variable with the same name in upper case."""
     return variable(match[1].replace(".", "__").upper()) if evidence.uses("pydantic_settings/") else None
 
 
 @dataclass(frozen=True)
 class Service:
-    """A server that apps connect to: its name, its port, how its clients show in an exception, and its variable."""
+    """A server that apps connect to: its name, its port, a pattern for its clients in a traceback, and its variable."""
 
     name: str
     port: int
@@ -371,7 +377,7 @@ SERVICES = (
     Service("Memcached", 11211, re.compile(r"pymemcache|pylibmc|memcache\.py"), "MEMCACHED_URL"),
     Service("Elasticsearch", 9200, re.compile(r"elasticsearch|elastic_transport|opensearch"), "ELASTICSEARCH_URL"),
 )
-#: How programs tell that a server, or its name, cannot be reached.
+#: Messages of programs that cannot reach a server, or cannot resolve its name.
 UNREACHABLE = (
     r"Connection refused|Name or service not known|Temporary failure in name resolution|Network is unreachable"
     r"|No route to host|No address associated with hostname|getaddrinfo failed|Can't connect to (?:local )?(?:MySQL )?"
@@ -380,7 +386,7 @@ UNREACHABLE = (
 
 
 def _service(evidence: Evidence) -> Service | None:
-    """Return the service that an exception is about: by its port, else by its client."""
+    """Return the service that an exception mentions by its port, or else by its client."""
     ports = set(re.findall(r"(?:[\w\])]:|\bport[= ]\"?)(\d{4,5})\b", evidence.chain))
     by_port = next((service for service in SERVICES if str(service.port) in ports), None)
     return by_port or next((service for service in SERVICES if service.clients.search(evidence.chain)), None)
@@ -390,22 +396,22 @@ def _unreachable(match: re.Match[str], evidence: Evidence) -> Cure | None:
     service = _service(evidence)
     if service:
         return Cure(
-            f"The app connects to {service.name}. The machine has none, and the bake closes the network. In place of "
-            f"{UNKNOWN}, write the address of a server for the bake, under the app's own variable. The address for a "
-            "machine goes into /etc/app/secrets.env.",
+            f"The app connects to {service.name}. The machine does not run it, and the network is closed during a "
+            f"bake. Replace {UNKNOWN} by the address of a server for the bake, and {service.variable} by the app's own "
+            "variable if it has another name. The address for a machine belongs in /etc/app/secrets.env.",
             {"secrets": (service.variable,), "check": {"network": "on", "env": {service.variable: UNKNOWN}}},
         )
     if re.search(r"\b(?:localhost|127\.0\.0\.1)\b", evidence.chain):
-        return Cure("The app connects to a server of its own machine that does not run there.")
-    return Cure("The app uses the network, which the bake closes.", {"check": {"network": "on"}})
+        return Cure("The app connects to a server on its own machine, but the machine does not run one.")
+    return Cure("The app uses the network, which is closed during a bake.", {"check": {"network": "on"}})
 
 
 def _host(match: re.Match[str], evidence: Evidence) -> Cure:
     name = match[1].partition(":")[0]
     public = re.fullmatch(r"[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,8}\.[A-Za-z]{2,63}", name)
     return Cure(
-        f"ALLOWED_HOSTS of the Django project refuses {match[1]}. The machine asks for the first name under `domains`: "
-        "ALLOWED_HOSTS has to hold it.",
+        f"ALLOWED_HOSTS of the Django project does not contain {match[1]}. The health check uses the first name under "
+        "`domains`, so add that name to ALLOWED_HOSTS.",
         {"domains": (name if public else UNKNOWN,)},
     )
 
@@ -415,16 +421,16 @@ def _table(match: re.Match[str], evidence: Evidence) -> Cure:
     command = "python manage.py migrate --noinput" if django else UNKNOWN
     if not django and evidence.uses("flask"):
         command = "flask db upgrade"
-    advice = "The tables of the database are missing."
+    advice = "The database has no tables yet."
     if command == UNKNOWN:
-        advice += f" In place of {UNKNOWN}, write the command that makes them."
+        advice += f" Replace {UNKNOWN} by the command that creates them."
     return Cure(advice, {"release": (command,)})
 
 
-#: Libraries that write memory and then run it.
+#: Libraries that use writable and executable memory.
 JIT = ("numba/", "llvmlite/", "cffi/", "_cffi_backend", "jax", "torch/", "lupa", "wasmtime/", "taichi/")
 COMPILES = Cure(
-    "The app writes memory and then runs it, as just-in-time compilers do.", {"sandbox": {"allow": ("jit",)}}
+    "The app needs writable and executable memory, as just-in-time compilers do.", {"sandbox": {"allow": ("jit",)}}
 )
 
 
@@ -432,37 +438,41 @@ def _permission(match: re.Match[str], evidence: Evidence) -> Cure:
     if evidence.uses(*JIT):
         return COMPILES
     return Cure(
-        "The sandbox refuses this system call: an app may not change owners, ids, priorities or the machine. "
-        "Leave the call out."
+        "The sandbox denies this system call. An app must not change owners, user ids, priorities or the machine. "
+        "Remove the call."
     )
 
 
 def _syntax(match: re.Match[str], evidence: Evidence) -> Cure:
     if "Missing parentheses in call to" in evidence.chain:
-        return Cure("The file is written for Python 2, which Debian no longer has.")
+        return Cure("The file is written for Python 2, which Debian no longer provides. Port it to Python 3.")
     return Cure(
-        "The machine's Python cannot run this. Debian 13 has Python 3.13 and Debian 12 has 3.11: `base` chooses."
+        "The machine's version of Python cannot run this. Debian 13 has Python 3.13, and Debian 12 has 3.11. Set "
+        "`base` to choose."
     )
 
 
 def _no_app(match: re.Match[str], evidence: Evidence) -> Cure | None:
     if evidence.chain:
         return None
-    return Cure(f"uWSGI found no app. In place of {UNKNOWN}, name its module and callable.", {"wsgi": UNKNOWN + ":app"})
+    return Cure(
+        f"uWSGI found no app. Replace {UNKNOWN} by the app's module, and app by its callable.",
+        {"wsgi": UNKNOWN + ":app"},
+    )
 
 
 def _memory(match: re.Match[str], evidence: Evidence) -> Cure | None:
-    # uWSGI ends a worker whose request takes too long by the same signal.
+    # uWSGI kills a worker with the same signal if a request takes too long.
     if "HARAKIRI" in evidence.log and "oom" not in match[0].lower():
         return None
     return Cure(
-        "A process took more memory than the machine has. A larger machine or fewer workers help.",
+        "A process used more memory than the machine has. Use a larger machine, or fewer workers.",
         {"limits": {"workers": 1}},
     )
 
 
 _NAME = r"([A-Za-z_]\w{0,99})"
-#: What ends apps, in the order in which the cures are shown.
+#: Causes of failures, in the order of their cures in messages.
 CAUSES = (
     Cause("read-only path", re.compile(r"Read-only file system: ['\"]([^'\"\n]{1,300})['\"]"), _writable),
     Cause("closed path", re.compile(r"\[Errno 13\] Permission denied: ['\"]([^'\"\n]{1,300})['\"]"), _writable),
@@ -496,14 +506,15 @@ CAUSES = (
     Cause(
         "missing part",
         re.compile(r"no pq wrapper available"),
-        always(Cure("Add psycopg[binary] to the app's requirements, in place of psycopg.")),
+        always(Cure("Replace psycopg by psycopg[binary] in the app's requirements.")),
     ),
     Cause("missing module", re.compile(r"No module named ['\"]?([\w.]{1,200})"), _module),
     Cause(
         "other version",
         re.compile(r"cannot import name '(\w{1,100})' from '([\w.]{1,200})' \([^)\n]{0,300}/site-packages/"),
         lambda match, evidence: Cure(
-            f"The installed {match[2].partition('.')[0]} has no {match[1]}. Pin the version that the app needs."
+            f"The installed version of {match[2].partition('.')[0]} has no {match[1]}. Pin the version that the app "
+            "needs."
         ),
     ),
     Cause(
@@ -545,8 +556,8 @@ CAUSES = (
         "missing static file",
         re.compile(r"Missing staticfiles manifest entry for '([^'\n]{1,300})'"),
         lambda match, evidence: Cure(
-            f"collectstatic found no {match[1]}. Correct the path in the template, or bring the file into the app's "
-            "folder: .gitignore may name it."
+            f"collectstatic did not find {match[1]}. Correct the path in the template, or add the file to the app's "
+            f"folder. {EXCLUDED}"
         ),
     ),
     Cause(
@@ -557,7 +568,7 @@ CAUSES = (
             re.MULTILINE,
         ),
         always(
-            Cure('The app starts a server of its own on import. Move that under `if __name__ == "__main__":`.')
+            Cure('The app starts its own server on import. Move that call under `if __name__ == "__main__":`.')
         ),
         anywhere=True,
     ),
@@ -591,14 +602,14 @@ CAUSES = (
     Cause(
         "slow request",
         re.compile(r"HARAKIRI"),
-        always(Cure("A request took longer than `limits.request` allows.", {"limits": {"request": "5m"}})),
+        always(Cure("A request exceeded the time limit `limits.request`.", {"limits": {"request": "5m"}})),
         anywhere=True,
     ),
     Cause(
         "slow start",
         re.compile(r"app\.service: start operation timed out"),
         lambda match, evidence: None if evidence.chain else Cure(
-            "The app was still loading when its time was over. On import, nothing may wait or run for ever."
+            "The app did not finish loading in time. Code that runs on import must not wait or run forever."
         ),
         anywhere=True,
     ),

@@ -1,6 +1,6 @@
-"""Read a journal of a Python program: its lines, and the last exception in it with its chain.
+"""Read the journal of a Python program: its lines, and the last exception with its chain.
 
-What Packer and journalctl put before a line is taken off, and control characters are.
+This module removes control characters, and the prefixes of Packer and journalctl.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 from bake.host.terminal import printable
 
-#: How much of a journal's end is read: characters, lines, and characters of a line. They bound the time that it takes.
+#: The maximum part of a journal to read, from its end: characters, lines, and characters of a line.
 MAX_TEXT, MAX_LINES, MAX_LINE = 500_000, 5_000, 1_000
-#: Lines that an exception's message may take, and characters of its first line that are shown.
+#: The maximum number of lines of an exception's message, and of characters of its first line to show.
 MAX_MESSAGE, MAX_SHOWN = 16, 300
 
-#: What Packer and journalctl put before a line.
+#: The prefixes of Packer and journalctl.
 PREFIX = re.compile(
     r"(?:==>|   ) (?:qemu|amazon-ebs)[\w.-]{0,40}: ?"
     r"|(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT[\d:.,+-]{8,24})"
@@ -25,20 +25,20 @@ PREFIX = re.compile(
 PRIORITY = re.compile(r"<\d>")
 HEADER = "Traceback (most recent call last):"
 FRAME = re.compile(r'\s*File "([^"]{1,500})", line (\d{1,9})(?:, in (.{1,200}))?$')
-#: The last line of a traceback: a class, which has a capital letter or a module, and a message.
+#: The last line of a traceback: a class, which has an upper-case letter or a module, and a message.
 RAISED = re.compile(r"((?:\w{1,100}\.){0,10}(?:<locals>\.)?\w{1,100})(?:: (.*))?$", re.ASCII)
 LEVELS = {"DEBUG", "INFO", "NOTE", "NOTICE", "WARNING", "WARN", "ERROR", "CRITICAL", "FATAL"}
 LINKS = (
     "During handling of the above exception, another exception occurred:",
     "The above exception was the direct cause of the following exception:",
 )
-#: How programs are ended, and how uWSGI tells of a visitor that left: the exception before tells more.
+#: Exceptions that end a program, or that uWSGI raises if a visitor disconnects. An earlier exception is the cause.
 ENDINGS = {"KeyboardInterrupt", "SystemExit", "GeneratorExit", "BrokenPipeError", "OSError: write error"}
-#: Python prints this before a traceback that ends nothing.
+#: Python prints this before the traceback of an exception that it ignores.
 IGNORED = "Exception ignored in"
-#: What uWSGI prints when it starts, and when a worker could not load the app.
+#: The lines that uWSGI prints when it starts, and when a worker cannot load the app.
 START, NOT_LOADED = "*** Starting uWSGI", "*** no app loaded. GAME OVER"
-#: What uWSGI prints about itself when it starts.
+#: The lines that uWSGI prints about itself when it starts.
 BANNER = re.compile(
     r"\*\*\* (?:Starting|uWSGI is|Operational|Python threads|WARNING)|compiled with|os: |nodename: |machine: "
     r"|clock source|pcre jit|detected |current working|chdir|your |thunder lock|lock engine|uwsgi socket"
@@ -51,7 +51,7 @@ SERVER = re.compile(
     r"|[\w@-]{1,64}\.(?:service|socket): |(?:Start|Stopp)(?:ed|ing) |Failed to start |Scheduled |app-setup|bake: "
 )
 
-#: A file of the app on the machine, in the current release or in one that is being made.
+#: A file of the app on the machine, in the current release or in a new one.
 TREE = re.compile(r"/srv/app/(?:current|previous|releases/[^/]{1,80})/source/(.+)")
 INSTALLED = re.compile(r".*/(?:site|dist)-packages/(.+)")
 
@@ -66,13 +66,13 @@ class Frame:
 
     @property
     def own(self) -> str:
-        """The file's path in the user's tree; empty for files of libraries, of Python and of the machine."""
+        """The file's path in the app's source, or "" for files of libraries, Python and the machine."""
         found = None if INSTALLED.fullmatch(self.file) else TREE.fullmatch(self.file)
         return found[1] if found else ""
 
     @property
     def library(self) -> str:
-        """The file's path in the virtualenv; empty for other files."""
+        """The file's path in the virtualenv, or "" for other files."""
         found = INSTALLED.fullmatch(self.file)
         return found[1] if found else ""
 
@@ -81,7 +81,7 @@ class Frame:
 class Raised:
     """The exception that ended the app: its class, the first line of its message, and its place.
 
-    The place is `file:line` of the deepest frame in the user's tree, or in a library where no frame is in the tree.
+    The place is `file:line` of the deepest frame in the app's source, or else in a library.
     """
 
     type: str
@@ -104,7 +104,7 @@ def lines_of(log: str) -> list[str]:
 
 @dataclass
 class Traceback:
-    """One traceback: its frames, the exception's class and message, and its lines with all those of the message."""
+    """A traceback: its frames, the class and message of the exception, and its lines with the complete message."""
 
     frames: list[Frame] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
@@ -114,15 +114,15 @@ class Traceback:
 
     @property
     def is_ending(self) -> bool:
-        """Whether the exception only ends a program, or nothing at all."""
+        """Whether the exception only ends a program, or Python ignores it."""
         return self.ignored or bool(ENDINGS & {self.type, f"{self.type}: {self.message}"})
 
 
 def before_the_end(lines: list[str]) -> list[str]:
-    """Return the lines up to the first worker that could not load the app, since uWSGI's last start.
+    """Return the lines from uWSGI's last start to the first worker that could not load the app.
 
-    uWSGI then ends the other workers, whose threads may raise exceptions of their own. Where no worker failed, these
-    are all lines.
+    After that, uWSGI stops the other workers, whose threads may raise other exceptions. If no worker failed, return all
+    lines.
     """
     starts = [number for number, line in enumerate(lines) if line.startswith(START)]
     begin = starts[-1] if starts else 0
@@ -131,9 +131,9 @@ def before_the_end(lines: list[str]) -> list[str]:
 
 
 def last_chain(lines: Iterable[str]) -> list[Traceback]:
-    """Return the tracebacks of the last chain of exceptions, in their order; an ending counts where nothing else is.
+    """Return the tracebacks of the last chain of exceptions, in order. An ending counts only if there is no other.
 
-    Lines of other processes may stand between those of a traceback.
+    Lines of other processes may be between those of a traceback.
     """
     last: list[Traceback] = []
     chain: list[Traceback] = []
@@ -172,7 +172,7 @@ def last_chain(lines: Iterable[str]) -> list[Traceback]:
 
 
 def _exception(line: str) -> tuple[str, str] | None:
-    """Return the class and the message of a traceback's last line; None for another line."""
+    """Return the class and the message in the last line of a traceback, or None for another line."""
     found = RAISED.match(line)
     if not found:
         return None
@@ -182,7 +182,7 @@ def _exception(line: str) -> tuple[str, str] | None:
 
 
 def raised(chain: list[Traceback]) -> Raised | None:
-    """Return the exception of a chain that tells most: the last one that is no ending."""
+    """Return the most informative exception of a chain: the last one that is not an ending."""
     telling = [traceback for traceback in chain if not traceback.is_ending] or chain
     if not telling:
         return None

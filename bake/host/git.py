@@ -42,7 +42,7 @@ SUBMODULE = "160000"
 
 
 class UnreadableError(Exception):
-    """A repository cannot be read. The text says why."""
+    """A repository cannot be read. The text has the reason."""
 
 
 @dataclass(frozen=True)

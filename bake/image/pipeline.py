@@ -1,8 +1,8 @@
-"""The pipeline: bundle, base, Packer, seal, convert, proof, publish.
+"""Run the pipeline of a bake: bundle, base, Packer, seal, convert, proof, publish.
 
-An image takes its final name only after it has booted and every check has passed. What
-went into it is digested to a key; while nothing of it changes, the image in the cache is
-the answer.
+An image gets its final name only after it has booted and passed every check. Its key in
+the cache is the digest of all its inputs. If no input has changed, bake uses the image in
+the cache.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from bake.image import leaks, packer
 from bake.verify import proof
 from bake.vm import qemu
 
-#: Bytes that a bake writes at its largest: a copy of the base, a raw disk, an image, overlays.
+#: The maximum disk space of a bake in bytes: a copy of the base, a raw disk, an image and overlays.
 SPACE_NEEDED = 4 * 1000**3
 
-#: What a person hears where the recipe says `check: {network: on}`.
+#: The note that bake prints if the recipe has `check: {network: on}`.
 NETWORK = "the app may use the network while it is baked and checked (check.network)"
-#: What await.sh prints before the paths that the app was seen to write, as JSON.
+#: The text before the JSON of the observed paths in the output of await.sh.
 OBSERVED = "bake: observed "
-#: What await.sh prints before a line that a person should read.
+#: The text before a note for people in the output of await.sh.
 NOTE = "bake: note "
-#: Brings the bundle in from the seed disk.
+#: Copies the bundle from the seed disk.
 SEED = (
     "mkdir -p {folder} /run/app-seed; mount -o ro,noexec LABEL=cidata /run/app-seed;"
     " cp /run/app-seed/bundle.tar {folder}/{digest}.tar; umount /run/app-seed"
@@ -50,9 +50,9 @@ SEED = (
 
 @dataclass(frozen=True)
 class Options:
-    """`age` is that of the base and of the lock; `port` is SSH's during the proof.
+    """Options of a bake. `age` is the age that the base and the lock may have.
 
-    `form` is that of the image: qcow2, or raw.
+    `port` is the SSH port during the proof. `form` is the image format: qcow2 or raw.
     """
 
     age: cache.Age = cache.A_WEEK
@@ -62,7 +62,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Image:
-    """A finished image. `seconds` of each phase are those of the bake that made it."""
+    """A finished image. `seconds` has the time of each phase of the bake that made it."""
 
     path: Path
     sha256: str
@@ -76,7 +76,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Baked:
-    """What Packer leaves: the disk, the paths that the app was seen to write, and lines that a person should read."""
+    """The result of Packer: the disk, the paths that bake observed the app write, and notes for people."""
 
     disk: Path
     observed: dict[str, Any]
@@ -84,9 +84,9 @@ class Baked:
 
 
 def read(folder: Path, report: Reporter, options: Options | None = None, base: str | None = None) -> recipe.Recipe:
-    """Return an app's recipe, completed by what is found in its folder, with the Debian release that suits it.
+    """Return an app's recipe, with all keys that bake detects in its folder and the Debian release that suits it.
 
-    `base` replaces that of bake.yaml. Its requirements are resolved. Raises what `debian_choice.complete` raises.
+    `base` overrides the one in bake.yaml. Resolves the requirements. Raises the errors of `debian_choice.complete`.
     """
     options = options or Options()
     wanted = _named(folder, base)
@@ -94,9 +94,9 @@ def read(folder: Path, report: Reporter, options: Options | None = None, base: s
 
 
 def look(folder: Path, report: Reporter, base: str | None = None) -> recipe.Recipe:
-    """Return an app's recipe as `read` does, without resolving its requirements: a missing `base` stays so.
+    """Return an app's recipe as `read` does, without resolving its requirements. A missing `base` stays missing.
 
-    For machines whose release is known by other means, and for settings alone.
+    For machines with a known release, and for launch settings.
     """
     wanted = _named(folder, base)
     return debian_choice.detected(release_source.folder_of(folder, wanted), wanted, report)
@@ -108,9 +108,9 @@ def _named(folder: Path, base: str | None) -> recipe.Recipe:
 
 
 def bake(folder: Path, wanted: recipe.Recipe, options: Options, report: Reporter) -> Image:
-    """Bake an app's folder into an image in `dist/<name>/`, proved, or answer with the one that is there."""
+    """Bake an app's folder into a checked image in `dist/<name>/`, or return the existing one if nothing changed."""
     assert wanted.name is not None
-    with cache.only_one(lambda pid: report.note(f"another bake is at work (pid {pid}); waiting for it")):
+    with cache.only_one(lambda pid: report.note(f"waiting for another bake (pid {pid})")):
         final = paths.outputs(wanted.name) / f"{wanted.name}.{options.form}"
         with cache.disk_faults(final):
             final.parent.mkdir(parents=True, exist_ok=True)
@@ -126,7 +126,7 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
     if isinstance(wanted.base, recipe.BaseImage):
         ground = base_disk.find(cloud_image.key(wanted.base), options.age)
         if ground is None:
-            # What its release is, and so which wheels fit, has to be seen first.
+            # The Debian release in the image decides which wheels fit.
             with report.phase("base") as phase:
                 ground = cloud_image.build(wanted.base, folder, work, phase)
         goal = debian.TARGETS[ground.release]
@@ -147,7 +147,9 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
         with report.phase("base") as phase:
             ground = base_disk.build(goal, wanted.debian, wanted.mirror, work, phase)
     accel = qemu.accelerator(ground.kernel)
-    report.note(f"machines run under {'KVM' if accel == 'kvm' else 'emulation (KVM does not run a guest here)'}")
+    report.note(
+        f"machines run with {'KVM' if accel == 'kvm' else 'emulation, which is slow (this host cannot run KVM guests)'}"
+    )
 
     canary = f"canary-{secrets.token_hex(16)}"
     random = random_of(wanted)
@@ -198,7 +200,7 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
 
 
 def _inputs(ground: base_disk.Base, parcel: release_archive.Bundle, work: Path) -> Iterator[Path]:
-    """Yield what an image is made of, in which a value may stand by itself: the bundle, and the base as a raw disk."""
+    """Yield the inputs of an image, which may contain a value by chance: the bundle, and the base as a raw disk."""
     yield parcel.path
     raw = work / "base.raw"
     partitions.to_raw(ground.disk, raw)
@@ -206,7 +208,7 @@ def _inputs(ground: base_disk.Base, parcel: release_archive.Bundle, work: Path) 
 
 
 def _key(wanted: recipe.Recipe, bundle_digest: str, ground: base_disk.Base) -> str:
-    """The digest of everything that goes into an image and its proof: also this tool's own files."""
+    """Return the digest of all inputs of an image and its proof, including the files of bake."""
     own = {
         name: cache.tree_digest(paths.tree() / name)
         for name in ("cloud-init", "packer", "tests/machine", "tests/proof")
@@ -222,17 +224,17 @@ def _key(wanted: recipe.Recipe, bundle_digest: str, ground: base_disk.Base) -> s
 
 
 def random_of(wanted: recipe.Recipe) -> dict[str, str]:
-    """A random stand-in for each secret that has none in the recipe."""
+    """Return a random value for each secret without a value in the recipe's check.env."""
     return {name: secrets.token_urlsafe(32) for name in wanted.secrets if name not in wanted.check.env}
 
 
 def document(goal: debian.Target, parcel: release_archive.Bundle, early: tuple[str, ...] = ()) -> cloud_config.Document:
-    """The document of a bake; `early` has what belongs to the bake alone."""
+    """Return the document for a bake. `early` has the commands that only a bake needs."""
     return cloud_config.plain([*machine_files.files(goal), *release_source.bundled(goal, parcel.sha256)], goal, early)
 
 
 def origin_of(folder: Path, code: Path, wanted: recipe.Recipe) -> dict[str, str]:
-    """Where an app's files are from, as far as they say it: their commit and version."""
+    """Return the commit and the version of an app, if they are known."""
     found = project_metadata.find(code)
     version = found.version if found else (wanted.package or "").partition("==")[2]
     said = {"commit": release_source.commit_of(folder, wanted), "version": version or ""}
@@ -284,35 +286,35 @@ def _run_packer(
 
 
 def log_of(final: Path) -> Path:
-    """Return the file beside an output that has the log of a bake that failed."""
+    """Return the path for the log of a failed bake, beside the output."""
     return final.with_suffix(".log")
 
 
 @contextmanager
 def keeping_log(path: Path, settings: cloud_config.CheckSettings) -> Iterator[None]:
-    """Write the log of an error that the block raises to `path`, and name that file in the error.
+    """Write the log of an error in the block to `path`, and name that file in the error.
 
-    Neither the file nor the error's details have the values that the app was lent by `settings`.
+    Redact the values of `settings` in the file and in the error's details.
     """
     try:
         yield
     except BakeError as error:
         error.details = diagnosis.redacted(error.details, settings.env)
-        # A full disk is no reason to lose the error itself.
+        # If the disk is full, still report the error.
         with suppress(PlaceError, SpaceError):
             if error.log:
                 cache.write(path, diagnosis.redacted(printable(error.log), settings.env) + "\n")
-                error.details += f"\n--- the whole log: {path}"
+                error.details += f"\n--- complete log: {path}"
         raise
 
 
 def facts_of(image: Path) -> Path:
-    """The file beside an image that says what it is: name.json, name.raw.json."""
+    """Return the path of the facts about an image, beside it: name.json, name.raw.json."""
     return image.with_name(image.name.removesuffix(".qcow2") + ".json")
 
 
 def proof_of(bundle_digest: str) -> str:
-    """Return what the newest proof of a release in the cache found, in a line; "" where none was baked here."""
+    """Return a one-line summary of the newest proof of a release in the cache, or "" if there is none."""
     found = []
     for path in paths.cache().glob("image/*/image.json"):
         with suppress(OSError, ValueError):
@@ -326,31 +328,31 @@ def proof_of(bundle_digest: str) -> str:
 
 
 def observed(image: Path) -> tuple[str, ...]:
-    """Return the paths that the bake of an image saw its app write, and that the machine keeps.
+    """Return the paths that bake observed the app write, and that the machine keeps.
 
-    Raises RecipeError where the file beside the image does not list them.
+    Raises RecipeError if the file beside the image does not list them.
     """
     facts = facts_of(image)
     try:
         return tuple(json.loads(facts.read_text())["observed"]["data"])
     except (OSError, ValueError, KeyError, TypeError):
         raise RecipeError(
-            f"{facts} does not list the paths that the app writes", "Bake the image again, with `observe` on."
+            f"{facts} does not list the paths that the app writes", "Bake the image again with `observe: on`."
         ) from None
 
 
 def _observed(paths: dict[str, Any]) -> Iterator[str]:
-    """Yield what becomes of each path that the app was seen to write, a line each."""
+    """Yield a line for each path that bake observed the app write, and how the machine treats it."""
     for path, is_folder in paths.get("data", {}).items():
         yield f"writable: {printable(path)}{'/' * is_folder} is kept in /var/lib/app"
     for path in paths.get("fresh", ()):
-        yield f"writable: {printable(path)} begins with each release as it ships it; `writable` in bake.yaml keeps it"
+        yield f"writable: {printable(path)} resets with each release; to keep it, add it to `writable`"
     for path in paths.get("refused", ()):
-        yield f"warning: the app changed {printable(path)}; code is never writable on the machine"
+        yield f"warning: the app changed {printable(path)}; it cannot do so on the machine, where code is read-only"
 
 
 def _publish(entry: Path, final: Path, origin: dict[str, str], report: Reporter, *, fresh: bool) -> Image:
-    """Put the cache's image under its final name, unless the very same stands there. `origin` is that of its app."""
+    """Copy the image from the cache to its final name, unless it is there. `origin` is the app's commit and version."""
     facts = json.loads((entry / "image.json").read_text()) | origin
     for line in (*_observed(facts.get("observed", {})), *map(printable, (*facts.get("notes", ()), *facts["pages"]))):
         report.note(line)
@@ -365,7 +367,7 @@ def _publish(entry: Path, final: Path, origin: dict[str, str], report: Reporter,
         if not fresh and cache.file_digest(source) != facts["sha256"]:
             cache.remove(entry)
             raise ProgramError(
-                f"The cache's image at {source} was changed, and has been removed", "Run the same command again."
+                f"The image {source} in the cache was changed, so bake removed it", "Run the same command again."
             )
         if raw:
             with cache.whole(final) as partial:

@@ -1,7 +1,7 @@
-"""Compare a machine's answers with those of the author's server: a fault is where the machine is worse.
+"""Compare a machine's responses with those of the author's server. A fault is a page that is worse on the machine.
 
-cloud-init/release/observe/crawl.py records both. Bodies of dynamic pages are never compared: they may be random, timed
-or hold tokens.
+cloud-init/release/observe/crawl.py records both. bake never compares the bodies of dynamic pages, because they may
+contain random values, times or tokens.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from bake.host import terminal
 #: Version of the record that this module reads.
 VERSION = 1
 FRONT = "/"
-#: Suffixes of files that no app answers with a page.
+#: Suffixes of static files. An app does not serve HTML at such a path.
 STATIC = {
     ".css", ".js", ".mjs", ".map", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".avif", ".ico", ".woff", ".woff2",
     ".ttf", ".otf", ".eot", ".wasm", ".mp3", ".mp4", ".webm",
 }  # fmt: skip
 STATIC_KINDS = ("css", "js", "image", "font")
-#: Names of one content type.
+#: Content types that have several names, and the name to compare.
 ALIASES = {
     "application/javascript": "text/javascript", "application/x-javascript": "text/javascript",
     "image/vnd.microsoft.icon": "image/x-icon", "text/xml": "application/xml", "image/jpg": "image/jpeg",
@@ -43,12 +43,12 @@ ERROR_TITLE = re.compile(
     r"|welcome to nginx)\b",
     re.I,
 )
-#: Names of this computer, to which no redirect may lead a visitor.
+#: Names of the machine itself. A redirect to one of them does not work for visitors.
 LOOPBACK = re.compile(r"localhost|127\.\d+\.\d+\.\d+|0\.0\.0\.0|::1|unix|app")
 
 
 class Verdict(Enum):
-    """What a difference means; the value orders them by severity."""
+    """The severity of a difference. A higher value is more severe."""
 
     SAME = 0
     NOTE = 1
@@ -57,9 +57,9 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Location:
-    """Where a redirect leads.
+    """The target of a redirect.
 
-    `path` has the query. `origin` is "same", "http" or "https" (the other scheme of the same host), or "other".
+    `path` includes the query. `origin` is "same", "http" or "https" (the other scheme of the same host), or "other".
     """
 
     path: str = ""
@@ -69,16 +69,16 @@ class Location:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer to one visitor.
+    """A response to one visitor.
 
-    `status` is 0 and `error` its reason where no response came: refused, timeout, reset, tls, name, unreachable or
-    protocol. `type` is without parameters. `kind` is html, json, xml, css, js, image, font, text, binary or empty.
-    `length` in bytes; `sha256` of at most the first 2 MiB. `end` is whole, large (more than 2 MiB), stream (no end
-    came in time) or broken. `validator`: it has an ETag or a Last-Modified. `links` is a digest of the kinds of its
-    links and of how many there are of each. `debug` names the framework whose page for developers it is, or is
-    "traceback". `loop`: the redirects of the first page never end. `own` and `foreign`: the marker of this visitor,
-    or of another one, is in the answer. `via` is seed, link, asset, redirect or missing, and `source` the page with
-    the link.
+    If there was no response, `status` is 0 and `error` is the reason: refused, timeout, reset, tls, name, unreachable
+    or protocol. `type` is the content type without parameters. `kind` is html, json, xml, css, js, image, font, text,
+    binary or empty. `length` is in bytes; `sha256` is the digest of at most the first 2 MiB. `end` is whole, large
+    (more than 2 MiB), stream (not complete in time) or broken. `validator`: the response has an ETag or Last-Modified
+    header. `links` is a digest of the number of links of each kind. `debug` is the framework of a debug page, or
+    "traceback". `loop`: the redirects of the front page never end. `own` and `foreign`: the response contains the
+    marker of this visitor, or of another one. `via` is seed, link, asset, redirect or missing, and `source` the page
+    with the link.
     """
 
     path: str = ""
@@ -106,12 +106,12 @@ class Answer:
 
     @property
     def good(self) -> bool:
-        """Whether the status is one of an app that works: a login that is asked for is right."""
+        """Whether the status is that of a working app. A request for a login counts as working."""
         return 200 <= self.status < 400 or self.status in (401, 403)
 
     @property
     def summary(self) -> str:
-        """The answer in a few words: `200 html`, `302 /login`, `timeout`."""
+        """The response in a few words: `200 html`, `302 /login`, `timeout`."""
         if not self.status:
             return self.error or "no answer"
         return f"{self.status} {self.location.path if self.location else self.kind}"
@@ -119,7 +119,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Record:
-    """The answers of one server, at one name and scheme. `complete`: every address was asked within the time."""
+    """The responses of one server for one host name and scheme. `complete`: the crawl requested every URL in time."""
 
     url: str = ""
     host: str = ""
@@ -130,18 +130,20 @@ class Record:
 
     @classmethod
     def from_json(cls, text: str) -> Record:
-        """Return the record in a crawler's output. Unknown keys are ignored, and missing ones get their defaults.
+        """Return the record in a crawler's output. Ignore unknown keys, and use defaults for missing keys.
 
-        Raises ProgramError where the text is no record, or a record of another version.
+        Raises ProgramError if the text is not a record, or has another version.
         """
         try:
             value = json.loads(text)
         except ValueError as error:
-            raise ProgramError(f"The crawler printed no record: {error}", details=text[-2000:]) from error
+            raise ProgramError(
+                f"The crawler did not print a record: {error}", "Bake the image again.", text[-2000:]
+            ) from error
         version = value.get("version") if isinstance(value, dict) else None
         if version != VERSION:
             raise ProgramError(
-                f"The crawler's record has version {version!r}; this bake reads version {VERSION}",
+                f"The crawler's record has version {version!r}; this version of bake reads version {VERSION}",
                 "Bake the image again.",
             )
         answers = value.get("answers")
@@ -154,7 +156,7 @@ class Record:
         return json.dumps({"version": VERSION, **asdict(self), "answers": answers})
 
     def joined(self, other: Record) -> Record:
-        """Return a record with the answers of both crawls of one server, which show what varies by itself."""
+        """Return a record with the responses of two crawls of one server. Values that differ in it are not compared."""
         return replace(
             self,
             visitors=max(self.visitors, other.visitors),
@@ -164,17 +166,17 @@ class Record:
 
     @property
     def name(self) -> str:
-        """Scheme and host, as `https://shop.example`."""
+        """The scheme and the host, such as `https://shop.example`."""
         return f"{urlsplit(self.url).scheme}://{self.host or urlsplit(self.url).netloc}"
 
     @property
     def is_informative(self) -> bool:
-        """Whether a machine can be compared with these answers of the author's server."""
+        """Whether the responses of the author's server can be compared with a machine's."""
         return not all(map(_is_uninformative, self.answers))
 
     @property
     def key(self) -> tuple[str, str]:
-        """Scheme and host without its port."""
+        """The scheme, and the host without its port."""
         parts = urlsplit(self.name)
         return parts.scheme, parts.hostname or ""
 
@@ -187,7 +189,7 @@ def _is_list(value: object) -> bool:
 
 
 def _read(part: type[_Part], value: dict[str, Any]) -> _Part:
-    """Return a part of a record, with the default where a value is missing or has another type."""
+    """Return a part of a record. Values that are missing or have another type get their default."""
     known: dict[str, Any] = {}
     for item in fields(part):
         found = value.get(item.name)
@@ -202,7 +204,7 @@ def _read(part: type[_Part], value: dict[str, Any]) -> _Part:
 
 @dataclass(frozen=True)
 class Difference:
-    """What the comparison of one path found, at one scheme and host. `cure` is an edit, or ""."""
+    """The result of comparing one path, for one scheme and host. `cure` is an edit, or ""."""
 
     path: str
     scheme_host: str
@@ -219,7 +221,7 @@ class Difference:
 
 
 class Finding(NamedTuple):
-    """What a rule found."""
+    """The result of a rule."""
 
     verdict: Verdict
     sentence: str
@@ -232,16 +234,16 @@ def fault(sentence: str, cure: str = "") -> Finding:
 
 
 def note(sentence: str, cure: str = "") -> Finding:
-    """Return a finding that is shown, and fails nothing."""
+    """Return a finding that bake shows, but that does not fail the proof."""
     return Finding(Verdict.NOTE, sentence, cure)
 
 
 @dataclass(frozen=True)
 class Case:
-    """An answer of the machine, beside one of the author's to the same path, or None.
+    """A response of the machine, and one of the author's server for the same path, or None.
 
-    `others` are all answers of the author's to it. `titles` counts the pages of the author's that have a title. `made`:
-    the crawl of the author's server may have made the page itself.
+    `others` are all responses of the author's server for the path. `titles` counts the pages of that server by title.
+    `made`: the crawl of that server may have created the page.
     """
 
     path: str
@@ -267,18 +269,18 @@ class Case:
         return self.author.kind in STATIC_KINDS if self.author and self.author.kind != "empty" else suffix in STATIC
 
     def varies(self, value: Callable[[Answer], object]) -> bool:
-        """Return whether the author's own answers differ in a value."""
+        """Return whether the responses of the author's server differ in a value."""
         return len({value(answer) for answer in self.others}) > 1
 
 
 def _expected(case: Case) -> Finding | None:
     page, status = case.page, case.answer.status
     if page and page.status and status != page.status:
-        return fault(f"The machine answers {case.answer.summary}; check.pages states {page.status}.")
+        return fault(f"The machine responds with {case.answer.summary}; check.pages expects {page.status}.")
     if page and not page.status and not 200 <= status < 400:
         return fault(
-            f"The machine answers {case.answer.summary}; a page of bake.yaml must answer 2xx or 3xx.",
-            f"If {status} is right, state it:  check: {{pages: [{{path: {case.path}, status: {status}}}]}}"
+            f"The machine responds with {case.answer.summary}; a page in bake.yaml must respond with 2xx or 3xx.",
+            f"If {status} is correct, write:  check: {{pages: [{{path: {case.path}, status: {status}}}]}}"
             if status
             else "",
         )
@@ -290,21 +292,21 @@ def _unanswered(case: Case) -> Finding | None:
     if not error:
         return None
     if case.author and not case.author.status:
-        return note(f"Neither server answers ({error}; the author's: {case.author.error}).")
+        return note(f"Neither server responds ({error}; the author's: {case.author.error}).")
     if case.record.visitors > 1 and error in ("timeout", "reset", "tls"):
-        # nginx answers for an app that does not. A slow machine may be late with a handshake, or with the request.
-        return note(f"No answer came in time for {case.record.visitors} visitors at once ({error}).")
-    return fault(f"The machine does not answer ({error}).")
+        # If the app does not respond, nginx does. A slow machine may exceed the time for a handshake or a request.
+        return note(f"The machine does not respond in time to {case.record.visitors} simultaneous visitors ({error}).")
+    return fault(f"The machine does not respond ({error}).")
 
 
 def _debug(case: Case) -> Finding | None:
     if not case.answer.debug:
         return None
     if case.answer.debug == "traceback":
-        return fault("Visitors see the text of an exception.", "Turn off the app's debug mode on the machine.")
+        return fault("Visitors see a traceback.", "Turn off the app's debug mode on the machine.")
     return fault(
-        f"Visitors see a page for developers ({case.answer.debug}).",
-        "Turn off debug mode where the app is imported, not only under `if __name__`; it may read a variable of env.",
+        f"Visitors see a debug page ({case.answer.debug}).",
+        "Turn off debug mode at module level, not only under `if __name__`. The app may read it from `env`.",
     )
 
 
@@ -312,12 +314,12 @@ def _mixed(case: Case) -> Finding | None:
     if not case.answer.foreign:
         return None
     if any(answer.foreign for answer in case.others):
-        return note("The answer holds data of another visitor, also with the author's server.")
+        return note("The response contains another visitor's data, also with the author's server.")
     if case.answer.own:
-        return note("The answer lists several visitors.")
+        return note("The response lists several visitors.")
     return fault(
-        "A visitor got the answer of another one.",
-        "A connection or a global variable is shared by requests. Open connections in each worker: preload: off.",
+        "A visitor received another visitor's response.",
+        "Requests share a connection or a global variable. Open connections in each worker: preload: off.",
     )
 
 
@@ -328,16 +330,16 @@ def _front(case: Case) -> Finding | None:
     if case.answer.loop or case.crosses:
         return fault(
             "The redirects of the front page never end.",
-            "The app has to believe X-Forwarded-Proto of nginx, or leave the redirect to HTTPS to it.",
+            "Make the app trust nginx's X-Forwarded-Proto header, or let nginx redirect to HTTPS.",
         )
     if status == 400:
         return fault(
-            "The front page answers 400.", "An app that accepts certain hosts alone needs the machine's names."
+            "The front page responds with 400.", "If the app accepts only certain hosts, add the names under `domains`."
         )
     if status in (404, 405) and not case.has_health and not (case.author and case.author.good):
-        return note(f"There is no front page ({status}).", "Name a page that tells the app's health:  check.health")
+        return note(f"There is no front page ({status}).", "Set a page for the health check:  check.health")
     if status in (401, 403):
-        return note(f"The front page asks for a login ({status}).")
+        return note(f"The front page requires a login ({status}).")
     return None
 
 
@@ -346,8 +348,8 @@ def _server_error(case: Case) -> Finding | None:
         return None
     also = ", also with the author's server" if case.author and case.author.status >= 500 else ""
     return fault(
-        f"The machine answers {case.answer.status}{also}.",
-        f"The app's journal has the exception. If this page needs what the bake lacks, state its status:  "
+        f"The machine responds with {case.answer.status}{also}.",
+        f"The app's journal has the exception. If this page cannot work during a bake, write its status:  "
         f"check: {{pages: [{{path: {case.path}, status: {case.answer.status}}}]}}",
     )
 
@@ -356,9 +358,9 @@ def _status(case: Case) -> Finding | None:
     if case.page or not case.author or not case.author.status or not case.answer.status:
         return None
     author, machine = case.author.status, case.answer.status
-    sentence = f"The machine answers {case.answer.summary}, the author's server {case.author.summary}."
+    sentence = f"The machine responds with {case.answer.summary}, the author's server with {case.author.summary}."
     if case.made and author < 400 and machine in (404, 410):
-        return note(f"{sentence} A page that leads there has other links with each request.")
+        return note(f"{sentence} A page with links to it has different links on each request.")
     if case.author.good and machine >= 400 and not (author in (401, 403) and machine in (401, 403)):
         return fault(sentence)
     if author < 300 <= machine < 400:
@@ -376,15 +378,17 @@ def _redirect(case: Case) -> Finding | None:
     before = case.author.location if case.author else None
     if target.origin == "other" and LOOPBACK.fullmatch(target.host):
         return fault(
-            f"The redirect leads visitors to {target.host}.",
-            "The app has to build addresses from the Host header, not from a constant.",
+            f"The redirect target is {target.host}, which visitors cannot reach.",
+            "Make the app build URLs from the Host header, not from a constant.",
         )
     if before and masked(before.path) != masked(target.path) and not case.varies(_target):
-        return fault(f"The redirect leads to {target.path}; with the author's server to {before.path}.")
+        return fault(f"The redirect target is {target.path}; on the author's server, {before.path}.")
     if before and target.origin == "other" and before.host != target.host and not case.varies(_target):
-        return note(f"The redirect leads to the host {target.host}.")
+        return note(f"The redirect target is the host {target.host}.")
     if target.origin == "http":
-        return note("The redirect leads from HTTPS back to HTTP.", "The app has to believe X-Forwarded-Proto of nginx.")
+        return note(
+            "The redirect goes from HTTPS back to HTTP.", "Make the app trust nginx's X-Forwarded-Proto header."
+        )
     return None
 
 
@@ -401,10 +405,10 @@ def masked(text: str) -> str:
 def _disguised(case: Case) -> Finding | None:
     if case.answer.status != 200 or case.answer.kind != "html" or not case.is_static:
         return None
-    # A page may have the name of a file: that of a repository shows its source.
+    # A page may have the name of a file. A repository browser, for example, shows source code at such a path.
     if case.varies(lambda answer: answer.kind) or not (case.author or case.answer.via == "asset"):
         return None
-    return fault("The machine answers a static file's address with HTML.", "Name its folder under  static:")
+    return fault("The machine serves HTML at the URL of a static file.", "Add the file's folder to `static`.")
 
 
 def _type(case: Case) -> Finding | None:
@@ -415,20 +419,20 @@ def _type(case: Case) -> Finding | None:
         return None
     if answer.status >= 400:
         different = answer.kind != author.kind and not author.debug
-        return note(f"The error is {answer.kind}; with the author's server {author.kind}.") if different else None
+        return note(f"The error page is {answer.kind}; on the author's server, {author.kind}.") if different else None
     named, before = (ALIASES.get(each.type, each.type) for each in (answer, author))
     same_file = bool(answer.sha256) and answer.sha256 == author.sha256
     if named != before and not (same_file and answer.kind == "empty"):
-        sentence = f"The content type is {named or 'missing'}; with the author's server {before or 'missing'}."
-        # nginx knows fewer types than Python. A browser refuses style sheets, scripts and pages of another type.
+        sentence = f"The content type is {named or 'missing'}; on the author's server, {before or 'missing'}."
+        # nginx knows fewer types than Python. A browser rejects style sheets, scripts and pages with a wrong type.
         unknown = named in ("", "text/plain", "application/octet-stream") and author.kind not in ("html", "css", "js")
         return note(sentence) if same_file and unknown else fault(sentence)
     if answer.kind == "empty" and answer.end == "stream" and case.record.visitors > 1:
         return None
     if answer.kind != author.kind:
-        return fault(f"The body is {answer.kind}; with the author's server {author.kind}.")
+        return fault(f"The body is {answer.kind}; on the author's server, {author.kind}.")
     if author.charset and author.kind in ("html", "text") and answer.charset != author.charset:
-        return note(f"The charset is {answer.charset or 'missing'}; with the author's server {author.charset}.")
+        return note(f"The charset is {answer.charset or 'missing'}; on the author's server, {author.charset}.")
     return None
 
 
@@ -439,9 +443,9 @@ def _title(case: Case) -> Finding | None:
     title, before = masked(answer.title), masked(author.title)
     if title == before or case.varies(lambda each: masked(each.title)):
         return None
-    sentence = f"The title is {answer.title!r}; with the author's server {author.title!r}."
+    sentence = f"The title is {answer.title!r}; on the author's server, {author.title!r}."
     if case.titles[title] or (ERROR_TITLE.search(title) and not ERROR_TITLE.search(before)):
-        return fault(sentence, "The machine answers with another page.")
+        return fault(sentence, "The machine serves another page.")
     return note(sentence)
 
 
@@ -449,41 +453,41 @@ def _content(case: Case) -> Finding | None:
     answer, author = case.answer, case.author
     if not author or not case.is_static or answer.status != 200 or author.status != 200:
         return None
-    # A server of files sends a validator; an app that makes them as they are asked for mostly does not.
+    # A file server sends a validator. An app that generates files on request usually does not.
     if not (answer.sha256 and author.sha256) or not author.validator or case.varies(lambda each: each.sha256):
         return None
     if (answer.length, answer.sha256) == (author.length, author.sha256):
         return None
     return fault(
-        f"The file has other bytes ({answer.length}; with the author's server {author.length}).",
-        "A step of the release, or the machine's data, replaced it.",
+        f"The file's content differs ({answer.length} bytes; on the author's server, {author.length}).",
+        "A release step or data on the machine replaced it.",
     )
 
 
 def _ended(case: Case) -> Finding | None:
     ends = {answer.end for answer in case.others}
     if case.answer.end == "broken" and "broken" not in ends:
-        return fault("The answer ends before its end.")
+        return fault("The connection closes before the response is complete.")
     if case.answer.end == "stream" and ends and "stream" not in ends:
-        return note("The answer had no end in time.")
+        return note("The response is not complete in time.")
     return None
 
 
 def _broken_link(case: Case) -> Finding | None:
     if case.author or case.answer.status not in (404, 410) or case.answer.via not in ("link", "asset"):
         return None
-    return note(f"The link on {case.answer.source} leads nowhere ({case.answer.status}).")
+    return note(f"The link on {case.answer.source} is broken ({case.answer.status}).")
 
 
 Rule = Callable[[Case], Finding | None]
-#: Rules for every answer; those that a stated status replaces; the others need an answer with the right status.
+#: Rules for every response; rules that apply unless bake.yaml sets a status; and rules for responses with content.
 ALWAYS: tuple[Rule, ...] = (_expected, _unanswered, _debug, _mixed)
 BY_STATUS: tuple[Rule, ...] = (_front, _server_error, _status, _broken_link)
 BY_CONTENT: tuple[Rule, ...] = (_redirect, _disguised, _type, _title, _content, _ended)
 
 
 def judge(case: Case) -> Finding:
-    """Return the first fault that the rules find, else the first note."""
+    """Return the first fault that a rule finds, or else the first note."""
     rules = ALWAYS if case.page and case.page.status else (*ALWAYS, *BY_STATUS, *BY_CONTENT)
     findings = [finding for rule in rules if (finding := rule(case))]
     return max(findings, key=lambda finding: finding.verdict.value, default=Finding(Verdict.SAME, ""))
@@ -492,10 +496,10 @@ def judge(case: Case) -> Finding:
 def compare(
     author: Record | None, machine: Sequence[Record], pages: Iterable[Page] = (), health: str | None = None
 ) -> tuple[Difference, ...]:
-    """Compare records of a machine with that of the author's server: one difference for each path and record.
+    """Compare records of a machine with that of the author's server. Return one difference for each path and record.
 
-    Without a record of the author's, the machine is judged by itself. `pages` are those of bake.yaml, whose statuses
-    win over what the author's server answers. `health` is its health path.
+    Without a record of the author's server, judge the machine's responses alone. `pages` are those in bake.yaml; their
+    statuses override the ones of the author's server. `health` is the health path in bake.yaml.
     """
     known: dict[tuple[str, str], list[Answer]] = defaultdict(list)
     for answer in author.answers if author else ():
@@ -520,7 +524,7 @@ def compare(
             found.append(_incomplete(record))
     asked = {unquote(answer.path) for record in machine for answer in record.answers}
     found += [
-        Difference(path, machine[0].name, Verdict.FAULT, "The machine was not asked for this page.", "")
+        Difference(path, machine[0].name, Verdict.FAULT, "The crawl did not request this page.", "")
         for path in expected
         if machine and path not in asked
     ]
@@ -528,18 +532,18 @@ def compare(
 
 
 def _is_uninformative(answer: Answer) -> bool:
-    """Return whether an answer of the author's server tells nothing about the page.
+    """Return whether a response of the author's server cannot be compared.
 
-    It redirects to HTTPS, which that server does not speak, or it is a page for developers.
+    It is a redirect to HTTPS, which that server does not support, or a debug page.
     """
     to_https = answer.location is not None and answer.location.origin == "https"
     return to_https or (bool(answer.debug) and 200 <= answer.status < 300)
 
 
 def _is_made(known: dict[tuple[str, str], list[Answer]], path: str) -> bool:
-    """Return whether a page that leads to a page of the author's server has other links, or another target, each time.
+    """Return whether a page that links to this one, on the author's server, has different links on each request.
 
-    What a visit adds to the app's data shows so. The files of a page are no such pages.
+    A visit then adds data to the app, and this page may belong to that data. Assets do not count as pages.
     """
     seen: set[str] = set()
     while path not in seen:
@@ -570,7 +574,7 @@ def _titles(known: dict[tuple[str, str], list[Answer]], path: str) -> Counter[st
 
 
 def _against(base: Case, answer: Answer, records: dict[tuple[str, str], Record]) -> tuple[Finding, Case]:
-    """Judge an answer against each of the author's, and return the mildest finding: any of them is right."""
+    """Judge a response against each one of the author's server, all of them correct. Return the mildest finding."""
     followed = _followed(base.record, answer, records)
     if followed is None:
         return Finding(Verdict.SAME, ""), replace(base, answer=answer)
@@ -581,7 +585,7 @@ def _against(base: Case, answer: Answer, records: dict[tuple[str, str], Record])
 
 
 def _followed(record: Record, answer: Answer, records: dict[tuple[str, str], Record]) -> Answer | None:
-    """Follow nginx's redirect to HTTPS; None where nobody asked there."""
+    """Follow nginx's redirect to HTTPS. Return None if the crawl did not request that URL."""
     target = answer.location
     if not target or target.origin != "https" or target.path != answer.path:
         return answer
@@ -594,7 +598,7 @@ def _find(record: Record, path: str, method: str = "GET") -> Answer | None:
 
 
 def _crosses(record: Record, answer: Answer, records: dict[tuple[str, str], Record]) -> bool:
-    """Return whether redirects lead from HTTP to HTTPS and back without an end."""
+    """Return whether redirects go from HTTP to HTTPS and back forever."""
     seen, schemes = {(record.key, answer.path)}, set()
     target = answer.location
     while target and target.origin in ("same", "http", "https"):
@@ -612,7 +616,7 @@ def _crosses(record: Record, answer: Answer, records: dict[tuple[str, str], Reco
 
 
 def _worst(judged: list[tuple[Finding, Case]], base: Case) -> Difference:
-    """Return the most severe finding of the visitors as a difference."""
+    """Return the most severe finding for any visitor as a difference."""
     finding, case = max(judged, key=lambda pair: pair[0].verdict.value)
     sentence = finding.sentence
     if base.record.visitors > 1 and finding.verdict is not Verdict.SAME:
@@ -624,12 +628,12 @@ def _worst(judged: list[tuple[Finding, Case]], base: Case) -> Difference:
 
 
 def _incomplete(record: Record) -> Difference:
-    sentence = f"The time ended before every address was asked ({record.seconds:.0f} s)."
+    sentence = f"The crawl did not request every URL in its time limit ({record.seconds:.0f} s)."
     return Difference("", record.name, Verdict.NOTE, sentence, "")
 
 
 def rows(differences: Iterable[Difference]) -> list[tuple[Difference, tuple[str, ...]]]:
-    """Return the faults, then the notes, each once with the schemes and hosts that have it."""
+    """Return the faults, then the notes. Each has the list of its schemes and hosts."""
     hosts: dict[Difference, dict[str, None]] = defaultdict(dict)
     for difference in differences:
         if difference.verdict is not Verdict.SAME:
@@ -639,9 +643,9 @@ def rows(differences: Iterable[Difference]) -> list[tuple[Difference, tuple[str,
 
 
 def table(differences: Iterable[Difference]) -> str:
-    """Return the differences for a terminal, faults first; "" where there are none.
+    """Return the differences for a terminal, faults first, or "" if there are none.
 
-    A row is `path  author  machine  verdict`. The sentence, the hosts and the cure stand below it.
+    A row is `path  author  machine  verdict`. Below it are the sentence with the hosts, and the cure.
     """
     found = rows(differences)
     if not found:
@@ -664,10 +668,10 @@ def _cut(text: str, most: int = 48) -> str:
 
 
 def summary(differences: Sequence[Difference], reason: str = "") -> str:
-    """Return the comparison in a line: `compared, 41 addresses, 3 notes`; with a `reason`, that there was none."""
+    """Return a one-line summary: `compared, 41 addresses, 3 notes`, or `not compared` with a `reason`."""
     if reason:
         return f"not compared ({reason})"
-    # Each address counts once, whichever way and by however many visitors it was asked for.
+    # Count each address once, for all schemes, methods and visitors.
     worst: dict[str, Verdict] = {}
     for difference in differences:
         before = worst.get(difference.address, Verdict.SAME)

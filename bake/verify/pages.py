@@ -1,6 +1,7 @@
-"""Ask a machine for its app's pages, as visitors do, and judge the answers.
+"""Request the app's pages from a machine as visitors do, and judge the responses.
 
-cloud-init/release/observe/crawl.py asks; the author's server was asked in the bake, and the machine has that record.
+cloud-init/release/observe/crawl.py sends the requests. During the bake, it also requested the pages of the author's
+server, and the machine has that record.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ from bake.host import paths
 from bake.verify import comparison
 from bake.verify.comparison import Difference, Record, Verdict
 
-#: Where a machine has what the author's server answered, as cloud-init/release/observe/author.py writes it.
+#: The record of the author's server on a machine, which cloud-init/release/observe/author.py writes.
 AUTHOR = "/var/lib/app-author.json"
-#: Seconds for each crawl; and how many visitors ask at once, for how many pages.
+#: The time limit of a crawl in seconds, the number of simultaneous visitors, and the number of pages that they request.
 SECONDS, VISITORS, BUSY_PAGES = 30, 20, 6
-#: Runs the crawler with an argument, on the machine; returns what it printed.
+#: Runs the crawler with an argument on the machine, and returns its output.
 Ask = Callable[[dict[str, Any]], str]
 
 
 @dataclass(frozen=True)
 class Author:
-    """What the author's server answered in how many `seconds`; without a `record`, `reason` says why there is none."""
+    """The record of the author's server and the `seconds` it took, or the `reason` why there is no record."""
 
     record: Record | None
     reason: str = ""
@@ -37,9 +38,9 @@ class Author:
 
     @classmethod
     def read(cls, text: str, release: str, check: dict[str, Any]) -> Author:
-        """Return the record in the text of AUTHOR, if it is one of this release (a digest), and `check` wants it.
+        """Return the record in the text of AUTHOR, if it is of this release (a digest) and `check` allows it.
 
-        Raises ProgramError where the text is no such file.
+        Raises ProgramError if the text is not such a file.
         """
         if check.get("author") == "off":
             return cls(None, "check.author is off")
@@ -49,7 +50,7 @@ class Author:
         except (ValueError, AttributeError) as error:
             raise ProgramError(f"{AUTHOR} cannot be read: {error}", "Bake the image again.") from error
         if not facts or facts.get("release") != release:
-            return cls(None, "this release has not run as its author runs it")
+            return cls(None, "no bake ran the author's server for this release")
         if not records:
             raised = diagnosis.diagnose(facts.get("log", "")).raised
             why = f": {raised.text.splitlines()[0]}" if raised else ""
@@ -57,13 +58,13 @@ class Author:
             return cls(None, f"needs {needed}" if needed else f"`{facts['command']}` does not serve{why}")
         record = reduce(Record.joined, records)
         if not record.is_informative:
-            return cls(None, f"`{facts['command']}` redirects to HTTPS, or shows pages for developers alone")
+            return cls(None, f"`{facts['command']}` only redirects to HTTPS or shows debug pages")
         return cls(record, seconds=float(facts.get("seconds", 0)))
 
 
 @dataclass(frozen=True)
 class Site:
-    """The machine's `names`, and what its recipe says under `check` of the pages to ask for."""
+    """The machine's host `names`, and the pages to request, from `check` in its recipe."""
 
     names: Sequence[str]
     health: str | None = None
@@ -72,20 +73,20 @@ class Site:
 
     @classmethod
     def of(cls, names: str, check: dict[str, Any]) -> Site:
-        """Return the site with the names in /run/app/names, and the `check` of recipe.json."""
+        """Return the site with the names in /run/app/names and the `check` of recipe.json."""
         known = [name.replace("*", "www") for name in names.split()] or ["localhost"]
         pages = [Page.model_validate(page) for page in check.get("pages", ())]
         return cls(known, check.get("health"), pages, check.get("crawl", True))
 
     @property
     def seeds(self) -> list[str]:
-        """Where a crawl begins."""
+        """The first URLs of a crawl."""
         return list(dict.fromkeys(["/", *([self.health] if self.health else []), *(page.path for page in self.pages)]))
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What was found, and in a line; `seconds` are those of both servers, the author's and the machine."""
+    """The differences and a one-line summary. `seconds` is the total time for both servers."""
 
     differences: tuple[Difference, ...]
     summary: str
@@ -98,15 +99,15 @@ class Judged:
 
 
 def crawler() -> str:
-    """Return the crawler's source."""
+    """Return the source of the crawler."""
     return (paths.release() / "observe/crawl.py").read_text()
 
 
 def judge(ask: Ask, site: Site, author: Author, journal: Callable[[], str]) -> Judged:
-    """Ask a machine for the app's pages, by each of its names, and compare them with those of the author's server.
+    """Request the app's pages by each name of a machine, and compare them with those of the author's server.
 
-    Without a record of that, the site's links are followed here, and the answers are judged by themselves. `journal`
-    returns the app's, in which pages that need a server of another machine show.
+    Without a record of that server, follow the site's links and judge the responses alone. `journal` returns the app's
+    journal, which shows pages that need a server on another machine.
     """
 
     begin = time.monotonic()
@@ -114,14 +115,14 @@ def judge(ask: Ask, site: Site, author: Author, journal: Callable[[], str]) -> J
     first, *others = site.names
     known = [answer.path for answer in author.record.answers if answer.method == "GET"] if author.record else []
     seeds = list(dict.fromkeys([*site.seeds, *known]))
-    # Links that the machine alone has are followed, too, as far as the crawler's bounds allow.
+    # Also follow links that only the machine has, within the crawler's limits.
     found = crawl("https", first, **{"seeds" if site.crawl else "paths": seeds})
     paths = list(dict.fromkeys([*site.seeds, *(answer.path for answer in found.answers if answer.method == "GET")]))
     plain = crawl("http", first, paths=paths)
     records = [found, plain]
-    # Every other name has the same app; its front page tells whether the app knows the name.
+    # Every other name serves the same app. Its front page shows whether the app accepts the name.
     records += [crawl(scheme, name, paths=site.seeds) for name in others for scheme in ("http", "https")]
-    # By HTTP where that is served: twenty handshakes at once keep a small machine busy, and try nothing of the app.
+    # Use HTTP if the machine serves it. Twenty TLS handshakes at once load a small machine, and do not test the app.
     redirected = any(answer.location and answer.location.origin == "https" for answer in plain.answers)
     records.append(crawl("https" if redirected else "http", first, paths=paths[:BUSY_PAGES], visitors=VISITORS))
     differences = comparison.compare(author.record, records, site.pages, site.health)
@@ -130,7 +131,7 @@ def judge(ask: Ask, site: Site, author: Author, journal: Callable[[], str]) -> J
 
 
 def _crawl(ask: Ask, scheme: str, name: str, **bounds: Any) -> Record:
-    """Return the record of a crawl by one name. `bounds` are the crawler's: `seeds` or `paths`, and `visitors`."""
+    """Return the record of a crawl by one name. `bounds` are arguments of the crawler: `seeds`, `paths`, `visitors`."""
     connect = ["127.0.0.1", {"http": 80, "https": 443}[scheme]]
     return Record.from_json(
         ask({"url": f"{scheme}://{name}", "host": name, "connect": connect, "seconds": SECONDS, **bounds})
@@ -138,7 +139,7 @@ def _crawl(ask: Ask, scheme: str, name: str, **bounds: Any) -> Record:
 
 
 def front(ask: Ask, site: Site, author: Author, journal: Callable[[], str]) -> Judged:
-    """Ask a machine for the front page alone, as `judge` does for all."""
+    """Request only the front page from a machine, and judge it as `judge` does."""
     records = [_crawl(ask, scheme, site.names[0], paths=["/"]) for scheme in ("https", "http")]
     differences = comparison.compare(author.record, records, (), site.health)
     differences = tuple(each for each in differences if each.address == "/")
@@ -150,15 +151,15 @@ def _fails(difference: Difference) -> bool:
 
 
 def _judged(differences: tuple[Difference, ...], author: Author, journal: Callable[[], str]) -> Judged:
-    """Return the findings; pages that fail for want of a server, as the app's journal shows, are no faults."""
+    """Return the findings. Pages that fail because a server is missing, as the app's journal shows, are only notes."""
     needed = diagnosis.needs(journal()) if any(map(_fails, differences)) else ""
     if needed:
-        sentence = f"Not tried here: the page needs {needed}."
+        sentence = f"Not checked, because the page needs {needed}."
         differences = tuple(
             replace(each, verdict=Verdict.NOTE, sentence=sentence, cure="") if _fails(each) else each
             for each in differences
         )
     reason = f"needs {needed}" if needed else author.reason
     count = len({each.address for each in differences if each.path})
-    answered = "" if author.record or needed else f"; {count} {'address' if count == 1 else 'addresses'} asked"
+    answered = "" if author.record or needed else f"; {count} {'address' if count == 1 else 'addresses'} requested"
     return Judged(differences, comparison.summary(differences, reason) + answered)

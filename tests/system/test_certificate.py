@@ -107,7 +107,7 @@ def late_dns(site):
         site.await_(lambda: f"waiting: {NAME}: resolve call failed" in site.said())
         acme.say("clear-servfail", NAME)
         acme.say("add-a", NAME, "10.9.0.77")
-        site.await_(lambda: f"waiting: {NAME} leads to 10.9.0.77, which is not this machine" in site.said())
+        site.await_(lambda: f"waiting: {NAME} resolves to 10.9.0.77, not to this machine" in site.said())
         assert authority.orders() == 0
         status, headers = site.ask("http")
         assert status == 200 and "strict-transport-security" not in headers
@@ -193,7 +193,7 @@ def cut_in_an_order(site):
     with authority.running():
         site.switch_on(authority)
         site.machine.await_ssh()
-        site.await_(lambda: "the next order may be made in" in site.said(), 600)
+        site.await_(lambda: "the next order is possible in" in site.said(), 600)
         assert authority.orders() == 1 and site.serves("placeholder")
         # A quarter of an hour later.
         site.sudo("date -s '+16 minutes'")
@@ -267,7 +267,7 @@ def clock_is_ahead(site):
         ahead = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() + 120 * 86400))
         site.switch_on(authority, ASK_THE_TIME, words=("-rtc", f"base={ahead}"))
         site.machine.await_ssh()
-        site.await_(lambda: "the next order may be made in" in site.said(), 600)
+        site.await_(lambda: "the next order is possible in" in site.said(), 600)
         with servers.clock(acme.HERE):
             site.await_(lambda: "every name has its certificate" in site.said(), 900)
         assert site.serves("Pebble") and site.ask("http")[0] == 301
@@ -351,7 +351,7 @@ def replaced(site):
         site.await_(lambda: acme.served(NAME).serial_number == first)
         # Another key's backup is left alone, and that shows.
         site.sudo("age-keygen 2> /dev/null | tail -n 1 > /etc/app/certificate.key; systemctl start app-keep")
-        assert "opens nothing of what is kept, which stays as it is" in site.said("app-keep")
+        assert "cannot decrypt the kept certificates" in site.said("app-keep")
         assert site.sudo("systemctl is-failed app-keep") == "failed\n"
         assert authority.orders() == 1
 

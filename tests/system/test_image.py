@@ -43,7 +43,7 @@ def test_the_summary_says_what_was_made(baked):
     assert facts["checks"] >= 85
     assert facts["observed"] == {"data": {"starts": False}, "fresh": ["words"], "refused": []}
     assert "writable: starts is kept in /var/lib/app" in called.stderr
-    assert "writable: words begins with each release as it ships it" in called.stderr
+    assert "writable: words resets with each release" in called.stderr
     # Its pages are those of `python app.py`.
     assert facts["app"].startswith("compared, ") and "fault" not in facts["app"]
     assert f"app      {facts['app']}" in called.stderr

@@ -163,7 +163,7 @@ def test_wrong_settings_leave_the_site_up_also_after_a_reboot(machine, tmp_path)
         assert not any(line.startswith("SPARE=") for line in environment)
         journal = machine.ssh("sudo journalctl -q -b -o cat -p err").stdout
         for fault in FAULTS:
-            assert f"{fault}, so it is left out" in journal
+            assert f"{fault}, so ignored" in journal
             assert machine.tail(10_000).count(fault) >= boot
         # No value of a secret is told.
         assert '"a' not in journal

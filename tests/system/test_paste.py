@@ -315,7 +315,7 @@ def test_a_wheel_is_another_than_was_locked(paste, small, release, tmp_path):
 def test_a_document_for_another_release(paste, small, bake):
     other = bake("render", small, "--release", "debian-12", "--inline").stdout
     said = failed(paste(other), "1 of 6, release")
-    assert "this document is for debian-12 x86_64, and this machine is debian-13 x86_64" in said
+    assert "this document is for debian-12 x86_64, but this machine is debian-13 x86_64" in said
 
 
 @pytest.mark.long

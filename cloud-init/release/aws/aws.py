@@ -148,7 +148,7 @@ def patiently(attempt: Callable[[], Found], patience: float) -> Found:
         except Later as problem:
             if time.monotonic() + pause - begun > min(patience, problem.patience):
                 raise
-            say(f"<4>in {pause:.1f} s again: {problem}")
+            say(f"<4>retry in {pause:.1f} s: {problem}")
         time.sleep(pause)
         # Machines that were started together do not come back together.
         pause = min(pause * random.uniform(1.6, 2.4), 30)
@@ -178,10 +178,10 @@ def value(reference: re.Match) -> str:
         try:
             found = json.loads(found)[key]
         except (ValueError, LookupError, TypeError):
-            raise StepError(f"{arn}: is no JSON object with the key {key}") from None
+            raise StepError(f"{arn}: is not a JSON object with key {key}") from None
         found = found if isinstance(found, str) else json.dumps(found)
     if found is None or "\0" in found:
-        raise StepError(f"{arn}: holds bytes, where a text is wanted")
+        raise StepError(f"{arn}: is binary, not text")
     return found
 
 

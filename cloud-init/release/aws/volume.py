@@ -41,10 +41,10 @@ def attached(volume: str) -> Path:
         return device
     before = STATE.read_text()
     tell("waits for its data volume")
-    say(f"<4>waiting for {volume}, which {ASKED} names, to be attached")
+    say(f"<4>waiting until {volume} of {ASKED} is attached")
     while not device:
         if time.monotonic() > deadline:
-            raise StepError(f"{volume} is not attached, and the app's data is nowhere else: attach it, or mend {ASKED}")
+            raise StepError(f"{volume} is not attached, and only it has the app's data: attach it, or edit {ASKED}")
         time.sleep(1)
         device = find(volume)
     tell(before)
@@ -62,7 +62,7 @@ def inspect(device: Path) -> dict:
     if told.returncode == 0 and signs == [found.get("TYPE")]:
         return found
     held = ", ".join(signs) or "something"
-    raise StepError(f"{device} holds {held}, not one file system: it stays as it is; give an empty volume")
+    raise StepError(f"{device} has {held}, not one file system, and is unchanged: use an empty volume")
 
 
 def make(device: Path, *options: str) -> None:
@@ -77,20 +77,20 @@ def prepare(device: Path) -> None:
     """Have a device hold a file system that can be mounted. Raises StepError where it holds something else."""
     held = inspect(device)
     if not held:
-        say(f"{device} is empty: it gets a file system")
+        say(f"{device} is empty: formatting it")
         make(device)
     elif held["TYPE"] != "ext4":
         kind = held["TYPE"]
-        raise StepError(f"{device} holds {kind}: it stays as it is; give an empty volume, or one with ext4")
+        raise StepError(f"{device} has {kind}, and is unchanged: use a volume that is empty or has ext4")
     elif held.get("LABEL") == UNFINISHED:
-        say(f"{device} gets its file system again, which was not finished")
+        say(f"formatting {device} again after an interruption")
         make(device, "-F")
     else:
         done = subprocess.run(["e2fsck", "-p", device], capture_output=True, text=True, timeout=3600)
         # e2fsck(8): 1 is what it has mended.
         if done.returncode > 1:
             last = done.stdout.strip().rpartition("\n")[2]
-            raise StepError(f"{device} is damaged, `e2fsck {device}` may mend it: {last}")
+            raise StepError(f"{device} is damaged, try `e2fsck {device}`: {last}")
 
 
 def mount() -> None:
@@ -99,21 +99,21 @@ def mount() -> None:
         return
     volume = ASKED.read_text().strip()
     if not re.fullmatch("vol-[0-9a-f]{8,17}", volume):
-        raise StepError(f"{ASKED} holds no volume's id, which reads like vol-0123456789abcdef0")
+        raise StepError(f"{ASKED} has no volume id such as vol-0123456789abcdef0")
     device = attached(volume)
     if DATA.is_mount():
         if DATA.stat().st_dev != device.stat().st_rdev:
-            raise StepError(f"{DATA} is another volume's than {ASKED} names: restart the machine")
+            raise StepError(f"{DATA} is not on the volume in {ASKED}: restart the machine")
     else:
         if serving.runs(serving.APP):
-            raise StepError(f"the app runs without its volume: restart the machine, and {DATA} is {volume}'s")
+            raise StepError(f"the app runs without its volume: restart the machine to use {volume}")
         if any(DATA.iterdir()):
-            say(f"<4>{DATA} on the machine's own disk is not empty; what is there is out of sight behind {volume}")
+            say(f"<4>{DATA} on the machine's own disk is not empty; {volume} hides those files")
         prepare(device)
         command("mount", "-t", "ext4", "-o", "nosuid,nodev", device, DATA)
         shutil.chown(DATA, OWNER, OWNER)
         DATA.chmod(0o750)
         os.sync()
-        say(f"{DATA} is {volume}'s")
+        say(f"{DATA} is on {volume}")
     # A volume that has grown since.
     command("resize2fs", device)

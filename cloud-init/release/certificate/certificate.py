@@ -67,7 +67,7 @@ def elsewhere(name: str, token: str) -> str | None:
     found = re.findall(r"(?<= )[0-9a-f]*[.:][0-9a-f.:]+(?=\s)", told)
     for address in found:
         if address not in own and f'"{address}"' not in said and not brings(token, address, name):
-            return f"{name} leads to {address}, which is not this machine"
+            return f"{name} resolves to {address}, not to this machine"
     return None if found else f"{name} has no address"
 
 
@@ -121,7 +121,7 @@ def order(names: list[str], lineage: str, options: list[str]) -> issued.Issued:
     os.sync()
     came = kept(lineage)
     if not set(names) & came.names:
-        raise StepError(f"certbot has issued no certificate that could be read as {lineage}")
+        raise StepError(f"certbot issued no readable certificate for {lineage}")
     return came
 
 
@@ -197,7 +197,7 @@ def main() -> None:
     good = have.names if lasts(have) else frozenset()
     missing = set(names) - good
     if not missing:
-        print("every name has its certificate" if names else "no domain is given: the placeholder stays")
+        print("every name has its certificate" if names else "no domains: using the placeholder")
         if names:
             pace(lineage, have)
         if state["tried"]:
@@ -222,7 +222,7 @@ def main() -> None:
     asked = "look" not in sys.argv
     left = pause(state, ready, now, asked=asked)
     if left > 0:
-        print(f"the next order may be made in {left / 60:.0f} min")
+        print(f"the next order is possible in {left / 60:.0f} min")
         return
     before, again = state, not is_new(state, ready, now)
     state = note(state, ready, now, asked=asked)

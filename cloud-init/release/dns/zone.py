@@ -54,7 +54,7 @@ class Zone:
     def refusal(self, name: str, token: str) -> str | None:
         """Why the name server would not take a record for a name; None where it would."""
         if not self.secret:
-            return f"{name}: there is no {KEY}"
+            return f"{name}: {KEY} is missing"
         try:
             problem = self.tried(dns.name.from_text("_acme-challenge." + name.removeprefix("*.")), token)
         except (OSError, EOFError, ValueError, dns.exception.DNSException) as error:
@@ -73,7 +73,7 @@ class Zone:
         update = dns.update.UpdateMessage(zone, keyring=key)
         update.delete(record.relativize(zone), "TXT", token)
         code = self.ask(update).rcode()
-        return None if code == dns.rcode.NOERROR else f"it says {dns.rcode.to_text(code)} to an update"
+        return None if code == dns.rcode.NOERROR else f"update refused: {dns.rcode.to_text(code)}"
 
     def serves(self, zone: dns.name.Name, key: dns.tsig.Key) -> bool:
         """Whether the name server answers for a zone of this name."""
@@ -82,7 +82,7 @@ class Zone:
         question.use_tsig(key)
         answer = self.ask(question)
         if answer.rcode() == dns.rcode.NOTAUTH:
-            raise ValueError("it does not take the key")
+            raise ValueError("it rejects the key")
         found = answer.get_rrset(dns.message.ANSWER, zone, dns.rdataclass.IN, dns.rdatatype.SOA)
         return bool(found and answer.flags & dns.flags.AA)
 

@@ -69,7 +69,7 @@ def place(where: str) -> Iterator[Path]:
         return
     if not where.startswith("LABEL="):
         if not Path(where).is_dir():
-            raise StepError(f"{where} is not there")
+            raise StepError(f"{where} is missing")
         yield Path(where)
         return
     device = LABELS / where.removeprefix("LABEL=")
@@ -101,7 +101,7 @@ def read(folder: Path) -> dict[str, bytes]:
                 problems.append(f"{path.name}: {problem}")
     if problems and not found:
         said = "; ".join(problems)
-        raise StepError(f"{KEY} opens nothing of what is kept, which stays as it is; nothing else is kept. {said}")
+        raise StepError(f"{KEY} cannot decrypt the kept certificates, so none is changed or kept: {said}")
     for problem in problems:
         print(f"<4>{problem}", flush=True)
     return found
@@ -180,7 +180,7 @@ def main() -> None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("somebody orders; this runs again when that is done", flush=True)
+            print("an order is running; this runs again after it", flush=True)
             return
         # An order may have ended just before.
         had = has()
@@ -190,7 +190,7 @@ def main() -> None:
             if known and not had and missed(known):
                 put_back(known)
                 if has():
-                    print(f"a certificate is back, as it was kept in {where}", flush=True)
+                    print(f"restored a certificate from {where}", flush=True)
             if RESTORE not in sys.argv and (ours := pack()) not in (b"", known):
                 save(folder, ours, rotate=NAME in kept)
                 print(f"kept in {where}", flush=True)

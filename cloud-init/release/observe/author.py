@@ -63,7 +63,7 @@ def ask(release: Path, recipe: dict) -> bool:
     }  # fmt: skip
     write(AUTHOR, json.dumps(facts) + "\n")
     count = sum(len(record["answers"]) for record in found)
-    say(f"the author's server gave {count} answers")
+    say(f"recorded {count} responses of the author's server")
     return bool(found)
 
 

@@ -157,7 +157,7 @@ class Site:
         """
         parts = urlsplit(urljoin(f"{self.base.scheme}://{self.name}{page}", link.strip()))
         if parts.scheme not in PORTS or not parts.hostname:
-            raise ValueError(f"{link!r} is not an address of HTTP")
+            raise ValueError(f"{link!r} is not an HTTP URL")
         path = quote(parts.path or "/", "/%:@!$&'()*+,;=~", errors="replace")
         if parts.query:
             path += "?" + quote(parts.query, "/?%:@!$&'()*+,;=~", errors="replace")

@@ -138,9 +138,9 @@ def run(job: str, release: Path, recipe: dict) -> None:
         command("systemctl", "set-property", "--runtime", "app-job@release.service", *closed)
     if subprocess.run(["systemctl", "restart", f"app-job@{job}.service"]).returncode:
         if CHECK.exists() and UNREACHABLE.search(command(*JOURNAL, f"app-job@{job}")):
-            say(f"<4>{job} is not tried here: it needs a server that an image being checked cannot reach")
+            say(f"<4>{job} is not tried here: it needs a server that a bake cannot reach")
             return
-        problem = f"a step of bake.yaml's `{job}` failed: `journalctl -u app-job@{job}` says why"
+        problem = f"a step of bake.yaml's `{job}` failed: see `journalctl -u app-job@{job}`"
         if not (release / FOLLOWED).exists():
             raise StepError(problem)
-        say(f"<4>{problem}; a newer release has been here, so this one is started all the same")
+        say(f"<4>{problem}; starting this release anyway, because a newer one has run here")

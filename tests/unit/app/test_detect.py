@@ -195,7 +195,7 @@ def test_no_app_says_what_was_looked_for(tmp_path: Path) -> None:
         ),
         (
             "import cherrypy\n" + MAIN + "    cherrypy.quickstart(Root(), config=conf)\n",
-            "app.py:3: cherrypy.quickstart starts a server of its own; for this one, write at module level  "
+            "app.py:3: cherrypy.quickstart starts its own server; instead, write at module level  "
             "app = cherrypy.tree.mount(Root(), config=conf)",
         ),
     ],
@@ -223,11 +223,11 @@ def test_an_asgi_app_is_shown_the_way(tmp_path: Path, text: str, line: int, targ
 @pytest.mark.parametrize(
     ("wsgi", "said"),
     [
-        ("shop:app", "there is no shop.py and no shop/__init__.py"),
+        ("shop:app", "neither shop.py nor shop/__init__.py exists"),
         ("app:ap", "app.py has no ap at module level"),
         ("app:late", "only inside"),
-        ("app:create_app", "is a function that makes an app"),
-        ("app:app()", "is an app already"),
+        ("app:create_app", "is a function that returns an app"),
+        ("app:app()", "is an app, not a function"),
         ("app:strict()", "needs arguments: config"),
     ],
 )
@@ -323,7 +323,7 @@ def test_a_package_of_the_index_may_be_the_app(tmp_path: Path) -> None:
     found = complete(tmp_path, Recipe.model_validate(keys)).recipe
     assert (found.name, found.wsgi) == ("httpbin", "httpbin:app")
     assert found.requirements == ("HTTPbin[mainapp]==0.10.4", "gunicorn")
-    with pytest.raises(NoAppError, match="what does it serve"):
+    with pytest.raises(NoAppError, match="needs `wsgi`"):
         complete(tmp_path, Recipe.model_validate({"app": keys["app"]}))
 
 
@@ -405,7 +405,7 @@ def test_uploads_are_served_where_the_author_s_server_does(tmp_path: Path) -> No
 
 def test_a_site_without_domains_is_told_of_those_in_its_settings(tmp_path: Path) -> None:
     hosts = f"{SETTINGS}ALLOWED_HOSTS = ['127.0.0.1', '.shop.example', 'shop.example']\n"
-    note = "domains: none, so the site answers to any name; ALLOWED_HOSTS suggests  domains: [shop.example]"
+    note = "domains: not set, so the site accepts any host name; ALLOWED_HOSTS suggests  domains: [shop.example]"
     assert note in find(tmp_path, {**DJANGO, "site1/settings.py": hosts}).notes
     assert note not in find(tmp_path, {}, domains=["a.example"]).notes
 

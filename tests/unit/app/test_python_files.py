@@ -53,7 +53,7 @@ def test_more_source_than_is_read_names_its_largest_folders(tmp_path: Path, monk
     folder = write(tmp_path, {"wsgi.py": WSGI, **files, "requirements.txt": ""})
     with pytest.raises(AppFolderError, match=r"has 0\.1 MB of Python in 4 files") as caught:
         detect.complete(folder, Recipe())
-    assert "/vendored/  holds" in caught.value.details and ".bakeignore" in caught.value.hint
+    assert "/vendored/  has" in caught.value.details and ".bakeignore" in caught.value.hint
     # The way out that it names is one.
     (folder / ".bakeignore").write_text("/vendored/\n")
     assert detect.complete(folder, Recipe()).recipe.wsgi == "wsgi:application"

@@ -64,4 +64,4 @@ def test_an_app_with_a_random_key_is_loaded_once(tmp_path: Path, recipe: dict[st
     (tmp_path / "requirements.txt").write_text("flask\n")
     found = detect.complete(tmp_path, Recipe.model_validate(recipe))
     assert found.recipe.preload is preload
-    assert any(note.startswith("preload: on (app.py:5 makes") for note in found.notes) is (not recipe)
+    assert any(note.startswith("preload: on (app.py:5 generates") for note in found.notes) is (not recipe)

@@ -15,20 +15,20 @@ from bake.errors import RequirementError
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("flask\n==1.0\n", "requirements.txt:2: '==1.0' cannot be used"),
-        ("flask\nfoo bar\n", "requirements.txt:2: 'foo bar' cannot be used"),
-        ("flask \\\n  >=3\n-e .\n", "requirements.txt:3: '-e .' cannot be used"),
-        ("./lib\n", "requirements.txt:1: './lib' cannot be used"),
+        ("flask\n==1.0\n", "requirements.txt:2: bake cannot use '==1.0'"),
+        ("flask\nfoo bar\n", "requirements.txt:2: bake cannot use 'foo bar'"),
+        ("flask \\\n  >=3\n-e .\n", "requirements.txt:3: bake cannot use '-e .'"),
+        ("./lib\n", "requirements.txt:1: bake cannot use './lib'"),
         ("git+https://code.example/x.git\n", "requirements.txt:1: "),
         ("x @ https://code.example/x.whl\n", "requirements.txt:1: "),
-        ("x @ ${PWD}\n", "requirements.txt:1: 'x @ ${PWD}' cannot be used"),
-        ("x@/srv/x\n", "requirements.txt:1: 'x@/srv/x' cannot be used"),
+        ("x @ ${PWD}\n", "requirements.txt:1: bake cannot use 'x @ ${PWD}'"),
+        ("x@/srv/x\n", "requirements.txt:1: bake cannot use 'x@/srv/x'"),
         ("x @ ../x-1-py3-none-any.whl#here\n", "requirements.txt:1: "),
         ("--extra-index-url https://packages.example/\n", "requirements.txt:1: "),
         ("--frobnicate\n", "requirements.txt:1: "),
         ("-r missing.txt\n", "requirements.txt:1: missing.txt cannot be read: No such file"),
         ("-r requirements.txt\n", "requirements.txt:1: the file includes itself"),
-        ("-r more/base.txt\n", "more/base.txt:2: '-e ..' cannot be used"),
+        ("-r more/base.txt\n", "more/base.txt:2: bake cannot use '-e ..'"),
     ],
 )
 def test_lines_that_are_not_taken(app: Path, text: str, said: str) -> None:
@@ -106,7 +106,7 @@ def test_uv_s_lock(app: Path) -> None:
     lines = requirement_lines(app, "uv.lock", DEBIAN_13)
     assert [(line.text, line.place, line.hashes) for line in lines] == [("six==1.17.0", "uv.lock", {HASH})]
     (app / "uv.lock").write_text("nonsense")
-    with pytest.raises(RequirementError, match=r"uv\.lock cannot be read"):
+    with pytest.raises(RequirementError, match=r"uv cannot read uv\.lock"):
         requirement_lines(app, "uv.lock", DEBIAN_13)
 
 

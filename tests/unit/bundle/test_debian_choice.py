@@ -92,11 +92,11 @@ def test_without_any_suitable_release_the_refusal_has_both_reasons(read: Read) -
 @pytest.mark.parametrize(
     ("requirements", "kind", "message"),
     [
-        ("for-both==9\n", RequirementError, "requirements.txt:1: there is no for-both==9"),
+        ("for-both==9\n", RequirementError, "requirements.txt:1: the package index has no release of for-both==9"),
         (
             "for-39==1.0\n",
             WheelError,
-            "requirements.txt:1: for-39==1.0 has no wheel for Python 3.13 on debian-13; the same holds for debian-12",
+            "requirements.txt:1: for-39==1.0 has no wheel for Python 3.13 on debian-13; the same applies to debian-12",
         ),
     ],
 )
@@ -133,7 +133,7 @@ def test_a_bound_that_excludes_all_releases_is_refused(read: Read) -> None:
 
 
 def test_a_bound_that_is_no_range_is_refused(read: Read) -> None:
-    with pytest.raises(RequirementError, match=r"pyproject.toml: requires-python is '\^3.11', which is no range"):
+    with pytest.raises(RequirementError, match=r"pyproject.toml: requires-python is '\^3.11', which is not a range"):
         read("for-both==1.0\n", {"pyproject.toml": '[project]\nname = "x"\nrequires-python = "^3.11"\n'})
 
 
@@ -149,7 +149,7 @@ def test_a_bound_that_is_no_range_is_refused(read: Read) -> None:
 )
 def test_the_nearest_python_to_a_wish_is_chosen(read: Read, name: str, text: str, base: str, version: str) -> None:
     chosen, notes = read("for-both==1.0\n", {name: text})
-    assert chosen == base and f"; {name} asks for {version})" in base_note(notes)
+    assert chosen == base and f"; {name} requests {version})" in base_note(notes)
 
 
 @pytest.mark.parametrize("text", ["", "pypy3.10-7.3.15\n", "system\n", "python-2.7.18\n", "miniconda3-4.7.12\n", "\0"])
@@ -185,7 +185,7 @@ def test_an_app_whose_syntax_only_the_newest_python_has_gets_it(read: Read, monk
     def complete(folder: Path, recipe: Recipe) -> detect.Found:
         """Detect what is there as a host does that reads the app with the target's Python."""
         if recipe.target.python < (3, 13):
-            raise AppSyntaxError("app.py:3: invalid syntax", "Mend the line.")
+            raise AppSyntaxError("app.py:3: invalid syntax", "Correct the line.")
         return plainly(folder, recipe)
 
     monkeypatch.setattr(detect, "complete", complete)

@@ -101,10 +101,10 @@ def test_a_package_without_a_wheel_is_built_here(app: Path, cache_folder: Path) 
         (
             "flask\nflask-of-no-such-name\n",
             RequirementError,
-            "requirements.txt:2: there is no package flask-of-no-such-name",
+            "requirements.txt:2: the package index has no package flask-of-no-such-name",
         ),
-        ("\nflask==99.1\n", RequirementError, "requirements.txt:2: there is no flask==99.1"),
-        ("flask>=99\n", RequirementError, "requirements.txt:1: there is no flask>=99"),
+        ("\nflask==99.1\n", RequirementError, "requirements.txt:2: the package index has no release of flask==99.1"),
+        ("flask>=99\n", RequirementError, "requirements.txt:1: the package index has no release of flask>=99"),
         (
             "flask==3.0.0\nWerkzeug<2\n",
             ConflictError,
@@ -116,7 +116,7 @@ def test_a_package_without_a_wheel_is_built_here(app: Path, cache_folder: Path) 
         (
             f"flask --hash=sha256:{'0' * 64}\n",
             RequirementError,
-            "requirements.txt:1: no file of flask on the index has",
+            "requirements.txt:1: no file of flask on the package index has",
         ),
     ],
 )

@@ -36,7 +36,7 @@ def test_packages_are_named(tmp_path: Path) -> None:
     wanted = {"libGL.so.1": "opencv_python", "libglib-2.0.so.0": "opencv_python", "libodd.so.9": "odd"}
     with pytest.raises(WheelError) as caught:
         shared_libraries.require(wanted, ("git",), DEBIAN_13)
-    assert caught.value.message == "opencv_python needs libGL.so.1, libglib-2.0.so.0, which no wheel brings"
+    assert caught.value.message == "opencv_python needs libGL.so.1, libglib-2.0.so.0, which no wheel contains"
     assert "`packages: [git, libgl1, libglib2.0-0t64]`" in caught.value.hint
     assert shared_libraries.require(wanted, ("libgl1", "libglib2.0-0t64"), DEBIAN_13) == ["libodd.so.9 for odd"]
 

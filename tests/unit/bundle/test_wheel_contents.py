@@ -52,11 +52,11 @@ def test_an_ordinary_wheel_is_safe(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("../../../etc/cron.d/x", "lies outside"), ("/etc/cron.d/x", "lies outside"), ("a/../../x", "lies outside"),
-     ("thing-1.data/data/../../x", "lies outside"), ("a\\..\\x", "lies outside"), ("thing-1.data/etc/x", "'etc'")],
+    [("../../../etc/cron.d/x", "is outside"), ("/etc/cron.d/x", "is outside"), ("a/../../x", "is outside"),
+     ("thing-1.data/data/../../x", "is outside"), ("a\\..\\x", "is outside"), ("thing-1.data/etc/x", "'etc'")],
 )  # fmt: skip
 def test_a_path_outside_its_folder_is_refused(tmp_path: Path, name: str, told: str) -> None:
-    with pytest.raises(WheelError, match=rf"thing-1-py3-none-any\.whl is no wheel.*{told}"):
+    with pytest.raises(WheelError, match=rf"refuses to unpack thing-1-py3-none-any\.whl: .*{told}"):
         require_safe(wheel(tmp_path, {name: ""}))
 
 
@@ -68,18 +68,18 @@ def test_links_and_devices_are_refused(tmp_path: Path, kind: int) -> None:
 
 @pytest.mark.parametrize("bit", [stat.S_ISUID, stat.S_ISGID])
 def test_set_uid_bits_are_refused(tmp_path: Path, bit: int) -> None:
-    with pytest.raises(WheelError, match="owner's rights"):
+    with pytest.raises(WheelError, match="set-uid"):
         require_safe(wheel(tmp_path, {"x": ""}, stat.S_IFREG | 0o755 | bit))
 
 
 def test_a_zip_bomb_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(WheelError, match="bytes would become 104,857,"):
+    with pytest.raises(WheelError, match="bytes would unpack to 104,857,"):
         require_safe(wheel(tmp_path, {"zeros": bytes(100 << 20)}))
 
 
 @pytest.mark.parametrize("text", ["[console_scripts]\n../../x = a:b\n", "[gui_scripts]\n/etc/x = a:b\n"])
 def test_a_command_outside_of_bin_is_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(WheelError, match="lies outside of bin"):
+    with pytest.raises(WheelError, match="would be outside bin"):
         require_safe(wheel(tmp_path, {"thing-1.dist-info/entry_points.txt": text}))
 
 

@@ -86,7 +86,7 @@ def test_render_puts_secrets_in_only_where_that_is_asked_for_and_says_so(small: 
     assert "hunter2" not in bake("render", small, "--launch", env={"KEY": "hunter2"}).stdout
     done = bake("render", small, "--launch", "--with-secrets", env={"KEY": "hunter2"})
     assert "hunter2" in done.stdout and "hunter2" not in done.stderr
-    assert "can read" in done.stderr and "will wait" not in done.stderr
+    assert "can read" in done.stderr and "will not start" not in done.stderr
     (tmp_path / "secrets").write_text("KEY=hunter3\n")
     assert "hunter3" in bake("render", small, "--launch", "--secrets-file", tmp_path / "secrets").stdout
     assert "KEY" in refused(SettingsError.code, "render", small, "--with-secrets", env={"KEY": ""})
@@ -94,16 +94,16 @@ def test_render_puts_secrets_in_only_where_that_is_asked_for_and_says_so(small: 
 
 def test_render_says_what_the_machine_will_wait_for(small: Path) -> None:
     done = bake("render", small, "--provider", "gcp", env={"COLUMNS": "200"})
-    assert "will wait for KEY" in done.stderr and "app-secret NAME" in done.stderr
+    assert "will not start before it has KEY" in done.stderr and "app-secret NAME" in done.stderr
     (small / "bake.yaml").write_text("name: shop\nrequirements: []\n")
-    assert "will wait" not in bake("render", small, "--provider", "gcp", env={"COLUMNS": "200"}).stderr
+    assert "will not start" not in bake("render", small, "--provider", "gcp", env={"COLUMNS": "200"}).stderr
 
 
 def test_a_secret_is_not_given_among_plain_settings(small: Path) -> None:
     for more in ((), ("--launch",), ("--with-secrets",)):
         words = ("render", small, "--env", "A=1", "--env", "KEY=hunter2", *more)
         said = refused(SettingsError.code, *words, env={"KEY": "x", "COLUMNS": "200"})
-        assert "KEY is a secret" in said and "--with-secrets" in said and "hunter2" not in said
+        assert "KEY is listed under `secrets`" in said and "--with-secrets" in said and "hunter2" not in said
 
 
 def test_a_file_of_secrets_does_not_become_part_of_the_app(small: Path) -> None:
@@ -127,13 +127,13 @@ def test_a_key_for_root_alone_is_given_as_secrets_are(small: Path) -> None:
     done = bake("render", small, "--launch", "--with-secrets", env=key)
     (row,) = yaml.safe_load(done.stdout)["write_files"]
     assert (row["path"], row["permissions"], row["content"]) == ("/etc/app/certificate.key", "0600", "hunter2\n")
-    assert "can read" in done.stderr and "hunter2" not in done.stderr and "goes without" not in done.stderr
+    assert "can read" in done.stderr and "hunter2" not in done.stderr and "the machine needs" not in done.stderr
     done = bake("render", small, "--launch", env=key)
     assert "hunter2" not in done.stdout
-    assert "goes without CERTIFICATE_KEY" in done.stderr
+    assert "the machine needs CERTIFICATE_KEY" in done.stderr
     assert "sudo install -m 600 /dev/stdin /etc/app/certificate.key" in done.stderr
     said = refused(SettingsError.code, "render", small, "--env", "CERTIFICATE_KEY=hunter2", env={"COLUMNS": "200"})
-    assert "CERTIFICATE_KEY is a secret" in said and "hunter2" not in said
+    assert "CERTIFICATE_KEY is listed under `secrets`" in said and "hunter2" not in said
 
 
 def test_a_result_that_finds_no_room_is_said_so(small: Path) -> None:
@@ -154,7 +154,7 @@ def test_render_takes_only_providers_it_knows(small: Path) -> None:
 
 def test_every_fault_of_a_launch_s_settings_is_shown(small: Path) -> None:
     said = refused(SettingsError.code, "render", small, "--domain", "*.a.example", "--email", "x", "--env", "A")
-    assert all(word in said for word in ("wildcard", "e-mail", "NAME=VALUE"))
+    assert all(word in said for word in ("wildcard", "email address", "NAME=VALUE"))
 
 
 def test_a_document_that_is_too_large_is_none(small: Path) -> None:

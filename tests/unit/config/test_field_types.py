@@ -32,7 +32,7 @@ def test_a_path_that_leads_out_or_that_nginx_would_misread(text: str) -> None:
 
 @pytest.mark.parametrize("name", ["setup", "configure", "certificate", "Daily", "-x", "a.b"])
 def test_a_job_does_not_take_a_name_of_ours(name: str) -> None:
-    with pytest.raises(ValueError, match="is not a name"):
+    with pytest.raises(ValueError, match=r"one of the machine's own jobs|not a job name"):
         field_types.timer_name(name)
 
 
@@ -46,10 +46,10 @@ def test_a_domain(text: str) -> None:
     [
         ("shop.d", "name$"),  # which app-configure would refuse, too
         ("shop.1a", "name$"),
-        ("a.example,b.example", "one name each"),
-        ("a.example b.example", "one name each"),
-        ("a.example/shop", "write the name only: a.example$"),
-        ("a.example:443", "write the name only: a.example$"),
+        ("a.example,b.example", "for several names, write a list"),
+        ("a.example b.example", "for several names, write a list"),
+        ("a.example/shop", "write only the name: a.example$"),
+        ("a.example:443", "write only the name: a.example$"),
         ("localhost", "it has no dot$"),
     ],
 )
@@ -84,24 +84,24 @@ def test_where_a_certificate_is_kept() -> None:
     ("text", "why"),
     [
         ("keep", "neither an absolute folder, nor LABEL=name"),
-        ("s3://", "should read like s3://bucket/prefix"),
-        ("s3://A-Bucket", "should read like s3://bucket/prefix"),
-        ("s3://a.bucket/x", "the bucket's name without dots"),
-        ("s3://a-bucket/../x", "should read like s3://bucket/prefix"),
-        ("s3://a-bucket/a b", "should read like s3://bucket/prefix"),
+        ("s3://", "not of the form s3://bucket/prefix"),
+        ("s3://A-Bucket", "not of the form s3://bucket/prefix"),
+        ("s3://a.bucket/x", "bucket name without dots"),
+        ("s3://a-bucket/../x", "not of the form s3://bucket/prefix"),
+        ("s3://a-bucket/a b", "not of the form s3://bucket/prefix"),
         ("/", "neither an absolute folder"),
         ("/srv/../etc", "neither an absolute folder"),
         ("/srv/a b", "neither an absolute folder"),
         ("/srv/%i", "neither an absolute folder"),
-        ("UUID=3f9c", "should read like LABEL=keep"),
-        ("label=keep", "should read like LABEL=keep"),
-        ("LABEL=", "should read like LABEL=keep"),
-        ("LABEL=a/b", "should read like LABEL=keep"),
-        ("LABEL=seventeen-letters", "should read like LABEL=keep"),
-        ("/tmp/keep", "does not outlive"),
-        ("/run/keep", "does not outlive"),
-        ("/var/lib/app/keep", "a folder of the app's"),
-        ("/srv/app", "a folder of the app's"),
+        ("UUID=3f9c", "not of the form LABEL=keep"),
+        ("label=keep", "not of the form LABEL=keep"),
+        ("LABEL=", "not of the form LABEL=keep"),
+        ("LABEL=a/b", "not of the form LABEL=keep"),
+        ("LABEL=seventeen-letters", "not of the form LABEL=keep"),
+        ("/tmp/keep", "temporary folder"),
+        ("/run/keep", "temporary folder"),
+        ("/var/lib/app/keep", "a folder of the app"),
+        ("/srv/app", "a folder of the app"),
     ],
 )
 def test_and_where_it_is_not(text: str, why: str) -> None:

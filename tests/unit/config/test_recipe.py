@@ -80,13 +80,13 @@ def test_a_wildcard_is_a_name_where_its_zone_proves_it(tmp_path: Path) -> None:
     assert found.domains == ("a.example", "*.a.example")
     assert found.certificate.dns == Dns(server="192.0.2.53", key="a-key")
     assert faults(tmp_path, names) == [
-        "domains[1]: '*.A.example.' is a wildcard: its certificate needs control of the DNS; list each name, or say "
+        "domains[1]: '*.A.example.' is a wildcard, whose certificate needs control of the DNS; list each name or set "
         "certificate.dns"
     ]
     # Who asks for the zone, and errs, is not told to do so.
     said = faults(tmp_path, names + "certificate: {dns: {server: ns.a.example, key: a key, algorithm: MD5, serv: x}}")
     assert said == [
-        "certificate.dns.server: 'ns.a.example' is not an IP address; certbot takes no host name here",
+        "certificate.dns.server: 'ns.a.example' is not an IP address; certbot does not accept a host name here",
         "certificate.dns.key: 'a key' is not a TSIG key's name",
         "certificate.dns.algorithm: 'MD5' is not one of: HMAC-SHA224, HMAC-SHA256, HMAC-SHA384, HMAC-SHA512",
         "certificate.dns.serv: is not a key; did you mean 'server'?",
@@ -118,8 +118,8 @@ def test_a_page_is_a_path_or_a_path_with_its_status(tmp_path: Path) -> None:
     ("pages", "fault"),
     [
         ("/a", "check.pages: should be a list, [/a]"),
-        ("[a]", "check.pages[0].path: 'a' is not a path starting with /"),
-        ("[/a, [/b]]", "check.pages[1]: should hold lines of the form key: value"),
+        ("[a]", "check.pages[0].path: 'a' is not a path that starts with /"),
+        ("[/a, [/b]]", "check.pages[1]: should contain lines of the form key: value"),
         ("[/a, {path: /b, status: 4xx}]", "check.pages[1].status: '4xx' is not a whole number"),
         ("[{path: /b, status: 700}]", "check.pages[0].status: input should be less than or equal to 599"),
         ("[{path: /b, state: 200}]", "check.pages[0].state: is not a key; did you mean 'status'?"),
@@ -195,48 +195,48 @@ aws: {rol: yes}
 name: again
 """
     assert faults(tmp_path, text) == [
-        "name: is given twice (line 24)",
-        "app.package: 'httpbin' should name one version, as in httpbin==0.10.4",
-        "wsgi: 'app.py' is not module:callable, as in app:app",
+        "name: occurs twice (again on line 24)",
+        "app.package: 'httpbin' is not a requirement with one version, such as httpbin==0.10.4",
+        "wsgi: 'app.py' is not module:callable, such as app:app",
         "requirements: there is no file 'nowhere.txt'",
-        "index: 'http://packages.example/' is not an https address",
-        "mirror: holds a user or a password, which would end up in the image",
-        "certificate.authority: 'ftp://x.example' is neither staging nor the https address of an ACME directory; "
-        "leave it out for Let's Encrypt",
-        "domains[0]: 'foo bar' is not a domain name; one name each: a list in bake.yaml, --domain more than once",
+        "index: 'http://packages.example/' is not an https URL",
+        "mirror: the URL contains a user name or password, which would become part of the image",
+        "certificate.authority: 'ftp://x.example' is neither staging nor the https URL of an ACME directory; "
+        "remove it to use Let's Encrypt",
+        "domains[0]: 'foo bar' is not a domain name; for several names, write a list in bake.yaml or repeat --domain",
         "domains[1]: 'a.*.example' is not a domain name",
         "domains[2]: '192.0.2.1' is an IP address; a certificate needs a name",
-        "domains[3]: 'https://b.example/x' is an address; write the name only: b.example",
+        "domains[3]: 'https://b.example/x' is a URL; write only the name: b.example",
         "domains[4]: 'localhost' is not a domain name; it has no dot",
         "domains[5]: 'bücher.example' should be in its ASCII form: xn--bcher-kva.example",
-        "email: 'nobody' is not an e-mail address",
-        "static.static: 'static' is not a URL prefix like /static",
+        "email: 'nobody' is not an email address",
+        "static.static: 'static' is not a URL prefix such as /static",
         "static.static: '..' is not a path inside the app's folder",
         "static./s: there is no folder 'nowhere'",
         "static./a: '.' is not a path inside the app's folder",
         "static./b: 'a b' is not a path inside the app's folder",
-        "env.1A: '1A' is not a name an environment variable can have",
+        "env.1A: '1A' is not the name of an environment variable",
         "env.B: has no value",
         "env.C: should be text",
-        "secrets[0]: 'A B' is not a name an environment variable can have",
+        "secrets[0]: 'A B' is not the name of an environment variable",
         "writable[0]: '/tmp' is not a path inside the app's folder",
-        "setup[0]: '' is not a command of one line",
-        "timers.setup: 'setup' is not a name of a-z, 0-9 and - for a job, or one of ours",
+        "setup[0]: '' is not a command on one line",
+        "timers.setup: 'setup' is the name of one of the machine's own jobs; choose another name",
         "timers.a.when: field required",
         "timers.a.whne: is not a key; did you mean 'when'?",
-        "timers.b.when: '$(reboot)' is not a time as systemd.time(7) has it",
+        "timers.b.when: '$(reboot)' is not a time in the format of systemd.time(7)",
         "sandbox.allow[0]: input should be 'jit'",
         "packages: should be a list, [libpq5]",
         "aws.rol: is not a key; did you mean 'role'?",
-        "limits.body: 'lots' should read like 10M",
-        "limits.request: '0' is out of bounds",
+        "limits.body: 'lots' is not a number with a unit, such as 10M",
+        "limits.request: '0' is out of range",
         "limits.workers: 'some' is neither auto nor a whole number above 0",
         "limits.threads: 'many' is not a whole number",
         "limits.trheads: is not a key; did you mean 'threads'?",
-        "check.health: 'healthz' is not a path starting with /",
+        "check.health: 'healthz' is not a path that starts with /",
         "check.crawl: '1x' is neither on nor off",
         "check.network: 'some' is neither on nor off",
-        "base: 'debian-11' is not one of: debian-12, debian-13; an image is {image: …, sha512: …}",
+        "base: 'debian-11' is not one of: debian-12, debian-13; for an image, write {image: …, sha512: …}",
         "domain: is not a key; did you mean 'domains'?",
     ]
 
@@ -244,14 +244,14 @@ name: again
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("- a\n- b\n", "the file should hold lines of the form key: value"),
-        ("limits: 5", "limits: should hold lines of the form key: value"),
-        ("static: static", "static: should hold lines of the form key: value"),
+        ("- a\n- b\n", "the file should contain lines of the form key: value"),
+        ("limits: 5", "limits: should contain lines of the form key: value"),
+        ("static: static", "static: should contain lines of the form key: value"),
         ("domains: [a.example, A.example]", "domains: 'a.example' is listed twice"),
         ("env: &x {A: *x}", "env.A: refers to itself"),
-        ("env: {A: 'x', A: 'y'}", "env.A: is given twice (line 1)"),
+        ("env: {A: 'x', A: 'y'}", "env.A: occurs twice (again on line 1)"),
         ('env: {A: "x\\ny"}', "env.A: 'x\\ny' is not one line of text"),
-        ("check: {health: //other.example}", "check.health: '//other.example' is not a path starting with /"),
+        ("check: {health: //other.example}", "check.health: '//other.example' is not a path that starts with /"),
         ("zzz: 1", "zzz: is not a key"),
     ],
 )
@@ -267,12 +267,15 @@ def test_single_faults(tmp_path: Path, text: str, fault: str) -> None:
         (f"{{archive: https://code.example/x.tar, commit: {'a' * 40}}}", "app: should be {package: …}"),
         ("{git: https://code.example/x}", "app: should be {package: …}"),
         ("{git: https://code.example/x, commit: main}", "app.commit: 'main' is not a commit of 40 hexadecimal digits"),
-        (f"{{git: https://-x/y, commit: {'a' * 40}}}", "app.git: 'https://-x/y' is not an https address"),
+        (f"{{git: https://-x/y, commit: {'a' * 40}}}", "app.git: 'https://-x/y' is not an https URL"),
         (f'{{git: "https://code.example/\\0", commit: {"a" * 40}}}', "app.git: 'https://code.example/\\x00' is not an"),
-        (f"{{git: --upload-pack=x, commit: {'a' * 40}}}", "app.git: '--upload-pack=x' is not an https address"),
+        (f"{{git: --upload-pack=x, commit: {'a' * 40}}}", "app.git: '--upload-pack=x' is not an https URL"),
         ("{git: https://code.example/x, commit: --upload-pack=x}", "app.commit: '--upload-pack=x' is not a commit"),
-        (f"{{git: git@code.example:x, commit: {'a' * 40}}}", "app.git: 'git@code.example:x' is not an https address"),
-        (f"{{git: https://me:word@code.example/x, commit: {'a' * 40}}}", "app.git: holds a user or a password"),
+        (f"{{git: git@code.example:x, commit: {'a' * 40}}}", "app.git: 'git@code.example:x' is not an https URL"),
+        (
+            f"{{git: https://me:word@code.example/x, commit: {'a' * 40}}}",
+            "app.git: the URL contains a user name or password",
+        ),
         (f"{{archive: http://code.example/x, sha256: {'a' * 64}}}", "app.archive: 'http://code.example/x' is not an h"),
         ("{archive: https://code.example/x, sha256: 12}", "app.sha256: '12' is not a SHA-256 of 64 hexadecimal digits"),
         ("{branch: main}", "app.branch: is not a key"),
@@ -351,10 +354,13 @@ def test_what_may_not(tmp_path: Path, text: str) -> None:
     [
         ("{image: stock.qcow2}", "base.sha512: field required"),
         ("{image: stock.qcow2, sha512: abc}", "base.sha512: 'abc' is not a SHA-512 of 128 hexadecimal digits"),
-        ("{image: 'https://-x/a', sha512: abc}", "base.image: 'https://-x/a' should start with https://"),
-        ("{image: 'http://x.example/a', sha512: abc}", "base.image: 'http://x.example/a' should start with https://"),
+        ("{image: 'https://-x/a', sha512: abc}", "base.image: 'https://-x/a' is neither an https URL nor a path"),
+        (
+            "{image: 'http://x.example/a', sha512: abc}",
+            "base.image: 'http://x.example/a' is neither an https URL nor a path",
+        ),
         ("{iamge: x}", "base.iamge: is not a key; did you mean 'image'?"),
-        ("[]", "base: should hold lines of the form key: value"),
+        ("[]", "base: should contain lines of the form key: value"),
     ],
 )
 def test_faults_of_an_image_are_told_by_its_own_keys(app: Path, text: str, said: str) -> None:

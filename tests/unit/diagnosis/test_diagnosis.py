@@ -32,37 +32,38 @@ def cure(log: str) -> str:
 
 def secret(name: str) -> str:
     return (
-        "A random value stands in for a secret during the bake; another one goes under "
+        "During a bake, a secret has a random value. To set another one, write "
         f"check: {{env: {{{name}: …}}}}.\nAdd to bake.yaml:  secrets: [{name}]"
     )
 
 
 def plain(name: str) -> str:
     return (
-        f"In place of …, write the value of {name}. One for the bake alone goes under check: {{env: {{{name}: …}}}}.\n"
+        f"Replace … by the value of {name}. To set a value only for the bake, write check: {{env: {{{name}: …}}}}.\n"
         f"Add to bake.yaml:  env: {{{name}: …}}"
     )
 
 
 def service(name: str, variable: str) -> str:
     return (
-        f"The app connects to {name}. The machine has none, and the bake closes the network. In place of …, write the "
-        "address of a server for the bake, under the app's own variable. The address for a machine goes into "
-        f"/etc/app/secrets.env.\nAdd to bake.yaml:\n  secrets: [{variable}]\n"
+        f"The app connects to {name}. The machine does not run it, and the network is closed during a bake. Replace "
+        f"… by the address of a server for the bake, and {variable} by the app's own variable if it has another name. "
+        f"The address for a machine belongs in /etc/app/secrets.env.\nAdd to bake.yaml:\n  secrets: [{variable}]\n"
         f"  check: {{network: on, env: {{{variable}: …}}}}"
     )
 
 
-EXCLUDED = "bake prints the files that it excludes: .gitignore, .bakeignore or its own list may name this one."
-TABLES = "The tables of the database are missing."
-SERVER = 'The app starts a server of its own on import. Move that under `if __name__ == "__main__":`.'
-NETWORK = "The app uses the network, which the bake closes.\nAdd to bake.yaml:  check: {network: on}"
+EXCLUDED = "It may be excluded by .gitignore, .bakeignore or bake's own list; bake prints the excluded files."
+TABLES = "The database has no tables yet."
+SERVER = 'The app starts its own server on import. Move that call under `if __name__ == "__main__":`.'
+NETWORK = "The app uses the network, which is closed during a bake.\nAdd to bake.yaml:  check: {network: on}"
 SQLITE = (
-    "SQLite cannot write its file. In place of …, name the app's folder that holds it.\n"
+    "SQLite cannot write its file. Replace … by the folder of the app that contains it.\n"
     "Add to bake.yaml:  writable: […]"
 )
 JIT = (
-    "The app writes memory and then runs it, as just-in-time compilers do.\nAdd to bake.yaml:  sandbox: {allow: [jit]}"
+    "The app needs writable and executable memory, as just-in-time compilers do.\n"
+    "Add to bake.yaml:  sandbox: {allow: [jit]}"
 )
 
 
@@ -98,8 +99,8 @@ def test_the_first_worker_that_could_not_load_the_app_is_the_cause() -> None:
         (
             "cffi-library",
             "OSError: cannot load library 'pango-1.0-0'",
-            "The machine has no library pango-1.0-0. In place of …, name the Debian package that brings it: `apt-file "
-            "search pango-1.0-0` tells.\nAdd to bake.yaml:  packages: […]",
+            "The machine has no library pango-1.0-0. Replace … by the Debian package that provides it; `apt-file "
+            "search pango-1.0-0` finds it.\nAdd to bake.yaml:  packages: […]",
         ),
         (
             "module",
@@ -109,12 +110,12 @@ def test_the_first_worker_that_could_not_load_the_app_is_the_cause() -> None:
         (
             "own-module",
             "ModuleNotFoundError: No module named 'shop.local'\n  at shop/own.py:1",
-            f"The release has no module shop.local. {EXCLUDED} `wsgi` in bake.yaml names the module that is served.",
+            f"The release has no module shop.local. {EXCLUDED} Or correct `wsgi` in bake.yaml.",
         ),
         (
             "other-version",
             "ImportError: cannot import name 'url_quote'",
-            "The installed werkzeug has no url_quote. Pin the version that the app needs.",
+            "The installed version of werkzeug has no url_quote. Pin the version that the app needs.",
         ),
         ("environ", "KeyError: 'STRIPE_API_KEY'\n  at shop/environ.py:2", secret("STRIPE_API_KEY")),
         ("cause", "RuntimeError: the shop is not configured\n  at shop/cause.py:6", plain("SHOP_REGION")),
@@ -141,8 +142,8 @@ def test_the_first_worker_that_could_not_load_the_app_is_the_cause() -> None:
         (
             "django-host",
             "django.core.exceptions.DisallowedHost: Invalid HTTP_HOST header: 'localhost'.",
-            "ALLOWED_HOSTS of the Django project refuses localhost. The machine asks for the first name under "
-            "`domains`: ALLOWED_HOSTS has to hold it.\nAdd to bake.yaml:  domains: […]",
+            "ALLOWED_HOSTS of the Django project does not contain localhost. The health check uses the first name "
+            "under `domains`, so add that name to ALLOWED_HOSTS.\nAdd to bake.yaml:  domains: […]",
         ),
         (
             "django-table",
@@ -157,26 +158,26 @@ def test_the_first_worker_that_could_not_load_the_app_is_the_cause() -> None:
         (
             "sqlalchemy-table",
             "sqlalchemy.exc.OperationalError: (sqlite3.OperationalError) no such table: user",
-            f"{TABLES} In place of …, write the command that makes them.\nAdd to bake.yaml:  release: […]",
+            f"{TABLES} Replace … by the command that creates them.\nAdd to bake.yaml:  release: […]",
         ),
         (
             "django-static",
             "ValueError: Missing staticfiles manifest entry for 'css/site.css'",
-            "collectstatic found no css/site.css. Correct the path in the template, or bring the file into the app's "
-            "folder: .gitignore may name it.",
+            "collectstatic did not find css/site.css. Correct the path in the template, or add the file to the app's "
+            f"folder. {EXCLUDED}",
         ),
         ("port", "OSError: [Errno 98] Address already in use\n  at shop/inuse.py:4", SERVER),
         ("flask-port", "", SERVER),
         (
             "sandbox",
             "PermissionError: [Errno 1] Operation not permitted: 'data'\n  at shop/eperm.py:3",
-            "The sandbox refuses this system call: an app may not change owners, ids, priorities or the machine. "
-            "Leave the call out.",
+            "The sandbox denies this system call. An app must not change owners, user ids, priorities or the machine. "
+            "Remove the call.",
         ),
         (
             "syntax",
             "SyntaxError: Missing parentheses in call to 'print'.",
-            "The file is written for Python 2, which Debian no longer has.",
+            "The file is written for Python 2, which Debian no longer provides. Port it to Python 3.",
         ),
     ],
 )
@@ -213,8 +214,8 @@ def test_a_real_journal_names_the_exception_and_its_cure(name: str, first: str, 
         ),
         (
             trace("OSError: [Errno 30] Read-only file system: '/data'"),
-            "/data cannot be written: an app writes to folders named under `writable`, and to /var/lib/app. Point the "
-            "setting for this path there.",
+            "The app cannot write /data. It can write to /var/lib/app, and to the folders under `writable`. Change the "
+            "setting for this path to a path there.",
         ),
         # Programs.
         (
@@ -222,8 +223,8 @@ def test_a_real_journal_names_the_exception_and_its_cure(name: str, first: str, 
                 "FileNotFoundError: [Errno 2] No such file or directory: 'frobnicate'",
                 "/usr/lib/python3.13/subprocess.py",
             ),
-            "The machine has no program frobnicate. In place of …, name the Debian package that brings it: "
-            "`apt-file search bin/frobnicate` tells.\nAdd to bake.yaml:  packages: […]",
+            "The machine has no program frobnicate. Replace … by the Debian package that provides it; "
+            "`apt-file search bin/frobnicate` finds it.\nAdd to bake.yaml:  packages: […]",
         ),
         ("/srv/app/current/settings/jobs/setup: 3: node: not found\n", "Add to bake.yaml:  packages: [nodejs]"),
         ("bash: line 1: pdftotext: command not found\n", "Add to bake.yaml:  packages: [poppler-utils]"),
@@ -259,20 +260,22 @@ def test_a_real_journal_names_the_exception_and_its_cure(name: str, first: str, 
         ),
         (
             trace("ModuleNotFoundError: No module named 'distutils'", f"{LIBRARY}/old/a.py"),
-            "Python 3.13 has no module distutils; Debian 12's Python 3.11 has it.\nAdd to bake.yaml:  base: debian-12",
+            "Python 3.13 no longer has the module distutils. Python 3.11 of Debian 12 has it.\n"
+            "Add to bake.yaml:  base: debian-12",
         ),
         (
             trace("ModuleNotFoundError: No module named 'flask.ext'", f"{LIBRARY}/flask/app.py"),
-            "The installed flask has no module flask.ext. Pin the version that the app needs.",
+            "The installed version of flask has no module flask.ext. Pin the version that the app needs.",
         ),
         (
             trace("ModuleNotFoundError: No module named 'site_shop.settings'", f"{LIBRARY}/django/conf/__init__.py"),
-            f"site_shop has no module site_shop.settings. {EXCLUDED} Of a library, pin the version that the app needs.",
+            f"site_shop has no module site_shop.settings. {EXCLUDED} If site_shop is a library, pin the version that "
+            "the app needs.",
         ),
         (
             trace(f"FileNotFoundError: [Errno 2] No such file or directory: '{SOURCE}/credentials.json'"),
-            f"The release has no file credentials.json. {EXCLUDED} A line !/credentials.json in .bakeignore ships it: "
-            "never a secret.",
+            f"The release has no file credentials.json. {EXCLUDED} To include it, add the line !/credentials.json to "
+            ".bakeignore. Never include a secret.",
         ),
         (
             "app: logs/shop.log cannot be written: the app's folder is read-only. To keep it, write into bake.yaml:"
@@ -281,7 +284,7 @@ def test_a_real_journal_names_the_exception_and_its_cure(name: str, first: str, 
         ),
         (
             trace("ImportError: no pq wrapper available.\nAttempts made:"),
-            "Add psycopg[binary] to the app's requirements, in place of psycopg.",
+            "Replace psycopg by psycopg[binary] in the app's requirements.",
         ),
         # Variables.
         (trace("RuntimeError: MAIL_FROM is not set"), plain("MAIL_FROM")),
@@ -311,13 +314,13 @@ def test_a_real_journal_names_the_exception_and_its_cure(name: str, first: str, 
         (trace("socket.gaierror: [Errno -3] Temporary failure in name resolution"), NETWORK),
         (
             trace("ConnectionError: ('localhost', 8125): [Errno 111] Connection refused"),
-            "The app connects to a server of its own machine that does not run there.",
+            "The app connects to a server on its own machine, but the machine does not run one.",
         ),
         # Django.
         (
             "Invalid HTTP_HOST header: 'shop.example'. You may need to add 'shop.example' to ALLOWED_HOSTS.\n",
-            "ALLOWED_HOSTS of the Django project refuses shop.example. The machine asks for the first name under "
-            "`domains`: ALLOWED_HOSTS has to hold it.\nAdd to bake.yaml:  domains: [shop.example]",
+            "ALLOWED_HOSTS of the Django project does not contain shop.example. The health check uses the first name "
+            "under `domains`, so add that name to ALLOWED_HOSTS.\nAdd to bake.yaml:  domains: [shop.example]",
         ),
         (
             "You have 18 unapplied migration(s). Your project may not work properly until you apply the migrations for "
@@ -342,36 +345,39 @@ def test_a_real_journal_names_the_exception_and_its_cure(name: str, first: str, 
         # Python.
         (
             trace("SyntaxError: f-string: expecting '}'"),
-            "The machine's Python cannot run this. Debian 13 has Python 3.13 and Debian 12 has 3.11: `base` chooses.",
+            "The machine's version of Python cannot run this. Debian 13 has Python 3.13, and Debian 12 has 3.11. Set "
+            "`base` to choose.",
         ),
         (
             trace("RuntimeError: This app requires Python 3.14"),
-            "The machine's Python cannot run this. Debian 13 has Python 3.13 and Debian 12 has 3.11: `base` chooses.",
+            "The machine's version of Python cannot run this. Debian 13 has Python 3.13, and Debian 12 has 3.11. Set "
+            "`base` to choose.",
         ),
         # uWSGI and systemd.
         (
             "DAMN ! worker 1 (pid: 642) died, killed by signal 9 :( trying respawn ...\n",
-            "A process took more memory than the machine has. A larger machine or fewer workers help.\n"
+            "A process used more memory than the machine has. Use a larger machine, or fewer workers.\n"
             "Add to bake.yaml:  limits: {workers: 1}",
         ),
         (
             "app.service: A process of this unit has been killed by the OOM killer.\n",
-            "A process took more memory than the machine has. A larger machine or fewer workers help.\n"
+            "A process used more memory than the machine has. Use a larger machine, or fewer workers.\n"
             "Add to bake.yaml:  limits: {workers: 1}",
         ),
         (
             "Sat Nov 28 07:21:17 2026 - *** HARAKIRI ON WORKER 1 (pid: 642, try: 1, graceful: no) ***\n"
             "DAMN ! worker 1 (pid: 642) died, killed by signal 9 :( trying respawn ...\n",
-            "A request took longer than `limits.request` allows.\nAdd to bake.yaml:  limits: {request: 5m}",
+            "A request exceeded the time limit `limits.request`.\nAdd to bake.yaml:  limits: {request: 5m}",
         ),
         (
             "unable to load app 0 (mountpoint='') (callable not found or import error)\n"
             "*** no app loaded. GAME OVER ***\n",
-            "uWSGI found no app. In place of …, name its module and callable.\nAdd to bake.yaml:  wsgi: …:app",
+            "uWSGI found no app. Replace … by the app's module, and app by its callable.\n"
+            "Add to bake.yaml:  wsgi: …:app",
         ),
         (
             "app.service: start operation timed out. Terminating.\n",
-            "The app was still loading when its time was over. On import, nothing may wait or run for ever.",
+            "The app did not finish loading in time. Code that runs on import must not wait or run forever.",
         ),
     ],
 )
@@ -394,7 +400,7 @@ def test_a_module_that_is_served_is_of_the_app() -> None:
         # A file, not a program.
         trace("FileNotFoundError: [Errno 2] No such file or directory: 'settings'"),
         # app-setup's own network, which `check` does not close.
-        "in 2 s again: `apt-get -q -o …` failed with 100:\nErr:1 Temporary failure resolving 'debian.example'\n",
+        "retry in 2 s: `apt-get -q -o …` failed with 100:\nErr:1 Temporary failure resolving 'debian.example'\n",
         # What every app may write to, where the disk is full.
         trace("PermissionError: [Errno 13] Permission denied: '/tmp/a'"),
         # A program that may not be run.
@@ -411,7 +417,7 @@ def test_other_journals_have_no_cure(log: str) -> None:
 def test_a_path_of_a_library_is_not_made_writable() -> None:
     for path in (f"{LIBRARY}/pkg/cache", f"{SOURCE}/vendor/site-packages/pkg/cache"):
         told = cure(trace(f"OSError: [Errno 30] Read-only file system: '{path}'"))
-        assert told.startswith(f"{path} cannot be written") and "Add to bake.yaml" not in told
+        assert told.startswith(f"The app cannot write {path}.") and "Add to bake.yaml" not in told
 
 
 def test_several_cures_are_one_part_of_bake_yaml_without_doubles() -> None:
@@ -495,7 +501,7 @@ def test_the_screen_shows_the_last_lines_without_a_server_s_banner() -> None:
 @pytest.mark.parametrize(
     ("reason", "kind", "message"),
     [
-        ("app start failed: `journalctl -u app` says why", AppStartError, "The app does not start on the machine"),
+        ("app start failed: see `journalctl -u app`", AppStartError, "The app does not start on the machine"),
         ("unhealthy: / answers 500\nmore", UnhealthyError, "The app starts, but / answers 500"),
         ("a step failed", SetupError, "The machine could not be set up: a step failed"),
     ],

@@ -28,7 +28,7 @@ def test_the_log_of_a_failure_is_kept_without_stand_ins_and_escapes(tmp_path: Pa
     error = fail(path, "first line\nkey=hunter2!\n\x1b[31mlast line")
     assert path == tmp_path / "shop" / "shop.log"
     assert path.read_text() == "first line\nkey=[SECRET_KEY]\nlast line\n"
-    assert error.details == f"its key is [SECRET_KEY]\n--- the whole log: {path}"
+    assert error.details == f"its key is [SECRET_KEY]\n--- complete log: {path}"
     assert (error.message, error.hint) == ("The app does not start", "a way out")
 
 

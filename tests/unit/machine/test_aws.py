@@ -292,7 +292,7 @@ def test_throttling_and_faults_of_aws_are_waited_for(ec2: Ec2) -> None:
     done = ec2.fetch()
     assert (done.returncode, ec2.values) == (0, {"A": "value-of-a"}), done.stderr
     said = done.stdout.splitlines()
-    assert len(said) == 4 and all(line.startswith("<4>in ") for line in said)
+    assert len(said) == 4 and all(line.startswith("<4>retry in ") for line in said)
     assert "ThrottlingException" in said[0] and "503" in said[2]
 
 
@@ -329,7 +329,7 @@ def test_nobody_at_the_other_end_is_said(ec2: Ec2) -> None:
         closed.bind(("127.0.0.1", 0))
         ec2.gate.address = "http://{}:{}".format(*closed.getsockname())
         done = ec2.fetch(patience=1)
-    assert done.returncode == 1 and "Failed to connect" in done.stderr and "in 0.5 s again" in done.stdout
+    assert done.returncode == 1 and "Failed to connect" in done.stderr and "retry in 0.5 s" in done.stdout
 
 
 DENIED = "User: arn:aws:sts::1:assumed-role/r/i-1 is not authorized to perform: kms:Decrypt on this resource"
@@ -365,7 +365,7 @@ def test_all_that_is_not_there_is_said_at_once(ec2: Ec2) -> None:
     first, *said = done.stderr.splitlines()
     assert first == "secrets cannot be fetched:" and [line[:2] for line in said] == ["A:", "C:", "D:", "E:"]
     assert "ParameterNotFound" in said[0] and "ResourceNotFoundException" in said[1]
-    assert "is no JSON object with the key key" in said[2] and "holds bytes" in said[3]
+    assert "is not a JSON object with key key" in said[2] and "is binary, not text" in said[3]
     assert "value-of" not in done.stderr
 
 
@@ -455,7 +455,7 @@ def test_a_bucket_keeps_what_the_next_machine_gets(keeper: Keeper) -> None:
     for _ in range(2):
         keeper.replaced()
         # The key comes by its reference, before nginx begins; the app's values are another step's.
-        assert "a certificate is back" in keeper.run("restore").stdout
+        assert "restored a certificate" in keeper.run("restore").stdout
         assert keeper.machine.served == issued and not keeper.machine.hooked
     assert keeper.run().stdout == "" and list(keeper.kept.values()) == [sealed]
     assert not list((keeper.ec2.root / "run").glob("tmp*")) and not (keeper.ec2.root / "run/secrets.env").exists()
@@ -485,7 +485,7 @@ def test_another_key_s_stays_in_the_bucket(keeper: Keeper) -> None:
     keeper.reference()
     keeper.machine.issue("b.example")
     done = keeper.run()
-    assert done.returncode == 1 and "which stays as it is" in done.stdout and keeper.kept == before
+    assert done.returncode == 1 and "so none is changed or kept" in done.stdout and keeper.kept == before
 
 
 def test_a_bucket_that_is_not_there_is_said(keeper: Keeper) -> None:
@@ -516,7 +516,7 @@ def test_a_bucket_elsewhere_is_asked_there(keeper: Keeper) -> None:
     keeper.machine.replaced()
     keeper.ec2.gate.asked.clear()
     keeper.ec2.gate.first = [(301, elsewhere, moved)]
-    assert "a certificate is back" in keeper.run("restore").stdout
+    assert "restored a certificate" in keeper.run("restore").stdout
     assert len(keeper.ec2.gate.asked) == 3 and keeper.ec2.gate.regions[-3:] == [REGION, "us-east-1", "us-east-1"]
 
 

@@ -1,4 +1,4 @@
-"""The machine's program that orders its first certificate: when, for which names, and what it says meanwhile."""
+"""`app-certificate` orders a machine's first certificate: when, for which names, and what it prints."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_an_authority_s_word_is_obeyed(certificate: ModuleType) -> None:
 
 def test_without_names_there_is_nothing_to_look_for(machine: Machine, tmp_path: Path) -> None:
     machine.names()
-    assert machine.look() == "no domain is given: the placeholder stays\n"
+    assert machine.look() == "no domains: using the placeholder\n"
     assert "stop app-look.timer" in (tmp_path / "systemctl").read_text()
 
 
@@ -180,7 +180,7 @@ def test_a_name_that_is_not_ready_costs_no_order(machine: Machine) -> None:
     machine.certbot("exit 0")
     machine.dns(a="127.0.0.2", c="")
     said = machine.look()
-    assert "waiting: a.example leads to 127.0.0.2, which is not this machine\n" in said
+    assert "waiting: a.example resolves to 127.0.0.2, not to this machine\n" in said
     assert "waiting: b.example: not found\n" in said
     assert "waiting: c.example has no address\n" in said
     assert machine.ordered() == []
@@ -302,7 +302,7 @@ def test_what_is_over_when_it_comes_is_not_ordered_for_ever(machine: Machine, tm
     lineage(tmp_path / "new", ["one.example"], days=90, age=100)
     machine.certbot(machine.issues)
     assert "ordering" in machine.look()
-    assert "the next order may be made in 15 min" in machine.look()
+    assert "the next order is possible in 15 min" in machine.look()
     assert len(machine.ordered()) == 1
 
 
@@ -329,7 +329,7 @@ def test_an_order_that_comes_to_nothing_is_a_failed_one(machine: Machine, tmp_pa
     machine.names("a.example")
     machine.dns(a="192.0.2.1")
     machine.certbot(f"echo '{{\"identifiers\"' > {tmp_path}/logs/log.log")
-    with pytest.raises(Exception, match="issued no certificate"):
+    with pytest.raises(Exception, match="issued no readable certificate"):
         machine.program.main()
     assert machine.program.main() is None
     assert len(machine.ordered()) == 1
@@ -364,7 +364,7 @@ def test_a_first_certificate_does_not_wait_for_a_name_that_is_refused(machine: M
     machine.look()
     assert "--allow-subset-of-names" in machine.ordered()[-1]
     # With a certificate for the others, the refused one's turn comes as rarely as ever.
-    assert "the next order may be made in" in machine.look()
+    assert "the next order is possible in" in machine.look()
     assert json.loads(machine.program.STATE.read_text())["tried"] == ["a.example", "b.example"]
 
 
@@ -373,7 +373,7 @@ def test_a_state_that_cannot_be_read_waits_an_hour(machine: Machine) -> None:
     machine.dns(a="192.0.2.1")
     machine.certbot("exit 0")
     machine.program.STATE.write_text("")
-    assert "the next order may be made in 60 min" in machine.look()
+    assert "the next order is possible in 60 min" in machine.look()
     assert machine.ordered() == []
 
 
@@ -397,7 +397,7 @@ def test_names_that_lead_nowhere_are_ordered_by_their_zone(machine: Machine, zon
     machine.certbot(machine.issues)
     lineage(tmp_path / "new", ["a.example", "*.a.example"])
     said = machine.look()
-    assert f"waiting: a.example: there is no {zone}" in said and f"waiting: *.a.example: there is no {zone}" in said
+    assert f"waiting: a.example: {zone} is missing" in said and f"waiting: *.a.example: {zone} is missing" in said
     assert machine.ordered() == []
     zone.write_text("c2VjcmV0")
     assert "ordering a certificate for a.example *.a.example\n" in machine.look()

@@ -198,7 +198,7 @@ def test_a_wrong_name_is_left_out_and_the_others_are_served(root: Path, name: st
     said = run_on(root)
     assert (root / "run/app/names").read_text() == "good.example\nother.example\n"
     assert "server_name good.example other.example;" in nginx(root)
-    fault = "/etc/app/domains, line 3: not a domain name, so it is left out"
+    fault = "/etc/app/domains, line 3: not a domain name, so ignored"
     assert faults(root) == [fault] and f"<3>{fault}\n" in said
 
 
@@ -291,7 +291,7 @@ def test_a_wildcard_that_no_zone_proves_is_left_out(root: Path) -> None:
     # A release that is gone back to may be of before `certificate.dns`.
     domains(root, "*.x.example\nx.example\n")
     said = run_on(root)
-    assert "<3>" in said and "wildcards are left out, which need `certificate.dns`" in said
+    assert "<3>" in said and "wildcards are ignored; they need `certificate.dns`" in said
     assert (root / "run/app/names").read_text() == "x.example\n"
 
 

@@ -167,7 +167,7 @@ def test_an_app_that_does_not_start_is_said_so(
     exchange: ModuleType, serving: ModuleType, systemctl: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "fails").write_text("restart app-next.service\n")
-    with pytest.raises(serving.StepError, match="app start failed: `journalctl -u app-next` says why"):
+    with pytest.raises(serving.StepError, match="app start failed: see `journalctl -u app-next`"):
         exchange.hand_over({})
     assert exchange.DOOR.readlink().name == "app.sock"
 

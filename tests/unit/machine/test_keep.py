@@ -134,7 +134,7 @@ def test_what_one_machine_has_the_next_one_gets(machine: Machine) -> None:
     assert sealed.startswith(b"age-encryption.org/v1") and b"PRIVATE" not in sealed
     assert (machine.root / "keep/certificate.age").stat().st_mode & 0o777 == 0o600
     machine.replaced()
-    assert "a certificate is back" in machine.run("restore")
+    assert "restored a certificate" in machine.run("restore")
     # app-configure goes on, and nginx has not begun.
     assert machine.served == issued and not machine.hooked
     assert machine.orders.read_text() == '{"orders": [1.0]}'
@@ -205,11 +205,11 @@ def test_another_key_s_is_neither_taken_nor_replaced(machine: Machine) -> None:
     before, right = machine.kept, machine.program.KEY.read_text()
     machine.replaced()
     machine.key()
-    fails(machine, "opens nothing of what is kept, which stays .*no identity matched", "restore")
+    fails(machine, "cannot decrypt the kept certificates.*no identity matched", "restore")
     assert not machine.program.has()
     machine.issue("b.example")
     for _ in range(2):
-        fails(machine, "nothing else is kept")
+        fails(machine, "so none is changed or kept")
     assert machine.kept == before
     # With its own key again, it is what it was.
     machine.replaced()
@@ -280,9 +280,9 @@ def test_a_file_that_nothing_opens_stays(machine: Machine, rest: bytes | None) -
     path = machine.root / "keep/certificate.age"
     path.write_bytes(path.read_bytes()[:-1] if rest is None else rest)
     before = machine.kept
-    fails(machine, "stays as it is")
+    fails(machine, "so none is changed or kept")
     machine.replaced()
-    fails(machine, "stays as it is", "restore")
+    fails(machine, "so none is changed or kept", "restore")
     assert machine.kept == before and not machine.served
 
 
@@ -398,7 +398,7 @@ def test_while_somebody_orders_nothing_is_touched(machine: Machine) -> None:
     machine.issue()
     with sys.modules["certificate"].LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert machine.run() == "somebody orders; this runs again when that is done\n"
+        assert machine.run() == "an order is running; this runs again after it\n"
     assert machine.kept == {}
     assert "kept in" in machine.run()
 
@@ -406,7 +406,7 @@ def test_while_somebody_orders_nothing_is_touched(machine: Machine) -> None:
 def test_a_folder_that_is_not_there_is_said_so(machine: Machine) -> None:
     machine.issue()
     (machine.root / "keep").rmdir()
-    fails(machine, "keep is not there")
+    fails(machine, "keep is missing")
 
 
 @pytest.fixture
@@ -435,7 +435,7 @@ def test_a_volume_is_unmounted_after_a_problem(machine: Machine, volume: Path) -
     machine.issue()
     volume.touch()
     (machine.root / "keep/certificate.age").write_text("nothing of ours")
-    fails(machine, "stays as it is")
+    fails(machine, "so none is changed or kept")
     assert "umount" in (machine.root / "mounts").read_text()
 
 

@@ -231,7 +231,7 @@ def test_people_are_told_which_is_which() -> None:
         pipeline._observed({"data": {"logs": True, "a.db": False}, "fresh": ["static"], "refused": ["app.py"]})
     )
     assert [line.split()[1] for line in lines] == ["logs/", "a.db", "static", "the"]
-    assert "kept in /var/lib/app" in lines[0] and "each release" in lines[2] and "code is never writable" in lines[3]
+    assert "kept in /var/lib/app" in lines[0] and "each release" in lines[2] and "code is read-only" in lines[3]
     assert list(pipeline._observed({})) == []
 
 

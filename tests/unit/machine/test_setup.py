@@ -96,7 +96,7 @@ def test_another_bundle_is_refused_unread(setup: ModuleType, bring: Callable[[st
     digest = upload(setup, APP)
     with (setup.INCOMING / f"{digest}.tar").open("ab") as stream:
         stream.write(b"x")
-    with pytest.raises(setup.StepError, match=f"the document asks for {digest}"):
+    with pytest.raises(setup.StepError, match=f"the document needs {digest}"):
         bring(digest)
     assert not list(setup.RELEASES.glob("**/app.py"))
 
@@ -842,7 +842,7 @@ def test_data_is_mounted_before_anything_is_written_and_values_come_before_they_
 
 def test_a_release_that_cannot_mount_the_volume_is_not_served_without_it(setup: ModuleType, called: list[str]) -> None:
     setup.VOLUME.write_text("vol-0123456789abcdef0\n")
-    with pytest.raises(setup.StepError, match=r"names a volume: bake\.yaml has to say"):
+    with pytest.raises(setup.StepError, match=r"names a volume, which needs `aws`"):
         setup.serve(release(setup, "one"), changed=True, first=False)
     assert called == []
 
@@ -851,8 +851,8 @@ def test_the_lines_that_were_left_out_are_reported_and_the_app_serves(
     setup: ModuleType, machine: Serving, capsys: pytest.CaptureFixture[str]
 ) -> None:
     release(setup, "one")
-    setup.FAULTS.write_text("/etc/app/domains, line 3: not a domain name, so it is left out\n")
+    setup.FAULTS.write_text("/etc/app/domains, line 3: not a domain name, so ignored\n")
     run_with(setup, "one")
     # systemd reads <3> as an error; what app-setup prints is on the console and in the journal.
-    assert "<3>/etc/app/domains, line 3: not a domain name, so it is left out\n" in capsys.readouterr().out
+    assert "<3>/etc/app/domains, line 3: not a domain name, so ignored\n" in capsys.readouterr().out
     assert setup.STATE.read_text() == "is set up"

@@ -97,7 +97,7 @@ def test_writing_in_vain_is_told_once_a_folder(
     first, second, third = capsys.readouterr().err.splitlines()
     assert first.startswith("<4>app: uploads/a.png cannot be written") and first.endswith("writable: [uploads]")
     assert second.endswith("writable: [site.db]")
-    assert third.startswith("<4>app: /var/lib/radicale cannot be written: only /var/lib/app can be.")
+    assert third.startswith("<4>app: /var/lib/radicale cannot be written: only /var/lib/app is writable.")
 
 
 def test_what_is_kept_is_no_vain_writing(

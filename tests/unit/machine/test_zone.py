@@ -126,7 +126,7 @@ def test_certbot_is_told_of_the_key_by_a_file_that_root_alone_reads(zone: Module
 def test_without_a_key_nothing_is_asked(zone: ModuleType) -> None:
     zone.KEY.unlink()
     made = zone.Zone(said())
-    assert made.refusal("shop.example", TOKEN) == f"shop.example: there is no {zone.KEY}"
+    assert made.refusal("shop.example", TOKEN) == f"shop.example: {zone.KEY} is missing"
     assert not zone.CREDENTIALS.exists()
 
 
@@ -145,8 +145,8 @@ def test_a_zone_that_takes_updates_is_ready_and_does_not_change(
     ("more", "secret", "name", "why"),
     [
         ({}, SECRET, "a.example", "it has no zone for _acme-challenge.a.example."),
-        ({}, OTHER, "shop.example", "it does not take the key"),
-        ({"key": "unknown"}, SECRET, "shop.example", "it does not take the key"),
+        ({}, OTHER, "shop.example", "it rejects the key"),
+        ({"key": "unknown"}, SECRET, "shop.example", "it rejects the key"),
         ({}, "no key at all", "shop.example", "padding"),
         ({"port": 1}, SECRET, "shop.example", "refused"),
     ],
@@ -163,4 +163,4 @@ def test_a_zone_that_does_not_says_why(
 def test_a_key_without_rights_is_told_so(zone: ModuleType, server: NameServer) -> None:
     server.code = dns.rcode.REFUSED
     problem = zone.Zone(said(server)).refusal("shop.example", TOKEN)
-    assert problem == "shop.example: the name server 127.0.0.1: it says REFUSED to an update"
+    assert problem == "shop.example: the name server 127.0.0.1: update refused: REFUSED"

@@ -212,7 +212,7 @@ def test_a_file_of_a_page_with_other_links_each_time_is_missed() -> None:
 def test_html_for_a_static_file_is_a_fault() -> None:
     fallback = page(CSS.path, title="Shop")
     assert verdict(CSS, fallback) is FAULT
-    assert "static:" in only(author(CSS), machine(fallback)).cure
+    assert "`static`" in only(author(CSS), machine(fallback)).cure
     assert verdict(None, replace(fallback, via="asset")) is FAULT
     assert verdict(None, replace(fallback, via="link")) is SAME
     source = page("/repository/app.js", title="app.js")
@@ -423,7 +423,7 @@ def test_the_table_shows_faults_first_once_for_all_hosts() -> None:
     lines = table(differences).splitlines()
     assert lines[0].split() == ["path", "author", "machine", "verdict"]
     assert lines[1].split() == ["/pricing", "200", "html", "500", "html", "fault"]
-    assert lines[2] == "    The machine answers 500. (https://shop.example, https://www.shop.example)"
+    assert lines[2] == "    The machine responds with 500. (https://shop.example, https://www.shop.example)"
     assert lines[4].split() == ["/old", "404", "html", "200", "html", "note"]
     assert summary(differences) == "compared, 3 addresses, 1 fault, 1 note"
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import trustme
-from test_crawl import PROGRAM
 
 from bake.errors import ProgramError
 from bake.host.programs import run
@@ -70,7 +69,7 @@ def asking(ports: dict[str, int]) -> pages.Ask:
     def ask(argument: dict[str, Any]) -> str:
         scheme = argument["url"].partition(":")[0]
         argument = {**argument, "connect": ["127.0.0.1", ports[scheme]]}
-        return run(["python3", str(PROGRAM), json.dumps(argument)]).stdout
+        return run(["python3", "-c", pages.crawler(), json.dumps(argument)]).stdout
 
     return ask
 
@@ -122,8 +121,8 @@ def test_without_a_record_the_links_are_followed_and_answers_judged_by_themselve
     author = Author.read(recorded(machine), "another release", {})
     judged = pages.judge(asking(machine), Site(["localhost"]), author, str)
     assert {(fault.path, fault.machine) for fault in judged.faults} == {("/prices", "500 html")}
-    reason = "this release has not run as its author runs it"
-    assert judged.summary == f"not compared ({reason}); 3 addresses asked"
+    reason = "no bake ran the author's server for this release"
+    assert judged.summary == f"not compared ({reason}); 3 addresses requested"
 
 
 UNREACHABLE = """Traceback (most recent call last):
@@ -140,7 +139,7 @@ def test_a_page_that_needs_a_server_of_another_machine_is_not_tried(served: Call
     assert judged.faults == ()
     assert judged.summary == "not compared (needs PostgreSQL at DATABASE_URL)"
     (noted, *_) = [each for each in judged.differences if each.path == "/prices" and each.verdict is Verdict.NOTE]
-    assert noted.sentence == "Not tried here: the page needs PostgreSQL at DATABASE_URL."
+    assert noted.sentence == "Not checked, because the page needs PostgreSQL at DATABASE_URL."
 
 
 def test_an_author_s_server_that_does_not_serve_is_a_reason(tmp_path: Path) -> None:
@@ -159,7 +158,7 @@ def test_an_author_s_server_that_redirects_everything_to_https_is_a_reason() -> 
     record = {"version": 1, "answers": [answer, {**answer, "path": "/a", "status": 308}]}
     facts = {"release": "12ab", "command": "flask run", "records": [record, record]}
     author = Author.read(json.dumps(facts), "12ab", {})
-    assert author == Author(None, "`flask run` redirects to HTTPS, or shows pages for developers alone")
+    assert author == Author(None, "`flask run` only redirects to HTTPS or shows debug pages")
     facts["records"] = [{**record, "answers": [answer, {"path": "/a", "status": 404}]}]
     assert Author.read(json.dumps(facts), "12ab", {}).record is not None
 
@@ -176,7 +175,7 @@ def test_a_recipe_may_end_the_comparison(served: Callable[[Answers], dict[str, i
 
 
 def test_a_machine_without_a_record_says_so() -> None:
-    assert Author.read("", "12ab", {}) == Author(None, "this release has not run as its author runs it")
+    assert Author.read("", "12ab", {}) == Author(None, "no bake ran the author's server for this release")
 
 
 def test_the_site_is_what_the_machine_and_its_recipe_say() -> None:

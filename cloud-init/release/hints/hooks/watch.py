@@ -39,7 +39,7 @@ class Watch:
         if folder in self.told:
             return
         self.told.add(folder)
-        why = "only /var/lib/app can be. The app's own settings should point there."
+        why = "only /var/lib/app is writable. Change the app's setting."
         if path != name:
             why = f"the app's folder is read-only. To keep it, write into bake.yaml:  writable: [{folder}]"
         print(f"<4>app: {name} cannot be written: {why}", file=sys.stderr, flush=True)

@@ -42,7 +42,7 @@ def read(root: Path, name: str, right: re.Pattern, what: str, faults: list[str])
             end = found.end()
         elif text[at:end].strip()[:1] not in ("", "#", ";"):
             number = text.count("\n", 0, at) + 1
-            wrong.append(f"/etc/app/{name}, line {number}: not {what}, so it is left out")
+            wrong.append(f"/etc/app/{name}, line {number}: not {what}, so ignored")
         at = end
     faults += wrong
     return None if wrong and not values else values

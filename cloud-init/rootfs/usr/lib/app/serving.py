@@ -66,7 +66,7 @@ def start(name: str) -> None:
     command("systemctl", "start", f"{name}.socket")
     restarting = ["systemctl", "restart", f"{name}.service"]
     if subprocess.run(restarting, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
-        raise StepError(f"app start failed: `journalctl -u {name}` says why")
+        raise StepError(f"app start failed: see `journalctl -u {name}`")
 
 
 def runs(name: str) -> bool:

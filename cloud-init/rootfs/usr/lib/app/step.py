@@ -59,7 +59,7 @@ def patiently(*argv: object, **options: object) -> str:
         except (StepError, subprocess.TimeoutExpired) as problem:
             if HOPELESS.search(str(problem)) or time.monotonic() + pause > deadline:
                 raise
-            say(f"<4>in {pause} s again: {problem}")
+            say(f"<4>retry in {pause} s: {problem}")
         time.sleep(pause)
         pause = min(2 * pause, 60)
 
