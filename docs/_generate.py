@@ -25,7 +25,7 @@ from bake.errors import BakeError
 
 REPOSITORY = Path(__file__).parents[1]
 ROOTFS = REPOSITORY / "cloud-init" / "rootfs"
-FEATURES = REPOSITORY / "cloud-init" / "release"
+FEATURES = REPOSITORY / "cloud-init" / "features"
 UNITS = "etc/systemd/system"
 
 

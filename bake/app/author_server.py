@@ -6,7 +6,7 @@ import shlex
 
 from bake.app.name_resolution import App, Reader
 
-#: Serves any WSGI app with Python's standard library: cloud-init/release/observe/plain.py. -P keeps its folder out of
+#: Serves any WSGI app with Python's standard library: cloud-init/features/observe/plain.py. -P keeps its folder out of
 #: sys.path, because the modules there are not the app's.
 PLAIN = "python -P /srv/app/current/settings/plain.py"
 #: Files that usually start an app that another module creates.

@@ -32,7 +32,7 @@ KEPT = (
     "email",
     "aws",
 )
-#: Optional parts of a release: folders of cloud-init/release, the most important first. A document without enough room
+#: Optional parts of a release: folders of cloud-init/features, the most important first. A document without enough room
 #: omits them.
 EXTRAS = ("certificate", "exchange")
 #: Parts that only bundles contain, because someone reads the result of a bake or a push.
@@ -106,7 +106,7 @@ def files(folder: Path, recipe: Recipe, kept: list[Path]) -> dict[str, File]:
 
 
 def asked(recipe: Recipe) -> tuple[str, ...]:
-    """Return the folders of cloud-init/release that an app needs."""
+    """Return the folders of cloud-init/features that an app needs."""
     aws = recipe.aws is not None or (recipe.certificate.keep or "").startswith("s3://")
     django = isinstance(recipe.django, Django)
     steps = any((recipe.writable.paths, recipe.secrets, recipe.setup, recipe.release, django))
@@ -119,8 +119,8 @@ def keys(recipe: Recipe) -> dict[str, str]:
 
 
 def extra(name: str) -> dict[str, File]:
-    """Return the files of a folder of cloud-init/release, by their path in a release."""
-    folder = paths.release() / name
+    """Return the files of a folder of cloud-init/features, by their path in a release."""
+    folder = paths.features() / name
     found = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
     return {
         f"settings/{path.relative_to(folder)}": File(

@@ -51,7 +51,7 @@ class Base:
 
 def mmdebstrap_argv(target: Target, packages: tuple[str, ...], mirror: str | None, tree: Path, archive: Path) -> Argv:
     """Return the mmdebstrap command. apt verifies the archive's signatures against Debian's keyring."""
-    script = paths.tree() / "cloud-init" / "base.sh"
+    script = paths.tree() / "cloud-init" / "base-disk" / "customize.sh"
     return [
         "mmdebstrap", "--variant=apt", f"--architectures={target.arch}", "--format=tar",
         "--include=" + ",".join(packages),
@@ -70,8 +70,8 @@ def mmdebstrap_argv(target: Target, packages: tuple[str, ...], mirror: str | Non
 
 
 def base_tree(archive: Path) -> None:
-    """Write the files of `cloud-init/base` to a tar archive, owned by root."""
-    folder = paths.base_rootfs()
+    """Write the files of `cloud-init/base-disk/rootfs` to a tar archive, owned by root."""
+    folder = paths.base_disk_rootfs()
     with tarfile.open(archive, "w") as tar:
         for path in sorted(folder.rglob("*")):
             if path.is_file():
@@ -88,8 +88,8 @@ def key(target: Target, extra: tuple[str, ...], mirror: str | None) -> str:
             "target": target.name,
             "packages": sorted({*BASE_PACKAGES, *MACHINE_PACKAGES, *extra}),
             "mirror": mirror,
-            "tree": cache.tree_digest(paths.base_rootfs()),
-            "script": cache.file_digest(paths.tree() / "cloud-init" / "base.sh"),
+            "tree": cache.tree_digest(paths.base_disk_rootfs()),
+            "script": cache.file_digest(paths.tree() / "cloud-init" / "base-disk" / "customize.sh"),
             "code": [cache.file_digest(Path(module.__file__ or "")) for module in (partitions,)]
             + [cache.file_digest(Path(__file__))],
         }

@@ -227,7 +227,7 @@ def _parts(files: list[File]) -> dict[str, int]:
 
 
 def _template(name: str) -> jinja2.Template:
-    loader = jinja2.FileSystemLoader(paths.tree() / "cloud-init")
+    loader = jinja2.FileSystemLoader(paths.tree() / "cloud-init" / "user-data")
     return jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, keep_trailing_newline=True).get_template(
         name
     )

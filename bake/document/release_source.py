@@ -179,7 +179,7 @@ def _members(
                 if "\n" in member.name:
                     raise AppFolderError(f"The name of {member.name!r} contains a line break", "Rename the file.")
                 found[member.name] = (0o755 if end.mode & 0o100 else 0o644, stream.read())
-    # Remove the comments from bake's own files, because bytes are scarce. The originals are in cloud-init/release.
+    # Remove the comments from bake's own files, because bytes are scarce. The originals are in cloud-init/features.
     for name in sorted(brought):
         for path in release_files.extra(name):
             mode, content = found[path]

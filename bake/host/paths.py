@@ -20,14 +20,14 @@ def rootfs() -> Path:
     return tree() / "cloud-init" / "rootfs"
 
 
-def base_rootfs() -> Path:
+def base_disk_rootfs() -> Path:
     """Return the folder with the files that only base disks have: boot loader, fstab, network. It mirrors `/`."""
-    return tree() / "cloud-init" / "base"
+    return tree() / "cloud-init" / "base-disk" / "rootfs"
 
 
-def release() -> Path:
+def features() -> Path:
     """Return the folder with the optional files of a release. It mirrors the release's `settings/`."""
-    return tree() / "cloud-init" / "release"
+    return tree() / "cloud-init" / "features"
 
 
 def cache() -> Path:

@@ -1,6 +1,6 @@
 """Compare a machine's responses with those of the author's server. A fault is a page that is worse on the machine.
 
-cloud-init/release/observe/crawl.py records both. bake never compares the bodies of dynamic pages, because they may
+cloud-init/features/observe/crawl.py records both. bake never compares the bodies of dynamic pages, because they may
 contain random values, times or tokens.
 """
 

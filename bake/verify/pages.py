@@ -1,6 +1,6 @@
 """Request the app's pages from a machine as visitors do, and judge the responses.
 
-cloud-init/release/observe/crawl.py sends the requests. During the bake, it also requested the pages of the author's
+cloud-init/features/observe/crawl.py sends the requests. During the bake, it also requested the pages of the author's
 server, and the machine has that record.
 """
 
@@ -20,7 +20,7 @@ from bake.host import paths
 from bake.verify import comparison
 from bake.verify.comparison import Difference, Record, Verdict
 
-#: The record of the author's server on a machine, which cloud-init/release/observe/author.py writes.
+#: The record of the author's server on a machine, which cloud-init/features/observe/author.py writes.
 AUTHOR = "/var/lib/app-author.json"
 #: The time limit of a crawl in seconds, the number of simultaneous visitors, and the number of pages that they request.
 SECONDS, VISITORS, BUSY_PAGES = 30, 20, 6
@@ -100,7 +100,7 @@ class Judged:
 
 def crawler() -> str:
     """Return the source of the crawler."""
-    return (paths.release() / "observe/crawl.py").read_text()
+    return (paths.features() / "observe/crawl.py").read_text()
 
 
 def judge(ask: Ask, site: Site, author: Author, journal: Callable[[], str]) -> Judged:

@@ -12,7 +12,7 @@ import re
 import sys
 from pathlib import Path
 
-RELEASE = Path(__file__).parents[2] / "cloud-init/release/django"
+RELEASE = Path(__file__).parents[2] / "cloud-init/features/django"
 
 
 def main(project, domains):

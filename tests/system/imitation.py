@@ -56,7 +56,7 @@ def make(release: str, work: Path) -> Path:
         return kept
     tree, archive, script = work / "tree.tar", work / "stock.tar", work / "finish.sh"
     # How it boots is ours; nothing else is.
-    run(["tar", "-C", paths.base_rootfs(), "--owner=0", "--group=0", "-cf", tree, "boot", "etc/fstab"])
+    run(["tar", "-C", paths.base_disk_rootfs(), "--owner=0", "--group=0", "-cf", tree, "boot", "etc/fstab"])
     script.write_text(FINISH)
     run(
         ["mmdebstrap", "--variant=important", "--format=tar", "--include=" + ",".join(PACKAGES),

@@ -134,7 +134,7 @@ def program(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModuleType]:
     """One of the machine's programs as a module: program("configure"); those of a release lie in another folder."""
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     # What they import of each other is beside them, and made anew for each test.
-    certificate = paths.release() / "certificate"
+    certificate = paths.features() / "certificate"
     monkeypatch.syspath_prepend(certificate)
     monkeypatch.syspath_prepend(PROGRAMS)
     for shared in (*PROGRAMS.glob("*.py"), certificate / "issued.py"):
@@ -192,7 +192,7 @@ def steps(
     program: Callable[..., ModuleType], setup: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> ModuleType:
     """What a release brings for apps that ask for more; app-setup finds it wherever one brings it."""
-    module = program("steps.py", paths.release() / "steps")
+    module = program("steps.py", paths.features() / "steps")
     monkeypatch.setitem(sys.modules, "steps", module)
     for name, path in {
         "DATA": "data",

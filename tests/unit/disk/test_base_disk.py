@@ -91,7 +91,7 @@ def test_the_words_for_mmdebstrap() -> None:
 
 
 def test_the_bases_script_parses() -> None:
-    run(["sh", "-n", paths.tree() / "cloud-init" / "base.sh"])
+    run(["sh", "-n", paths.tree() / "cloud-init" / "base-disk" / "customize.sh"])
 
 
 def test_the_bases_files_belong_to_root(tmp_path: Path) -> None:
@@ -101,8 +101,12 @@ def test_the_bases_files_belong_to_root(tmp_path: Path) -> None:
         assert {(member.uid, member.gid, member.mode) for member in members.values()} == {(0, 0, 0o644)}
         stream = tar.extractfile("etc/fstab")
         assert stream is not None
-        assert stream.read() == (paths.base_rootfs() / "etc/fstab").read_bytes()
-    here = {str(path.relative_to(paths.base_rootfs())) for path in paths.base_rootfs().rglob("*") if path.is_file()}
+        assert stream.read() == (paths.base_disk_rootfs() / "etc/fstab").read_bytes()
+    here = {
+        str(path.relative_to(paths.base_disk_rootfs()))
+        for path in paths.base_disk_rootfs().rglob("*")
+        if path.is_file()
+    }
     assert set(members) == here
 
 

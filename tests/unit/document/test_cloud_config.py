@@ -283,7 +283,7 @@ PYTHON = [file for file in MACHINE if file.path.endswith(".py") or b"python3" in
 # What a release brings is imported by others there.
 PYTHON += [
     File(path, file.mode, file.text.encode())
-    for folder in sorted(paths.release().iterdir())
+    for folder in sorted(paths.features().iterdir())
     for path, file in release_files.extra(folder.name).items()
     if path.endswith(".py")
 ]

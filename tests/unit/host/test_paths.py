@@ -15,12 +15,12 @@ from bake.host.programs import run
 def test_a_checkout_is_its_own_tree() -> None:
     assert paths.tree() == REPOSITORY
     assert (paths.rootfs() / "usr/lib/app/setup").is_file()
-    assert (paths.base_rootfs() / "etc/fstab").is_file()
-    assert (paths.release() / "django/django/app_settings.py").is_file()
+    assert (paths.base_disk_rootfs() / "etc/fstab").is_file()
+    assert (paths.features() / "django/django/app_settings.py").is_file()
 
 
 def test_an_installed_copy_has_its_tree_inside(installed: Path) -> None:
-    show = "from bake.host import paths as p; print(p.tree(), p.rootfs().is_dir(), p.base_rootfs().is_dir())"
+    show = "from bake.host import paths as p; print(p.tree(), p.rootfs().is_dir(), p.base_disk_rootfs().is_dir())"
     said = run([sys.executable, "-c", show], cwd=installed, env={"PYTHONPATH": str(installed)}).stdout
     assert said.split() == [str(installed / "bake/tree"), "True", "True"]
 

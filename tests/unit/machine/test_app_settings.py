@@ -13,7 +13,7 @@ import pytest
 from bake.host import paths
 from bake.host.programs import run
 
-SETTINGS = str(paths.release() / "django/django/app_settings.py")
+SETTINGS = str(paths.features() / "django/django/app_settings.py")
 
 
 @pytest.fixture

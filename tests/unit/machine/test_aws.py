@@ -31,7 +31,7 @@ from test_secret import ODD, as_systemd_reads
 
 from bake.config.recipe import OPTIONS
 
-SOURCE = REPOSITORY / "cloud-init/release/aws"
+SOURCE = REPOSITORY / "cloud-init/features/aws"
 REGION = "eu-west-1"
 ROLE = {
     "Code": "Success", "AccessKeyId": "ASIAIOSFODNN7EXAMPLE", "SecretAccessKey": "wJalr/K7MDENG+bPxRfiCY\\EXAMPLE\"KEY",
@@ -431,7 +431,7 @@ def keeper(ec2: Ec2, request: pytest.FixtureRequest) -> Keeper:
         "/run/app-check": "checked", "/run/app/": "run/", "/var/lib/app-certificate": "state", "/srv/app/current/": "",
         "SHORT = 20": "SHORT = 1", "PATIENCE = 180": "PATIENCE = 3",
     }  # fmt: skip
-    for path in (REPOSITORY / "cloud-init/release").glob("[ck]e*/*.py"):
+    for path in (REPOSITORY / "cloud-init/features").glob("[ck]e*/*.py"):
         text = path.read_text()
         for old, new in places.items():
             text = text.replace(old, new if "=" in new else f"{root}/{new}")

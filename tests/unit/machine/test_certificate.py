@@ -31,7 +31,7 @@ def certificate(
     fake("hostname", "echo 192.0.2.1 2001:db8::1")
     fake("systemctl", f'echo "$@" >> {tmp_path}/systemctl')
     fake("certbot", "exit 0")
-    module = program("certificate.py", REPOSITORY / "cloud-init/release/certificate")
+    module = program("certificate.py", REPOSITORY / "cloud-init/features/certificate")
     for name, path in {
         "CERTBOT": "etc/letsencrypt", "NAMES": "names", "STATE": "orders.json", "CHALLENGES": "http/x/y",
         "LOGS": "logs", "INSTANCE": "instance.json", "HOOK": "hook", "RECIPE": "recipe.json", "EMAIL": "email",
@@ -380,7 +380,7 @@ def test_a_state_that_cannot_be_read_waits_an_hour(machine: Machine) -> None:
 @pytest.fixture
 def zone(machine: Machine, program: Callable[..., ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A release whose names are proved by their zone; where the key belongs. The name server takes every record."""
-    module = program("zone.py", REPOSITORY / "cloud-init/release/dns")
+    module = program("zone.py", REPOSITORY / "cloud-init/features/dns")
     monkeypatch.setattr(module, "KEY", tmp_path / "dns.key")
     monkeypatch.setattr(module, "CREDENTIALS", tmp_path / "dns.ini")
     monkeypatch.setattr(module.Zone, "tried", lambda self, record, token: None)

@@ -44,7 +44,7 @@ def tree(root: Path) -> Path:
 
 def release(root: Path, **recipe: object) -> None:
     (root / "srv/app/current/settings").mkdir(parents=True, exist_ok=True)
-    shutil.copy(paths.release() / "certificate/issued.py", root / "srv/app/current/settings")
+    shutil.copy(paths.features() / "certificate/issued.py", root / "srv/app/current/settings")
     (root / "srv/app/current/recipe.json").write_text(json.dumps({"wsgi": "app:app", **recipe}))
 
 
@@ -110,7 +110,7 @@ def test_services_are_given_all_that_they_ask_for(root: Path) -> None:
     given = {line.partition("=")[0] for line in environment(root)}
     services = [
         *(paths.rootfs() / "etc/systemd/system").glob("app*.service"),
-        *paths.release().glob("*/units/*.service"),
+        *paths.features().glob("*/units/*.service"),
     ]
     asked = {name for path in services for name in re.findall(r"\$\{(\w+)\}", path.read_text())}
     assert asked and asked <= given

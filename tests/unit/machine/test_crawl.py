@@ -23,7 +23,7 @@ from conftest import REPOSITORY
 
 from bake.verify import comparison
 
-PROGRAM = REPOSITORY / "cloud-init/release/observe/crawl.py"
+PROGRAM = REPOSITORY / "cloud-init/features/observe/crawl.py"
 MISSING = "/bake-no-such-page-7f3a"
 PNG = b"\x89PNG\r\n"
 #: A page as (content type, body), as (status, headers, body), or a function of the request's handler.

@@ -19,7 +19,7 @@ from bake.host import paths
 
 @pytest.fixture
 def exchange(serving: ModuleType, program: Callable[..., ModuleType]) -> ModuleType:
-    return program("exchange.py", paths.release() / "exchange")
+    return program("exchange.py", paths.features() / "exchange")
 
 
 class App:
@@ -174,6 +174,6 @@ def test_an_app_that_does_not_start_is_said_so(
 
 def test_the_units_listen_where_nginx_is_led(exchange: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange, "RUN", Path("/run/app"))
-    ours, brought = paths.rootfs() / "etc/systemd/system", paths.release() / "exchange/units"
+    ours, brought = paths.rootfs() / "etc/systemd/system", paths.features() / "exchange/units"
     for path in (ours / "app.socket", brought / "app-next.socket"):
         assert f"ListenStream={exchange.socket_of(path.stem)}\n" in path.read_text()

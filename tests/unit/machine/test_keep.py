@@ -19,7 +19,7 @@ from conftest import REPOSITORY, Fake
 
 pytestmark = pytest.mark.skipif(not shutil.which("age"), reason="Debian's package age is not here")
 
-RELEASE = REPOSITORY / "cloud-init/release"
+RELEASE = REPOSITORY / "cloud-init/features"
 
 
 @dataclass

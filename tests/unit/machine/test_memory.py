@@ -17,7 +17,7 @@ def memory(
     program: Callable[..., ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fake: Fake
 ) -> ModuleType:
     """The machine's program, on an app whose master is process 7."""
-    module = program("memory.py", paths.release() / "observe")
+    module = program("memory.py", paths.features() / "observe")
     for name in ("PROC", "GROUPS"):
         monkeypatch.setattr(module, name, tmp_path / name)
     fake("systemctl", "printf 'MainPID=7\\nControlGroup=/system.slice/app.service\\n'")

@@ -324,7 +324,7 @@ def test_names_with_a_certificate_are_led_to_https_and_told_to_stay(tmp_path: Pa
     files = {
         f"{live}/fullchain.pem": made.cert_chain_pems[0].bytes().decode(),
         f"{live}/privkey.pem": made.private_key_pem.bytes().decode(),
-        "srv/app/current/settings/issued.py": (paths.release() / "certificate/issued.py").read_text(),
+        "srv/app/current/settings/issued.py": (paths.features() / "certificate/issued.py").read_text(),
     }
     with MachineNginx(tmp_path / "root", ["shop.example", "new.example"], files) as nginx:
         for request in (

@@ -27,7 +27,7 @@ SHIPPED = {
 
 @pytest.fixture
 def observe(program: Callable[..., ModuleType]) -> ModuleType:
-    return program("observe.py", paths.release() / "observe")
+    return program("observe.py", paths.features() / "observe")
 
 
 def write(folder: Path, files: dict[str, str]) -> None:

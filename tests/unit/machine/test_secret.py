@@ -24,7 +24,7 @@ def kept(tmp_path: Path) -> Path:
 @pytest.fixture
 def secret(kept: Path) -> Secret:
     """The program, with that file as its own: secret("NAME", "value")."""
-    text = (paths.release() / "steps/secret").read_text()
+    text = (paths.features() / "steps/secret").read_text()
     assert text.count("/etc/app/secrets.env") == 1
     copy = kept.with_name("secret")
     copy.write_text(text.replace("/etc/app/secrets.env", str(kept)))

@@ -226,7 +226,7 @@ def release(program: ModuleType, name: str, **recipe: object) -> Path:
     if recipe.keys() & {"setup", "release", "secrets", "writable", "django"}:
         (folder / "settings").mkdir()
         (folder / "settings/static-location").write_text("location ^~ STATIC_URL/ {}\n")
-        shutil.copy(paths.release() / "steps/steps.py", folder / "settings")
+        shutil.copy(paths.features() / "steps/steps.py", folder / "settings")
     return folder
 
 
@@ -234,7 +234,7 @@ def bundled(program: ModuleType, name: str, **recipe: object) -> Path:
     """A release of a bundle's that is in place: it brings the exchange of workers."""
     folder = release(program, name, **recipe)
     (folder / "settings").mkdir(exist_ok=True)
-    shutil.copy(paths.release() / "exchange/exchange.py", folder / "settings")
+    shutil.copy(paths.features() / "exchange/exchange.py", folder / "settings")
     return folder
 
 
@@ -694,7 +694,7 @@ def test_a_document_that_is_broken_is_such_a_line_too(tmp_path: Path, document: 
 
 def in_place(name: str, **recipe: object) -> str:
     """A script that puts a release in place."""
-    folder, steps = f"/srv/app/releases/{name}", paths.release() / "steps/steps.py"
+    folder, steps = f"/srv/app/releases/{name}", paths.features() / "steps/steps.py"
     brought = f"mkdir -p {folder}/settings {folder}/source\ncp {steps} {folder}/settings\n"
     return f"{brought}printf %s {shlex.quote(json.dumps(recipe))} > {folder}/recipe.json\n"
 

@@ -37,7 +37,7 @@ def volume(
     monkeypatch.setenv("PATH", f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
     fake("systemctl", "exit 3")
     fake("mount", f'echo "$@" >> {tmp_path}/mounted')
-    module = program("volume.py", REPOSITORY / "cloud-init/release/aws")
+    module = program("volume.py", REPOSITORY / "cloud-init/features/aws")
     for name, path in {"ASKED": "data", "DATA": "lib", "DEVICES": "dev", "BLOCKS": "block", "STATE": "state"}.items():
         monkeypatch.setattr(module, name, tmp_path / path)
     monkeypatch.setattr(sys.modules["step"], "STATE", module.STATE)

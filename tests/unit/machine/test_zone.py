@@ -31,7 +31,7 @@ TOKEN = "a-token"
 @pytest.fixture
 def zone(program: Callable[..., ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     """The program, below a folder of the test's; its key is there."""
-    module = program("zone.py", paths.release() / "dns")
+    module = program("zone.py", paths.features() / "dns")
     monkeypatch.setattr(module, "KEY", tmp_path / "dns.key")
     monkeypatch.setattr(module, "CREDENTIALS", tmp_path / "dns.ini")
     monkeypatch.setattr(module, "PATIENCE", 2)
