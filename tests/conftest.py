@@ -181,6 +181,7 @@ def fetch(host, name):
 def crawler(host, recipe):
     """Ask the machine for the app's pages by `judge` or `front` of bake.verify.pages; return what was found."""
     program = pages.crawler()
+    host.run(pages.AWAIT_WORKERS)
     record = host.file(pages.AUTHOR)
     release = host.run("basename $(readlink -f /srv/app/current)").stdout.strip()
     author = pages.Author.read(record.content_string if record.exists else "", release, recipe["check"])

@@ -163,6 +163,7 @@ def visit(login: Login, report: Reporter) -> None:
         return login.script(CRAWL.format(argument=shlex.quote(json.dumps(argument)))).stdout
 
     with report.phase("pages"):
+        login.script(pages.AWAIT_WORKERS)
         check = json.loads(recipe).get("check", {})
         site, author = pages.Site.of(names, check), pages.Author.read("".join(record), release, check)
         judged = pages.judge(ask, site, author, lambda: login.script(JOURNAL).stdout)

@@ -24,6 +24,19 @@ from bake.verify.comparison import Difference, Record, Verdict
 AUTHOR = "/var/lib/app-author.json"
 #: The time limit of a crawl in seconds, the number of simultaneous visitors, and the number of pages that they request.
 SECONDS, VISITORS, BUSY_PAGES = 30, 20, 6
+#: Waits on the machine until each worker has loaded the app, at most 280 s. A worker that loads the app, or waits for
+#: its turn, shows in /proc/locks (see wsgi.py). The site serves from the first worker on, but on a small machine it
+#: answers slowly while the others load a large app.
+AWAIT_WORKERS = """
+timeout 280 sh -c 'cd /tmp; quiet=0
+while [ $quiet -lt 2 ]; do
+    quiet=$((quiet + 1))
+    for inode in $(stat -c %i systemd-private-*-app*.service-*/tmp/first systemd-private-*-app*.service-*/tmp/[0-9]); do
+        if grep -q ":$inode " /proc/locks; then quiet=0; fi
+    done
+    sleep 1
+done' 2> /dev/null
+"""
 #: Runs the crawler with an argument on the machine, and returns its output.
 Ask = Callable[[dict[str, Any]], str]
 

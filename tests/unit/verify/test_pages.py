@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import http.server
 import json
 import ssl
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import Popen, TimeoutExpired
 from typing import Any
 
 import pytest
@@ -172,6 +175,18 @@ def test_a_record_that_cannot_be_read_is_an_error(text: str) -> None:
 def test_a_recipe_may_end_the_comparison(served: Callable[[Answers], dict[str, int]]) -> None:
     author = Author.read(recorded(served(FRONT)), "12ab", {"author": "off"})
     assert author == Author(None, "check.author is off")
+
+
+def test_workers_that_load_the_app_are_awaited() -> None:
+    with tempfile.TemporaryDirectory(prefix="systemd-private-test-app.service-", dir="/tmp") as folder:
+        turn = Path(folder, "tmp/first")
+        turn.parent.mkdir()
+        with turn.open("a") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            waiting = Popen(["sh", "-c", pages.AWAIT_WORKERS])
+            with pytest.raises(TimeoutExpired):
+                waiting.wait(4)
+        assert waiting.wait(60) == 0
 
 
 def test_a_machine_without_a_record_says_so() -> None:
