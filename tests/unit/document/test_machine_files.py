@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import REPOSITORY
 
 from bake.config.debian import DEBIAN_12, DEBIAN_13, MACHINE_PACKAGES
 from bake.document import machine_files
@@ -105,3 +106,12 @@ def test_the_machines_programs_are_python_that_compiles(name: str) -> None:
 @pytest.mark.parametrize("path", ["usr/lib/app/boot", "etc/letsencrypt/renewal-hooks/deploy/app"])
 def test_the_machines_shell_scripts_parse(path: str) -> None:
     run(["sh", "-n", paths.rootfs() / path])
+
+
+def test_no_two_files_of_the_machine_are_copies() -> None:
+    """A file that stands in two places is a link in the second, so that a change reaches both."""
+    first: dict[bytes, Path] = {}
+    for path in sorted((REPOSITORY / "cloud-init").rglob("*")):
+        if path.is_file() and not path.is_symlink() and path.suffix != ".pyc" and path.stat().st_size > 100:
+            other = first.setdefault(path.read_bytes(), path)
+            assert other == path, f"{path} is a copy of {other}: make it a link"
