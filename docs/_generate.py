@@ -1,8 +1,8 @@
 """Write the generated tables of the reference pages: python docs/_generate.py.
 
-A page of `reference/` has the lines `<!-- generated: NAME -->` and `<!-- end -->`. This program replaces the text between
-them. The pages are checked in, so that they are complete at GitHub and in an editor. A unit test fails if one is not
-current.
+A page of `reference/` has the lines `<!-- generated: NAME -->` and `<!-- end -->`. This program replaces the text
+between them. The pages are checked in, so that they are complete at GitHub and in an editor. A unit test fails if one
+is out of date.
 """
 
 from __future__ import annotations

@@ -161,6 +161,12 @@ def test_every_page_is_in_a_toctree_and_has_a_title() -> None:
         assert text.startswith("# ") or "{include}" in text, f"{path} has no title"
 
 
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(DOCS)))
+def test_a_page_links_to_each_page_of_its_toctree(path: Path) -> None:
+    links = {(path.parent / target).resolve() for target in re.findall(r"\]\(([^)#:]+\.md)", path.read_text())}
+    assert toctree(path) <= links
+
+
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"])
 def test_a_page_outside_of_docs_links_to_files_that_exist(name: str) -> None:
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (REPOSITORY / name).read_text()):
