@@ -1,7 +1,8 @@
-"""Generate the reference pages from the code, each time the documentation is built.
+"""Write the generated tables of the reference pages: python docs/_generate.py.
 
-A page of `reference/` holds a line `<!-- generated: NAME -->` for each table. Sphinx calls `fill` before it parses the
-page. Each generator is a plain function that returns Markdown, so that the unit tests call it without Sphinx.
+A page of `reference/` has the lines `<!-- generated: NAME -->` and `<!-- end -->`. This program replaces the text
+between them. The pages are checked in, so that they are complete at GitHub and in an editor. A unit test fails if one
+is out of date.
 """
 
 from __future__ import annotations
@@ -9,12 +10,16 @@ from __future__ import annotations
 import ast
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 from pydantic import BaseModel
+
+# Python adds the folder of this program to the path, which is not the folder of the package.
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bake import errors
 from bake.aws import policy
@@ -290,19 +295,22 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "units": units,
     "features": features,
 }
-MARKER = re.compile(r"^<!-- generated: ([a-z-]+) -->$", re.M)
+MARKER = re.compile(r"^<!-- generated: ([a-z-]+) -->\n(.*?)^<!-- end -->$", re.M | re.S)
 
 
 def fill(text: str) -> str:
-    """Return a page's source with each marker replaced by what its generator returns."""
-    return MARKER.sub(lambda match: GENERATORS[match[1]](), text)
+    """Return a page with the text between each pair of markers replaced by the output of its generator."""
+    return MARKER.sub(lambda match: f"<!-- generated: {match[1]} -->\n\n{GENERATORS[match[1]]()}\n<!-- end -->", text)
 
 
-def setup(app: Any) -> dict[str, Any]:
-    """Register with Sphinx."""
+def main() -> None:
+    """Write the pages whose generated text has changed, and print their paths."""
+    for path in sorted((REPOSITORY / "docs" / "reference").glob("*.md")):
+        text = path.read_text()
+        if (filled := fill(text)) != text:
+            path.write_text(filled)
+            print(path.relative_to(REPOSITORY))
 
-    def read(app: Any, docname: str, source: list[str]) -> None:
-        source[0] = fill(source[0])
 
-    app.connect("source-read", read)
-    return {"parallel_read_safe": True, "version": "1"}
+if __name__ == "__main__":
+    main()

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from bake import __version__
 
 project = "bake"
@@ -14,7 +9,7 @@ author = "the bake developers"
 copyright = author
 version = release = __version__
 
-extensions = ["myst_parser", "_generate"]
+extensions = ["myst_parser"]
 exclude_patterns = ["_build"]
 root_doc = "index"
 nitpicky = True

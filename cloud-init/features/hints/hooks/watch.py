@@ -1,4 +1,4 @@
-"""Says so where the app writes in vain. Part of releases that are baked or pushed; wsgi.py runs it."""
+"""Print a hint when the app writes to a read-only path. Part of releases that are baked or pushed; wsgi.py runs it."""
 
 import os
 import sys
