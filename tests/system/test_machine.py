@@ -153,7 +153,7 @@ def checked(name):
 
 def test_wrong_settings_leave_the_site_up_also_after_a_reboot(machine, tmp_path):
     for name, text in WRONG.items():
-        machine.ssh(f"sudo tee /etc/app/{name} > /dev/null", stdin=text)
+        machine.ssh(f"sudo install -m 600 /dev/stdin /etc/app/{name}", stdin=text)
     ask = "curl -sk -o /dev/null -w '%{http_code}' --resolve shop.example:443:127.0.0.1 https://shop.example/"
     for boot in (1, 2):
         machine.ssh("sudo systemctl start app-setup", timeout=300)
