@@ -21,7 +21,7 @@ from typing import Any
 from bake.app import project_metadata
 from bake.bundle import debian_choice, release_archive
 from bake.config import debian, recipe
-from bake.diagnosis import diagnosis
+from bake.diagnosis import redaction
 from bake.disk import base_disk, cloud_image, partitions
 from bake.document import cloud_config, machine_files, release_source
 from bake.errors import BakeError, PlaceError, ProgramError, RecipeError, SpaceError
@@ -299,11 +299,11 @@ def keeping_log(path: Path, settings: cloud_config.CheckSettings) -> Iterator[No
     try:
         yield
     except BakeError as error:
-        error.details = diagnosis.redacted(error.details, settings.env)
+        error.details = redaction.redacted(error.details, settings.env)
         # If the disk is full, still report the error.
         with suppress(PlaceError, SpaceError):
             if error.log:
-                cache.write(path, diagnosis.redacted(printable(error.log), settings.env) + "\n")
+                cache.write(path, redaction.redacted(printable(error.log), settings.env) + "\n")
                 error.details += f"\n--- complete log: {path}"
         raise
 
