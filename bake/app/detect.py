@@ -21,7 +21,8 @@ from bake.app.name_resolution import QUICKSTART, USUAL_FACTORIES, USUAL_NAMES, W
 from bake.app.requirements_files import found_file
 from bake.app.scopes import Module, bound_names, dotted, statements
 from bake.config import field_types
-from bake.config.recipe import Django, Recipe, Writable
+from bake.config.recipe import Recipe
+from bake.config.sections import Django, Writable
 from bake.errors import AsgiAppError, NoAppError, RequirementError, SeveralAppsError
 
 #: Modules, and the distributions with another name that contain them.

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from bake.app import detect
 from bake.app.name_resolution import Reader
-from bake.config import recipe
-from bake.config.recipe import FILE_NAME, Recipe
+from bake.config import loader
+from bake.config.loader import FILE_NAME
+from bake.config.recipe import Recipe
 from bake.errors import AppFolderError, NoAppError, RecipeError, RequirementError, SeveralAppsError
 from bake.host import cache
 
@@ -88,7 +89,7 @@ def pin(folder: Path, paths: tuple[str, ...]) -> Path:
     line = f"writable: {{observe: off, paths: [{', '.join(json.dumps(name) for name in paths)}]}}\n"
     if not paths:
         raise RecipeError("The app wrote nothing to its own folder during the bake", "There is nothing to add.")
-    if path.exists() and recipe.read(folder).writable != Recipe().writable:
+    if path.exists() and loader.read(folder).writable != Recipe().writable:
         raise RecipeError(f"{path} already has `writable`", "Replace it by the line above.", line)
     text = path.read_text() if path.exists() else draft(folder)
     cache.write(

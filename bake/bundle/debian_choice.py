@@ -10,7 +10,8 @@ from pathlib import Path
 from bake.app import detect, project_metadata, requirements_files
 from bake.bundle import lock
 from bake.config.debian import TARGETS, Target
-from bake.config.recipe import BaseImage, Recipe
+from bake.config.recipe import Recipe
+from bake.config.sections import BaseImage
 from bake.errors import AppSyntaxError, BakeError, ConflictError, RequirementError, WheelError
 from bake.host import cache, paths
 from bake.host.progress import Reporter

@@ -17,7 +17,8 @@ from pathspec import GitIgnoreSpec
 from bake.app import ignore
 from bake.bundle import lock, release_files, shared_libraries
 from bake.config.debian import Target
-from bake.config.recipe import FILE_NAME, Recipe
+from bake.config.loader import FILE_NAME
+from bake.config.recipe import Recipe
 from bake.errors import AppFolderError
 from bake.host import cache, paths
 from bake.host.progress import Reporter

@@ -24,7 +24,7 @@ from bake import __version__
 from bake.app import scaffold
 from bake.bundle.release_files import keys
 from bake.cli import aws_images, aws_instances
-from bake.config import recipe
+from bake.config import loader
 from bake.config.debian import TARGETS
 from bake.config.providers import PROVIDERS
 from bake.deploy import local_run, push, render
@@ -298,7 +298,7 @@ def _install_missing(report: Reporter) -> None:
 @cli.command()
 def schema() -> None:
     """Print the JSON Schema of bake.yaml, for editors."""
-    click.echo(json.dumps(recipe.schema(), indent=2))
+    click.echo(json.dumps(loader.schema(), indent=2))
 
 
 for command in (*aws_images.COMMANDS, *aws_instances.COMMANDS):

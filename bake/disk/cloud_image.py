@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bake.config.debian import TARGETS
-from bake.config.recipe import BaseImage
+from bake.config.sections import BaseImage
 from bake.disk import base_disk, partitions
 from bake.errors import BaseError, ProgramError
 from bake.host import cache, paths

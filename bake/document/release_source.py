@@ -17,7 +17,8 @@ from pathlib import Path
 from bake.bundle import lock, release_files
 from bake.bundle.release_archive import Bundle, is_stdout
 from bake.config.debian import Target
-from bake.config.recipe import App, Recipe
+from bake.config.recipe import Recipe
+from bake.config.sections import App
 from bake.document import cloud_config
 from bake.document.machine_files import File
 from bake.errors import AppFolderError, SourceError, WheelError

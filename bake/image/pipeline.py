@@ -20,7 +20,7 @@ from typing import Any
 
 from bake.app import project_metadata
 from bake.bundle import debian_choice, release_archive
-from bake.config import debian, recipe
+from bake.config import debian, loader, recipe, sections
 from bake.diagnosis import redaction
 from bake.disk import base_disk, cloud_image, partitions
 from bake.document import cloud_config, machine_files, release_source
@@ -103,7 +103,7 @@ def look(folder: Path, report: Reporter, base: str | None = None) -> recipe.Reci
 
 
 def _named(folder: Path, base: str | None) -> recipe.Recipe:
-    wanted = recipe.read(folder)
+    wanted = loader.read(folder)
     return wanted.model_copy(update={"base": base}) if base else wanted
 
 
@@ -123,7 +123,7 @@ def bake(folder: Path, wanted: recipe.Recipe, options: Options, report: Reporter
 def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options: Options, report: Reporter) -> Image:
     if options.port:
         qemu.free_port(options.port)
-    if isinstance(wanted.base, recipe.BaseImage):
+    if isinstance(wanted.base, sections.BaseImage):
         ground = base_disk.find(cloud_image.key(wanted.base), options.age)
         if ground is None:
             # The Debian release in the image decides which wheels fit.

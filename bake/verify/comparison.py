@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
-from bake.config.recipe import Page
+from bake.config.sections import Page
 from bake.verify.record import Answer, Record, is_uninformative
 from bake.verify.rules import Case, Finding, Verdict, judge, masked
 

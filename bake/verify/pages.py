@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial, reduce
 from typing import Any
 
-from bake.config.recipe import Page
+from bake.config.sections import Page
 from bake.diagnosis import diagnosis
 from bake.errors import ProgramError
 from bake.host import paths

@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from bake.config.recipe import Page
+from bake.config.sections import Page
 from bake.verify.record import Answer, Record
 
 FRONT = "/"

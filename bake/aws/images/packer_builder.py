@@ -22,7 +22,7 @@ from bake.aws.instances import inventory
 from bake.aws.session import DENIED, Cloud, code_of, refusals
 from bake.bundle import release_archive
 from bake.bundle.release_archive import Bundle
-from bake.config import recipe
+from bake.config import recipe, sections
 from bake.config.debian import Target
 from bake.config.providers import PROVIDERS
 from bake.document import cloud_config, machine_files, release_source
@@ -52,7 +52,7 @@ def bake(
 
     `ssh_from` is the network, as a CIDR, from which the instance's security group allows SSH.
     """
-    if isinstance(wanted.base, recipe.BaseImage):
+    if isinstance(wanted.base, sections.BaseImage):
         raise AmiError(
             "With --builder, Packer bakes from Debian's AMIs, but `base` in bake.yaml names another image",
             "Omit --builder: bake then bakes the image on this computer and uploads it.",

@@ -8,14 +8,9 @@ from typing import Any
 import pytest
 
 from bake.app.detect import Found, complete
-from bake.config.recipe import Django, Recipe
-from bake.errors import (
-    AsgiAppError,
-    BakeError,
-    NoAppError,
-    RequirementError,
-    SeveralAppsError,
-)
+from bake.config.recipe import Recipe
+from bake.config.sections import Django
+from bake.errors import AsgiAppError, BakeError, NoAppError, RequirementError, SeveralAppsError
 
 IMPORT = "from flask import Flask\n"
 MAIN = 'if __name__ == "__main__":\n'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from cure_texts import EXCLUDED, JIT, LIBRARY, NETWORK, SOURCE, SQLITE, TABLES, cure, plain, secret, service, trace
 
-from bake.config import recipe
+from bake.config import loader
 
 
 @pytest.mark.parametrize(
@@ -218,4 +218,4 @@ def test_a_path_of_a_library_is_not_made_writable() -> None:
     "key", ["writable", "packages", "secrets", "env", "check", "limits", "sandbox", "base", "domains"]
 )
 def test_a_key_to_add_is_one_of_bake_yaml(key: str) -> None:
-    assert key in recipe.schema()["properties"]
+    assert key in loader.schema()["properties"]

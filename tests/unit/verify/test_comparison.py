@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from sample_records import CSS, FAULT, HTML, JSON, NOTE, SAME, author, failed, machine, missing, only, page, to, verdict
 
-from bake.config.recipe import Page
+from bake.config.sections import Page
 from bake.verify.comparison import compare
 from bake.verify.record import Answer
 from bake.verify.rules import Verdict

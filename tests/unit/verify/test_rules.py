@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sample_records import CSS, FAULT, JS, JSON, NOTE, SAME, author, failed, machine, missing, only, page, to, verdict
 
-from bake.config.recipe import Page
+from bake.config.sections import Page
 from bake.verify.record import Answer
 from bake.verify.rules import Verdict, masked
 
