@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from bake.app import detect
+from bake.app import detect, entry
 from bake.app.name_resolution import Reader
 from bake.config import loader
 from bake.config.loader import FILE_NAME
@@ -48,7 +48,7 @@ def draft(folder: Path) -> str:
 
 def _app(reader: Reader) -> str:
     try:
-        app = detect.chosen(reader, [])
+        app = entry.chosen(reader, [])
     except SeveralAppsError as error:
         rows = (line.partition(": to serve this one, write  ") for line in error.details.splitlines())
         choices = "".join(f"# {wsgi}    # {place}\n" for place, _, wsgi in rows)
@@ -56,7 +56,7 @@ def _app(reader: Reader) -> str:
     except NoAppError as error:
         near = "".join(f"#   {line}\n" for line in error.details.splitlines())
         return f"\n# {error.message}.\n{near}# Set its module and callable:\n# wsgi: module:callable\n"
-    wsgi, why = (app.wsgi, f"created at {app.root.place}") if app else (detect.PASTE, "its [app:main]")
+    wsgi, why = (app.wsgi, f"created at {app.root.place}") if app else (entry.PASTE, "its [app:main]")
     return f"\n# The app: {why}.\n# wsgi: {wsgi}\n"
 
 
