@@ -15,7 +15,7 @@ from pathlib import Path
 from pathspec import GitIgnoreSpec
 
 from bake.app import ignore
-from bake.bundle import lock, release_files, shared_libraries
+from bake.bundle import lock, release_files, shared_libraries, wheel_cache
 from bake.config.debian import Target
 from bake.config.loader import FILE_NAME
 from bake.config.recipe import Recipe
@@ -88,8 +88,8 @@ def collect(
         if locked.built:
             report.note(locked.consent)
         phase.progress(0.5, "fetching wheels")
-        wheels = lock.wheels(locked, goal, wanted)
-        unknown = shared_libraries.require(lock.expects(locked, goal), wanted.packages, goal)
+        wheels = wheel_cache.wheels(locked, goal, wanted)
+        unknown = shared_libraries.require(wheel_cache.expects(locked, goal), wanted.packages, goal)
         if unknown and not wanted.packages:
             report.note(
                 f"no wheel contains {', '.join(unknown)}: if the app does not start, add Debian packages to `packages`"
@@ -106,7 +106,7 @@ def pack(folder: Path, recipe: Recipe, locked: lock.Lock, wheels: list[Path], ou
     Raises AppFolderError for a file that cannot be read or a link that leaves the folder, and WheelError for a wheel
     that is not in the lock.
     """
-    lock.verify(wheels, locked)
+    wheel_cache.verify(wheels, locked)
     left_out: list[tuple[str, str]] = []
     walked = [] if recipe.package else sorted(_walk(folder, folder, [], left_out))
     kept = [path for path in walked if path != out]

@@ -14,7 +14,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from bake.bundle import lock, release_files
+from bake.bundle import built_wheels, release_files
 from bake.bundle.release_archive import Bundle, is_stdout
 from bake.config.debian import Target
 from bake.config.recipe import Recipe
@@ -160,7 +160,7 @@ def _members(
             if member.name in out:
                 continue
             if member.name.startswith("wheels/"):
-                if lock.is_built(member.name.removeprefix("wheels/")):
+                if built_wheels.is_built(member.name.removeprefix("wheels/")):
                     raise WheelError(
                         f"{Path(member.name).name.split('-')[0]} has no wheel on the package index",
                         "Machines from a document build no wheels. Publish one on your own `index`, or bake an image.",
