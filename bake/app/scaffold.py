@@ -11,7 +11,7 @@ from bake.config import loader
 from bake.config.loader import FILE_NAME
 from bake.config.recipe import Recipe
 from bake.errors import AppFolderError, NoAppError, RecipeError, RequirementError, SeveralAppsError
-from bake.host import cache
+from bake.host import files
 
 HEAD = """\
 # The commented keys have the values that bake detects, or defaults. To pin or
@@ -76,7 +76,7 @@ def write(folder: Path) -> Path:
         raise AppFolderError(f"{folder} is not a folder", "Give the path of the folder with the app's source.")
     if path.exists():
         raise RecipeError(f"{path} exists", "Edit it; bake.example.yaml shows every key.")
-    cache.write(path, draft(folder))
+    files.write(path, draft(folder))
     return path
 
 
@@ -92,7 +92,7 @@ def pin(folder: Path, paths: tuple[str, ...]) -> Path:
     if path.exists() and loader.read(folder).writable != Recipe().writable:
         raise RecipeError(f"{path} already has `writable`", "Replace it by the line above.", line)
     text = path.read_text() if path.exists() else draft(folder)
-    cache.write(
+    files.write(
         path, f"{text.rstrip()}\n\n# Observed in a bake. With `observe: off`, later bakes add no paths.\n{line}"
     )
     return path

@@ -9,7 +9,8 @@ from bake.bundle.package_index import NO_NETWORK, PIP, TRACEBACK, index_env, not
 from bake.config.debian import Target
 from bake.config.recipe import Recipe
 from bake.errors import ProgramError, WheelError
-from bake.host import cache, paths
+from bake.host import paths
+from bake.host.files import file_digest, whole
 from bake.host.programs import run
 
 WITHOUT_WHEEL = (
@@ -43,8 +44,8 @@ def build(block: str, recipe: Recipe, target: Target, work: Path) -> str:
             f"{wanted} has no wheel, and is not pure Python: a wheel built here would not fit other systems",
             WITHOUT_WHEEL,
         )
-    digest = cache.file_digest(wheel)
-    with cache.whole(built_folder() / wheel.name) as kept:
+    digest = file_digest(wheel)
+    with whole(built_folder() / wheel.name) as kept:
         wheel.replace(kept)
     return f"{wanted} \\\n    --hash=sha256:{digest}\n"
 

@@ -26,6 +26,7 @@ from bake.config.debian import Target
 from bake.config.recipe import Recipe
 from bake.errors import BakeError, ConflictError, NetworkError, ProgramError, RequirementError, WheelError
 from bake.host import cache, paths
+from bake.host.files import digest, write
 from bake.host.programs import Result, run
 
 NO_WHEEL = re.compile(r"Wheels are required for `([^`]+)`")
@@ -92,7 +93,7 @@ def _request(folder: Path, recipe: Recipe, target: Target) -> _Request:
     limits = [f"{line.text}\n" for line in lines if line.constraint]
     hashed = [(line.name, sorted(line.hashes)) for line in lines if line.hashes]
     version = importlib.metadata.version("uv")
-    key = cache.digest([wanted, limits, hashed, target.python_version, target.uv_platform, recipe.index, version])
+    key = digest([wanted, limits, hashed, target.python_version, target.uv_platform, recipe.index, version])
     return _Request(lines, "".join(wanted), "".join(limits), key)
 
 
@@ -136,7 +137,7 @@ def resolve(folder: Path, recipe: Recipe, target: Target, age: cache.Age) -> Loc
         _require_pure(late, request, recipe, target, work)
         for block in entries.values():
             text = text.replace(block, build(block, recipe, target, work))
-    cache.write(cached, text)
+    write(cached, text)
     return Lock(text, request.key, tuple(entries))
 
 

@@ -21,6 +21,7 @@ from bake.config.loader import FILE_NAME
 from bake.config.recipe import Recipe
 from bake.errors import AppFolderError
 from bake.host import cache, paths
+from bake.host.files import file_digest, whole
 from bake.host.progress import Reporter
 
 #: Patterns (as in .gitignore) of files that bake excludes from each image, by the reason that bake prints.
@@ -116,8 +117,8 @@ def pack(folder: Path, recipe: Recipe, locked: lock.Lock, wheels: list[Path], ou
                 f"static: {prefix} needs the folder {inside}, which is excluded",
                 f"Add `!/{inside}/` to {folder / '.bakeignore'}.",
             )
-    hashes = frozenset(map(cache.file_digest, wheels))
-    with cache.whole(out) as partial, tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as archive:
+    hashes = frozenset(map(file_digest, wheels))
+    with whole(out) as partial, tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as archive:
         lines = (lock.only(block, hashes) for block in lock.blocks(locked.text))
         _add_text(archive, "lock.txt", release_files.File("".join(lines)))
         _add(archive, folder.resolve(), "source", folder)
@@ -128,7 +129,7 @@ def pack(folder: Path, recipe: Recipe, locked: lock.Lock, wheels: list[Path], ou
         for wheel in sorted(wheels, key=lambda wheel: wheel.name):
             _add(archive, wheel, f"wheels/{wheel.name}", wheel.parent)
     files = sum(1 for path in kept if path.is_symlink() or not path.is_dir())
-    return Bundle(out, cache.file_digest(out), out.stat().st_size, files, tuple(left_out))
+    return Bundle(out, file_digest(out), out.stat().st_size, files, tuple(left_out))
 
 
 def _reason(path: Path, name: str, stack: list[ignore.Rules]) -> str:

@@ -15,6 +15,7 @@ from bake.config.debian import Target
 from bake.config.recipe import Recipe
 from bake.errors import ProgramError, WheelError
 from bake.host import cache, paths
+from bake.host.files import digest, disk_faults, file_digest, write
 from bake.host.programs import run
 
 
@@ -52,16 +53,16 @@ def wheels(lock: Lock, target: Target, recipe: Recipe) -> list[Path]:
             raise not_fetched(error, target) from None
         found = sorted((work / "wheels").iterdir())
         verify(found, lock)
-        with cache.disk_faults(folder):
+        with disk_faults(folder):
             folder.mkdir(parents=True, exist_ok=True)
             for wheel in found:
                 kept = folder / wheel.name
                 # Another app may use the same wheel. If this one replaced it, that app's wheels would seem changed.
-                if not kept.exists() or cache.file_digest(kept) != cache.file_digest(wheel):
+                if not kept.exists() or file_digest(kept) != file_digest(wheel):
                     wheel.replace(kept)
     fetched = [folder / wheel.name for wheel in found]
     facts = {"wheels": {path.name: _seen(path) for path in fetched}, "expects": shared_libraries.expected(fetched)}
-    cache.write(index, json.dumps(facts))
+    write(index, json.dumps(facts))
     return fetched
 
 
@@ -72,7 +73,7 @@ def expects(lock: Lock, target: Target) -> dict[str, str]:
 
 
 def _index(lock: Lock, target: Target) -> Path:
-    return paths.cache() / "wheels" / f"{cache.digest([lock.text, target.python, target.glibc, 'expects'])}.json"
+    return paths.cache() / "wheels" / f"{digest([lock.text, target.python, target.glibc, 'expects'])}.json"
 
 
 def _seen(path: Path) -> list[int]:
@@ -86,7 +87,7 @@ def _seen(path: Path) -> list[int]:
 def verify(found: list[Path], lock: Lock) -> None:
     """Raise WheelError unless the wheels are exactly those of the lock, and each one is safe to unpack."""
     allowed = lock.hashes
-    strange = [wheel.name for wheel in found if cache.file_digest(wheel) not in allowed]
+    strange = [wheel.name for wheel in found if file_digest(wheel) not in allowed]
     if strange or len(found) != len(blocks(lock.text)):
         raise WheelError(
             f"The wheels differ from the lock: {', '.join(strange) or f'the number of files is {len(found)}'}",

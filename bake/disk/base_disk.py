@@ -15,7 +15,7 @@ from pathlib import Path
 from bake.config.debian import BASE_PACKAGES, MACHINE_PACKAGES, Target
 from bake.disk import partitions
 from bake.errors import BaseError, NetworkError, ProgramError, RequirementError
-from bake.host import cache, paths
+from bake.host import cache, files, paths
 from bake.host.programs import Argv, run
 from bake.host.progress import Phase
 
@@ -83,15 +83,15 @@ def base_tree(archive: Path) -> None:
 
 def key(target: Target, extra: tuple[str, ...], mirror: str | None) -> str:
     """Return the digest of all inputs of a base disk, except the archive's state, for which its age counts."""
-    return cache.digest(
+    return files.digest(
         {
             "target": target.name,
             "packages": sorted({*BASE_PACKAGES, *MACHINE_PACKAGES, *extra}),
             "mirror": mirror,
-            "tree": cache.tree_digest(paths.base_rootfs()),
-            "script": cache.file_digest(paths.tree() / "cloud-init" / "base.sh"),
-            "code": [cache.file_digest(Path(module.__file__ or "")) for module in (partitions,)]
-            + [cache.file_digest(Path(__file__))],
+            "tree": files.tree_digest(paths.base_rootfs()),
+            "script": files.file_digest(paths.tree() / "cloud-init" / "base.sh"),
+            "code": [files.file_digest(Path(module.__file__ or "")) for module in (partitions,)]
+            + [files.file_digest(Path(__file__))],
         }
     )
 
@@ -103,7 +103,7 @@ def _open_scratch() -> Path:
 
 def reap() -> None:
     """Remove the files of a build that was killed. The caller must hold the cache's lock."""
-    cache.remove(_open_scratch())
+    files.remove(_open_scratch())
 
 
 def find(key: str, age: cache.Age) -> Base | None:
@@ -121,7 +121,7 @@ def find(key: str, age: cache.Age) -> Base | None:
 
 def build(target: Target, extra: tuple[str, ...], mirror: str | None, work: Path, phase: Phase) -> Base:
     """Build a base disk and add it to the cache. Raises RequirementError, NetworkError or BaseError."""
-    cache.require_space(work, SPACE_NEEDED)
+    files.require_space(work, SPACE_NEEDED)
     packages = tuple(sorted({*BASE_PACKAGES, *MACHINE_PACKAGES, *extra}))
     tree, archive = work / "base-tree.tar", work / "base.tar"
     base_tree(tree)
@@ -149,7 +149,7 @@ def build(target: Target, extra: tuple[str, ...], mirror: str | None, work: Path
     finally:
         reap()
     this = key(target, extra, mirror)
-    with cache.whole(paths.cache() / "base" / this) as entry:
+    with files.whole(paths.cache() / "base" / this) as entry:
         entry.mkdir()
         phase.progress(0.9, "making the disk")
         partitions.assemble(archive, work / "base.raw", DISK_SIZE)

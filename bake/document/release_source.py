@@ -22,8 +22,9 @@ from bake.config.sections import App
 from bake.document import cloud_config
 from bake.document.machine_files import File
 from bake.errors import AppFolderError, SourceError, WheelError
-from bake.host import cache, git, paths
+from bake.host import git, paths
 from bake.host.download import download
+from bake.host.files import whole
 from bake.host.programs import run
 
 #: Debian's name of an architecture to the kernel's name.
@@ -201,7 +202,7 @@ def folder_of(folder: Path, recipe: Recipe) -> Path:
     name = re.sub(r"(\.git|\.zip|\.t\w+|\.tar\.\w+)?/*$", "", address).rpartition("/")[2].lstrip(".")
     place = paths.cache() / "fetched" / str(app.commit or app.sha256)
     if not place.exists():
-        with cache.whole(place) as partial:
+        with whole(place) as partial:
             partial.mkdir()
             into = partial / (name or "app")
             if app.git:

@@ -25,7 +25,7 @@ from bake.diagnosis import redaction
 from bake.disk import base_disk, cloud_image, partitions
 from bake.document import cloud_config, machine_files, release_source
 from bake.errors import BakeError, PlaceError, ProgramError, RecipeError, SpaceError
-from bake.host import cache, paths
+from bake.host import cache, files, paths
 from bake.host.progress import Phase, Reporter
 from bake.host.terminal import printable
 from bake.image import leaks, packer
@@ -112,9 +112,9 @@ def bake(folder: Path, wanted: recipe.Recipe, options: Options, report: Reporter
     assert wanted.name is not None
     with cache.only_one(lambda pid: report.note(f"waiting for another bake (pid {pid})")):
         final = paths.outputs(wanted.name) / f"{wanted.name}.{options.form}"
-        with cache.disk_faults(final):
+        with files.disk_faults(final):
             final.parent.mkdir(parents=True, exist_ok=True)
-            cache.remove(log_of(final))
+            files.remove(log_of(final))
         base_disk.reap()
         with cache.work_folder() as work:
             return _bake(folder, wanted, final, work, options, report)
@@ -142,7 +142,7 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
             cache.touch(entry)
             return _publish(entry, final, origin, report, fresh=False)
 
-    cache.require_space(work, SPACE_NEEDED)
+    files.require_space(work, SPACE_NEEDED)
     if ground is None:
         with report.phase("base") as phase:
             ground = base_disk.build(goal, wanted.debian, wanted.mirror, work, phase)
@@ -180,16 +180,16 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
     sealed.unlink()
 
     key = _key(wanted, parcel.sha256, ground)
-    with cache.whole(paths.cache() / "image" / key) as entry:
+    with files.whole(paths.cache() / "image" / key) as entry:
         entry.mkdir()
         shutil.move(image, entry / "image.qcow2")
         facts = {
-            "name": wanted.name, "sha256": cache.file_digest(entry / "image.qcow2"),
+            "name": wanted.name, "sha256": files.file_digest(entry / "image.qcow2"),
             "size": (entry / "image.qcow2").stat().st_size,
             "seconds": {name: round(value, 1) for name, value in report.seconds.items()}, "checks": proved.checks,
             "app": proved.app, "pages": proved.pages.splitlines(),
             "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "base_date": ground.date, "release": goal.name,
-            "bundle": parcel.sha256, "document": cache.digest(document(goal, parcel).text),
+            "bundle": parcel.sha256, "document": files.digest(document(goal, parcel).text),
             "health": wanted.check.health, "domains": list(wanted.domains), "keep": wanted.certificate.keep,
             "secrets": list(wanted.secrets), "packages": packages,
             "observed": baked.observed, "notes": baked.notes,
@@ -210,12 +210,12 @@ def _inputs(ground: base_disk.Base, parcel: release_archive.Bundle, work: Path) 
 def _key(wanted: recipe.Recipe, bundle_digest: str, ground: base_disk.Base) -> str:
     """Return the digest of all inputs of an image and its proof, including the files of bake."""
     own = {
-        name: cache.tree_digest(paths.tree() / name)
+        name: files.tree_digest(paths.tree() / name)
         for name in ("cloud-init", "packer", "tests/machine", "tests/proof")
     }
-    own["bake"] = cache.tree_digest(Path(__file__).parents[1])
+    own["bake"] = files.tree_digest(Path(__file__).parents[1])
     check = wanted.check.model_dump(mode="json")
-    return cache.digest(
+    return files.digest(
         {
             "bundle": bundle_digest, "check": check, "observe": wanted.writable.observe, "base": ground.key,
             "made": ground.made, "own": own,
@@ -303,7 +303,7 @@ def keeping_log(path: Path, settings: cloud_config.CheckSettings) -> Iterator[No
         # If the disk is full, still report the error.
         with suppress(PlaceError, SpaceError):
             if error.log:
-                cache.write(path, redaction.redacted(printable(error.log), settings.env) + "\n")
+                files.write(path, redaction.redacted(printable(error.log), settings.env) + "\n")
                 error.details += f"\n--- complete log: {path}"
         raise
 
@@ -362,20 +362,20 @@ def _publish(entry: Path, final: Path, origin: dict[str, str], report: Reporter,
         raw
         or not final.is_file()
         or final.stat().st_size != facts["size"]
-        or cache.file_digest(final) != facts["sha256"]
+        or files.file_digest(final) != facts["sha256"]
     ):
-        if not fresh and cache.file_digest(source) != facts["sha256"]:
-            cache.remove(entry)
+        if not fresh and files.file_digest(source) != facts["sha256"]:
+            files.remove(entry)
             raise ProgramError(
                 f"The image {source} in the cache was changed, so bake removed it", "Run the same command again."
             )
         if raw:
-            with cache.whole(final) as partial:
+            with files.whole(final) as partial:
                 partitions.to_raw(source, partial)
-            facts |= {"size": final.stat().st_size, "sha256": cache.file_digest(final)}
+            facts |= {"size": final.stat().st_size, "sha256": files.file_digest(final)}
         else:
-            cache.copy(source, final)
-    cache.write(facts_of(final), json.dumps(facts, indent=1) + "\n")
+            files.copy(source, final)
+    files.write(facts_of(final), json.dumps(facts, indent=1) + "\n")
     return Image(
         final,
         facts["sha256"],

@@ -29,6 +29,7 @@ from bake.document import cloud_config, machine_files, release_source
 from bake.document.machine_files import File
 from bake.errors import AmiError, PackerError, PolicyError, QuotaError
 from bake.host import cache, paths
+from bake.host.files import digest
 from bake.host.progress import Phase, Reporter
 from bake.image import packer, pipeline
 from bake.vm import qemu
@@ -65,7 +66,7 @@ def bake(
         code = release_source.folder_of(folder, wanted)
         parcel = release_archive.collect(code, wanted, goal, work / "bundle.tar", report)
         facts = {
-            "name": wanted.name, "document": cache.digest(pipeline.document(goal, parcel).text),
+            "name": wanted.name, "document": digest(pipeline.document(goal, parcel).text),
             "health": wanted.check.health, **pipeline.origin_of(folder, code, wanted),
         }  # fmt: skip
         tagged = publish.marks(facts, run) | {publish.BASE: base["Name"]}
@@ -73,7 +74,7 @@ def bake(
         if found is None:
             if wanted.check.network:
                 report.note(pipeline.NETWORK)
-            title = how.name or f"{wanted.name}-{cache.digest([facts['document'], base['Name']])[:12]}"
+            title = how.name or f"{wanted.name}-{digest([facts['document'], base['Name']])[:12]}"
             with report.phase("bake") as phase:
                 found = _made(title, wanted, goal, base["Name"], parcel, tagged, ssh_from, cloud, work, phase)
         with report.phase("register") as phase:

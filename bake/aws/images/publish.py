@@ -21,7 +21,7 @@ from bake.aws.instances import inventory
 from bake.aws.session import Cloud, code_of, refusals
 from bake.disk import partitions
 from bake.errors import AmiError
-from bake.host import cache
+from bake.host import cache, files
 from bake.host.progress import Phase, Reporter
 from bake.image import pipeline
 
@@ -75,7 +75,7 @@ def proved(path: Path) -> dict[str, Any]:
         raise AmiError(f"{path} is not a checked image: {facts_path.name} is missing", way) from None
     except ValueError:
         raise AmiError(f"{path.name} is not a checked image: {facts_path} records no checks", way) from None
-    if cache.file_digest(path) != facts["sha256"]:
+    if files.file_digest(path) != facts["sha256"]:
         raise AmiError(f"{path} has changed since it was checked", way)
     return facts
 

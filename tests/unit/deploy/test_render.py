@@ -28,7 +28,7 @@ from bake.document import cloud_config, machine_files, release_source
 from bake.document.cloud_config import Document
 from bake.document.launch_settings import Settings
 from bake.errors import DocumentError, SourceError
-from bake.host import cache
+from bake.host import files
 from bake.host.progress import Reporter
 from bake.image import pipeline
 
@@ -309,7 +309,7 @@ def test_a_small_app_fits_every_provider(tmp_path: Path, monkeypatch: pytest.Mon
     for wheel in wheels:
         wheel.write_bytes(wheel.name.encode() + EMPTY_WHEEL)
     text = "".join(
-        "{}=={} \\\n    --hash=sha256:{}\n".format(*wheel.name.split("-")[:2], cache.file_digest(wheel))
+        "{}=={} \\\n    --hash=sha256:{}\n".format(*wheel.name.split("-")[:2], files.file_digest(wheel))
         for wheel in wheels
     )
     monkeypatch.setattr(lock, "resolve", lambda *words, **options: lock.Lock(text, "fixed"))
