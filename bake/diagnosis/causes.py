@@ -15,7 +15,6 @@ from bake.diagnosis.cures import (
     EXCLUDED,
     HINT,
     JIT,
-    UNREACHABLE,
     Cure,
     Cures,
     Evidence,
@@ -37,6 +36,7 @@ from bake.diagnosis.cures import (
     writable_path,
     wrong_python,
 )
+from bake.diagnosis.unreachable import UNREACHABLE
 
 #: The maximum number of matches of one pattern to read.
 MAX_MATCHES = 20

@@ -221,12 +221,6 @@ SERVICES = (
     Service("Memcached", 11211, re.compile(r"pymemcache|pylibmc|memcache\.py"), "MEMCACHED_URL"),
     Service("Elasticsearch", 9200, re.compile(r"elasticsearch|elastic_transport|opensearch"), "ELASTICSEARCH_URL"),
 )
-#: Messages of programs that cannot reach a server, or cannot resolve its name.
-UNREACHABLE = (
-    r"Connection refused|Name or service not known|Temporary failure in name resolution|Network is unreachable"
-    r"|No route to host|No address associated with hostname|getaddrinfo failed|Can't connect to (?:local )?(?:MySQL )?"
-    r"server|Unknown (?:MySQL )?server host|Could not resolve host"
-)
 
 
 def service_of(evidence: Evidence) -> Service | None:

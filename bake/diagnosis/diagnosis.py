@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from bake.diagnosis.causes import CAUSES
-from bake.diagnosis.cures import UNREACHABLE, Cure, Evidence, service_of
+from bake.diagnosis.cures import Cure, Evidence, service_of
 from bake.diagnosis.tracebacks import BANNER, Raised, Traceback, before_the_end, last_chain, lines_of, raised
+from bake.diagnosis.unreachable import UNREACHABLE
 from bake.errors import AppStartError, BakeError, SetupError, UnhealthyError
 
 #: The number of log lines to show on the screen.
