@@ -33,7 +33,7 @@ from bake.errors import AppFolderError, BakeError, Cancelled, SettingsError, Spa
 from bake.host import cache
 from bake.host.progress import Reporter
 from bake.host.terminal import Terminal
-from bake.image import host_requirements, pipeline
+from bake.image import host_requirements, manifest, pipeline
 from bake.verify import checks
 from bake.vm import qemu, ssh
 
@@ -176,7 +176,7 @@ def init_command(app: Path, image_file: Path | None) -> None:
 
     It holds the keys that bake detected. Prints the file's path.
     """
-    click.echo(scaffold.pin(app, pipeline.observed(image_file)) if image_file else scaffold.write(app))
+    click.echo(scaffold.pin(app, manifest.observed(image_file)) if image_file else scaffold.write(app))
 
 
 @cli.command("render")

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 import os
 import tarfile
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from bake.config.debian import BASE_PACKAGES, MACHINE_PACKAGES, Target
-from bake.disk import partitions
+from bake.disk import base_manifest, partitions
+from bake.disk.base_manifest import BaseManifest
 from bake.errors import BaseError, NetworkError, ProgramError, RequirementError
 from bake.host import cache, files, paths
 from bake.host.programs import Argv, run
@@ -109,14 +108,11 @@ def reap() -> None:
 def find(key: str, age: cache.Age) -> Base | None:
     """Return the base disk in the cache, or None if there is none, or it is too old."""
     entry = paths.cache() / "base" / key
-    manifest = entry / "base.json"
-    if not manifest.is_file():
-        return None
-    facts = json.loads(manifest.read_text())
-    if not age.admits(facts["made"]):
+    manifest = BaseManifest.read(entry)
+    if manifest is None or not age.admits(manifest.made):
         return None
     cache.touch(entry)
-    return Base(entry / "disk.qcow2", entry / "vmlinuz", key, facts["made"], facts["date"], facts["release"])
+    return Base(entry / "disk.qcow2", entry / "vmlinuz", key, manifest.made, manifest.date, manifest.release)
 
 
 def build(target: Target, extra: tuple[str, ...], mirror: str | None, work: Path, phase: Phase) -> Base:
@@ -156,8 +152,7 @@ def build(target: Target, extra: tuple[str, ...], mirror: str | None, work: Path
         partitions.to_qcow2(work / "base.raw", entry / "disk.qcow2", compress=False)
         (work / "base.raw").unlink()
         _read_kernel(archive, entry / "vmlinuz")
-        facts = {"made": time.time(), "date": time.strftime("%Y-%m-%d"), "release": target.name}
-        (entry / "base.json").write_text(json.dumps(facts, indent=1))
+        (entry / base_manifest.FILE_NAME).write_text(BaseManifest.now(target.name).to_json())
     archive.unlink()
     found = find(this, cache.Age(math.inf))
     assert found is not None

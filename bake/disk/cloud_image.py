@@ -10,13 +10,13 @@ import json
 import math
 import re
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from bake.config.debian import TARGETS
 from bake.config.sections import BaseImage
-from bake.disk import base_disk, partitions
+from bake.disk import base_disk, base_manifest, partitions
+from bake.disk.base_manifest import BaseManifest
 from bake.errors import BaseError, ProgramError
 from bake.host import cache, files, paths
 from bake.host.download import download
@@ -63,8 +63,7 @@ def build(wanted: BaseImage, folder: Path, work: Path, phase: Phase) -> base_dis
             # Make room for packages. cloud-init grows the root file system.
             run(["qemu-img", "resize", "-q", "-f", "raw", raw, str(base_disk.DISK_SIZE)])
         partitions.to_qcow2(raw, entry / "disk.qcow2", compress=False)
-        facts = {"made": time.time(), "date": time.strftime("%Y-%m-%d"), "release": release}
-        (entry / "base.json").write_text(json.dumps(facts, indent=1))
+        (entry / base_manifest.FILE_NAME).write_text(BaseManifest.now(release).to_json())
     raw.unlink()
     found = base_disk.find(this, cache.Age(math.inf))
     assert found is not None

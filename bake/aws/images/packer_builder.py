@@ -32,6 +32,7 @@ from bake.host import cache, paths
 from bake.host.files import digest
 from bake.host.progress import Phase, Reporter
 from bake.image import packer, pipeline
+from bake.image.manifest import ImageManifest
 from bake.vm import qemu
 
 #: The account that publishes Debian's AMIs (wiki.debian.org/Cloud/AmazonEC2Image), and the pattern of their names.
@@ -65,16 +66,17 @@ def bake(
         base = newest(cloud, goal)
         code = release_source.folder_of(folder, wanted)
         parcel = release_archive.collect(code, wanted, goal, work / "bundle.tar", report)
-        facts = {
-            "name": wanted.name, "document": digest(pipeline.document(goal, parcel).text),
-            "health": wanted.check.health, **pipeline.origin_of(folder, code, wanted),
-        }  # fmt: skip
+        origin = pipeline.origin_of(folder, code, wanted)
+        facts = ImageManifest(
+            name=wanted.name or "", document=digest(pipeline.document(goal, parcel).text),
+            health=wanted.check.health, commit=origin.commit, version=origin.version,
+        )  # fmt: skip
         tagged = publish.marks(facts, run) | {publish.BASE: base["Name"]}
         found = publish.registered(cloud, tagged)
         if found is None:
             if wanted.check.network:
                 report.note(pipeline.NETWORK)
-            title = how.name or f"{wanted.name}-{digest([facts['document'], base['Name']])[:12]}"
+            title = how.name or f"{wanted.name}-{digest([facts.document, base['Name']])[:12]}"
             with report.phase("bake") as phase:
                 found = _made(title, wanted, goal, base["Name"], parcel, tagged, ssh_from, cloud, work, phase)
         with report.phase("register") as phase:
