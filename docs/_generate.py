@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bake import errors
 from bake.aws import policy
 from bake.cli.main import cli
-from bake.config import recipe
+from bake.config import recipe, sections
 from bake.config.providers import METADATA_SERVICES, PROVIDERS
 from bake.errors import BakeError
 
@@ -110,7 +110,7 @@ def _inner(described: object) -> type[BaseModel] | None:
     if not isinstance(described, dict):
         return None
     if "observe" in described.get("properties", ()):
-        return recipe.Writable  # Its schema is written by hand, since a plain list stands for it.
+        return sections.Writable  # Its schema is written by hand, since a plain list stands for it.
     name = str(described.get("$ref", "")).rpartition("/")[2] or described.get("title")
     model = vars(recipe).get(name) if isinstance(name, str) else None
     if isinstance(model, type) and issubclass(model, BaseModel):

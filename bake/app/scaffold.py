@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from bake.app import detect
+from bake.app import detect, entry
 from bake.app.name_resolution import Reader
-from bake.config import recipe
-from bake.config.recipe import FILE_NAME, Recipe
+from bake.config import loader
+from bake.config.loader import FILE_NAME
+from bake.config.recipe import Recipe
 from bake.errors import AppFolderError, NoAppError, RecipeError, RequirementError, SeveralAppsError
-from bake.host import cache
+from bake.host import files
 
 HEAD = """\
 # The commented keys have the values that bake detects, or defaults. To pin or
@@ -47,7 +48,7 @@ def draft(folder: Path) -> str:
 
 def _app(reader: Reader) -> str:
     try:
-        app = detect.chosen(reader, [])
+        app = entry.chosen(reader, [])
     except SeveralAppsError as error:
         rows = (line.partition(": to serve this one, write  ") for line in error.details.splitlines())
         choices = "".join(f"# {wsgi}    # {place}\n" for place, _, wsgi in rows)
@@ -55,7 +56,7 @@ def _app(reader: Reader) -> str:
     except NoAppError as error:
         near = "".join(f"#   {line}\n" for line in error.details.splitlines())
         return f"\n# {error.message}.\n{near}# Set its module and callable:\n# wsgi: module:callable\n"
-    wsgi, why = (app.wsgi, f"created at {app.root.place}") if app else (detect.PASTE, "its [app:main]")
+    wsgi, why = (app.wsgi, f"created at {app.root.place}") if app else (entry.PASTE, "its [app:main]")
     return f"\n# The app: {why}.\n# wsgi: {wsgi}\n"
 
 
@@ -75,7 +76,7 @@ def write(folder: Path) -> Path:
         raise AppFolderError(f"{folder} is not a folder", "Give the path of the folder with the app's source.")
     if path.exists():
         raise RecipeError(f"{path} exists", "Edit it; bake.example.yaml shows every key.")
-    cache.write(path, draft(folder))
+    files.write(path, draft(folder))
     return path
 
 
@@ -88,10 +89,10 @@ def pin(folder: Path, paths: tuple[str, ...]) -> Path:
     line = f"writable: {{observe: off, paths: [{', '.join(json.dumps(name) for name in paths)}]}}\n"
     if not paths:
         raise RecipeError("The app wrote nothing to its own folder during the bake", "There is nothing to add.")
-    if path.exists() and recipe.read(folder).writable != Recipe().writable:
+    if path.exists() and loader.read(folder).writable != Recipe().writable:
         raise RecipeError(f"{path} already has `writable`", "Replace it by the line above.", line)
     text = path.read_text() if path.exists() else draft(folder)
-    cache.write(
+    files.write(
         path, f"{text.rstrip()}\n\n# Observed in a bake. With `observe: off`, later bakes add no paths.\n{line}"
     )
     return path

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from bake.host import cache, paths
+from bake.host import cache, files, paths
 
 RUN, EXPIRES, APP = "bake:run", "bake:expires", "bake:app"
 #: Tag of a key pair: the name of the AMI that its run is making with Packer, which tags the AMI only afterwards.
@@ -102,7 +102,7 @@ def _place(name: str) -> Path:
 @contextmanager
 def _lock(name: str) -> Iterator[None]:
     path = _place(name)
-    with cache.disk_faults(path):
+    with files.disk_faults(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     fcntl.flock(handle, fcntl.LOCK_EX)

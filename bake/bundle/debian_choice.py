@@ -10,9 +10,10 @@ from pathlib import Path
 from bake.app import detect, project_metadata, requirements_files
 from bake.bundle import lock
 from bake.config.debian import TARGETS, Target
-from bake.config.recipe import BaseImage, Recipe
+from bake.config.recipe import Recipe
+from bake.config.sections import BaseImage
 from bake.errors import AppSyntaxError, BakeError, ConflictError, RequirementError, WheelError
-from bake.host import cache, paths
+from bake.host import cache, files, paths
 from bake.host.progress import Reporter
 
 #: Errors that another Debian release may not have, because its Python is another one.
@@ -134,7 +135,7 @@ def _chosen(app: _App) -> Recipe:
                 continue
             for refusal in refusals.values():
                 if refusal.key and not refusal.kept:
-                    cache.write(_cached(refusal.key), refusal.error.message)
+                    files.write(_cached(refusal.key), refusal.error.message)
             why = [refusal.reason(refused) for refused, refusal in refusals.items() if refused is not target]
             if not why and wished:
                 why = [f"Python {target.python_version}; {wished.file} requests {wished.text}"]

@@ -1,54 +1,38 @@
-"""Resolve an app's requirements to a lock file with hashes, and fetch the wheels into the cache.
+"""Resolve an app's requirements to a lock file with hashes.
 
-uv resolves for the target's Python and glibc, and pip fetches the wheels. If a package
-has no wheel, bake builds one here, which runs the package's code. The result must be
-pure Python. Errors name the file and line of a requirement.
+uv resolves for the target's Python and glibc. If a package has no wheel, bake builds
+one here. Errors name the file and line of a requirement.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-import json
-import os
 import re
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import uv
 from packaging.requirements import Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from bake.app.requirements_files import HASH, Line, requirement_lines
-from bake.bundle import shared_libraries
-from bake.bundle.wheel_contents import require_safe
+from bake.bundle.built_wheels import WITHOUT_WHEEL, build
+from bake.bundle.package_index import NO_NETWORK, TRACEBACK, index_env
 from bake.config.debian import Target
 from bake.config.recipe import Recipe
 from bake.errors import BakeError, ConflictError, NetworkError, ProgramError, RequirementError, WheelError
 from bake.host import cache, paths
+from bake.host.files import digest, write
 from bake.host.programs import Result, run
 
-NO_NETWORK = re.compile(
-    r"Failed to fetch|error sending request|Could not fetch URL|NewConnectionError|ConnectTimeout|Read ?[tT]imed? ?out"
-    r"|valid authentication credentials|Connection refused|Connection broken|Temporary failure in name resolution"
-)
 NO_WHEEL = re.compile(r"Wheels are required for `([^`]+)`")
-#: A traceback from the build of a package, except the exception itself.
-TRACEBACK = re.compile(
-    r"^[ \t]*Traceback \(most recent call last\):\n(?:.*\n)*?(?=[ \t]*[\w.]+(?:Error|Exception|Exit)\b)", re.M
-)
-WITHOUT_WHEEL = (
-    "Allow another version, use a package that has wheels (for example psycopg2-binary instead of psycopg2), or upload "
-    "a wheel to a package `index`."
-)
 #: uv lists the wheels of releases for these Python versions and newer ones. bake uses the first that every release
 #: supports.
 OLDER_PYTHONS = ("3.8", "3.10", "3.12")
-#: pip's settings. The constraints of this computer could contradict the lock.
-PIP = {"PIP_CONSTRAINT": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
 
 @dataclass(frozen=True)
@@ -109,7 +93,7 @@ def _request(folder: Path, recipe: Recipe, target: Target) -> _Request:
     limits = [f"{line.text}\n" for line in lines if line.constraint]
     hashed = [(line.name, sorted(line.hashes)) for line in lines if line.hashes]
     version = importlib.metadata.version("uv")
-    key = cache.digest([wanted, limits, hashed, target.python_version, target.uv_platform, recipe.index, version])
+    key = digest([wanted, limits, hashed, target.python_version, target.uv_platform, recipe.index, version])
     return _Request(lines, "".join(wanted), "".join(limits), key)
 
 
@@ -152,8 +136,8 @@ def resolve(folder: Path, recipe: Recipe, target: Target, age: cache.Age) -> Loc
         late = {name: _version(block) for name, block in entries.items() if name not in checked}
         _require_pure(late, request, recipe, target, work)
         for block in entries.values():
-            text = text.replace(block, _built(block, recipe, target, work))
-    cache.write(cached, text)
+            text = text.replace(block, build(block, recipe, target, work))
+    write(cached, text)
     return Lock(text, request.key, tuple(entries))
 
 
@@ -211,60 +195,6 @@ def _is_compiled(wheel: Mapping[str, str]) -> bool:
     except InvalidWheelFilename:
         return False
     return all(tag.platform != "any" for tag in tags)
-
-
-def _built(block: str, recipe: Recipe, target: Target, work: Path) -> str:
-    """Build a wheel for a package that has none, and return its entry for the lock."""
-    wanted = block.split(maxsplit=1)[0]
-    (work / "source.txt").write_text(block)
-    try:
-        # A reproducible wheel: the cache must recognize an app that has not changed.
-        run(
-            build_argv(wanted.partition("==")[0]),
-            cwd=work,
-            env={**PIP, **index_env(recipe), "SOURCE_DATE_EPOCH": "315532800"},
-        )
-    except ProgramError as error:
-        if NO_NETWORK.search(error.details):
-            raise _not_fetched(error, target) from None
-        raise WheelError(
-            f"{wanted} has no wheel, and building one from source failed",
-            WITHOUT_WHEEL,
-            TRACEBACK.sub("", error.details),
-        ) from None
-    (wheel,) = (work / "built").iterdir()
-    if not wheel.name.endswith("-none-any.whl"):
-        raise WheelError(
-            f"{wanted} has no wheel, and is not pure Python: a wheel built here would not fit other systems",
-            WITHOUT_WHEEL,
-        )
-    digest = cache.file_digest(wheel)
-    with cache.whole(_built_here() / wheel.name) as kept:
-        wheel.replace(kept)
-    return f"{wanted} \\\n    --hash=sha256:{digest}\n"
-
-
-def _built_here() -> Path:
-    return paths.cache() / "built"
-
-
-def is_built(wheel: str) -> bool:
-    """Return whether bake built this wheel, because the index has none."""
-    return (_built_here() / wheel).exists()
-
-
-def index_env(recipe: Recipe) -> dict[str, str]:
-    """Return the environment that sets the recipe's index for uv and pip.
-
-    The URL contains BAKE_INDEX_USERNAME and BAKE_INDEX_PASSWORD if they are set. Other users of this computer can read
-    a command line, but not the environment. bake does not store it.
-    """
-    if not recipe.index:
-        return {}
-    parts = urlsplit(recipe.index)
-    user, password = (quote(os.environ.get(f"BAKE_INDEX_{name}", ""), safe="") for name in ("USERNAME", "PASSWORD"))
-    address = parts._replace(netloc=f"{user}:{password}@{parts.netloc}").geturl() if user else recipe.index
-    return {"UV_DEFAULT_INDEX": address, "PIP_INDEX_URL": address}
 
 
 def listing_argv(place: Sequence[str], files: Sequence[str]) -> list[str]:
@@ -372,98 +302,3 @@ def only(block: str, hashes: frozenset[str]) -> str:
     """Return the entry of a lock with only those of its hashes that are in `hashes`."""
     kept = sorted(set(HASH.findall(block)) & hashes)
     return " \\\n".join([block.split(maxsplit=1)[0], *(f"    --hash=sha256:{value}" for value in kept)]) + "\n"
-
-
-def wheel_platforms(target: Target) -> list[str]:
-    """Return the platform tags that fit the target, newest first. pip needs each older manylinux tag explicitly."""
-    tags = [f"manylinux_{target.glibc[0]}_{minor}_x86_64" for minor in range(target.glibc[1], 4, -1)]
-    return [*tags, "manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
-
-
-def download_argv(target: Target) -> list[str]:
-    """Return pip's command that downloads the wheels of lock.txt to wheels/. cp3xx includes the abi3 and none tags."""
-    options = "--quiet --no-input --no-deps --require-hashes --only-binary=:all: --implementation=cp"
-    place = [f"--python-version={target.python_version}", "--abi=cp{}{}".format(*target.python)]
-    platforms = [f"--platform={tag}" for tag in wheel_platforms(target)]
-    files = ["--requirement=lock.txt", "--dest=wheels", f"--find-links={_built_here()}"]
-    return [sys.executable, "-m", "pip", "download", *options.split(), *place, *platforms, *files]
-
-
-def build_argv(name: str) -> list[str]:
-    """Return pip's command that builds a wheel of the package in source.txt in built/."""
-    options = f"--quiet --no-input --no-deps --require-hashes --no-binary={name}"
-    files = ["--requirement=source.txt", "--wheel-dir=built"]
-    return [sys.executable, "-m", "pip", "wheel", *options.split(), *files]
-
-
-def wheels(lock: Lock, target: Target, recipe: Recipe) -> list[Path]:
-    """Return the lock's wheels in the cache, sorted by name. Fetch them unless all are there.
-
-    Raises NetworkError, and WheelError for a wheel that does not fit the target or the lock.
-    """
-    folder, index = paths.cache() / "wheels", _index(lock, target)
-    if index.exists():
-        rows = json.loads(index.read_text())["wheels"]
-        if all(_seen(folder / name) == row for name, row in rows.items()):
-            return [folder / name for name in rows]
-    with cache.work_folder() as work:
-        (work / "wheels").mkdir()
-        (work / "lock.txt").write_text(lock.text)
-        try:
-            run(download_argv(target), cwd=work, env={**PIP, **index_env(recipe)})
-        except ProgramError as error:
-            raise _not_fetched(error, target) from None
-        found = sorted((work / "wheels").iterdir())
-        verify(found, lock)
-        with cache.disk_faults(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            for wheel in found:
-                kept = folder / wheel.name
-                # Another app may use the same wheel. If this one replaced it, that app's wheels would seem changed.
-                if not kept.exists() or cache.file_digest(kept) != cache.file_digest(wheel):
-                    wheel.replace(kept)
-    fetched = [folder / wheel.name for wheel in found]
-    facts = {"wheels": {path.name: _seen(path) for path in fetched}, "expects": shared_libraries.expected(fetched)}
-    cache.write(index, json.dumps(facts))
-    return fetched
-
-
-def expects(lock: Lock, target: Target) -> dict[str, str]:
-    """Return what `shared_libraries.expected` found in the fetched wheels of a lock."""
-    found: dict[str, str] = json.loads(_index(lock, target).read_text())["expects"]
-    return found
-
-
-def _index(lock: Lock, target: Target) -> Path:
-    return paths.cache() / "wheels" / f"{cache.digest([lock.text, target.python, target.glibc, 'expects'])}.json"
-
-
-def _seen(path: Path) -> list[int]:
-    """Return a file's size and time, which show a change. `pack` verifies the content."""
-    if not path.exists():
-        return []
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
-
-
-def verify(found: list[Path], lock: Lock) -> None:
-    """Raise WheelError unless the wheels are exactly those of the lock, and each one is safe to unpack."""
-    allowed = lock.hashes
-    strange = [wheel.name for wheel in found if cache.file_digest(wheel) not in allowed]
-    if strange or len(found) != len(blocks(lock.text)):
-        raise WheelError(
-            f"The wheels differ from the lock: {', '.join(strange) or f'the number of files is {len(found)}'}",
-            f"Remove {paths.cache() / 'wheels'} and bake again.",
-        )
-    for wheel in found:
-        require_safe(wheel)
-
-
-def _not_fetched(error: ProgramError, target: Target) -> NetworkError | WheelError:
-    if found := re.search(r"No matching distribution found for ([^\s(]+)", error.details):
-        message = f"{found[1]} has no wheel for Python {target.python_version} on {target.name}"
-        if not NO_NETWORK.search(error.details):
-            return WheelError(message, "Allow another version of it.", error.details)
-    if "DO NOT MATCH THE HASHES" in error.details:
-        return WheelError("The hash of a wheel differs from the lock", "Run `bake image --refresh`.", error.details)
-    return NetworkError("The wheels could not be fetched", "Check the network and `index` in bake.yaml.", error.details)

@@ -15,11 +15,13 @@ from pathlib import Path
 from pathspec import GitIgnoreSpec
 
 from bake.app import ignore
-from bake.bundle import lock, release_files, shared_libraries
+from bake.bundle import lock, release_files, shared_libraries, wheel_cache
 from bake.config.debian import Target
-from bake.config.recipe import FILE_NAME, Recipe
+from bake.config.loader import FILE_NAME
+from bake.config.recipe import Recipe
 from bake.errors import AppFolderError
 from bake.host import cache, paths
+from bake.host.files import file_digest, whole
 from bake.host.progress import Reporter
 
 #: Patterns (as in .gitignore) of files that bake excludes from each image, by the reason that bake prints.
@@ -87,8 +89,8 @@ def collect(
         if locked.built:
             report.note(locked.consent)
         phase.progress(0.5, "fetching wheels")
-        wheels = lock.wheels(locked, goal, wanted)
-        unknown = shared_libraries.require(lock.expects(locked, goal), wanted.packages, goal)
+        wheels = wheel_cache.wheels(locked, goal, wanted)
+        unknown = shared_libraries.require(wheel_cache.expects(locked, goal), wanted.packages, goal)
         if unknown and not wanted.packages:
             report.note(
                 f"no wheel contains {', '.join(unknown)}: if the app does not start, add Debian packages to `packages`"
@@ -105,7 +107,7 @@ def pack(folder: Path, recipe: Recipe, locked: lock.Lock, wheels: list[Path], ou
     Raises AppFolderError for a file that cannot be read or a link that leaves the folder, and WheelError for a wheel
     that is not in the lock.
     """
-    lock.verify(wheels, locked)
+    wheel_cache.verify(wheels, locked)
     left_out: list[tuple[str, str]] = []
     walked = [] if recipe.package else sorted(_walk(folder, folder, [], left_out))
     kept = [path for path in walked if path != out]
@@ -115,8 +117,8 @@ def pack(folder: Path, recipe: Recipe, locked: lock.Lock, wheels: list[Path], ou
                 f"static: {prefix} needs the folder {inside}, which is excluded",
                 f"Add `!/{inside}/` to {folder / '.bakeignore'}.",
             )
-    hashes = frozenset(map(cache.file_digest, wheels))
-    with cache.whole(out) as partial, tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as archive:
+    hashes = frozenset(map(file_digest, wheels))
+    with whole(out) as partial, tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as archive:
         lines = (lock.only(block, hashes) for block in lock.blocks(locked.text))
         _add_text(archive, "lock.txt", release_files.File("".join(lines)))
         _add(archive, folder.resolve(), "source", folder)
@@ -127,7 +129,7 @@ def pack(folder: Path, recipe: Recipe, locked: lock.Lock, wheels: list[Path], ou
         for wheel in sorted(wheels, key=lambda wheel: wheel.name):
             _add(archive, wheel, f"wheels/{wheel.name}", wheel.parent)
     files = sum(1 for path in kept if path.is_symlink() or not path.is_dir())
-    return Bundle(out, cache.file_digest(out), out.stat().st_size, files, tuple(left_out))
+    return Bundle(out, file_digest(out), out.stat().st_size, files, tuple(left_out))
 
 
 def _reason(path: Path, name: str, stack: list[ignore.Rules]) -> str:

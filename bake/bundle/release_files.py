@@ -13,7 +13,8 @@ from packaging.utils import canonicalize_name
 
 from bake.app import project_metadata
 from bake.config.providers import AWS_METADATA_SERVICES
-from bake.config.recipe import OPTIONS, Django, Limits, Recipe
+from bake.config.recipe import Recipe
+from bake.config.sections import OPTIONS, Django, Limits
 from bake.host import paths
 
 #: The keys of a recipe that a machine and its checks need. An image does not contain the others, which may be private.

@@ -24,7 +24,7 @@ from bake import __version__
 from bake.app import scaffold
 from bake.bundle.release_files import keys
 from bake.cli import aws_images, aws_instances
-from bake.config import recipe
+from bake.config import loader
 from bake.config.debian import TARGETS
 from bake.config.providers import PROVIDERS
 from bake.deploy import local_run, push, render
@@ -33,7 +33,7 @@ from bake.errors import AppFolderError, BakeError, Cancelled, SettingsError, Spa
 from bake.host import cache
 from bake.host.progress import Reporter
 from bake.host.terminal import Terminal
-from bake.image import host_requirements, pipeline
+from bake.image import host_requirements, manifest, pipeline
 from bake.verify import checks
 from bake.vm import qemu, ssh
 
@@ -176,7 +176,7 @@ def init_command(app: Path, image_file: Path | None) -> None:
 
     It holds the keys that bake detected. Prints the file's path.
     """
-    click.echo(scaffold.pin(app, pipeline.observed(image_file)) if image_file else scaffold.write(app))
+    click.echo(scaffold.pin(app, manifest.observed(image_file)) if image_file else scaffold.write(app))
 
 
 @cli.command("render")
@@ -298,7 +298,7 @@ def _install_missing(report: Reporter) -> None:
 @cli.command()
 def schema() -> None:
     """Print the JSON Schema of bake.yaml, for editors."""
-    click.echo(json.dumps(recipe.schema(), indent=2))
+    click.echo(json.dumps(loader.schema(), indent=2))
 
 
 for command in (*aws_images.COMMANDS, *aws_instances.COMMANDS):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import json
 import secrets
 import time
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from bake.document import cloud_config
 from bake.errors import BootError, PortError
 from bake.host import cache, programs
 from bake.host.progress import Reporter
-from bake.image.pipeline import facts_of
+from bake.image import manifest
 from bake.verify import proof
 from bake.vm import qemu
 
@@ -35,8 +34,8 @@ def show(image: Path, port: int | None, shell: bool, report: Reporter, tell: Cal
     8080, or a free port if 8080 is in use. Raises PortError and BootError.
     """
     port = _port(port, report)
-    facts = facts_of(image)
-    names = json.loads(facts.read_text()).get("secrets", []) if facts.is_file() else []
+    path = manifest.path_of(image)
+    names = manifest.ImageManifest.read(path).secrets if path.is_file() else ()
     with cache.work_folder() as work:
         key = work / "key"
         qemu.make_key(key, "bake-run")

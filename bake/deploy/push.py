@@ -20,7 +20,8 @@ from bake.document import release_source
 from bake.errors import BootError, CheckError, SetupError
 from bake.host import cache
 from bake.host.progress import Reporter
-from bake.verify import comparison, pages
+from bake.verify import pages
+from bake.verify.report import table
 from bake.vm.ssh import Login
 
 #: Prints one line each: the source stanza, the current release, the previous release, all releases on the machine.
@@ -173,7 +174,7 @@ def visit(login: Login, report: Reporter) -> None:
         raise CheckError(
             f"The release is live, but {len(failing)} of its pages fail: {', '.join(list(failing)[:5])}",
             "`bake push HOST --back` rolls back to the previous release.",
-            comparison.table(judged.differences),
+            table(judged.differences),
         )
 
 

@@ -16,7 +16,7 @@ from bake.document.machine_files import File
 from bake.errors import DocumentError
 from bake.host import cache
 from bake.host.progress import Reporter
-from bake.image import pipeline
+from bake.image import manifest
 
 #: Returns the files of the app in a document, with the given names of release.EXTRAS.
 App = Callable[[tuple[str, ...]], list[File]]
@@ -36,7 +36,7 @@ def document(
         app = _source(folder, wanted, goal, parcel, inline, report)
         made, missing = _fullest([*machine_files.files(goal), *given.files], app, goal, provider)
     _tell(made, provider, report)
-    proved = pipeline.proof_of(parcel.sha256)
+    proved = manifest.proof_of(parcel.sha256)
     report.note(f"this release was baked and checked here: {proved}" if proved else UNTRIED.format(folder=folder))
     if provider and goal.name in provider.unknown_to:
         report.note(

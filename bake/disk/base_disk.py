@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 import os
 import tarfile
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from bake.config.debian import BASE_PACKAGES, MACHINE_PACKAGES, Target
-from bake.disk import partitions
+from bake.disk import base_manifest, partitions
+from bake.disk.base_manifest import BaseManifest
 from bake.errors import BaseError, NetworkError, ProgramError, RequirementError
-from bake.host import cache, paths
+from bake.host import cache, files, paths
 from bake.host.programs import Argv, run
 from bake.host.progress import Phase
 
@@ -83,15 +82,15 @@ def base_tree(archive: Path) -> None:
 
 def key(target: Target, extra: tuple[str, ...], mirror: str | None) -> str:
     """Return the digest of all inputs of a base disk, except the archive's state, for which its age counts."""
-    return cache.digest(
+    return files.digest(
         {
             "target": target.name,
             "packages": sorted({*BASE_PACKAGES, *MACHINE_PACKAGES, *extra}),
             "mirror": mirror,
-            "tree": cache.tree_digest(paths.base_disk_rootfs()),
-            "script": cache.file_digest(paths.tree() / "cloud-init" / "base-disk" / "customize.sh"),
-            "code": [cache.file_digest(Path(module.__file__ or "")) for module in (partitions,)]
-            + [cache.file_digest(Path(__file__))],
+            "tree": files.tree_digest(paths.base_disk_rootfs()),
+            "script": files.file_digest(paths.tree() / "cloud-init" / "base-disk" / "customize.sh"),
+            "code": [files.file_digest(Path(module.__file__ or "")) for module in (partitions,)]
+            + [files.file_digest(Path(__file__))],
         }
     )
 
@@ -103,25 +102,22 @@ def _open_scratch() -> Path:
 
 def reap() -> None:
     """Remove the files of a build that was killed. The caller must hold the cache's lock."""
-    cache.remove(_open_scratch())
+    files.remove(_open_scratch())
 
 
 def find(key: str, age: cache.Age) -> Base | None:
     """Return the base disk in the cache, or None if there is none, or it is too old."""
     entry = paths.cache() / "base" / key
-    manifest = entry / "base.json"
-    if not manifest.is_file():
-        return None
-    facts = json.loads(manifest.read_text())
-    if not age.admits(facts["made"]):
+    manifest = BaseManifest.read(entry)
+    if manifest is None or not age.admits(manifest.made):
         return None
     cache.touch(entry)
-    return Base(entry / "disk.qcow2", entry / "vmlinuz", key, facts["made"], facts["date"], facts["release"])
+    return Base(entry / "disk.qcow2", entry / "vmlinuz", key, manifest.made, manifest.date, manifest.release)
 
 
 def build(target: Target, extra: tuple[str, ...], mirror: str | None, work: Path, phase: Phase) -> Base:
     """Build a base disk and add it to the cache. Raises RequirementError, NetworkError or BaseError."""
-    cache.require_space(work, SPACE_NEEDED)
+    files.require_space(work, SPACE_NEEDED)
     packages = tuple(sorted({*BASE_PACKAGES, *MACHINE_PACKAGES, *extra}))
     tree, archive = work / "base-tree.tar", work / "base.tar"
     base_tree(tree)
@@ -149,15 +145,14 @@ def build(target: Target, extra: tuple[str, ...], mirror: str | None, work: Path
     finally:
         reap()
     this = key(target, extra, mirror)
-    with cache.whole(paths.cache() / "base" / this) as entry:
+    with files.whole(paths.cache() / "base" / this) as entry:
         entry.mkdir()
         phase.progress(0.9, "making the disk")
         partitions.assemble(archive, work / "base.raw", DISK_SIZE)
         partitions.to_qcow2(work / "base.raw", entry / "disk.qcow2", compress=False)
         (work / "base.raw").unlink()
         _read_kernel(archive, entry / "vmlinuz")
-        facts = {"made": time.time(), "date": time.strftime("%Y-%m-%d"), "release": target.name}
-        (entry / "base.json").write_text(json.dumps(facts, indent=1))
+        (entry / base_manifest.FILE_NAME).write_text(BaseManifest.now(target.name).to_json())
     archive.unlink()
     found = find(this, cache.Age(math.inf))
     assert found is not None

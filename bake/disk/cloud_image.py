@@ -10,15 +10,15 @@ import json
 import math
 import re
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from bake.config.debian import TARGETS
-from bake.config.recipe import BaseImage
-from bake.disk import base_disk, partitions
+from bake.config.sections import BaseImage
+from bake.disk import base_disk, base_manifest, partitions
+from bake.disk.base_manifest import BaseManifest
 from bake.errors import BaseError, ProgramError
-from bake.host import cache, paths
+from bake.host import cache, files, paths
 from bake.host.download import download
 from bake.host.programs import run
 from bake.host.progress import Phase
@@ -26,8 +26,8 @@ from bake.host.progress import Phase
 
 def key(wanted: BaseImage) -> str:
     """Return the digest of a base's inputs: the image's bytes and this code."""
-    code = [cache.file_digest(Path(__file__)), cache.file_digest(Path(partitions.__file__ or ""))]
-    return cache.digest({"sha512": wanted.sha512, "code": code})
+    code = [files.file_digest(Path(__file__)), files.file_digest(Path(partitions.__file__ or ""))]
+    return files.digest({"sha512": wanted.sha512, "code": code})
 
 
 def build(wanted: BaseImage, folder: Path, work: Path, phase: Phase) -> base_disk.Base:
@@ -35,14 +35,14 @@ def build(wanted: BaseImage, folder: Path, work: Path, phase: Phase) -> base_dis
 
     Raises NetworkError, or BaseError if the digest differs or the release is not supported.
     """
-    cache.require_space(work, base_disk.SPACE_NEEDED)
+    files.require_space(work, base_disk.SPACE_NEEDED)
     fetched, raw = work / "stock.img", work / "stock.raw"
     _fetch(wanted, folder, fetched, lambda share: phase.progress(0.8 * share, "fetching"))
     phase.progress(0.8, "reading the image")
     partitions.to_raw(fetched, raw, _format(wanted, fetched))
     fetched.unlink()
     this = key(wanted)
-    with cache.whole(paths.cache() / "base" / this) as entry:
+    with files.whole(paths.cache() / "base" / this) as entry:
         entry.mkdir()
         try:
             release = _release(wanted, raw, work)
@@ -63,8 +63,7 @@ def build(wanted: BaseImage, folder: Path, work: Path, phase: Phase) -> base_dis
             # Make room for packages. cloud-init grows the root file system.
             run(["qemu-img", "resize", "-q", "-f", "raw", raw, str(base_disk.DISK_SIZE)])
         partitions.to_qcow2(raw, entry / "disk.qcow2", compress=False)
-        facts = {"made": time.time(), "date": time.strftime("%Y-%m-%d"), "release": release}
-        (entry / "base.json").write_text(json.dumps(facts, indent=1))
+        (entry / base_manifest.FILE_NAME).write_text(BaseManifest.now(release).to_json())
     raw.unlink()
     found = base_disk.find(this, cache.Age(math.inf))
     assert found is not None

@@ -13,7 +13,7 @@ import struct
 from pathlib import Path
 
 from bake.errors import BaseError
-from bake.host import cache
+from bake.host import files
 from bake.host.programs import Argv, as_root, run
 
 SECTOR = 512
@@ -113,9 +113,9 @@ def assemble(archive: Path, disk: Path, size: int) -> None:
     run(["dd", f"if={esp}", f"of={disk}", "bs=1M", f"seek={ESP_START // MIB}", "conv=notrunc,sparse", "status=none"])
     esp.unlink()
     # The EFI partition is mounted over this folder.
-    cache.remove(tree / EFI)
+    files.remove(tree / EFI)
     run([*as_root(), *ext4_argv(tree, disk, size)])
-    cache.remove(tree)
+    files.remove(tree)
 
 
 def root(disk: Path) -> tuple[int, int]:

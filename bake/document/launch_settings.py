@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bake.bundle.release_files import environment
-from bake.config import recipe
+from bake.config import loader, sections
 from bake.document.machine_files import File
 from bake.errors import SettingsError
 
@@ -41,7 +41,7 @@ class Settings:
 
 
 def read(
-    domains: tuple[str, ...], email: str | None, pairs: tuple[str, ...], given: recipe.Certificate | None = None
+    domains: tuple[str, ...], email: str | None, pairs: tuple[str, ...], given: sections.Certificate | None = None
 ) -> Settings:
     """Return the settings of a command line. `pairs` are NAME=VALUE. Raises SettingsError with every fault.
 
@@ -49,8 +49,8 @@ def read(
     """
     faults = [f"env: {pair!r} is not NAME=VALUE" for pair in pairs if "=" not in pair]
     env = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
-    names = recipe.validate({"certificate": given or recipe.Certificate(), "domains": list(domains)}, faults).domains
-    checked = recipe.validate({"env": env} | ({"email": email} if email is not None else {}), faults)
+    names = loader.validate({"certificate": given or sections.Certificate(), "domains": list(domains)}, faults).domains
+    checked = loader.validate({"env": env} | ({"email": email} if email is not None else {}), faults)
     if faults:
         raise SettingsError("The settings are invalid", "Correct the options listed above.", "\n".join(faults))
     return Settings(names, checked.email, checked.env)

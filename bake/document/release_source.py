@@ -14,15 +14,17 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from bake.bundle import lock, release_files
+from bake.bundle import built_wheels, release_files
 from bake.bundle.release_archive import Bundle, is_stdout
 from bake.config.debian import Target
-from bake.config.recipe import App, Recipe
+from bake.config.recipe import Recipe
+from bake.config.sections import App
 from bake.document import cloud_config
 from bake.document.machine_files import File
 from bake.errors import AppFolderError, SourceError, WheelError
-from bake.host import cache, git, paths
+from bake.host import git, paths
 from bake.host.download import download
+from bake.host.files import whole
 from bake.host.programs import run
 
 #: Debian's name of an architecture to the kernel's name.
@@ -159,7 +161,7 @@ def _members(
             if member.name in out:
                 continue
             if member.name.startswith("wheels/"):
-                if lock.is_built(member.name.removeprefix("wheels/")):
+                if built_wheels.is_built(member.name.removeprefix("wheels/")):
                     raise WheelError(
                         f"{Path(member.name).name.split('-')[0]} has no wheel on the package index",
                         "Machines from a document build no wheels. Publish one on your own `index`, or bake an image.",
@@ -200,7 +202,7 @@ def folder_of(folder: Path, recipe: Recipe) -> Path:
     name = re.sub(r"(\.git|\.zip|\.t\w+|\.tar\.\w+)?/*$", "", address).rpartition("/")[2].lstrip(".")
     place = paths.cache() / "fetched" / str(app.commit or app.sha256)
     if not place.exists():
-        with cache.whole(place) as partial:
+        with whole(place) as partial:
             partial.mkdir()
             into = partial / (name or "app")
             if app.git:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from bake.errors import NetworkError, ProgramError, SourceError
 from bake.host import cache
+from bake.host.files import file_digest
 from bake.host.programs import run, which
 
 #: Keys of the repository that say how its files are stored.
@@ -188,7 +189,7 @@ def _line(key: str, value: str) -> str:
 
 def _pointer(path: Path, name: str) -> str:
     """Return the name of the blob that Git LFS commits for a file, with the digest that the blob `name` has."""
-    text = f"version https://git-lfs.github.com/spec/v1\noid sha256:{cache.file_digest(path)}\n"
+    text = f"version https://git-lfs.github.com/spec/v1\noid sha256:{file_digest(path)}\n"
     content = f"{text}size {path.stat().st_size}\n".encode()
     return hashlib.new("sha1" if len(name) == 40 else "sha256", b"blob %d\0" % len(content) + content).hexdigest()
 

@@ -14,21 +14,21 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from bake.app import project_metadata
 from bake.bundle import debian_choice, release_archive
-from bake.config import debian, recipe
-from bake.diagnosis import diagnosis
+from bake.config import debian, loader, recipe, sections
+from bake.diagnosis import redaction
 from bake.disk import base_disk, cloud_image, partitions
 from bake.document import cloud_config, machine_files, release_source
-from bake.errors import BakeError, PlaceError, ProgramError, RecipeError, SpaceError
-from bake.host import cache, paths
+from bake.errors import BakeError, PlaceError, ProgramError, SpaceError
+from bake.host import cache, files, paths
 from bake.host.progress import Phase, Reporter
 from bake.host.terminal import printable
-from bake.image import leaks, packer
+from bake.image import leaks, manifest, packer
+from bake.image.manifest import ImageManifest, Observed
 from bake.verify import proof
 from bake.vm import qemu
 
@@ -75,11 +75,19 @@ class Image:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """The commit and the version of an app, each "" if it is unknown."""
+
+    commit: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True)
 class Baked:
     """The result of Packer: the disk, the paths that bake observed the app write, and notes for people."""
 
     disk: Path
-    observed: dict[str, Any]
+    observed: Observed | None
     notes: tuple[str, ...]
 
 
@@ -103,7 +111,7 @@ def look(folder: Path, report: Reporter, base: str | None = None) -> recipe.Reci
 
 
 def _named(folder: Path, base: str | None) -> recipe.Recipe:
-    wanted = recipe.read(folder)
+    wanted = loader.read(folder)
     return wanted.model_copy(update={"base": base}) if base else wanted
 
 
@@ -112,9 +120,9 @@ def bake(folder: Path, wanted: recipe.Recipe, options: Options, report: Reporter
     assert wanted.name is not None
     with cache.only_one(lambda pid: report.note(f"waiting for another bake (pid {pid})")):
         final = paths.outputs(wanted.name) / f"{wanted.name}.{options.form}"
-        with cache.disk_faults(final):
+        with files.disk_faults(final):
             final.parent.mkdir(parents=True, exist_ok=True)
-            cache.remove(log_of(final))
+            files.remove(log_of(final))
         base_disk.reap()
         with cache.work_folder() as work:
             return _bake(folder, wanted, final, work, options, report)
@@ -123,7 +131,7 @@ def bake(folder: Path, wanted: recipe.Recipe, options: Options, report: Reporter
 def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options: Options, report: Reporter) -> Image:
     if options.port:
         qemu.free_port(options.port)
-    if isinstance(wanted.base, recipe.BaseImage):
+    if isinstance(wanted.base, sections.BaseImage):
         ground = base_disk.find(cloud_image.key(wanted.base), options.age)
         if ground is None:
             # The Debian release in the image decides which wheels fit.
@@ -138,11 +146,11 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
     origin = origin_of(folder, code, wanted)
     if ground:
         entry = paths.cache() / "image" / _key(wanted, parcel.sha256, ground)
-        if (entry / "image.json").is_file():
+        if (entry / manifest.FILE_NAME).is_file():
             cache.touch(entry)
             return _publish(entry, final, origin, report, fresh=False)
 
-    cache.require_space(work, SPACE_NEEDED)
+    files.require_space(work, SPACE_NEEDED)
     if ground is None:
         with report.phase("base") as phase:
             ground = base_disk.build(goal, wanted.debian, wanted.mirror, work, phase)
@@ -180,21 +188,20 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
     sealed.unlink()
 
     key = _key(wanted, parcel.sha256, ground)
-    with cache.whole(paths.cache() / "image" / key) as entry:
+    with files.whole(paths.cache() / "image" / key) as entry:
         entry.mkdir()
         shutil.move(image, entry / "image.qcow2")
-        facts = {
-            "name": wanted.name, "sha256": cache.file_digest(entry / "image.qcow2"),
-            "size": (entry / "image.qcow2").stat().st_size,
-            "seconds": {name: round(value, 1) for name, value in report.seconds.items()}, "checks": proved.checks,
-            "app": proved.app, "pages": proved.pages.splitlines(),
-            "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "base_date": ground.date, "release": goal.name,
-            "bundle": parcel.sha256, "document": cache.digest(document(goal, parcel).text),
-            "health": wanted.check.health, "domains": list(wanted.domains), "keep": wanted.certificate.keep,
-            "secrets": list(wanted.secrets), "packages": packages,
-            "observed": baked.observed, "notes": baked.notes,
-        }  # fmt: skip
-        (entry / "image.json").write_text(json.dumps(facts, indent=1) + "\n")
+        facts = ImageManifest(
+            name=wanted.name or "", sha256=files.file_digest(entry / "image.qcow2"),
+            size=(entry / "image.qcow2").stat().st_size,
+            seconds={name: round(value, 1) for name, value in report.seconds.items()}, checks=proved.checks,
+            app=proved.app, pages=tuple(proved.pages.splitlines()),
+            made=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), base_date=ground.date, release=goal.name,
+            bundle=parcel.sha256, document=files.digest(document(goal, parcel).text),
+            health=wanted.check.health, domains=wanted.domains, keep=wanted.certificate.keep,
+            secrets=wanted.secrets, packages=packages, observed=baked.observed, notes=baked.notes,
+        )  # fmt: skip
+        (entry / manifest.FILE_NAME).write_text(facts.to_json())
     cache.trim()
     return _publish(paths.cache() / "image" / key, final, origin, report, fresh=True)
 
@@ -210,12 +217,12 @@ def _inputs(ground: base_disk.Base, parcel: release_archive.Bundle, work: Path) 
 def _key(wanted: recipe.Recipe, bundle_digest: str, ground: base_disk.Base) -> str:
     """Return the digest of all inputs of an image and its proof, including the files of bake."""
     own = {
-        name: cache.tree_digest(paths.tree() / name)
+        name: files.tree_digest(paths.tree() / name)
         for name in ("cloud-init", "packer", "tests/machine", "tests/proof")
     }
-    own["bake"] = cache.tree_digest(Path(__file__).parents[1])
+    own["bake"] = files.tree_digest(Path(__file__).parents[1])
     check = wanted.check.model_dump(mode="json")
-    return cache.digest(
+    return files.digest(
         {
             "bundle": bundle_digest, "check": check, "observe": wanted.writable.observe, "base": ground.key,
             "made": ground.made, "own": own,
@@ -233,12 +240,11 @@ def document(goal: debian.Target, parcel: release_archive.Bundle, early: tuple[s
     return cloud_config.plain([*machine_files.files(goal), *release_source.bundled(goal, parcel.sha256)], goal, early)
 
 
-def origin_of(folder: Path, code: Path, wanted: recipe.Recipe) -> dict[str, str]:
-    """Return the commit and the version of an app, if they are known."""
+def origin_of(folder: Path, code: Path, wanted: recipe.Recipe) -> Origin:
+    """Return the commit and the version of an app, each "" if it is unknown."""
     found = project_metadata.find(code)
     version = found.version if found else (wanted.package or "").partition("==")[2]
-    said = {"commit": release_source.commit_of(folder, wanted), "version": version or ""}
-    return {key: value for key, value in said.items() if value}
+    return Origin(release_source.commit_of(folder, wanted) or "", version or "")
 
 
 def _run_packer(
@@ -258,7 +264,7 @@ def _run_packer(
     (work / "user-data").write_text(document(goal, parcel, early).text)
     (work / "meta-data").write_text(cloud_config.meta_data("bake", wanted.name or "app", [public]))
 
-    observed: dict[str, Any] = {}
+    observed: list[Observed] = []
     notes: dict[str, None] = {}
 
     def event(heard: packer.Event) -> None:
@@ -267,7 +273,7 @@ def _run_packer(
             phase.progress(*step)
         _, found, text = heard.text.partition(OBSERVED)
         if found:
-            observed.update(json.loads(text))
+            observed.append(Observed.of(json.loads(text)))
         _, found, text = heard.text.partition(NOTE)
         if found:
             notes[text.strip()] = None
@@ -282,7 +288,7 @@ def _run_packer(
         },
         output / "disk.qcow2", work, event,
     )  # fmt: skip
-    return Baked(image, observed, tuple(notes))
+    return Baked(image, observed[-1] if observed else None, tuple(notes))
 
 
 def log_of(final: Path) -> Path:
@@ -299,90 +305,44 @@ def keeping_log(path: Path, settings: cloud_config.CheckSettings) -> Iterator[No
     try:
         yield
     except BakeError as error:
-        error.details = diagnosis.redacted(error.details, settings.env)
+        error.details = redaction.redacted(error.details, settings.env)
         # If the disk is full, still report the error.
         with suppress(PlaceError, SpaceError):
             if error.log:
-                cache.write(path, diagnosis.redacted(printable(error.log), settings.env) + "\n")
+                files.write(path, redaction.redacted(printable(error.log), settings.env) + "\n")
                 error.details += f"\n--- complete log: {path}"
         raise
 
 
-def facts_of(image: Path) -> Path:
-    """Return the path of the facts about an image, beside it: name.json, name.raw.json."""
-    return image.with_name(image.name.removesuffix(".qcow2") + ".json")
-
-
-def proof_of(bundle_digest: str) -> str:
-    """Return a one-line summary of the newest proof of a release in the cache, or "" if there is none."""
-    found = []
-    for path in paths.cache().glob("image/*/image.json"):
-        with suppress(OSError, ValueError):
-            facts = json.loads(path.read_text())
-            if facts.get("bundle") == bundle_digest:
-                found.append((facts["made"], facts["checks"], facts["app"]))
-    if not found:
-        return ""
-    made, checks, app = max(found)
-    return f"{made[:10]}, {checks} checks passed, app {app}"
-
-
-def observed(image: Path) -> tuple[str, ...]:
-    """Return the paths that bake observed the app write, and that the machine keeps.
-
-    Raises RecipeError if the file beside the image does not list them.
-    """
-    facts = facts_of(image)
-    try:
-        return tuple(json.loads(facts.read_text())["observed"]["data"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise RecipeError(
-            f"{facts} does not list the paths that the app writes", "Bake the image again with `observe: on`."
-        ) from None
-
-
-def _observed(paths: dict[str, Any]) -> Iterator[str]:
+def _observed(found: Observed) -> Iterator[str]:
     """Yield a line for each path that bake observed the app write, and how the machine treats it."""
-    for path, is_folder in paths.get("data", {}).items():
+    for path, is_folder in found.data.items():
         yield f"writable: {printable(path)}{'/' * is_folder} is kept in /var/lib/app"
-    for path in paths.get("fresh", ()):
+    for path in found.fresh:
         yield f"writable: {printable(path)} resets with each release; to keep it, add it to `writable`"
-    for path in paths.get("refused", ()):
+    for path in found.refused:
         yield f"warning: the app changed {printable(path)}; it cannot do so on the machine, where code is read-only"
 
 
-def _publish(entry: Path, final: Path, origin: dict[str, str], report: Reporter, *, fresh: bool) -> Image:
+def _publish(entry: Path, final: Path, origin: Origin, report: Reporter, *, fresh: bool) -> Image:
     """Copy the image from the cache to its final name, unless it is there. `origin` is the app's commit and version."""
-    facts = json.loads((entry / "image.json").read_text()) | origin
-    for line in (*_observed(facts.get("observed", {})), *map(printable, (*facts.get("notes", ()), *facts["pages"]))):
+    facts = ImageManifest.read(entry / manifest.FILE_NAME)
+    facts = replace(facts, commit=origin.commit, version=origin.version)
+    for line in (*_observed(facts.observed or Observed()), *map(printable, (*facts.notes, *facts.pages))):
         report.note(line)
     source = entry / "image.qcow2"
     raw = final.suffix == ".raw"
-    if (
-        raw
-        or not final.is_file()
-        or final.stat().st_size != facts["size"]
-        or cache.file_digest(final) != facts["sha256"]
-    ):
-        if not fresh and cache.file_digest(source) != facts["sha256"]:
-            cache.remove(entry)
+    if raw or not final.is_file() or final.stat().st_size != facts.size or files.file_digest(final) != facts.sha256:
+        if not fresh and files.file_digest(source) != facts.sha256:
+            files.remove(entry)
             raise ProgramError(
                 f"The image {source} in the cache was changed, so bake removed it", "Run the same command again."
             )
         if raw:
-            with cache.whole(final) as partial:
+            with files.whole(final) as partial:
                 partitions.to_raw(source, partial)
-            facts |= {"size": final.stat().st_size, "sha256": cache.file_digest(final)}
+            facts = replace(facts, size=final.stat().st_size, sha256=files.file_digest(final))
         else:
-            cache.copy(source, final)
-    cache.write(facts_of(final), json.dumps(facts, indent=1) + "\n")
-    return Image(
-        final,
-        facts["sha256"],
-        facts["size"],
-        facts["seconds"],
-        facts["checks"],
-        facts["app"],
-        facts["base_date"],
-        fresh,
-    )
+            files.copy(source, final)
+    files.write(manifest.path_of(final), facts.to_json())
+    return Image(final, facts.sha256, facts.size, dict(facts.seconds), facts.checks, facts.app, facts.base_date, fresh)

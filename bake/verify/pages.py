@@ -13,12 +13,14 @@ from dataclasses import dataclass, replace
 from functools import partial, reduce
 from typing import Any
 
-from bake.config.recipe import Page
+from bake.config.sections import Page
 from bake.diagnosis import diagnosis
 from bake.errors import ProgramError
 from bake.host import paths
-from bake.verify import comparison
-from bake.verify.comparison import Difference, Record, Verdict
+from bake.verify import comparison, report
+from bake.verify.comparison import Difference
+from bake.verify.record import Record
+from bake.verify.rules import Verdict
 
 #: The record of the author's server on a machine, which cloud-init/features/observe/author.py writes.
 AUTHOR = "/var/lib/app-author.json"
@@ -175,4 +177,4 @@ def _judged(differences: tuple[Difference, ...], author: Author, journal: Callab
     reason = f"needs {needed}" if needed else author.reason
     count = len({each.address for each in differences if each.path})
     answered = "" if author.record or needed else f"; {count} {'address' if count == 1 else 'addresses'} requested"
-    return Judged(differences, comparison.summary(differences, reason) + answered)
+    return Judged(differences, report.summary(differences, reason) + answered)

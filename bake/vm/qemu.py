@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bake.errors import BootError, PortError
-from bake.host import cache, paths, programs
+from bake.host import paths, programs
+from bake.host.files import write
 from bake.host.terminal import printable
 
 #: Seconds to wait for the first lines of a kernel, which takes well under a second under KVM.
@@ -89,7 +90,7 @@ def accelerator(kernel: Path | None = None) -> str:
     if kernel is None:
         return "tcg"
     found = "kvm" if _runs_under_kvm(kernel) else "tcg"
-    cache.write(known, f"{boot} {found}\n")
+    write(known, f"{boot} {found}\n")
     return found
 
 

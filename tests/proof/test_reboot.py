@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from bake.verify import comparison, pages
+from bake.verify import pages, report
 
 #: Who it was before the reboot, as bake/verify/proof.py read it.
 BEFORE = json.loads(os.environ["BAKE_BEFORE"])
@@ -27,7 +27,7 @@ def test_the_app_answers(settled, healthy):
 
 def test_the_front_page_is_the_author_s(settled, crawler):
     judged = crawler(pages.front)
-    assert not judged.faults, comparison.table(judged.differences)
+    assert not judged.faults, report.table(judged.differences)
 
 
 def test_it_is_the_same_machine(host):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bake.disk import partitions
-from bake.host import cache, paths
+from bake.host import cache, files, paths
 from bake.host.programs import run
 
 #: What the configuration names that Debian's generic cloud images are built from (debian-cloud-images, its classes
@@ -48,8 +48,8 @@ SUITES = {"debian-12": "bookworm", "debian-13": "trixie"}
 def make(release: str, work: Path) -> Path:
     """A disk of a release, its root elsewhere than on ours; qcow2, from the cache while it is a week old."""
     authorities = Path("/etc/ssl/certs/ca-certificates.crt")
-    key = cache.digest(
-        [release, PACKAGES, FINISH, SIZE, cache.file_digest(authorities), cache.file_digest(Path(partitions.__file__))]
+    key = files.digest(
+        [release, PACKAGES, FINISH, SIZE, files.file_digest(authorities), files.file_digest(Path(partitions.__file__))]
     )
     kept = paths.cache() / "imitation" / f"{key}.qcow2"
     if kept.exists() and cache.age_days(kept.stat().st_mtime) < 7:
@@ -73,7 +73,7 @@ def make(release: str, work: Path) -> Path:
         partitions.assemble(archive, work / "stock.raw", SIZE)
         run(["tune2fs", "-j", partitions.root_of(work / "stock.raw")])
     archive.unlink()
-    with cache.whole(kept) as partial:
+    with files.whole(kept) as partial:
         partitions.to_qcow2(work / "stock.raw", partial, compress=True)
     (work / "stock.raw").unlink()
     return kept

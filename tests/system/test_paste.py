@@ -20,7 +20,7 @@ import trustme
 
 from bake.app import detect
 from bake.bundle import release_archive
-from bake.config import recipe
+from bake.config import loader
 from bake.config.debian import TARGETS
 from bake.config.providers import PROVIDERS
 from bake.document import cloud_config, machine_files, release_source
@@ -283,7 +283,7 @@ def test_a_mirror_refuses_the_first_requests(paste, document):
 def made_of(folder, release, work, index=None, script=None, lock=lambda text: text):
     """A document of a folder as `bake render` makes it, with an index or a script of the test's, or another lock."""
     goal, report = TARGETS[release], Reporter()
-    wanted = detect.complete(folder, recipe.read(folder)).recipe.model_copy(update={"index": None})
+    wanted = detect.complete(folder, loader.read(folder)).recipe.model_copy(update={"index": None})
     parcel = release_archive.collect(folder, wanted, goal, work / "bundle.tar", report)
     changed = work / "changed.tar"
     with tarfile.open(parcel.path) as old, tarfile.open(changed, "w") as new:

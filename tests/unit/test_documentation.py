@@ -13,7 +13,7 @@ import pytest
 from conftest import REPOSITORY
 
 from bake.aws import policy
-from bake.config import recipe
+from bake.config import loader
 from bake.config.providers import PROVIDERS
 from bake.errors import BakeError
 
@@ -183,7 +183,7 @@ def test_the_readme_has_the_two_commands() -> None:
 def test_the_readme_s_bake_yaml_is_valid(tmp_path: Path) -> None:
     block = (REPOSITORY / "README.md").read_text().partition("```yaml\n")[2].partition("```")[0]
     (tmp_path / "bake.yaml").write_text(block)
-    assert recipe.read(tmp_path).domains == ("shop.example", "www.shop.example")
+    assert loader.read(tmp_path).domains == ("shop.example", "www.shop.example")
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(DOCS)))
@@ -192,7 +192,7 @@ def test_an_example_of_bake_yaml_on_a_page_is_valid(path: Path, tmp_path: Path) 
         if block.startswith("#cloud-config") or "…" in block:
             continue
         (tmp_path / "bake.yaml").write_text(block)
-        recipe.read(tmp_path)
+        loader.read(tmp_path)
 
 
 @pytest.mark.parametrize("path", [*PAGES, REPOSITORY / "README.md"], ids=lambda path: str(path.relative_to(REPOSITORY)))

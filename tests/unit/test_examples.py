@@ -8,15 +8,16 @@ import pytest
 from conftest import REPOSITORY
 
 from bake.app.detect import complete
-from bake.config import recipe
-from bake.config.recipe import Django, Recipe
+from bake.config import loader
+from bake.config.recipe import Recipe
+from bake.config.sections import Django
 
 EXAMPLES = REPOSITORY / "examples"
 
 
 def found(name: str) -> Recipe:
     """Return the recipe of an example with what bake finds there."""
-    return complete(EXAMPLES / name, recipe.read(EXAMPLES / name)).recipe
+    return complete(EXAMPLES / name, loader.read(EXAMPLES / name)).recipe
 
 
 def test_the_flask_example_needs_no_recipe() -> None:

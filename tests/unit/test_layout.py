@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import json
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -18,6 +22,8 @@ ORDER = (
 #: These name a stream or a process of `programs`, and so import `subprocess`; only `programs` calls anything of it.
 NAME_PROCESSES = {"image.packer", "vm.qemu", "vm.ssh"}
 HARMLESS = {"Popen", "PIPE", "STDOUT", "DEVNULL", "TimeoutExpired"}
+#: The largest number of lines of a module. A longer one has more than one job.
+LONGEST = 400
 #: Other ways to start a program.
 STARTERS = ("system", "popen", "fork", "exec", "spawn", "posix_spawn", "create_subprocess")
 
@@ -148,6 +154,25 @@ def test_a_module_says_what_it_is_for(path: Path) -> None:
     assert said
     assert len(said.splitlines()[0]) > 20
     assert said.rstrip().endswith((".", "…")) or "\n" in said
+
+
+@by_name
+def test_a_module_has_at_most_400_lines(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= LONGEST, "split it along its jobs, and its tests with it"
+
+
+def test_each_exception_from_a_limit_of_size_is_still_needed() -> None:
+    settings = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["ruff"]
+    rules, most = {"C901", "PLR0913"}, settings["lint"]["pylint"]["max-args"]
+    rows = settings["lint"]["per-file-ignores"]
+    listed = {(name, rule) for name, ignored in rows.items() for rule in rules & {*ignored} if "*" not in name}
+    limits = ["--select", ",".join(sorted(rules)), "--config", f"lint.pylint.max-args={most}"]
+    named = [REPOSITORY / name for name in sorted({name for name, _ in listed})]
+    argv = [sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--output-format=json", *limits, *named]
+    report = json.loads(subprocess.run(argv, capture_output=True, text=True).stdout)
+    needed = {(str(Path(fault["filename"]).relative_to(REPOSITORY)), fault["code"]) for fault in report}
+    assert most == 5 and rules <= {*settings["lint"]["select"]}
+    assert listed <= needed, "remove the rows of pyproject.toml that no file needs"
 
 
 def test_there_is_something_to_look_at() -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from bake.host import cache
+from bake.host import files
 
 #: The size of a block in bytes (EBS direct APIs, StartSnapshot: BlockSize).
 SIZE = 512 * 1024
@@ -61,7 +61,7 @@ class Content:
     @property
     def sha256(self) -> str:
         """Return the digest of the whole content. A tag of the snapshot has it, too, to verify the local record."""
-        return cache.digest(
+        return files.digest(
             {"gibibytes": self.gibibytes, "blocks": {str(key): self.blocks[key] for key in self.blocks}}
         )
 
@@ -78,4 +78,4 @@ class Content:
     def save(self, path: Path) -> None:
         """Write the content to a file atomically."""
         said = {"snapshot": self.snapshot, "gibibytes": self.gibibytes, "blocks": self.blocks}
-        cache.write(path, json.dumps(said) + "\n")
+        files.write(path, json.dumps(said) + "\n")

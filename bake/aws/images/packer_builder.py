@@ -22,15 +22,17 @@ from bake.aws.instances import inventory
 from bake.aws.session import DENIED, Cloud, code_of, refusals
 from bake.bundle import release_archive
 from bake.bundle.release_archive import Bundle
-from bake.config import recipe
+from bake.config import recipe, sections
 from bake.config.debian import Target
 from bake.config.providers import PROVIDERS
 from bake.document import cloud_config, machine_files, release_source
 from bake.document.machine_files import File
 from bake.errors import AmiError, PackerError, PolicyError, QuotaError
 from bake.host import cache, paths
+from bake.host.files import digest
 from bake.host.progress import Phase, Reporter
 from bake.image import packer, pipeline
+from bake.image.manifest import ImageManifest
 from bake.vm import qemu
 
 #: The account that publishes Debian's AMIs (wiki.debian.org/Cloud/AmazonEC2Image), and the pattern of their names.
@@ -52,7 +54,7 @@ def bake(
 
     `ssh_from` is the network, as a CIDR, from which the instance's security group allows SSH.
     """
-    if isinstance(wanted.base, recipe.BaseImage):
+    if isinstance(wanted.base, sections.BaseImage):
         raise AmiError(
             "With --builder, Packer bakes from Debian's AMIs, but `base` in bake.yaml names another image",
             "Omit --builder: bake then bakes the image on this computer and uploads it.",
@@ -64,16 +66,17 @@ def bake(
         base = newest(cloud, goal)
         code = release_source.folder_of(folder, wanted)
         parcel = release_archive.collect(code, wanted, goal, work / "bundle.tar", report)
-        facts = {
-            "name": wanted.name, "document": cache.digest(pipeline.document(goal, parcel).text),
-            "health": wanted.check.health, **pipeline.origin_of(folder, code, wanted),
-        }  # fmt: skip
+        origin = pipeline.origin_of(folder, code, wanted)
+        facts = ImageManifest(
+            name=wanted.name or "", document=digest(pipeline.document(goal, parcel).text),
+            health=wanted.check.health, commit=origin.commit, version=origin.version,
+        )  # fmt: skip
         tagged = publish.marks(facts, run) | {publish.BASE: base["Name"]}
         found = publish.registered(cloud, tagged)
         if found is None:
             if wanted.check.network:
                 report.note(pipeline.NETWORK)
-            title = how.name or f"{wanted.name}-{cache.digest([facts['document'], base['Name']])[:12]}"
+            title = how.name or f"{wanted.name}-{digest([facts.document, base['Name']])[:12]}"
             with report.phase("bake") as phase:
                 found = _made(title, wanted, goal, base["Name"], parcel, tagged, ssh_from, cloud, work, phase)
         with report.phase("register") as phase:

@@ -6,7 +6,6 @@ idempotent, so running the same command again completes them.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,9 +20,10 @@ from bake.aws.instances import inventory
 from bake.aws.session import Cloud, code_of, refusals
 from bake.disk import partitions
 from bake.errors import AmiError
-from bake.host import cache
+from bake.host import cache, files
 from bake.host.progress import Phase, Reporter
-from bake.image import pipeline
+from bake.image import manifest
+from bake.image.manifest import ImageManifest
 
 IMAGE, KMS_KEY = "bake:image", "bake:kms-key"
 #: Tags of an AMI that Packer made: the digest of its document, and its base.
@@ -61,38 +61,38 @@ class Ami:
     full: int = 0
 
 
-def proved(path: Path) -> dict[str, Any]:
+def proved(path: Path) -> ImageManifest:
     """Return the manifest of a checked image. Raises AmiError if there is none, or the image changed since."""
     if not path.exists():
         raise AmiError(f"{path} does not exist", "Pass the app's folder, or an image that `bake image` made.")
-    facts_path = pipeline.facts_of(path)
+    facts_path = manifest.path_of(path)
     way = "Bake it again: `bake image PATH`, or `bake ami PATH` with the app's folder."
     try:
-        facts = dict(json.loads(facts_path.read_text()))
-        if not facts.get("checks") or not facts.get("sha256"):
+        facts = ImageManifest.read(facts_path)
+        if not facts.checks or not facts.sha256:
             raise ValueError
     except OSError:
         raise AmiError(f"{path} is not a checked image: {facts_path.name} is missing", way) from None
     except ValueError:
         raise AmiError(f"{path.name} is not a checked image: {facts_path} records no checks", way) from None
-    if cache.file_digest(path) != facts["sha256"]:
+    if files.file_digest(path) != facts.sha256:
         raise AmiError(f"{path} has changed since it was checked", way)
     return facts
 
 
-def marks(facts: dict[str, Any], run: str) -> tags.Tags:
+def marks(facts: ImageManifest, run: str) -> tags.Tags:
     """Return the tags of the resources made from an image. Raises AmiError if `check.health` exceeds a tag's length."""
-    health = facts.get("health") or ""
+    health = facts.health or ""
     if len(health) > tags.LONGEST:
         raise AmiError(
             f"check.health in bake.yaml has {len(health)} characters, but an AWS tag has at most {tags.LONGEST}",
             "Choose a shorter path.",
         )
     said = {
-        "Name": facts["name"], tags.APP: facts["name"], tags.RUN: run, IMAGE: facts.get("sha256"),
-        "bake:version": facts.get("version"), DOCUMENT: facts.get("document"),
-        BASE: f"{facts.get('release')} {facts.get('base_date')}", "bake:commit": facts.get("commit"),
-        HEALTH: health, "bake:domains": tags.listed(facts.get("domains", ())), "bake:keep": facts.get("keep"),
+        "Name": facts.name, tags.APP: facts.name, tags.RUN: run, IMAGE: facts.sha256,
+        "bake:version": facts.version, DOCUMENT: facts.document,
+        BASE: f"{facts.release} {facts.base_date}".strip(), "bake:commit": facts.commit,
+        HEALTH: health, "bake:domains": tags.listed(facts.domains), "bake:keep": facts.keep,
     }  # fmt: skip
     return {key: str(value)[: tags.LONGEST] for key, value in said.items() if value}
 
@@ -108,7 +108,7 @@ def publish(path: Path, wanted: Wanted, cloud: Cloud, report: Reporter) -> Ami:
             registered(cloud.elsewhere(region), tagged)
         found = registered(cloud, tagged)
         sent = full = 0
-        title = wanted.name or f"{facts['name']}-{facts['sha256'][:12]}"
+        title = wanted.name or f"{facts.name}-{facts.sha256[:12]}"
         if found is None:
             require_free(cloud, title)
             try:

@@ -25,7 +25,7 @@ from bake.aws.images import blocks
 from bake.aws.instances import inventory
 from bake.aws.session import WORKERS, Cloud, code_of
 from bake.errors import CloudError
-from bake.host import cache, paths
+from bake.host import files, paths
 from bake.host.progress import Phase
 
 #: Minutes without a block after which AWS abandons a snapshot (StartSnapshot: Timeout; 10 to 4320).
@@ -82,7 +82,7 @@ class Journal:
 
     def begin(self, begun: Begun) -> None:
         """Start the journal of another upload."""
-        cache.write(self.path, json.dumps({"snapshot": begun.snapshot, "parent": begun.parent}) + "\n")
+        files.write(self.path, json.dumps({"snapshot": begun.snapshot, "parent": begun.parent}) + "\n")
 
     def add(self, index: int) -> None:
         """Record that a block was sent."""
@@ -103,7 +103,7 @@ def upload(
     now = blocks.digests(disk)
     size = blocks.gibibytes(disk)
     content = blocks.Content("", size, now)
-    journal = Journal(paths.cache() / "uploads" / f"{cache.digest([content.sha256, cloud.region, kms_key])}.journal")
+    journal = Journal(paths.cache() / "uploads" / f"{files.digest([content.sha256, cloud.region, kms_key])}.journal")
     begun = _resumed(cloud, journal, marks)
     if begun is None:
         parent = before if before and not kms_key and _is_there(cloud, before, size) else None

@@ -30,7 +30,7 @@ PATIENCE, ANSWER, SECONDS, MERCY = 60, 10, 30, 5
 ENDED = ("failed", "inactive")
 #: Characters of values that are taken out of the log and, where they look like a key, out of the record.
 SHORTEST, KEY = 4, 16
-#: Stands for such a key: bake/verify/comparison.py takes it for any other token.
+#: Stands for such a key: bake/verify/rules.py takes it for any other token.
 TOKEN = "0" * 8
 #: Ports that frameworks choose, before others that a program may open.
 USUAL = (5000, 8000, 8080, 6543)

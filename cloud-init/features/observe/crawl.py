@@ -8,7 +8,7 @@ It runs where the app runs, `python3 crawl.py ARGUMENT`, and needs no privileges
  "paths": pages to ask instead of those that a crawl discovers, or null,
  "visitors": how many ask at once (default: 1),
  "seconds": for all requests (default: 60)}.
-`bake/verify/comparison.py` describes the record. Certificates are not verified. Only GET and HEAD are sent.
+`bake/verify/record.py` describes the record. Certificates are not verified. Only GET and HEAD are sent.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ MARKER = re.compile(rb"bake-visitor-[0-9a-f]{12}-\d+")
 
 @dataclass
 class Answer:
-    """An answer to one visitor. `Answer` of bake/verify/comparison.py describes the fields."""
+    """An answer to one visitor. `Answer` of bake/verify/record.py describes the fields."""
 
     path: str
     method: str = "GET"

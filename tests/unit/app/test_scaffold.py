@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bake.app import scaffold
-from bake.config import recipe
+from bake.config import loader
 from bake.config.recipe import Recipe
 from bake.errors import AppSyntaxError, AsgiAppError, RecipeError
 
@@ -26,32 +26,32 @@ def test_what_is_found_is_commented_out_with_its_reason(tmp_path: Path) -> None:
     text = write(tmp_path, app=FLASK)
     assert "# The app: created at app.py:2.\n# wsgi: app:app\n" in text
     assert "# requirements: requirements.txt\n" in text
-    assert recipe.read(tmp_path) == Recipe()
+    assert loader.read(tmp_path) == Recipe()
 
 
 def test_imports_are_proposed(tmp_path: Path) -> None:
     text = write(tmp_path, app=FLASK + "import yaml\n")
     assert "Check the names.\nrequirements: [PyYAML, flask]\n" in text
-    assert recipe.read(tmp_path).requirements == ("PyYAML", "flask")
+    assert loader.read(tmp_path).requirements == ("PyYAML", "flask")
 
 
 def test_several_apps_are_there_to_choose_from(tmp_path: Path) -> None:
     text = write(tmp_path, app=FLASK, admin=FLASK)
     assert "# wsgi: admin:app    # admin.py:2\n# wsgi: app:app    # app.py:2\n" in text
     (tmp_path / "bake.yaml").write_text(text.replace("# wsgi: admin", "wsgi: admin"))
-    assert recipe.read(tmp_path).wsgi == "admin:app"
+    assert loader.read(tmp_path).wsgi == "admin:app"
 
 
 def test_no_app_says_what_came_near(tmp_path: Path) -> None:
     text = write(tmp_path, app="from flask import Flask\ndef make(config):\n    return Flask(config)\n")
     assert "#   app.py:2: make() needs arguments: config\n" in text
-    recipe.read(tmp_path)
+    loader.read(tmp_path)
 
 
 def test_a_tool_s_lock_has_its_way_out(tmp_path: Path) -> None:
     (tmp_path / "poetry.lock").touch()
     assert "Run `poetry export" in write(tmp_path, app=FLASK)
-    recipe.read(tmp_path)
+    loader.read(tmp_path)
 
 
 def test_every_line_of_the_draft_may_be_used(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_every_line_of_the_draft_may_be_used(tmp_path: Path) -> None:
     ]
     assert len(keys) >= 8
     (tmp_path / "bake.yaml").write_text("\n".join(line.removeprefix("# ") for line in keys))
-    assert len(recipe.read(tmp_path).model_fields_set) == len(keys)
+    assert len(loader.read(tmp_path).model_fields_set) == len(keys)
 
 
 def test_what_is_there_stays(tmp_path: Path) -> None:
@@ -86,13 +86,13 @@ def test_the_paths_that_were_observed_are_pinned(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(FLASK)
     (tmp_path / "requirements.txt").write_text("flask\n")
     scaffold.pin(tmp_path, ("logs", "shop.db"))
-    pinned = recipe.read(tmp_path).writable
+    pinned = loader.read(tmp_path).writable
     assert (pinned.paths, pinned.observe) == (("logs", "shop.db"), False)
     with pytest.raises(RecipeError, match="already has `writable`") as caught:
         scaffold.pin(tmp_path, ("other",))
     assert caught.value.details == 'writable: {observe: off, paths: ["other"]}\n'
     (tmp_path / "bake.yaml").write_text("name: shop\n")
     scaffold.pin(tmp_path, ("logs",))
-    assert recipe.read(tmp_path).name == "shop" and recipe.read(tmp_path).writable.paths == ("logs",)
+    assert loader.read(tmp_path).name == "shop" and loader.read(tmp_path).writable.paths == ("logs",)
     with pytest.raises(RecipeError, match="wrote nothing"):
         scaffold.pin(tmp_path, ())

@@ -13,7 +13,8 @@ import pytest
 from conftest import PROGRAMS, REPOSITORY
 
 from bake.bundle import release_files
-from bake.config.recipe import OPTIONS, Recipe
+from bake.config.recipe import Recipe
+from bake.config.sections import OPTIONS
 from bake.host.programs import run
 
 ODD = {

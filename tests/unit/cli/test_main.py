@@ -14,7 +14,7 @@ import yaml
 from conftest import REPOSITORY, Fake, running, soon
 
 import bake as package
-from bake.config import recipe
+from bake.config import loader
 from bake.errors import (
     AppFolderError,
     BootError,
@@ -48,7 +48,7 @@ def refused(code: int, *words: object, env: dict[str, str] | None = None, path: 
 def test_schema_prints_the_schema_and_nothing_else() -> None:
     done = bake("schema")
     assert (done.status, done.stderr) == (0, "")
-    assert json.loads(done.stdout) == recipe.schema()
+    assert json.loads(done.stdout) == loader.schema()
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import yaml
 from conftest import EMPTY_WHEEL, Clone, Site
 from rich.console import Console
 
-from bake.bundle import lock, release_archive, release_files, shared_libraries
+from bake.bundle import lock, release_archive, release_files, shared_libraries, wheel_cache
 from bake.config.debian import DEBIAN_12, DEBIAN_13, Target
 from bake.config.providers import EVERYWHERE, PROVIDERS, Provider
 from bake.config.recipe import Recipe
@@ -28,7 +28,7 @@ from bake.document import cloud_config, machine_files, release_source
 from bake.document.cloud_config import Document
 from bake.document.launch_settings import Settings
 from bake.errors import DocumentError, SourceError
-from bake.host import cache
+from bake.host import files
 from bake.host.progress import Reporter
 from bake.image import pipeline
 
@@ -309,12 +309,12 @@ def test_a_small_app_fits_every_provider(tmp_path: Path, monkeypatch: pytest.Mon
     for wheel in wheels:
         wheel.write_bytes(wheel.name.encode() + EMPTY_WHEEL)
     text = "".join(
-        "{}=={} \\\n    --hash=sha256:{}\n".format(*wheel.name.split("-")[:2], cache.file_digest(wheel))
+        "{}=={} \\\n    --hash=sha256:{}\n".format(*wheel.name.split("-")[:2], files.file_digest(wheel))
         for wheel in wheels
     )
     monkeypatch.setattr(lock, "resolve", lambda *words, **options: lock.Lock(text, "fixed"))
-    monkeypatch.setattr(lock, "wheels", lambda *words, **options: wheels)
-    monkeypatch.setattr(lock, "expects", lambda *words, **options: {})
+    monkeypatch.setattr(wheel_cache, "wheels", lambda *words, **options: wheels)
+    monkeypatch.setattr(wheel_cache, "expects", lambda *words, **options: {})
     monkeypatch.setattr(shared_libraries, "require", lambda *words, **options: ())
     report = Reporter(Console(file=io.StringIO()))
     recipe = pipeline.read(folder, report).model_copy(update={"base": goal.name})

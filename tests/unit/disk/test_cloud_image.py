@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import Site
 
-from bake.config.recipe import BaseImage
+from bake.config.sections import BaseImage
 from bake.disk import base_disk, cloud_image, partitions
 from bake.errors import BaseError, NetworkError
 from bake.host.cache import Age

@@ -20,7 +20,8 @@ from conftest import EMPTY_WHEEL, REPOSITORY, Clone, Fake, Site
 from bake.bundle import release_archive, release_files
 from bake.bundle.lock import Lock
 from bake.config.debian import DEBIAN_12, DEBIAN_13, Target
-from bake.config.recipe import Certificate, Recipe
+from bake.config.recipe import Recipe
+from bake.config.sections import Certificate
 from bake.document import release_source
 from bake.document.machine_files import File
 from bake.errors import AppFolderError, NetworkError, SourceError, WheelError

@@ -8,7 +8,7 @@ import pytest
 
 from bake.document import cloud_config
 from bake.errors import AppStartError, SpaceError
-from bake.host import cache
+from bake.host import files
 from bake.image import pipeline
 
 SETTINGS = cloud_config.CheckSettings({"SECRET_KEY": "hunter2!"})
@@ -41,5 +41,5 @@ def test_a_log_that_cannot_be_written_hides_no_error(tmp_path: Path, monkeypatch
     def full(final: Path, text: str) -> None:
         raise SpaceError("full")
 
-    monkeypatch.setattr(cache, "write", full)
+    monkeypatch.setattr(files, "write", full)
     assert "whole log" not in fail(tmp_path / "shop.log", "a line").details

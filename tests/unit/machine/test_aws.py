@@ -29,7 +29,7 @@ from conftest import PROGRAMS, REPOSITORY, soon
 from test_keep import Machine
 from test_secret import ODD, as_systemd_reads
 
-from bake.config.recipe import OPTIONS
+from bake.config.sections import OPTIONS
 
 SOURCE = REPOSITORY / "cloud-init/features/aws"
 REGION = "eu-west-1"

@@ -17,7 +17,8 @@ from conftest import PROGRAMS, Fake
 
 from bake.bundle.release_files import extra, files
 from bake.config.debian import TARGETS
-from bake.config.recipe import Limits, Recipe
+from bake.config.recipe import Recipe
+from bake.config.sections import Limits
 from bake.document import machine_files
 from bake.host import paths
 from bake.host.programs import run

@@ -22,6 +22,8 @@ import trustme
 from conftest import REPOSITORY
 
 from bake.verify import comparison
+from bake.verify.record import VERSION, Answer, Location, Record
+from bake.verify.rules import Verdict
 
 PROGRAM = REPOSITORY / "cloud-init/features/observe/crawl.py"
 MISSING = "/bake-no-such-page-7f3a"
@@ -99,24 +101,24 @@ def crawl() -> types.ModuleType:
 
 
 @pytest.fixture
-def ask(crawl: types.ModuleType) -> Callable[..., comparison.Record]:
+def ask(crawl: types.ModuleType) -> Callable[..., Record]:
     """Crawl, and read the record as the host does."""
 
-    def record(site: Site | str, **argument: Any) -> comparison.Record:
+    def record(site: Site | str, **argument: Any) -> Record:
         url = site if isinstance(site, str) else site.url
-        return comparison.Record.from_json(json.dumps(crawl.main(**{"url": url, "seconds": 20, **argument})))
+        return Record.from_json(json.dumps(crawl.main(**{"url": url, "seconds": 20, **argument})))
 
     return record
 
 
-Ask = Callable[..., comparison.Record]
+Ask = Callable[..., Record]
 
 
-def paths(record: comparison.Record) -> list[str]:
+def paths(record: Record) -> list[str]:
     return [answer.path for answer in record.answers if answer.method == "GET"]
 
 
-def answer(record: comparison.Record, path: str = "/", method: str = "GET") -> comparison.Answer:
+def answer(record: Record, path: str = "/", method: str = "GET") -> Answer:
     return next(answer for answer in record.answers if (answer.path, answer.method) == (path, method))
 
 
@@ -129,7 +131,7 @@ def test_the_program_prints_a_record_that_the_host_reads(serve: Serve) -> None:
     site = serve({"/": page("/a", title="Front"), "/a": page()})
     argument = json.dumps({"url": site.url, "connect": None, "host": "shop.example", "seeds": ["/"], "paths": None})
     done = subprocess.run([sys.executable, "-I", PROGRAM, argument], capture_output=True, text=True, check=True)
-    record = comparison.Record.from_json(done.stdout)
+    record = Record.from_json(done.stdout)
     assert record.name == "http://shop.example" and record.complete
     assert paths(record) == ["/", "/a", MISSING]
     assert (answer(record).title, answer(record).charset, answer(record).kind) == ("Front", "utf-8", "html")
@@ -137,9 +139,9 @@ def test_the_program_prints_a_record_that_the_host_reads(serve: Serve) -> None:
 
 
 def test_the_program_and_the_host_have_the_same_fields_and_version(crawl: types.ModuleType) -> None:
-    ours, theirs = (dataclasses.asdict(of(path="/")) for of in (comparison.Answer, crawl.Answer))
+    ours, theirs = (dataclasses.asdict(of(path="/")) for of in (Answer, crawl.Answer))
     assert list(ours.items()) == list(theirs.items())
-    assert crawl.VERSION == comparison.VERSION
+    assert crawl.VERSION == VERSION
 
 
 def test_everything_that_a_browser_would_load_is_asked(serve: Serve, ask: Ask) -> None:
@@ -211,8 +213,8 @@ def test_a_redirect_is_recorded_and_its_target_is_crawled_at_the_same_level(serv
     pages |= {"/out": to("https://accounts.example/in?a=b"), "/end": to("/logout")}
     record = ask(serve(pages))
     assert paths(record) == ["/", "/catalog/", "/1", "/out", "/end", "/2", MISSING]
-    assert answer(record).location == comparison.Location("/catalog/", "same", "127.0.0.1")
-    assert answer(record, "/out").location == comparison.Location("/in?a=b", "other", "accounts.example")
+    assert answer(record).location == Location("/catalog/", "same", "127.0.0.1")
+    assert answer(record, "/out").location == Location("/in?a=b", "other", "accounts.example")
     assert not answer(record).loop
 
 
@@ -223,9 +225,9 @@ def test_a_redirect_to_the_host_s_other_scheme_is_told_from_other_hosts(serve: S
     record = ask(serve(pages), host="shop.example")
     origins = {path: answer(record, path).location for path in ("/tls", "/own", "/port")}
     assert origins == {
-        "/tls": comparison.Location("/tls?a", "https", "shop.example"),
-        "/own": comparison.Location("/new", "same", "shop.example"),
-        "/port": comparison.Location("/", "other", "shop.example"),
+        "/tls": Location("/tls?a", "https", "shop.example"),
+        "/own": Location("/new", "same", "shop.example"),
+        "/port": Location("/", "other", "shop.example"),
     }
 
 
@@ -233,9 +235,7 @@ def test_a_redirect_to_another_port_of_the_host_leads_elsewhere(serve: Serve, as
     pages = {"/": page("/old", "/tls"), "/old": (302, {"Location": "https://shop.example:5000/new"}, "")}
     site = serve(pages)
     pages["/tls"] = (302, {"Location": f"https://127.0.0.1:{site.server_port}/tls"}, "")
-    assert answer(ask(site, host="shop.example"), "/old").location == comparison.Location(
-        "/new", "other", "shop.example"
-    )
+    assert answer(ask(site, host="shop.example"), "/old").location == Location("/new", "other", "shop.example")
     location = answer(ask(site), "/tls").location
     assert location is not None and location.origin == "https"
 
@@ -446,7 +446,7 @@ def test_an_answer_for_another_visitor_is_seen(serve: Serve, ask: Ask) -> None:
 
     record = ask(serve({"/": mixed, "/plain": page()}), paths=["/", "/plain"], visitors=5)
     verdicts = {each.path: each.verdict for each in comparison.compare(None, [record])}
-    assert verdicts == {"/": comparison.Verdict.FAULT, "/plain": comparison.Verdict.SAME}
+    assert verdicts == {"/": Verdict.FAULT, "/plain": Verdict.SAME}
     front = [answer for answer in record.answers if answer.path == "/"]
     assert sum(answer.foreign and not answer.own for answer in front) == 4
     assert not any(answer.foreign for answer in record.answers if answer.path == "/plain")
@@ -467,10 +467,10 @@ def test_records_of_real_servers_are_compared(serve: Serve, ask: Ask) -> None:
     first = ask(site)
     author = first.joined(ask(site, paths=paths(first), visitors=5))
     same = comparison.compare(author, [ask(serve(pages), paths=paths(first), visitors=visitors) for visitors in (1, 5)])
-    assert {each.verdict for each in same} == {comparison.Verdict.SAME}
+    assert {each.verdict for each in same} == {Verdict.SAME}
     worse = {**pages, "/pricing": page(title="Shop"), "/a.css": (*static[:2], "b {}")}
     found = comparison.compare(author, [ask(serve(worse), paths=paths(first))])
-    assert [each.path for each in found if each.verdict is comparison.Verdict.FAULT] == ["/a.css", "/pricing"]
+    assert [each.path for each in found if each.verdict is Verdict.FAULT] == ["/a.css", "/pricing"]
 
 
 def test_debug_pages_and_exceptions_are_recognized(serve: Serve, ask: Ask) -> None:

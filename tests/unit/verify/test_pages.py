@@ -20,8 +20,8 @@ import trustme
 from bake.errors import ProgramError
 from bake.host.programs import run
 from bake.verify import pages
-from bake.verify.comparison import Verdict
 from bake.verify.pages import Author, Site
+from bake.verify.rules import Verdict
 
 #: Path to (status, body); what is not there is 404.
 Answers = dict[str, tuple[int, str]]

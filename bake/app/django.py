@@ -1,0 +1,91 @@
+"""Read a Django project's settings, and propose the keys that prepare it for production."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from bake.app.name_resolution import App, Reader
+from bake.app.scopes import statements
+from bake.config.recipe import Recipe
+from bake.config.sections import Django
+
+#: The settings of a Django project that detection reads.
+SETTINGS = {"ALLOWED_HOSTS", "SECRET_KEY"}
+
+
+def production_keys(reader: Reader, recipe: Recipe, app: App | None, notes: list[str]) -> dict[str, object]:
+    """Return the keys that prepare a Django project for production, and note them."""
+    settings = _settings_module(reader, recipe, app)
+    if settings is None:
+        return {}
+    assigned = _assigned(reader, settings)
+    media = any(module.serves_media for module in reader.modules.values())
+    notes.append(
+        f"django: production settings based on {settings}: DEBUG off, ALLOWED_HOSTS from `domains`, static files "
+        f"collected, SQLite file and MEDIA_ROOT in /var/lib/app{', uploads served at MEDIA_URL' if media else ''}; "
+        "`django: off` uses yours unchanged"
+    )
+    hosts = [name for name in _strings(assigned.get("ALLOWED_HOSTS")) if "." in name.strip(".") and name[0].isalpha()]
+    if hosts and not recipe.domains:
+        notes.append(
+            f"domains: not set, so the site accepts any host name; ALLOWED_HOSTS suggests  domains: [{hosts[0]}]"
+        )
+    changes: dict[str, object] = {"django": Django(settings=settings, media=media)}
+    key = {*_strings(assigned.get("SECRET_KEY"))}
+    insecure = any(text.startswith("django-insecure-") for text in key)
+    if insecure and key.isdisjoint({*recipe.env, *recipe.secrets}):
+        changes["secrets"] = (*recipe.secrets, *({"SECRET_KEY"} - set(recipe.secrets)))
+        notes.append("secrets: SECRET_KEY (the key in the settings is marked insecure)")
+    return changes
+
+
+def _settings_module(reader: Reader, recipe: Recipe, app: App | None) -> str | None:
+    """Return the settings module of a Django project: that of the environment, or else of its WSGI module.
+
+    In project templates, manage.py often names the settings for development and wsgi.py those for production.
+    """
+    served = [reader.modules.get((recipe.wsgi or "").partition(":")[0])]
+    served += [app.module, app.root.module] if app else []
+    modules = dict.fromkeys(module for module in (*served, *reader.modules.values()) if module)
+    named = [recipe.env.get("DJANGO_SETTINGS_MODULE"), *(name for module in modules for name in module.settings)]
+    return next((name for name in named if name in reader.modules), None)
+
+
+def _strings(node: ast.expr | None) -> Iterator[str]:
+    """Yield the strings of an expression that are not empty."""
+    for part in ast.walk(node) if node else ():
+        if isinstance(part, ast.Constant) and isinstance(part.value, str) and part.value:
+            yield part.value
+
+
+def _assigned(reader: Reader, name: str) -> dict[str, ast.expr]:
+    """Return the values of SETTINGS in a module, including those of modules that it imports with `import *`.
+
+    Each module is read once. As in Python, a module in an import cycle provides only its assignments so far.
+    """
+    assigned: dict[str, dict[str, ast.expr]] = {name: {}}
+    stack = [(name, _settings_statements(reader, name))]
+    while stack:
+        here, rest = stack[-1]
+        statement = next(rest, None)
+        if statement is None:
+            stack.pop()
+            if stack:
+                assigned[stack[-1][0]] |= assigned[here]
+        elif isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value:
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            names = {target.id for target in targets if isinstance(target, ast.Name)}
+            assigned[here] |= dict.fromkeys(names & SETTINGS, statement.value)
+        elif isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*":
+            origin = reader.modules[here].absolute(statement)
+            if origin in assigned:
+                assigned[here] |= assigned[origin]
+            elif origin in reader.modules:
+                assigned[origin] = {}
+                stack.append((origin, _settings_statements(reader, origin)))
+    return assigned[name]
+
+
+def _settings_statements(reader: Reader, name: str) -> Iterator[ast.stmt]:
+    return (statement for statement, _ in statements(reader.tree(reader.modules[name]).body))

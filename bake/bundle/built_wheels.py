@@ -1,0 +1,67 @@
+"""Build wheels for packages that have none. This runs a package's code, and the result must be pure Python."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from bake.bundle.package_index import NO_NETWORK, PIP, TRACEBACK, index_env, not_fetched
+from bake.config.debian import Target
+from bake.config.recipe import Recipe
+from bake.errors import ProgramError, WheelError
+from bake.host import paths
+from bake.host.files import file_digest, whole
+from bake.host.programs import run
+
+WITHOUT_WHEEL = (
+    "Allow another version, use a package that has wheels (for example psycopg2-binary instead of psycopg2), or upload "
+    "a wheel to a package `index`."
+)
+
+
+def build(block: str, recipe: Recipe, target: Target, work: Path) -> str:
+    """Build a wheel for a package that has none, and return its entry for the lock."""
+    wanted = block.split(maxsplit=1)[0]
+    (work / "source.txt").write_text(block)
+    try:
+        # A reproducible wheel: the cache must recognize an app that has not changed.
+        run(
+            build_argv(wanted.partition("==")[0]),
+            cwd=work,
+            env={**PIP, **index_env(recipe), "SOURCE_DATE_EPOCH": "315532800"},
+        )
+    except ProgramError as error:
+        if NO_NETWORK.search(error.details):
+            raise not_fetched(error, target) from None
+        raise WheelError(
+            f"{wanted} has no wheel, and building one from source failed",
+            WITHOUT_WHEEL,
+            TRACEBACK.sub("", error.details),
+        ) from None
+    (wheel,) = (work / "built").iterdir()
+    if not wheel.name.endswith("-none-any.whl"):
+        raise WheelError(
+            f"{wanted} has no wheel, and is not pure Python: a wheel built here would not fit other systems",
+            WITHOUT_WHEEL,
+        )
+    digest = file_digest(wheel)
+    with whole(built_folder() / wheel.name) as kept:
+        wheel.replace(kept)
+    return f"{wanted} \\\n    --hash=sha256:{digest}\n"
+
+
+def built_folder() -> Path:
+    """Return the folder of the cache with the wheels that bake built."""
+    return paths.cache() / "built"
+
+
+def is_built(wheel: str) -> bool:
+    """Return whether bake built this wheel, because the index has none."""
+    return (built_folder() / wheel).exists()
+
+
+def build_argv(name: str) -> list[str]:
+    """Return pip's command that builds a wheel of the package in source.txt in built/."""
+    options = f"--quiet --no-input --no-deps --require-hashes --no-binary={name}"
+    files = ["--requirement=source.txt", "--wheel-dir=built"]
+    return [sys.executable, "-m", "pip", "wheel", *options.split(), *files]

@@ -1,0 +1,47 @@
+"""Set up the package index for uv and pip, and recognize its errors."""
+
+from __future__ import annotations
+
+import os
+import re
+from urllib.parse import quote, urlsplit
+
+from bake.config.debian import Target
+from bake.config.recipe import Recipe
+from bake.errors import NetworkError, ProgramError, WheelError
+
+NO_NETWORK = re.compile(
+    r"Failed to fetch|error sending request|Could not fetch URL|NewConnectionError|ConnectTimeout|Read ?[tT]imed? ?out"
+    r"|valid authentication credentials|Connection refused|Connection broken|Temporary failure in name resolution"
+)
+#: A traceback from the build of a package, except the exception itself.
+TRACEBACK = re.compile(
+    r"^[ \t]*Traceback \(most recent call last\):\n(?:.*\n)*?(?=[ \t]*[\w.]+(?:Error|Exception|Exit)\b)", re.M
+)
+#: pip's settings. The constraints of this computer could contradict the lock.
+PIP = {"PIP_CONSTRAINT": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+
+
+def index_env(recipe: Recipe) -> dict[str, str]:
+    """Return the environment that sets the recipe's index for uv and pip.
+
+    The URL contains BAKE_INDEX_USERNAME and BAKE_INDEX_PASSWORD if they are set. Other users of this computer can read
+    a command line, but not the environment. bake does not store it.
+    """
+    if not recipe.index:
+        return {}
+    parts = urlsplit(recipe.index)
+    user, password = (quote(os.environ.get(f"BAKE_INDEX_{name}", ""), safe="") for name in ("USERNAME", "PASSWORD"))
+    address = parts._replace(netloc=f"{user}:{password}@{parts.netloc}").geturl() if user else recipe.index
+    return {"UV_DEFAULT_INDEX": address, "PIP_INDEX_URL": address}
+
+
+def not_fetched(error: ProgramError, target: Target) -> NetworkError | WheelError:
+    """Return the error that explains why pip could not fetch a wheel or a source."""
+    if found := re.search(r"No matching distribution found for ([^\s(]+)", error.details):
+        message = f"{found[1]} has no wheel for Python {target.python_version} on {target.name}"
+        if not NO_NETWORK.search(error.details):
+            return WheelError(message, "Allow another version of it.", error.details)
+    if "DO NOT MATCH THE HASHES" in error.details:
+        return WheelError("The hash of a wheel differs from the lock", "Run `bake image --refresh`.", error.details)
+    return NetworkError("The wheels could not be fetched", "Check the network and `index` in bake.yaml.", error.details)

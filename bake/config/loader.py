@@ -1,0 +1,161 @@
+"""Read `bake.yaml` into a `Recipe`, and report all faults at once, each as a sentence with its key.
+
+YAML 1.1 converts `on`, `0755` and `12:30` to other values. So this module reads every
+scalar as text, and the type of its key decides how to convert it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from bake.config.recipe import Recipe
+from bake.config.sections import (
+    App,
+    Aws,
+    BaseImage,
+    Certificate,
+    Check,
+    Django,
+    Dns,
+    Limits,
+    Page,
+    Sandbox,
+    Timer,
+    Writable,
+)
+from bake.errors import AppFolderError, RecipeError
+
+FILE_NAME = "bake.yaml"
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of `bake.yaml`, for editors."""
+    return Recipe.model_json_schema()
+
+
+def read(folder: Path) -> Recipe:
+    """Return the recipe of the app in `folder`, or an empty one without a bake.yaml.
+
+    Raises AppFolderError if there is no folder, and RecipeError with one line for each fault in `details`.
+    """
+    if not folder.is_dir():
+        problem = "is not a folder" if folder.exists() else "does not exist"
+        raise AppFolderError(f"{folder} {problem}", "Give the path of the folder with the app's source.")
+    path = folder / FILE_NAME
+    if not path.exists():
+        if (other := path.with_suffix(".yml")).exists():
+            raise RecipeError(f"bake does not read {other}", f"Rename it to {FILE_NAME}.")
+        return Recipe()
+    faults: list[str] = []
+    value = _load(path, faults)
+    recipe = Recipe()
+    if not isinstance(value, dict | None):
+        faults.append("the file should contain lines of the form key: value")
+    elif value:
+        recipe = validate(value, faults, folder)
+    if faults:
+        count = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise RecipeError(f"{path} has {count}", "bake.example.yaml shows every key.", "\n".join(faults))
+    return recipe
+
+
+def validate(value: dict[str, Any], faults: list[str], folder: Path | None = None) -> Recipe:
+    """Return the recipe with these values: texts, lists and mappings. Add a line for each fault to `faults`."""
+    try:
+        return Recipe.model_validate(value, context={"folder": folder})
+    except ValidationError as error:
+        faults += dict.fromkeys(_sentence(fault) for fault in error.errors())
+        return Recipe()
+
+
+def _load(path: Path, faults: list[str]) -> object:
+    """Return the file's value with all scalars as text. Add duplicate keys to `faults`."""
+    try:
+        root = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read: {error.strerror}", "Change its mode.") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        detail = mark.get_snippet(indent=0) or "" if mark else ""
+        raise RecipeError(
+            f"{where}: {error.problem or error.context}", "Correct the YAML at that place.", detail
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise RecipeError(f"{path} is not YAML text: {reason}", "Save it as UTF-8.") from None
+    return None if root is None else _plain(root, (), (), faults)
+
+
+def _plain(node: yaml.Node, path: tuple[str | int, ...], above: tuple[yaml.Node, ...], faults: list[str]) -> object:
+    if any(node is other for other in above):
+        faults.append(f"{_dotted(path)}: refers to itself")
+        return None
+    above = (*above, node)
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(item, (*path, number), above, faults) for number, item in enumerate(node.value)]
+    if isinstance(node, yaml.MappingNode):
+        mapping: dict[str, object] = {}
+        for key, value in node.value:
+            name = str(key.value)
+            if name in mapping:
+                faults.append(f"{_dotted((*path, name))}: occurs twice (again on line {key.start_mark.line + 1})")
+            mapping[name] = _plain(value, (*path, name), above, faults)
+        # A top-level key without a value counts as not set.
+        return {key: value for key, value in mapping.items() if value is not None or path}
+    assert isinstance(node, yaml.ScalarNode)
+    return None if node.style is None and node.value in ("", "~", "null") else str(node.value)
+
+
+def _dotted(path: tuple[str | int, ...]) -> str:
+    """Return a path as text, such as `domains[0]` or `limits.request`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+
+
+_WANTED: dict[str, Callable[[object], str]] = {
+    "string_type": lambda value: "has no value" if value is None else "should be text",
+    "tuple_type": lambda value: f"should be a list, [{value}]" if isinstance(value, str) else "should be a list",
+    "dict_type": lambda value: "should contain lines of the form key: value",
+    "model_type": lambda value: "should contain lines of the form key: value",
+    "int_type": lambda value: "should be a whole number",
+    "bool_parsing": lambda value: f"{value!r} is neither on nor off",
+    "int_parsing": lambda value: f"{value!r} is not a whole number",
+}
+
+
+def _sentence(error: ErrorDetails) -> str:
+    """Return one fault that pydantic reports as a sentence for people."""
+    path, kind = error["loc"], error["type"]
+    if path[-1] == "[key]":
+        path = path[:-1]
+    if path[:2] == ("writable", "paths"):
+        path = ("writable", *path[2:])
+    if path[0] == "base":
+        # pydantic adds the tag of the union's member.
+        path = path[:1] + path[2:]
+    if kind == "extra_forbidden":
+        return f"{_dotted(path)}: {_unknown(path)}"
+    if kind == "value_error":
+        said = str(error["ctx"]["error"])
+    else:
+        said = _WANTED[kind](error["input"]) if kind in _WANTED else error["msg"].lower()
+    return f"{_dotted(path)}: {said}"
+
+
+def _unknown(path: tuple[str | int, ...]) -> str:
+    models: dict[str, type[BaseModel]] = {
+        "app": App, "limits": Limits, "check": Check, "check.pages": Page, "sandbox": Sandbox, "timers": Timer,
+        "django": Django, "base": BaseImage, "writable": Writable, "certificate": Certificate, "certificate.dns": Dns,
+        "aws": Aws,
+    }  # fmt: skip
+    parent = _dotted(tuple(part for part in path[:-1] if isinstance(part, str)))
+    key, model = str(path[-1]), models.get(parent) or models.get(str(path[0]), Recipe)
+    close = difflib.get_close_matches(key.lower(), model.model_fields, 1)
+    return f"is not a key; did you mean {close[0]!r}?" if close else f"is not a key ({', '.join(model.model_fields)})"

@@ -1,0 +1,136 @@
+"""Read and write the manifest of an image: `image.json` in the cache, and the file beside the finished image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bake.errors import ProgramError, RecipeError
+from bake.host import paths, versioned_json
+
+FILE_NAME = "image.json"
+#: The version of the format.
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The paths that bake observed the app write.
+
+    `data`: the machine keeps them; the value tells whether a path is a folder. `fresh`: they reset with each release.
+    `refused`: the app cannot write them on the machine.
+    """
+
+    data: Mapping[str, bool] = field(default_factory=dict)
+    fresh: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Observed:
+        """Return the paths in JSON values, as the machine's program prints them."""
+        data: dict[str, Any] = versioned_json.value(values, "data", {})
+        folders = {path: bool(is_folder) for path, is_folder in data.items()}
+        return cls(folders, versioned_json.texts(values, "fresh"), versioned_json.texts(values, "refused"))
+
+
+@dataclass(frozen=True)
+class ImageManifest:
+    """The facts about an image: its digest and size, its checks, its app and the inputs that it was made from.
+
+    `size` is in bytes. `seconds` has the time of each phase of the bake. `app` is the summary of the comparison with
+    the author's server, and `pages` its table. `made` is in UTC. `bundle` and `document` are digests. `packages` has
+    the version of each Debian package. `observed` is None if the bake did not observe the app. `commit` and `version`
+    are the app's.
+    """
+
+    name: str = ""
+    sha256: str = ""
+    size: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    checks: int = 0
+    app: str = ""
+    pages: tuple[str, ...] = ()
+    made: str = ""
+    base_date: str = ""
+    release: str = ""
+    bundle: str = ""
+    document: str = ""
+    health: str | None = None
+    domains: tuple[str, ...] = ()
+    keep: str | None = None
+    secrets: tuple[str, ...] = ()
+    packages: Mapping[str, str] = field(default_factory=dict)
+    observed: Observed | None = None
+    notes: tuple[str, ...] = ()
+    commit: str = ""
+    version: str = ""
+
+    @classmethod
+    def read(cls, path: Path) -> ImageManifest:
+        """Return the manifest in a file. Raises OSError, and the errors of `from_json`."""
+        return cls.from_json(path.read_text(), str(path))
+
+    @classmethod
+    def from_json(cls, text: str, name: str = FILE_NAME) -> ImageManifest:
+        """Return the manifest in JSON text. Use defaults for missing values, and ignore unknown ones.
+
+        `name` is the file's, for errors. Raises ValueError if the text is not a JSON object, and ProgramError if its
+        version is unknown.
+        """
+        values = versioned_json.load(text, VERSION, name)
+        known: dict[str, Any] = {}
+        for key, default in asdict(cls()).items():
+            if isinstance(default, tuple):
+                known[key] = versioned_json.texts(values, key)
+            elif key in ("health", "keep"):
+                known[key] = versioned_json.value(values, key, "") or None
+            elif key == "observed":
+                found: dict[str, Any] = versioned_json.value(values, key, {})
+                known[key] = Observed.of(found) if "data" in found else None
+            else:
+                known[key] = versioned_json.value(values, key, default)
+        return cls(**known)
+
+    def to_json(self) -> str:
+        """Return the manifest as JSON, as `from_json` reads it. Omit `commit` and `version` if they are unknown."""
+        values = {key: value for key, value in asdict(self).items() if value or key not in ("commit", "version")}
+        return versioned_json.dump(values | {"observed": values["observed"] or {}}, VERSION)
+
+
+def path_of(image: Path) -> Path:
+    """Return the path of the manifest beside an image: name.json, name.raw.json."""
+    return image.with_name(image.name.removesuffix(".qcow2") + ".json")
+
+
+def proof_of(bundle_digest: str) -> str:
+    """Return a one-line summary of the newest proof of a release in the cache, or "" if there is none."""
+    found = []
+    for path in paths.cache().glob(f"image/*/{FILE_NAME}"):
+        # Skip what another version of bake left there.
+        with suppress(OSError, ValueError, ProgramError):
+            manifest = ImageManifest.read(path)
+            if manifest.bundle == bundle_digest:
+                found.append((manifest.made, manifest.checks, manifest.app))
+    if not found:
+        return ""
+    made, checks, app = max(found)
+    return f"{made[:10]}, {checks} checks passed, app {app}"
+
+
+def observed(image: Path) -> tuple[str, ...]:
+    """Return the paths that bake observed the app write, and that the machine keeps.
+
+    Raises RecipeError if the manifest beside the image does not list them, and ProgramError.
+    """
+    path = path_of(image)
+    found = None
+    with suppress(OSError, ValueError):
+        found = ImageManifest.read(path).observed
+    if found is None:
+        raise RecipeError(
+            f"{path} does not list the paths that the app writes", "Bake the image again with `observe: on`."
+        )
+    return tuple(found.data)

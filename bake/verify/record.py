@@ -1,0 +1,172 @@
+"""Read and write the record of a server's responses.
+
+cloud-init/features/observe/crawl.py prints such records.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from bake.errors import ProgramError
+
+#: Version of the record that this module reads.
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Location:
+    """The target of a redirect.
+
+    `path` includes the query. `origin` is "same", "http" or "https" (the other scheme of the same host), or "other".
+    """
+
+    path: str = ""
+    origin: str = "other"
+    host: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response to one visitor.
+
+    If there was no response, `status` is 0 and `error` is the reason: refused, timeout, reset, tls, name, unreachable
+    or protocol. `type` is the content type without parameters. `kind` is html, json, xml, css, js, image, font, text,
+    binary or empty. `length` is in bytes; `sha256` is the digest of at most the first 2 MiB. `end` is whole, large
+    (more than 2 MiB), stream (not complete in time) or broken. `validator`: the response has an ETag or Last-Modified
+    header. `links` is a digest of the number of links of each kind. `debug` is the framework of a debug page, or
+    "traceback". `loop`: the redirects of the front page never end. `own` and `foreign`: the response contains the
+    marker of this visitor, or of another one. `via` is seed, link, asset, redirect or missing, and `source` the page
+    with the link.
+    """
+
+    path: str = ""
+    method: str = "GET"
+    visitor: int = 0
+    status: int = 0
+    type: str = ""
+    charset: str = ""
+    location: Location | None = None
+    kind: str = ""
+    length: int = 0
+    sha256: str = ""
+    end: str = ""
+    validator: bool = False
+    links: str = ""
+    title: str = ""
+    debug: str = ""
+    loop: bool = False
+    own: bool = False
+    foreign: bool = False
+    seconds: float = 0.0
+    error: str = ""
+    via: str = ""
+    source: str = ""
+
+    @property
+    def good(self) -> bool:
+        """Whether the status is that of a working app. A request for a login counts as working."""
+        return 200 <= self.status < 400 or self.status in (401, 403)
+
+    @property
+    def summary(self) -> str:
+        """The response in a few words: `200 html`, `302 /login`, `timeout`."""
+        if not self.status:
+            return self.error or "no answer"
+        return f"{self.status} {self.location.path if self.location else self.kind}"
+
+
+@dataclass(frozen=True)
+class Record:
+    """The responses of one server for one host name and scheme. `complete`: the crawl requested every URL in time."""
+
+    url: str = ""
+    host: str = ""
+    visitors: int = 1
+    complete: bool = True
+    seconds: float = 0.0
+    answers: tuple[Answer, ...] = ()
+
+    @classmethod
+    def from_json(cls, text: str) -> Record:
+        """Return the record in a crawler's output. Ignore unknown keys, and use defaults for missing keys.
+
+        Raises ProgramError if the text is not a record, or has another version.
+        """
+        try:
+            value = json.loads(text)
+        except ValueError as error:
+            raise ProgramError(
+                f"The crawler did not print a record: {error}", "Bake the image again.", text[-2000:]
+            ) from error
+        version = value.get("version") if isinstance(value, dict) else None
+        if version != VERSION:
+            raise ProgramError(
+                f"The crawler's record has version {version!r}; this version of bake reads version {VERSION}",
+                "Bake the image again.",
+            )
+        answers = value.get("answers")
+        read = [_read(Answer, answer) for answer in answers if isinstance(answer, dict)] if _is_list(answers) else []
+        return replace(_read(cls, value), answers=tuple(read))
+
+    def to_json(self) -> str:
+        """Return the record as JSON, as `from_json` reads it."""
+        answers = [{key: value for key, value in asdict(answer).items() if value} for answer in self.answers]
+        return json.dumps({"version": VERSION, **asdict(self), "answers": answers})
+
+    def joined(self, other: Record) -> Record:
+        """Return a record with the responses of two crawls of one server. Values that differ in it are not compared."""
+        return replace(
+            self,
+            visitors=max(self.visitors, other.visitors),
+            complete=self.complete and other.complete,
+            answers=self.answers + other.answers,
+        )
+
+    @property
+    def name(self) -> str:
+        """The scheme and the host, such as `https://shop.example`."""
+        return f"{urlsplit(self.url).scheme}://{self.host or urlsplit(self.url).netloc}"
+
+    @property
+    def is_informative(self) -> bool:
+        """Whether the responses of the author's server can be compared with a machine's."""
+        return not all(map(is_uninformative, self.answers))
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The scheme, and the host without its port."""
+        parts = urlsplit(self.name)
+        return parts.scheme, parts.hostname or ""
+
+
+_Part = TypeVar("_Part", Answer, Location, Record)
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list)
+
+
+def _read(part: type[_Part], value: dict[str, Any]) -> _Part:
+    """Return a part of a record. Values that are missing or have another type get their default."""
+    known: dict[str, Any] = {}
+    for item in fields(part):
+        found = value.get(item.name)
+        if item.name == "location" and isinstance(found, dict):
+            known[item.name] = _read(Location, found)
+        elif item.name == "seconds" and isinstance(found, int | float):
+            known[item.name] = float(found)
+        elif type(found) is type(item.default) and not isinstance(found, tuple):
+            known[item.name] = found
+    return part(**known)
+
+
+def is_uninformative(answer: Answer) -> bool:
+    """Return whether a response of the author's server cannot be compared.
+
+    It is a redirect to HTTPS, which that server does not support, or a debug page.
+    """
+    to_https = answer.location is not None and answer.location.origin == "https"
+    return to_https or (bool(answer.debug) and 200 <= answer.status < 300)

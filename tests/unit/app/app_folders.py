@@ -1,0 +1,42 @@
+"""Write an app's folder and detect its recipe, for tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bake.app.detect import Found, complete
+from bake.config.recipe import Recipe
+from bake.errors import BakeError
+
+IMPORT = "from flask import Flask\n"
+MAIN = 'if __name__ == "__main__":\n'
+FACTORY = IMPORT + "def create_app():\n    app = Flask(__name__)\n    return app\n"
+FLASK = IMPORT + "app = Flask(__name__)\n"
+
+
+SETTINGS = """
+SECRET_KEY = 'django-insecure-1234'
+INSTALLED_APPS = ['django.contrib.admin', 'django.contrib.staticfiles']
+STATIC_URL = 'static/'
+"""
+DJANGO = {
+    "manage.py": "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'site1.settings')\n",
+    "site1/settings.py": SETTINGS,
+    "site1/wsgi.py": "from django.core.wsgi import get_wsgi_application\napplication = get_wsgi_application()\n",
+}
+
+
+def find(folder: Path, files: dict[str, str], **keys: object) -> Found:
+    for name, text in {"requirements.txt": "flask\n", **files}.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return complete(folder, Recipe.model_validate(keys))
+
+
+def fails(kind: type[BakeError], folder: Path, files: dict[str, str], **keys: object) -> BakeError:
+    with pytest.raises(kind) as caught:
+        find(folder, files, **keys)
+    return caught.value

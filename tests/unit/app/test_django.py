@@ -1,0 +1,86 @@
+"""Django projects: their settings for production, and their secret key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from app_folders import DJANGO, FLASK, SETTINGS, find
+
+from bake.config.sections import Django
+
+
+def test_a_django_project_gets_settings_around_its_own(tmp_path: Path) -> None:
+    found = find(tmp_path, DJANGO, secrets=["API_KEY"])
+    assert found.recipe.wsgi == "site1.wsgi:application"
+    assert found.recipe.django == Django(settings="site1.settings")
+    assert found.recipe.secrets == ("API_KEY", "SECRET_KEY")
+    assert any("DEBUG off" in note and "`django: off`" in note for note in found.notes)
+    off = find(tmp_path, {}, django="off").recipe
+    assert (off.django, off.secrets) == ("off", ())
+
+
+def test_a_settings_package_and_a_key_from_elsewhere(tmp_path: Path) -> None:
+    files = {
+        "site1/settings/__init__.py": "from .dev import *\n",
+        "site1/settings/dev.py": "from .base import *\nDEBUG = True\n",
+        "site1/settings/base.py": SETTINGS.replace("'django-insecure-1234'", "os.environ['KEY']").replace(
+            "static/", "/x/"
+        ),
+    }
+    found = find(tmp_path, {name: text for name, text in {**DJANGO, **files}.items() if name != "site1/settings.py"})
+    assert found.recipe.django == Django(settings="site1.settings")
+    assert found.recipe.secrets == ()
+
+
+def test_the_settings_are_those_of_the_wsgi_module(tmp_path: Path) -> None:
+    """As templates have it: manage.py names settings for development, wsgi.py those for a server."""
+    files = {
+        **DJANGO,
+        "manage.py": "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'site1.settings.local')\n",
+        "site1/settings/__init__.py": "",
+        "site1/settings/local.py": SETTINGS,
+        "site1/settings/production.py": "from .local import *\nSECRET_KEY: str = 'django-insecure-annotated'\n",
+    }
+    del files["site1/settings.py"]
+    for line in (
+        "os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'site1.settings.production')",
+        "os.environ['DJANGO_SETTINGS_MODULE'] = 'site1.settings.production'",
+    ):
+        found = find(tmp_path, {**files, "site1/wsgi.py": f"import os\n{line}\n{DJANGO['site1/wsgi.py']}"}).recipe
+        assert found.django == Django(settings="site1.settings.production")
+        assert found.secrets == ("SECRET_KEY",)
+    found = find(tmp_path, {}, env={"DJANGO_SETTINGS_MODULE": "site1.settings.local"}).recipe
+    assert found.django == Django(settings="site1.settings.local")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "secrets"),
+    [({}, ("SECRET_KEY",)), ({"secrets": ["KEY"]}, ("KEY",)), ({"env": {"KEY": "x"}}, ()),
+     ({"secrets": ["SECRET_KEY"]}, ("SECRET_KEY",))],
+)  # fmt: skip
+def test_an_insecure_key_is_replaced_unless_the_settings_get_another(
+    tmp_path: Path, recipe: dict[str, Any], secrets: tuple[str, ...]
+) -> None:
+    settings = SETTINGS.replace("'django-insecure-1234'", "os.environ.get('KEY', 'django-insecure-1234')")
+    found = find(tmp_path, {**DJANGO, "site1/settings.py": settings}, **recipe)
+    assert found.recipe.secrets == secrets
+
+
+def test_uploads_are_served_where_the_author_s_server_does(tmp_path: Path) -> None:
+    urls = "from django.conf.urls.static import static\nif settings.DEBUG:\n    urlpatterns += static(settings.%s)\n"
+    found = find(tmp_path, {**DJANGO, "site1/urls.py": urls % "MEDIA_URL, document_root=settings.MEDIA_ROOT"})
+    assert found.recipe.django == Django(settings="site1.settings", media=True)
+    assert find(tmp_path, {"site1/urls.py": urls % "STATIC_URL"}).recipe.django == Django(settings="site1.settings")
+
+
+def test_a_site_without_domains_is_told_of_those_in_its_settings(tmp_path: Path) -> None:
+    hosts = f"{SETTINGS}ALLOWED_HOSTS = ['127.0.0.1', '.shop.example', 'shop.example']\n"
+    note = "domains: not set, so the site accepts any host name; ALLOWED_HOSTS suggests  domains: [shop.example]"
+    assert note in find(tmp_path, {**DJANGO, "site1/settings.py": hosts}).notes
+    assert note not in find(tmp_path, {}, domains=["a.example"]).notes
+
+
+def test_no_django_no_settings(tmp_path: Path) -> None:
+    assert find(tmp_path, {"app.py": FLASK}).recipe.django is None

@@ -1,0 +1,222 @@
+"""The app that bake serves: the one it detects, or the one that `wsgi` names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from app_folders import FACTORY, FLASK, IMPORT, MAIN, fails, find
+
+from bake.errors import AsgiAppError, NoAppError, SeveralAppsError
+
+
+@pytest.mark.parametrize(
+    ("files", "wsgi"),
+    [
+        ({"app.py": FLASK}, "app:app"),
+        ({"app.py": FLASK + 'if __name__ == "__main__":\n    app.run(debug=True)\n'}, "app:app"),
+        ({"main.py": "import flask\napplication = flask.Flask(__name__)\n"}, "main:application"),
+        ({"web.py": "import flask as f\nsite: f.Flask = f.Flask('x')\n"}, "web:site"),
+        ({"app.py": "from flask import Flask as F\napp = server = F(__name__)\n"}, "app:app"),
+        ({"app.py": IMPORT + "class Mine(Flask):\n    pass\napp = Mine(__name__)\n"}, "app:app"),
+        ({"app.py": "try:\n    import x\nexcept ImportError:\n    x = 1\n" + FLASK}, "app:app"),
+        ({"app.py": IMPORT + "app = None\nif True:\n    app = Flask('x')\n"}, "app:app"),
+        ({"shop/__init__.py": FLASK}, "shop:app"),
+        ({"shop/__init__.py": "", "shop/web/server.py": FLASK}, "shop.web.server:app"),
+        ({"shop/__init__.py": "from .web import app\n", "shop/web.py": FLASK}, "shop.web:app"),
+        ({"shop/__init__.py": FACTORY}, "shop:create_app()"),
+        (
+            {"shop/__init__.py": FACTORY.replace("create_app()", "make_app(config=None)")},
+            "shop:make_app()",
+        ),
+        ({"app.py": IMPORT + "def create_app():\n    return Flask(__name__)\n"}, "app:create_app()"),
+        (
+            {"app.py": "def create_app():\n  import flask\n  app = flask.Flask('x')\n  return app\n"},
+            "app:create_app()",
+        ),
+        (
+            {"app.py": IMPORT + "def create_app() -> Flask:\n    return build('x')\n"},
+            "app:create_app()",
+        ),
+        ({"app.py": FACTORY + "app = create_app()\n"}, "app:app"),
+        (
+            {"app.py": FACTORY + MAIN + "    app = create_app()\n"},
+            "app:create_app()",
+        ),
+        ({"shop/__init__.py": FACTORY, "wsgi.py": "from shop import create_app\napp = create_app()\n"}, "wsgi:app"),
+        ({"shop/__init__.py": FACTORY, "run.py": "import shop\napp = shop.create_app('x')\n"}, "run:app"),
+        ({"shop/__init__.py": FLASK, "wsgi.py": "from shop import app as application\n"}, "wsgi:application"),
+        (
+            {"shop/__init__.py": FLASK, **dict.fromkeys(("shop/views.py", "run.py"), "from shop import app\n")},
+            "shop:app",
+        ),
+        (
+            {
+                "shop/__init__.py": FACTORY.replace("create_app()", "create_app(config)"),
+                "wsgi.py": "from shop import create_app\napplication = create_app('prod')\n",
+            },
+            "wsgi:application",
+        ),
+        ({"app.py": FLASK, "wsgi.py": "from app import app\napplication = Middleware(app)\n"}, "wsgi:application"),
+        ({"app.py": FLASK + "app = WhiteNoise(app)\ndb = SQLAlchemy(app)\n"}, "app:app"),
+        ({"app.py": FLASK + "def create_app():\n    app.config['X'] = 1\n    return app\n"}, "app:app"),
+        ({"app.py": FLASK + "admin = Flask('admin')\n"}, "app:app"),
+        ({"app.py": FACTORY + "def create_worker():\n    return Flask('worker')\n"}, "app:create_app()"),
+        ({"api.py": "def application(environ, start_response):\n    return []\n"}, "api:application"),
+        ({"wsgi.py": "from radicale import application\n"}, "wsgi:application"),
+        (
+            {
+                "shop/__init__.py": FACTORY.replace("create_app()", "create_app(config)"),
+                "wsgi.py": "import dav\napplication = dav.App({'/': '/var/lib/app'})\n",
+            },
+            "wsgi:application",
+        ),
+        ({"app.py": FLASK, "wsgi.py": "import dav\napplication = dav.App('x')\n"}, "app:app"),
+        (
+            {
+                "api.py": "from fastapi import FastAPI\napp = FastAPI()\n",
+                "wsgi.py": "import a2wsgi, api\napplication = a2wsgi.ASGIMiddleware(api.app)\n",
+            },
+            "wsgi:application",
+        ),
+    ],
+)
+def test_the_app_is_found(tmp_path: Path, files: dict[str, str], wsgi: str) -> None:
+    found = find(tmp_path, files)
+    assert found.recipe.wsgi == wsgi
+    assert found.notes[0].startswith(f"wsgi: {wsgi} (")
+
+
+DASH = "from dash import Dash\nboard = Dash(__name__)\n"
+PYRAMID = (
+    "from pyramid.config import Configurator\n"
+    "def main(global_config, **settings):\n"
+    "    with Configurator(settings=settings) as config:\n"
+    "        config.scan()\n"
+    "    return config.make_wsgi_app()\n"
+)
+WEB_PY = "import web\napp = web.application(('/', 'index'), globals())\n"
+BOTTLE = "from bottle import route, run\n@route('/')\ndef index(): return 'hello'\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "wsgi"),
+    [
+        ({"site/wsgi.py": "from django.core.wsgi import get_wsgi_application as get\napplication = get()\n",
+          "site/asgi.py": "from django.core.asgi import get_asgi_application\napplication = get_asgi_application()\n"},
+         "site.wsgi:application"),
+        ({"app.py": "import bottle\napp = bottle.Bottle()\n"}, "app:app"),
+        ({"app.py": "import bottle\napp = bottle.default_app()\n"}, "app:app"),
+        ({"app.py": BOTTLE + MAIN + "    run()\n"}, "app:bottle.default_app()"),
+        ({"app.py": BOTTLE, "main.py": "import app, bottle\nbottle.run(port=8080)\n"}, "main:bottle.default_app()"),
+        ({"things.py": "import falcon\napi = falcon.App()\n"}, "things:api"),
+        ({"app.py": "import cherrypy\napp = cherrypy.tree.mount(object(), '/')\n"}, "app:app"),
+        ({"code.py": "import web\napplication = web.application((), globals()).wsgifunc()\n"}, "code:application"),
+        ({"code.py": WEB_PY + MAIN + "    app.run()\n"}, "code:app.wsgifunc()"),
+        ({"code.py": WEB_PY + "application = app.wsgifunc()\n"}, "code:application"),
+        ({"app.py": PYRAMID.replace("global_config, **settings", "settings={}")}, "app:main()"),
+        ({"shop/__init__.py": PYRAMID, "production.ini": "[app:main]\nuse = egg:shop\n"}, "production.ini"),
+        ({"app.py": DASH}, "app:board.server"),
+        ({"app.py": DASH + "server = board.server\n"}, "app:server"),
+        ({"src/shop/__init__.py": FLASK, "src/shop/views.py": "from shop import app\n"}, "shop:app"),
+        ({"src/__init__.py": "", "src/shop.py": FLASK}, "src.shop:app"),
+    ],
+)  # fmt: skip
+def test_frameworks_and_layouts(tmp_path: Path, files: dict[str, str], wsgi: str) -> None:
+    assert find(tmp_path, files).recipe.wsgi == wsgi
+    # What was found can be said.
+    assert find(tmp_path, {}, wsgi=wsgi).recipe.wsgi == wsgi
+
+
+def test_a_factory_may_be_given_plain_values(tmp_path: Path) -> None:
+    files = {"app.py": FACTORY.replace("create_app()", "create_app(config)")}
+    assert "create_app() needs arguments: config" in fails(NoAppError, tmp_path, files).details
+    error = fails(NoAppError, tmp_path, {}, wsgi="app:create_app()")
+    assert error.hint.endswith("`wsgi: app:create_app(config='…')`.")
+    assert find(tmp_path, {}, wsgi="app:create_app(config='prod')").recipe.wsgi == "app:create_app(config='prod')"
+
+
+def test_two_apps_are_both_named(tmp_path: Path) -> None:
+    error = fails(SeveralAppsError, tmp_path, {"api.py": FLASK, "admin.py": "\n" + FLASK})
+    assert error.details.splitlines() == [
+        "admin.py:3: to serve this one, write  wsgi: admin:app",
+        "api.py:2: to serve this one, write  wsgi: api:app",
+    ]
+    assert find(tmp_path, {}, wsgi="api:app").recipe.wsgi == "api:app"
+
+
+def test_no_app_says_what_was_looked_for(tmp_path: Path) -> None:
+    error = fails(NoAppError, tmp_path, {"lib.py": "x = 1\n", "other.py": ""})
+    assert "2 Python files" in error.message
+    assert "wsgi: module:callable" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            'from flask import Flask\nif __name__ == "__main__":\n    app = Flask("x")\n    app.run()\n',
+            "app.py:3: Flask('x') is only",
+        ),
+        (
+            IMPORT + "def main():\n    Flask('x').run()\n",
+            "app.py:3: Flask('x') is neither",
+        ),
+        (
+            FACTORY.replace("create_app()", "create_app(config, *, env)"),
+            "app.py:2: create_app() needs arguments: config, env",
+        ),
+        (
+            "import cherrypy\n" + MAIN + "    cherrypy.quickstart(Root(), config=conf)\n",
+            "app.py:3: cherrypy.quickstart starts its own server; instead, write at module level  "
+            "app = cherrypy.tree.mount(Root(), config=conf)",
+        ),
+    ],
+)
+def test_what_came_near_is_said(tmp_path: Path, text: str, said: str) -> None:
+    assert fails(NoAppError, tmp_path, {"app.py": text}).details.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "target"),
+    [
+        ("from fastapi import FastAPI\napp = FastAPI()\n", 2, "app"),
+        ("import quart\n\napp = quart.Quart(__name__)\n", 3, "app"),
+        ("async def app(scope, receive, send):\n    pass\n", 1, "app"),
+        ("from litestar import Litestar\ndef create():\n    return Litestar([])\n", 2, "create()"),
+    ],
+)
+def test_an_asgi_app_is_shown_the_way(tmp_path: Path, text: str, line: int, target: str) -> None:
+    error = fails(AsgiAppError, tmp_path, {"api.py": text})
+    assert error.message.startswith(f"api.py:{line}: ")
+    assert f"application = ASGIMiddleware({target})" in error.details
+    fails(AsgiAppError, tmp_path, {}, wsgi=f"api:{target}")
+
+
+@pytest.mark.parametrize(
+    ("wsgi", "said"),
+    [
+        ("shop:app", "neither shop.py nor shop/__init__.py exists"),
+        ("app:ap", "app.py has no ap at module level"),
+        ("app:late", "only inside"),
+        ("app:create_app", "is a function that returns an app"),
+        ("app:app()", "is an app, not a function"),
+        ("app:strict()", "needs arguments: config"),
+    ],
+)
+def test_a_wrong_wsgi_is_told_apart(tmp_path: Path, wsgi: str, said: str) -> None:
+    text = FLASK + FACTORY + "def strict(config):\n    return Flask('x')\nif '__main__' == __name__:\n    late = app\n"
+    error = fails(NoAppError, tmp_path, {"app.py": text}, wsgi=wsgi)
+    assert said in error.message
+    assert error.hint
+
+
+def test_a_wrong_wsgi_is_corrected(tmp_path: Path) -> None:
+    assert "`wsgi: app:app`" in fails(NoAppError, tmp_path, {"app.py": FLASK}, wsgi="ap:app").hint
+
+
+@pytest.mark.parametrize(
+    "text", ["from x import *\n", "globals()['app'] = 1\n", "def __getattr__(name): ...\n", "app = load()\n"]
+)
+def test_what_reading_cannot_tell_is_believed(tmp_path: Path, text: str) -> None:
+    assert find(tmp_path, {"web.py": text}, wsgi="web:app").recipe.wsgi == "web:app"
