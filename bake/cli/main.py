@@ -217,12 +217,8 @@ def render_command(
     """
     report = Reporter(errors)
     wanted = pipeline.look(app, report, release) if launch else pipeline.read(app, report, base=release)
-    given = launch_settings.read(domains, email, pairs, wanted.certificate)
+    given = launch_settings.read(domains, email, pairs, wanted)
     roots = keys(wanted)
-    if told := sorted(set(given.env) & {*wanted.secrets, *roots}):
-        raise SettingsError(
-            f"--env: {', '.join(told)} is listed under `secrets` in bake.yaml", "Pass its value with --with-secrets."
-        )
     if secrets_file and secrets_file.suffix != ".env" and secrets_file.resolve().is_relative_to(app.resolve()):
         raise SettingsError(
             f"{secrets_file} is in the app's folder and would become part of the app",

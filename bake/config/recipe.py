@@ -138,6 +138,13 @@ def _for_the_app(names: _Names, info: ValidationInfo) -> _Names:
     return names
 
 
+def _secret(names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    """Return the names of secrets. Raises ValueError if `env` has one of them."""
+    if both := [name for name in names if name in info.data.get("env", ())]:
+        raise ValueError(f"{', '.join(both)} is also in `env`, whose values are not secret; remove it there")
+    return names
+
+
 class App(_Part):
     """An app from elsewhere: a package, a commit of a repository, or an archive."""
 
@@ -185,9 +192,7 @@ class Timer(_Part):
     """A job of the app: its command and its schedule."""
 
     run: field_types.Command = Field(description="A command. It runs as the app's user in the app's folder.")
-    when: Annotated[
-        str, field_types.matching(r"[A-Za-z0-9*:,./~ -]{1,80}", "a time in the format of systemd.time(7)")
-    ] = Field(description="The schedule in the format of systemd.time(7): hourly, daily, Mon 06:30, *:0/15.")
+    when: Annotated[str, AfterValidator(field_types.calendar)] = Field(description="The schedule in the format of systemd.time(7): hourly, daily, Mon 06:30, *:0/15.")
 
 
 class Aws(_Part):
@@ -332,7 +337,12 @@ class Recipe(_Part):
     env: Annotated[field_types.Env, AfterValidator(_for_the_app)] = Field(
         default={}, description="Environment variables. They are part of the image, so never put secrets here."
     )
-    secrets: Annotated[tuple[field_types.EnvName, ...], AfterValidator(_for_the_app)] = Field(
+    secrets: Annotated[
+        tuple[Annotated[field_types.EnvName, BeforeValidator(field_types.secret)], ...],
+        BeforeValidator(field_types.secrets),
+        AfterValidator(_for_the_app),
+        AfterValidator(_secret),
+    ] = Field(
         default=(),
         description="Names of secrets. Their values are in /etc/app/secrets.env on the machine, never in an image.",
     )
@@ -365,7 +375,7 @@ class Recipe(_Part):
         description="on: uWSGI loads the app once and forks the workers. off: each worker loads it. Default: on if the "
         "app generates a random secret key, which its workers must share.",
     )
-    release: tuple[field_types.Command, ...] | None = Field(
+    release: Annotated[tuple[field_types.Command, ...] | None, BeforeValidator(field_types.release)] = Field(
         default=None,
         description="Commands, such as migrations, that run once for each release and data folder, before the release "
         "serves (default: the migrations of Django or Flask-Migrate, if the app uses them).",
@@ -445,8 +455,7 @@ def read(folder: Path) -> Recipe:
     elif value:
         recipe = validate(value, faults, folder)
     if faults:
-        count = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise RecipeError(f"{path} has {count}", "bake.example.yaml shows every key.", "\n".join(faults))
+        raise RecipeError.of_faults(str(path), faults, "bake.example.yaml shows every key.")
     return recipe
 
 
@@ -466,16 +475,31 @@ def _load(path: Path, faults: list[str]) -> object:
     except OSError as error:
         raise RecipeError(f"{path} cannot be read: {error.strerror}", "Change its mode.") from None
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
+        mark, problem = _place(error)
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
         detail = mark.get_snippet(indent=0) or "" if mark else ""
-        raise RecipeError(
-            f"{where}: {error.problem or error.context}", "Correct the YAML at that place.", detail
-        ) from None
+        raise RecipeError(f"{where}: {problem}", "Correct the YAML at that place.", detail) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = getattr(error, "reason", None) or error
         raise RecipeError(f"{path} is not YAML text: {reason}", "Save it as UTF-8.") from None
     return None if root is None else _plain(root, (), (), faults)
+
+
+#: What begins where the error's context is, and how it should end.
+_OPENED = {
+    "while parsing a flow sequence": "the list that begins here has no ]",
+    "while parsing a flow mapping": "the mapping that begins here has no }",
+    "while scanning a quoted scalar": "the text that begins here has no closing quote",
+}
+
+
+def _place(error: yaml.MarkedYAMLError) -> tuple[yaml.Mark | None, str]:
+    """Return the place of a fault in the YAML, and the problem. An opening bracket counts, not the line after it."""
+    begin, end, opened = error.context_mark, error.problem_mark, _OPENED.get(error.context or "")
+    if opened and begin and end and begin.line < end.line:
+        at_end = "end of stream" in (error.problem or "") or "<stream end>" in (error.problem or "")
+        return begin, opened if at_end else f"{opened}, or no comma before line {end.line + 1}"
+    return end or begin, error.problem or error.context or "not YAML"
 
 
 def _plain(node: yaml.Node, path: tuple[str | int, ...], above: tuple[yaml.Node, ...], faults: list[str]) -> object:

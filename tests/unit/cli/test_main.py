@@ -103,7 +103,7 @@ def test_a_secret_is_not_given_among_plain_settings(small: Path) -> None:
     for more in ((), ("--launch",), ("--with-secrets",)):
         words = ("render", small, "--env", "A=1", "--env", "KEY=hunter2", *more)
         said = refused(SettingsError.code, *words, env={"KEY": "x", "COLUMNS": "200"})
-        assert "KEY is listed under `secrets`" in said and "--with-secrets" in said and "hunter2" not in said
+        assert "secrets: KEY is also in `env`" in said and "hunter2" not in said
 
 
 def test_a_file_of_secrets_does_not_become_part_of_the_app(small: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_key_for_root_alone_is_given_as_secrets_are(small: Path) -> None:
     assert "the machine needs CERTIFICATE_KEY" in done.stderr
     assert "sudo install -m 600 /dev/stdin /etc/app/certificate.key" in done.stderr
     said = refused(SettingsError.code, "render", small, "--env", "CERTIFICATE_KEY=hunter2", env={"COLUMNS": "200"})
-    assert "CERTIFICATE_KEY is listed under `secrets`" in said and "hunter2" not in said
+    assert "CERTIFICATE_KEY is the key for certificate.keep" in said and "hunter2" not in said
 
 
 def test_a_result_that_finds_no_room_is_said_so(small: Path) -> None:
@@ -155,6 +155,7 @@ def test_render_takes_only_providers_it_knows(small: Path) -> None:
 def test_every_fault_of_a_launch_s_settings_is_shown(small: Path) -> None:
     said = refused(SettingsError.code, "render", small, "--domain", "*.a.example", "--email", "x", "--env", "A")
     assert all(word in said for word in ("wildcard", "email address", "NAME=VALUE"))
+    assert "error: The command line has 3 faults\nCorrect it as listed above.\n" in said
 
 
 def test_a_document_that_is_too_large_is_none(small: Path) -> None:
@@ -207,7 +208,8 @@ def test_every_fault_of_a_recipe_is_shown(tmp_path: Path) -> None:
     said = refused(RecipeError.code, "image", tmp_path)
     assert said.index("limits.body: ") < said.index("error: ")
     assert "name: should be text" in said
-    assert said.splitlines()[-1] == "bake.example.yaml shows every key."
+    assert said.splitlines()[-1] == "Correct it as listed above. bake.example.yaml shows every key."
+    assert f"error: {tmp_path}/bake.yaml has 2 faults" in said
 
 
 def test_a_program_that_is_too_old(fake: Fake) -> None:
