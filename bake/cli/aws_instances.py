@@ -146,6 +146,7 @@ def launch_command(
         raise click.UsageError("--check logs in by SSH, so it needs -i, --key-pair, and --ssh-from with your network.")
     wanted = None
     if not AMI.fullmatch(app) and Path(app).is_dir():
+        cloud.require()
         wanted = (pipeline.look if published else pipeline.read)(Path(app), report)
     given = launch_settings.read(domains, email, pairs, wanted)
     secrets = _secrets(references, given, wanted)

@@ -7,7 +7,7 @@ from itertools import combinations
 from pathlib import Path
 
 from bake.bundle import release_archive, release_files
-from bake.config.debian import Target
+from bake.config.debian import TARGETS, Target
 from bake.config.providers import EVERYWHERE, Provider
 from bake.config.recipe import Recipe
 from bake.document import cloud_config, machine_files, release_source
@@ -39,9 +39,10 @@ def document(
     proved = pipeline.proof_of(parcel.sha256)
     report.note(f"this release was baked and checked here: {proved}" if proved else UNTRIED.format(folder=folder))
     if provider and goal.name in provider.unknown_to:
+        other = next(name for name in TARGETS if name not in provider.unknown_to)
         report.note(
-            f"warning: the cloud-init of {goal.name} does not support {provider.name}: set a newer release "
-            "in bake.yaml, `base: debian-13`"
+            f"warning: the cloud-init of {goal.name} does not support {provider.name}: use --release {other}, or "
+            f"`base: {other}` in bake.yaml"
         )
     for note in _untold(missing, given.domains or wanted.domains, wanted):
         report.note(note)

@@ -24,7 +24,7 @@ from bake.config import debian, recipe
 from bake.diagnosis import diagnosis
 from bake.disk import base_disk, cloud_image, partitions
 from bake.document import cloud_config, machine_files, release_source
-from bake.errors import BakeError, PlaceError, ProgramError, RecipeError, SpaceError
+from bake.errors import AppFolderError, BakeError, PlaceError, ProgramError, RecipeError, SpaceError
 from bake.host import cache, paths
 from bake.host.progress import Phase, Reporter
 from bake.host.terminal import printable
@@ -41,6 +41,8 @@ NETWORK = "the app may use the network while it is baked and checked (check.netw
 OBSERVED = "bake: observed "
 #: The text before a note for people in the output of await.sh.
 NOTE = "bake: note "
+#: The first bytes of a qcow2 image.
+QCOW2 = b"QFI\xfb"
 #: Copies the bundle from the seed disk.
 SEED = (
     "mkdir -p {folder} /run/app-seed; mount -o ro,noexec LABEL=cidata /run/app-seed;"
@@ -313,6 +315,22 @@ def facts_of(image: Path) -> Path:
     return image.with_name(image.name.removesuffix(".qcow2") + ".json")
 
 
+def require_image(path: Path, command: str) -> None:
+    """Raise AppFolderError unless a file is a qcow2 image, or has the facts about an image beside it.
+
+    `command` is the bake command to run on a folder instead.
+    """
+    with suppress(OSError), path.open("rb") as stream:
+        if stream.read(len(QCOW2)) == QCOW2:
+            return
+    if not path.exists():
+        raise AppFolderError(
+            f"{path} does not exist", "Give the path of an image, or of the folder with the app's source."
+        )
+    if not facts_of(path).is_file():
+        raise AppFolderError(f"{path} is not an image", f"Give an image, or the app's folder: `{command}`.")
+
+
 def proof_of(bundle_digest: str) -> str:
     """Return a one-line summary of the newest proof of a release in the cache, or "" if there is none."""
     found = []
@@ -330,14 +348,15 @@ def proof_of(bundle_digest: str) -> str:
 def observed(image: Path) -> tuple[str, ...]:
     """Return the paths that bake observed the app write, and that the machine keeps.
 
-    Raises RecipeError if the file beside the image does not list them.
+    Raises AppFolderError if it is not an image, and RecipeError if the file beside the image does not list them.
     """
+    require_image(image, "bake image FOLDER")
     facts = facts_of(image)
     try:
         return tuple(json.loads(facts.read_text())["observed"]["data"])
     except (OSError, ValueError, KeyError, TypeError):
         raise RecipeError(
-            f"{facts} does not list the paths that the app writes", "Bake the image again with `observe: on`."
+            f"{facts} does not list the paths that the app writes", "Bake the image again, with `writable: {observe: on}` in bake.yaml."
         ) from None
 
 

@@ -19,6 +19,8 @@ from bake.errors import (
     AppFolderError,
     BootError,
     Cancelled,
+    CloudError,
+    CredentialsError,
     DocumentError,
     RecipeError,
     SettingsError,
@@ -225,9 +227,51 @@ def test_programs_that_are_missing_are_named(tmp_path: Path) -> None:
     assert "Missing Debian packages: " in said
 
 
-@pytest.mark.parametrize("host", ["machine.example", "ssh://"])
+@pytest.mark.parametrize("host", ["bake", "tests/unit", "ssh://", "http://machine.example", "machine.example:/srv"])
 def test_a_host_that_is_none(host: str) -> None:
     assert "ssh://user@host" in refused(2, "check", host)
+
+
+def test_an_option_that_is_a_key_of_bake_yaml_leads_there() -> None:
+    said = refused(2, "image", "--name", "foo", env={"COLUMNS": "200"})
+    assert "No such option '--name'" in said and "name is a key of bake.yaml: write `name: …` there." in said
+    assert "bake.yaml" not in refused(2, "image", "--nmae", "foo")
+
+
+def test_an_option_without_its_value_lists_what_it_takes() -> None:
+    said = refused(2, "render", ".", "--provider", env={"COLUMNS": "200"})
+    assert "render [OPTIONS] [APP]" in said and "Write --provider [aws|azure|digitalocean|" in said
+    assert "Write --region NAME" in refused(2, "ami", "--region")
+
+
+@pytest.mark.usefixtures("ready")
+def test_a_file_that_is_no_image_is_not_booted(small: Path) -> None:
+    said = refused(AppFolderError.code, "run", small / "app.py", env={"COLUMNS": "200"})
+    assert f"{small}/app.py is not an image" in said and f"`bake run {small}`" in said and "boot" not in said
+
+
+@pytest.mark.parametrize(
+    ("command", "environment", "code", "problem"),
+    [
+        ("ami", {}, CloudError.code, "No AWS region is configured"),
+        ("ami", {"AWS_REGION": "eu-west-1"}, CredentialsError.code, "There are no credentials for AWS"),
+        ("launch", {"AWS_PROFILE": "typo"}, CredentialsError.code, "The config profile (typo)"),
+    ],
+)
+def test_the_region_and_the_credentials_are_checked_before_a_folder_is_baked(
+    small: Path, tmp_path: Path, command: str, environment: dict[str, str], code: int, problem: str
+) -> None:
+    nothing = {"AWS_EC2_METADATA_DISABLED": "true", "HOME": str(tmp_path), "COLUMNS": "200"}
+    said = refused(code, command, small, env={**nothing, **environment})
+    assert problem in said and "resolve" not in said and "bundle" not in said
+
+
+def test_paths_are_observed_only_from_an_image(small: Path) -> None:
+    said = refused(AppFolderError.code, "init", "--from-observed", small / "app.py", small, env={"COLUMNS": "200"})
+    assert f"{small}/app.py is not an image" in said
+    (small / "shop.qcow2").write_bytes(b"QFI\xfb")
+    said = refused(RecipeError.code, "init", "--from-observed", small / "shop.qcow2", small, env={"COLUMNS": "200"})
+    assert "writable: {observe: on}" in said
 
 
 @pytest.mark.parametrize("command", ["check", "push"])
