@@ -8,19 +8,20 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from bake.app import author_server
-from bake.app.name_resolution import QUICKSTART, USUAL_FACTORIES, USUAL_NAMES, WSGI_MAKERS, App, Reader
+from bake.app.name_resolution import ASGI_MAKERS, QUICKSTART, USUAL_FACTORIES, USUAL_NAMES, WSGI_MAKERS, App, Reader
 from bake.app.requirements_files import found_file
 from bake.app.scopes import Module, bound_names, dotted, statements
-from bake.config import field_types
+from bake.app.variables import ALWAYS_SET
+from bake.config import field_types, secret_names
 from bake.config.recipe import Django, Recipe, Writable
 from bake.errors import AsgiAppError, NoAppError, RequirementError, SeveralAppsError
 
@@ -67,6 +68,8 @@ class Found:
 
     recipe: Recipe
     notes: tuple[str, ...]
+    #: The frameworks that the app imports: the distribution of each, and the place of the import.
+    frameworks: Mapping[str, str] = field(default_factory=dict)
 
 
 def complete(folder: Path, recipe: Recipe) -> Found:
@@ -77,7 +80,7 @@ def complete(folder: Path, recipe: Recipe) -> Found:
     if recipe.package:
         return _packaged(recipe, recipe.package)
     reader = Reader(folder, recipe.target.python)
-    notes: list[str] = []
+    notes = _exposed(recipe)
     app = _named(reader, recipe.wsgi) if recipe.wsgi else chosen(reader, notes)
     changes: dict[str, object] = {"wsgi": recipe.wsgi or (app.wsgi if app else PASTE)}
     if app is None and not recipe.wsgi:
@@ -99,6 +102,11 @@ def complete(folder: Path, recipe: Recipe) -> Found:
         changes["writable"] = _writable(reader, recipe, notes)
     if recipe.preload is None:
         changes["preload"] = _preload(reader, {*recipe.env, *recipe.secrets}, notes)
+    known = {*recipe.model_copy(update=changes).secrets, *recipe.env}
+    settings = getattr(changes.get("django", recipe.django), "settings", "")
+    named = [app.module, app.root.module] if app else []
+    loaded = reader.imported_with(*named, *(module for module in [reader.modules.get(settings)] if module))
+    notes += _variables(reader, loaded, known)
     if recipe.check.author is None:
         command = author_server.command(reader, app, str(changes["wsgi"]))
         changes["check"] = recipe.check.model_copy(update={"author": command})
@@ -107,7 +115,7 @@ def complete(folder: Path, recipe: Recipe) -> Found:
         slug = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower())[:63].strip("-") or "app"
         changes["name"] = slug
         notes.append(f"name: {slug} (the folder's)")
-    return Found(recipe.model_copy(update=changes), tuple(notes))
+    return Found(recipe.model_copy(update=changes), tuple(notes), _frameworks(reader, loaded))
 
 
 def _packaged(recipe: Recipe, package: str) -> Found:
@@ -125,9 +133,26 @@ def _packaged(recipe: Recipe, package: str) -> Found:
     name = recipe.name or canonicalize_name(Requirement(package).name)
     check = recipe.check if recipe.check.author else recipe.check.model_copy(update={"author": author_server.PLAIN})
     changes = {"name": name, "requirements": (package, *more), "static": {}, "check": check}
-    return Found(
-        recipe.model_copy(update=changes), (f"app: {package} from the package index; the folder's files are not in it",)
-    )
+    source = f"app: {package} from the package index; the folder's files are not in it"
+    return Found(recipe.model_copy(update=changes), (source, *_exposed(recipe)))
+
+
+def _exposed(recipe: Recipe) -> list[str]:
+    """Return a note for each value in the recipe's `env` that looks like a secret."""
+    note = "warning: env.{0} looks like a secret, and `env` becomes part of the image; write  secrets: [{0}]  instead"
+    return [note.format(name) for name in secret_names.exposed(recipe.env)]
+
+
+def _variables(reader: Reader, loaded: list[Module], known: set[str]) -> Iterator[str]:
+    """Yield a note for each variable that the import of modules needs, and that is not `known`."""
+    known = known | ALWAYS_SET
+    known.update(name for module in reader.modules.values() for name in module.variables.set)
+    for module in loaded:
+        for name, line in module.variables.needed.items():
+            if name not in known:
+                known.add(name)
+                key = f"secrets: [{name}]" if secret_names.may_be_secret(name) else f"env: {{{name}: …}}"
+                yield f"warning: {module.path}:{line} needs the variable {name}; to set it, write  {key}"
 
 
 def chosen(reader: Reader, notes: list[str]) -> App | None:
@@ -178,7 +203,8 @@ def _meant(here: list[App]) -> list[App]:
 
 def _none(reader: Reader, apps: list[App]) -> NoAppError:
     """Return the error for a folder without an app. Its details list the candidates and why bake cannot serve them."""
-    near = [f"{app.place}: {app.name}() needs arguments: {', '.join(app.needs)}" for app in apps if app.needs]
+    wanting = [app for app in apps if app.needs]
+    near = [f"{app.place}: {app.name}() needs arguments: {', '.join(app.needs)}" for app in wanting]
     known = {(app.module, app.call.lineno, app.call.col_offset) for app in apps if app.call}
     for module in reader.modules.values():
         near += [f"{module.path}: not read: {module.unread}"] if module.unread else []
@@ -189,10 +215,18 @@ def _none(reader: Reader, apps: list[App]) -> NoAppError:
     return NoAppError(
         f"bake found no WSGI app in the {files} of {reader.folder}"
         + (", only candidates that it cannot serve" if near else ""),
-        "Create one at module level, such as `app = Flask(__name__)`, or a function without required arguments that "
-        "returns one. Or set `wsgi: module:callable` in bake.yaml.",
+        _with_arguments(wanting[0])
+        if wanting
+        else "Create one at module level, such as `app = Flask(__name__)`, or a function without required arguments "
+        "that returns one. Or set `wsgi: module:callable` in bake.yaml.",
         "\n".join(near),
     )
+
+
+def _with_arguments(app: App) -> str:
+    """Return the way out for a factory with required arguments."""
+    values = ", ".join(f"{argument}='…'" for argument in app.needs)
+    return f"Give each one a default, or pass them in bake.yaml: `wsgi: {app.wsgi.replace('()', f'({values})')}`."
 
 
 def _calls_near(reader: Reader, module: Module, known: set[tuple[Module, int, int]]) -> Iterator[str]:
@@ -281,16 +315,26 @@ def _named(reader: Reader, wsgi: str) -> App | None:
     if app.asgi:
         raise _asgi(app)
     if call and app.needs and not (call.args or call.keywords):
-        values = ", ".join(f"{argument}='…'" for argument in app.needs)
-        raise NoAppError(
-            f"{app.place}: {name}() needs arguments: {', '.join(app.needs)}",
-            f"Give each one a default, or pass them in bake.yaml: `wsgi: {module_name}:{name}({values})`.",
-        )
+        raise NoAppError(f"{app.place}: {name}() needs arguments: {', '.join(app.needs)}", _with_arguments(app))
     if rest in (name, f"{name}()") and (bool(call) != app.factory or app.inner):
         problem = "is a function that returns an app" if app.factory else "is an app, not a function"
         problem = f"is not a WSGI app, but its {app.inner} is" if app.inner else problem
         raise NoAppError(f"{app.place}: {name} {problem}", f"Write `wsgi: {app.wsgi}`.")
     return app
+
+
+#: Frameworks by the first part of their modules' names. `paste` is in several distributions.
+FRAMEWORKS = {maker.partition(".")[0] for maker in (*WSGI_MAKERS, *ASGI_MAKERS)} - {"paste"}
+
+
+def _frameworks(reader: Reader, loaded: list[Module]) -> dict[str, str]:
+    """Return the distributions of the frameworks that an app imports, each with the file that does."""
+    found: dict[str, str] = {}
+    outside = FRAMEWORKS - {name.partition(".")[0] for name in reader.modules}
+    for module in loaded:
+        for name in sorted(module.imported & outside):
+            found.setdefault(canonicalize_name(DISTRIBUTIONS.get(name, name)), str(module.path))
+    return found
 
 
 def needed(reader: Reader) -> str | tuple[str, ...]:
@@ -311,7 +355,8 @@ def needed(reader: Reader) -> str | tuple[str, ...]:
         return ()
     raise RequirementError(
         f"{folder} has no requirements.txt or other file that lists the app's requirements",
-        "bake made the line above from the app's imports. Check it and add it to bake.yaml. Or add a requirements.txt.",
+        "bake made the line above from the app's imports. Check it and add it to bake.yaml, as `bake init` does. "
+        "Or add a requirements.txt.",
         f"requirements: [{', '.join(proposed)}]",
     )
 
@@ -328,7 +373,8 @@ def _django(reader: Reader, recipe: Recipe, app: App | None, notes: list[str]) -
         f"collected, SQLite file and MEDIA_ROOT in /var/lib/app{', uploads served at MEDIA_URL' if media else ''}; "
         "`django: off` uses yours unchanged"
     )
-    hosts = [name for name in _strings(assigned.get("ALLOWED_HOSTS")) if "." in name.strip(".") and name[0].isalpha()]
+    words = [word for text in _strings(assigned.get("ALLOWED_HOSTS")) for word in re.split(r"[\s,]+", text) if word]
+    hosts = [name for name in words if "." in name.strip(".") and name[0].isalpha()]
     if hosts and not recipe.domains:
         notes.append(
             f"domains: not set, so the site accepts any host name; ALLOWED_HOSTS suggests  domains: [{hosts[0]}]"

@@ -186,7 +186,11 @@ def init_command(app: Path, image_file: Path | None) -> None:
 
     It holds the keys that bake detected. Prints the file's path.
     """
-    click.echo(scaffold.pin(app, pipeline.observed(image_file)) if image_file else scaffold.write(app))
+    notes: list[str] = []
+    made = scaffold.pin(app, pipeline.observed(image_file)) if image_file else scaffold.write(app, notes)
+    for text in notes:
+        errors.print(f"{text} in {made}", soft_wrap=True)
+    click.echo(made)
 
 
 @cli.command("render")

@@ -324,7 +324,9 @@ def secret(value: object) -> object:
 
 def secrets(value: object) -> object:
     """Return the list of secrets unchanged. Raises ValueError for names with values, and for a single text."""
-    names = list(value) if isinstance(value, dict) else re.findall(rf"^{_NAME}", value) if isinstance(value, str) else []
+    names = (
+        list(value) if isinstance(value, dict) else re.findall(rf"^{_NAME}", value) if isinstance(value, str) else []
+    )
     if isinstance(value, dict | str):
         raise ValueError(f"should be a list of names, [{', '.join(names) or 'STRIPE_KEY'}]. {_ON_MACHINE}")
     return value

@@ -21,7 +21,7 @@ from bake.image import pipeline
 #: Returns the files of the app in a document, with the given names of release.EXTRAS.
 App = Callable[[tuple[str, ...]], list[File]]
 #: The note about a release that no bake on this computer has checked.
-UNTRIED = "this release is not tried here: `bake image {folder}` boots it, requests its pages and checks the machine"
+UNTRIED = "this release was not tested here: `bake image {folder}` boots it, requests its pages and checks the machine"
 
 
 def document(

@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 
 from bake.app.detect import DISTRIBUTIONS
 from bake.bundle.shared_libraries import PACKAGES
+from bake.config import secret_names
 from bake.diagnosis.tracebacks import (
     BANNER,
     INSTALLED,
@@ -333,17 +334,13 @@ def _module(match: re.Match[str], evidence: Evidence) -> Cure:
     return Cure(f"Add {distribution} to the app's requirements.")
 
 
-#: Names of variables with secret values.
-SECRET = re.compile(r"KEY|SECRET|TOKEN|PASS|PWD|CREDENTIAL|SALT|DSN|DATABASE|POSTGRES|MYSQL|REDIS|MONGO|BROKER|AMQP")
-
-
 def _variable(match: re.Match[str], evidence: Evidence) -> Cure:
     return variable(next(name for name in match.groups() if name))
 
 
 def variable(name: str) -> Cure:
     """Return the cure for a missing environment variable."""
-    if SECRET.search(name):
+    if secret_names.may_be_secret(name):
         advice = "During a bake, a secret has a random value. To set another one, write"
         return Cure(f"{advice} check: {{env: {{{name}: {UNKNOWN}}}}}.", {"secrets": (name,)})
     return Cure(

@@ -356,7 +356,8 @@ def observed(image: Path) -> tuple[str, ...]:
         return tuple(json.loads(facts.read_text())["observed"]["data"])
     except (OSError, ValueError, KeyError, TypeError):
         raise RecipeError(
-            f"{facts} does not list the paths that the app writes", "Bake the image again, with `writable: {observe: on}` in bake.yaml."
+            f"{facts} does not list the paths that the app writes",
+            "Bake the image again, with `writable: {observe: on}` in bake.yaml.",
         ) from None
 
 

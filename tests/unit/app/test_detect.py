@@ -157,7 +157,9 @@ def test_frameworks_and_layouts(tmp_path: Path, files: dict[str, str], wsgi: str
 
 def test_a_factory_may_be_given_plain_values(tmp_path: Path) -> None:
     files = {"app.py": FACTORY.replace("create_app()", "create_app(config)")}
-    assert "create_app() needs arguments: config" in fails(NoAppError, tmp_path, files).details
+    error = fails(NoAppError, tmp_path, files)
+    assert "create_app() needs arguments: config" in error.details
+    assert error.hint == "Give each one a default, or pass them in bake.yaml: `wsgi: app:create_app(config='…')`."
     error = fails(NoAppError, tmp_path, {}, wsgi="app:create_app()")
     assert error.hint.endswith("`wsgi: app:create_app(config='…')`.")
     assert find(tmp_path, {}, wsgi="app:create_app(config='prod')").recipe.wsgi == "app:create_app(config='prod')"
@@ -429,3 +431,40 @@ def test_migrations_are_release_steps(tmp_path: Path, files: dict[str, str], ste
 
 def test_no_django_no_settings(tmp_path: Path) -> None:
     assert find(tmp_path, {"app.py": FLASK}).recipe.django is None
+
+
+def test_a_secret_in_env_is_noted_without_its_value(tmp_path: Path) -> None:
+    env = {"STRIPE_KEY": "hunter2", "SITE": "shop"}
+    notes = [
+        find(tmp_path, {"app.py": FLASK}, env=env).notes,
+        complete(
+            tmp_path, Recipe.model_validate({"app": {"package": "shop==1.0"}, "wsgi": "shop:app", "env": env})
+        ).notes,
+    ]
+    for some in notes:
+        (note,) = [note for note in some if "looks like" in note]
+        assert note.startswith("warning: env.STRIPE_KEY looks like a secret") and "secrets: [STRIPE_KEY]" in note
+        assert "hunter2" not in note
+
+
+def test_missing_requirements_lead_to_the_draft(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(FLASK)
+    with pytest.raises(RequirementError) as caught:
+        complete(tmp_path, Recipe())
+    assert caught.value.details == "requirements: [flask]"
+    assert "made the line above" in caught.value.hint and "`bake init`" in caught.value.hint
+
+
+def test_a_proposed_domain_is_a_public_one(tmp_path: Path) -> None:
+    hosts = 'ALLOWED_HOSTS = ["localhost", "127.0.0.1", "shop.example"]\n'
+    wsgi = "import os\nfrom django.core.wsgi import get_wsgi_application\n"
+    wsgi += 'os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")\napplication = get_wsgi_application()\n'
+    found = find(tmp_path, {"wsgi.py": wsgi, "settings.py": hosts})
+    (note,) = [note for note in found.notes if "ALLOWED_HOSTS suggests" in note]
+    assert note.endswith("domains: [shop.example]")
+    joined = hosts.replace('", "', " ").replace('["', '"').replace('"]', '".split()')
+    assert note in find(tmp_path, {"settings.py": joined}).notes
+    joined = joined.replace(" shop.example", "")
+    assert not [note for note in find(tmp_path, {"settings.py": joined}).notes if "ALLOWED_HOSTS suggests" in note]
+    found = find(tmp_path, {"settings.py": hosts.replace(', "shop.example"', "")})
+    assert not [note for note in found.notes if "ALLOWED_HOSTS suggests" in note]

@@ -129,7 +129,8 @@ def test_a_calendar_expression_that_systemd_takes_is_taken(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["sometimes", "every day", "10", "5 minutes", "*/5 * * * *", "at noon", "Mon sometimes", "5:00\nUser=root", ""]
+    "text",
+    ["sometimes", "every day", "10", "5 minutes", "*/5 * * * *", "at noon", "Mon sometimes", "5:00\nUser=root", ""],
 )
 def test_text_that_is_no_calendar_expression_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="schedule in the format of"):

@@ -224,7 +224,8 @@ name: again
         "timers.setup: 'setup' is the name of one of the machine's own jobs; choose another name",
         "timers.a.when: field required",
         "timers.a.whne: is not a key; did you mean 'when'?",
-        "timers.b.when: '$(reboot)' is not a schedule in the format of systemd.time(7), such as hourly, Mon 06:30 or *:0/15",
+        "timers.b.when: '$(reboot)' is not a schedule in the format of systemd.time(7), such as hourly, Mon 06:30 or "
+        "*:0/15",
         "sandbox.allow[0]: input should be 'jit'",
         "packages: should be a list, [libpq5]",
         "aws.rol: is not a key; did you mean 'role'?",
@@ -254,9 +255,18 @@ name: again
         ("check: {health: //other.example}", "check.health: '//other.example' is not a path that starts with /"),
         ("zzz: 1", "zzz: is not a key"),
         ("limits: {request: 5 minutes}", "limits.request: '5 minutes' is not a number with one of the units s, m, h, "),
-        ("release: debian-12", "release: should be commands that run once for each release. For the Debian version: base"),
-        ("release: [debian-13]", "release: should be commands that run once for each release. For the Debian version: "),
-        ("env: {KEY: x}\nsecrets: [KEY]", "secrets: KEY is also in `env`, whose values are not secret; remove it there"),
+        (
+            "release: debian-12",
+            "release: should be commands that run once for each release. For the Debian version: base",
+        ),
+        (
+            "release: [debian-13]",
+            "release: should be commands that run once for each release. For the Debian version: ",
+        ),
+        (
+            "env: {KEY: x}\nsecrets: [KEY]",
+            "secrets: KEY is also in `env`, whose values are not secret; remove it there",
+        ),
     ],
 )
 def test_single_faults(tmp_path: Path, text: str, fault: str) -> None:
@@ -385,8 +395,14 @@ def test_an_image_may_be_the_base(app: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("secrets: {STRIPE_KEY: hunter2}", "secrets: should be a list of names, [STRIPE_KEY]. Set the value on the machine"),
-        ("secrets: STRIPE_KEY=hunter2", "secrets: should be a list of names, [STRIPE_KEY]. Set the value on the machine"),
+        (
+            "secrets: {STRIPE_KEY: hunter2}",
+            "secrets: should be a list of names, [STRIPE_KEY]. Set the value on the machine",
+        ),
+        (
+            "secrets: STRIPE_KEY=hunter2",
+            "secrets: should be a list of names, [STRIPE_KEY]. Set the value on the machine",
+        ),
         ("secrets: [STRIPE_KEY=hunter2]", "secrets[0]: should be only a name, such as STRIPE_KEY. Set the value on"),
         ("secrets:\n- STRIPE_KEY: hunter2", "secrets[0]: should be only a name, such as STRIPE_KEY. Set the value on"),
         ("secrets: [hunter2-live]", "secrets[0]: should be only a name, such as STRIPE_KEY. Set the value on"),

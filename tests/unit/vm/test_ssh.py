@@ -145,14 +145,17 @@ def test_a_part_of_a_file_never_gets_its_name(there: Path, fake: Fake) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "host"), [("debian@host.example", "debian@host.example"), ("host.example", "host.example"), ("192.0.2.7",) * 2]
+    ("text", "host"),
+    [("debian@host.example", "debian@host.example"), ("host.example", "host.example"), ("192.0.2.7",) * 2],
 )
 def test_a_host_needs_no_scheme(text: str, host: str) -> None:
     assert Login.at(text).argv("true", by_hand=True)[1] == host
     assert Login.at(text) == Login.at(f"ssh://{text}")
 
 
-@pytest.mark.parametrize("text", ["shop", "debian@host:22", "host.example:/srv", "2001:db8::1", "", "/srv/shop", "a@b@c"])
+@pytest.mark.parametrize(
+    "text", ["shop", "debian@host:22", "host.example:/srv", "2001:db8::1", "", "/srv/shop", "a@b@c"]
+)
 def test_text_that_may_be_something_else_than_a_host_is_refused(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,7 +167,7 @@ def test_text_that_may_be_something_else_than_a_host_is_refused(
 
 @pytest.mark.parametrize("words", ["", "-oProxyCommand=x@h"])
 def test_a_short_host_is_checked_as_a_long_one(words: str) -> None:
-    with pytest.raises(ValueError, match="dash|the form is"):
+    with pytest.raises(ValueError, match=r"dash|the form is"):
         Login.at(words)
 
 
