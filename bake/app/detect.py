@@ -152,7 +152,7 @@ def _variables(reader: Reader, loaded: list[Module], known: set[str]) -> Iterato
             if name not in known:
                 known.add(name)
                 key = f"secrets: [{name}]" if secret_names.may_be_secret(name) else f"env: {{{name}: …}}"
-                yield f"warning: {module.path}:{line} needs the variable {name}; to set it, write  {key}"
+                yield f"warning: {module.path}:{line} needs the variable {name}; unless a launch sets it, write  {key}"
 
 
 def chosen(reader: Reader, notes: list[str]) -> App | None:

@@ -244,7 +244,6 @@ def test_an_option_without_its_value_lists_what_it_takes() -> None:
     assert "Write --region NAME" in refused(2, "ami", "--region")
 
 
-@pytest.mark.usefixtures("ready")
 def test_a_file_that_is_no_image_is_not_booted(small: Path) -> None:
     said = refused(AppFolderError.code, "run", small / "app.py", env={"COLUMNS": "200"})
     assert f"{small}/app.py is not an image" in said and f"`bake run {small}`" in said and "boot" not in said
