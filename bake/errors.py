@@ -7,6 +7,9 @@ a wrong command line.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Self
+
 
 class BakeError(Exception):
     """A failure with a message (what failed and where) and a hint (the next command or edit).
@@ -23,6 +26,13 @@ class BakeError(Exception):
         self.hint = hint
         self.details = details
         self.log = ""
+
+    @classmethod
+    def of_faults(cls, where: str, faults: Iterable[str], hint: str = "") -> Self:
+        """Return the error for all faults in a file or in a command line, one on each line of `details`."""
+        lines = list(faults)
+        count = "a fault" if len(lines) == 1 else f"{len(lines)} faults"
+        return cls(f"{where} has {count}", f"Correct it as listed above. {hint}".strip(), "\n".join(lines))
 
 
 # The app's folder and its files.

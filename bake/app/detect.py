@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from packaging.requirements import Requirement
@@ -63,6 +63,8 @@ class Found:
 
     recipe: Recipe
     notes: tuple[str, ...]
+    #: The frameworks that the app imports: the distribution of each, and the place of the import.
+    frameworks: Mapping[str, str] = field(default_factory=dict)
 
 
 def complete(folder: Path, recipe: Recipe) -> Found:
@@ -95,6 +97,11 @@ def complete(folder: Path, recipe: Recipe) -> Found:
         changes["writable"] = _writable(reader, recipe, notes)
     if recipe.preload is None:
         changes["preload"] = _preload(reader, {*recipe.env, *recipe.secrets}, notes)
+    known = {*recipe.model_copy(update=changes).secrets, *recipe.env}
+    settings = getattr(changes.get("django", recipe.django), "settings", "")
+    named = [app.module, app.root.module] if app else []
+    loaded = reader.imported_with(*named, *(module for module in [reader.modules.get(settings)] if module))
+    notes += _variables(reader, loaded, known)
     if recipe.check.author is None:
         command = author_server.command(reader, app, str(changes["wsgi"]))
         changes["check"] = recipe.check.model_copy(update={"author": command})
@@ -103,7 +110,7 @@ def complete(folder: Path, recipe: Recipe) -> Found:
         slug = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower())[:63].strip("-") or "app"
         changes["name"] = slug
         notes.append(f"name: {slug} (the folder's)")
-    return Found(recipe.model_copy(update=changes), tuple(notes))
+    return Found(recipe.model_copy(update=changes), tuple(notes), _frameworks(reader, loaded))
 
 
 def _packaged(recipe: Recipe, package: str) -> Found:
@@ -121,9 +128,26 @@ def _packaged(recipe: Recipe, package: str) -> Found:
     name = recipe.name or canonicalize_name(Requirement(package).name)
     check = recipe.check if recipe.check.author else recipe.check.model_copy(update={"author": author_server.PLAIN})
     changes = {"name": name, "requirements": (package, *more), "static": {}, "check": check}
-    return Found(
-        recipe.model_copy(update=changes), (f"app: {package} from the package index; the folder's files are not in it",)
-    )
+    source = f"app: {package} from the package index; the folder's files are not in it"
+    return Found(recipe.model_copy(update=changes), (source, *_exposed(recipe)))
+
+
+def _exposed(recipe: Recipe) -> list[str]:
+    """Return a note for each value in the recipe's `env` that looks like a secret."""
+    note = "warning: env.{0} looks like a secret, and `env` becomes part of the image; write  secrets: [{0}]  instead"
+    return [note.format(name) for name in secret_names.exposed(recipe.env)]
+
+
+def _variables(reader: Reader, loaded: list[Module], known: set[str]) -> Iterator[str]:
+    """Yield a note for each variable that the import of modules needs, and that is not `known`."""
+    known = known | ALWAYS_SET
+    known.update(name for module in reader.modules.values() for name in module.variables.set)
+    for module in loaded:
+        for name, line in module.variables.needed.items():
+            if name not in known:
+                known.add(name)
+                key = f"secrets: [{name}]" if secret_names.may_be_secret(name) else f"env: {{{name}: …}}"
+                yield f"warning: {module.path}:{line} needs the variable {name}; unless a launch sets it, write  {key}"
 
 
 def needed(reader: Reader) -> str | tuple[str, ...]:
@@ -144,7 +168,8 @@ def needed(reader: Reader) -> str | tuple[str, ...]:
         return ()
     raise RequirementError(
         f"{folder} has no requirements.txt or other file that lists the app's requirements",
-        "bake made the line above from the app's imports. Check it and add it to bake.yaml. Or add a requirements.txt.",
+        "bake made the line above from the app's imports. Check it and add it to bake.yaml, as `bake init` does. "
+        "Or add a requirements.txt.",
         f"requirements: [{', '.join(proposed)}]",
     )
 

@@ -141,6 +141,20 @@ class Reader:
         files = python_files.parse(self.folder, [module.path], self.python)
         return next((file.tree for file in files), ast.Module([], []))
 
+    def imported_with(self, *modules: Module) -> list[Module]:
+        """Return modules of the app, and those that their imports at module level lead to, each once."""
+        found, seen = dict.fromkeys(modules), set[str]()
+        rest = [*found]
+        while rest:
+            for origin in rest.pop().scope.imports.values():
+                if origin not in seen:
+                    seen.add(origin)
+                    named = (self.modules.get(name) for name in (origin, origin.rpartition(".")[0]))
+                    fresh = [module for module in named if module and module not in found]
+                    found.update(dict.fromkeys(fresh))
+                    rest += fresh
+        return sorted(found, key=lambda module: module.path)
+
     def _name(self, path: PurePosixPath) -> str:
         """Return the dotted name under which the machine's Python imports a file."""
         parts = path.with_suffix("").parts

@@ -41,9 +41,9 @@ def text_of(path: Path, place: str = "") -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise RequirementError(
-            f"{place or path}: {path.name} cannot be read: {error.strerror}", "Correct the path, or the file's mode."
-        ) from None
+        missing = place and isinstance(error, FileNotFoundError)
+        hint = "Create the file, or remove that line." if missing else "Correct the path, or the file's mode."
+        raise RequirementError(f"{place or path}: {path.name} cannot be read: {error.strerror}", hint) from None
     except UnicodeDecodeError:
         raise RequirementError(
             f"{path} is not UTF-8 text", "Save it as UTF-8. PowerShell saves UTF-16 by default."

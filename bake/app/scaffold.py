@@ -37,40 +37,47 @@ TAIL = """
 """
 
 
-def draft(folder: Path) -> str:
+def draft(folder: Path, notes: list[str]) -> str:
     """Return the text of a bake.yaml. If there are several apps, it lists the choices.
+
+    Adds a line to `notes` for each key that the author has to set or check.
 
     Raises AppSyntaxError and AsgiAppError, which no recipe can fix.
     """
     reader = Reader(folder, Recipe().target.python)
-    return "".join([HEAD, _app(reader), _needs(reader), TAIL])
+    return "".join([HEAD, _app(reader, notes), _needs(reader, notes), TAIL])
 
 
-def _app(reader: Reader) -> str:
+def _app(reader: Reader, notes: list[str]) -> str:
     try:
         app = entry.chosen(reader, [])
     except SeveralAppsError as error:
         rows = (line.partition(": to serve this one, write  ") for line in error.details.splitlines())
         choices = "".join(f"# {wsgi}    # {place}\n" for place, _, wsgi in rows)
+        notes.append(f"{error.message}: set `wsgi`")
         return f"\n# bake found several apps. Remove the # before the one to serve.\n{choices}"
     except NoAppError as error:
         near = "".join(f"#   {line}\n" for line in error.details.splitlines())
+        notes.append(f"{error.message}: set `wsgi`")
         return f"\n# {error.message}.\n{near}# Set its module and callable:\n# wsgi: module:callable\n"
     wsgi, why = (app.wsgi, f"created at {app.root.place}") if app else (entry.PASTE, "its [app:main]")
     return f"\n# The app: {why}.\n# wsgi: {wsgi}\n"
 
 
-def _needs(reader: Reader) -> str:
+def _needs(reader: Reader, notes: list[str]) -> str:
     try:
-        return f"\n# The app's requirements.\n# requirements: {detect.needed(reader)}\n"
+        named = detect.needed(reader)
+        comment = "The app's requirements." if named else "The app imports no other packages."
+        return f"\n# {comment}\n# requirements: {named or '[]'}\n"
     except RequirementError as error:
+        notes.append(f"{error.message}: check `requirements`")
         if error.details.startswith("requirements: "):
             return f"\n# Made from the app's imports. Check the names.\n{error.details}\n"
         return f"\n# {error.message}. {error.hint}\n"
 
 
-def write(folder: Path) -> Path:
-    """Write the draft and return its path. Raises RecipeError if there is a bake.yaml."""
+def write(folder: Path, notes: list[str]) -> Path:
+    """Write the draft and return its path; `notes` as for `draft`. Raises RecipeError if there is a bake.yaml."""
     path = folder / FILE_NAME
     if not folder.is_dir():
         raise AppFolderError(f"{folder} is not a folder", "Give the path of the folder with the app's source.")

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from bake.app import random_keys, writes
+from bake.app import random_keys, variables, writes
 
 #: The maximum number of parts in a dotted name to follow.
 MAX_DOTTED = 20
@@ -131,6 +131,8 @@ class Module:
         #: Whether it serves the app when it is run as a program.
         self.serves = any(main and _serves(statement) for statement, main in statements(tree.body))
         self.random_keys = list(random_keys.find(tree))
+        uses_environ = not {"os", "os.environ"}.isdisjoint(self.scope.imports.values())
+        self.variables = variables.find(tree) if uses_environ else variables.Variables()
         self.writes = list(dict.fromkeys(writes.find(tree)))
         for node in ast.walk(tree):
             if isinstance(node, ast.Call):

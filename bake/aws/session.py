@@ -5,6 +5,7 @@ boto3 is imported at its first use, so that other commands do not wait for it.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,19 +52,27 @@ class Cloud:
         import boto3
 
         made = self.shared or boto3.Session(profile_name=self.profile)
-        if not (self.wanted or made.region_name):
+        if not (self.wanted or _from_environment() or made.region_name):
             raise CloudError("No AWS region is configured", "Pass --region, set AWS_REGION, or run `aws configure`.")
         return made
 
     @property
     def region(self) -> str:
         """Return the region's name."""
-        return self.wanted or str(self.session.region_name)
+        return self.wanted or _from_environment() or str(self.session.region_name)
 
     @cached_property
     def account(self) -> str:
         """Return the account's number."""
         return str(self("sts").get_caller_identity()["Account"])
+
+    def require(self) -> None:
+        """Raise CloudError without a region, and CredentialsError without credentials that AWS accepts.
+
+        Call it before work that takes long.
+        """
+        with refusals(self):
+            assert self.account
 
     def __call__(self, service: str) -> Any:
         """Return boto3's client for a service. Threads may share it."""
@@ -88,6 +97,11 @@ class Cloud:
         """Yield all items that an operation lists under `key`, from all pages."""
         for page in self(service).get_paginator(operation).paginate(**words):
             yield from page[key]
+
+
+def _from_environment() -> str | None:
+    """Return AWS_REGION, which other tools of AWS read, but boto3 does not."""
+    return os.environ.get("AWS_REGION")
 
 
 def code_of(error: Exception) -> str:

@@ -165,6 +165,9 @@ def _try(app: _App, target: Target, *, choosing: bool = False, trust: bool = Fal
         return _Refusal(error, key)
     if locked.built:
         app.note(locked.consent)
+    listed = found.recipe.requirements if isinstance(found.recipe.requirements, str) else "requirements in bake.yaml"
+    for name in found.frameworks.keys() - lock.names(locked):
+        app.note(f"warning: {found.frameworks[name]} imports {name}, which {listed} does not list")
     return found.recipe
 
 

@@ -294,6 +294,11 @@ def _name(block: str) -> str:
     return canonicalize_name(block.partition("==")[0])
 
 
+def names(lock: Lock) -> set[str]:
+    """Return the names of the distributions in a lock."""
+    return {_name(block) for block in blocks(lock.text)}
+
+
 def _version(block: str) -> str:
     return block.split(maxsplit=1)[0].partition("==")[2]
 

@@ -87,6 +87,7 @@ def ami_command(app: Path, how: str, ssh_from: str, region: str | None, profile:
             raise click.UsageError(
                 "--builder packer does not support --kms-key; it uses the account's default encryption."
             )
+        cloud.require()
         made = packer_builder.bake(app, pipeline.read(app, report), publish.Wanted(**wanted), ssh_from, cloud, report)
     else:
         if wanted["kms_key"] and wanted["regions"]:
@@ -95,6 +96,7 @@ def ami_command(app: Path, how: str, ssh_from: str, region: str | None, profile:
                 "region, with --region and a key of that region."
             )
         if app.is_dir():
+            cloud.require()
             host_requirements.verify()
             app = pipeline.bake(app, pipeline.read(app, report), pipeline.Options(), report).path
         made = publish.publish(app, publish.Wanted(**wanted), cloud, report)

@@ -146,8 +146,9 @@ def launch_command(
         raise click.UsageError("--check logs in by SSH, so it needs -i, --key-pair, and --ssh-from with your network.")
     wanted = None
     if not AMI.fullmatch(app) and Path(app).is_dir():
+        cloud.require()
         wanted = (pipeline.look if published else pipeline.read)(Path(app), report)
-    given = launch_settings.read(domains, email, pairs, wanted.certificate if wanted else None)
+    given = launch_settings.read(domains, email, pairs, wanted)
     secrets = _secrets(references, given, wanted)
     asked = plan.Wanted(settings=given, secrets=secrets, **options)
     name = app
@@ -186,9 +187,8 @@ def _secrets(references: tuple[str, ...], given: launch_settings.Settings, wante
         faults += [
             f"secret: {name} has no --secret, and the app needs it" for name in wanted.secrets if name not in pairs
         ]
-        faults += [f"env: {name} is listed under `secrets` in bake.yaml" for name in given.env if name in known]
     if faults:
-        raise SettingsError("The launch settings have faults", "Correct --secret and --env.", "\n".join(faults))
+        raise SettingsError.of_faults("The command line", faults)
     return pairs
 
 

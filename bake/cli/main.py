@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
-from urllib.parse import urlsplit
 
 import click
 from rich.table import Table
@@ -29,7 +28,7 @@ from bake.config.debian import TARGETS
 from bake.config.providers import PROVIDERS
 from bake.deploy import local_run, push, render
 from bake.document import launch_settings
-from bake.errors import AppFolderError, BakeError, Cancelled, SettingsError, SpaceError
+from bake.errors import BakeError, Cancelled, SettingsError, SpaceError
 from bake.host import cache
 from bake.host.progress import Reporter
 from bake.host.terminal import Terminal
@@ -46,7 +45,20 @@ IDENTITY = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Group(click.Group):
+    """A group whose errors know their command. click omits it if an option has no value."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Invoke a command."""
+        try:
+            return super().invoke(ctx)
+        except click.BadOptionUsage as error:
+            name = ctx.invoked_subcommand or ""
+            error.ctx = error.ctx or click.Context(self.commands[name], info_name=name, parent=ctx)
+            raise
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="bake")
 def cli() -> None:
     """Turn the folder of a Python web app into a running, secured machine."""
@@ -133,10 +145,8 @@ def run_command(app: Path, port: int | None, shell: bool) -> None:
             qemu.free_port(port)
         host_requirements.verify()
         app = pipeline.bake(app, pipeline.read(app, report), pipeline.Options(), report).path
-    elif not app.is_file():
-        raise AppFolderError(
-            f"{app} does not exist", "Give the path of an image, or of the folder with the app's source."
-        )
+    else:
+        pipeline.require_image(app, f"bake run {app.parent}")
     local_run.show(app, port, shell, report, click.echo)
 
 
@@ -148,7 +158,7 @@ def run_command(app: Path, port: int | None, shell: bool) -> None:
 def push_command(host: str, app: Path, identity: Path | None, back: bool) -> None:
     """Push APP (a folder) as a new release to a running machine.
 
-    HOST is ssh://user@host[:port]. The user needs sudo without a password.
+    HOST is ssh://user@host[:port] or user@host. The user needs sudo without a password.
 
     No request fails during the switch. If the health check fails, bake rolls back to the previous release.
     Prints the digest of the release that serves, then requests its pages as a visitor would.
@@ -217,12 +227,8 @@ def render_command(
     """
     report = Reporter(errors)
     wanted = pipeline.look(app, report, release) if launch else pipeline.read(app, report, base=release)
-    given = launch_settings.read(domains, email, pairs, wanted.certificate)
+    given = launch_settings.read(domains, email, pairs, wanted)
     roots = keys(wanted)
-    if told := sorted(set(given.env) & {*wanted.secrets, *roots}):
-        raise SettingsError(
-            f"--env: {', '.join(told)} is listed under `secrets` in bake.yaml", "Pass its value with --with-secrets."
-        )
     if secrets_file and secrets_file.suffix != ".env" and secrets_file.resolve().is_relative_to(app.resolve()):
         raise SettingsError(
             f"{secrets_file} is in the app's folder and would become part of the app",
@@ -249,7 +255,7 @@ def render_command(
 
 def _login(host: str, identity: Path | None) -> ssh.Login:
     try:
-        return ssh.Login(urlsplit(host), identity)
+        return ssh.Login.at(host, identity)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="HOST") from None
 
@@ -260,7 +266,7 @@ def _login(host: str, identity: Path | None) -> ssh.Login:
 def check_command(host: str, identity: Path | None) -> None:
     """Check a running machine without changing it.
 
-    HOST is ssh://user@host[:port]. The user needs sudo without a password.
+    HOST is ssh://user@host[:port] or user@host. The user needs sudo without a password.
     """
     there = _login(host, identity)
     there.require()
@@ -309,6 +315,18 @@ def _interrupted(number: int, frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def _way_out(error: click.ClickException) -> str:
+    """Return the next step after a wrong command line, or "" if click's own message has it."""
+    match error:
+        case click.NoSuchOption(option_name=option) if (key := option.lstrip("-")) in recipe.Recipe.model_fields:
+            return f"{key} is a key of bake.yaml: write `{key}: …` there."
+        case click.BadOptionUsage(option_name=option, ctx=click.Context() as ctx):
+            found = (param for param in ctx.command.params if option in param.opts and param.nargs == 1)
+            if (param := next(found, None)) and not getattr(param, "is_flag", False):
+                return f"Write {option} {param.make_metavar(ctx)}"
+    return ""
+
+
 def _show(error: BakeError) -> None:
     if error.details:
         errors.print(error.details, soft_wrap=True, style="dim")
@@ -328,6 +346,8 @@ def main() -> None:
         sys.exit(end.exit_code)
     except click.ClickException as error:
         error.show()
+        if hint := _way_out(error):
+            errors.print(hint, soft_wrap=True, markup=False)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         errors.print("cancelled: bake stopped all programs that it started")

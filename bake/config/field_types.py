@@ -18,6 +18,8 @@ from pydantic import AfterValidator, BeforeValidator, ValidationInfo, WithJsonSc
 from bake.config.debian import TARGETS
 
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_NAME = "[A-Za-z_][A-Za-z0-9_]*"
+_ON_MACHINE = "Set the value on the machine: sudo app-secret NAME < FILE"
 #: The algorithms that certbot supports and RFC 8945 recommends or allows.
 ALGORITHMS = ("HMAC-SHA224", "HMAC-SHA256", "HMAC-SHA384", "HMAC-SHA512")
 SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -44,7 +46,8 @@ def unit(units: dict[str, int], most: int, example: str) -> BeforeValidator:
         found = re.fullmatch(r"(\d{1,12})\s*([A-Za-z]?)", value) if isinstance(value, str) else None
         unit = found and next((unit for unit in units if unit.lower() == found[2].lower()), None)
         if not found or unit is None:
-            raise ValueError(f"{value!r} is not a number with a unit, such as {example}")
+            known = ", ".join(filter(None, units))
+            raise ValueError(f"{value!r} is not a number with one of the units {known}, such as {example}")
         number = int(found[1]) * units[unit]
         if not 1 <= number <= most:
             raise ValueError(f"{value!r} is out of range")
@@ -259,6 +262,27 @@ def pinned(text: str) -> str:
     return text
 
 
+_WORDS = "minutely|hourly|daily|weekly|monthly|quarterly|yearly|annually|(?:semi|bi)-?annually"
+_DAY = "(?:mon(?:day)?|tue(?:sday)?|wed(?:nesday)?|thu(?:rsday)?|fri(?:day)?|sat(?:urday)?|sun(?:day)?)"
+_DAYS = rf"{_DAY}(?:(?:\.\.|-|[, ]+){_DAY})*"
+#: A date or a time.
+_NUMBERS = r"(?=[^ ]*[:~-])[0-9*][0-9*:,./~t-]*"
+_ZONE = r"(?i:utc)|[A-Z][A-Za-z0-9_+/-]*"
+#: The shape of a calendar expression. It admits some that systemd does not, but refuses none that systemd admits.
+CALENDAR = re.compile(
+    rf"(?i:{_WORDS}|{_DAYS},?|(?:{_DAYS}[, ]+)?{_NUMBERS}(?: +{_NUMBERS})?|@[0-9]+)(?: +(?:{_ZONE}))?", re.ASCII
+)
+
+
+def calendar(text: str) -> str:
+    """Return a calendar expression in the format of systemd.time(7). Raises ValueError."""
+    if len(text) > 80 or not CALENDAR.fullmatch(text.strip(" ")):
+        raise ValueError(
+            f"{text!r} is not a schedule in the format of systemd.time(7), such as hourly, Mon 06:30 or *:0/15"
+        )
+    return text
+
+
 #: Names of the jobs and units of the machine, which an app's job cannot have.
 JOBS = ("setup", "release", "static", "author", "next", "configure", "certificate", "look", "keep", "build")
 
@@ -289,8 +313,36 @@ def requirements(value: object, info: ValidationInfo) -> str | tuple[str, ...] |
     return tuple(map(str, value))
 
 
+def secret(value: object) -> object:
+    """Return the name of a secret. Raises ValueError, which never repeats a text that may be the secret itself."""
+    name = next(iter(value), "") if isinstance(value, dict) else str(value)
+    if isinstance(value, dict) or not re.fullmatch(_NAME, name):
+        known = re.match(rf"{_NAME}(?=[=: ]|$)", str(name))
+        raise ValueError(f"should be only a name, such as {known[0] if known else 'STRIPE_KEY'}. {_ON_MACHINE}")
+    return value
+
+
+def secrets(value: object) -> object:
+    """Return the list of secrets unchanged. Raises ValueError for names with values, and for a single text."""
+    names = (
+        list(value) if isinstance(value, dict) else re.findall(rf"^{_NAME}", value) if isinstance(value, str) else []
+    )
+    if isinstance(value, dict | str):
+        raise ValueError(f"should be a list of names, [{', '.join(names) or 'STRIPE_KEY'}]. {_ON_MACHINE}")
+    return value
+
+
+def release(value: object) -> object:
+    """Return the commands of `release` unchanged. Raises ValueError for the name of a Debian release."""
+    for text in [value] if isinstance(value, str) else value if isinstance(value, list | tuple) else ():
+        if isinstance(text, str) and re.fullmatch(r"debian[ -]?\d*", text, re.IGNORECASE):
+            name = text if text in TARGETS else next(iter(TARGETS))
+            raise ValueError(f"should be commands that run once for each release. For the Debian version: base: {name}")
+    return value
+
+
 SCALAR = WithJsonSchema({"type": ["string", "number", "boolean"]})
-EnvName = Annotated[str, matching(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable")]
+EnvName = Annotated[str, matching(_NAME, "the name of an environment variable")]
 EnvValue = Annotated[str, matching(r"[^\x00-\x08\x0a-\x1f\x7f]*", "one line of text"), SCALAR]
 Env = dict[EnvName, EnvValue]
 Prefix = Annotated[str, AfterValidator(prefix)]

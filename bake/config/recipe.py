@@ -96,7 +96,12 @@ class Recipe(Section):
     env: Annotated[field_types.Env, AfterValidator(_for_the_app)] = Field(
         default={}, description="Environment variables. They are part of the image, so never put secrets here."
     )
-    secrets: Annotated[tuple[field_types.EnvName, ...], AfterValidator(_for_the_app)] = Field(
+    secrets: Annotated[
+        tuple[Annotated[field_types.EnvName, BeforeValidator(field_types.secret)], ...],
+        BeforeValidator(field_types.secrets),
+        AfterValidator(_for_the_app),
+        AfterValidator(_secret),
+    ] = Field(
         default=(),
         description="Names of secrets. Their values are in /etc/app/secrets.env on the machine, never in an image.",
     )
@@ -129,7 +134,7 @@ class Recipe(Section):
         description="on: uWSGI loads the app once and forks the workers. off: each worker loads it. Default: on if the "
         "app generates a random secret key, which its workers must share.",
     )
-    release: tuple[field_types.Command, ...] | None = Field(
+    release: Annotated[tuple[field_types.Command, ...] | None, BeforeValidator(field_types.release)] = Field(
         default=None,
         description="Commands, such as migrations, that run once for each release and data folder, before the release "
         "serves (default: the migrations of Django or Flask-Migrate, if the app uses them).",

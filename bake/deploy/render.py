@@ -7,7 +7,7 @@ from itertools import combinations
 from pathlib import Path
 
 from bake.bundle import release_archive, release_files
-from bake.config.debian import Target
+from bake.config.debian import TARGETS, Target
 from bake.config.providers import EVERYWHERE, Provider
 from bake.config.recipe import Recipe
 from bake.document import cloud_config, machine_files, release_source
@@ -21,7 +21,7 @@ from bake.image import manifest
 #: Returns the files of the app in a document, with the given names of release.EXTRAS.
 App = Callable[[tuple[str, ...]], list[File]]
 #: The note about a release that no bake on this computer has checked.
-UNTRIED = "this release is not tried here: `bake image {folder}` boots it, requests its pages and checks the machine"
+UNTRIED = "this release was not tested here: `bake image {folder}` boots it, requests its pages and checks the machine"
 
 
 def document(
@@ -39,9 +39,10 @@ def document(
     proved = manifest.proof_of(parcel.sha256)
     report.note(f"this release was baked and checked here: {proved}" if proved else UNTRIED.format(folder=folder))
     if provider and goal.name in provider.unknown_to:
+        other = next(name for name in TARGETS if name not in provider.unknown_to)
         report.note(
-            f"warning: the cloud-init of {goal.name} does not support {provider.name}: set a newer release "
-            "in bake.yaml, `base: debian-13`"
+            f"warning: the cloud-init of {goal.name} does not support {provider.name}: use --release {other}, or "
+            f"`base: {other}` in bake.yaml"
         )
     for note in _untold(missing, given.domains or wanted.domains, wanted):
         report.note(note)
@@ -77,6 +78,9 @@ def _fullest(
     """Return the document with as many of release.EXTRAS as fit, and the names of those that did not fit."""
     dear = release_files.EXTRAS
     binary = provider is not None and not provider.text
+    least = [*files, *app(())]
+    if cloud_config.least(least) > _capacity(provider):
+        cloud_config.fit(least, goal, _capacity(provider), binary=binary)  # raises the error
     for count in range(len(dear), -1, -1):
         for some in combinations(dear, count):
             try:

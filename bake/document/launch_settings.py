@@ -45,15 +45,17 @@ def read(
 ) -> Settings:
     """Return the settings of a command line. `pairs` are NAME=VALUE. Raises SettingsError with every fault.
 
-    `given` is the recipe's `certificate` section, which decides whether a domain may be a wildcard.
+    `given` is the app's recipe. Its `certificate` decides whether a domain may be a wildcard, and `pairs` must not have
+    its secrets.
     """
+    given = given or recipe.Recipe()
     faults = [f"env: {pair!r} is not NAME=VALUE" for pair in pairs if "=" not in pair]
     env = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
     names = loader.validate({"certificate": given or sections.Certificate(), "domains": list(domains)}, faults).domains
     checked = loader.validate({"env": env} | ({"email": email} if email is not None else {}), faults)
     if faults:
-        raise SettingsError("The settings are invalid", "Correct the options listed above.", "\n".join(faults))
-    return Settings(names, checked.email, checked.env)
+        raise SettingsError.of_faults("The command line", faults)
+    return Settings(checked.domains, checked.email, checked.env)
 
 
 def with_secrets(given: Settings, names: tuple[str, ...], keys: dict[str, str], file: Path | None) -> Settings:

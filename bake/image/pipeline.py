@@ -41,6 +41,8 @@ NETWORK = "the app may use the network while it is baked and checked (check.netw
 OBSERVED = "bake: observed "
 #: The text before a note for people in the output of await.sh.
 NOTE = "bake: note "
+#: The first bytes of a qcow2 image.
+QCOW2 = b"QFI\xfb"
 #: Copies the bundle from the seed disk.
 SEED = (
     "mkdir -p {folder} /run/app-seed; mount -o ro,noexec LABEL=cidata /run/app-seed;"

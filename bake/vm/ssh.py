@@ -13,13 +13,19 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import SplitResult, quote
+from urllib.parse import SplitResult, quote, urlsplit
 
 from bake.errors import BootError, SetupError
 from bake.host import programs
 
 #: The size of an uploaded chunk in bytes.
 CHUNK = 256 * 1024
+#: The status of ssh itself if it fails. Any other is the status of the command.
+SSH_FAILED = 255
+#: OpenSSH's messages about a connection that it cannot make.
+UNREACHABLE = re.compile(
+    "Could not resolve hostname|Connection refused|timed out|No route to host|Network is unreachable", re.IGNORECASE
+)
 #: Characters that a user or a host must not have, because a command in ssh_config may pass both to a shell.
 UNSAFE = re.compile(r"[\s\x00-\x1f\x7f'\"`$;&<>|(){}]")
 
@@ -33,6 +39,13 @@ class Login:
 
     address: SplitResult
     identity: Path | None = None
+
+    @classmethod
+    def at(cls, text: str, identity: Path | None = None) -> Login:
+        """Return the login for ssh://user@host:port, user@host or host. Raises ValueError, also for a path or a URL."""
+        if "://" not in text and re.fullmatch(r"([^@/:]+@)?[^@/:]+", text) and not Path(text).exists():
+            text = f"ssh://{text}"
+        return cls(urlsplit(text), identity)
 
     def __post_init__(self) -> None:
         address = self.address
@@ -80,12 +93,17 @@ class Login:
     def require(self) -> None:
         """Log in and use sudo. Raises BootError with ssh's output and a command to try."""
         done = programs.run(self.argv("true"), check=False)
-        if done.status:
-            raise BootError(
-                f"Cannot log in to {self.host} with passwordless sudo",
-                f"This command must succeed without a prompt: {shlex.join(self.argv('true', by_hand=True))}",
-                done.stderr,
-            )
+        if not done.status:
+            return
+        hint = f"This command must succeed without a prompt: {shlex.join(self.argv('true', by_hand=True))}"
+        if done.status != SSH_FAILED:
+            problem = f"Cannot use sudo without a password on {self.host}"
+        elif UNREACHABLE.search(done.stderr):
+            problem = f"Cannot reach {self.host}"
+            hint = f"Check the name, the port, and the machine's firewall. {hint}"
+        else:
+            problem = f"Cannot log in to {self.host}"
+        raise BootError(problem, hint, done.stderr)
 
     def script(self, text: str) -> programs.Result:
         """Run a shell script as root there and return its result, also for a status other than 0."""
@@ -115,8 +133,7 @@ class Login:
                 programs.stop(process)
             said.seek(0)
             details = said.read().decode(errors="replace").strip()
-        # 255 is ssh's own status. Any other is the status of the command.
-        if process.returncode == 255:
+        if process.returncode == SSH_FAILED:
             raise BootError(
                 f"The connection to {self.host} was lost during the upload", "Run the same command again.", details
             )

@@ -164,7 +164,7 @@ def referred(wanted: Wanted, cloud: Cloud) -> dict[str, str]:
     if made and not wanted.instance_profile:
         faults.append("secret: the instance needs a role to fetch it; pass one that may, with --instance-profile")
     if faults:
-        raise SettingsError("The settings are invalid", "Correct the options listed above.", "\n".join(faults))
+        raise SettingsError.of_faults("The command line", faults)
     return made
 
 

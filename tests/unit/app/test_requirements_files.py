@@ -171,3 +171,11 @@ def test_older_projects_say_it_in_setup_py(app: Path) -> None:
 def test_a_list_of_bake_yaml(app: Path) -> None:
     lines = requirement_lines(app, ("flask", "six>=1"), DEBIAN_13)
     assert [(line.text, line.place) for line in lines] == [("flask", "requirements[0]"), ("six>=1", "requirements[1]")]
+
+
+def test_a_missing_include_leads_to_its_line(app: Path) -> None:
+    (app / "requirements.txt").write_text("flask\n-r nofile.txt\n")
+    with pytest.raises(RequirementError) as caught:
+        requirement_lines(app, "requirements.txt", DEBIAN_13)
+    assert caught.value.message.startswith("requirements.txt:2: nofile.txt cannot be read: No such file")
+    assert caught.value.hint == "Create the file, or remove that line."

@@ -17,7 +17,7 @@ FLASK = "from flask import Flask\napp = Flask(__name__)\n"
 def write(folder: Path, **files: str) -> str:
     for name, text in files.items():
         (folder / f"{name}.py").write_text(text)
-    assert scaffold.write(folder) == folder / "bake.yaml"
+    assert scaffold.write(folder, []) == folder / "bake.yaml"
     return (folder / "bake.yaml").read_text()
 
 
@@ -68,7 +68,7 @@ def test_every_line_of_the_draft_may_be_used(tmp_path: Path) -> None:
 def test_what_is_there_stays(tmp_path: Path) -> None:
     (tmp_path / "bake.yaml").write_text("name: mine\n")
     with pytest.raises(RecipeError, match=r"bake\.yaml exists"):
-        scaffold.write(tmp_path)
+        scaffold.write(tmp_path, [])
     assert (tmp_path / "bake.yaml").read_text() == "name: mine\n"
 
 
@@ -78,7 +78,7 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
 def test_what_no_recipe_mends_is_refused(tmp_path: Path, text: str, kind: type[Exception]) -> None:
     (tmp_path / "app.py").write_text(text)
     with pytest.raises(kind):
-        scaffold.write(tmp_path)
+        scaffold.write(tmp_path, [])
     assert not (tmp_path / "bake.yaml").exists()
 
 
@@ -96,3 +96,19 @@ def test_the_paths_that_were_observed_are_pinned(tmp_path: Path) -> None:
     assert loader.read(tmp_path).name == "shop" and loader.read(tmp_path).writable.paths == ("logs",)
     with pytest.raises(RecipeError, match="wrote nothing"):
         scaffold.pin(tmp_path, ())
+
+
+def test_what_is_left_to_do_is_noted(tmp_path: Path) -> None:
+    notes: list[str] = []
+    scaffold.write(tmp_path, notes)
+    assert notes == [f"bake found no WSGI app in the 0 Python files of {tmp_path}: set `wsgi`"]
+    text = (tmp_path / "bake.yaml").read_text()
+    assert "# The app imports no other packages.\n# requirements: []\n" in text and "()" not in text
+
+
+def test_a_draft_that_is_complete_has_no_notes(tmp_path: Path) -> None:
+    notes: list[str] = []
+    (tmp_path / "app.py").write_text(FLASK)
+    (tmp_path / "requirements.txt").write_text("flask\n")
+    scaffold.write(tmp_path, notes)
+    assert notes == []

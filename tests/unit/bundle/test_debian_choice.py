@@ -264,3 +264,11 @@ def test_a_push_reads_the_app_for_the_release_of_the_machine(app: Path, monkeypa
     with pytest.raises(WheelError) as caught:
         push.push(machine, app, read, Reporter(Console(file=io.StringIO())))
     assert caught.value.hint.startswith("Allow another version. machine.example runs debian-12 with Python 3.11")
+
+
+def test_a_framework_that_the_requirements_lack_is_noted(read: Read, site: Site) -> None:
+    _, notes = read("for-both==1.0\n")
+    assert "warning: app.py imports flask, which requirements.txt does not list" in notes
+    publish(site, "flask", "flask-3.0-py3-none-any.whl")
+    _, notes = read("for-both==1.0\nflask==3.0\n")
+    assert not [note for note in notes if "does not list" in note]

@@ -19,6 +19,8 @@ from bake.errors import (
     AppFolderError,
     BootError,
     Cancelled,
+    CloudError,
+    CredentialsError,
     DocumentError,
     RecipeError,
     SettingsError,
@@ -103,7 +105,7 @@ def test_a_secret_is_not_given_among_plain_settings(small: Path) -> None:
     for more in ((), ("--launch",), ("--with-secrets",)):
         words = ("render", small, "--env", "A=1", "--env", "KEY=hunter2", *more)
         said = refused(SettingsError.code, *words, env={"KEY": "x", "COLUMNS": "200"})
-        assert "KEY is listed under `secrets`" in said and "--with-secrets" in said and "hunter2" not in said
+        assert "secrets: KEY is also in `env`" in said and "hunter2" not in said
 
 
 def test_a_file_of_secrets_does_not_become_part_of_the_app(small: Path) -> None:
@@ -133,7 +135,7 @@ def test_a_key_for_root_alone_is_given_as_secrets_are(small: Path) -> None:
     assert "the machine needs CERTIFICATE_KEY" in done.stderr
     assert "sudo install -m 600 /dev/stdin /etc/app/certificate.key" in done.stderr
     said = refused(SettingsError.code, "render", small, "--env", "CERTIFICATE_KEY=hunter2", env={"COLUMNS": "200"})
-    assert "CERTIFICATE_KEY is listed under `secrets`" in said and "hunter2" not in said
+    assert "CERTIFICATE_KEY is the key for certificate.keep" in said and "hunter2" not in said
 
 
 def test_a_result_that_finds_no_room_is_said_so(small: Path) -> None:
@@ -155,6 +157,7 @@ def test_render_takes_only_providers_it_knows(small: Path) -> None:
 def test_every_fault_of_a_launch_s_settings_is_shown(small: Path) -> None:
     said = refused(SettingsError.code, "render", small, "--domain", "*.a.example", "--email", "x", "--env", "A")
     assert all(word in said for word in ("wildcard", "email address", "NAME=VALUE"))
+    assert "error: The command line has 3 faults\nCorrect it as listed above.\n" in said
 
 
 def test_a_document_that_is_too_large_is_none(small: Path) -> None:
@@ -207,7 +210,8 @@ def test_every_fault_of_a_recipe_is_shown(tmp_path: Path) -> None:
     said = refused(RecipeError.code, "image", tmp_path)
     assert said.index("limits.body: ") < said.index("error: ")
     assert "name: should be text" in said
-    assert said.splitlines()[-1] == "bake.example.yaml shows every key."
+    assert said.splitlines()[-1] == "Correct it as listed above. bake.example.yaml shows every key."
+    assert f"error: {tmp_path}/bake.yaml has 2 faults" in said
 
 
 def test_a_program_that_is_too_old(fake: Fake) -> None:
@@ -223,9 +227,50 @@ def test_programs_that_are_missing_are_named(tmp_path: Path) -> None:
     assert "Missing Debian packages: " in said
 
 
-@pytest.mark.parametrize("host", ["machine.example", "ssh://"])
+@pytest.mark.parametrize("host", ["bake", "tests/unit", "ssh://", "http://machine.example", "machine.example:/srv"])
 def test_a_host_that_is_none(host: str) -> None:
     assert "ssh://user@host" in refused(2, "check", host)
+
+
+def test_an_option_that_is_a_key_of_bake_yaml_leads_there() -> None:
+    said = refused(2, "image", "--name", "foo", env={"COLUMNS": "200"})
+    assert "No such option '--name'" in said and "name is a key of bake.yaml: write `name: …` there." in said
+    assert "bake.yaml" not in refused(2, "image", "--nmae", "foo")
+
+
+def test_an_option_without_its_value_lists_what_it_takes() -> None:
+    said = refused(2, "render", ".", "--provider", env={"COLUMNS": "200"})
+    assert "render [OPTIONS] [APP]" in said and "Write --provider [aws|azure|digitalocean|" in said
+    assert "Write --region NAME" in refused(2, "ami", "--region")
+
+
+def test_a_file_that_is_no_image_is_not_booted(small: Path) -> None:
+    said = refused(AppFolderError.code, "run", small / "app.py", env={"COLUMNS": "200"})
+    assert f"{small}/app.py is not an image" in said and f"`bake run {small}`" in said and "boot" not in said
+
+
+@pytest.mark.parametrize(
+    ("command", "environment", "code", "problem"),
+    [
+        ("ami", {}, CloudError.code, "No AWS region is configured"),
+        ("ami", {"AWS_REGION": "eu-west-1"}, CredentialsError.code, "There are no credentials for AWS"),
+        ("launch", {"AWS_PROFILE": "typo"}, CredentialsError.code, "The config profile (typo)"),
+    ],
+)
+def test_the_region_and_the_credentials_are_checked_before_a_folder_is_baked(
+    small: Path, tmp_path: Path, command: str, environment: dict[str, str], code: int, problem: str
+) -> None:
+    nothing = {"AWS_EC2_METADATA_DISABLED": "true", "HOME": str(tmp_path), "COLUMNS": "200"}
+    said = refused(code, command, small, env={**nothing, **environment})
+    assert problem in said and "resolve" not in said and "bundle" not in said
+
+
+def test_paths_are_observed_only_from_an_image(small: Path) -> None:
+    said = refused(AppFolderError.code, "init", "--from-observed", small / "app.py", small, env={"COLUMNS": "200"})
+    assert f"{small}/app.py is not an image" in said
+    (small / "shop.qcow2").write_bytes(b"QFI\xfb")
+    said = refused(RecipeError.code, "init", "--from-observed", small / "shop.qcow2", small, env={"COLUMNS": "200"})
+    assert "writable: {observe: on}" in said
 
 
 @pytest.mark.parametrize("command", ["check", "push"])
@@ -270,3 +315,9 @@ def test_a_machine_nobody_can_log_in_to_is_said_so(fake: Fake) -> None:
     said = refused(BootError.code, "check", "ssh://debian@machine.example:2222")
     assert "Host key verification failed." in said
     assert "ssh -p 2222 debian@machine.example sudo -n true" in said
+
+
+def test_a_draft_without_an_app_is_noted_beside_its_path(tmp_path: Path) -> None:
+    done = bake("init", tmp_path, env={"COLUMNS": "200"})
+    assert (done.status, done.stdout) == (0, f"{tmp_path}/bake.yaml\n")
+    assert "found no WSGI app" in done.stderr and f"set `wsgi` in {tmp_path}/bake.yaml" in done.stderr

@@ -7,6 +7,7 @@ import ast
 import pytest
 
 from bake.config import field_types
+from bake.host import programs
 
 
 @pytest.mark.parametrize("text", ["app", "app.server", "make()", "make('x', debug=True).server", "a.b(1).c(None)"])
@@ -107,3 +108,30 @@ def test_where_a_certificate_is_kept() -> None:
 def test_and_where_it_is_not(text: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         field_types.keep(text)
+
+
+#: The examples of systemd.time(7), and other forms that systemd-analyze takes.
+CALENDAR = """\
+Sat,Thu,Mon..Wed,Sat..Sun|Mon,Sun 12-*-* 2,1:23|Wed *-1|Wed..Wed,Wed *-1|Wed, 17:48|Wed..Sat,Tue 12-10-15 1:2:3|
+*-*-7 0:0:0|10-15|monday *-12-* 17:00|Mon,Fri *-*-3,1,2 *:30:45|12,14,13,12:20,10,30|12..14:10,20,30|
+mon,fri *-1/2-1,3 *:30:45|03-05 08:05:40|08:05:40|05:40|Sat,Sun 12-05 08:05:40|Sat,Sun 08:05:40|2003-03-05 05:40|
+05:40:23.4200004/3.1700005|2003-02..04-05|2003-03-05 05:40 UTC|2003-03-05|03-05|hourly|daily|daily UTC|monthly|weekly|
+weekly Pacific/Auckland|yearly|annually|*:2/3|minutely|quarterly|semiannually|biannually|semi-annually|Mon..Fri 22:30|
+Thu,Fri 2012-*-1,5 11:12:13|*-*~1|*-02~03|Mon *-05~07/1|Mon-Fri 5:00|Mon,|MON..fri|@1395716396|05:40 utc|daily Japan|
+*-*-1,15 4:00 America/New_York|*:0/15|05:40 Etc/GMT+5|Fri|Sunday 3:00"""
+
+
+@pytest.mark.parametrize("text", CALENDAR.replace("\n", "").split("|"))
+def test_a_calendar_expression_that_systemd_takes_is_taken(text: str) -> None:
+    assert field_types.calendar(text) == text
+    if program := programs.which("systemd-analyze"):
+        assert programs.run([program, "calendar", text], check=False).status == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["sometimes", "every day", "10", "5 minutes", "*/5 * * * *", "at noon", "Mon sometimes", "5:00\nUser=root", ""],
+)
+def test_text_that_is_no_calendar_expression_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="schedule in the format of"):
+        field_types.calendar(text)

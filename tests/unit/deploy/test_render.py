@@ -210,7 +210,7 @@ def test_nothing_of_the_author_s_server_is_in_a_document(app: Path) -> None:
 
 def test_it_is_said_whether_the_release_was_baked_and_checked(app: Path, cache_folder: Path, tmp_path: Path) -> None:
     _, notes = said(app)
-    assert f"this release is not tried here: `bake image {app}` boots it" in notes
+    assert f"this release was not tested here: `bake image {app}` boots it" in notes
     quiet = Reporter(Console(file=io.StringIO()))
     parcel = release_archive.collect(app, RECIPE, RECIPE.target, tmp_path / "bundle.tar", quiet)
     baked = {"bundle": parcel.sha256, "checks": 120, "app": "compared, 41 addresses"}
@@ -231,6 +231,14 @@ def test_what_one_should_know_of_a_provider_is_said(app: Path, name: str) -> Non
     _, notes = said(app, provider=PROVIDERS[name])
     assert (PROVIDERS[name].limit is None) == ("documents no limit" in notes)
     assert PROVIDERS[name].remark in notes
+
+
+def test_a_warning_about_a_debian_version_names_the_option_and_the_key(app: Path) -> None:
+    there = replace(ROOMY, name="linode", unknown_to=("debian-12",))
+    _, notes = said(app, RECIPE.model_copy(update={"base": "debian-12"}), provider=there)
+    assert "cloud-init of debian-12 does not support linode: use --release debian-13, or `base: debian-13`" in notes
+    _, notes = said(app, RECIPE.model_copy(update={"base": "debian-13"}), provider=there)
+    assert "does not support" not in notes
 
 
 def test_a_document_fits_its_provider_or_there_is_none(app: Path) -> None:

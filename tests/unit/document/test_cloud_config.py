@@ -613,3 +613,27 @@ def test_far_too_much_is_refused_at_once() -> None:
     # Packed well, it would take a minute.
     assert time.monotonic() - begun < 5
     assert "8,000,000 bytes  " in caught.value.details and "film.mp4" in caught.value.details.splitlines()[1]
+
+
+@pytest.mark.parametrize("size", [0, 1, 3276, 3277, 3278, 9831])
+@pytest.mark.parametrize("stripped", [False, True])
+def test_the_size_of_a_packed_document_is_known_before_it_is_written(size: int, stripped: bool) -> None:
+    content = noise(size, 1)
+    document = cloud_config._packed(content, DEBIAN_13, stripped)
+    assert cloud_config._packed_size(content, DEBIAN_13, stripped) == document.size
+
+
+@pytest.mark.parametrize("name", ["packed", "gzipped", "plain"])
+def test_no_form_of_a_document_is_smaller_than_the_lower_bound(name: str) -> None:
+    files = [*MACHINE, STANZA, app_file("noise.bin", noise(20_000, 1))]
+    forms = {**FORMS, "gzipped": lambda files: cloud_config.gzipped(files, DEBIAN_13)}
+    assert cloud_config.least(files) <= forms[name](files).size
+
+
+def test_a_document_that_is_too_large_is_refused_before_it_is_written() -> None:
+    files = [*MACHINE, STANZA, app_file("logo.png", noise(300_000, 1))]
+    begun = time.process_time()
+    with pytest.raises(DocumentError, match="more than the provider's limit"):
+        cloud_config.fit(files, DEBIAN_13, 32_768)
+    # Writing its bytes in base 94 takes several seconds.
+    assert time.process_time() - begun < 3

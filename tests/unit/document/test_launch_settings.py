@@ -36,7 +36,7 @@ def test_each_setting_has_its_file_and_secrets_are_root_s() -> None:
 
 
 def test_a_launch_may_name_wildcards_where_the_recipe_may() -> None:
-    zone = Certificate.model_validate({"dns": {"server": "192.0.2.53", "key": "a-key"}})
+    zone = Recipe.model_validate({"certificate": {"dns": {"server": "192.0.2.53", "key": "a-key"}}})
     assert launch_settings.read(("*.a.example",), None, (), zone).domains == ("*.a.example",)
 
 

@@ -142,3 +142,48 @@ def test_a_part_of_a_file_never_gets_its_name(there: Path, fake: Fake) -> None:
     with pytest.raises(SetupError):
         login().upload(there / "file", f"{there}/x.tar", lambda share: None)
     assert not (there / "x.tar").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "host"),
+    [("debian@host.example", "debian@host.example"), ("host.example", "host.example"), ("192.0.2.7",) * 2],
+)
+def test_a_host_needs_no_scheme(text: str, host: str) -> None:
+    assert Login.at(text).argv("true", by_hand=True)[1] == host
+    assert Login.at(text) == Login.at(f"ssh://{text}")
+
+
+@pytest.mark.parametrize(
+    "text", ["shop", "debian@host:22", "host.example:/srv", "2001:db8::1", "", "/srv/shop", "a@b@c"]
+)
+def test_text_that_may_be_something_else_than_a_host_is_refused(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shop").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="the form is ssh://user@host"):
+        Login.at(text)
+
+
+@pytest.mark.parametrize("words", ["", "-oProxyCommand=x@h"])
+def test_a_short_host_is_checked_as_a_long_one(words: str) -> None:
+    with pytest.raises(ValueError, match=r"dash|the form is"):
+        Login.at(words)
+
+
+@pytest.mark.parametrize(
+    ("script", "problem"),
+    [
+        ("echo ssh: Could not resolve hostname host.example: Name or service not known >&2; exit 255", "Cannot reach"),
+        ("echo ssh: connect to host host.example port 22: Connection refused >&2; exit 255", "Cannot reach"),
+        ("echo ssh: connect to host host.example port 22: Connection timed out >&2; exit 255", "Cannot reach"),
+        ("echo 'me@host.example: Permission denied (publickey).' >&2; exit 255", "Cannot log in to"),
+        ("echo sudo: a password is required >&2; exit 1", "Cannot use sudo without a password on"),
+    ],
+)
+def test_an_error_of_ssh_names_the_step_that_failed(fake: Fake, script: str, problem: str) -> None:
+    fake("ssh", script)
+    with pytest.raises(BootError) as caught:
+        login().require()
+    assert caught.value.message == f"{problem} host.example"
+    assert ("firewall" in caught.value.hint) == (problem == "Cannot reach")

@@ -1,0 +1,84 @@
+"""Find the environment variables without which the import of a module fails."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+#: Statements whose bodies run without a condition when the module is imported.
+UNCONDITIONAL = ast.ClassDef | ast.With
+#: Variables that every machine sets (50-sandbox.conf, systemd.exec(5)), or that bake sets for the app.
+ALWAYS_SET = frozenset(
+    (
+        "HOME", "PATH", "USER", "LOGNAME", "SHELL", "LANG", "PYTHONUNBUFFERED", "PYTHONPATH", "SERVER_SOFTWARE",
+        "FLASK_APP", "DJANGO_SETTINGS_MODULE",
+    )
+)  # fmt: skip
+#: Methods of os.environ that set variables.
+SETTERS = ("setdefault", "update")
+
+
+@dataclass
+class Variables:
+    """The variables that a module needs, each with the line, and those that it sets itself."""
+
+    needed: dict[str, int] = field(default_factory=dict)
+    set: set[str] = field(default_factory=set)
+
+
+def find(tree: ast.Module) -> Variables:
+    """Return the variables that a module reads as `os.environ["NAME"]` while it is imported, without a condition."""
+    found = Variables()
+    for statement in _unconditional(tree.body):
+        for node in _evaluated(statement):
+            if (name := _name(node)) and isinstance(node, ast.Subscript):
+                if isinstance(node.ctx, ast.Load):
+                    found.needed.setdefault(name, node.lineno)
+                else:
+                    found.set.add(name)
+            elif isinstance(node, ast.Call) and _sets(node.func):
+                values = (constant.value for constant in ast.walk(node) if isinstance(constant, ast.Constant))
+                found.set.update(value for value in values if isinstance(value, str))
+    return found
+
+
+def _unconditional(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    for statement in body:
+        if isinstance(statement, UNCONDITIONAL):
+            yield from _unconditional(statement.body)
+        else:
+            yield statement
+
+
+def _evaluated(statement: ast.stmt) -> Iterator[ast.AST]:
+    """Yield the expressions that a simple statement always evaluates."""
+    if not isinstance(statement, ast.Assign | ast.AnnAssign | ast.Expr | ast.Delete):
+        return
+    rest: list[ast.AST] = [statement]
+    while rest:
+        node = rest.pop()
+        yield node
+        if not isinstance(node, ast.Lambda | ast.BoolOp | ast.IfExp | ast.GeneratorExp):
+            rest += ast.iter_child_nodes(node)
+
+
+def _name(node: ast.AST) -> str:
+    """Return NAME of `os.environ["NAME"]`, or ""."""
+    match node:
+        case ast.Subscript(value=value, slice=ast.Constant(value=str(name))) if _is_environ(value):
+            return name
+    return ""
+
+
+def _sets(called: ast.expr) -> bool:
+    """Return whether an expression is a method that sets variables."""
+    return isinstance(called, ast.Attribute) and called.attr in SETTERS and _is_environ(called.value)
+
+
+def _is_environ(node: ast.expr) -> bool:
+    """Return whether an expression is `os.environ` or `environ`."""
+    match node:
+        case ast.Name(id="environ") | ast.Attribute(value=ast.Name(id="os"), attr="environ"):
+            return True
+    return False
