@@ -6,6 +6,7 @@ import ast
 import os
 import re
 import sys
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -16,10 +17,11 @@ from packaging.utils import canonicalize_name
 from bake.app import author_server
 from bake.app.django import production_keys
 from bake.app.entry import PASTE, chosen, named
-from bake.app.name_resolution import App, Reader
+from bake.app.name_resolution import ASGI_MAKERS, WSGI_MAKERS, App, Reader
 from bake.app.requirements_files import found_file
-from bake.app.scopes import dotted
-from bake.config import field_types
+from bake.app.scopes import Module, dotted
+from bake.app.variables import ALWAYS_SET
+from bake.config import field_types, secret_names
 from bake.config.recipe import Recipe
 from bake.config.sections import Django, Writable
 from bake.errors import NoAppError, RequirementError
@@ -75,7 +77,7 @@ def complete(folder: Path, recipe: Recipe) -> Found:
     if recipe.package:
         return _packaged(recipe, recipe.package)
     reader = Reader(folder, recipe.target.python)
-    notes: list[str] = []
+    notes = _exposed(recipe)
     app = named(reader, recipe.wsgi) if recipe.wsgi else chosen(reader, notes)
     changes: dict[str, object] = {"wsgi": recipe.wsgi or (app.wsgi if app else PASTE)}
     if app is None and not recipe.wsgi:
@@ -99,8 +101,8 @@ def complete(folder: Path, recipe: Recipe) -> Found:
         changes["preload"] = _preload(reader, {*recipe.env, *recipe.secrets}, notes)
     known = {*recipe.model_copy(update=changes).secrets, *recipe.env}
     settings = getattr(changes.get("django", recipe.django), "settings", "")
-    named = [app.module, app.root.module] if app else []
-    loaded = reader.imported_with(*named, *(module for module in [reader.modules.get(settings)] if module))
+    served = [app.module, app.root.module] if app else []
+    loaded = reader.imported_with(*served, *(module for module in [reader.modules.get(settings)] if module))
     notes += _variables(reader, loaded, known)
     if recipe.check.author is None:
         command = author_server.command(reader, app, str(changes["wsgi"]))
@@ -148,6 +150,20 @@ def _variables(reader: Reader, loaded: list[Module], known: set[str]) -> Iterato
                 known.add(name)
                 key = f"secrets: [{name}]" if secret_names.may_be_secret(name) else f"env: {{{name}: …}}"
                 yield f"warning: {module.path}:{line} needs the variable {name}; unless a launch sets it, write  {key}"
+
+
+#: Frameworks by the first part of their modules' names. `paste` is in several distributions.
+FRAMEWORKS = {maker.partition(".")[0] for maker in (*WSGI_MAKERS, *ASGI_MAKERS)} - {"paste"}
+
+
+def _frameworks(reader: Reader, loaded: list[Module]) -> dict[str, str]:
+    """Return the distributions of the frameworks that an app imports, each with the file that does."""
+    found: dict[str, str] = {}
+    outside = FRAMEWORKS - {name.partition(".")[0] for name in reader.modules}
+    for module in loaded:
+        for name in sorted(module.imported & outside):
+            found.setdefault(canonicalize_name(DISTRIBUTIONS.get(name, name)), str(module.path))
+    return found
 
 
 def needed(reader: Reader) -> str | tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 from bake.app.name_resolution import App, Reader
@@ -26,7 +27,8 @@ def production_keys(reader: Reader, recipe: Recipe, app: App | None, notes: list
         f"collected, SQLite file and MEDIA_ROOT in /var/lib/app{', uploads served at MEDIA_URL' if media else ''}; "
         "`django: off` uses yours unchanged"
     )
-    hosts = [name for name in _strings(assigned.get("ALLOWED_HOSTS")) if "." in name.strip(".") and name[0].isalpha()]
+    words = [word for text in _strings(assigned.get("ALLOWED_HOSTS")) for word in re.split(r"[\s,]+", text) if word]
+    hosts = [name for name in words if "." in name.strip(".") and name[0].isalpha()]
     if hosts and not recipe.domains:
         notes.append(
             f"domains: not set, so the site accepts any host name; ALLOWED_HOSTS suggests  domains: [{hosts[0]}]"

@@ -64,7 +64,8 @@ def _meant(here: list[App]) -> list[App]:
 
 def _none(reader: Reader, apps: list[App]) -> NoAppError:
     """Return the error for a folder without an app. Its details list the candidates and why bake cannot serve them."""
-    near = [f"{app.place}: {app.name}() needs arguments: {', '.join(app.needs)}" for app in apps if app.needs]
+    wanting = [app for app in apps if app.needs]
+    near = [f"{app.place}: {app.name}() needs arguments: {', '.join(app.needs)}" for app in wanting]
     known = {(app.module, app.call.lineno, app.call.col_offset) for app in apps if app.call}
     for module in reader.modules.values():
         near += [f"{module.path}: not read: {module.unread}"] if module.unread else []
@@ -75,10 +76,18 @@ def _none(reader: Reader, apps: list[App]) -> NoAppError:
     return NoAppError(
         f"bake found no WSGI app in the {files} of {reader.folder}"
         + (", only candidates that it cannot serve" if near else ""),
-        "Create one at module level, such as `app = Flask(__name__)`, or a function without required arguments that "
-        "returns one. Or set `wsgi: module:callable` in bake.yaml.",
+        _with_arguments(wanting[0])
+        if wanting
+        else "Create one at module level, such as `app = Flask(__name__)`, or a function without required arguments "
+        "that returns one. Or set `wsgi: module:callable` in bake.yaml.",
         "\n".join(near),
     )
+
+
+def _with_arguments(app: App) -> str:
+    """Return the way out for a factory with required arguments."""
+    values = ", ".join(f"{argument}='…'" for argument in app.needs)
+    return f"Give each one a default, or pass them in bake.yaml: `wsgi: {app.wsgi.replace('()', f'({values})')}`."
 
 
 def _calls_near(reader: Reader, module: Module, known: set[tuple[Module, int, int]]) -> Iterator[str]:
@@ -167,11 +176,7 @@ def named(reader: Reader, wsgi: str) -> App | None:
     if app.asgi:
         raise _asgi(app)
     if call and app.needs and not (call.args or call.keywords):
-        values = ", ".join(f"{argument}='…'" for argument in app.needs)
-        raise NoAppError(
-            f"{app.place}: {name}() needs arguments: {', '.join(app.needs)}",
-            f"Give each one a default, or pass them in bake.yaml: `wsgi: {module_name}:{name}({values})`.",
-        )
+        raise NoAppError(f"{app.place}: {name}() needs arguments: {', '.join(app.needs)}", _with_arguments(app))
     if rest in (name, f"{name}()") and (bool(call) != app.factory or app.inner):
         problem = "is a function that returns an app" if app.factory else "is an app, not a function"
         problem = f"is not a WSGI app, but its {app.inner} is" if app.inner else problem

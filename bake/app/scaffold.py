@@ -83,7 +83,7 @@ def write(folder: Path, notes: list[str]) -> Path:
         raise AppFolderError(f"{folder} is not a folder", "Give the path of the folder with the app's source.")
     if path.exists():
         raise RecipeError(f"{path} exists", "Edit it; bake.example.yaml shows every key.")
-    files.write(path, draft(folder))
+    files.write(path, draft(folder, notes))
     return path
 
 
@@ -98,7 +98,7 @@ def pin(folder: Path, paths: tuple[str, ...]) -> Path:
         raise RecipeError("The app wrote nothing to its own folder during the bake", "There is nothing to add.")
     if path.exists() and loader.read(folder).writable != Recipe().writable:
         raise RecipeError(f"{path} already has `writable`", "Replace it by the line above.", line)
-    text = path.read_text() if path.exists() else draft(folder)
+    text = path.read_text() if path.exists() else draft(folder, [])
     files.write(
         path, f"{text.rstrip()}\n\n# Observed in a bake. With `observe: off`, later bakes add no paths.\n{line}"
     )

@@ -26,6 +26,7 @@ from bake.cli import aws_images, aws_instances
 from bake.config import loader
 from bake.config.debian import TARGETS
 from bake.config.providers import PROVIDERS
+from bake.config.recipe import Recipe
 from bake.deploy import local_run, push, render
 from bake.document import launch_settings
 from bake.errors import BakeError, Cancelled, SettingsError, SpaceError
@@ -146,7 +147,7 @@ def run_command(app: Path, port: int | None, shell: bool) -> None:
         host_requirements.verify()
         app = pipeline.bake(app, pipeline.read(app, report), pipeline.Options(), report).path
     else:
-        pipeline.require_image(app, f"bake run {app.parent}")
+        manifest.require_image(app, f"bake run {app.parent}")
     local_run.show(app, port, shell, report, click.echo)
 
 
@@ -186,7 +187,11 @@ def init_command(app: Path, image_file: Path | None) -> None:
 
     It holds the keys that bake detected. Prints the file's path.
     """
-    click.echo(scaffold.pin(app, manifest.observed(image_file)) if image_file else scaffold.write(app))
+    notes: list[str] = []
+    made = scaffold.pin(app, manifest.observed(image_file)) if image_file else scaffold.write(app, notes)
+    for text in notes:
+        errors.print(f"{text} in {made}", soft_wrap=True)
+    click.echo(made)
 
 
 @cli.command("render")
@@ -318,7 +323,7 @@ def _interrupted(number: int, frame: object) -> NoReturn:
 def _way_out(error: click.ClickException) -> str:
     """Return the next step after a wrong command line, or "" if click's own message has it."""
     match error:
-        case click.NoSuchOption(option_name=option) if (key := option.lstrip("-")) in recipe.Recipe.model_fields:
+        case click.NoSuchOption(option_name=option) if (key := option.lstrip("-")) in Recipe.model_fields:
             return f"{key} is a key of bake.yaml: write `{key}: …` there."
         case click.BadOptionUsage(option_name=option, ctx=click.Context() as ctx):
             found = (param for param in ctx.command.params if option in param.opts and param.nargs == 1)

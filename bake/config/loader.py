@@ -61,8 +61,7 @@ def read(folder: Path) -> Recipe:
     elif value:
         recipe = validate(value, faults, folder)
     if faults:
-        count = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise RecipeError(f"{path} has {count}", "bake.example.yaml shows every key.", "\n".join(faults))
+        raise RecipeError.of_faults(str(path), faults, "bake.example.yaml shows every key.")
     return recipe
 
 
@@ -82,16 +81,31 @@ def _load(path: Path, faults: list[str]) -> object:
     except OSError as error:
         raise RecipeError(f"{path} cannot be read: {error.strerror}", "Change its mode.") from None
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
+        mark, problem = _place(error)
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
         detail = mark.get_snippet(indent=0) or "" if mark else ""
-        raise RecipeError(
-            f"{where}: {error.problem or error.context}", "Correct the YAML at that place.", detail
-        ) from None
+        raise RecipeError(f"{where}: {problem}", "Correct the YAML at that place.", detail) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = getattr(error, "reason", None) or error
         raise RecipeError(f"{path} is not YAML text: {reason}", "Save it as UTF-8.") from None
     return None if root is None else _plain(root, (), (), faults)
+
+
+#: What begins where the error's context is, and how it should end.
+_OPENED = {
+    "while parsing a flow sequence": "the list that begins here has no ]",
+    "while parsing a flow mapping": "the mapping that begins here has no }",
+    "while scanning a quoted scalar": "the text that begins here has no closing quote",
+}
+
+
+def _place(error: yaml.MarkedYAMLError) -> tuple[yaml.Mark | None, str]:
+    """Return the place of a fault in the YAML, and the problem. An opening bracket counts, not the line after it."""
+    begin, end, opened = error.context_mark, error.problem_mark, _OPENED.get(error.context or "")
+    if opened and begin and end and begin.line < end.line:
+        at_end = "end of stream" in (error.problem or "") or "<stream end>" in (error.problem or "")
+        return begin, opened if at_end else f"{opened}, or no comma before line {end.line + 1}"
+    return end or begin, error.problem or error.context or "not YAML"
 
 
 def _plain(node: yaml.Node, path: tuple[str | int, ...], above: tuple[yaml.Node, ...], faults: list[str]) -> object:

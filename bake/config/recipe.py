@@ -54,6 +54,13 @@ def _for_the_app(names: _Names, info: ValidationInfo) -> _Names:
     return names
 
 
+def _secret(names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    """Return the names of secrets. Raises ValueError if `env` has one of them."""
+    if both := [name for name in names if name in info.data.get("env", ())]:
+        raise ValueError(f"{', '.join(both)} is also in `env`, whose values are not secret; remove it there")
+    return names
+
+
 class Recipe(Section):
     """The description of an app. None: not set, so that `detect` finds the value."""
 

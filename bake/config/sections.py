@@ -141,9 +141,9 @@ class Timer(Section):
     """A job of the app: its command and its schedule."""
 
     run: field_types.Command = Field(description="A command. It runs as the app's user in the app's folder.")
-    when: Annotated[
-        str, field_types.matching(r"[A-Za-z0-9*:,./~ -]{1,80}", "a time in the format of systemd.time(7)")
-    ] = Field(description="The schedule in the format of systemd.time(7): hourly, daily, Mon 06:30, *:0/15.")
+    when: Annotated[str, AfterValidator(field_types.calendar)] = Field(
+        description="The schedule in the format of systemd.time(7): hourly, daily, Mon 06:30, *:0/15."
+    )
 
 
 class Aws(Section):

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 from bake.app.detect import DISTRIBUTIONS
 from bake.bundle.shared_libraries import PACKAGES
+from bake.config import secret_names
 from bake.diagnosis.tracebacks import INSTALLED, TREE, Frame
 
 #: Folders where every app may write, or that never belong to it.
@@ -176,10 +177,6 @@ def missing_module(match: re.Match[str], evidence: Evidence) -> Cure:
     return Cure(f"Add {distribution} to the app's requirements.")
 
 
-#: Names of variables with secret values.
-SECRET = re.compile(r"KEY|SECRET|TOKEN|PASS|PWD|CREDENTIAL|SALT|DSN|DATABASE|POSTGRES|MYSQL|REDIS|MONGO|BROKER|AMQP")
-
-
 def missing_variable(match: re.Match[str], evidence: Evidence) -> Cure:
     """Return the cure for the missing environment variable that a message names."""
     return variable(next(name for name in match.groups() if name))
@@ -187,7 +184,7 @@ def missing_variable(match: re.Match[str], evidence: Evidence) -> Cure:
 
 def variable(name: str) -> Cure:
     """Return the cure for a missing environment variable."""
-    if SECRET.search(name):
+    if secret_names.may_be_secret(name):
         advice = "During a bake, a secret has a random value. To set another one, write"
         return Cure(f"{advice} check: {{env: {{{name}: {UNKNOWN}}}}}.", {"secrets": (name,)})
     return Cure(

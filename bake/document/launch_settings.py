@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bake.bundle.release_files import environment
-from bake.config import loader, sections
+from bake.config import loader
+from bake.config.recipe import Recipe
 from bake.document.machine_files import File
 from bake.errors import SettingsError
 
@@ -40,19 +41,17 @@ class Settings:
         return [File(f"/etc/app/{name}", mode, text.encode()) for name, (mode, text) in texts.items() if text]
 
 
-def read(
-    domains: tuple[str, ...], email: str | None, pairs: tuple[str, ...], given: sections.Certificate | None = None
-) -> Settings:
+def read(domains: tuple[str, ...], email: str | None, pairs: tuple[str, ...], given: Recipe | None = None) -> Settings:
     """Return the settings of a command line. `pairs` are NAME=VALUE. Raises SettingsError with every fault.
 
     `given` is the app's recipe. Its `certificate` decides whether a domain may be a wildcard, and `pairs` must not have
     its secrets.
     """
-    given = given or recipe.Recipe()
+    given = given or Recipe()
     faults = [f"env: {pair!r} is not NAME=VALUE" for pair in pairs if "=" not in pair]
     env = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
-    names = loader.validate({"certificate": given or sections.Certificate(), "domains": list(domains)}, faults).domains
-    checked = loader.validate({"env": env} | ({"email": email} if email is not None else {}), faults)
+    settings = {"domains": list(domains), "env": env} | ({"email": email} if email is not None else {})
+    checked = loader.validate({"certificate": given.certificate, "secrets": given.secrets, **settings}, faults)
     if faults:
         raise SettingsError.of_faults("The command line", faults)
     return Settings(checked.domains, checked.email, checked.env)

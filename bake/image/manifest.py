@@ -8,10 +8,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bake.errors import ProgramError, RecipeError
+from bake.errors import AppFolderError, ProgramError, RecipeError
 from bake.host import paths, versioned_json
 
 FILE_NAME = "image.json"
+#: The first bytes of a qcow2 image.
+QCOW2 = b"QFI\xfb"
 #: The version of the format.
 VERSION = 1
 
@@ -120,17 +122,35 @@ def proof_of(bundle_digest: str) -> str:
     return f"{made[:10]}, {checks} checks passed, app {app}"
 
 
+def require_image(path: Path, command: str) -> None:
+    """Raise AppFolderError unless a file is a qcow2 image, or has a manifest beside it.
+
+    `command` is the bake command to run on a folder instead.
+    """
+    with suppress(OSError), path.open("rb") as stream:
+        if stream.read(len(QCOW2)) == QCOW2:
+            return
+    if not path.exists():
+        raise AppFolderError(
+            f"{path} does not exist", "Give the path of an image, or of the folder with the app's source."
+        )
+    if not path_of(path).is_file():
+        raise AppFolderError(f"{path} is not an image", f"Give an image, or the app's folder: `{command}`.")
+
+
 def observed(image: Path) -> tuple[str, ...]:
     """Return the paths that bake observed the app write, and that the machine keeps.
 
-    Raises RecipeError if the manifest beside the image does not list them, and ProgramError.
+    Raises AppFolderError if it is not an image, RecipeError if the manifest does not list them, and ProgramError.
     """
+    require_image(image, "bake image FOLDER")
     path = path_of(image)
     found = None
     with suppress(OSError, ValueError):
         found = ImageManifest.read(path).observed
     if found is None:
         raise RecipeError(
-            f"{path} does not list the paths that the app writes", "Bake the image again with `observe: on`."
+            f"{path} does not list the paths that the app writes",
+            "Bake the image again, with `writable: {observe: on}` in bake.yaml.",
         )
     return tuple(found.data)

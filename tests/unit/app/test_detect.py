@@ -105,3 +105,25 @@ def test_migrations_are_release_steps(tmp_path: Path, files: dict[str, str], ste
     told = [note for note in found.notes if "alembic upgrade head" in note or note.startswith("release: [")]
     assert bool(told) == bool(steps or "alembic.ini" in files)
     assert find(tmp_path, files, release=[]).recipe.release == ()
+
+
+def test_a_secret_in_env_is_noted_without_its_value(tmp_path: Path) -> None:
+    env = {"STRIPE_KEY": "hunter2", "SITE": "shop"}
+    notes = [
+        find(tmp_path, {"app.py": FLASK}, env=env).notes,
+        complete(
+            tmp_path, Recipe.model_validate({"app": {"package": "shop==1.0"}, "wsgi": "shop:app", "env": env})
+        ).notes,
+    ]
+    for some in notes:
+        (note,) = [note for note in some if "looks like" in note]
+        assert note.startswith("warning: env.STRIPE_KEY looks like a secret") and "secrets: [STRIPE_KEY]" in note
+        assert "hunter2" not in note
+
+
+def test_missing_requirements_lead_to_the_draft(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(FLASK)
+    with pytest.raises(RequirementError) as caught:
+        complete(tmp_path, Recipe())
+    assert caught.value.details == "requirements: [flask]"
+    assert "made the line above" in caught.value.hint and "`bake init`" in caught.value.hint

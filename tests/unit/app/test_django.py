@@ -84,3 +84,18 @@ def test_a_site_without_domains_is_told_of_those_in_its_settings(tmp_path: Path)
 
 def test_no_django_no_settings(tmp_path: Path) -> None:
     assert find(tmp_path, {"app.py": FLASK}).recipe.django is None
+
+
+def test_a_proposed_domain_is_a_public_one(tmp_path: Path) -> None:
+    hosts = 'ALLOWED_HOSTS = ["localhost", "127.0.0.1", "shop.example"]\n'
+    wsgi = "import os\nfrom django.core.wsgi import get_wsgi_application\n"
+    wsgi += 'os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")\napplication = get_wsgi_application()\n'
+    found = find(tmp_path, {"wsgi.py": wsgi, "settings.py": hosts})
+    (note,) = [note for note in found.notes if "ALLOWED_HOSTS suggests" in note]
+    assert note.endswith("domains: [shop.example]")
+    joined = hosts.replace('", "', " ").replace('["', '"').replace('"]', '".split()')
+    assert note in find(tmp_path, {"settings.py": joined}).notes
+    joined = joined.replace(" shop.example", "")
+    assert not [note for note in find(tmp_path, {"settings.py": joined}).notes if "ALLOWED_HOSTS suggests" in note]
+    found = find(tmp_path, {"settings.py": hosts.replace(', "shop.example"', "")})
+    assert not [note for note in found.notes if "ALLOWED_HOSTS suggests" in note]

@@ -130,7 +130,9 @@ def test_frameworks_and_layouts(tmp_path: Path, files: dict[str, str], wsgi: str
 
 def test_a_factory_may_be_given_plain_values(tmp_path: Path) -> None:
     files = {"app.py": FACTORY.replace("create_app()", "create_app(config)")}
-    assert "create_app() needs arguments: config" in fails(NoAppError, tmp_path, files).details
+    error = fails(NoAppError, tmp_path, files)
+    assert "create_app() needs arguments: config" in error.details
+    assert error.hint == "Give each one a default, or pass them in bake.yaml: `wsgi: app:create_app(config='…')`."
     error = fails(NoAppError, tmp_path, {}, wsgi="app:create_app()")
     assert error.hint.endswith("`wsgi: app:create_app(config='…')`.")
     assert find(tmp_path, {}, wsgi="app:create_app(config='prod')").recipe.wsgi == "app:create_app(config='prod')"

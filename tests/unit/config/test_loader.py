@@ -91,17 +91,18 @@ name: again
         "env.1A: '1A' is not the name of an environment variable",
         "env.B: has no value",
         "env.C: should be text",
-        "secrets[0]: 'A B' is not the name of an environment variable",
+        "secrets[0]: should be only a name, such as A. Set the value on the machine: sudo app-secret NAME < FILE",
         "writable[0]: '/tmp' is not a path inside the app's folder",
         "setup[0]: '' is not a command on one line",
         "timers.setup: 'setup' is the name of one of the machine's own jobs; choose another name",
         "timers.a.when: field required",
         "timers.a.whne: is not a key; did you mean 'when'?",
-        "timers.b.when: '$(reboot)' is not a time in the format of systemd.time(7)",
+        "timers.b.when: '$(reboot)' is not a schedule in the format of systemd.time(7), such as hourly, Mon 06:30 or "
+        "*:0/15",
         "sandbox.allow[0]: input should be 'jit'",
         "packages: should be a list, [libpq5]",
         "aws.rol: is not a key; did you mean 'role'?",
-        "limits.body: 'lots' is not a number with a unit, such as 10M",
+        "limits.body: 'lots' is not a number with one of the units K, M, G, such as 10M",
         "limits.request: '0' is out of range",
         "limits.workers: 'some' is neither auto nor a whole number above 0",
         "limits.threads: 'many' is not a whole number",
@@ -126,6 +127,19 @@ name: again
         ('env: {A: "x\\ny"}', "env.A: 'x\\ny' is not one line of text"),
         ("check: {health: //other.example}", "check.health: '//other.example' is not a path that starts with /"),
         ("zzz: 1", "zzz: is not a key"),
+        ("limits: {request: 5 minutes}", "limits.request: '5 minutes' is not a number with one of the units s, m, h, "),
+        (
+            "release: debian-12",
+            "release: should be commands that run once for each release. For the Debian version: base",
+        ),
+        (
+            "release: [debian-13]",
+            "release: should be commands that run once for each release. For the Debian version: ",
+        ),
+        (
+            "env: {KEY: x}\nsecrets: [KEY]",
+            "secrets: KEY is also in `env`, whose values are not secret; remove it there",
+        ),
     ],
 )
 def test_single_faults(tmp_path: Path, text: str, fault: str) -> None:
@@ -157,3 +171,45 @@ def test_the_schema_takes_what_people_write() -> None:
     assert set(schema["properties"]) == set(Recipe.model_fields)
     assert "string" in schema["$defs"]["Limits"]["properties"]["body"]["type"]
     assert all("description" in schema["properties"][key] for key in ("wsgi", "domains", "static"))
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (
+            "secrets: {STRIPE_KEY: hunter2}",
+            "secrets: should be a list of names, [STRIPE_KEY]. Set the value on the machine",
+        ),
+        (
+            "secrets: STRIPE_KEY=hunter2",
+            "secrets: should be a list of names, [STRIPE_KEY]. Set the value on the machine",
+        ),
+        ("secrets: [STRIPE_KEY=hunter2]", "secrets[0]: should be only a name, such as STRIPE_KEY. Set the value on"),
+        ("secrets:\n- STRIPE_KEY: hunter2", "secrets[0]: should be only a name, such as STRIPE_KEY. Set the value on"),
+        ("secrets: [hunter2-live]", "secrets[0]: should be only a name, such as STRIPE_KEY. Set the value on"),
+    ],
+)
+def test_an_error_about_a_secret_says_where_its_value_goes_and_never_repeats_it(
+    tmp_path: Path, text: str, fault: str
+) -> None:
+    (line,) = faults(tmp_path, text)
+    assert line.startswith(fault) and "sudo app-secret" in line and "hunter2" not in line
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "problem"),
+    [
+        ("domains: [a.example\n", 1, "the list that begins here has no ]"),
+        ("domains: [a.example\nenv: {A: b}\n", 1, "the list that begins here has no ], or no comma before line 2"),
+        ("# apps\nenv: {A: b\n\n", 2, "the mapping that begins here has no }"),
+        ('name: shop\nemail: "me@a.example\n', 2, "the text that begins here has no closing quote"),
+        ("domains: [a.example b: c: d]\n", 1, "expected ',' or ']', but got ':'"),
+    ],
+)
+def test_an_unclosed_bracket_is_reported_where_it_opens(tmp_path: Path, text: str, line: int, problem: str) -> None:
+    (tmp_path / "bake.yaml").write_text(text)
+    with pytest.raises(RecipeError) as caught:
+        loader.read(tmp_path)
+    assert caught.value.message.startswith(f"{tmp_path / 'bake.yaml'}:{line}:")
+    assert caught.value.message.endswith(f": {problem}")
+    assert text.splitlines()[line - 1] in caught.value.details

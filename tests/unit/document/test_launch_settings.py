@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bake.bundle.release_files import environment
-from bake.config.sections import Certificate
+from bake.config.recipe import Recipe
 from bake.document import launch_settings
 from bake.document.launch_settings import Settings
 from bake.errors import SettingsError
