@@ -112,7 +112,7 @@ def _inner(described: object) -> type[BaseModel] | None:
     if "observe" in described.get("properties", ()):
         return sections.Writable  # Its schema is written by hand, since a plain list stands for it.
     name = str(described.get("$ref", "")).rpartition("/")[2] or described.get("title")
-    model = vars(recipe).get(name) if isinstance(name, str) else None
+    model = vars(sections).get(name) if isinstance(name, str) else None
     if isinstance(model, type) and issubclass(model, BaseModel):
         return model
     return next(filter(None, map(_inner, described.values())), None)
