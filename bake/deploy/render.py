@@ -57,7 +57,7 @@ def _untold(missing: tuple[str, ...], names: tuple[str, ...], wanted: Recipe) ->
     elif "certificate" in missing:
         notes.append(
             "warning: no room for the certificate client: HTTPS uses a self-signed certificate until the first "
-            "`bake push ssh://debian@ADDRESS PATH`"
+            "`bake push USER@ADDRESS PATH`; the machine's console shows USER"
         )
         if asked := wanted.certificate.asked:
             said = " and ".join(f"certificate.{name}" for name in asked)
