@@ -57,8 +57,10 @@ def plain(text: str) -> str:
 
 def commands(group: click.Group = cli) -> Iterator[tuple[str, click.Command]]:
     """Yield each command's name and the command, in alphabetical order; hidden ones are left out."""
-    for name, command in sorted(group.commands.items()):
-        if not command.hidden:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if command and not command.hidden:
             yield name, command
 
 

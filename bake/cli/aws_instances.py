@@ -17,6 +17,7 @@ from bake.aws.instances import health, inventory, launch, plan, termination
 from bake.aws.session import Cloud
 from bake.bundle.release_files import keys
 from bake.cli.aws_images import KEY, PROFILE, REGION, Matching, errors
+from bake.cli.options import DOMAINS, EMAIL, ENVIRONMENT
 from bake.config.recipe import Recipe
 from bake.document import launch_settings
 from bake.errors import CloudError, SettingsError
@@ -50,20 +51,6 @@ class _Place(click.ParamType[tuple[int, health.Place]]):
         if found is None:
             self.fail(f"{value!r} is neither HOST:PORT nor, for a single port, :PORT:HOST:PORT", param, ctx)
         return found
-
-
-#: Launch settings of `render` and `launch`.
-DOMAINS = click.option(
-    "--domain", "domains", multiple=True, metavar="NAME", help="Domain, instead of those in bake.yaml; repeatable."
-)
-EMAIL = click.option("--email", metavar="ADDRESS", help="Email address, instead of the one in bake.yaml.")
-ENVIRONMENT = click.option(
-    "--env",
-    "pairs",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Additional environment variable, not secret; repeatable.",
-)
 
 
 @click.command("launch")

@@ -7,6 +7,7 @@ progress, notes and errors go to standard error.
 from __future__ import annotations
 
 import errno
+import importlib
 import json
 import signal
 import sys
@@ -22,7 +23,7 @@ from rich.text import Text
 from bake import __version__
 from bake.app import scaffold
 from bake.bundle.release_files import keys
-from bake.cli import aws_images, aws_instances
+from bake.cli import options
 from bake.config import loader
 from bake.config.debian import TARGETS
 from bake.config.providers import PROVIDERS
@@ -46,8 +47,29 @@ IDENTITY = click.option(
 )
 
 
+#: The AWS commands, by the module that has them.
+AWS = {
+    **dict.fromkeys(("ami", "aws-policy", "prune", "sweep"), "bake.cli.aws_images"),
+    **dict.fromkeys(("down", "launch", "ls"), "bake.cli.aws_instances"),
+}
+
+
 class _Group(click.Group):
-    """A group whose errors know their command. click omits it if an option has no value."""
+    """A group that imports the AWS commands only when they are needed, because botocore takes long to import.
+
+    Its errors know their command. click omits it if an option has no value.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return sorted({*self.commands, *AWS})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, or None if there is none of that name."""
+        if cmd_name in AWS and cmd_name not in self.commands:
+            for command in importlib.import_module(AWS[cmd_name]).COMMANDS:
+                self.add_command(command)
+        return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Invoke a command."""
@@ -202,9 +224,9 @@ def init_command(app: Path, image_file: Path | None) -> None:
 @click.option("--launch", is_flag=True, help="Print only launch settings, for a machine booted from a baked image.")
 @click.option("--inline", is_flag=True, help="Embed the app's files even if a public repository has them.")
 @click.option("--release", type=click.Choice(sorted(TARGETS)), help="Debian version (default: `base` in bake.yaml).")
-@aws_instances.DOMAINS
-@aws_instances.EMAIL
-@aws_instances.ENVIRONMENT
+@options.DOMAINS
+@options.EMAIL
+@options.ENVIRONMENT
 @click.option(
     "--with-secrets", is_flag=True, help="Include the values of secrets, from the environment or --secrets-file."
 )
@@ -310,10 +332,6 @@ def _install_missing(report: Reporter) -> None:
 def schema() -> None:
     """Print the JSON Schema of bake.yaml, for editors."""
     click.echo(json.dumps(loader.schema(), indent=2))
-
-
-for command in (*aws_images.COMMANDS, *aws_instances.COMMANDS):
-    cli.add_command(command)
 
 
 def _interrupted(number: int, frame: object) -> NoReturn:

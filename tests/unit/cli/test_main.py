@@ -9,11 +9,13 @@ import signal
 import sys
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 from conftest import REPOSITORY, Fake, running, soon
 
 import bake as package
+from bake.cli.main import AWS, cli
 from bake.config import loader
 from bake.errors import (
     AppFolderError,
@@ -321,3 +323,15 @@ def test_a_draft_without_an_app_is_noted_beside_its_path(tmp_path: Path) -> None
     done = bake("init", tmp_path, env={"COLUMNS": "200"})
     assert (done.status, done.stdout) == (0, f"{tmp_path}/bake.yaml\n")
     assert "found no WSGI app" in done.stderr and f"set `wsgi` in {tmp_path}/bake.yaml" in done.stderr
+
+
+def test_commands_without_aws_do_not_import_it() -> None:
+    code = "import sys; from bake.cli.main import cli; cli(['schema'], standalone_mode=False); "
+    code += "sys.exit(bool({'botocore', 'boto3'} & set(sys.modules)))"
+    assert programs.run([sys.executable, "-c", code], cwd=REPOSITORY).status == 0
+
+
+def test_each_aws_command_is_where_the_table_says() -> None:
+    context = click.Context(cli)
+    assert [command.name for name in AWS if (command := cli.get_command(context, name))] == list(AWS)
+    assert set(cli.commands) == set(cli.list_commands(context))
