@@ -81,6 +81,7 @@ def main(project, domains):
         "database": settings.DATABASES["default"]["NAME"],
         "log in": {f"{scheme}://{host}": log_in(host, scheme) for host in hosts for scheme in ("http", "https")},
         "stranger": ask("/admin/login/", "stranger.example")[0],
+        "styled": ask("/styled/", hosts[0])[::2],
         "missing": ask("/missing", hosts[0])[::2],
         "media": {name: ask(f"/media/{name}", hosts[0])[0] for name in ("picture.txt", "none", "../db.sqlite3", "")},
         "uploaded": ask("/media/picture.txt", hosts[0])[2],

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import uv
 
+COMPRESSOR = "django-compressor==4.6.0"
 SITE = Path(__file__).with_name("django_site.py")
 #: What authors' settings have, and what used to win over the machine's.
 SETTINGS = """
@@ -25,6 +26,23 @@ from django.conf.urls.static import static
 if settings.DEBUG:
     urlpatterns += static(settings.MEDIA_URL, document_root=settings.MEDIA_ROOT)
 """
+#: django-compressor as its documentation has it, with pages whose files are compressed beforehand.
+COMPRESSED = """
+INSTALLED_APPS.append("compressor")
+COMPRESS_OFFLINE = True
+STATICFILES_FINDERS = ["django.contrib.staticfiles.finders.AppDirectoriesFinder", "compressor.finders.CompressorFinder"]
+STATIC_ROOT = BASE_DIR / "collected"
+TEMPLATES[0]["DIRS"] = [BASE_DIR / "templates"]
+"""
+STYLED = """
+from django.urls import path
+from django.views.generic import TemplateView
+urlpatterns.append(path("styled/", TemplateView.as_view(template_name="styled.html")))
+"""
+PAGE = """
+{% load compress static %}
+{% compress css %}<link rel="stylesheet" href="{% static 'admin/css/base.css' %}">{% endcompress %}
+"""
 
 
 @pytest.fixture(scope="module", params=[pytest.param("4.2.27", marks=pytest.mark.long), "5.2.9"])
@@ -34,7 +52,17 @@ def python(request, tmp_path_factory):
     program = uv.find_uv_bin()
     subprocess.run([program, "venv", "--quiet", place], check=True)
     subprocess.run(
-        [program, "pip", "install", "--quiet", "--python", place / "bin/python", f"django=={request.param}"], check=True
+        [
+            program,
+            "pip",
+            "install",
+            "--quiet",
+            "--python",
+            place / "bin/python",
+            f"django=={request.param}",
+            COMPRESSOR,
+        ],
+        check=True,
     )
     return place / "bin/python"
 
@@ -43,7 +71,7 @@ def python(request, tmp_path_factory):
 def serve(python, tmp_path):
     """Serve a new project, whose wsgi.py assigns its settings; `off` takes lines out of its settings."""
 
-    def answers(domains="", off=""):
+    def answers(domains="", off="", urls=""):
         project = tmp_path / "project"
         project.mkdir()
         words = [python, "-m", "django", "startproject", "site1", project]
@@ -55,9 +83,11 @@ def serve(python, tmp_path):
         )
         wsgi.write_text(assigned)
         assert "environ['" in assigned
-        for name, more in {"settings": SETTINGS + off, "urls": URLS}.items():
+        for name, more in {"settings": SETTINGS + off, "urls": URLS + urls}.items():
             with (project / f"site1/{name}.py").open("a") as stream:
                 stream.write(more)
+        (project / "templates").mkdir()
+        (project / "templates/styled.html").write_text(PAGE)
         done = subprocess.run([python, SITE, project, domains], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
@@ -89,3 +119,8 @@ def test_a_project_with_domains_works_there_alone(serve):
 def test_a_project_without_staticfiles_has_none_collected(serve):
     found = serve(off="INSTALLED_APPS.remove('django.contrib.staticfiles')\n")
     assert (found["url"], found["collected"]) == ("", False)
+
+
+def test_a_project_that_compresses_beforehand_has_its_pages(serve):
+    status, page = serve(off=COMPRESSED, urls=STYLED)["styled"]
+    assert status == 200 and "/assets/CACHE/css/" in page

@@ -1,4 +1,4 @@
-"""Collect the static files of a Django project, and write the path of their URL into a file.
+"""Collect and compress the static files of a Django project, and write the path of their URL into a file.
 
 Runs as the app. The file stays empty where nginx has nothing to serve: the project does not use staticfiles, or
 another host serves them.
@@ -20,3 +20,6 @@ if __name__ == "__main__":
     if apps.is_installed("django.contrib.staticfiles") and "//" not in url:
         call_command("collectstatic", interactive=False, clear=True)
         URL.write_text("/" + url.strip("/"))
+        # With COMPRESS_OFFLINE, django-compressor answers 500 where it has not compressed a page's files beforehand.
+        if apps.is_installed("compressor") and settings.COMPRESS_ENABLED and settings.COMPRESS_OFFLINE:
+            call_command("compress")

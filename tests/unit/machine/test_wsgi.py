@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
-from conftest import REPOSITORY
+from conftest import PROGRAMS, REPOSITORY
 
 MODULE = """
 import json
@@ -128,3 +130,31 @@ def test_events_are_handed_on_as_they_come(wsgi: ModuleType, kind: str, added: b
     more = [("X-Accel-Buffering", "no")] if added else []
     assert told == [("200 OK", headers + more), ("500 Oh", headers + more, "exc_info")]
     assert headers == [("Content-type", kind)]
+
+
+#: Forks at import, as multiprocessing does; the child lives on.
+FORKS = """
+import os, time
+if os.fork() == 0:
+    time.sleep(30)
+    os._exit(0)
+app = print
+"""
+
+
+def test_a_child_that_the_app_forks_keeps_no_other_worker_waiting(tmp_path: Path) -> None:
+    source, notified = tmp_path / "release/source", tmp_path / "notify"
+    source.mkdir(parents=True)
+    (source / "app.py").write_text(FORKS)
+    (source / "uwsgi.py").write_text("def worker_id(): return 1\n")
+    (source.parent / "recipe.json").write_text('{"wsgi": "app:app"}')
+    text = (PROGRAMS / "wsgi.py").read_text().replace('"/tmp/', f'"{tmp_path}/')
+    (tmp_path / "loader.py").write_text(text.replace("/run/systemd/notify", str(notified)))
+    load = (
+        f"import runpy, sys; sys.path.insert(0, '.'); runpy.run_path('{tmp_path}/loader.py', run_name='uwsgi_file_x')"
+    )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(notified))
+        for _ in range(3):
+            subprocess.run([sys.executable, "-c", load], cwd=source, check=True, timeout=20)
+            assert listener.recv(100) == b"READY=1"

@@ -73,6 +73,8 @@ if __name__.startswith("uwsgi_file"):
         raise ImportError(problem)  # noqa: B904
     hide_tracebacks()
     turn.write("first")
-    turn.close()
+    turn.flush()
+    # A child that the app has forked has this file open, too: to close it here would not give up the turn.
+    fcntl.flock(turn, fcntl.LOCK_UN)
     # To systemd: the first worker's report counts, see app.service.
     socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"READY=1", "/run/systemd/notify")
