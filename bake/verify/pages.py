@@ -26,6 +26,8 @@ from bake.verify.rules import Verdict
 AUTHOR = "/var/lib/app-author.json"
 #: The time limit of a crawl in seconds, the number of simultaneous visitors, and the number of pages that they request.
 SECONDS, VISITORS, BUSY_PAGES = 30, 20, 6
+#: Visitors, and seconds at most, of the requests that come first. They reach every worker of a small machine.
+WARMING = {"visitors": 8, "seconds": 60}
 #: Waits on the machine until each worker has loaded the app, at most 280 s. A worker that loads the app, or waits for
 #: its turn, shows in /proc/locks (see wsgi.py). The site serves from the first worker on, but on a small machine it
 #: answers slowly while the others load a large app.
@@ -128,6 +130,7 @@ def judge(ask: Ask, site: Site, author: Author, journal: Callable[[], str]) -> J
     begin = time.monotonic()
     crawl = partial(_crawl, ask)
     first, *others = site.names
+    _warm(crawl, first)
     known = [answer.path for answer in author.record.answers if answer.method == "GET"] if author.record else []
     seeds = list(dict.fromkeys([*site.seeds, *known]))
     # Also follow links that only the machine has, within the crawler's limits.
@@ -145,6 +148,11 @@ def judge(ask: Ask, site: Site, author: Author, journal: Callable[[], str]) -> J
     return replace(judged, seconds=author.seconds + time.monotonic() - begin)
 
 
+def _warm(crawl: Callable[..., Record], name: str) -> None:
+    """Request the front page, whatever the answer: frameworks load much of an app at a worker's first request."""
+    crawl("https", name, paths=["/"], **WARMING)
+
+
 def _crawl(ask: Ask, scheme: str, name: str, **bounds: Any) -> Record:
     """Return the record of a crawl by one name. `bounds` are arguments of the crawler: `seeds`, `paths`, `visitors`."""
     connect = ["127.0.0.1", {"http": 80, "https": 443}[scheme]]
@@ -155,6 +163,7 @@ def _crawl(ask: Ask, scheme: str, name: str, **bounds: Any) -> Record:
 
 def front(ask: Ask, site: Site, author: Author, journal: Callable[[], str]) -> Judged:
     """Request only the front page from a machine, and judge it as `judge` does."""
+    _warm(partial(_crawl, ask), site.names[0])
     records = [_crawl(ask, scheme, site.names[0], paths=["/"]) for scheme in ("https", "http")]
     differences = comparison.compare(author.record, records, (), site.health)
     differences = tuple(each for each in differences if each.address == "/")
