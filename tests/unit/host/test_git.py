@@ -268,7 +268,7 @@ def test_a_bake_of_a_hostile_folder_starts_no_program(clone: Clone, trap: Trap) 
     recipe = pipeline.read(clone.folder, report)
     # The part of a bake on this computer is bundle.collect, which render.document begins with, and origin_of.
     render.document(clone.folder, recipe, Settings(), PROVIDERS["gcp"], False, report)
-    assert pipeline.origin_of(clone.folder, clone.folder, recipe)["commit"] == f"{commit}-dirty"
+    assert pipeline.origin_of(clone.folder, clone.folder, recipe).commit == f"{commit}-dirty"
     assert not trap.sprung()
 
 

@@ -53,6 +53,7 @@ def test_the_manifest_is_beside_the_image(tmp_path: Path) -> None:
 
 def test_the_paths_that_the_app_wrote_are_those_of_its_image(tmp_path: Path) -> None:
     image = tmp_path / "shop.qcow2"
+    image.touch()
     manifest.path_of(image).write_text(FULL.to_json())
     assert manifest.observed(image) == ("logs", "a.db")
     for text in (replace(FULL, observed=None).to_json(), "[]", "not JSON"):
@@ -63,6 +64,7 @@ def test_the_paths_that_the_app_wrote_are_those_of_its_image(tmp_path: Path) -> 
 
 def test_an_image_of_a_newer_bake_is_refused_with_the_next_step(tmp_path: Path) -> None:
     image = tmp_path / "shop.qcow2"
+    image.touch()
     manifest.path_of(image).write_text('{"manifest_version": 99}')
     with pytest.raises(ProgramError, match=r"shop\.json has the unknown version 99") as caught:
         manifest.observed(image)
