@@ -191,7 +191,7 @@ def test_only_what_differs_is_sent(gate, ec2, call, image, tmp_path):
     # One changed, one more, one emptied.
     assert gate.calls.count(("ebs", "PutSnapshotBlock")) == 3
     assert gate.asked("StartSnapshot")[0]["ParentSnapshotId"]
-    assert "3 of 4 blocks" in called.stderr
+    assert "3 of 4 non-empty blocks" in called.stderr
 
 
 @pytest.mark.parametrize(
