@@ -23,8 +23,6 @@ from bake.host import paths, programs
 
 #: The oldest version that works, and the one that the tests use. Debian 12 has it; Debian 13 and Ubuntu have none.
 OLDEST = (1, 6, 0)
-#: The first version whose builders are separate plugins.
-PLUGINS_SINCE = (1, 7, 0)
 #: Seconds for Packer to clean up after an interrupt.
 CANCEL_GRACE = 30.0
 
