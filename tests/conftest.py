@@ -188,9 +188,8 @@ def crawler(host, recipe):
     site = pages.Site.of(host.run("cat /run/app/names").stdout, recipe["check"])
 
     def ask(argument):
-        # As a user that owns nothing; on the machine, where the network is closed and certificates are nobody's.
-        nobody = "setpriv --reuid=nobody --regid=nogroup --clear-groups"
-        done = host.run(f"{nobody} python3 -c %s %s", program, json.dumps(argument))
+        # On the machine, where the network is closed and certificates are nobody's.
+        done = host.run(f"{pages.AS_NOBODY} python3 -c %s %s", program, json.dumps(argument))
         assert done.rc == 0, done.stderr
         return done.stdout
 

@@ -65,10 +65,7 @@ tr -d '\\n' < recipe.json && echo
 basename "$(readlink -f .)"
 cat /var/lib/app-author.json 2> /dev/null || true
 """
-#: Requests pages as a user that owns no files.
-CRAWL = """
-setpriv --reuid=nobody --regid=nogroup --clear-groups python3 /srv/app/current/settings/crawl.py {argument}
-"""
+CRAWL = pages.AS_NOBODY + " python3 /srv/app/current/settings/crawl.py {argument}\n"
 JOURNAL = "journalctl -q -b -o cat -n 2000 -u app.service"
 
 

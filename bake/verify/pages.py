@@ -28,6 +28,8 @@ AUTHOR = "/var/lib/app-author.json"
 SECONDS, VISITORS, BUSY_PAGES = 30, 20, 6
 #: Visitors, and seconds at most, of the requests that come first. They reach every worker of a small machine.
 WARMING = {"visitors": 8, "seconds": 60}
+#: Runs a command as a user that owns no files.
+AS_NOBODY = "setpriv --reuid=nobody --regid=nogroup --clear-groups"
 #: Waits on the machine until each worker has loaded the app, at most 280 s. A worker that loads the app, or waits for
 #: its turn, shows in /proc/locks (see wsgi.py). The site serves from the first worker on, but on a small machine it
 #: answers slowly while the others load a large app.
