@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen
@@ -34,6 +34,26 @@ Fake = Callable[[str, str], Path]
 #: The smallest zip archive, which passes for a wheel.
 EMPTY_WHEEL = b"PK\5\6" + bytes(18)
 Helper = Callable[..., Popen[str]]
+
+
+def write(folder: Path, files: Mapping[str, str]) -> Path:
+    """Write text files, by their path in a folder, and return the folder."""
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+def names(folder: Path) -> list[str]:
+    """The names of what is in a folder, sorted."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def line(process: Popen[str]) -> str:
+    """The next line that a process prints."""
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
 
 
 @pytest.fixture

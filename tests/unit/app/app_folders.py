@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from conftest import write
 
 from bake.app.detect import Found, complete
 from bake.config.recipe import Recipe
@@ -29,11 +30,7 @@ DJANGO = {
 
 
 def find(folder: Path, files: dict[str, str], **keys: object) -> Found:
-    for name, text in {"requirements.txt": "flask\n", **files}.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return complete(folder, Recipe.model_validate(keys))
+    return complete(write(folder, {"requirements.txt": "flask\n", **files}), Recipe.model_validate(keys))
 
 
 def fails(kind: type[BakeError], folder: Path, files: dict[str, str], **keys: object) -> BakeError:

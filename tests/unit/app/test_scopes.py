@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import write
 
 from bake.app import detect
 from bake.config.recipe import Recipe
@@ -14,14 +15,6 @@ from bake.config.recipe import Recipe
 #: CPU seconds; the goal is 2 for 500 files. It takes less on an idle machine, and tests share theirs.
 PATIENCE = 4.0
 WSGI = "from django.core.wsgi import get_wsgi_application\napplication = get_wsgi_application()\n"
-
-
-def write(folder: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return folder
 
 
 def dense(count: int) -> dict[str, str]:

@@ -7,10 +7,9 @@ import os
 import signal
 import time
 from pathlib import Path
-from subprocess import Popen
 
 import pytest
-from conftest import Helper, running, soon
+from conftest import Helper, line, names, running, soon
 
 from bake.host import cache
 
@@ -29,15 +28,6 @@ with cache.only_one(print):
     print("held", flush=True)
     time.sleep(1000)
 """
-
-
-def line(process: Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def test_ages_are_in_days() -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
-from subprocess import Popen
 
 import pytest
-from conftest import Helper
+from conftest import Helper, line, names
 
 from bake.errors import PlaceError, SpaceError
 from bake.host import files
@@ -24,15 +23,6 @@ with files.whole(Path(sys.argv[1])) as partial:
     print("writing", flush=True)
     time.sleep(1000)
 """
-
-
-def line(process: Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def test_digests_are_those_of_the_value_and_not_of_its_order() -> None:

@@ -75,11 +75,15 @@ def by_fsmonitor(clone: Clone, trap: Trap) -> str:
     return "status"
 
 
-def by_a_filter(clone: Clone, trap: Trap) -> str:
-    append(clone.folder / ".git/config", f'[filter "x"]\n\tclean = {trap.program}\n')
+def filtered(clone: Clone, trap: Trap, kind: str) -> str:
+    append(clone.folder / ".git/config", f'[filter "x"]\n\t{kind} = {trap.program}\n')
     append(clone.folder / ".git/info/attributes", "* filter=x\n")
     touch(clone)
     return "status"
+
+
+def by_a_filter(clone: Clone, trap: Trap) -> str:
+    return filtered(clone, trap, "clean")
 
 
 def by_a_filter_of_the_tree(clone: Clone, trap: Trap) -> str:
@@ -91,10 +95,7 @@ def by_a_filter_of_the_tree(clone: Clone, trap: Trap) -> str:
 
 
 def by_a_process(clone: Clone, trap: Trap) -> str:
-    append(clone.folder / ".git/config", f'[filter "x"]\n\tprocess = {trap.program}\n')
-    append(clone.folder / ".git/info/attributes", "* filter=x\n")
-    touch(clone)
-    return "status"
+    return filtered(clone, trap, "process")
 
 
 def by_attributes_elsewhere(clone: Clone, trap: Trap) -> str:

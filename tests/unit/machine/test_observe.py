@@ -6,12 +6,12 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
-from conftest import Fake
+from conftest import Fake, write
 
 from bake.host import paths
 from bake.image import pipeline
@@ -29,12 +29,6 @@ SHIPPED = {
 @pytest.fixture
 def observe(program: Callable[..., ModuleType]) -> ModuleType:
     return program("observe.py", paths.features() / "observe")
-
-
-def write(folder: Path, files: dict[str, str]) -> None:
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
 
 
 DATA, FRESH, REFUSED = "data", "fresh", "refused"
@@ -91,6 +85,21 @@ def test_links_are_not_followed(observe: ModuleType, tmp_path: Path) -> None:
     assert found.data == {"latest": False, "broken": False}
 
 
+@dataclass(frozen=True)
+class Machine:
+    """A machine with a release, the modules of its programs, and the means to replace what they call."""
+
+    release: Path
+    observe: ModuleType
+    steps: ModuleType
+    serving: ModuleType
+    patch: pytest.MonkeyPatch
+
+    def watch(self, recipe: dict[str, object]) -> None:
+        """Observe what the app writes, as a bake does."""
+        self.observe.watch(self.release, recipe, self.steps)
+
+
 @pytest.fixture
 def machine(
     observe: ModuleType,
@@ -99,8 +108,8 @@ def machine(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     fake: Fake,
-) -> Path:
-    """A machine with a release whose app writes when it is started; systemctl notes its words. Returns the release."""
+) -> Machine:
+    """A machine with a release whose app writes when it is started; systemctl notes its words."""
     for name, path in {"WANTED": "wanted", "SCRATCH": "scratch", "OBSERVED": "observed", "DROP_INS": "units"}.items():
         monkeypatch.setattr(observe, name, tmp_path / path)
     monkeypatch.setattr(steps, "OBSERVED", tmp_path / "observed")
@@ -116,18 +125,11 @@ def machine(
     release = tmp_path / "releases/one"
     write(release / "source", SHIPPED)
     monkeypatch.setattr(serving, "await_health", lambda recipe: None)
-    return release
+    return Machine(release, observe, steps, serving, monkeypatch)
 
 
-def test_the_app_runs_once_on_a_copy_and_its_data_is_kept(
-    observe: ModuleType,
-    steps: ModuleType,
-    serving: ModuleType,
-    machine: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    copy = observe.SCRATCH / "source"
+def test_the_app_runs_once_on_a_copy_and_its_data_is_kept(machine: Machine, tmp_path: Path) -> None:
+    copy = machine.observe.SCRATCH / "source"
     starts: list[str] = []
 
     def start(name: str) -> None:
@@ -139,39 +141,34 @@ def test_the_app_runs_once_on_a_copy_and_its_data_is_kept(
         write(copy, {"made/by-hand": "x"})
         return True
 
-    monkeypatch.setattr(serving, "start", start)
-    monkeypatch.setattr(observe, "load", lambda release, name: SimpleNamespace(ask=ask))
-    observe.watch(machine, {}, steps)
-    source = machine / "source"
+    machine.patch.setattr(machine.serving, "start", start)
+    machine.patch.setattr(machine.observe, "load", lambda release, name: SimpleNamespace(ask=ask))
+    machine.watch({})
+    source = machine.release / "source"
     found = json.loads((tmp_path / "observed").read_text())
     assert found == {"data": {"logs": True, "made": True, "site.db": False}, "fresh": ["static"], "refused": ["app.py"]}
     # The release itself is as it was, but for links; what was written is where the links lead.
     assert (source / "app.py").read_text() == "app"
-    assert (source / "logs").readlink() == steps.DATA / "logs" and (source / "logs/shop.log").read_text() == "started"
+    assert (source / "logs").readlink() == machine.steps.DATA / "logs" and (
+        source / "logs/shop.log"
+    ).read_text() == "started"
     assert (source / "site.db").read_text() == "rows"
-    assert (source / "static").readlink() == steps.FRESH / "one/static"
+    assert (source / "static").readlink() == machine.steps.FRESH / "one/static"
     assert (source / "static/style.css").read_text() == "css" and not (source / "static/built.css").exists()
     words = (tmp_path / "words").read_text().splitlines()
     assert words == ["daemon-reload", "stop app.service", "stop app.service app.socket", "daemon-reload"]
     assert f"BindPaths={copy}:{source}\n" in (tmp_path / "bound").read_text()
-    assert not observe.SCRATCH.exists() and not list((tmp_path / "units").glob("*/70-scratch.conf"))
+    assert not machine.observe.SCRATCH.exists() and not list((tmp_path / "units").glob("*/70-scratch.conf"))
     # Only once.
-    observe.watch(machine, {}, steps)
+    machine.watch({})
     assert starts == ["app"]
 
 
-def test_where_the_author_s_server_does_not_serve_the_app_is_visited(
-    observe: ModuleType,
-    steps: ModuleType,
-    serving: ModuleType,
-    machine: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
+def test_where_the_author_s_server_does_not_serve_the_app_is_visited(machine: Machine, tmp_path: Path) -> None:
     starts: list[str] = []
     asked: list[dict[str, object]] = []
-    monkeypatch.setattr(serving, "start", starts.append)
-    monkeypatch.setattr(serving, "NAMES", tmp_path / "names")
+    machine.patch.setattr(machine.serving, "start", starts.append)
+    machine.patch.setattr(machine.serving, "NAMES", tmp_path / "names")
     (tmp_path / "names").write_text("*.shop.example\n")
     author = SimpleNamespace(
         ask=lambda release, recipe: False,
@@ -179,52 +176,43 @@ def test_where_the_author_s_server_does_not_serve_the_app_is_visited(
         pages=lambda check: {"seeds": ["/"], "paths": None},
         SECONDS=30,
     )
-    monkeypatch.setattr(observe, "load", lambda release, name: author)
-    observe.watch(machine, {}, steps)
+    machine.patch.setattr(machine.observe, "load", lambda release, name: author)
+    machine.watch({})
     assert starts == ["app", "app"]
     assert [each["url"] for each in asked] == ["https://www.shop.example"]
 
 
-def test_an_app_that_does_not_start_leaves_nothing_bound(
-    observe: ModuleType,
-    steps: ModuleType,
-    serving: ModuleType,
-    machine: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
+def test_an_app_that_does_not_start_leaves_nothing_bound(machine: Machine, tmp_path: Path) -> None:
     def start(name: str) -> None:
-        raise serving.StepError("app start failed")
+        raise machine.serving.StepError("app start failed")
 
-    monkeypatch.setattr(serving, "start", start)
-    with pytest.raises(serving.StepError, match="app start failed"):
-        observe.watch(machine, {}, steps)
+    machine.patch.setattr(machine.serving, "start", start)
+    with pytest.raises(machine.serving.StepError, match="app start failed"):
+        machine.watch({})
     assert not list((tmp_path / "units").glob("*/70-scratch.conf"))
     assert (tmp_path / "words").read_text().endswith("daemon-reload\n")
 
 
-def test_a_later_release_that_ships_more_begins_as_it_ships_it(
-    observe: ModuleType, steps: ModuleType, machine: Path, tmp_path: Path
-) -> None:
+def test_a_later_release_that_ships_more_begins_as_it_ships_it(machine: Machine, tmp_path: Path) -> None:
     (tmp_path / "observed").write_text(json.dumps({"data": {"logs": True}, "fresh": ["static"], "refused": []}))
-    steps.keep(machine, {})
-    (machine / "source/static/built.css").write_text("by the app")
-    (machine / "source/logs/x").write_text("kept")
+    machine.steps.keep(machine.release, {})
+    (machine.release / "source/static/built.css").write_text("by the app")
+    (machine.release / "source/logs/x").write_text("kept")
     two = tmp_path / "releases/two"
-    shutil.copytree(machine.parent / "one/given", two / "source")
+    shutil.copytree(machine.release.parent / "one/given", two / "source")
     write(two / "source", {"static/style.css": "css of two"})
     os.sync()
-    steps.keep(two, {})
+    machine.steps.keep(two, {})
     assert (two / "source/static/style.css").read_text() == "css of two"
     assert not (two / "source/static/built.css").exists()
     assert (two / "source/logs/x").read_text() == "kept"
     # What no release is left of is removed.
-    (steps.FRESH / "gone").mkdir()
-    steps.keep(two, {})
-    assert {folder.name for folder in steps.FRESH.iterdir()} == {"one", "two"}
+    (machine.steps.FRESH / "gone").mkdir()
+    machine.steps.keep(two, {})
+    assert {folder.name for folder in machine.steps.FRESH.iterdir()} == {"one", "two"}
     # Gone back, the first release has what it had.
-    steps.keep(machine, {})
-    assert (machine / "source/static/built.css").read_text() == "by the app"
+    machine.steps.keep(machine.release, {})
+    assert (machine.release / "source/static/built.css").read_text() == "by the app"
 
 
 def test_people_are_told_which_is_which() -> None:
@@ -234,31 +222,24 @@ def test_people_are_told_which_is_which() -> None:
     assert list(pipeline._observed(Observed())) == []
 
 
-def test_a_later_release_s_code_is_not_made_writable(
-    observe: ModuleType, steps: ModuleType, machine: Path, tmp_path: Path
-) -> None:
+def test_a_later_release_s_code_is_not_made_writable(machine: Machine, tmp_path: Path) -> None:
     (tmp_path / "observed").write_text(json.dumps({"data": {"shop/cache": True, "new.py": False}, "fresh": ["static"]}))
-    write(machine / "source", {"shop/cache/__init__.py": "code", "new.py": "code", "static/tool.py": "code"})
-    steps.keep(machine, {})
-    assert not [name for name in ("shop/cache", "new.py", "static") if (machine / "source" / name).is_symlink()]
+    write(machine.release / "source", {"shop/cache/__init__.py": "code", "new.py": "code", "static/tool.py": "code"})
+    machine.steps.keep(machine.release, {})
+    assert not [name for name in ("shop/cache", "new.py", "static") if (machine.release / "source" / name).is_symlink()]
     # A person who lists the path decides.
-    steps.keep(machine, {"writable": ["shop/cache"]})
-    assert (machine / "source/shop/cache").is_symlink()
+    machine.steps.keep(machine.release, {"writable": ["shop/cache"]})
+    assert (machine.release / "source/shop/cache").is_symlink()
 
 
-def test_static_files_are_collected_once_while_an_image_is_made(
-    observe: ModuleType,
-    steps: ModuleType,
-    serving: ModuleType,
-    machine: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    monkeypatch.setattr(steps, "URL", tmp_path / "url")
-    steps.URL.write_text("")
-    monkeypatch.setattr(observe, "load", lambda release, name: SimpleNamespace(ask=lambda release, recipe: True))
-    monkeypatch.setattr(serving, "start", lambda name: None)
+def test_static_files_are_collected_once_while_an_image_is_made(machine: Machine, tmp_path: Path) -> None:
+    machine.patch.setattr(machine.steps, "URL", tmp_path / "url")
+    machine.steps.URL.write_text("")
+    machine.patch.setattr(
+        machine.observe, "load", lambda release, name: SimpleNamespace(ask=lambda release, recipe: True)
+    )
+    machine.patch.setattr(machine.serving, "start", lambda name: None)
     recipe = {"django": {"settings": "shop.settings"}}
-    observe.watch(machine, recipe, steps)
-    steps.prepare(machine, recipe, True, True)
+    machine.watch(recipe)
+    machine.steps.prepare(machine.release, recipe, True, True)
     assert (tmp_path / "words").read_text().count("start app-job@static.service\n") == 1
