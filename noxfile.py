@@ -17,8 +17,6 @@ nox.options.sessions = ["tests"]
 FLOOR = 69
 #: Unit tests that hold a limit of CPU time.
 TIMED = ["app/test_scopes.py"]
-#: System tests that boot machines and have cases that are not long.
-BOOTING = ["tests/system/test_image.py", "tests/system/test_push.py"]
 
 
 def set_up(session: nox.Session, lock: str) -> None:
@@ -90,10 +88,8 @@ def tests(session: nox.Session) -> None:
     unpack_nginx(session)
     # Apart, since each folder has fixtures of its own.
     session.run("pytest", "-n", "auto", "tests/unit")
-    # Most of these wait for moto, so more of them than there are CPUs run side by side. Machines need the CPUs.
-    apart = [f"--ignore={path}" for path in BOOTING]
-    session.run("pytest", "-n", "4", "tests/system", *apart, "-m", "not long")
-    session.run("pytest", *BOOTING, "-m", "not long", *session.posargs)
+    # One process bakes and boots, case after case. The cases of the other three mostly wait for moto.
+    session.run("pytest", "-n", "4", "--dist", "loadgroup", "tests/system", "-m", "not long", *session.posargs)
 
 
 @nox.session

@@ -1,5 +1,6 @@
 """Bad input: a short error that names the file or key and the way out, its own exit code, no traceback."""
 
+import functools
 import os
 import shlex
 import socket
@@ -11,6 +12,12 @@ from pathlib import Path
 import pytest
 
 FLASK = "from flask import Flask\napp = Flask(__name__)\n"
+
+
+@pytest.fixture(scope="module")
+def bake(bake, tmp_path_factory):
+    """Call `bake` with a cache of this file's own: it waits for no bake of another process."""
+    return functools.partial(bake, BAKE_CACHE=str(tmp_path_factory.mktemp("cache")))
 
 
 def refused(called, code, *words):
