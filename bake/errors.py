@@ -7,7 +7,7 @@ a wrong command line.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Self
 
 
@@ -52,6 +52,17 @@ class SeveralAppsError(BakeError):
     """More than one WSGI callable was found and none was chosen."""
 
     code = 12
+    #: The values of `wsgi` to choose from, each with the place of its app: {"app:app": "app.py:3"}.
+    candidates: Mapping[str, str]
+
+    def __init__(self, candidates: Mapping[str, str]) -> None:
+        lines = [f"{place}: to serve this one, write  wsgi: {wsgi}" for wsgi, place in candidates.items()]
+        super().__init__(
+            f"bake found {len(candidates)} apps: {', '.join(candidates)}",
+            "Add one of these lines to bake.yaml.",
+            "\n".join(lines),
+        )
+        self.candidates = candidates
 
 
 class AppSyntaxError(BakeError):

@@ -171,23 +171,27 @@ def needed(reader: Reader) -> str | tuple[str, ...]:
 
     Raises RequirementError with a proposed line for bake.yaml, made from the imports.
     """
-    folder = reader.folder
-    named = found_file(folder)
-    if named:
+    if named := found_file(reader.folder):
         return named
-    own = {name.partition(".")[0] for name in reader.modules} | {
-        path.name for path in folder.iterdir() if path.is_dir()
-    }
-    seen = {name for module in reader.modules.values() for name in module.imported}
-    proposed = sorted({DISTRIBUTIONS.get(n, n.replace("_", "-")) for n in seen - own - set(sys.stdlib_module_names)})
+    proposed = proposed_requirements(reader)
     if not proposed:
         return ()
     raise RequirementError(
-        f"{folder} has no requirements.txt or other file that lists the app's requirements",
+        f"{reader.folder} has no requirements.txt or other file that lists the app's requirements",
         "bake made the line above from the app's imports. Check it and add it to bake.yaml, as `bake init` does. "
         "Or add a requirements.txt.",
         f"requirements: [{', '.join(proposed)}]",
     )
+
+
+def proposed_requirements(reader: Reader) -> tuple[str, ...]:
+    """Return the distributions of the packages that the app imports and that are neither its own nor Python's."""
+    own = {name.partition(".")[0] for name in reader.modules} | {
+        path.name for path in reader.folder.iterdir() if path.is_dir()
+    }
+    seen = {name for module in reader.modules.values() for name in module.imported}
+    foreign = seen - own - set(sys.stdlib_module_names)
+    return tuple(sorted({DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in foreign}))
 
 
 def _imports(reader: Reader, package: str) -> bool:

@@ -37,12 +37,7 @@ def chosen(reader: Reader, notes: list[str]) -> App | None:
         files.setdefault(app.module, []).append(app)
     kept = [app for here in files.values() for app in _meant(here)]
     if len(kept) > 1:
-        lines = [f"{app.root.place}: to serve this one, write  wsgi: {app.wsgi}" for app in kept]
-        raise SeveralAppsError(
-            f"bake found {len(kept)} apps: {', '.join(app.wsgi for app in kept)}",
-            "Add one of these lines to bake.yaml.",
-            "\n".join(lines),
-        )
+        raise SeveralAppsError({app.wsgi: app.root.place for app in kept})
     return kept[0]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from bake.app import detect, entry
+from bake.app import detect, entry, requirements_files
 from bake.app.name_resolution import Reader
 from bake.config import loader
 from bake.config.loader import FILE_NAME
@@ -52,8 +52,7 @@ def _app(reader: Reader, notes: list[str]) -> str:
     try:
         app = entry.chosen(reader, [])
     except SeveralAppsError as error:
-        rows = (line.partition(": to serve this one, write  ") for line in error.details.splitlines())
-        choices = "".join(f"# {wsgi}    # {place}\n" for place, _, wsgi in rows)
+        choices = "".join(f"# wsgi: {wsgi}    # {place}\n" for wsgi, place in error.candidates.items())
         notes.append(f"{error.message}: set `wsgi`")
         return f"\n# bake found several apps. Remove the # before the one to serve.\n{choices}"
     except NoAppError as error:
@@ -66,14 +65,16 @@ def _app(reader: Reader, notes: list[str]) -> str:
 
 def _needs(reader: Reader, notes: list[str]) -> str:
     try:
-        named = detect.needed(reader)
-        comment = "The app's requirements." if named else "The app imports no other packages."
-        return f"\n# {comment}\n# requirements: {named or '[]'}\n"
+        named = requirements_files.found_file(reader.folder)
     except RequirementError as error:
         notes.append(f"{error.message}: check `requirements`")
-        if error.details.startswith("requirements: "):
-            return f"\n# Made from the app's imports. Check the names.\n{error.details}\n"
         return f"\n# {error.message}. {error.hint}\n"
+    if named:
+        return f"\n# The app's requirements.\n# requirements: {named}\n"
+    if proposed := detect.proposed_requirements(reader):
+        notes.append(f"{reader.folder} has no file that lists the app's requirements: check `requirements`")
+        return f"\n# Made from the app's imports. Check the names.\nrequirements: [{', '.join(proposed)}]\n"
+    return "\n# The app imports no other packages.\n# requirements: []\n"
 
 
 def write(folder: Path, notes: list[str]) -> Path:
