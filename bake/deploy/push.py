@@ -118,7 +118,7 @@ def push(login: Login, folder: Path, read: Callable[[str], Recipe], report: Repo
         try:
             wanted = read(goal.name)
             parcel = release_archive.collect(
-                release_source.folder_of(folder, wanted), wanted, goal, work / "bundle.tar", report
+                release_source.folder_of(folder, wanted), wanted, work / "bundle.tar", report
             )
         except REFUSALS as error:
             error.hint += (

@@ -7,6 +7,7 @@ from itertools import combinations
 from pathlib import Path
 
 from bake.bundle import release_archive, release_files
+from bake.bundle.release import Release
 from bake.config.debian import TARGETS, Target
 from bake.config.providers import EVERYWHERE, Provider
 from bake.config.recipe import Recipe
@@ -30,10 +31,8 @@ def document(
     """Return a document with a machine and its app for a provider. Raises DocumentError if it exceeds the limit."""
     goal = wanted.target
     with cache.work_folder() as work:
-        parcel = release_archive.collect(
-            release_source.folder_of(folder, wanted), wanted, goal, work / "bundle.tar", report
-        )
-        app = _source(folder, wanted, goal, parcel, inline, report)
+        parcel = release_archive.collect(release_source.folder_of(folder, wanted), wanted, work / "bundle.tar", report)
+        app = _source(folder, wanted, parcel.release, inline, report)
         made, missing = _fullest([*machine_files.files(goal), *given.files], app, goal, provider)
     _tell(made, provider, report)
     proved = manifest.proof_of(parcel.sha256)
@@ -113,26 +112,24 @@ def launch(given: Settings, provider: Provider | None, report: Reporter) -> clou
     return made
 
 
-def _source(
-    folder: Path, wanted: Recipe, goal: Target, parcel: release_archive.Bundle, inline: bool, report: Reporter
-) -> App:
+def _source(folder: Path, wanted: Recipe, release: Release, inline: bool, report: Reporter) -> App:
     """Return the function that makes the files of the app in the document, and print where the app comes from."""
     app = wanted.app
     if app and not app.package:
         code = release_source.folder_of(folder, wanted)
         there = frozenset(str(path.relative_to(code)) for path in code.rglob("*"))
         script = release_source.script_of(app)
-        return lambda extras: release_source.fetched(goal, parcel, wanted, there, script, extras)
+        return lambda extras: release_source.fetched(release, wanted, there, script, extras)
     found = "" if inline or app else release_source.remote(folder)
     if isinstance(found, str):
         if found:
             report.note(f"the app's files are in the document: {found}")
-        return lambda extras: release_source.inline(goal, parcel, wanted, extras)
+        return lambda extras: release_source.inline(release, wanted, extras)
     report.note(
         f"the machine fetches the app from {found.url}, commit {found.commit[:12]} (--inline includes the app instead)"
     )
     script = release_source.git_script(found.url, found.commit, found.path)
-    return lambda extras: release_source.fetched(goal, parcel, wanted, found.files, script, extras)
+    return lambda extras: release_source.fetched(release, wanted, found.files, script, extras)
 
 
 def _capacity(provider: Provider | None) -> int:

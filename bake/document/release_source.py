@@ -9,13 +9,12 @@ import re
 import shlex
 import shutil
 import sys
-import tarfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from bake.bundle import built_wheels, release_files
-from bake.bundle.release_archive import Bundle, is_stdout
+from bake.bundle.release import Release, is_stdout
 from bake.config.debian import Target
 from bake.config.recipe import Recipe
 from bake.config.sections import App
@@ -61,14 +60,13 @@ def bundled(target: Target, digest: str) -> list[File]:
     return [stanza(target, bundle=digest)]
 
 
-def inline(target: Target, parcel: Bundle, recipe: Recipe, extras: tuple[str, ...] = ()) -> list[File]:
+def inline(release: Release, recipe: Recipe, extras: tuple[str, ...] = ()) -> list[File]:
     """Return a document's files with the whole app and some of release.EXTRAS. Its wheels come from the index."""
-    return _parts(target, recipe, _members(parcel, recipe, extras))
+    return _parts(recipe, _members(release, recipe, extras))
 
 
 def fetched(
-    target: Target,
-    parcel: Bundle,
+    release: Release,
     recipe: Recipe,
     there: frozenset[str],
     script: str,
@@ -77,10 +75,10 @@ def fetched(
     """Return a document's files with a script that fetches the app, made by `git_script` or `archive_script`.
 
     `there` has the paths of the files that the script fetches, relative to the app's folder. The document contains all
-    other files. The script removes fetched files that the bundle excludes.
+    other files. The script removes fetched files that the release excludes.
     """
-    members = _members(parcel, recipe, extras, frozenset(f"source/{path}" for path in there))
-    unwanted = [name for name, _ in parcel.kept_out if any(f"{path}/".startswith(name) for path in there)]
+    members = _members(release, recipe, extras, frozenset(f"source/{path}" for path in there))
+    unwanted = [name for name, _ in release.kept_out if any(f"{path}/".startswith(name) for path in there)]
     if unwanted:
         script += f"cd source\nrm -rf -- {shlex.join(unwanted)}\n"
     said = json.loads(members["recipe.json"][1])
@@ -90,7 +88,7 @@ def fetched(
         "recipe.json": (0o644, (json.dumps(said, indent=1, sort_keys=True) + "\n").encode()),
         "fetch-source": (0o644, script.encode()),
     }
-    return _parts(target, recipe, members)
+    return _parts(recipe, members)
 
 
 def git_script(url: str, commit: str, path: str = "") -> str:
@@ -126,7 +124,7 @@ def _overlay(path: str) -> str:
     return f"cp -r source/. {inside}/\nrm -r source\nmv {inside} source\nrm -rf .fetched\n"
 
 
-def _parts(target: Target, recipe: Recipe, members: dict[str, tuple[int, bytes]]) -> list[File]:
+def _parts(recipe: Recipe, members: dict[str, tuple[int, bytes]]) -> list[File]:
     """Return the document's files for a release. Its name is their digest, which app-setup computes as well."""
     if members["lock.txt"][1].strip():
         index = f" -i {shlex.quote(recipe.index)}" if recipe.index else ""
@@ -138,13 +136,13 @@ def _parts(target: Target, recipe: Recipe, members: dict[str, tuple[int, bytes]]
     )
     digest = hashlib.sha256("".join(rows).encode()).hexdigest()
     parts = [File(f"{INCOMING}/{digest}/{name}", mode, content) for name, (mode, content) in members.items()]
-    return [*parts, stanza(target, parts=digest)]
+    return [*parts, stanza(recipe.target, parts=digest)]
 
 
 def _members(
-    parcel: Bundle, recipe: Recipe, extras: tuple[str, ...], there: frozenset[str] = frozenset()
+    release: Release, recipe: Recipe, extras: tuple[str, ...], there: frozenset[str] = frozenset()
 ) -> dict[str, tuple[int, bytes]]:
-    """Return a bundle's files, without wheels, other extras and the files in `there`: name to mode and content.
+    """Return a release's files, without wheels, other extras and the files in `there`: name to mode and content.
 
     Links are followed. Raises WheelError and AppFolderError for files that a document cannot contain.
     """
@@ -156,31 +154,28 @@ def _members(
     )
     out |= {release_files.AUTHOR}
     found: dict[str, tuple[int, bytes]] = {}
-    with tarfile.open(parcel.path) as tar:
-        for member in tar:
-            if member.name in out:
-                continue
-            if member.name.startswith("wheels/"):
-                if built_wheels.is_built(member.name.removeprefix("wheels/")):
-                    raise WheelError(
-                        f"{Path(member.name).name.split('-')[0]} has no wheel on the package index",
-                        "Machines from a document build no wheels. Publish one on your own `index`, or bake an image.",
-                    )
-            elif not member.isdir():
-                end = member
-                if member.issym():
-                    # Bundles contain no link to a link, and no link to a file outside.
-                    place = os.path.normpath(Path(member.name).parent / member.linkname)
-                    end = next((other for other in tar.getmembers() if other.name == place), member)
-                stream = tar.extractfile(end) if end.isfile() else None
-                if stream is None:
-                    raise AppFolderError(
-                        f"{member.name} is a link to a folder, which a document cannot contain",
-                        "Replace the link with the folder, or exclude the link in .bakeignore.",
-                    )
-                if "\n" in member.name:
-                    raise AppFolderError(f"The name of {member.name!r} contains a line break", "Rename the file.")
-                found[member.name] = (0o755 if end.mode & 0o100 else 0o644, stream.read())
+    named = {member.name: member for member in release.members}
+    for name, member in named.items():
+        if name in out:
+            continue
+        if name.startswith("wheels/"):
+            if built_wheels.is_built(name.removeprefix("wheels/")):
+                raise WheelError(
+                    f"{Path(name).name.split('-')[0]} has no wheel on the package index",
+                    "Machines from a document build no wheels. Publish one on your own `index`, or bake an image.",
+                )
+        elif member.target or member.source is not None:
+            # The target of a link is no link itself, and in the release.
+            end = named.get(os.path.normpath(Path(name).parent / member.target)) if member.target else member
+            if end is None or end.source is None:
+                raise AppFolderError(
+                    f"{name} is a link to a folder, which a document cannot contain",
+                    "Replace the link with the folder, or exclude the link in .bakeignore.",
+                )
+            if "\n" in name:
+                raise AppFolderError(f"The name of {name!r} contains a line break", "Rename the file.")
+            with end.opened() as stream:
+                found[name] = end.mode, stream.read()
     # Remove the comments from bake's own files, because bytes are scarce. The originals are in cloud-init/features.
     for name in sorted(brought):
         for path in release_files.extra(name):

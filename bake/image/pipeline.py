@@ -144,7 +144,7 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
         goal = wanted.target
         ground = base_disk.find(base_disk.key(goal, wanted.debian, wanted.mirror), options.age)
     code = release_source.folder_of(folder, wanted)
-    parcel = release_archive.collect(code, wanted, goal, work / "bundle.tar", report, options.age)
+    parcel = release_archive.collect(code, wanted, work / "bundle.tar", report, options.age)
     origin = origin_of(folder, code, wanted)
     if ground:
         entry = paths.cache() / "image" / _key(wanted, parcel.sha256, ground)

@@ -52,7 +52,7 @@ def bring(baked, machine, tmp_path):
     """Have the machine serve the example with one wheel more; app-setup's exit status and words."""
     report = Reporter()
     wanted = pipeline.read(baked[0], report)
-    parcel = release_archive.collect(baked[0], wanted, wanted.target, tmp_path / "bundle.tar", report)
+    parcel = release_archive.collect(baked[0], wanted, tmp_path / "bundle.tar", report)
 
     def call(content):
         made = with_wheel(parcel.path, content)

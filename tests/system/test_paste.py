@@ -284,7 +284,7 @@ def made_of(folder, release, work, index=None, script=None, lock=lambda text: te
     """A document of a folder as `bake render` makes it, with an index or a script of the test's, or another lock."""
     goal, report = TARGETS[release], Reporter()
     wanted = detect.complete(folder, loader.read(folder)).recipe.model_copy(update={"index": None})
-    parcel = release_archive.collect(folder, wanted, goal, work / "bundle.tar", report)
+    parcel = release_archive.collect(folder, wanted, work / "bundle.tar", report)
     changed = work / "changed.tar"
     with tarfile.open(parcel.path) as old, tarfile.open(changed, "w") as new:
         for member in old:

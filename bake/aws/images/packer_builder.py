@@ -65,7 +65,7 @@ def bake(
         assert cloud.account
         base = newest(cloud, goal)
         code = release_source.folder_of(folder, wanted)
-        parcel = release_archive.collect(code, wanted, goal, work / "bundle.tar", report)
+        parcel = release_archive.collect(code, wanted, work / "bundle.tar", report)
         origin = pipeline.origin_of(folder, code, wanted)
         facts = ImageManifest(
             name=wanted.name or "", document=digest(pipeline.document(goal, parcel).text),

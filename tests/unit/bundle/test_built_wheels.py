@@ -7,7 +7,7 @@ from pathlib import Path
 
 from app_locks import resolve
 
-from bake.bundle import release_archive, wheel_cache
+from bake.bundle import release, release_archive, wheel_cache
 from bake.config.debian import DEBIAN_13
 from bake.config.recipe import Recipe
 
@@ -18,11 +18,13 @@ def test_a_package_without_a_wheel_is_built_here(app: Path, cache_folder: Path) 
     wheels = wheel_cache.wheels(locked, DEBIAN_13, Recipe())
     docopt, _ = wheels
     assert docopt.name == "docopt-0.6.2-py2.py3-none-any.whl"
-    packed = release_archive.pack(app, Recipe(), locked, wheels, app.parent / "a.tar")
+    packed = release_archive.pack(release.gather(app, Recipe(), locked, wheels), app.parent / "a.tar")
     # The same source, built anew: the same bytes, so that an app that did not change is known again.
     shutil.rmtree(cache_folder)
     again = resolve(app, "docopt==0.6.2\nsix\n")
     assert again.text == locked.text
     wheels = wheel_cache.wheels(again, DEBIAN_13, Recipe())
-    assert release_archive.pack(app, Recipe(), again, wheels, app.parent / "b.tar").sha256 == packed.sha256
+    assert (
+        release_archive.pack(release.gather(app, Recipe(), again, wheels), app.parent / "b.tar").sha256 == packed.sha256
+    )
     assert resolve(app, "docopt==0.6.2\nsix\n").built == ()

@@ -10,12 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from bake.bundle import release_archive, release_files
+from bake.bundle import release, release_archive, release_files
 from bake.bundle.lock import Lock
-from bake.config.debian import DEBIAN_12, DEBIAN_13
 from bake.config.recipe import Recipe
-from bake.document import cloud_config
-from bake.document.launch_settings import Settings
 from bake.errors import AppFolderError
 
 NO_LOCK = Lock("", "none")
@@ -31,7 +28,9 @@ def write(folder: Path, *names: str) -> None:
 
 
 def pack(folder: Path, recipe: Recipe | None = None) -> release_archive.Bundle:
-    return release_archive.pack(folder, recipe or Recipe(), NO_LOCK, [], folder.parent / "out" / "bundle.tar")
+    return release_archive.pack(
+        release.gather(folder, recipe or Recipe(), NO_LOCK, []), folder.parent / "out" / "bundle.tar"
+    )
 
 
 def members(folder: Path, recipe: Recipe | None = None) -> list[str]:
@@ -54,7 +53,7 @@ def test_two_packs_are_the_same_bytes(app: Path) -> None:
         second = pack(app)
     finally:
         os.umask(old)
-    assert (first.sha256, first.size, first.files) == (second.sha256, second.size, 7 - 1 + 1)
+    assert (first.sha256, first.size) == (second.sha256, second.size)
     assert second.size == second.path.stat().st_size
     assert second.sha256 == hashlib.sha256(second.path.read_bytes()).hexdigest()
     (app / "a.txt").write_text("changed")
@@ -87,151 +86,6 @@ def test_what_the_archive_holds(app: Path) -> None:
     assert modes == {name: 0o755 if name in programs else 0o644 for name in modes}
 
 
-def test_what_never_goes_in(app: Path) -> None:
-    names = """
-        app.py keys.py environment.py static/dist/site.js
-        .git/config .env .env.local env/pyvenv.cfg env/lib/x.py .venv/x a/__pycache__/b.pyc c.pyc node_modules/x/y
-        notes.db db.sqlite3 key.pem sub/id_rsa .aws/credentials dist/x build/y .DS_Store
-        prod.env sub/.pgpass sub/credentials.json client_secret.json client_secret_1a.apps.json credentials.py
-    """
-    write(app, *names.split())
-    os.mkfifo(app / "pipe")
-    packed = pack(app)
-    assert packed.left_out == (
-        ".DS_Store (Finder metadata)",
-        ".aws/ (secrets)",
-        ".env (secrets)",
-        ".env.local (secrets)",
-        ".git/ (version control)",
-        ".venv/ (virtual environment)",
-        "a/__pycache__/ (cache)",
-        "build/ (build output)",
-        "c.pyc (cache)",
-        "client_secret.json (secrets)",
-        "client_secret_1a.apps.json (secrets)",
-        "db.sqlite3 (database)",
-        "dist/ (build output)",
-        "env/ (virtual environment)",
-        "key.pem (secrets)",
-        "node_modules/ (Node packages)",
-        "notes.db (database)",
-        "pipe (neither a file nor a folder)",
-        "prod.env (secrets)",
-        "sub/.pgpass (secrets)",
-        "sub/credentials.json (secrets)",
-        "sub/id_rsa (secrets)",
-    )
-    assert members(app) == [
-        "a",
-        "app.py",
-        "credentials.py",
-        "environment.py",
-        "keys.py",
-        "static",
-        "static/dist",
-        "static/dist/site.js",
-        "sub",
-    ]
-    assert packed.files == 5
-
-
-DOCUMENTS = {
-    "plain": lambda: cloud_config.plain([], DEBIAN_12),
-    "packed": lambda: cloud_config.packed([], DEBIAN_13, stripped=False),
-    "stripped": lambda: cloud_config.packed([], DEBIAN_13, stripped=True),
-    "launch": lambda: cloud_config.launch(Settings(secrets={"KEY": "x"}).files),
-    "gzipped": lambda: cloud_config.gzipped([], DEBIAN_13),
-    "nothing": lambda: cloud_config.launch([]),
-}
-
-
-@pytest.mark.parametrize("form", list(DOCUMENTS))
-def test_what_bake_printed_stays_out_wherever_it_lies(app: Path, form: str) -> None:
-    text = DOCUMENTS[form]().text
-    write(app, "app.py", "sub/other.yaml")
-    for name in ("user-data", "sub/notes.txt", "sub/kept.yaml"):
-        (app / name).write_text(text)
-    (app / "sub/other.yaml").write_text("#cloud-config\npackages: [nginx]\n")
-    (app / "sub/quoted.md").write_text(f"As bake prints it:\n{text}")
-    (app / ".gitignore").write_text("!sub/notes.txt\n")
-    (app / "sub/.bakeignore").write_text("!kept.yaml\n")
-    assert members(app) == [".gitignore", "app.py", "sub", *(f"sub/{name}" for name in (
-        ".bakeignore", "kept.yaml", "other.yaml", "quoted.md"
-    ))]  # fmt: skip
-    assert pack(app).left_out == ("sub/notes.txt (user-data from bake)", "user-data (user-data from bake)")
-
-
-def test_ignore_files_nest_and_bakeignore_has_the_last_word(app: Path) -> None:
-    write(
-        app,
-        "app.py",
-        "a.log",
-        "sub/a.log",
-        "sub/keep.log",
-        "sub/deep/b.tmp",
-        "b.tmp",
-        "out/x",
-        "secret.pem",
-        "big/x",
-        "only/here",
-        "sub/only/y",
-    )
-    (app / ".gitignore").write_text("*.log\nout/\n!app.py\n/only/\n!.env\n")
-    (app / "sub" / ".gitignore").write_text("!keep.log\n*.tmp\n")
-    (app / ".bakeignore").write_text("# ours\nbig/\n!out/\n!secret.pem\n")
-    write(app, ".env")
-    kept = """
-        .bakeignore .gitignore app.py b.tmp out out/x secret.pem
-        sub sub/.gitignore sub/deep sub/keep.log sub/only sub/only/y
-    """
-    assert members(app) == kept.split()
-    assert pack(app).left_out == (
-        ".env (secrets)",
-        "a.log (.gitignore)",
-        "big/ (.bakeignore)",
-        "only/ (.gitignore)",
-        "sub/a.log (.gitignore)",
-        "sub/deep/b.tmp (sub/.gitignore)",
-    )
-
-
-def test_links_stay_inside(app: Path) -> None:
-    write(app, "a/x", "app.py")
-    (app / "absolute").symlink_to(app / "a" / "x")
-    (app / "a" / "up").symlink_to("../../app/app.py")
-    (app / "dangling").symlink_to("nothing")
-    (app / "folder").symlink_to("a")
-    with tarfile.open(pack(app).path) as archive:
-        links = {entry.name: entry.linkname for entry in archive if entry.issym()}
-    assert links == {
-        "source/a/up": "../app.py",
-        "source/absolute": "a/x",
-        "source/dangling": "nothing",
-        "source/folder": "a",
-    }
-
-
-@pytest.mark.parametrize("target", ["/etc/passwd", "../outside", "..", "/"])
-def test_links_that_leave_are_refused(app: Path, target: str) -> None:
-    write(app, "app.py")
-    (app / "link").symlink_to(target)
-    with pytest.raises(AppFolderError, match=r"is a link to .*, outside the app's folder"):
-        pack(app)
-    (app / ".bakeignore").write_text("link\n")
-    assert "link" not in members(app)
-
-
-def test_a_chain_of_links_that_leaves_is_refused(app: Path) -> None:
-    write(app, "a/x", "app.py")
-    (app / "up").symlink_to("a/..")
-    (app / "first").symlink_to("second")
-    (app / "second").symlink_to("up/../outside")
-    for name in ("first", "second"):
-        (app / ".bakeignore").write_text("first\nsecond\n".replace(f"{name}\n", ""))
-        with pytest.raises(AppFolderError, match=rf"{name} is a link to .*, outside the app's folder"):
-            pack(app)
-
-
 def test_a_folder_may_be_named_by_a_link(app: Path) -> None:
     write(app, "app.py")
     named = app.parent / "named"
@@ -239,23 +93,13 @@ def test_a_folder_may_be_named_by_a_link(app: Path) -> None:
     assert pack(named).sha256 == pack(app).sha256
 
 
-def test_a_static_folder_that_is_left_out_is_said(app: Path) -> None:
-    write(app, "app.py", "dist/x.js")
-    recipe = Recipe(static={"/static": "dist"})
-    with pytest.raises(AppFolderError, match="dist, which is excluded") as caught:
-        pack(app, recipe)
-    assert "!/dist/" in caught.value.hint
-    (app / ".bakeignore").write_text("!/dist/\n")
-    assert "dist/x.js" in members(app, recipe)
-
-
 def test_the_archive_does_not_hold_itself_or_the_cache(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(app, "app.py", "c/wheels/x")
     monkeypatch.setenv("BAKE_CACHE", str(app / "c"))
-    first = release_archive.pack(app, Recipe(), NO_LOCK, [], app / "out.tar")
-    second = release_archive.pack(app, Recipe(), NO_LOCK, [], app / "out.tar")
+    first = release_archive.pack(release.gather(app, Recipe(), NO_LOCK, []), app / "c" / "out.tar")
+    second = release_archive.pack(release.gather(app, Recipe(), NO_LOCK, []), app / "c" / "out.tar")
     assert first.sha256 == second.sha256
-    assert first.left_out == ("c/ (the cache of bake)",)
+    assert first.release.left_out == ("c/ (the cache of bake)",)
 
 
 def test_a_file_nobody_may_read(app: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from app_locks import resolve
 from conftest import Site, publish
 
-from bake.bundle import lock, release_archive, wheel_cache
+from bake.bundle import lock, release, release_archive, wheel_cache
 from bake.config.debian import DEBIAN_13
 from bake.config.recipe import Recipe
 from bake.errors import WheelError
@@ -42,7 +42,7 @@ def test_flask_is_locked_fetched_and_packed(app: Path, cache_folder: Path) -> No
     assert resolve(app, "# said otherwise\nflask==3.1.*   # the same\n") == locked
     assert wheel_cache.wheels(locked, DEBIAN_13, recipe) == wheels
     assert time.monotonic() - before < 0.3
-    packed = release_archive.pack(app, recipe, locked, wheels, app.parent / "a.tar")
+    packed = release_archive.pack(release.gather(app, recipe, locked, wheels), app.parent / "a.tar")
     with tarfile.open(packed.path) as archive:
         inner = archive.extractfile("lock.txt")
         assert inner is not None
@@ -55,10 +55,10 @@ def test_flask_is_locked_fetched_and_packed(app: Path, cache_folder: Path) -> No
 
     wheels[0].write_bytes(b"something else")
     with pytest.raises(WheelError, match=wheels[0].name):
-        release_archive.pack(app, recipe, locked, wheels, app.parent / "b.tar")
+        release_archive.pack(release.gather(app, recipe, locked, wheels), app.parent / "b.tar")
     assert not (app.parent / "b.tar").exists()
     assert wheel_cache.wheels(locked, DEBIAN_13, recipe) == wheels
-    release_archive.pack(app, recipe, locked, wheels, app.parent / "b.tar")
+    release_archive.pack(release.gather(app, recipe, locked, wheels), app.parent / "b.tar")
 
 
 def test_apps_with_the_same_wheel_do_not_fetch_it_in_turn(app: Path, site: Site) -> None:

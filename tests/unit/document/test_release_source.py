@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from conftest import EMPTY_WHEEL, REPOSITORY, Clone, Fake, Site
 
-from bake.bundle import release_archive, release_files
+from bake.bundle import release, release_files
 from bake.bundle.lock import Lock
 from bake.config.debian import DEBIAN_12, DEBIAN_13, Target
 from bake.config.recipe import Recipe
@@ -33,11 +33,11 @@ RECIPE = Recipe(name="shop", wsgi="app:app")
 LINK = "/etc/app/source.json"
 
 
-def pack(folder: Path, wheels: tuple[Path, ...] = (), recipe: Recipe = RECIPE) -> release_archive.Bundle:
-    """The bundle of an app's folder."""
+def gather(folder: Path, wheels: tuple[Path, ...] = (), recipe: Recipe = RECIPE) -> release.Release:
+    """The release of an app's folder."""
     hashes = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in wheels]
     text = "".join(f"{name.split('-')[0]}==1 \\\n    --hash=sha256:{digest}\n" for name, digest in hashes)
-    return release_archive.pack(folder, recipe, Lock(text, "none"), list(wheels), folder.parent / "out" / "bundle.tar")
+    return release.gather(folder, recipe, Lock(text, "none"), list(wheels))
 
 
 def parts(files: list[File]) -> dict[str, File]:
@@ -70,7 +70,7 @@ def test_a_document_may_hold_the_app(app: Path) -> None:
         (app / name).write_bytes(text)
     (app / "run.sh").touch(mode=0o744)
     (app / "link.py").symlink_to("app.py")
-    found = parts(release_source.inline(DEBIAN_13, pack(app), RECIPE))
+    found = parts(release_source.inline(gather(app), RECIPE))
     found_link = found.pop("source/link.py")
     assert {name: file.content for name, file in found.items() if name.startswith("source/")} == {
         **{f"source/{name}": text for name, text in content.items()}, "source/run.sh": b"",
@@ -85,11 +85,11 @@ def test_a_document_may_hold_the_app(app: Path) -> None:
 def test_a_document_has_the_extras_that_are_asked_for_alone(app: Path, wanted: tuple[str, ...]) -> None:
     (app / "settings").mkdir()
     (app / "settings/exchange.py").write_text("the app's own\n")
-    parcel, extras = pack(app), {name: set(release_files.extra(name)) for name in release_files.EXTRAS}
-    with tarfile.open(parcel.path) as tar:
-        assert set().union(*extras.values()) <= set(tar.getnames()), "a bundle has all of them"
-    inline = parts(release_source.inline(DEBIAN_13, parcel, RECIPE, wanted))
-    fetched = parts(release_source.fetched(DEBIAN_13, parcel, RECIPE, frozenset({"app.py"}), "a script\n", wanted))
+    gathered, extras = gather(app), {name: set(release_files.extra(name)) for name in release_files.EXTRAS}
+    members = {member.name for member in gathered.members}
+    assert set().union(*extras.values()) <= members, "a bundle has all of them"
+    inline = parts(release_source.inline(gathered, RECIPE, wanted))
+    fetched = parts(release_source.fetched(gathered, RECIPE, frozenset({"app.py"}), "a script\n", wanted))
     for found in (inline, fetched):
         assert {name for name, paths in extras.items() if paths & set(found)} == set(wanted)
         assert all(extras[name] <= set(found) for name in wanted)
@@ -99,8 +99,8 @@ def test_a_document_has_the_extras_that_are_asked_for_alone(app: Path, wanted: t
 @pytest.mark.parametrize("there", [True, False])
 def test_what_certificates_ask_for_comes_with_what_orders_them(app: Path, there: bool) -> None:
     recipe = RECIPE.model_copy(update={"certificate": Certificate(keep="LABEL=keep")})
-    parcel = pack(app, recipe=recipe)
-    found = parts(release_source.inline(DEBIAN_13, parcel, recipe, ("certificate",) * there))
+    gathered = gather(app, recipe=recipe)
+    found = parts(release_source.inline(gathered, recipe, ("certificate",) * there))
     assert [name for name in ("settings/certificate.py", "settings/keep.py") if name in found] == (
         ["settings/certificate.py", "settings/keep.py"] * there
     )
@@ -109,7 +109,7 @@ def test_what_certificates_ask_for_comes_with_what_orders_them(app: Path, there:
 def test_a_link_has_the_mode_of_its_file(app: Path) -> None:
     (app / "app.py").touch(mode=0o644)
     (app / "link.py").symlink_to("app.py")
-    found = parts(release_source.inline(DEBIAN_13, pack(app), RECIPE))
+    found = parts(release_source.inline(gather(app), RECIPE))
     assert found["source/link.py"].mode == 0o644
 
 
@@ -118,19 +118,19 @@ def test_a_link_to_a_folder_is_refused(app: Path) -> None:
     (app / "static/x.css").touch()
     (app / "public").symlink_to("static")
     with pytest.raises(AppFolderError, match="public is a link to a folder"):
-        release_source.inline(DEBIAN_13, pack(app), RECIPE)
+        release_source.inline(gather(app), RECIPE)
 
 
 def test_a_wheel_that_no_index_has_is_refused_and_others_stay_out(app: Path, cache_folder: Path) -> None:
     wheel = app.parent / "thing-1-py3-none-any.whl"
     wheel.write_bytes(EMPTY_WHEEL)
-    found = parts(release_source.inline(DEBIAN_13, pack(app, (wheel,)), RECIPE))
+    found = parts(release_source.inline(gather(app, (wheel,)), RECIPE))
     assert not any(name.startswith("wheels/") for name in found)
     assert "thing==1" in (found["lock.txt"].text or "")
     (cache_folder / "built").mkdir(parents=True)
     (cache_folder / "built" / wheel.name).write_bytes(EMPTY_WHEEL)
     with pytest.raises(WheelError, match="thing has no wheel on the package index"):
-        release_source.inline(DEBIAN_13, pack(app, (wheel,)), RECIPE)
+        release_source.inline(gather(app, (wheel,)), RECIPE)
 
 
 def test_a_release_has_a_name_of_its_own_whatever_differs(app: Path) -> None:
@@ -141,10 +141,10 @@ def test_a_release_has_a_name_of_its_own_whatever_differs(app: Path) -> None:
     seen: list[str] = []
 
     def digest(recipe: Recipe = RECIPE, script: str | None = None) -> str:
-        parcel = pack(app, (wheel,))
+        gathered = gather(app, (wheel,))
         if script is None:
-            return stanza(release_source.inline(DEBIAN_13, parcel, recipe))["parts"]
-        return stanza(release_source.fetched(DEBIAN_13, parcel, recipe, there, script))["parts"]
+            return stanza(release_source.inline(gathered, recipe))["parts"]
+        return stanza(release_source.fetched(gathered, recipe, there, script))["parts"]
 
     def differs(**how: object) -> None:
         seen.append(digest(**how))  # type: ignore[arg-type]
@@ -170,7 +170,7 @@ def test_what_is_fetched_is_not_in_the_document(app: Path) -> None:
         (app / name).parent.mkdir(exist_ok=True)
         (app / name).touch()
     there = frozenset({"app.py", "pkg/x.py", "other.py"})
-    found = parts(release_source.fetched(DEBIAN_13, pack(app), RECIPE, there, "a script\n"))
+    found = parts(release_source.fetched(gather(app), RECIPE, there, "a script\n"))
     assert {name for name in found if name.startswith("source/")} == {"source/generated.py"}
     assert "recipe.json" in found
     assert found["fetch-source"].text == "a script\n"
@@ -183,12 +183,12 @@ def packages(files: list[File]) -> object:
 def test_who_fetches_with_git_has_it_installed(app: Path) -> None:
     (app / "app.py").touch()
     script, there = release_source.git_script("https://code.example/x", "1a" * 20), frozenset({"app.py"})
-    assert packages(release_source.fetched(DEBIAN_13, pack(app), RECIPE, there, script)) == ["git"]
-    parcel = pack(app, recipe=RECIPE.model_copy(update={"packages": ("libpq5", "git", "ffmpeg")}))
-    assert packages(release_source.fetched(DEBIAN_13, parcel, RECIPE, there, script)) == ["ffmpeg", "git", "libpq5"]
+    assert packages(release_source.fetched(gather(app), RECIPE, there, script)) == ["git"]
+    gathered = gather(app, recipe=RECIPE.model_copy(update={"packages": ("libpq5", "git", "ffmpeg")}))
+    assert packages(release_source.fetched(gathered, RECIPE, there, script)) == ["ffmpeg", "git", "libpq5"]
     script = release_source.archive_script("https://code.example/x.tar", "1a" * 32, "tar -xf .archive", "x")
-    assert packages(release_source.fetched(DEBIAN_13, pack(app), RECIPE, there, script)) is None
-    assert packages(release_source.inline(DEBIAN_13, pack(app), RECIPE)) is None
+    assert packages(release_source.fetched(gather(app), RECIPE, there, script)) is None
+    assert packages(release_source.inline(gather(app), RECIPE)) is None
 
 
 def test_what_a_bundle_leaves_out_is_taken_away_again(app: Path) -> None:
@@ -196,7 +196,7 @@ def test_what_a_bundle_leaves_out_is_taken_away_again(app: Path) -> None:
         (app / name).parent.mkdir(exist_ok=True)
         (app / name).touch()
     there = frozenset({"app.py", ".env", "-it's.env", "dist/x.js", "pkg/.env"})
-    found = parts(release_source.fetched(DEBIAN_13, pack(app), RECIPE, there, "true\n"))
+    found = parts(release_source.fetched(gather(app), RECIPE, there, "true\n"))
     fetched = app.parent / "fetched"
     for name in there | {"kept.js"}:
         (fetched / "source" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -212,7 +212,7 @@ def test_a_folder_s_odd_name_keeps_nothing_that_is_left_out(app: Path) -> None:
     (app / "notes (old)/.bakeignore").write_text("diary.txt\n")
     (app / "notes (old)/diary.txt").touch()
     there = frozenset({"notes (old)/diary.txt", "notes (old)/.bakeignore"})
-    found = parts(release_source.fetched(DEBIAN_13, pack(app), RECIPE, there, "true\n"))
+    found = parts(release_source.fetched(gather(app), RECIPE, there, "true\n"))
     assert "rm -rf -- 'notes (old)/diary.txt'\n" in (found["fetch-source"].text or "")
 
 
@@ -221,27 +221,27 @@ def test_a_link_that_is_fetched_may_lead_anywhere_in_the_app(app: Path) -> None:
     (app / "static/x.css").touch()
     (app / "public").symlink_to("static")
     there = frozenset({"static/x.css", "public"})
-    found = parts(release_source.fetched(DEBIAN_13, pack(app), RECIPE, there, "a script\n"))
+    found = parts(release_source.fetched(gather(app), RECIPE, there, "a script\n"))
     assert not [name for name in found if name.startswith("source/")]
     with pytest.raises(AppFolderError, match="public is a link to a folder"):
-        release_source.fetched(DEBIAN_13, pack(app), RECIPE, there - {"public"}, "a script\n")
+        release_source.fetched(gather(app), RECIPE, there - {"public"}, "a script\n")
 
 
 def test_a_name_of_two_lines_is_refused(app: Path) -> None:
     (app / "two\nlines.txt").touch()
     with pytest.raises(AppFolderError, match="line break"):
-        release_source.inline(DEBIAN_13, pack(app), RECIPE)
+        release_source.inline(gather(app), RECIPE)
     # Fetched, it comes as git has it.
     there = frozenset({"two\nlines.txt"})
-    assert parts(release_source.fetched(DEBIAN_13, pack(app), RECIPE, there, "a script\n"))
+    assert parts(release_source.fetched(gather(app), RECIPE, there, "a script\n"))
 
 
 @pytest.mark.parametrize("name", ["lock.txt", "recipe.json", "settings/env"])
 def test_an_app_s_file_is_not_mistaken_for_the_release_s(app: Path, name: str) -> None:
     (app / name).parent.mkdir(exist_ok=True)
     (app / name).write_text("the app's\n")
-    plain = set(parts(release_source.inline(DEBIAN_13, pack(app), RECIPE)))
-    found = parts(release_source.fetched(DEBIAN_13, pack(app), RECIPE, frozenset({name}), "a script\n"))
+    plain = set(parts(release_source.inline(gather(app), RECIPE)))
+    found = parts(release_source.fetched(gather(app), RECIPE, frozenset({name}), "a script\n"))
     assert plain - {f"source/{name}"} <= set(found)
 
 
@@ -469,10 +469,11 @@ def test_nothing_outside_an_archive_s_folder_is_written_or_taken(
     (outside / "kept").chmod(0o644)
     with contextlib.suppress(SourceError):
         found = release_source.folder_of(app, archived(site, "shop.tar", make=tar_with(*escape(outside))))
-        with contextlib.suppress(AppFolderError), tarfile.open(pack(found).path) as tar:
-            held = (tar.extractfile(member) for member in tar if member.isfile())
-            assert not any(stream and b"a planted secret" in stream.read() for stream in held)
-            assert not any(outside.name in member.linkname for member in tar)
+        with contextlib.suppress(AppFolderError):
+            for member in gather(found).members:
+                with member.opened() as stream:
+                    assert b"a planted secret" not in stream.read()
+                assert outside.name not in member.target
     assert {path.name: path.read_text() for path in outside.iterdir()} == {"kept": "a secret\n"}
 
 
@@ -701,5 +702,5 @@ def test_what_only_bakeignore_brings_back_is_in_the_document(clone: Clone) -> No
     found = release_source.remote(clone.folder)
     assert isinstance(found, release_source.Git)
     script = release_source.git_script(found.url, found.commit, found.path)
-    held = parts(release_source.fetched(DEBIAN_13, pack(clone.folder), RECIPE, found.files, script))
+    held = parts(release_source.fetched(gather(clone.folder), RECIPE, found.files, script))
     assert [name for name in held if name.startswith("source/")] == ["source/style.css"]

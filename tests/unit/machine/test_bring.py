@@ -16,13 +16,11 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from conftest import Clone, Fake, Site
 
-from bake.bundle import release_archive
+from bake.bundle import release
 from bake.bundle.lock import Lock
-from bake.config.debian import DEBIAN_13
 from bake.config.recipe import Recipe
 from bake.document import release_source
 from bake.document.machine_files import File
-from bake.host import paths
 
 pytestmark = pytest.mark.usefixtures("cache_folder", "own_home")
 
@@ -76,8 +74,8 @@ def put(setup: ModuleType, files: list[File]) -> dict[str, str]:
     return stanza
 
 
-def pack(folder: Path, locked: Lock | None = None, wheels: tuple[Path, ...] = ()) -> release_archive.Bundle:
-    return release_archive.pack(folder, RECIPE, locked or Lock("", "none"), list(wheels), paths.cache() / "bundle.tar")
+def gather(folder: Path, locked: Lock | None = None, wheels: tuple[Path, ...] = ()) -> release.Release:
+    return release.gather(folder, RECIPE, locked or Lock("", "none"), list(wheels))
 
 
 def from_git(folder: Path) -> list[File]:
@@ -85,7 +83,7 @@ def from_git(folder: Path) -> list[File]:
     found = release_source.remote(folder)
     assert isinstance(found, release_source.Git), found
     script = release_source.git_script(found.url, found.commit, found.path)
-    return release_source.fetched(DEBIAN_13, pack(folder), RECIPE, found.files, script)
+    return release_source.fetched(gather(folder), RECIPE, found.files, script)
 
 
 def from_app(folder: Path, **app: str) -> list[File]:
@@ -94,7 +92,7 @@ def from_app(folder: Path, **app: str) -> list[File]:
     code = release_source.folder_of(folder, recipe)
     there = frozenset(str(path.relative_to(code)) for path in code.rglob("*"))
     assert recipe.app is not None
-    return release_source.fetched(DEBIAN_13, pack(code), recipe, there, release_source.script_of(recipe.app))
+    return release_source.fetched(gather(code), recipe, there, release_source.script_of(recipe.app))
 
 
 def tree(folder: Path) -> dict[str, tuple[int, bytes]]:
@@ -113,7 +111,7 @@ def test_an_app_in_the_document_comes_out_as_it_went_in(app: Path, bring: Bring)
         (app / name).parent.mkdir(parents=True, exist_ok=True)
         (app / name).write_bytes(content)
     (app / "run.sh").touch(mode=0o755)
-    release = bring(release_source.inline(DEBIAN_13, pack(app), RECIPE))
+    release = bring(release_source.inline(gather(app), RECIPE))
     assert tree(release / "source") == tree(app)
     assert json.loads((release / "recipe.json").read_text())["setup"] == ["true"]
     assert (release / "settings/jobs/setup").is_file()
@@ -321,7 +319,7 @@ def test_of_a_file_that_both_have_the_document_s_counts(clone: Clone, bring: Bri
     assert isinstance(found, release_source.Git), found
     (clone.folder / "app.py").write_text("app = 'of the document'\n")
     script = release_source.git_script(found.url, found.commit)
-    files = release_source.fetched(DEBIAN_13, pack(clone.folder), RECIPE, frozenset({"requirements.txt"}), script)
+    files = release_source.fetched(gather(clone.folder), RECIPE, frozenset({"requirements.txt"}), script)
     source_tree = tree(bring(files) / "source")
     assert source_tree["app.py"] == (0o644, b"app = 'of the document'\n")
     assert "requirements.txt" in source_tree
@@ -347,7 +345,7 @@ def test_parts_that_did_not_arrive_as_they_were_sent_are_refused(
     app: Path, setup: ModuleType, bring: Bring, harm: Callable[[Path], object]
 ) -> None:
     (app / "app.py").write_text("app = 1\n")
-    files = release_source.inline(DEBIAN_13, pack(app), RECIPE)
+    files = release_source.inline(gather(app), RECIPE)
     stanza = put(setup, files)
     harm(setup.INCOMING / stanza["parts"] / "source/app.py")
     with pytest.raises(setup.StepError, match=stanza["parts"]):
@@ -387,7 +385,7 @@ def needing(site: Site, app: Path) -> list[File]:
     digest = hashlib.sha256(made.read_bytes()).hexdigest()
     locked = Lock(f"thing==1 \\\n    --hash=sha256:{digest}\n", "none")
     recipe = RECIPE.model_copy(update={"index": f"{site.address}/simple"})
-    return release_source.inline(DEBIAN_13, pack(app, locked, (made,)), recipe)
+    return release_source.inline(gather(app, locked, (made,)), recipe)
 
 
 @pytest.mark.skipif(not list(Path("/usr/share/python-wheels").glob("pip-*.whl")), reason="Debian's pip is not here")
@@ -412,4 +410,4 @@ def test_another_wheel_than_the_lock_names_is_refused_at_once(
 def test_an_app_without_libraries_asks_no_index(app: Path, bring: Bring, fake: Fake) -> None:
     (app / "app.py").touch()
     fake("python3", "exit 1")
-    assert not (bring(release_source.inline(DEBIAN_13, pack(app), RECIPE)) / "wheels").exists()
+    assert not (bring(release_source.inline(gather(app), RECIPE)) / "wheels").exists()
