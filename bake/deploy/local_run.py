@@ -41,9 +41,8 @@ def show(image: Path, port: int | None, shell: bool, report: Reporter, tell: Cal
         qemu.make_key(key, "bake-run")
         random = {name: secrets.token_urlsafe(32) for name in names}
         vendor_data = cloud_config.stand_ins(cloud_config.CheckSettings(random, cloud_config.Network.OPEN))
-        machine = proof.start(
-            image, work / "bake-run", key, vendor_data, accel=qemu.accelerator(), user_data=USER_DATA, web={80: port}
-        )
+        given = proof.UserData(USER_DATA, vendor_data)
+        machine = proof.start(image, work / "bake-run", key, given, qemu.VmOptions(web={80: port}))
         try:
             with report.phase("boot") as phase:
                 _await_answer(machine, port, lambda what: phase.progress(what=what))

@@ -186,7 +186,8 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
         phase.progress(0.7, "compressing")
         partitions.to_qcow2(sealed, image, compress=True)
     with report.phase("proof") as phase, keeping_log(log, settings):
-        proved = proof.prove(image, sealed, work / "proof", settings, accel=accel, port=options.port, phase=phase)
+        vm = qemu.VmOptions(accel, port=options.port)
+        proved = proof.prove(image, sealed, work / "proof", settings, vm, phase)
     sealed.unlink()
 
     key = _key(wanted, parcel.sha256, ground)

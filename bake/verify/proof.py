@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bake.diagnosis import diagnosis
@@ -20,6 +20,7 @@ from bake.errors import CheckError
 from bake.host.progress import Phase
 from bake.verify import checks
 from bake.vm import qemu
+from bake.vm.qemu import VmOptions
 
 #: Prints the journal of the app and of nginx since this boot.
 JOURNAL = "sudo journalctl --no-pager -b -n 2000 -u app -u app-next -u app-setup -u 'app-job@*' -u nginx"
@@ -38,27 +39,33 @@ class Proved:
     pages: str
 
 
+@dataclass(frozen=True)
+class UserData:
+    """What a cloud gives a machine: the `user`'s part, and the provider's (`vendor`)."""
+
+    user: str = "#cloud-config\n{}\n"
+    vendor: str = ""
+
+
 def prove(
     image: Path,
     raw: Path,
     work: Path,
     settings: cloud_config.CheckSettings,
-    *,
-    accel: str,
-    port: int | None,
+    options: VmOptions,
     phase: Phase,
 ) -> Proved:
     """Check an image, and the raw disk it was made from.
 
-    The machines have no network unless `settings` open it.
+    The machines have no network unless `settings` open it. `options` are those of the first machine.
 
     Raises CheckError with the failed checks, the app's last journal lines and the last lines of the console.
     """
     work.mkdir()
     key = work / "key"
     qemu.make_key(key, "proof")
-    vendor_data, closed = cloud_config.stand_ins(settings), settings.network is cloud_config.Network.CLOSED
-    network = ALONE if closed else ""
+    given = UserData(vendor=cloud_config.stand_ins(settings))
+    options = replace(options, network=ALONE if settings.network is cloud_config.Network.CLOSED else "")
     phase.progress(0.02, "booting two machines")
     machines: list[qemu.Machine] = []
 
@@ -66,8 +73,8 @@ def prove(
         return lambda share, what: phase.progress(start + (end - start) * share, f"{who}: {what}")
 
     try:
-        machines.append(start(image, work / "first", key, vendor_data, accel=accel, port=port, network=network))
-        machines.append(start(image, work / "second", key, vendor_data, accel=accel, cpus=1, network=network))
+        machines.append(start(image, work / "first", key, given, options))
+        machines.append(start(image, work / "second", key, given, replace(options, port=None, cpus=1)))
         first, second = machines
         facts = {"BAKE_DISK": partitions.root_of(raw)}
         sealed = checks.run_suites(["proof/test_sealed.py"], host=None, work=work, facts=facts)
@@ -97,30 +104,14 @@ def prove(
 
 
 def start(
-    image: Path,
-    work: Path,
-    key: Path,
-    vendor_data: str = "",
-    *,
-    accel: str,
-    port: int | None = None,
-    cpus: int = 2,
-    firmware: Path | None = None,
-    user_data: str = "#cloud-config\n{}\n",
-    web: dict[int, int] | None = None,
-    network: str = "",
+    image: Path, work: Path, key: Path, given: UserData = UserData(), options: VmOptions | None = None
 ) -> qemu.Machine:
-    """Start a machine as a cloud does, with an instance id, a key and `user_data`, and return without waiting.
-
-    `qemu.boot` documents the other parameters.
-    """
+    """Start a machine as a cloud does, with an instance id, a key and user-data, and return without waiting."""
     work.mkdir()
     meta_data = cloud_config.meta_data(f"{work.name}-{secrets.token_hex(4)}", work.name, [qemu.public_key(key)])
-    files = {"meta-data": meta_data, "user-data": user_data}
-    seed = qemu.make_seed(work / "seed.iso", {**files, "vendor-data": vendor_data} if vendor_data else files)
-    return qemu.boot(
-        image, seed, work, key, accel=accel, port=port, cpus=cpus, firmware=firmware, web=web, network=network
-    )
+    files = {"meta-data": meta_data, "user-data": given.user, "vendor-data": given.vendor}
+    seed = qemu.make_seed(work / "seed.iso", {name: text for name, text in files.items() if text})
+    return qemu.boot(image, seed, work, key, options)
 
 
 def look(

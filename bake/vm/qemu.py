@@ -12,7 +12,8 @@ import shutil
 import socket
 import subprocess
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bake.errors import BootError, PortError
@@ -41,37 +42,6 @@ def ssh_argv(port: int, private_key: Path, known_hosts: Path, *command: str) -> 
         "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=2",
         "--", f"{USER}@127.0.0.1", *command,
     ]  # fmt: skip
-
-
-def qemu_argv(
-    disk: Path,
-    seed: Path | None,
-    ports: dict[int, int],
-    console: Path,
-    accelerator: str,
-    cpus: int,
-    firmware: Path | None = None,
-    network: str = "",
-) -> list[str]:
-    """Return the QEMU command for a machine. `ports` maps its ports to ports of the loopback address: {22: 2222}.
-
-    The machine boots by BIOS, or by the UEFI `firmware`. `-nodefaults` excludes every device that is not listed here.
-    """
-    forwards = "".join(f",hostfwd=tcp:127.0.0.1:{here}-:{there}" for there, here in ports.items())
-    thread = ",thread=multi" if accelerator == "tcg" else ""
-    argv = [
-        "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
-        "-accel", f"{accelerator}{thread}", "-cpu", "max", "-smp", str(cpus), "-m", str(MEMORY_MIB),
-        "-serial", f"file:{console}", "-device", "virtio-rng-pci",
-        "-drive", f"file={disk},if=virtio,format=qcow2,discard=unmap,cache=unsafe",
-        "-nic", f"user,model=virtio-net-pci{forwards}{network and ','}{network}",
-    ]  # fmt: skip
-    if firmware:
-        # Without storage for its variables, UEFI finds the disk's boot loader on each boot.
-        argv += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={firmware}"]
-    if seed:
-        argv += ["-drive", f"file={seed},if=virtio,format=raw,readonly=on"]
-    return argv
 
 
 def accelerator(kernel: Path | None = None) -> str:
@@ -116,6 +86,48 @@ def _runs_under_kvm(kernel: Path) -> bool:
         return b"Kernel panic" in seen
     finally:
         programs.stop(process, grace=2)
+
+
+@dataclass(frozen=True)
+class VmOptions:
+    """How QEMU runs a machine.
+
+    `accelerator` is `kvm` or `tcg`. `port` is the local port for SSH (default: a free one); `web` maps further ports,
+    {80: 8080}. `firmware` is UEFI's (default: the machine boots by BIOS). `network` has further options of QEMU's user
+    network, `more` further arguments of QEMU.
+    """
+
+    accelerator: str = field(default_factory=accelerator)
+    cpus: int = 2
+    port: int | None = None
+    web: Mapping[int, int] = field(default_factory=dict)
+    firmware: Path | None = None
+    network: str = ""
+    more: tuple[str, ...] = ()
+
+
+def qemu_argv(disk: Path, seed: Path | None, console: Path, options: VmOptions) -> list[str]:
+    """Return the QEMU command for a machine. `options.port` must be set.
+
+    `-nodefaults` excludes every device that is not listed here.
+    """
+    ports = {22: options.port, **options.web}
+    forwards = "".join(f",hostfwd=tcp:127.0.0.1:{here}-:{there}" for there, here in ports.items())
+    network = f",{options.network}" if options.network else ""
+    thread = ",thread=multi" if options.accelerator == "tcg" else ""
+    argv = [
+        "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
+        "-accel", f"{options.accelerator}{thread}", "-cpu", "max", "-smp", str(options.cpus), "-m", str(MEMORY_MIB),
+        "-serial", f"file:{console}", "-device", "virtio-rng-pci",
+        "-drive", f"file={disk},if=virtio,format=qcow2,discard=unmap,cache=unsafe",
+        "-nic", f"user,model=virtio-net-pci{forwards}{network}",
+    ]  # fmt: skip
+    if options.firmware:
+        # Without storage for its variables, UEFI finds the disk's boot loader on each boot.
+        argv += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={options.firmware}"]
+    if seed:
+        argv += ["-drive", f"file={seed},if=virtio,format=raw,readonly=on"]
+    return [*argv, *options.more]
 
 
 def free_port(wanted: int | None = None) -> int:
@@ -220,34 +232,20 @@ class Machine:
         programs.stop(self.process, grace=5)
 
 
-def boot(
-    image: Path,
-    seed: Path | None,
-    work: Path,
-    private_key: Path,
-    *,
-    accel: str,
-    port: int | None = None,
-    cpus: int = 2,
-    web: dict[int, int] | None = None,
-    firmware: Path | None = None,
-    network: str = "",
-    more: tuple[str, ...] = (),
-) -> Machine:
+def boot(image: Path, seed: Path | None, work: Path, private_key: Path, options: VmOptions | None = None) -> Machine:
     """Start a machine from an image and return without waiting. `work` gets its overlay and its console's output.
 
-    `port` is the local port for SSH; `web` maps further ports, {80: 8080}; `firmware` is UEFI's;
-    `network` has further options of QEMU's user network, `more` further arguments of QEMU.
+    Raises PortError if the port of the options is in use.
     """
     work.mkdir(parents=True, exist_ok=True)
     overlay = work / "overlay.qcow2"
     programs.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", image.absolute(), "-F", _form(image), overlay])
-    chosen, console = free_port(port), work / "console"
+    options = options or VmOptions()
+    port, console = free_port(options.port), work / "console"
     with (work / "qemu.log").open("wb") as log:
-        ports = {22: chosen, **(web or {})}
-        argv = qemu_argv(overlay, seed, ports, console, accel, cpus, firmware, network)
-        process = programs.start([*argv, *more], stderr=log)
-    return Machine(process, chosen, console, private_key, work / "known_hosts")
+        argv = qemu_argv(overlay, seed, console, replace(options, port=port))
+        process = programs.start(argv, stderr=log)
+    return Machine(process, port, console, private_key, work / "known_hosts")
 
 
 def _form(image: Path) -> str:

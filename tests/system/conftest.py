@@ -140,7 +140,9 @@ check: {health: /steps, env: {SPARE_KEY: "it's \\"spare\\" $HOME", CLOSED: "yes"
 #: `nox -s system` runs the cases of a machine once more on another release.
 RECIPE += f"base: {os.environ.get('BAKE_TEST_BASE', 'debian-13')}\n"
 #: Vendor-data with what stands in for its secrets.
-STAND_INS = cloud_config.stand_ins(cloud_config.CheckSettings({"SECRET_KEY": "a", "SPARE_KEY": "b"}))
+STAND_INS = proof.UserData(
+    vendor=cloud_config.stand_ins(cloud_config.CheckSettings({"SECRET_KEY": "a", "SPARE_KEY": "b"}))
+)
 
 
 @pytest.fixture(scope="session")
@@ -174,7 +176,7 @@ def machine(baked, tmp_path):
     _, image, _ = baked
     key = tmp_path / "key"
     qemu.make_key(key, "case")
-    booted = proof.start(image, tmp_path / "vm", key, STAND_INS, accel=qemu.accelerator())
+    booted = proof.start(image, tmp_path / "vm", key, STAND_INS)
     try:
         booted.await_ssh()
         booted.ssh("cloud-init status --wait", check=False, timeout=300)

@@ -113,7 +113,7 @@ def booted(any_app, bake, tmp_path_factory):
     assert called.code == 0, called.stderr
     work = tmp_path_factory.mktemp("any-app")
     qemu.make_key(work / "key", "case")
-    machine = proof.start(Path(called.stdout.strip()), work / "vm", work / "key", accel=qemu.accelerator())
+    machine = proof.start(Path(called.stdout.strip()), work / "vm", work / "key")
     try:
         machine.await_ssh()
         machine.ssh("cloud-init status --wait", check=False, timeout=300)

@@ -62,8 +62,8 @@ class Instance:
         service, words = metadata.ec2(base64.b64decode(self.asked["UserData"]), key)
         with servers.serve(metadata.server(service)):
             self.machine = qemu.boot(
-                self.ground, None, self.work / "vm", self.work / "no-key", accel=self.accel, port=self.port,
-                network=metadata.NETWORK, more=words,
+                self.ground, None, self.work / "vm", self.work / "no-key",
+                qemu.VmOptions(self.accel, port=self.port, network=metadata.NETWORK, more=words),
             )  # fmt: skip
             self.machine.process.wait()
         ec2 = boto3.client("ec2")

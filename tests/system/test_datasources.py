@@ -86,7 +86,7 @@ def test_inside():
         service, words = getattr(metadata, cloud.partition("-")[0])(told, key)
     with servers.serve(metadata.server(service)):
         machine = qemu.boot(
-            Path(disk), seed, work / "vm", work / "key", accel=accel, network=metadata.NETWORK, more=words
+            Path(disk), seed, work / "vm", work / "key", qemu.VmOptions(accel, network=metadata.NETWORK, more=words)
         )
         try:
             machine.await_ssh()

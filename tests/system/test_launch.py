@@ -24,7 +24,7 @@ def launched(baked, tmp_path):
         key = tmp_path / "key"
         if not key.exists():
             qemu.make_key(key, "case")
-        booted.append(proof.start(baked[1], work, key, accel=qemu.accelerator(), user_data=user_data))
+        booted.append(proof.start(baked[1], work, key, proof.UserData(user_data)))
         booted[-1].await_ssh()
         return booted[-1]
 

@@ -85,7 +85,7 @@ def test_uefi_boots(baked, tmp_path):
     _, image, _ = baked
     key = tmp_path / "key"
     qemu.make_key(key, "case")
-    booted = proof.start(image, tmp_path / "vm", key, accel=qemu.accelerator(), firmware=OVMF)
+    booted = proof.start(image, tmp_path / "vm", key, options=qemu.VmOptions(firmware=OVMF))
     try:
         booted.await_ssh()
         assert booted.ssh("test -d /sys/firmware/efi && echo by UEFI").stdout == "by UEFI\n"
@@ -227,8 +227,8 @@ def test_a_kernel_and_grub_upgrade_still_boots(machine, tmp_path):
     machine.stop()
     if not OVMF.is_file():
         pytest.skip("Debian's package ovmf, a UEFI for QEMU, is not installed: BIOS alone was tried")
-    upgraded, accel = tmp_path / "vm" / "overlay.qcow2", qemu.accelerator()
-    again = proof.start(upgraded, tmp_path / "uefi", tmp_path / "key", STAND_INS, accel=accel, firmware=OVMF)
+    upgraded = tmp_path / "vm" / "overlay.qcow2"
+    again = proof.start(upgraded, tmp_path / "uefi", tmp_path / "key", STAND_INS, qemu.VmOptions(firmware=OVMF))
     try:
         again.await_ssh()
         assert again.ssh(f"test -d /sys/firmware/efi && {serves}", timeout=300).stdout.startswith("active\n")

@@ -67,9 +67,7 @@ class Pasted:
         }
         seed = qemu.make_seed(place / "seed.iso", files)
         self.port = qemu.free_port()
-        self.machine = qemu.boot(
-            self.disk, seed, place, self.key, accel=qemu.accelerator(), web={80: self.port}, more=self.more
-        )
+        self.machine = qemu.boot(self.disk, seed, place, self.key, qemu.VmOptions(web={80: self.port}, more=self.more))
         self.disk = place / "overlay.qcow2"
         return self.machine
 

@@ -83,8 +83,11 @@ class Instance:
         service, words = metadata.ec2(base64.b64decode(self.asked["UserData"]).decode(), self.pair)
         with servers.serve(metadata.server(service)):
             self.machine = qemu.boot(
-                self.back, None, self.work / "vm", self.work / "key", accel=self.accel, port=self.ports[22],
-                web={port: self.ports[port] for port in (80, 443)}, network=metadata.NETWORK, more=words,
+                self.back, None, self.work / "vm", self.work / "key",
+                qemu.VmOptions(
+                    self.accel, port=self.ports[22], web={port: self.ports[port] for port in (80, 443)},
+                    network=metadata.NETWORK, more=words,
+                ),
             )  # fmt: skip
             self.machine.process.wait()
 

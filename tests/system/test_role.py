@@ -198,8 +198,8 @@ class Machine:
         place.mkdir()
         with servers.serve(metadata.server(self.service)):
             machine = qemu.boot(
-                Path(self.disk), None, place, self.work / "key", accel=self.accel, network=metadata.NETWORK,
-                more=self.words,
+                Path(self.disk), None, place, self.work / "key",
+                qemu.VmOptions(self.accel, network=metadata.NETWORK, more=self.words),
             )  # fmt: skip
             try:
                 machine.await_ssh()

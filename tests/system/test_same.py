@@ -93,7 +93,7 @@ def test_a_pasted_machine_is_a_baked_one(release, baked, bake, tmp_path):
         finally:
             machine.stop()
     qemu.make_key(tmp_path / "key", "case")
-    machine = proof.start(image, tmp_path / "baked", tmp_path / "key", STAND_INS, accel=qemu.accelerator())
+    machine = proof.start(image, tmp_path / "baked", tmp_path / "key", STAND_INS)
     try:
         machine.await_ssh()
         assert machine.ssh("cloud-init status --wait >/dev/null", check=False, timeout=300).status == 0

@@ -18,12 +18,15 @@ from bake.errors import BootError, PortError
 from bake.host import programs
 from bake.verify import proof
 from bake.vm import qemu
+from bake.vm.qemu import VmOptions
 
 BOOTED = "[    0.000000] Linux version 6.12\n[    0.350000] Freeing SMP alternatives memory: 36K\n"
 
 
 def test_the_words_for_qemu() -> None:
-    argv = qemu.qemu_argv(Path("/d.qcow2"), Path("/seed.iso"), {22: 2222, 80: 8080}, Path("/console"), "kvm", 3)
+    argv = qemu.qemu_argv(
+        Path("/d.qcow2"), Path("/seed.iso"), Path("/console"), VmOptions("kvm", cpus=3, port=2222, web={80: 8080})
+    )
     assert argv[0] == "qemu-system-x86_64"
     assert "-nodefaults" in argv
     pairs = list(itertools.pairwise(argv))
@@ -37,18 +40,18 @@ def test_the_words_for_qemu() -> None:
 
 
 def test_a_machine_without_an_outside_has_its_ports_all_the_same() -> None:
-    argv = qemu.qemu_argv(Path("/d"), None, {22: 2222}, Path("/c"), "tcg", 1, network=proof.ALONE)
+    argv = qemu.qemu_argv(Path("/d"), None, Path("/c"), VmOptions("tcg", port=2222, network=proof.ALONE))
     assert argv[argv.index("-nic") + 1] == "user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:2222-:22,restrict=on"
 
 
 def test_emulation_uses_every_cpu_and_no_seed_is_no_disk() -> None:
-    argv = qemu.qemu_argv(Path("/d.qcow2"), None, {22: 2222}, Path("/console"), "tcg", 2)
+    argv = qemu.qemu_argv(Path("/d.qcow2"), None, Path("/console"), VmOptions("tcg", port=2222))
     assert "tcg,thread=multi" in argv
     assert sum(word == "-drive" for word in argv) == 1
 
 
 def test_uefi_is_a_flash_chip_that_stays_as_it_is() -> None:
-    argv = qemu.qemu_argv(Path("/d"), None, {22: 2222}, Path("/console"), "tcg", 1, Path("/OVMF.fd"))
+    argv = qemu.qemu_argv(Path("/d"), None, Path("/console"), VmOptions("tcg", port=2222, firmware=Path("/OVMF.fd")))
     assert "if=pflash,unit=0,format=raw,readonly=on,file=/OVMF.fd" in argv
 
 
@@ -93,7 +96,7 @@ def image(tmp_path: Path) -> Path:
 
 
 def boot(image: Path) -> qemu.Machine:
-    return qemu.boot(image, None, image.parent / "machine", image.parent / "key", accel="tcg")
+    return qemu.boot(image, None, image.parent / "machine", image.parent / "key", VmOptions("tcg"))
 
 
 def test_a_machine_writes_to_an_overlay_and_stops_when_asked(fake: Fake, image: Path, marker: str) -> None:
@@ -113,7 +116,7 @@ def test_a_machine_writes_to_an_overlay_and_stops_when_asked(fake: Fake, image: 
 def test_a_port_that_is_taken_starts_no_machine(fake: Fake, image: Path) -> None:
     fake("qemu-system-x86_64", f"touch {image.parent}/started")
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(PortError):
-        qemu.boot(image, None, image.parent / "m", image.parent / "key", accel="tcg", port=taken.getsockname()[1])
+        qemu.boot(image, None, image.parent / "m", image.parent / "key", VmOptions("tcg", port=taken.getsockname()[1]))
     assert not (image.parent / "started").exists()
 
 
