@@ -4,6 +4,7 @@
 set -u
 
 echo "bake: waiting for cloud-init"
+systemctl is-system-running --wait > /dev/null
 cloud-init status --wait > /dev/null 2>&1
 # In Debian 12, cloud-init stops waiting at the first error. It writes this file at the end.
 seconds=0

@@ -106,7 +106,7 @@ class Pasted:
     def settle(self):
         """Wait for cloud-init's end; its status' exit code."""
         self.machine.await_ssh()
-        return self.machine.ssh("cloud-init status --wait >/dev/null", check=False, timeout=600).status
+        return self.machine.ssh(qemu.BOOTED, check=False, timeout=600).status
 
     def stop(self):
         if self.machine:

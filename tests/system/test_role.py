@@ -203,7 +203,7 @@ class Machine:
             )  # fmt: skip
             try:
                 machine.await_ssh()
-                waited = machine.ssh("cloud-init status --wait --long", check=False, timeout=300)
+                waited = machine.ssh(f"{qemu.BOOTED}; cloud-init status --long", check=False, timeout=300)
                 assert waited.status == 0, waited.stdout + machine.ssh("sudo journalctl -u app-setup").stdout
                 yield machine
                 machine.ssh("sudo systemctl poweroff", check=False)
