@@ -10,7 +10,7 @@ from bake.config.debian import Target
 from bake.config.recipe import Recipe
 from bake.errors import ProgramError, WheelError
 from bake.host import paths
-from bake.host.files import file_digest, whole
+from bake.host.files import atomic_output, file_digest
 from bake.host.programs import run
 
 WITHOUT_WHEEL = (
@@ -45,7 +45,7 @@ def build(block: str, recipe: Recipe, target: Target, work: Path) -> str:
             WITHOUT_WHEEL,
         )
     digest = file_digest(wheel)
-    with whole(built_folder() / wheel.name) as kept:
+    with atomic_output(built_folder() / wheel.name) as kept:
         wheel.replace(kept)
     return f"{wanted} \\\n    --hash=sha256:{digest}\n"
 

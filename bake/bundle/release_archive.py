@@ -11,7 +11,7 @@ from bake.bundle import lock, release, shared_libraries, wheel_cache
 from bake.bundle.release import Member, Release
 from bake.config.recipe import Recipe
 from bake.host import cache
-from bake.host.files import file_digest, whole
+from bake.host.files import atomic_output, file_digest
 from bake.host.progress import Reporter
 
 
@@ -60,7 +60,7 @@ def pack(gathered: Release, out: Path) -> Bundle:
 
     Raises AppFolderError for a file that cannot be read.
     """
-    with whole(out) as partial, tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as archive:
+    with atomic_output(out) as partial, tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as archive:
         for member in gathered.members:
             _add(archive, member)
     return Bundle(out, file_digest(out), out.stat().st_size, gathered)

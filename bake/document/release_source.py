@@ -23,7 +23,7 @@ from bake.document.machine_files import File
 from bake.errors import AppFolderError, SourceError, WheelError
 from bake.host import git, paths
 from bake.host.download import download
-from bake.host.files import whole
+from bake.host.files import atomic_output
 from bake.host.programs import run
 
 #: Debian's name of an architecture to the kernel's name.
@@ -197,7 +197,7 @@ def folder_of(folder: Path, recipe: Recipe) -> Path:
     name = re.sub(r"(\.git|\.zip|\.t\w+|\.tar\.\w+)?/*$", "", address).rpartition("/")[2].lstrip(".")
     place = paths.cache() / "fetched" / str(app.commit or app.sha256)
     if not place.exists():
-        with whole(place) as partial:
+        with atomic_output(place) as partial:
             partial.mkdir()
             into = partial / (name or "app")
             if app.git:
@@ -264,7 +264,7 @@ def remote(folder: Path) -> Git | str:
     The reason is empty if the folder is in no repository.
     """
     try:
-        with git.opened(folder) as found:
+        with git.open_repository(folder) as found:
             return _remote(found) if found else ""
     except git.UnreadableError as error:
         return str(error)
@@ -286,7 +286,7 @@ def _remote(found: git.Repository) -> Git | str:
     if len(commit) != 40:
         return "its repository uses SHA-256 commits, which machines do not fetch"
     # Every server serves a commit that is the head of a branch or a tag.
-    commits = git.advertised(url)
+    commits = git.remote_commits(url)
     if not commits:
         return f"{url} does not answer, or asks for a password"
     if commit not in commits:

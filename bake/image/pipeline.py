@@ -120,7 +120,7 @@ def _named(folder: Path, base: str | None) -> recipe.Recipe:
 def bake(folder: Path, wanted: recipe.Recipe, options: Options, report: Reporter) -> Image:
     """Bake an app's folder into a checked image in `dist/<name>/`, or return the existing one if nothing changed."""
     assert wanted.name is not None
-    with cache.only_one(lambda pid: report.note(f"waiting for another bake (pid {pid})")):
+    with cache.lock(lambda pid: report.note(f"waiting for another bake (pid {pid})")):
         final = paths.outputs(wanted.name) / f"{wanted.name}.{options.form}"
         with files.disk_faults(final):
             final.parent.mkdir(parents=True, exist_ok=True)
@@ -191,7 +191,7 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
     sealed.unlink()
 
     key = _key(wanted, parcel.sha256, ground)
-    with files.whole(paths.cache() / "image" / key) as entry:
+    with files.atomic_output(paths.cache() / "image" / key) as entry:
         entry.mkdir()
         shutil.move(image, entry / "image.qcow2")
         facts = ImageManifest(
@@ -342,7 +342,7 @@ def _publish(entry: Path, final: Path, origin: Origin, report: Reporter, *, fres
                 f"The image {source} in the cache was changed, so bake removed it", "Run the same command again."
             )
         if raw:
-            with files.whole(final) as partial:
+            with files.atomic_output(final) as partial:
                 partitions.to_raw(source, partial)
             facts = replace(facts, size=final.stat().st_size, sha256=files.file_digest(final))
         else:
