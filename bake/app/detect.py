@@ -137,7 +137,7 @@ def _packaged(recipe: Recipe, package: str) -> Found:
 def _exposed(recipe: Recipe) -> list[str]:
     """Return a note for each value in the recipe's `env` that looks like a secret."""
     note = "warning: env.{0} looks like a secret, and `env` becomes part of the image; write  secrets: [{0}]  instead"
-    return [note.format(name) for name in secret_names.exposed(recipe.env)]
+    return [note.format(name) for name in secret_names.exposed_secrets(recipe.env)]
 
 
 def _variables(reader: Reader, loaded: list[Module], known: set[str]) -> Iterator[str]:
@@ -243,7 +243,7 @@ def _writable(reader: Reader, recipe: Recipe, notes: list[str]) -> Writable:
 def _is_inside(path: PurePosixPath) -> bool:
     """Return whether a path is valid under `writable`."""
     with suppress(ValueError):
-        return bool(field_types.inside(str(path)))
+        return bool(field_types.inner_path(str(path)))
     return False
 
 

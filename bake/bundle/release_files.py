@@ -77,7 +77,7 @@ def files(folder: Path, recipe: Recipe, kept: list[Path]) -> dict[str, File]:
         exclude_defaults=True,
         exclude_none=True,
     )
-    said |= {**recipe.certificate.model_dump(), "packages": recipe.debian}
+    said |= {**recipe.certificate.model_dump(), "packages": recipe.debian_packages}
     dump = json.dumps({key: value for key, value in said.items() if value}, indent=1, sort_keys=True)
     about = {} if recipe.package else distribution(folder, kept)
     settings = {
@@ -111,12 +111,12 @@ def asked(recipe: Recipe) -> tuple[str, ...]:
     aws = recipe.aws is not None or (recipe.certificate.keep or "").startswith("s3://")
     django = isinstance(recipe.django, Django)
     steps = any((recipe.writable.paths, recipe.secrets, recipe.setup, recipe.release, django))
-    return ("steps",) * steps + ("django",) * django + ("aws",) * aws + recipe.certificate.asked
+    return ("steps",) * steps + ("django",) * django + ("aws",) * aws + recipe.certificate.options
 
 
 def keys(recipe: Recipe) -> dict[str, str]:
     """Return the secrets that only root can read on the machine: the name of each, and its file in /etc/app."""
-    return {OPTIONS[name].key: OPTIONS[name].file for name in recipe.certificate.asked}
+    return {OPTIONS[name].key: OPTIONS[name].file for name in recipe.certificate.options}
 
 
 def extra(name: str) -> dict[str, File]:

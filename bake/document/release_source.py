@@ -148,7 +148,7 @@ def _members(
     """
     asked = set(release_files.asked(recipe))
     # Without the certificate client, the files that certificates need are useless.
-    brought = {*extras, *asked} - (set() if "certificate" in extras else set(recipe.certificate.asked))
+    brought = {*extras, *asked} - (set() if "certificate" in extras else set(recipe.certificate.options))
     out = there.union(
         *(release_files.extra(name) for name in {*release_files.EXTRAS, *release_files.BUNDLED, *asked} - brought)
     )

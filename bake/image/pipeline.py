@@ -142,7 +142,7 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
         goal = debian.TARGETS[ground.release]
     else:
         goal = wanted.target
-        ground = base_disk.find(base_disk.key(goal, wanted.debian, wanted.mirror), options.age)
+        ground = base_disk.find(base_disk.key(goal, wanted.debian_packages, wanted.mirror), options.age)
     code = release_source.folder_of(folder, wanted)
     parcel = release_archive.collect(code, wanted, work / "bundle.tar", report, options.age)
     origin = origin_of(folder, code, wanted)
@@ -155,7 +155,7 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
     files.require_space(work, SPACE_NEEDED)
     if ground is None:
         with report.phase("base") as phase:
-            ground = base_disk.build(goal, wanted.debian, wanted.mirror, work, phase)
+            ground = base_disk.build(goal, wanted.debian_packages, wanted.mirror, work, phase)
     accel = qemu.accelerator(ground.kernel)
     report.note(
         f"machines run with {'KVM' if accel == 'kvm' else 'emulation, which is slow (this host cannot run KVM guests)'}"
