@@ -83,10 +83,10 @@ def detected(folder: Path, recipe: Recipe, report: Reporter) -> Recipe:
 
     Raises the errors of `detect.complete`.
     """
-    found = detect.complete(folder, recipe)
-    for text in found.notes:
+    detection = detect.complete(folder, recipe)
+    for text in detection.notes:
         report.note(text)
-    return found.recipe
+    return detection.recipe
 
 
 def complete(folder: Path, recipe: Recipe, report: Reporter, age: cache.Age) -> Recipe:
@@ -155,20 +155,21 @@ def _try(app: _App, target: Target, *, choosing: bool = False, trust: bool = Fal
     try:
         if choosing and not app.recipe.package:
             _require_allowed(app.folder, target)
-        found = detect.complete(app.folder, app.recipe.model_copy(update={"base": target.name}))
-        app.note(*found.notes)
-        key = lock.key(app.folder, found.recipe, target)
+        detection = detect.complete(app.folder, app.recipe.model_copy(update={"base": target.name}))
+        app.note(*detection.notes)
+        key = lock.key(app.folder, detection.recipe, target)
         if trust and app.age.admits_file(_cached(key)):
             return _Refusal(WheelError(_cached(key).read_text()), key, kept=True)
-        locked = lock.resolve(app.folder, found.recipe, target, app.age)
+        locked = lock.resolve(app.folder, detection.recipe, target, app.age)
     except REFUSALS as error:
         return _Refusal(error, key)
     if locked.built:
         app.note(locked.consent)
-    listed = found.recipe.requirements if isinstance(found.recipe.requirements, str) else "requirements in bake.yaml"
-    for name in found.frameworks.keys() - lock.names(locked):
-        app.note(f"warning: {found.frameworks[name]} imports {name}, which {listed} does not list")
-    return found.recipe
+    requirements = detection.recipe.requirements
+    source = requirements if isinstance(requirements, str) else "requirements in bake.yaml"
+    for name in detection.frameworks.keys() - lock.names(locked):
+        app.note(f"warning: {detection.frameworks[name]} imports {name}, which {source} does not list")
+    return detection.recipe
 
 
 def _cached(key: str) -> Path:

@@ -76,9 +76,9 @@ class _Request:
         """Names of the packages that a line pins to one version."""
         return frozenset(line.name for line in self.lines if _is_pin(line.text))
 
-    def place(self, name: str) -> str:
+    def location(self, name: str) -> str:
         """Return `file:line` of a requirement, or "" for a dependency of another package."""
-        return next((line.place for line in self.lines if line.name == canonicalize_name(name)), "")
+        return next((line.location for line in self.lines if line.name == canonicalize_name(name)), "")
 
 
 def _is_pin(text: str) -> bool:
@@ -165,7 +165,7 @@ def _require_pure(releases: Mapping[str, str], request: _Request, recipe: Recipe
     compiled = _compiled(releases, recipe, work) if releases else set()
     if not compiled:
         return
-    rows = {f"{name}=={releases[name]}": request.place(name) for name in sorted(compiled)}
+    rows = {f"{name}=={releases[name]}": request.location(name) for name in sorted(compiled)}
     reason = f"no wheel for Python {target.python_version} on {target.name}"
     if len(rows) == 1:
         ((pin, place),) = rows.items()
@@ -228,7 +228,7 @@ def _explained(stderr: str, request: _Request, target: Target) -> BakeError:
     flat = " ".join(words.split())
 
     def place(name: str) -> str:
-        found = request.place(name)
+        found = request.location(name)
         return f"{found}: " if found else ""
 
     if NO_NETWORK.search(flat):
@@ -261,7 +261,7 @@ def _explained(stderr: str, request: _Request, target: Target) -> BakeError:
         )
     if "No solution found" in flat:
         named = [line for line in request.lines if re.search(rf"(?<![\w-]){re.escape(line.name)}(?![\w-])", flat, re.I)]
-        where = ", ".join(dict.fromkeys(f"{line.text} ({line.place})" for line in named))
+        where = ", ".join(dict.fromkeys(f"{line.text} ({line.location})" for line in named))
         return ConflictError(
             f"The requirements conflict on Python {target.python_version}" + (f": {where}" if where else ""),
             "Relax one of the requirements that uv's explanation above names.",
@@ -278,7 +278,7 @@ def _pinned(text: str, pins: dict[str, Line]) -> str:
             kept = only(block, line.hashes)
             if not HASH.search(kept):
                 raise RequirementError(
-                    f"{line.place}: no file of {name} on the package index has one of its hashes",
+                    f"{line.location}: no file of {name} on the package index has one of its hashes",
                     "Correct the hashes, or remove them.",
                 )
             text = text.replace(block, kept)

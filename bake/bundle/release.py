@@ -152,7 +152,7 @@ def _reason(path: Path, name: str, stack: list[ignore.Rules]) -> str:
     """Return why a path is excluded, or "". `.bakeignore` overrides all else, and inner files override outer ones."""
     if name == FILE_NAME:
         return "the recipe; it may contain check.env"
-    asked, place = ignore.verdict(stack, ignore.OWN, name)
+    asked, place = ignore.verdict(stack, ignore.BAKEIGNORE, name)
     if asked is not None:
         return place if asked else ""
     for why, spec in LEFT_OUT_SPECS.items():

@@ -92,7 +92,7 @@ def _load(path: Path, faults: list[str]) -> object:
 
 
 #: Problems by the parser's context: a list, a mapping or a text without an end.
-_UNCLOSED = {
+_UNCLOSED_PROBLEMS = {
     "while parsing a flow sequence": "the list that begins here has no ]",
     "while parsing a flow mapping": "the mapping that begins here has no }",
     "while scanning a quoted scalar": "the text that begins here has no closing quote",
@@ -104,10 +104,10 @@ def _location(error: yaml.MarkedYAMLError) -> tuple[yaml.Mark | None, str]:
 
     If a bracket or a quote is not closed, the place is where it opens.
     """
-    begin, end, unclosed = error.context_mark, error.problem_mark, _UNCLOSED.get(error.context or "")
-    if unclosed and begin and end and begin.line < end.line:
+    begin, end, problem = error.context_mark, error.problem_mark, _UNCLOSED_PROBLEMS.get(error.context or "")
+    if problem and begin and end and begin.line < end.line:
         at_end = "end of stream" in (error.problem or "") or "<stream end>" in (error.problem or "")
-        return begin, unclosed if at_end else f"{unclosed}, or no comma before line {end.line + 1}"
+        return begin, problem if at_end else f"{problem}, or no comma before line {end.line + 1}"
     return end or begin, error.problem or error.context or "not YAML"
 
 
@@ -116,7 +116,7 @@ def _plain_value(
 ) -> object:
     """Return a node's value with all scalars as text. Add duplicate keys and endless recursion to `faults`."""
     if any(node is ancestor for ancestor in ancestors):
-        faults.append(f"{_dotted(path)}: refers to itself")
+        faults.append(f"{_dotted_path(path)}: refers to itself")
         return None
     ancestors = (*ancestors, node)
     if isinstance(node, yaml.SequenceNode):
@@ -126,7 +126,7 @@ def _plain_value(
         for key, value in node.value:
             name = str(key.value)
             if name in mapping:
-                faults.append(f"{_dotted((*path, name))}: occurs twice (again on line {key.start_mark.line + 1})")
+                faults.append(f"{_dotted_path((*path, name))}: occurs twice (again on line {key.start_mark.line + 1})")
             mapping[name] = _plain_value(value, (*path, name), ancestors, faults)
         # A top-level key without a value counts as not set.
         return {key: value for key, value in mapping.items() if value is not None or path}
@@ -134,7 +134,7 @@ def _plain_value(
     return None if node.style is None and node.value in ("", "~", "null") else str(node.value)
 
 
-def _dotted(path: tuple[str | int, ...]) -> str:
+def _dotted_path(path: tuple[str | int, ...]) -> str:
     """Return a path as text, such as `domains[0]` or `limits.request`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
 
@@ -162,12 +162,12 @@ def _sentence(error: ErrorDetails) -> str:
         # pydantic adds the tag of the union's member.
         path = path[:1] + path[2:]
     if kind == "extra_forbidden":
-        return f"{_dotted(path)}: {_unknown_key(path)}"
+        return f"{_dotted_path(path)}: {_unknown_key(path)}"
     if kind == "value_error":
         fault = str(error["ctx"]["error"])
     else:
         fault = _EXPECTATIONS[kind](error["input"]) if kind in _EXPECTATIONS else error["msg"].lower()
-    return f"{_dotted(path)}: {fault}"
+    return f"{_dotted_path(path)}: {fault}"
 
 
 def _unknown_key(path: tuple[str | int, ...]) -> str:
@@ -177,7 +177,7 @@ def _unknown_key(path: tuple[str | int, ...]) -> str:
         "django": Django, "base": BaseImage, "writable": Writable, "certificate": Certificate, "certificate.dns": Dns,
         "aws": Aws,
     }  # fmt: skip
-    parent = _dotted(tuple(part for part in path[:-1] if isinstance(part, str)))
+    parent = _dotted_path(tuple(part for part in path[:-1] if isinstance(part, str)))
     key, model = str(path[-1]), models.get(parent) or models.get(str(path[0]), Recipe)
     similar = difflib.get_close_matches(key.lower(), model.model_fields, 1)
     if similar:

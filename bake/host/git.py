@@ -192,8 +192,8 @@ def _settings(environment: Mapping[str, str], *options: str) -> dict[str, str]:
 def _line(key: str, value: str) -> str:
     """Return a setting in the syntax of a configuration file."""
     section, name = key.split(".")
-    quoted = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'[{section}]\n{name} = "{quoted}"\n'
+    literal = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'[{section}]\n{name} = "{literal}"\n'
 
 
 def _pointer(path: Path, blob: str) -> str:

@@ -21,7 +21,7 @@ class Phase:
 
     def __init__(self, name: str, display: Progress | None) -> None:
         self.name = name
-        self.started = time.monotonic()
+        self.start_time = time.monotonic()
         self._display = display
         self._task = display.add_task(name, total=1.0, activity="") if display else None
 
@@ -60,6 +60,6 @@ class Reporter:
             self.note(f"{name} …")
             phase = Phase(name, None)
             yield phase
-        seconds = time.monotonic() - phase.started
+        seconds = time.monotonic() - phase.start_time
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
         self.note(f"{name:<12} {seconds:6.1f} s")

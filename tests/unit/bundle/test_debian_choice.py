@@ -182,7 +182,7 @@ def test_the_refusal_of_a_named_release_names_the_one_that_would_do(read: Read) 
 def test_an_app_whose_syntax_only_the_newest_python_has_gets_it(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     plainly = detect.complete
 
-    def complete(folder: Path, recipe: Recipe) -> detect.Found:
+    def complete(folder: Path, recipe: Recipe) -> detect.Detection:
         """Detect what is there as a host does that reads the app with the target's Python."""
         if recipe.target.python < (3, 13):
             raise AppSyntaxError("app.py:3: invalid syntax", "Correct the line.")
