@@ -78,7 +78,7 @@ def fetched(
     other files. The script removes fetched files that the release excludes.
     """
     members = _members(release, recipe, extras, frozenset(f"source/{path}" for path in there))
-    unwanted = [name for name, _ in release.kept_out if any(f"{path}/".startswith(name) for path in there)]
+    unwanted = [name for name, _ in release.exclusions if any(f"{path}/".startswith(name) for path in there)]
     if unwanted:
         script += f"cd source\nrm -rf -- {shlex.join(unwanted)}\n"
     said = json.loads(members["recipe.json"][1])
@@ -146,11 +146,14 @@ def _members(
 
     Links are followed. Raises WheelError and AppFolderError for files that a document cannot contain.
     """
-    asked = set(release_files.asked(recipe))
+    asked = set(release_files.feature_names(recipe))
     # Without the certificate client, the files that certificates need are useless.
     brought = {*extras, *asked} - (set() if "certificate" in extras else set(recipe.certificate.options))
     out = there.union(
-        *(release_files.extra(name) for name in {*release_files.EXTRAS, *release_files.BUNDLED, *asked} - brought)
+        *(
+            release_files.feature_files(name)
+            for name in {*release_files.EXTRAS, *release_files.BUNDLE_FEATURES, *asked} - brought
+        )
     )
     out |= {release_files.AUTHOR}
     found: dict[str, tuple[int, bytes]] = {}
@@ -174,11 +177,11 @@ def _members(
                 )
             if "\n" in name:
                 raise AppFolderError(f"The name of {name!r} contains a line break", "Rename the file.")
-            with end.opened() as stream:
+            with end.open() as stream:
                 found[name] = end.mode, stream.read()
     # Remove the comments from bake's own files, because bytes are scarce. The originals are in cloud-init/features.
     for name in sorted(brought):
-        for path in release_files.extra(name):
+        for path in release_files.feature_files(name):
             mode, content = found[path]
             found[path] = (mode, cloud_config.bare(File(path, mode, content)).content)
     return found

@@ -109,7 +109,7 @@ def look(folder: Path, report: Reporter, base: str | None = None) -> recipe.Reci
     For machines with a known release, and for launch settings.
     """
     wanted = _named(folder, base)
-    return debian_choice.detected(release_source.folder_of(folder, wanted), wanted, report)
+    return debian_choice.complete_without_base(release_source.folder_of(folder, wanted), wanted, report)
 
 
 def _named(folder: Path, base: str | None) -> recipe.Recipe:

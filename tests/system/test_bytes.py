@@ -46,7 +46,7 @@ def test_each_feature_s_share_of_a_document(target, capsys):
     for name in ("exchange", "certificate", "steps", "django"):
         brought = [
             cloud_config.bare(File(f"{release_source.INCOMING}/{'ab' * 32}/{path}", file.mode, file.text.encode()))
-            for path, file in release_files.extra(name).items()
+            for path, file in release_files.feature_files(name).items()
         ]
         rows[f"release: {name}"] = size([*files, *brought], target) - whole
     with capsys.disabled():

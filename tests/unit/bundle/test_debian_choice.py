@@ -155,7 +155,7 @@ def test_the_nearest_python_to_a_wish_is_chosen(read: Read, name: str, text: str
 @pytest.mark.parametrize("text", ["", "pypy3.10-7.3.15\n", "system\n", "python-2.7.18\n", "miniconda3-4.7.12\n", "\0"])
 def test_a_wish_for_no_python_3_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "runtime.txt").write_text(text)
-    assert debian_choice.wish(tmp_path) is None
+    assert debian_choice.requested_python(tmp_path) is None
 
 
 def test_a_wish_yields_to_what_can_be_had(read: Read) -> None:
@@ -244,7 +244,7 @@ def test_requirements_that_contradict_each_other_are_a_conflict(read: Read, site
 
 
 def test_a_look_resolves_nothing_and_leaves_the_base_open(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "resolve", None)
+    monkeypatch.setattr(debian_choice, "resolve", None)
     (app / "app.py").write_text(APP)
     (app / "requirements.txt").write_text("flask\n")
     report = Reporter(Console(file=io.StringIO()))

@@ -19,7 +19,7 @@ import yaml
 from conftest import EMPTY_WHEEL, Clone, Site
 from rich.console import Console
 
-from bake.bundle import lock, release_archive, release_files, shared_libraries, wheel_cache
+from bake.bundle import debian_choice, lock, release_archive, release_files, shared_libraries, wheel_cache
 from bake.config.debian import DEBIAN_12, DEBIAN_13, Target
 from bake.config.providers import PROVIDERS, SMALLEST_LIMIT, Provider
 from bake.config.recipe import Recipe
@@ -325,9 +325,10 @@ def test_a_small_app_fits_every_provider(tmp_path: Path, monkeypatch: pytest.Mon
         "{}=={} \\\n    --hash=sha256:{}\n".format(*wheel.name.split("-")[:2], files.file_digest(wheel))
         for wheel in wheels
     )
-    monkeypatch.setattr(lock, "resolve", lambda *words, **options: lock.Lock(text, "fixed"))
+    for module in (debian_choice, release_archive):
+        monkeypatch.setattr(module, "resolve", lambda *words, **options: lock.Lock(text, "fixed"))
     monkeypatch.setattr(wheel_cache, "wheels", lambda *words, **options: wheels)
-    monkeypatch.setattr(wheel_cache, "expects", lambda *words, **options: {})
+    monkeypatch.setattr(wheel_cache, "required_libraries", lambda *words, **options: {})
     monkeypatch.setattr(shared_libraries, "require", lambda *words, **options: ())
     report = Reporter(Console(file=io.StringIO()))
     recipe = pipeline.read(folder, report).model_copy(update={"base": goal.name})

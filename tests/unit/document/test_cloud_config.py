@@ -284,7 +284,7 @@ PYTHON = [file for file in MACHINE if file.path.endswith(".py") or b"python3" in
 PYTHON += [
     File(path, file.mode, file.text.encode())
     for folder in sorted(paths.features().iterdir())
-    for path, file in release_files.extra(folder.name).items()
+    for path, file in release_files.feature_files(folder.name).items()
     if path.endswith(".py")
 ]
 SHELL = [file for file in MACHINE if file.content.startswith(b"#!/bin/sh")]
