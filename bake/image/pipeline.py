@@ -308,11 +308,11 @@ def keeping_log(path: Path, settings: cloud_config.CheckSettings) -> Iterator[No
     try:
         yield
     except BakeError as error:
-        error.details = redaction.redacted(error.details, settings.env)
+        error.details = redaction.redact(error.details, settings.env)
         # If the disk is full, still report the error.
         with suppress(PlaceError, SpaceError):
             if error.log:
-                files.write(path, redaction.redacted(printable(error.log), settings.env) + "\n")
+                files.write(path, redaction.redact(printable(error.log), settings.env) + "\n")
                 error.details += f"\n--- complete log: {path}"
         raise
 
