@@ -61,7 +61,7 @@ DISTRIBUTIONS = {
 
 @dataclass(frozen=True)
 class Detection:
-    """A complete recipe, and notes to show about what bake detected."""
+    """A complete recipe, and notes about the keys that bake detected."""
 
     recipe: Recipe
     notes: tuple[str, ...]

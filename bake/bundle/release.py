@@ -1,4 +1,4 @@
-"""Gather what a release is made of: the app's files, its lock and wheels, and the files that bake adds."""
+"""Gather the members of a release: the app's files, its lock and wheels, and the files that bake adds."""
 
 from __future__ import annotations
 

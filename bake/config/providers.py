@@ -1,4 +1,4 @@
-"""VPS providers as data: the limit of a document, how the provider counts it, and the source of the figure."""
+"""Describe VPS providers as data: the limit of a document, how the provider counts it, and the source of the figure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paths of the project's own files, of the cache and of the outputs."""
+"""Return the paths of the project's own files, of the cache and of the outputs."""
 
 from __future__ import annotations
 
