@@ -1,1 +1,1 @@
-"""What an app's folder says, read and never run: its entry, its requirements, what it writes."""
+"""Read an app's folder without running its code: the entry, the requirements, and the paths that the app writes."""

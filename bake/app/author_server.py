@@ -16,25 +16,25 @@ STARTERS = ("run.py", "app.py", "main.py", "server.py", "serve.py", "application
 def command(reader: Reader, app: App | None, wsgi: str) -> str:
     """Return a shell command. If its first part fails, the shell runs the next one.
 
-    It runs in the app's folder, with the machine's environment: FLASK_APP is set there.
+    It runs in the app's folder, with the machine's environment, which sets FLASK_APP.
     """
     if any(module.settings for module in reader.modules.values()):
         manage = "manage.py" if (reader.folder / "manage.py").is_file() else "-m django"
         return f"python {manage} runserver --noreload 127.0.0.1:8000"
-    ways = [f"python {shlex.quote(path)}" for path in _programs(reader, app)[:1]]
+    commands = [f"python {shlex.quote(path)}" for path in _programs(reader, app)[:1]]
     if wsgi.endswith(".ini"):
-        ways.append(f"pserve {shlex.quote(wsgi)}")
-    ways.append("flask run" if _is_flask(app) else PLAIN)
-    return " || ".join(ways)
+        commands.append(f"pserve {shlex.quote(wsgi)}")
+    commands.append("flask run" if _is_flask(app) else PLAIN)
+    return " || ".join(commands)
 
 
 def _programs(reader: Reader, app: App | None) -> list[str]:
     """Return the files that serve the app when Python runs them, the most likely one first."""
-    makers = [app.module, app.root.module] if app else []
-    starters = [module for name in STARTERS for module in reader.modules.values() if str(module.path) == name]
-    return list(dict.fromkeys(str(module.path) for module in (*makers, *starters) if module.serves))
+    app_modules = [app.module, app.root.module] if app else []
+    starter_modules = [module for name in STARTERS for module in reader.modules.values() if str(module.path) == name]
+    return list(dict.fromkeys(str(module.path) for module in (*app_modules, *starter_modules) if module.serves))
 
 
 def _is_flask(app: App | None) -> bool:
     """Return whether the command `flask` can load the app."""
-    return app is not None and "flask" in app.root.module.imported and not app.inner
+    return app is not None and "flask" in app.root.module.imported_packages and not app.inner

@@ -16,10 +16,10 @@ from packaging.utils import canonicalize_name
 
 from bake.app import author_server
 from bake.app.django import production_keys
-from bake.app.entry import PASTE, chosen, named
+from bake.app.entry import PASTE, named_app, only_app
 from bake.app.name_resolution import ASGI_MAKERS, WSGI_MAKERS, App, Reader
-from bake.app.requirements_files import found_file
-from bake.app.scopes import Module, dotted
+from bake.app.requirements_files import requirements_file
+from bake.app.scopes import Module, dotted_name
 from bake.app.variables import ALWAYS_SET
 from bake.config import field_types, secret_names
 from bake.config.recipe import Recipe
@@ -60,34 +60,36 @@ DISTRIBUTIONS = {
 
 
 @dataclass(frozen=True)
-class Found:
-    """A complete recipe, and notes to show about what bake detected."""
+class Detection:
+    """A complete recipe, and notes about the keys that bake detected."""
 
     recipe: Recipe
     notes: tuple[str, ...]
-    #: The frameworks that the app imports: the distribution of each, and the place of the import.
+    #: The frameworks that the app imports: the distribution of each, and the file with the import.
     frameworks: Mapping[str, str] = field(default_factory=dict)
 
 
-def complete(folder: Path, recipe: Recipe) -> Found:
+def complete(folder: Path, recipe: Recipe) -> Detection:
     """Detect the keys that the recipe does not set, and return the complete recipe.
 
     Raises AppFolderError, AppSyntaxError, NoAppError, SeveralAppsError, AsgiAppError, RequirementError.
     """
     if recipe.package:
-        return _packaged(recipe, recipe.package)
+        return _complete_package(recipe, recipe.package)
     reader = Reader(folder, recipe.target.python)
-    notes = _exposed(recipe)
-    app = named(reader, recipe.wsgi) if recipe.wsgi else chosen(reader, notes)
+    notes = _secret_notes(recipe)
+    app = named_app(reader, recipe.wsgi) if recipe.wsgi else only_app(reader, notes)
     changes: dict[str, object] = {"wsgi": recipe.wsgi or (app.wsgi if app else PASTE)}
     if app is None and not recipe.wsgi:
         notes.insert(0, f"wsgi: {PASTE} (its [app:main])")
     elif app and not recipe.wsgi:
-        made = "" if app.root.place == app.place else f", created at {app.root.place}"
-        notes.insert(0, f"wsgi: {app.wsgi} ({app.place}{made})")
-    notes += (f"not read: {module.path} ({module.unread})" for module in reader.modules.values() if module.unread)
+        origin = "" if app.root.location == app.location else f", created at {app.root.location}"
+        notes.insert(0, f"wsgi: {app.wsgi} ({app.location}{origin})")
+    notes += (
+        f"not read: {module.path} ({module.skip_reason})" for module in reader.modules.values() if module.skip_reason
+    )
     if recipe.requirements is None:
-        changes["requirements"] = needed(reader)
+        changes["requirements"] = detect_requirements(reader)
         notes.append(f"requirements: {changes['requirements'] or 'none, because the app imports no other packages'}")
     if recipe.static is None:
         changes["static"] = _static(reader, app, notes)
@@ -99,11 +101,11 @@ def complete(folder: Path, recipe: Recipe) -> Found:
         changes["writable"] = _writable(reader, recipe, notes)
     if recipe.preload is None:
         changes["preload"] = _preload(reader, {*recipe.env, *recipe.secrets}, notes)
-    known = {*recipe.model_copy(update=changes).secrets, *recipe.env}
+    variables = {*recipe.model_copy(update=changes).secrets, *recipe.env}
     settings = getattr(changes.get("django", recipe.django), "settings", "")
-    served = [app.module, app.root.module] if app else []
-    loaded = reader.imported_with(*served, *(module for module in [reader.modules.get(settings)] if module))
-    notes += _variables(reader, loaded, known)
+    app_modules = [app.module, app.root.module] if app else []
+    modules = reader.import_closure(*app_modules, *(module for module in [reader.modules.get(settings)] if module))
+    notes += _variables(reader, modules, variables)
     if recipe.check.author is None:
         command = author_server.command(reader, app, str(changes["wsgi"]))
         changes["check"] = recipe.check.model_copy(update={"author": command})
@@ -112,42 +114,42 @@ def complete(folder: Path, recipe: Recipe) -> Found:
         slug = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower())[:63].strip("-") or "app"
         changes["name"] = slug
         notes.append(f"name: {slug} (the folder's)")
-    return Found(recipe.model_copy(update=changes), tuple(notes), _frameworks(reader, loaded))
+    return Detection(recipe.model_copy(update=changes), tuple(notes), _frameworks(reader, modules))
 
 
-def _packaged(recipe: Recipe, package: str) -> Found:
+def _complete_package(recipe: Recipe, package: str) -> Detection:
     """Return the recipe of an app that is a package on the index. The folder's files are not part of it."""
     if recipe.wsgi is None:
         raise NoAppError(
             f"app: {package} needs `wsgi`, because bake cannot detect it",
             "Add it to bake.yaml: `wsgi: module:callable`.",
         )
-    more = recipe.requirements or ()
-    if isinstance(more, str):
+    requirements = recipe.requirements or ()
+    if isinstance(requirements, str):
         raise RequirementError(
             f"app: {package}: `requirements` cannot be a file here", "Write them as a list: `requirements: [flask]`."
         )
     name = recipe.name or canonicalize_name(Requirement(package).name)
     check = recipe.check if recipe.check.author else recipe.check.model_copy(update={"author": author_server.PLAIN})
-    changes = {"name": name, "requirements": (package, *more), "static": {}, "check": check}
+    changes = {"name": name, "requirements": (package, *requirements), "static": {}, "check": check}
     source = f"app: {package} from the package index; the folder's files are not in it"
-    return Found(recipe.model_copy(update=changes), (source, *_exposed(recipe)))
+    return Detection(recipe.model_copy(update=changes), (source, *_secret_notes(recipe)))
 
 
-def _exposed(recipe: Recipe) -> list[str]:
+def _secret_notes(recipe: Recipe) -> list[str]:
     """Return a note for each value in the recipe's `env` that looks like a secret."""
     note = "warning: env.{0} looks like a secret, and `env` becomes part of the image; write  secrets: [{0}]  instead"
-    return [note.format(name) for name in secret_names.exposed(recipe.env)]
+    return [note.format(name) for name in secret_names.exposed_secrets(recipe.env)]
 
 
-def _variables(reader: Reader, loaded: list[Module], known: set[str]) -> Iterator[str]:
-    """Yield a note for each variable that the import of modules needs, and that is not `known`."""
-    known = known | ALWAYS_SET
-    known.update(name for module in reader.modules.values() for name in module.variables.set)
-    for module in loaded:
-        for name, line in module.variables.needed.items():
-            if name not in known:
-                known.add(name)
+def _variables(reader: Reader, modules: list[Module], defined_names: set[str]) -> Iterator[str]:
+    """Yield a note for each variable that the import of modules needs, and that is not one of `defined_names`."""
+    defined_names = defined_names | ALWAYS_SET
+    defined_names.update(name for module in reader.modules.values() for name in module.variables.assigned_names)
+    for module in modules:
+        for name, line in module.variables.reads.items():
+            if name not in defined_names:
+                defined_names.add(name)
                 key = f"secrets: [{name}]" if secret_names.may_be_secret(name) else f"env: {{{name}: …}}"
                 yield f"warning: {module.path}:{line} needs the variable {name}; unless a launch sets it, write  {key}"
 
@@ -156,63 +158,63 @@ def _variables(reader: Reader, loaded: list[Module], known: set[str]) -> Iterato
 FRAMEWORKS = {maker.partition(".")[0] for maker in (*WSGI_MAKERS, *ASGI_MAKERS)} - {"paste"}
 
 
-def _frameworks(reader: Reader, loaded: list[Module]) -> dict[str, str]:
-    """Return the distributions of the frameworks that an app imports, each with the file that does."""
-    found: dict[str, str] = {}
-    outside = FRAMEWORKS - {name.partition(".")[0] for name in reader.modules}
-    for module in loaded:
-        for name in sorted(module.imported & outside):
-            found.setdefault(canonicalize_name(DISTRIBUTIONS.get(name, name)), str(module.path))
-    return found
+def _frameworks(reader: Reader, modules: list[Module]) -> dict[str, str]:
+    """Return the distributions of the frameworks that an app imports, each with the file that imports it."""
+    files: dict[str, str] = {}
+    frameworks = FRAMEWORKS - {name.partition(".")[0] for name in reader.modules}
+    for module in modules:
+        for name in sorted(module.imported_packages & frameworks):
+            files.setdefault(canonicalize_name(DISTRIBUTIONS.get(name, name)), str(module.path))
+    return files
 
 
-def needed(reader: Reader) -> str | tuple[str, ...]:
+def detect_requirements(reader: Reader) -> str | tuple[str, ...]:
     """Return the file that lists the app's requirements, or () if the app imports no other packages.
 
     Raises RequirementError with a proposed line for bake.yaml, made from the imports.
     """
-    if named := found_file(reader.folder):
-        return named
-    proposed = proposed_requirements(reader)
-    if not proposed:
+    if file := requirements_file(reader.folder):
+        return file
+    proposal = proposed_requirements(reader)
+    if not proposal:
         return ()
     raise RequirementError(
         f"{reader.folder} has no requirements.txt or other file that lists the app's requirements",
         "bake made the line above from the app's imports. Check it and add it to bake.yaml, as `bake init` does. "
         "Or add a requirements.txt.",
-        f"requirements: [{', '.join(proposed)}]",
+        f"requirements: [{', '.join(proposal)}]",
     )
 
 
 def proposed_requirements(reader: Reader) -> tuple[str, ...]:
     """Return the distributions of the packages that the app imports and that are neither its own nor Python's."""
-    own = {name.partition(".")[0] for name in reader.modules} | {
+    own_names = {name.partition(".")[0] for name in reader.modules} | {
         path.name for path in reader.folder.iterdir() if path.is_dir()
     }
-    seen = {name for module in reader.modules.values() for name in module.imported}
-    foreign = seen - own - set(sys.stdlib_module_names)
-    return tuple(sorted({DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in foreign}))
+    imported_names = {name for module in reader.modules.values() for name in module.imported_packages}
+    packages = imported_names - own_names - set(sys.stdlib_module_names)
+    return tuple(sorted({DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in packages}))
 
 
 def _imports(reader: Reader, package: str) -> bool:
     """Return whether a module of the app imports a package."""
-    return any(package in module.imported for module in reader.modules.values())
+    return any(package in module.imported_packages for module in reader.modules.values())
 
 
 def _release(reader: Reader, django: object, notes: list[str]) -> tuple[str, ...]:
     """Return the commands that migrate an app's database, and note them."""
-    steps: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
     if isinstance(django, Django):
-        steps = ("python -m django migrate --noinput",)
+        commands = ("python -m django migrate --noinput",)
     elif (reader.folder / "migrations/env.py").is_file() and _imports(reader, "flask_migrate"):
-        steps = ("flask db upgrade",)
+        commands = ("flask db upgrade",)
     elif (reader.folder / "alembic.ini").is_file():
         notes.append("alembic.ini found: to migrate with each release, write  release: [alembic upgrade head]")
-    if steps:
+    if commands:
         notes.append(
-            f"release: [{', '.join(steps)}] (once for each release, before it serves; `release: []` turns it off)"
+            f"release: [{', '.join(commands)}] (once for each release, before it serves; `release: []` turns it off)"
         )
-    return steps
+    return commands
 
 
 def _writable(reader: Reader, recipe: Recipe, notes: list[str]) -> Writable:
@@ -221,29 +223,31 @@ def _writable(reader: Reader, recipe: Recipe, notes: list[str]) -> Writable:
     Exclude a path with files in the folder, except placeholders: on the machine, it would keep the files of the first
     release.
     """
-    found: dict[str, str] = {}
-    kept = [PurePosixPath(path) for path in recipe.writable.paths]
-    instance = _imports(reader, "flask_sqlalchemy")
+    writers: dict[str, str] = {}
+    paths = [PurePosixPath(path) for path in recipe.writable.paths]
+    uses_instance_folder = _imports(reader, "flask_sqlalchemy")
     for module in reader.modules.values():
         for write in module.writes:
-            path = module.path.parent / write.path if write.beside else write.path
-            if instance and not write.beside and not write.folder and write.path.suffix:
+            path = module.path.parent / write.path if write.is_module_relative else write.path
+            if uses_instance_folder and not write.is_module_relative and not write.is_folder and write.path.suffix:
                 # Flask-SQLAlchemy puts SQLite files with a relative path there.
                 path = PurePosixPath("instance")
-            if not any(path == other or path in other.parents or other in path.parents for other in kept):
-                shipped = reader.folder / path
-                files = shipped.rglob("*") if shipped.is_dir() else [shipped] * shipped.exists()
+            if not any(path == other or path in other.parents or other in path.parents for other in paths):
+                source = reader.folder / path
+                files = source.rglob("*") if source.is_dir() else [source] * source.exists()
                 if all(file.is_dir() or file.name.startswith(".") for file in files) and _is_inside(path):
-                    kept.append(path)
-                    found[str(path)] = str(module.path)
-    notes += (f"writable: {path} is kept in /var/lib/app ({place} writes it)" for path, place in found.items())
-    return recipe.writable.model_copy(update={"paths": (*recipe.writable.paths, *found)})
+                    paths.append(path)
+                    writers[str(path)] = str(module.path)
+    notes += (
+        f"writable: {path} is kept in /var/lib/app ({module_path} writes it)" for path, module_path in writers.items()
+    )
+    return recipe.writable.model_copy(update={"paths": (*recipe.writable.paths, *writers)})
 
 
 def _is_inside(path: PurePosixPath) -> bool:
     """Return whether a path is valid under `writable`."""
     with suppress(ValueError):
-        return bool(field_types.inside(str(path)))
+        return bool(field_types.inner_path(str(path)))
     return False
 
 
@@ -266,7 +270,7 @@ def _preload(reader: Reader, variables: set[str], notes: list[str]) -> bool:
 def _static(reader: Reader, app: App | None, notes: list[str]) -> dict[str, str]:
     """Return the folder that Flask itself would serve, by its URL prefix."""
     call = app.root.call if app else None
-    if app is None or call is None or not dotted(call.func).endswith("Flask"):
+    if app is None or call is None or not dotted_name(call.func).endswith("Flask"):
         return {}
     values: dict[str, object] = {"static_folder": "static", "static_url_path": None}
     for keyword in call.keywords:
@@ -281,8 +285,8 @@ def _static(reader: Reader, app: App | None, notes: list[str]) -> dict[str, str]
     path = os.path.normpath(app.root.module.path.parent / folder)
     prefix = "/" + (prefix if isinstance(prefix, str) else PurePosixPath(path).name).strip("/")
     try:
-        proposed = Recipe.model_validate({"static": {prefix: path}}, context={"folder": reader.folder}).static
+        static = Recipe.model_validate({"static": {prefix: path}}, context={"folder": reader.folder}).static
     except ValueError:  # The folder is missing, or nginx cannot serve it. Flask still does.
         return {}
     notes.append(f"static: {prefix} from {path}/")
-    return proposed or {}
+    return static or {}

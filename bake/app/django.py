@@ -20,23 +20,23 @@ def production_keys(reader: Reader, recipe: Recipe, app: App | None, notes: list
     settings = _settings_module(reader, recipe, app)
     if settings is None:
         return {}
-    assigned = _assigned(reader, settings)
+    values = _setting_values(reader, settings)
     media = any(module.serves_media for module in reader.modules.values())
     notes.append(
         f"django: production settings based on {settings}: DEBUG off, ALLOWED_HOSTS from `domains`, static files "
         f"collected, SQLite file and MEDIA_ROOT in /var/lib/app{', uploads served at MEDIA_URL' if media else ''}; "
         "`django: off` uses yours unchanged"
     )
-    words = [word for text in _strings(assigned.get("ALLOWED_HOSTS")) for word in re.split(r"[\s,]+", text) if word]
+    words = [word for text in _strings(values.get("ALLOWED_HOSTS")) for word in re.split(r"[\s,]+", text) if word]
     hosts = [name for name in words if "." in name.strip(".") and name[0].isalpha()]
     if hosts and not recipe.domains:
         notes.append(
             f"domains: not set, so the site accepts any host name; ALLOWED_HOSTS suggests  domains: [{hosts[0]}]"
         )
     changes: dict[str, object] = {"django": Django(settings=settings, media=media)}
-    key = {*_strings(assigned.get("SECRET_KEY"))}
-    insecure = any(text.startswith("django-insecure-") for text in key)
-    if insecure and key.isdisjoint({*recipe.env, *recipe.secrets}):
+    key_strings = {*_strings(values.get("SECRET_KEY"))}
+    is_insecure = any(text.startswith("django-insecure-") for text in key_strings)
+    if is_insecure and key_strings.isdisjoint({*recipe.env, *recipe.secrets}):
         changes["secrets"] = (*recipe.secrets, *({"SECRET_KEY"} - set(recipe.secrets)))
         notes.append("secrets: SECRET_KEY (the key in the settings is marked insecure)")
     return changes
@@ -47,11 +47,11 @@ def _settings_module(reader: Reader, recipe: Recipe, app: App | None) -> str | N
 
     In project templates, manage.py often names the settings for development and wsgi.py those for production.
     """
-    served = [reader.modules.get((recipe.wsgi or "").partition(":")[0])]
-    served += [app.module, app.root.module] if app else []
-    modules = dict.fromkeys(module for module in (*served, *reader.modules.values()) if module)
-    named = [recipe.env.get("DJANGO_SETTINGS_MODULE"), *(name for module in modules for name in module.settings)]
-    return next((name for name in named if name in reader.modules), None)
+    candidates = [reader.modules.get((recipe.wsgi or "").partition(":")[0])]
+    candidates += [app.module, app.root.module] if app else []
+    modules = dict.fromkeys(module for module in (*candidates, *reader.modules.values()) if module)
+    names = [recipe.env.get("DJANGO_SETTINGS_MODULE"), *(name for module in modules for name in module.settings)]
+    return next((name for name in names if name in reader.modules), None)
 
 
 def _strings(node: ast.expr | None) -> Iterator[str]:
@@ -61,32 +61,32 @@ def _strings(node: ast.expr | None) -> Iterator[str]:
             yield part.value
 
 
-def _assigned(reader: Reader, name: str) -> dict[str, ast.expr]:
+def _setting_values(reader: Reader, name: str) -> dict[str, ast.expr]:
     """Return the values of SETTINGS in a module, including those of modules that it imports with `import *`.
 
     Each module is read once. As in Python, a module in an import cycle provides only its assignments so far.
     """
-    assigned: dict[str, dict[str, ast.expr]] = {name: {}}
+    values: dict[str, dict[str, ast.expr]] = {name: {}}
     stack = [(name, _settings_statements(reader, name))]
     while stack:
-        here, rest = stack[-1]
-        statement = next(rest, None)
+        current, pending = stack[-1]
+        statement = next(pending, None)
         if statement is None:
             stack.pop()
             if stack:
-                assigned[stack[-1][0]] |= assigned[here]
+                values[stack[-1][0]] |= values[current]
         elif isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value:
             targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
             names = {target.id for target in targets if isinstance(target, ast.Name)}
-            assigned[here] |= dict.fromkeys(names & SETTINGS, statement.value)
+            values[current] |= dict.fromkeys(names & SETTINGS, statement.value)
         elif isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*":
-            origin = reader.modules[here].absolute(statement)
-            if origin in assigned:
-                assigned[here] |= assigned[origin]
+            origin = reader.modules[current].absolute(statement)
+            if origin in values:
+                values[current] |= values[origin]
             elif origin in reader.modules:
-                assigned[origin] = {}
+                values[origin] = {}
                 stack.append((origin, _settings_statements(reader, origin)))
-    return assigned[name]
+    return values[name]
 
 
 def _settings_statements(reader: Reader, name: str) -> Iterator[ast.stmt]:

@@ -9,104 +9,108 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from bake.app.name_resolution import QUICKSTART, USUAL_FACTORIES, USUAL_NAMES, WSGI_MAKERS, App, Reader
-from bake.app.scopes import Module, bound_names, dotted, statements
+from bake.app.scopes import Module, bound_names, dotted_name, statements
 from bake.errors import AsgiAppError, NoAppError, SeveralAppsError
 
 #: The settings file for production in Pyramid's project templates.
 PASTE = "production.ini"
 
 
-def chosen(reader: Reader, notes: list[str]) -> App | None:
+def only_app(reader: Reader, notes: list[str]) -> App | None:
     """Return the only app in the folder, or None if only a PasteDeploy file defines one.
 
     Raises NoAppError, SeveralAppsError, AsgiAppError.
     """
     apps = reader.apps()
-    wsgi = [app for app in apps if not app.asgi and not app.needs]
-    if not wsgi and _is_paste(reader.folder / PASTE):
+    wsgi_apps = [app for app in apps if not app.asgi and not app.required_arguments]
+    if not wsgi_apps and _is_paste(reader.folder / PASTE):
         return None
-    if not wsgi:
-        asgi = sorted((app for app in apps if app.asgi), key=lambda app: app.rank)
-        raise _asgi(asgi[0]) if asgi else _none(reader, apps)
-    notes += dict.fromkeys(f"ignored: the ASGI app at {app.root.place}" for app in apps if app.asgi)
-    best: dict[tuple[Module, str], App] = {}
-    for app in sorted(wsgi, key=lambda app: app.rank):
-        best.setdefault((app.root.module, app.root.name), app)
-    files: dict[Module, list[App]] = {}
-    for app in best.values():
-        files.setdefault(app.module, []).append(app)
-    kept = [app for here in files.values() for app in _meant(here)]
-    if len(kept) > 1:
-        raise SeveralAppsError({app.wsgi: app.root.place for app in kept})
-    return kept[0]
+    if not wsgi_apps:
+        asgi_apps = sorted((app for app in apps if app.asgi), key=lambda app: app.rank)
+        raise _asgi_error(asgi_apps[0]) if asgi_apps else _no_app_error(reader, apps)
+    notes += dict.fromkeys(f"ignored: the ASGI app at {app.root.location}" for app in apps if app.asgi)
+    best_apps: dict[tuple[Module, str], App] = {}
+    for app in sorted(wsgi_apps, key=lambda app: app.rank):
+        best_apps.setdefault((app.root.module, app.root.name), app)
+    apps_by_module: dict[Module, list[App]] = {}
+    for app in best_apps.values():
+        apps_by_module.setdefault(app.module, []).append(app)
+    candidates = [app for module_apps in apps_by_module.values() for app in _prefer_usual_names(module_apps)]
+    if len(candidates) > 1:
+        raise SeveralAppsError({app.wsgi: app.root.location for app in candidates})
+    return candidates[0]
 
 
 def _is_paste(path: Path) -> bool:
     """Return whether PasteDeploy can load an app from a file, as in Pyramid's project templates."""
-    found = configparser.RawConfigParser(strict=False)
+    parser = configparser.RawConfigParser(strict=False)
     try:
-        return bool(found.read(path)) and any(f"{kind}:main" in found for kind in ("app", "composite", "pipeline"))
+        return bool(parser.read(path)) and any(f"{kind}:main" in parser for kind in ("app", "composite", "pipeline"))
     except (configparser.Error, UnicodeDecodeError):
         return False
 
 
-def _meant(here: list[App]) -> list[App]:
+def _prefer_usual_names(apps: list[App]) -> list[App]:
     """Return the apps of one file that have a usual name. Prefer apps to factories."""
-    ready = [app for app in here if not app.factory]
-    usual = [app for app in ready or here if app.name in (*USUAL_NAMES, *USUAL_FACTORIES)]
-    return usual or here
+    objects = [app for app in apps if not app.factory]
+    usual_apps = [app for app in objects or apps if app.name in (*USUAL_NAMES, *USUAL_FACTORIES)]
+    return usual_apps or apps
 
 
-def _none(reader: Reader, apps: list[App]) -> NoAppError:
+def _no_app_error(reader: Reader, apps: list[App]) -> NoAppError:
     """Return the error for a folder without an app. Its details list the candidates and why bake cannot serve them."""
-    wanting = [app for app in apps if app.needs]
-    near = [f"{app.place}: {app.name}() needs arguments: {', '.join(app.needs)}" for app in wanting]
-    known = {(app.module, app.call.lineno, app.call.col_offset) for app in apps if app.call}
+    factories = [app for app in apps if app.required_arguments]
+    candidates = [
+        f"{app.location}: {app.name}() needs arguments: {', '.join(app.required_arguments)}" for app in factories
+    ]
+    known_calls = {(app.module, app.call.lineno, app.call.col_offset) for app in apps if app.call}
     for module in reader.modules.values():
-        near += [f"{module.path}: not read: {module.unread}"] if module.unread else []
+        candidates += [f"{module.path}: not read: {module.skip_reason}"] if module.skip_reason else []
         if any(reader.makes(module.scope, name, {*WSGI_MAKERS, QUICKSTART}) for name in module.calls):
-            near += _calls_near(reader, module, known)
+            candidates += _unserved_calls(reader, module, known_calls)
     count = len(reader.modules)
     files = "Python file" if count == 1 else f"{count} Python files"
     return NoAppError(
         f"bake found no WSGI app in the {files} of {reader.folder}"
-        + (", only candidates that it cannot serve" if near else ""),
-        _with_arguments(wanting[0])
-        if wanting
+        + (", only candidates that it cannot serve" if candidates else ""),
+        _arguments_hint(factories[0])
+        if factories
         else "Create one at module level, such as `app = Flask(__name__)`, or a function without required arguments "
         "that returns one. Or set `wsgi: module:callable` in bake.yaml.",
-        "\n".join(near),
+        "\n".join(candidates),
     )
 
 
-def _with_arguments(app: App) -> str:
-    """Return the way out for a factory with required arguments."""
-    values = ", ".join(f"{argument}='…'" for argument in app.needs)
+def _arguments_hint(app: App) -> str:
+    """Return the hint for a factory with required arguments."""
+    values = ", ".join(f"{argument}='…'" for argument in app.required_arguments)
     return f"Give each one a default, or pass them in bake.yaml: `wsgi: {app.wsgi.replace('()', f'({values})')}`."
 
 
-def _calls_near(reader: Reader, module: Module, known: set[tuple[Module, int, int]]) -> Iterator[str]:
-    """Yield, for each call in a module that creates an app, why bake cannot serve it. Skip those of `known` apps."""
+def _unserved_calls(reader: Reader, module: Module, known_calls: set[tuple[Module, int, int]]) -> Iterator[str]:
+    """Yield, for each call in a module that creates an app, why bake cannot serve it. Skip `known_calls`."""
     tree = reader.tree(module)
-    hidden: set[int] = set()
+    main_node_ids: set[int] = set()
     for statement, main in statements(tree.body):
-        if main and id(statement) not in hidden and any(bound_names(statement)):
-            hidden |= {id(inner) for inner in ast.walk(statement)}
+        if main and id(statement) not in main_node_ids and any(bound_names(statement)):
+            main_node_ids |= {id(inner) for inner in ast.walk(statement)}
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
-        called, place = dotted(node.func), f"{module.path}:{node.lineno}"
-        if reader.makes(module.scope, called, WSGI_MAKERS):
-            if id(node) in hidden:
-                why = 'only created inside `if __name__ == "__main__"`, where servers cannot import it; move it out'
-            elif (module, node.lineno, node.col_offset) in known:
+        function, location = dotted_name(node.func), f"{module.path}:{node.lineno}"
+        if reader.makes(module.scope, function, WSGI_MAKERS):
+            if id(node) in main_node_ids:
+                reason = 'only created inside `if __name__ == "__main__"`, where servers cannot import it; move it out'
+            elif (module, node.lineno, node.col_offset) in known_calls:
                 continue
             else:
-                why = "neither assigned to a name of the module, nor returned by a function"
-            yield f"{place}: {_text(node)} is {why}"
-        elif reader.makes(module.scope, called, {QUICKSTART}):
+                reason = "neither assigned to a name of the module, nor returned by a function"
+            yield f"{location}: {_text(node)} is {reason}"
+        elif reader.makes(module.scope, function, {QUICKSTART}):
             mount = _text(node).replace(".quickstart(", ".tree.mount(", 1)
-            yield (f"{place}: cherrypy.quickstart starts its own server; instead, write at module level  app = {mount}")
+            yield (
+                f"{location}: cherrypy.quickstart starts its own server; instead, write at module level  app = {mount}"
+            )
 
 
 def _text(call: ast.Call) -> str:
@@ -114,19 +118,21 @@ def _text(call: ast.Call) -> str:
     try:
         return ast.unparse(call)
     except (RecursionError, ValueError):  # nested too deeply, or a number of more than 4,300 digits
-        return f"{dotted(call.func)}(…)"
+        return f"{dotted_name(call.func)}(…)"
 
 
-def _asgi(app: App) -> AsgiAppError:
-    module, target = app.module.name, app.name + ("()" if app.factory else "")
+def _asgi_error(app: App) -> AsgiAppError:
+    """Return the error for an ASGI app, with the text of a wsgi.py that wraps it."""
+    module, app_expression = app.module.name, app.name + ("()" if app.factory else "")
     return AsgiAppError(
-        f"{app.place}: {app.name} is an ASGI app, which uWSGI does not serve",
+        f"{app.location}: {app.name} is an ASGI app, which uWSGI does not serve",
         "Add a2wsgi to the requirements, save these lines as wsgi.py, and bake again. WebSockets will not work.",
-        f"from a2wsgi import ASGIMiddleware\nfrom {module} import {app.name}\n\napplication = ASGIMiddleware({target})",
+        f"from a2wsgi import ASGIMiddleware\nfrom {module} import {app.name}\n\n"
+        f"application = ASGIMiddleware({app_expression})",
     )
 
 
-def named(reader: Reader, wsgi: str) -> App | None:
+def named_app(reader: Reader, wsgi: str) -> App | None:
     """Return the app that the recipe names, or None if its source does not show one."""
     if wsgi.endswith(".ini"):
         if not _is_paste(reader.folder / wsgi):
@@ -134,46 +140,50 @@ def named(reader: Reader, wsgi: str) -> App | None:
                 f"wsgi: {wsgi} is not a PasteDeploy file with a section [app:main]", "Correct `wsgi` in bake.yaml."
             )
         return None
-    module_name, _, rest = wsgi.partition(":")
-    node, call = ast.parse(rest, mode="eval").body, None
+    module_name, _, source = wsgi.partition(":")
+    node, call = ast.parse(source, mode="eval").body, None
     while not isinstance(node, ast.Name):
         call = node if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else call
         node = node.func if isinstance(node, ast.Call) else node.value  # type: ignore[attr-defined]
     name = node.id
-    apps = [app for app in reader.apps() if not app.asgi and not app.needs]
+    apps = [app for app in reader.apps() if not app.asgi and not app.required_arguments]
     proposals = [app.wsgi for app in apps]
     if wsgi in proposals:
         return apps[proposals.index(wsgi)]
-    close = difflib.get_close_matches(wsgi, proposals, 1, 0.3) or proposals
-    hint = f"Did you mean `wsgi: {close[0]}`?" if close else "Set `wsgi` to a module in the folder and a name in it."
+    similar = difflib.get_close_matches(wsgi, proposals, 1, 0.3) or proposals
+    hint = (
+        f"Did you mean `wsgi: {similar[0]}`?" if similar else "Set `wsgi` to a module in the folder and a name in it."
+    )
     module = reader.modules.get(module_name)
     if module is None:
         stem = PurePosixPath(*module_name.split("."))
-        files = [
-            found
+        paths = [
+            path
             for root in ("", *reader.roots)
-            for found in (root / stem.with_suffix(".py"), root / stem / "__init__.py")
+            for path in (root / stem.with_suffix(".py"), root / stem / "__init__.py")
         ]
-        there = next((file for file in files if (reader.folder / file).is_file()), None)
-        if there is None:
-            raise NoAppError(f"wsgi: {wsgi}: neither {files[0]} nor {files[1]} exists", hint)
-        module = reader.parse([there])[0]
+        module_file = next((path for path in paths if (reader.folder / path).is_file()), None)
+        if module_file is None:
+            raise NoAppError(f"wsgi: {wsgi}: neither {paths[0]} nor {paths[1]} exists", hint)
+        module = reader.parse([module_file])[0]
     app = reader.look_up(module.scope, name)
-    where = f"wsgi: {wsgi}: {module.path}"
+    prefix = f"wsgi: {wsgi}: {module.path}"
     if app is None:
         if name in module.scope.names or module.dynamic:
             return None
-        if name in module.scope.hidden:
+        if name in module.scope.main_names:
             raise NoAppError(
-                f'{where} defines {name} only inside `if __name__ == "__main__"`', "Move it to module level."
+                f'{prefix} defines {name} only inside `if __name__ == "__main__"`', "Move it to module level."
             )
-        raise NoAppError(f"{where} has no {name} at module level", hint)
+        raise NoAppError(f"{prefix} has no {name} at module level", hint)
     if app.asgi:
-        raise _asgi(app)
-    if call and app.needs and not (call.args or call.keywords):
-        raise NoAppError(f"{app.place}: {name}() needs arguments: {', '.join(app.needs)}", _with_arguments(app))
-    if rest in (name, f"{name}()") and (bool(call) != app.factory or app.inner):
+        raise _asgi_error(app)
+    if call and app.required_arguments and not (call.args or call.keywords):
+        raise NoAppError(
+            f"{app.location}: {name}() needs arguments: {', '.join(app.required_arguments)}", _arguments_hint(app)
+        )
+    if source in (name, f"{name}()") and (bool(call) != app.factory or app.inner):
         problem = "is a function that returns an app" if app.factory else "is an app, not a function"
         problem = f"is not a WSGI app, but its {app.inner} is" if app.inner else problem
-        raise NoAppError(f"{app.place}: {name} {problem}", f"Write `wsgi: {app.wsgi}`.")
+        raise NoAppError(f"{app.location}: {name} {problem}", f"Write `wsgi: {app.wsgi}`.")
     return app

@@ -24,13 +24,13 @@ class Answers(Generic[Key, Value]):
 
     def __init__(self, rule: Callable[[Key, Ask[Key, Value]], Value | None]) -> None:
         self._rule = rule
-        self._known: dict[Key, Value | None] = {}
+        self._answers: dict[Key, Value | None] = {}
 
     def get(self, key: Key) -> Value | None:
         """Return the answer to a question. It does not depend on earlier questions."""
         for group in self._groups(key):
             self._settle(group)
-        return self._known[key]
+        return self._answers[key]
 
     def _groups(self, first: Key) -> Iterator[dict[Key, list[Key]]]:
         """Yield groups of questions that depend on each other. A group follows the groups that it depends on.
@@ -40,26 +40,26 @@ class Answers(Generic[Key, Value]):
         """
         numbers: dict[Key, int] = {}
         lowest: dict[Key, int] = {}
-        asked: dict[Key, list[Key]] = {}
+        questions: dict[Key, list[Key]] = {}
         open_keys: list[Key] = []
         stack: list[tuple[Key, Iterator[Key]]] = []
 
         def enter(key: Key) -> None:
-            asked[key] = []
-            value = self._rule(key, asked[key].append)
-            if not asked[key]:
-                self._known[key] = value
+            questions[key] = []
+            value = self._rule(key, questions[key].append)
+            if not questions[key]:
+                self._answers[key] = value
                 return
             numbers[key] = lowest[key] = len(numbers)
             open_keys.append(key)
-            stack.append((key, iter(asked[key])))
+            stack.append((key, iter(questions[key])))
 
-        if first not in self._known:
+        if first not in self._answers:
             enter(first)
         while stack:
             key, others = stack[-1]
             for other in others:
-                if other not in self._known:
+                if other not in self._answers:
                     break
             else:
                 stack.pop()
@@ -69,7 +69,7 @@ class Answers(Generic[Key, Value]):
                     start = len(open_keys) - 1
                     while open_keys[start] != key:
                         start -= 1
-                    yield {member: asked[member] for member in open_keys[start:]}
+                    yield {member: questions[member] for member in open_keys[start:]}
                     del open_keys[start:]
                 continue
             if other in numbers:
@@ -85,34 +85,35 @@ class Answers(Generic[Key, Value]):
         """
         if len(group) == 1:
             for key in group:
-                self._known[key] = self._rule(key, self._known.get)
+                self._answers[key] = self._rule(key, self._answers.get)
             return
-        users: dict[Key, list[Key]] = {}
-        for key, asked in group.items():
-            for other in asked:
-                users.setdefault(other, []).append(key)
-        tentative: dict[Key, Value | None] = {}
-        look: Iterable[Key] = group
+        dependents: dict[Key, list[Key]] = {}
+        for key, questions in group.items():
+            for other in questions:
+                dependents.setdefault(other, []).append(key)
+        tentative_answers: dict[Key, Value | None] = {}
+        pending: Iterable[Key] = group
         while True:
-            final: dict[Key, Value | None] = {}
-            for key in look:
-                waits: list[Key] = []
-                value = self._rule(key, partial(self._answered, waits))
-                tentative.pop(key, None)
-                if not waits:
-                    final[key] = value
+            final_answers: dict[Key, Value | None] = {}
+            for key in pending:
+                open_questions: list[Key] = []
+                value = self._rule(key, partial(self._look_up, open_questions))
+                tentative_answers.pop(key, None)
+                if not open_questions:
+                    final_answers[key] = value
                 elif value is not None:
-                    tentative[key] = value
-            if not final:
-                final, tentative = tentative, {}
-            if not final:
+                    tentative_answers[key] = value
+            if not final_answers:
+                final_answers, tentative_answers = tentative_answers, {}
+            if not final_answers:
                 break
-            self._known |= final
-            look = dict.fromkeys(user for key in final for user in users.get(key, ()) if user not in self._known)
-        self._known |= dict.fromkeys(key for key in group if key not in self._known)
+            self._answers |= final_answers
+            askers = (asker for key in final_answers for asker in dependents.get(key, ()))
+            pending = dict.fromkeys(asker for asker in askers if asker not in self._answers)
+        self._answers |= dict.fromkeys(key for key in group if key not in self._answers)
 
-    def _answered(self, waits: list[Key], key: Key) -> Value | None:
-        """Return an answer if it is known. Otherwise, add the question to `waits` and return None."""
-        if key not in self._known:
-            waits.append(key)
-        return self._known.get(key)
+    def _look_up(self, open_questions: list[Key], key: Key) -> Value | None:
+        """Return an answer if it is known. Otherwise, add the question to `open_questions` and return None."""
+        if key not in self._answers:
+            open_questions.append(key)
+        return self._answers.get(key)

@@ -11,20 +11,20 @@ from pathspec import GitIgnoreSpec
 from bake.errors import AppFolderError
 
 #: The file that excludes more than .gitignore does, or includes paths that bake would exclude.
-OWN = ".bakeignore"
-IGNORE_FILES = (OWN, ".gitignore")
+BAKEIGNORE = ".bakeignore"
+IGNORE_FILES = (BAKEIGNORE, ".gitignore")
 
 
 @dataclass(frozen=True)
 class Rules:
     """An ignore file: its path below the app's folder, and its patterns for the paths below its own folder."""
 
-    place: str
+    path: str
     spec: GitIgnoreSpec
 
     def ignores(self, name: str) -> bool | None:
         """Return whether the file excludes a path, or None if no pattern matches."""
-        return self.spec.check_file(name[len(self.place.rpartition("/")[0]) :].lstrip("/")).include
+        return self.spec.check_file(name[len(self.path.rpartition("/")[0]) :].lstrip("/")).include
 
 
 def read(folder: Path, path: Path) -> Rules:
@@ -41,5 +41,5 @@ def verdict(rules: Iterable[Rules], file: str, name: str) -> tuple[bool | None, 
 
     `rules` begin with the innermost file. None means that no pattern in them matches.
     """
-    verdicts = ((one.ignores(name), one.place) for one in rules if one.place.endswith(file))
-    return next((found for found in verdicts if found[0] is not None), (None, ""))
+    verdicts = ((rule.ignores(name), rule.path) for rule in rules if rule.path.endswith(file))
+    return next((candidate for candidate in verdicts if candidate[0] is not None), (None, ""))

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from bake.app import python_files
 from bake.app.fixpoint import Answers, Ask
-from bake.app.scopes import END, RETURN, Binding, Followed, FunctionScope, Module, Scope, dotted
+from bake.app.scopes import END, RETURN, AppExpression, Binding, FunctionScope, Module, Scope, dotted_name
 
 #: Callables that create a WSGI app, by their dotted names.
 WSGI_MAKERS = {
@@ -56,7 +56,7 @@ MAKERS = {*WSGI_MAKERS, *ASGI_MAKERS, QUICKSTART}
 #: The usual names of the app to serve.
 USUAL_NAMES = ("app", "application")
 #: Names that still refer to the app after `app = Middleware(app)`, and the return value of a function.
-WRAPPED = {*USUAL_NAMES, RETURN}
+WRAPPED_NAMES = {*USUAL_NAMES, RETURN}
 USUAL_FACTORIES = ("create_app", "make_app")
 
 
@@ -73,7 +73,7 @@ class App:
     asgi: bool = False
     factory: bool = False
     #: The required arguments of a factory.
-    needs: tuple[str, ...] = ()
+    required_arguments: tuple[str, ...] = ()
     #: The app at the call that creates it, if this is another name for it.
     origin: App | None = None
     #: The call that creates it: Flask(…).
@@ -81,39 +81,39 @@ class App:
     #: The attribute or call that gives the WSGI app: ".server" for Dash, ".wsgifunc()" for web.py.
     inner: str = ""
 
-    def named(self, module: Module, name: str, line: int) -> App:
+    def with_name(self, module: Module, name: str, line: int) -> App:
         """Return the same app under another name."""
         origin = self.root if self.name or self.origin else None
         return replace(self, module=module, name=name, line=line, origin=origin)
 
     @property
     def root(self) -> App:
-        """The app at the call that creates it."""
+        """Return the app at the call that creates it."""
         return self.origin or self
 
     @property
     def wsgi(self) -> str:
-        """The value of `wsgi` in the recipe."""
+        """Return the value of `wsgi` in the recipe."""
         return f"{self.module.name}:{self.name}" + ("()" if self.factory else "") + self.inner
 
     @property
-    def place(self) -> str:
-        """The location as `file:line`."""
+    def location(self) -> str:
+        """Return the location as `file:line`."""
         return f"{self.module.path}:{self.line}"
 
     @property
     def rank(self) -> tuple[object, ...]:
-        """The order of the names of one app. Prefer an app to a factory, wsgi.py, its own module, and a usual name."""
-        last = self.module.name.rpartition(".")[2]
-        usual = USUAL_FACTORIES if self.factory else USUAL_NAMES
-        served_from = last in ("app", "main") or self.module is self.root.module
-        # The last one in a file is the app with its middleware.
-        where = (self.module.name.count("."), self.module.name, -self.line)
-        return (self.factory, last != "wsgi", not served_from, self.name not in usual, *where)
+        """Return the sort key of a name of an app: first apps, wsgi.py, the app's own module, and usual names."""
+        module_name = self.module.name.rpartition(".")[2]
+        usual_names = USUAL_FACTORIES if self.factory else USUAL_NAMES
+        is_entry_module = module_name in ("app", "main") or self.module is self.root.module
+        # In a file, the last name refers to the app with its middleware.
+        position = (self.module.name.count("."), self.module.name, -self.line)
+        return (self.factory, module_name != "wsgi", not is_entry_module, self.name not in usual_names, *position)
 
 
 #: A name and the number of its bindings to consider, or an expression and its position in its scope.
-Key = tuple[Scope, str | Followed, int]
+Key = tuple[Scope, str | AppExpression, int]
 AskApp = Ask[Key, App]
 
 
@@ -126,13 +126,13 @@ class Reader:
         #: Folders on the machine's sys.path, which are not part of a module's name.
         self.roots = ("src",) if (folder / "src").is_dir() and not (folder / "src" / "__init__.py").exists() else ()
         self.modules = {module.name: module for module in self.parse(python_files.find(folder))}
-        self._classes = self._derived()
-        self._answers = Answers(self._answer)
+        self._classes = self._subclasses()
+        self._answers = Answers(self._rule)
 
     def parse(self, paths: Iterable[PurePosixPath]) -> list[Module]:
         """Parse the files and return them as modules. Raises AppSyntaxError and AppFolderError."""
         return [
-            Module(self._name(file.path), file.path, file.tree, file.unread)
+            Module(self._name(file.path), file.path, file.tree, file.skip_reason)
             for file in python_files.parse(self.folder, paths, self.python)
         ]
 
@@ -141,19 +141,19 @@ class Reader:
         files = python_files.parse(self.folder, [module.path], self.python)
         return next((file.tree for file in files), ast.Module([], []))
 
-    def imported_with(self, *modules: Module) -> list[Module]:
+    def import_closure(self, *modules: Module) -> list[Module]:
         """Return modules of the app, and those that their imports at module level lead to, each once."""
-        found, seen = dict.fromkeys(modules), set[str]()
-        rest = [*found]
-        while rest:
-            for origin in rest.pop().scope.imports.values():
-                if origin not in seen:
-                    seen.add(origin)
-                    named = (self.modules.get(name) for name in (origin, origin.rpartition(".")[0]))
-                    fresh = [module for module in named if module and module not in found]
-                    found.update(dict.fromkeys(fresh))
-                    rest += fresh
-        return sorted(found, key=lambda module: module.path)
+        result, origins = dict.fromkeys(modules), set[str]()
+        pending = [*result]
+        while pending:
+            for origin in pending.pop().scope.imports.values():
+                if origin not in origins:
+                    origins.add(origin)
+                    candidates = (self.modules.get(name) for name in (origin, origin.rpartition(".")[0]))
+                    additions = [module for module in candidates if module and module not in result]
+                    result.update(dict.fromkeys(additions))
+                    pending += additions
+        return sorted(result, key=lambda module: module.path)
 
     def _name(self, path: PurePosixPath) -> str:
         """Return the dotted name under which the machine's Python imports a file."""
@@ -161,7 +161,7 @@ class Reader:
         parts = parts[1:] if parts[0] in self.roots and len(parts) > 1 else parts
         return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
 
-    def _derived(self) -> dict[str, set[str]]:
+    def _subclasses(self) -> dict[str, set[str]]:
         """Return the makers that the app's classes inherit from, by the dotted names of the classes."""
         children: dict[str, list[str]] = {}
         for module in self.modules.values():
@@ -172,39 +172,39 @@ class Reader:
             for name, bases in scope.bases.items():
                 for base in bases if name not in scope.imports else ():
                     children.setdefault(self._origin(scope, base), []).append(f"{module.name}.{name}")
-        derived: dict[str, set[str]] = {}
+        makers_by_class: dict[str, set[str]] = {}
         for maker in MAKERS:
             pending = [maker]
             for origin in pending:
                 for child in children.get(origin, ()):
-                    makers = derived.setdefault(child, set())
+                    makers = makers_by_class.setdefault(child, set())
                     if maker not in makers:
                         makers.add(maker)
                         pending.append(child)
-        return derived
+        return makers_by_class
 
     def apps(self) -> list[App]:
         """Return every module-level name that refers to an app or a factory."""
-        named = (self.look_up(module.scope, name) for module in self.modules.values() for name in module.scope.names)
-        found = [app for app in named if app]
-        if any(not app.asgi and not app.needs for app in found):
-            return found
-        return [*found, *(self._bottle() or self._promised())]
+        lookups = (self.look_up(module.scope, name) for module in self.modules.values() for name in module.scope.names)
+        apps = [app for app in lookups if app]
+        if any(not app.asgi and not app.required_arguments for app in apps):
+            return apps
+        return [*apps, *(self._bottle_apps() or self._conventional_apps())]
 
-    def _bottle(self) -> list[App]:
+    def _bottle_apps(self) -> list[App]:
         """Return Bottle's default app, in the module that runs it, or else in the one with routes."""
-        for wanted in ({"bottle.run"}, BOTTLE_ROUTES):
-            found = []
+        for names in ({"bottle.run"}, BOTTLE_ROUTES):
+            apps = []
             for module in self.modules.values():
-                lines = (line for name, line in module.calls.items() if self._origin(module.scope, name) in wanted)
+                lines = (line for name, line in module.calls.items() if self._origin(module.scope, name) in names)
                 line = next(lines, 0)
                 if line:
-                    found.append(App(module, "bottle.default_app", line, factory=True))
-            if found:
-                return found
+                    apps.append(App(module, "bottle.default_app", line, factory=True))
+            if apps:
+                return apps
         return []
 
-    def _promised(self) -> list[App]:
+    def _conventional_apps(self) -> list[App]:
         """Return each `application` in a wsgi.py. By convention, servers load that name."""
         return [
             App(module, "application", module.scope.names["application"][-1].line)
@@ -216,9 +216,9 @@ class Reader:
 
     def look_up(self, scope: Scope, name: str) -> App | None:
         """Return the app that `name` refers to. The last binding to an app counts."""
-        return self._followed(scope, name, END, self._answers.get)
+        return self._follow(scope, name, END, self._answers.get)
 
-    def _followed(self, scope: Scope, name: str, at: int, ask: AskApp) -> App | None:
+    def _follow(self, scope: Scope, name: str, position: int, ask: AskApp) -> App | None:
         """Return the app that `name` refers to at a position in a scope, or in an outer scope that binds it.
 
         Only the bindings before the position count. If none of them is an app, as in a loop, all bindings count.
@@ -227,71 +227,81 @@ class Reader:
             if scope.parent is None:
                 return None
             # A function does not return itself. For its own name, only the bindings before it count.
-            at = scope.at if isinstance(scope, FunctionScope) and scope.name == name else END
+            position = scope.position if isinstance(scope, FunctionScope) and scope.name == name else END
             scope = scope.parent
         bindings = scope.names[name]
         count = len(bindings)
-        if at <= bindings[-1].at:
-            count = bisect_left(bindings, at, key=lambda binding: binding.at)
+        if position <= bindings[-1].position:
+            count = bisect_left(bindings, position, key=lambda binding: binding.position)
         app = ask((scope, name, count)) if count else None
         return app or (ask((scope, name, len(bindings))) if count < len(bindings) else None)
 
-    def _answer(self, key: Key, ask: AskApp) -> App | None:
+    def _rule(self, key: Key, ask: AskApp) -> App | None:
         """Return the app that a name or an expression refers to. This is the rule of `Answers`."""
-        scope, what, at = key
-        if not isinstance(what, str):
-            return self._value(scope, what, at, ask)
-        app = self._bound(scope, what, scope.names[what][at - 1], ask)
-        return app or (ask((scope, what, at - 1)) if at > 1 else None)
+        scope, subject, position = key
+        if not isinstance(subject, str):
+            return self._expression_app(scope, subject, position, ask)
+        app = self._bound_app(scope, subject, scope.names[subject][position - 1], ask)
+        return app or (ask((scope, subject, position - 1)) if position > 1 else None)
 
-    def _bound(self, scope: Scope, name: str, binding: Binding, ask: AskApp) -> App | None:
+    def _bound_app(self, scope: Scope, name: str, binding: Binding, ask: AskApp) -> App | None:
         """Return the app that a statement binds a name to, or that a function returns."""
         app = None
         if isinstance(binding.value, FunctionScope):
-            return self._function(binding.value, ask)
-        if binding.imported:
-            app = self._dotted(scope.imports.get(name, ""), ask)
+            return self._function_app(binding.value, ask)
+        if binding.is_import:
+            app = self._dotted_app(scope.imports.get(name, ""), ask)
         elif binding.value:
-            app = self._value(scope, binding.value, binding.at, ask, wrapped=name in WRAPPED)
-        elif self.makes(scope.parent if name == RETURN else scope, binding.declared, WSGI_MAKERS):
+            app = self._expression_app(
+                scope, binding.value, binding.position, ask, may_be_wrapped=name in WRAPPED_NAMES
+            )
+        elif self.makes(scope.parent if name == RETURN else scope, binding.declared_type, WSGI_MAKERS):
             app = App(scope.module, "", binding.line)
         if app is None or name == RETURN:
             return app
-        return app.named(scope.module, "" if scope.parent else name, binding.line)
+        return app.with_name(scope.module, "" if scope.parent else name, binding.line)
 
-    def _value(self, scope: Scope, node: Followed, at: int, ask: AskApp, wrapped: bool = False) -> App | None:
+    def _expression_app(
+        self, scope: Scope, node: AppExpression, position: int, ask: AskApp, may_be_wrapped: bool = False
+    ) -> App | None:
         """Return the app that an expression evaluates to."""
 
         def part(node: ast.expr) -> App | None:
             if isinstance(node, ast.Name):
-                return self._followed(scope, node.id, at, ask)
-            return ask((scope, node, at)) if isinstance(node, Followed) else None
+                return self._follow(scope, node.id, position, ask)
+            return ask((scope, node, position)) if isinstance(node, AppExpression) else None
 
         if isinstance(node, ast.Name):
             return part(node)
         if isinstance(node, ast.Attribute):
-            whole = part(node.value)
-            if whole is not None and whole.inner == f".{node.attr}":
-                return replace(whole, inner="")
-            return self._dotted(self._origin(scope, dotted(node)), ask)
-        called = dotted(node.func)
+            container = part(node.value)
+            if container is not None and container.inner == f".{node.attr}":
+                return replace(container, inner="")
+            return self._dotted_app(self._origin(scope, dotted_name(node)), ask)
+        function = dotted_name(node.func)
         for makers, asgi in ((WSGI_MAKERS, False), (ASGI_MAKERS, True)):
-            if self.makes(scope, called, makers):
-                inner = next((place for maker, place in INNER.items() if self.makes(scope, called, {maker})), "")
+            if self.makes(scope, function, makers):
+                inner = next(
+                    (attribute for maker, attribute in INNER.items() if self.makes(scope, function, {maker})), ""
+                )
                 return App(scope.module, "", node.lineno, asgi, call=node, inner=inner)
         if isinstance(node.func, ast.Attribute) and node.func.attr in WSGI_METHODS:
-            whole = part(node.func.value)
-            known = whole is not None and whole.inner == f".{node.func.attr}()"
-            return replace(whole, inner="") if whole and known else App(scope.module, "", node.lineno, call=node)
-        made = part(node.func)
-        if made is not None and made.factory:
-            return App(scope.module, "", node.lineno, made.asgi, origin=made.root, call=made.call)
-        if wrapped and node.args:  # app = Middleware(app) is still the app
+            container = part(node.func.value)
+            is_inner = container is not None and container.inner == f".{node.func.attr}()"
+            return (
+                replace(container, inner="")
+                if container and is_inner
+                else App(scope.module, "", node.lineno, call=node)
+            )
+        factory = part(node.func)
+        if factory is not None and factory.factory:
+            return App(scope.module, "", node.lineno, factory.asgi, origin=factory.root, call=factory.call)
+        if may_be_wrapped and node.args:  # app = Middleware(app) is still the app
             app = part(node.args[0])
             return app if app and not app.factory else None
         return None
 
-    def _function(self, function: FunctionScope, ask: AskApp) -> App | None:
+    def _function_app(self, function: FunctionScope, ask: AskApp) -> App | None:
         """Return a function as an app if it has the arguments of one, or as a factory if it returns one."""
         module, line = function.module, function.line
         if function.asynchronous:
@@ -299,18 +309,22 @@ class Reader:
             return App(module, function.name, line, asgi=True) if asgi else None
         if function.arguments == ["environ", "start_response"]:
             return App(module, function.name, line)
-        returned = function.names.get(RETURN, ())
-        made = ask((function, RETURN, len(returned))) if returned else None
-        if made is None or made.factory:
+        bindings = function.names.get(RETURN, ())
+        app = ask((function, RETURN, len(bindings))) if bindings else None
+        if app is None or app.factory:
             return None
-        return replace(made.named(module, function.name, line), factory=True, needs=tuple(function.needs))
+        return replace(
+            app.with_name(module, function.name, line),
+            factory=True,
+            required_arguments=tuple(function.required_arguments),
+        )
 
     def _origin(self, scope: Scope | None, name: str) -> str:
         """Return the full dotted name for a dotted name in a scope, or ""."""
-        first, dot, rest = name.partition(".")
+        first, dot, suffix = name.partition(".")
         while scope is not None:
             if first in scope.imports:
-                return scope.imports[first] + dot + rest
+                return scope.imports[first] + dot + suffix
             if first in scope.names:
                 return "" if scope.parent else f"{scope.module.name}.{name}"
             scope = scope.parent
@@ -321,7 +335,7 @@ class Reader:
         origin = self._origin(scope, name)
         return origin in makers or not makers.isdisjoint(self._classes.get(origin, ()))
 
-    def _dotted(self, origin: str, ask: AskApp) -> App | None:
+    def _dotted_app(self, origin: str, ask: AskApp) -> App | None:
         """Return the app that a full dotted name refers to in the app's modules."""
         module, _, name = origin.rpartition(".")
-        return self._followed(self.modules[module].scope, name, END, ask) if module in self.modules else None
+        return self._follow(self.modules[module].scope, name, END, ask) if module in self.modules else None

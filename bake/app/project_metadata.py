@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bake.app.scopes import dotted
+from bake.app.scopes import dotted_name
 from bake.errors import RequirementError
 
 FILES = ("pyproject.toml", "setup.cfg", "setup.py")
@@ -30,20 +30,20 @@ class Project:
     dependencies: tuple[str, ...] | None = None
     entry_points: dict[str, dict[str, str]] = field(default_factory=dict)
 
-    def place(self, requirement: str) -> str:
+    def location(self, requirement: str) -> str:
         """Return `file:line` of a requirement."""
-        at = self.text.find(requirement)
-        return f"{self.file}:{self.text.count(chr(10), 0, max(at, 0)) + 1}"
+        index = self.text.find(requirement)
+        return f"{self.file}:{self.text.count(chr(10), 0, max(index, 0)) + 1}"
 
 
-def text_of(path: Path, place: str = "") -> str:
-    """Return a file's text. Raises RequirementError, which names the `place` that includes it."""
+def text_of(path: Path, location: str = "") -> str:
+    """Return a file's text. Raises RequirementError, which names the `location` of the include."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        missing = place and isinstance(error, FileNotFoundError)
-        hint = "Create the file, or remove that line." if missing else "Correct the path, or the file's mode."
-        raise RequirementError(f"{place or path}: {path.name} cannot be read: {error.strerror}", hint) from None
+        is_missing = location and isinstance(error, FileNotFoundError)
+        hint = "Create the file, or remove that line." if is_missing else "Correct the path, or the file's mode."
+        raise RequirementError(f"{location or path}: {path.name} cannot be read: {error.strerror}", hint) from None
     except UnicodeDecodeError:
         raise RequirementError(
             f"{path} is not UTF-8 text", "Save it as UTF-8. PowerShell saves UTF-16 by default."
@@ -67,17 +67,17 @@ def read(path: Path) -> Project:
 
 def find(folder: Path) -> Project | None:
     """Return the project from the first file that has its name, or None."""
-    found = (read(folder / name) for name in FILES if (folder / name).is_file())
-    return next((project for project in found if project.name), None)
+    projects = (read(folder / name) for name in FILES if (folder / name).is_file())
+    return next((project for project in projects if project.name), None)
 
 
 def _pyproject(path: Path) -> Project:
     project = table(path).get("project", {})
-    points = {"console_scripts": project.get("scripts", {}), **project.get("entry-points", {})}
-    listed = project.get("dependencies")
+    entry_points = {"console_scripts": project.get("scripts", {}), **project.get("entry-points", {})}
+    dependencies = project.get("dependencies")
     return Project(
         path.name, text_of(path), project.get("name"), project.get("version"), project.get("requires-python", ""),
-        None if listed is None else tuple(listed), points,
+        None if dependencies is None else tuple(dependencies), entry_points,
     )  # fmt: skip
 
 
@@ -87,14 +87,14 @@ def _setup_cfg(path: Path) -> Project:
         config.read_string(text)
     except configparser.Error as error:
         raise RequirementError(f"{path.name}: {error}", "Correct that line.") from None
-    listed = config.get("options", "install_requires", fallback=None)
+    dependencies = config.get("options", "install_requires", fallback=None)
     version = config.get("metadata", "version", fallback="")
-    points = config.items("options.entry_points") if config.has_section("options.entry_points") else ()
+    entry_points = config.items("options.entry_points") if config.has_section("options.entry_points") else ()
     return Project(
         path.name, text, config.get("metadata", "name", fallback=None),
         None if version.startswith(("attr:", "file:")) else version or None,
-        config.get("options", "python_requires", fallback=""), None if listed is None else _lines(listed),
-        {group: _points(lines) for group, lines in points},
+        config.get("options", "python_requires", fallback=""), None if dependencies is None else _lines(dependencies),
+        {group: _points(lines) for group, lines in entry_points},
     )  # fmt: skip
 
 
@@ -106,42 +106,42 @@ def _setup_py(path: Path) -> Project:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return Project(path.name, text)  # bake does not run it, so this is not an error.
     names: dict[str, ast.expr] = {}
-    given: set[str | None] = set()
-    said: dict[str, Any] = {}
+    keywords: set[str | None] = set()
+    values: dict[str, Any] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             names[node.targets[0].id] = node.value
-        elif isinstance(node, ast.Call) and dotted(node.func) in ("setup", "setuptools.setup"):
-            given |= {keyword.arg for keyword in node.keywords}
+        elif isinstance(node, ast.Call) and dotted_name(node.func) in ("setup", "setuptools.setup"):
+            keywords |= {keyword.arg for keyword in node.keywords}
             for keyword in node.keywords:
                 value = names.get(keyword.value.id) if isinstance(keyword.value, ast.Name) else keyword.value
                 try:
-                    said[keyword.arg or ""] = ast.literal_eval(value or keyword.value)
+                    values[keyword.arg or ""] = ast.literal_eval(value or keyword.value)
                 except (ValueError, TypeError, RecursionError, MemoryError):
                     continue
 
-    def word(key: str) -> str | None:
-        value = said.get(key)
+    def text_value(key: str) -> str | None:
+        value = values.get(key)
         return value if isinstance(value, str) else None
 
     # setuptools' default for a missing version. If the version is computed, it stays unknown.
-    version = word("version") if given & {"version", None} else "0.0.0"
-    listed, points = said.get("install_requires"), said.get("entry_points")
-    listed = _lines(listed) if isinstance(listed, str) else listed
-    if isinstance(points, str):
+    version = text_value("version") if keywords & {"version", None} else "0.0.0"
+    dependencies, entry_points = values.get("install_requires"), values.get("entry_points")
+    dependencies = _lines(dependencies) if isinstance(dependencies, str) else dependencies
+    if isinstance(entry_points, str):
         config = configparser.RawConfigParser(strict=False)
-        config.read_string("\n".join(line.strip() for line in points.splitlines()))
-        points = {group: list(map(" = ".join, config[group].items())) for group in config.sections()}
+        config.read_string("\n".join(line.strip() for line in entry_points.splitlines()))
+        entry_points = {group: list(map(" = ".join, config[group].items())) for group in config.sections()}
     return Project(
-        path.name, text, word("name"), version, word("python_requires") or "",
-        None if listed is None else tuple(map(str, listed)),
-        {group: _points(lines) for group, lines in (points or {}).items()},
+        path.name, text, text_value("name"), version, text_value("python_requires") or "",
+        None if dependencies is None else tuple(map(str, dependencies)),
+        {group: _points(lines) for group, lines in (entry_points or {}).items()},
     )  # fmt: skip
 
 
 def _lines(text: str) -> tuple[str, ...]:
-    stripped = (line.partition(" #")[0].strip() for line in text.splitlines())
-    return tuple(line for line in stripped if line and not line.startswith("#"))
+    lines = (line.partition(" #")[0].strip() for line in text.splitlines())
+    return tuple(line for line in lines if line and not line.startswith("#"))
 
 
 def _points(lines: str | list[str]) -> dict[str, str]:

@@ -35,7 +35,7 @@ class PythonFile:
     path: PurePosixPath
     tree: ast.Module
     #: Why the file was not read.
-    unread: str = ""
+    skip_reason: str = ""
 
 
 def find(folder: Path) -> Iterator[PurePosixPath]:
@@ -43,27 +43,27 @@ def find(folder: Path) -> Iterator[PurePosixPath]:
     pending: list[tuple[str, list[ignore.Rules]]] = [("", [])]
     while pending:
         prefix, rules = pending.pop()
-        here = folder / prefix
+        subfolder = folder / prefix
         try:
-            entries = sorted(os.scandir(here), key=lambda entry: entry.name)
+            entries = sorted(os.scandir(subfolder), key=lambda entry: entry.name)
         except OSError:
             continue
-        if (here / ignore.OWN).is_file():
-            rules = [ignore.read(folder, here / ignore.OWN), *rules]
+        if (subfolder / ignore.BAKEIGNORE).is_file():
+            rules = [ignore.read(folder, subfolder / ignore.BAKEIGNORE), *rules]
         folders = []
         for entry in entries:
             name = prefix + entry.name
             if entry.is_dir(follow_symlinks=False):
-                if _may_be_package(entry) and not ignore.verdict(rules, ignore.OWN, f"{name}/")[0]:
+                if _may_be_package(entry) and not ignore.verdict(rules, ignore.BAKEIGNORE, f"{name}/")[0]:
                     folders.append((f"{name}/", rules))
-            elif _may_be_module(entry.name) and not ignore.verdict(rules, ignore.OWN, name)[0]:
+            elif _may_be_module(entry.name) and not ignore.verdict(rules, ignore.BAKEIGNORE, name)[0]:
                 yield PurePosixPath(name)
         pending += reversed(folders)
 
 
 def _may_be_package(entry: os.DirEntry[str]) -> bool:
-    known = entry.name.isidentifier() and entry.name not in SKIPPED_FOLDERS
-    return known and not (Path(entry.path) / "pyvenv.cfg").exists()
+    has_package_name = entry.name.isidentifier() and entry.name not in SKIPPED_FOLDERS
+    return has_package_name and not (Path(entry.path) / "pyvenv.cfg").exists()
 
 
 def _may_be_module(name: str) -> bool:
@@ -78,7 +78,7 @@ def parse(folder: Path, paths: Iterable[PurePosixPath], python: tuple[int, int])
     """
     sizes = _sizes(folder, paths)
     if sum(size for size in sizes.values() if size <= MAX_FILE_BYTES) > MAX_BYTES:
-        raise _too_much(folder, sizes)
+        raise _size_error(folder, sizes)
     faults: list[tuple[str, str, str]] = []
     for path, size in sizes.items():
         if size > MAX_FILE_BYTES:
@@ -100,13 +100,13 @@ def parse(folder: Path, paths: Iterable[PurePosixPath], python: tuple[int, int])
         else:
             yield PythonFile(path, tree)
     if faults:
-        hint, mine = "Correct the line.", sys.version_info[:2]
-        if mine < python:
+        hint, own_python = "Correct the line.", sys.version_info[:2]
+        if own_python < python:
             hint += " bake runs on Python {}.{} and cannot parse newer syntax, even if the image's Python {}.{} can."
         raise AppSyntaxError(
             f"{faults[0][0]}: {faults[0][1]}",
-            hint.format(*mine, *python),
-            "\n".join(f"{where}: {line}" for where, _, line in faults),
+            hint.format(*own_python, *python),
+            "\n".join(f"{location}: {line}" for location, _, line in faults),
         )
 
 
@@ -127,18 +127,18 @@ def _unreadable(path: PurePosixPath, error: OSError) -> AppFolderError:
     return AppFolderError(f"{path} cannot be read: {error.strerror}", "Change its mode, or exclude it in .bakeignore.")
 
 
-def _too_much(folder: Path, sizes: dict[PurePosixPath, int]) -> AppFolderError:
+def _size_error(folder: Path, sizes: dict[PurePosixPath, int]) -> AppFolderError:
     """Return the error for more than MAX_BYTES, with the five largest folders."""
-    read = {path: size for path, size in sizes.items() if size <= MAX_FILE_BYTES}
+    read_sizes = {path: size for path, size in sizes.items() if size <= MAX_FILE_BYTES}
     totals: Counter[str] = Counter()
-    for path, size in read.items():
+    for path, size in read_sizes.items():
         parents = "".join(f"{part}/" for part in path.parts[:-1][:2])
         totals[f"/{parents or path.name}"] += size
     return AppFolderError(
-        f"{folder} has {_megabytes(sum(read.values()))} of Python in {len(read):,} files; "
+        f"{folder} has {_megabytes(sum(read_sizes.values()))} of Python in {len(read_sizes):,} files; "
         f"bake reads at most {_megabytes(MAX_BYTES)} to find the app",
-        f"Add the folders that are not part of the app to {folder / ignore.OWN}, one on each line. bake then neither "
-        "reads them nor puts them into the image.",
+        f"Add the folders that are not part of the app to {folder / ignore.BAKEIGNORE}, one on each line. bake then "
+        "neither reads them nor puts them into the image.",
         "\n".join(f"{name}  has {_megabytes(size)}" for name, size in totals.most_common(5)),
     )
 

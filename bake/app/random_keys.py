@@ -32,19 +32,19 @@ def find(tree: ast.Module) -> Iterator[RandomKey]:
     }
     pending: list[tuple[ast.AST, bool]] = [(tree, False)]
     while pending:
-        node, inside = pending.pop()
-        inside |= isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-        pending += [(child, inside) for child in ast.iter_child_nodes(node)]
-        for name, value in _assigned(node, inside):
+        node, in_function = pending.pop()
+        in_function |= isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        pending += [(child, in_function) for child in ast.iter_child_nodes(node)]
+        for name, value in _assignments(node, in_function):
             if KEY.fullmatch(name):
                 value = values.get(value.id, value) if isinstance(value, ast.Name) else value
                 parts = list(ast.walk(value))
-                if any(isinstance(part, ast.Call) and _makes(part.func) for part in parts):
+                if any(isinstance(part, ast.Call) and _returns_random(part.func) for part in parts):
                     constants = (part.value for part in parts if isinstance(part, ast.Constant))
                     yield RandomKey(value.lineno, frozenset(text for text in constants if isinstance(text, str)))
 
 
-def _assigned(node: ast.AST, inside: bool) -> Iterator[tuple[str, ast.expr]]:
+def _assignments(node: ast.AST, in_function: bool) -> Iterator[tuple[str, ast.expr]]:
     """Yield the names that a node assigns: variables, attributes, items, keywords and keys of a dictionary."""
     if isinstance(node, ast.Assign | ast.AnnAssign) and node.value:
         for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
@@ -52,7 +52,7 @@ def _assigned(node: ast.AST, inside: bool) -> Iterator[tuple[str, ast.expr]]:
                 yield target.attr, node.value
             elif isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Constant):
                 yield str(target.slice.value), node.value
-            elif isinstance(target, ast.Name) and not inside:
+            elif isinstance(target, ast.Name) and not in_function:
                 yield target.id, node.value
     elif isinstance(node, ast.Call):
         yield from ((keyword.arg, keyword.value) for keyword in node.keywords if keyword.arg)
@@ -65,7 +65,7 @@ def _assigned(node: ast.AST, inside: bool) -> Iterator[tuple[str, ast.expr]]:
                 yield str(key.value), value
 
 
-def _makes(function: ast.expr) -> bool:
+def _returns_random(function: ast.expr) -> bool:
     """Return whether a function returns a random value, by its name."""
     name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
     return name in MAKERS

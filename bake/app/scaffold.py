@@ -45,35 +45,35 @@ def draft(folder: Path, notes: list[str]) -> str:
     Raises AppSyntaxError and AsgiAppError, which no recipe can fix.
     """
     reader = Reader(folder, Recipe().target.python)
-    return "".join([HEAD, _app(reader, notes), _needs(reader, notes), TAIL])
+    return "".join([HEAD, _app(reader, notes), _requirements(reader, notes), TAIL])
 
 
 def _app(reader: Reader, notes: list[str]) -> str:
     try:
-        app = entry.chosen(reader, [])
+        app = entry.only_app(reader, [])
     except SeveralAppsError as error:
-        choices = "".join(f"# wsgi: {wsgi}    # {place}\n" for wsgi, place in error.candidates.items())
+        choices = "".join(f"# wsgi: {wsgi}    # {location}\n" for wsgi, location in error.candidates.items())
         notes.append(f"{error.message}: set `wsgi`")
         return f"\n# bake found several apps. Remove the # before the one to serve.\n{choices}"
     except NoAppError as error:
-        near = "".join(f"#   {line}\n" for line in error.details.splitlines())
+        candidates = "".join(f"#   {line}\n" for line in error.details.splitlines())
         notes.append(f"{error.message}: set `wsgi`")
-        return f"\n# {error.message}.\n{near}# Set its module and callable:\n# wsgi: module:callable\n"
-    wsgi, why = (app.wsgi, f"created at {app.root.place}") if app else (entry.PASTE, "its [app:main]")
-    return f"\n# The app: {why}.\n# wsgi: {wsgi}\n"
+        return f"\n# {error.message}.\n{candidates}# Set its module and callable:\n# wsgi: module:callable\n"
+    wsgi, origin = (app.wsgi, f"created at {app.root.location}") if app else (entry.PASTE, "its [app:main]")
+    return f"\n# The app: {origin}.\n# wsgi: {wsgi}\n"
 
 
-def _needs(reader: Reader, notes: list[str]) -> str:
+def _requirements(reader: Reader, notes: list[str]) -> str:
     try:
-        named = requirements_files.found_file(reader.folder)
+        file = requirements_files.requirements_file(reader.folder)
     except RequirementError as error:
         notes.append(f"{error.message}: check `requirements`")
         return f"\n# {error.message}. {error.hint}\n"
-    if named:
-        return f"\n# The app's requirements.\n# requirements: {named}\n"
-    if proposed := detect.proposed_requirements(reader):
+    if file:
+        return f"\n# The app's requirements.\n# requirements: {file}\n"
+    if proposal := detect.proposed_requirements(reader):
         notes.append(f"{reader.folder} has no file that lists the app's requirements: check `requirements`")
-        return f"\n# Made from the app's imports. Check the names.\nrequirements: [{', '.join(proposed)}]\n"
+        return f"\n# Made from the app's imports. Check the names.\nrequirements: [{', '.join(proposal)}]\n"
     return "\n# The app imports no other packages.\n# requirements: []\n"
 
 

@@ -22,7 +22,7 @@ END = sys.maxsize
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 #: Expressions that may evaluate to an app.
-Followed = ast.Call | ast.Name | ast.Attribute
+AppExpression = ast.Call | ast.Name | ast.Attribute
 
 
 @dataclass(eq=False, slots=True)
@@ -32,12 +32,12 @@ class Binding:
     `at` is the number of the statement in its scope.
     """
 
-    at: int
+    position: int
     line: int
-    value: Followed | FunctionScope | None = None
+    value: AppExpression | FunctionScope | None = None
     #: The dotted name of the type.
-    declared: str = ""
-    imported: bool = False
+    declared_type: str = ""
+    is_import: bool = False
 
 
 class Scope:
@@ -52,13 +52,13 @@ class Scope:
         #: Classes, and the dotted names of their bases.
         self.bases: dict[str, list[str]] = {}
         #: Names bound inside `if __name__ == "__main__"`, which do not exist if the module is imported.
-        self.hidden: set[str] = set()
+        self.main_names: set[str] = set()
         #: Whether `from … import *` may bind more names.
         self.open_ended = False
         for number, (statement, main) in enumerate(body):
             names = list(bound_names(statement))
             if main:
-                self.hidden.update(names)
+                self.main_names.update(names)
             elif names:
                 bindings = list(self._bindings(number, statement))
                 for name in names:
@@ -72,60 +72,64 @@ class Scope:
                 self.open_ended |= any(alias.name == "*" for alias in statement.names)
                 self.imports |= {alias.asname or alias.name: f"{origin}.{alias.name}" for alias in statement.names}
             elif isinstance(statement, ast.ClassDef) and not main:
-                self.bases.setdefault(statement.name, []).extend(filter(None, map(dotted, statement.bases)))
+                self.bases.setdefault(statement.name, []).extend(filter(None, map(dotted_name, statement.bases)))
 
     def _bindings(self, number: int, statement: ast.stmt) -> Iterator[Binding]:
         """Yield the bindings of a statement, the best last."""
-        value: Followed | FunctionScope | None = None
+        value: AppExpression | FunctionScope | None = None
         if isinstance(statement, Function):
             value = FunctionScope(statement, self, number)
-        elif isinstance(statement, ast.Assign | ast.AnnAssign) and isinstance(statement.value, Followed):
+        elif isinstance(statement, ast.Assign | ast.AnnAssign) and isinstance(statement.value, AppExpression):
             value = statement.value
         if isinstance(statement, ast.AnnAssign):
-            yield Binding(number, statement.lineno, declared=dotted(statement.annotation))
-        yield Binding(number, statement.lineno, value, imported=isinstance(statement, ast.Import | ast.ImportFrom))
+            yield Binding(number, statement.lineno, declared_type=dotted_name(statement.annotation))
+        yield Binding(number, statement.lineno, value, is_import=isinstance(statement, ast.Import | ast.ImportFrom))
 
 
 class FunctionScope(Scope):
     """A function: its names, its arguments, and its return values (`names[RETURN]`, the first value last)."""
 
-    def __init__(self, node: Function, parent: Scope, at: int) -> None:
+    def __init__(self, node: Function, parent: Scope, position: int) -> None:
         body = list(statements(node.body))
-        values = [one.value for one, _ in body if isinstance(one, ast.Return) and isinstance(one.value, Followed)]
+        values = [
+            statement.value
+            for statement, _ in body
+            if isinstance(statement, ast.Return) and isinstance(statement.value, AppExpression)
+        ]
         super().__init__(parent.module, body if values else (), parent)
         #: The declared type comes last, after the values.
-        returned = [Binding(END, node.lineno, declared=dotted(node.returns))] if node.returns else []
-        returned += (Binding(END, value.lineno, value) for value in reversed(values))
-        if returned:
-            self.names[RETURN] = returned
+        bindings = [Binding(END, node.lineno, declared_type=dotted_name(node.returns))] if node.returns else []
+        bindings += (Binding(END, value.lineno, value) for value in reversed(values))
+        if bindings:
+            self.names[RETURN] = bindings
         self.name = node.name
-        self.at = at
+        self.position = position
         self.line = node.lineno
         self.asynchronous = isinstance(node, ast.AsyncFunctionDef)
         #: Positional arguments, and all arguments without a default.
         self.arguments = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
         keywords = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
-        self.needs = self.arguments[: len(self.arguments) - len(node.args.defaults)]
-        self.needs += [argument.arg for argument, default in keywords if not default]
+        self.required_arguments = self.arguments[: len(self.arguments) - len(node.args.defaults)]
+        self.required_arguments += [argument.arg for argument, default in keywords if not default]
 
 
 class Module:
     """A file of the app: its dotted name, its path below the app's folder, and the facts in it."""
 
-    def __init__(self, name: str, path: PurePosixPath, tree: ast.Module, unread: str = "") -> None:
+    def __init__(self, name: str, path: PurePosixPath, tree: ast.Module, skip_reason: str = "") -> None:
         self.name = name
         self.path = path
         #: Why bake did not read the file, or "".
-        self.unread = unread
+        self.skip_reason = skip_reason
         self.scope = Scope(self, statements(tree.body))
         #: Whether the source does not show all names of the module.
-        self.dynamic = bool(unread) or self.scope.open_ended or "__getattr__" in self.scope.names
+        self.dynamic = bool(skip_reason) or self.scope.open_ended or "__getattr__" in self.scope.names
         #: The dotted names it calls, each with the line of a call.
         self.calls: dict[str, int] = {}
         #: Whether it serves uploads as Django's tutorials do: static(settings.MEDIA_URL, …).
         self.serves_media = False
         #: The modules it imports, by the first part of their names.
-        self.imported: set[str] = set()
+        self.imported_packages: set[str] = set()
         #: The values that it sets DJANGO_SETTINGS_MODULE to.
         self.settings: list[str] = []
         #: Whether it serves the app when it is run as a program.
@@ -142,18 +146,18 @@ class Module:
             elif isinstance(node, ast.Name):
                 self.dynamic |= node.id == "globals"
             elif isinstance(node, ast.Import):
-                self.imported.update(alias.name.partition(".")[0] for alias in node.names)
+                self.imported_packages.update(alias.name.partition(".")[0] for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and not node.level:
-                self.imported.add((node.module or "").partition(".")[0])
+                self.imported_packages.add((node.module or "").partition(".")[0])
 
     def _call(self, node: ast.Call) -> None:
-        called = dotted(node.func)
-        if called:
-            self.calls.setdefault(called, node.lineno)
+        function = dotted_name(node.func)
+        if function:
+            self.calls.setdefault(function, node.lineno)
         match node.args:
             case [ast.Constant(value="DJANGO_SETTINGS_MODULE"), ast.Constant(value=str(name))]:
                 self.settings.append(name)
-            case [first, *_] if called.rpartition(".")[2] == "static" and dotted(first).endswith("MEDIA_URL"):
+            case [first, *_] if function.rpartition(".")[2] == "static" and dotted_name(first).endswith("MEDIA_URL"):
                 self.serves_media = True
 
     def _assign(self, node: ast.Assign) -> None:
@@ -174,7 +178,7 @@ class Module:
         return ".".join([*package[: len(package) - drop], *([node.module] if node.module else [])])
 
 
-def dotted(node: ast.AST | None) -> str:
+def dotted_name(node: ast.AST | None) -> str:
     """Return `a.b.c` as text, or "" for another expression, or one with more than MAX_DOTTED parts."""
     parts: list[str] = []
     while isinstance(node, ast.Attribute) and len(parts) < MAX_DOTTED:
@@ -185,21 +189,21 @@ def dotted(node: ast.AST | None) -> str:
 
 def statements(body: list[ast.stmt], main: bool = False) -> Iterator[tuple[ast.stmt, bool]]:
     """Yield the statements that run with `body`, and whether each one runs only if the file runs as a program."""
-    rest = [(statement, main) for statement in reversed(body)]
-    while rest:
-        statement, main = rest.pop()
+    pending = [(statement, main) for statement in reversed(body)]
+    while pending:
+        statement, main = pending.pop()
         yield statement, main
         if isinstance(statement, Function | ast.ClassDef):
             continue
         guard = isinstance(statement, ast.If) and _asks_for_main(statement.test)
-        inner = [(one, main or guard) for one in getattr(statement, "body", ())]
+        inner = [(child, main or guard) for child in getattr(statement, "body", ())]
         for holder, part in (
             (statement, "orelse"),
             (statement, "finalbody"),
             *((handler, "body") for handler in getattr(statement, "handlers", ())),
         ):
-            inner += [(one, main) for one in getattr(holder, part, ())]
-        rest += reversed(inner)
+            inner += [(child, main) for child in getattr(holder, part, ())]
+        pending += reversed(inner)
 
 
 def _asks_for_main(test: ast.expr) -> bool:
@@ -217,7 +221,7 @@ def _serves(statement: ast.stmt) -> bool:
     if isinstance(statement, Function | ast.ClassDef):
         return False
     calls = (node.func for node in ast.walk(statement) if isinstance(node, ast.Call))
-    return any(getattr(called, "attr", getattr(called, "id", "")) in SERVERS for called in calls)
+    return any(getattr(function, "attr", getattr(function, "id", "")) in SERVERS for function in calls)
 
 
 def bound_names(statement: ast.stmt) -> Iterator[str]:

@@ -23,24 +23,24 @@ SETTERS = ("setdefault", "update")
 class Variables:
     """The variables that a module needs, each with the line, and those that it sets itself."""
 
-    needed: dict[str, int] = field(default_factory=dict)
-    set: set[str] = field(default_factory=set)
+    reads: dict[str, int] = field(default_factory=dict)
+    assigned_names: set[str] = field(default_factory=set)
 
 
 def find(tree: ast.Module) -> Variables:
     """Return the variables that a module reads as `os.environ["NAME"]` while it is imported, without a condition."""
-    found = Variables()
+    variables = Variables()
     for statement in _unconditional(tree.body):
-        for node in _evaluated(statement):
+        for node in _evaluated_nodes(statement):
             if (name := _name(node)) and isinstance(node, ast.Subscript):
                 if isinstance(node.ctx, ast.Load):
-                    found.needed.setdefault(name, node.lineno)
+                    variables.reads.setdefault(name, node.lineno)
                 else:
-                    found.set.add(name)
+                    variables.assigned_names.add(name)
             elif isinstance(node, ast.Call) and _sets(node.func):
                 values = (constant.value for constant in ast.walk(node) if isinstance(constant, ast.Constant))
-                found.set.update(value for value in values if isinstance(value, str))
-    return found
+                variables.assigned_names.update(value for value in values if isinstance(value, str))
+    return variables
 
 
 def _unconditional(body: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -51,16 +51,16 @@ def _unconditional(body: list[ast.stmt]) -> Iterator[ast.stmt]:
             yield statement
 
 
-def _evaluated(statement: ast.stmt) -> Iterator[ast.AST]:
+def _evaluated_nodes(statement: ast.stmt) -> Iterator[ast.AST]:
     """Yield the expressions that a simple statement always evaluates."""
     if not isinstance(statement, ast.Assign | ast.AnnAssign | ast.Expr | ast.Delete):
         return
-    rest: list[ast.AST] = [statement]
-    while rest:
-        node = rest.pop()
+    pending: list[ast.AST] = [statement]
+    while pending:
+        node = pending.pop()
         yield node
         if not isinstance(node, ast.Lambda | ast.BoolOp | ast.IfExp | ast.GeneratorExp):
-            rest += ast.iter_child_nodes(node)
+            pending += ast.iter_child_nodes(node)
 
 
 def _name(node: ast.AST) -> str:
@@ -71,9 +71,9 @@ def _name(node: ast.AST) -> str:
     return ""
 
 
-def _sets(called: ast.expr) -> bool:
+def _sets(function: ast.expr) -> bool:
     """Return whether an expression is a method that sets variables."""
-    return isinstance(called, ast.Attribute) and called.attr in SETTERS and _is_environ(called.value)
+    return isinstance(function, ast.Attribute) and function.attr in SETTERS and _is_environ(function.value)
 
 
 def _is_environ(node: ast.expr) -> bool:

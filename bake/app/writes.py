@@ -22,8 +22,8 @@ class Write:
     """A path that the app writes. `beside`: relative to the module's folder, not to the working folder."""
 
     path: PurePosixPath
-    folder: bool
-    beside: bool = False
+    is_folder: bool
+    is_module_relative: bool = False
 
 
 def find(tree: ast.Module) -> Iterator[Write]:
@@ -36,43 +36,43 @@ def find(tree: ast.Module) -> Iterator[Write]:
 
 def _writes(node: ast.AST) -> Iterator[Write]:
     if isinstance(node, ast.Call):
-        yield from _called(node)
+        yield from _call_writes(node)
     elif isinstance(node, ast.Assign):
         for target in node.targets:
             key = target.slice if isinstance(target, ast.Subscript) else None
             name = getattr(target, "id", getattr(target, "attr", getattr(key, "value", None)))
             text = _text(node.value)
             if name in UPLOADS and text:
-                yield Write(PurePosixPath(text), folder=True)
+                yield Write(PurePosixPath(text), is_folder=True)
     elif isinstance(node, ast.Constant):
         text = _text(node) or ""
         if text.startswith(SQLITE):
-            yield Write(PurePosixPath(text.removeprefix(SQLITE).partition("?")[0]), folder=False)
+            yield Write(PurePosixPath(text.removeprefix(SQLITE).partition("?")[0]), is_folder=False)
     elif isinstance(node, ast.BinOp) and (_text(node.left) or "").startswith(SQLITE):
         # "sqlite:///" + os.path.join(basedir, "app.db")
         match node.right:
             case ast.Call(func=ast.Attribute(attr="join"), args=[ast.Name(), ast.Constant(value=str(name))]):
-                yield Write(PurePosixPath(name), folder=False, beside=True)
+                yield Write(PurePosixPath(name), is_folder=False, is_module_relative=True)
 
 
-def _called(node: ast.Call) -> Iterator[Write]:
+def _call_writes(node: ast.Call) -> Iterator[Write]:
     function = node.func
     name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-    named = next((keyword.value for keyword in node.keywords if keyword.arg == "filename"), None)
-    text = _text(named or (node.args[0] if node.args and name != "basicConfig" else None))
+    filename = next((keyword.value for keyword in node.keywords if keyword.arg == "filename"), None)
+    text = _text(filename or (node.args[0] if node.args and name != "basicConfig" else None))
     match function:
         case ast.Attribute(
             attr="mkdir", value=ast.Call(func=ast.Name(id="Path"), args=[ast.Constant(value=str(path))])
         ):
             text = path
     if name in FOLDER_MAKERS and text:
-        yield Write(PurePosixPath(text), folder=True)
+        yield Write(PurePosixPath(text), is_folder=True)
     elif name in FILE_MAKERS and text:
         log = PurePosixPath(text)
         # Log rotation needs a writable folder.
-        yield Write(log.parent, folder=True) if log.parent.name else Write(log, folder=False)
+        yield Write(log.parent, is_folder=True) if log.parent.name else Write(log, is_folder=False)
     elif name == "connect" and ast.unparse(function).endswith("sqlite3.connect") and text and ":" not in text:
-        yield Write(PurePosixPath(text), folder=False)
+        yield Write(PurePosixPath(text), is_folder=False)
 
 
 def _text(node: ast.expr | None) -> str | None:

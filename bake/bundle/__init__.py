@@ -1,1 +1,1 @@
-"""What a machine is given for one app: the lock, the wheels and the archive of a release."""
+"""Resolve an app's requirements, fetch their wheels, and pack both into the archive of a release."""

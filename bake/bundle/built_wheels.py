@@ -5,49 +5,49 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from bake.bundle.package_index import NO_NETWORK, PIP, TRACEBACK, index_env, not_fetched
+from bake.bundle.package_index import NO_NETWORK, PIP, TRACEBACK, fetch_error, index_env
 from bake.config.debian import Target
 from bake.config.recipe import Recipe
 from bake.errors import ProgramError, WheelError
 from bake.host import paths
-from bake.host.files import file_digest, whole
+from bake.host.files import atomic_output, file_digest
 from bake.host.programs import run
 
-WITHOUT_WHEEL = (
+NO_WHEEL_HINT = (
     "Allow another version, use a package that has wheels (for example psycopg2-binary instead of psycopg2), or upload "
     "a wheel to a package `index`."
 )
 
 
-def build(block: str, recipe: Recipe, target: Target, work: Path) -> str:
+def build(entry: str, recipe: Recipe, target: Target, work: Path) -> str:
     """Build a wheel for a package that has none, and return its entry for the lock."""
-    wanted = block.split(maxsplit=1)[0]
-    (work / "source.txt").write_text(block)
+    pin = entry.split(maxsplit=1)[0]
+    (work / "source.txt").write_text(entry)
     try:
         # A reproducible wheel: the cache must recognize an app that has not changed.
         run(
-            build_argv(wanted.partition("==")[0]),
+            build_argv(pin.partition("==")[0]),
             cwd=work,
             env={**PIP, **index_env(recipe), "SOURCE_DATE_EPOCH": "315532800"},
         )
     except ProgramError as error:
         if NO_NETWORK.search(error.details):
-            raise not_fetched(error, target) from None
+            raise fetch_error(error, target) from None
         raise WheelError(
-            f"{wanted} has no wheel, and building one from source failed",
-            WITHOUT_WHEEL,
+            f"{pin} has no wheel, and building one from source failed",
+            NO_WHEEL_HINT,
             TRACEBACK.sub("", error.details),
         ) from None
     (wheel,) = (work / "built").iterdir()
     if not wheel.name.endswith("-none-any.whl"):
         raise WheelError(
-            f"{wanted} has no wheel, and is not pure Python: a wheel built here would not fit other systems",
-            WITHOUT_WHEEL,
+            f"{pin} has no wheel, and is not pure Python: a wheel built here would not fit other systems",
+            NO_WHEEL_HINT,
         )
     digest = file_digest(wheel)
-    with whole(built_folder() / wheel.name) as kept:
-        wheel.replace(kept)
-    return f"{wanted} \\\n    --hash=sha256:{digest}\n"
+    with atomic_output(built_folder() / wheel.name) as partial:
+        wheel.replace(partial)
+    return f"{pin} \\\n    --hash=sha256:{digest}\n"
 
 
 def built_folder() -> Path:

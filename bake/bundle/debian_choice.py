@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bake.app import detect, project_metadata, requirements_files
-from bake.bundle import lock
+from bake.bundle.lock import lock_key, package_names, resolve
 from bake.config.debian import TARGETS, Target
 from bake.config.recipe import Recipe
 from bake.config.sections import BaseImage
@@ -22,7 +22,7 @@ NEWEST_FIRST = tuple(sorted(TARGETS.values(), key=lambda target: target.python, 
 
 
 @dataclass(frozen=True)
-class Wish:
+class PythonRequest:
     """The Python version that a file of the app requests: 3.`minor`. `text` is the version in the file."""
 
     minor: int
@@ -30,7 +30,7 @@ class Wish:
     file: str
 
     def distance(self, target: Target) -> int:
-        """Return the number of minor versions between the wish and a target's Python."""
+        """Return the number of minor versions between this one and a target's Python."""
         return abs(target.python[1] - self.minor)
 
 
@@ -38,12 +38,12 @@ class Wish:
 class _Refusal:
     """The reason why a Debian release does not suit an app.
 
-    `key` is the key of the lock that failed, or "" if bake did not try it. `kept`: the reason is cached.
+    `key` is the key of the lock that failed, or "" if bake did not try it. `is_cached`: the reason is from the cache.
     """
 
     error: BakeError
     key: str = ""
-    kept: bool = False
+    is_cached: bool = False
 
     def reason(self, target: Target) -> str:
         """Return the reason in one line that does not repeat the target's name."""
@@ -68,25 +68,25 @@ class _App:
                 self.report.note(text)
 
 
-def wish(folder: Path) -> Wish | None:
+def requested_python(folder: Path) -> PythonRequest | None:
     """Return the Python 3 version that .python-version or runtime.txt in an app's folder requests, or None."""
     for name in (".python-version", "runtime.txt"):
         with suppress(OSError):
             text = (folder / name).read_text(encoding="utf-8-sig", errors="replace")
             if match := re.search(r"^[ \t]*(?:c?python[-@]?)?(3\.(\d{1,3})(?:\.\w+)*)[ \t]*(?:#.*)?$", text, re.M):
-                return Wish(int(match[2]), match[1], name)
+                return PythonRequest(int(match[2]), match[1], name)
     return None
 
 
-def detected(folder: Path, recipe: Recipe, report: Reporter) -> Recipe:
+def complete_without_base(folder: Path, recipe: Recipe, report: Reporter) -> Recipe:
     """Return the recipe with all keys that bake detects in the app's `folder`, except `base`, and print notes.
 
     Raises the errors of `detect.complete`.
     """
-    found = detect.complete(folder, recipe)
-    for text in found.notes:
+    detection = detect.complete(folder, recipe)
+    for text in detection.notes:
         report.note(text)
-    return found.recipe
+    return detection.recipe
 
 
 def complete(folder: Path, recipe: Recipe, report: Reporter, age: cache.Age) -> Recipe:
@@ -94,21 +94,21 @@ def complete(folder: Path, recipe: Recipe, report: Reporter, age: cache.Age) -> 
 
     Resolves the requirements, and keeps their lock in the cache. A release in the recipe is final. The release of an
     image is not known before bake reads the image, so this function resolves nothing for it.
-    Raises the errors of `detect.complete` and `lock.resolve`.
+    Raises the errors of `detect.complete` and `resolve`.
     """
     if isinstance(recipe.base, BaseImage):
-        return detected(folder, recipe, report)
+        return complete_without_base(folder, recipe, report)
     app = _App(folder, recipe, report, age)
     with report.phase("resolve"):
-        return _obeyed(app, TARGETS[recipe.base]) if recipe.base else _chosen(app)
+        return _use_release(app, TARGETS[recipe.base]) if recipe.base else _choose_release(app)
 
 
-def _obeyed(app: _App, named: Target) -> Recipe:
-    """Return the recipe for the release that it names. An error names another release that suits the app."""
-    outcome = _try(app, named)
+def _use_release(app: _App, base: Target) -> Recipe:
+    """Return the recipe for the release in its `base`. An error names another release that suits the app."""
+    outcome = _try(app, base)
     if isinstance(outcome, Recipe):
         return outcome
-    others = (target for target in NEWEST_FIRST if target is not named)
+    others = (target for target in NEWEST_FIRST if target is not base)
     if other := next((target for target in others if isinstance(_try(app, target, choosing=True), Recipe)), None):
         outcome.error.hint += (
             f" On {other.name} with Python {other.python_version}, all requirements resolve: "
@@ -117,83 +117,89 @@ def _obeyed(app: _App, named: Target) -> Recipe:
     raise outcome.error
 
 
-def _chosen(app: _App) -> Recipe:
+def _choose_release(app: _App) -> Recipe:
     """Return the recipe for the first release that suits the app, and note the choice with its reason.
 
-    The releases whose Python is nearest to the app's wish come first, and of these the newest.
+    The releases whose Python is nearest to the one that the app requests come first, and of these the newest.
     """
-    wished = None if app.recipe.package else wish(app.folder)
-    targets = sorted(NEWEST_FIRST, key=wished.distance) if wished else NEWEST_FIRST
+    request = None if app.recipe.package else requested_python(app.folder)
+    targets = sorted(NEWEST_FIRST, key=request.distance) if request else NEWEST_FIRST
     refusals: dict[Target, _Refusal] = {}
     # A cached refusal saves time if another release suits the app. It is never final, because the index may meanwhile
     # have the missing wheels.
-    for trust in (True, False):
+    for trust_cache in (True, False):
         for target in targets:
-            outcome = _try(app, target, choosing=True, trust=trust)
+            outcome = _try(app, target, choosing=True, trust_cache=trust_cache)
             if isinstance(outcome, _Refusal):
                 refusals[target] = outcome
                 continue
             for refusal in refusals.values():
-                if refusal.key and not refusal.kept:
-                    files.write(_cached(refusal.key), refusal.error.message)
-            why = [refusal.reason(refused) for refused, refusal in refusals.items() if refused is not target]
-            if not why and wished:
-                why = [f"Python {target.python_version}; {wished.file} requests {wished.text}"]
-            app.note(f"base: {target.name} ({'; '.join(why) or f'Python {target.python_version}, the newest'})")
+                if refusal.key and not refusal.is_cached:
+                    files.write(_refusal_path(refusal.key), refusal.error.message)
+            reasons = [refusal.reason(other) for other, refusal in refusals.items() if other is not target]
+            if not reasons and request:
+                reasons = [f"Python {target.python_version}; {request.file} requests {request.text}"]
+            app.note(f"base: {target.name} ({'; '.join(reasons) or f'Python {target.python_version}, the newest'})")
             return outcome
-        if not any(refusal.kept for refusal in refusals.values()):
+        if not any(refusal.is_cached for refusal in refusals.values()):
             break
-    raise _neither(refusals)
+    raise _no_release_error(refusals)
 
 
-def _try(app: _App, target: Target, *, choosing: bool = False, trust: bool = False) -> Recipe | _Refusal:
+def _try(app: _App, target: Target, *, choosing: bool = False, trust_cache: bool = False) -> Recipe | _Refusal:
     """Return the recipe completed for a release on which the requirements resolve, or why there is none.
 
-    `choosing`: the bounds of the app's project count. `trust`: a cached refusal counts.
+    `choosing`: requires-python of the app's project counts. `trust_cache`: a cached refusal counts.
     """
     key = ""
     try:
         if choosing and not app.recipe.package:
             _require_allowed(app.folder, target)
-        found = detect.complete(app.folder, app.recipe.model_copy(update={"base": target.name}))
-        app.note(*found.notes)
-        key = lock.key(app.folder, found.recipe, target)
-        if trust and app.age.admits_file(_cached(key)):
-            return _Refusal(WheelError(_cached(key).read_text()), key, kept=True)
-        locked = lock.resolve(app.folder, found.recipe, target, app.age)
+        detection = detect.complete(app.folder, app.recipe.model_copy(update={"base": target.name}))
+        app.note(*detection.notes)
+        key = lock_key(app.folder, detection.recipe, target)
+        if trust_cache and app.age.admits_file(_refusal_path(key)):
+            return _Refusal(WheelError(_refusal_path(key).read_text()), key, is_cached=True)
+        lock = resolve(app.folder, detection.recipe, target, app.age)
     except REFUSALS as error:
         return _Refusal(error, key)
-    if locked.built:
-        app.note(locked.consent)
-    listed = found.recipe.requirements if isinstance(found.recipe.requirements, str) else "requirements in bake.yaml"
-    for name in found.frameworks.keys() - lock.names(locked):
-        app.note(f"warning: {found.frameworks[name]} imports {name}, which {listed} does not list")
-    return found.recipe
+    if lock.built_packages:
+        app.note(lock.build_note)
+    requirements = detection.recipe.requirements
+    source = requirements if isinstance(requirements, str) else "requirements in bake.yaml"
+    for name in detection.frameworks.keys() - package_names(lock):
+        app.note(f"warning: {detection.frameworks[name]} imports {name}, which {source} does not list")
+    return detection.recipe
 
 
-def _cached(key: str) -> Path:
+def _refusal_path(key: str) -> Path:
+    """Return the file of the cache with the reason why the lock with this key failed."""
     return paths.cache() / "locks" / f"{key}.refused"
 
 
 def _require_allowed(folder: Path, target: Target) -> None:
     """Raise RequirementError where the app's project excludes the target's Python."""
     for name in project_metadata.FILES:
-        if (folder / name).is_file() and (said := project_metadata.read(folder / name)).requires_python:
-            requirements_files.require_allowed(said, target)
+        if (folder / name).is_file() and (project := project_metadata.read(folder / name)).requires_python:
+            requirements_files.require_allowed(project, target)
             return
 
 
-def _neither(refusals: dict[Target, _Refusal]) -> BakeError:
+def _no_release_error(refusals: dict[Target, _Refusal]) -> BakeError:
     """Return the error that gives the reasons against all releases, or the one reason that they share."""
-    first = next(iter(refusals.values())).error
+    first_error = next(iter(refusals.values())).error
     reasons = {target.name: refusal.reason(target) for target, refusal in refusals.items()}
-    alike = {one.reason(target).replace(f"Python {target.python_version}", "") for target, one in refusals.items()}
-    if len(alike) == 1:
-        same = f"; the same applies to {', '.join([*reasons][1:])}" if len({*reasons.values()}) > 1 else ""
-        return type(first)(first.message + same, first.hint, first.details)
-    details = (f"{target.name}:\n{one.error.details}" for target, one in refusals.items() if one.error.details)
-    return type(first)(
+    generic_reasons = {
+        refusal.reason(target).replace(f"Python {target.python_version}", "") for target, refusal in refusals.items()
+    }
+    if len(generic_reasons) == 1:
+        suffix = f"; the same applies to {', '.join([*reasons][1:])}" if len({*reasons.values()}) > 1 else ""
+        return type(first_error)(first_error.message + suffix, first_error.hint, first_error.details)
+    details = (
+        f"{target.name}:\n{refusal.error.details}" for target, refusal in refusals.items() if refusal.error.details
+    )
+    return type(first_error)(
         "No Debian release suits the app. " + ". ".join(f"{name}: {reason}" for name, reason in reasons.items()),
-        first.hint,
+        first_error.hint,
         "\n".join(details),
     )

@@ -36,10 +36,10 @@ def index_env(recipe: Recipe) -> dict[str, str]:
     return {"UV_DEFAULT_INDEX": address, "PIP_INDEX_URL": address}
 
 
-def not_fetched(error: ProgramError, target: Target) -> NetworkError | WheelError:
+def fetch_error(error: ProgramError, target: Target) -> NetworkError | WheelError:
     """Return the error that explains why pip could not fetch a wheel or a source."""
-    if found := re.search(r"No matching distribution found for ([^\s(]+)", error.details):
-        message = f"{found[1]} has no wheel for Python {target.python_version} on {target.name}"
+    if match := re.search(r"No matching distribution found for ([^\s(]+)", error.details):
+        message = f"{match[1]} has no wheel for Python {target.python_version} on {target.name}"
         if not NO_NETWORK.search(error.details):
             return WheelError(message, "Allow another version of it.", error.details)
     if "DO NOT MATCH THE HASHES" in error.details:

@@ -7,11 +7,12 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from bake.bundle import lock, release, shared_libraries, wheel_cache
-from bake.bundle.release import Member, Release
+from bake.bundle import shared_libraries, wheel_cache
+from bake.bundle.lock import resolve
+from bake.bundle.release import Member, Release, gather
 from bake.config.recipe import Recipe
 from bake.host import cache
-from bake.host.files import file_digest, whole
+from bake.host.files import atomic_output, file_digest
 from bake.host.progress import Reporter
 
 
@@ -27,7 +28,7 @@ class Bundle:
 
 def collect(
     folder: Path,
-    wanted: Recipe,
+    recipe: Recipe,
     out: Path,
     report: Reporter,
     age: cache.Age = cache.A_WEEK,
@@ -36,34 +37,36 @@ def collect(
 
     `age` is the age that the lock may have.
     """
-    goal = wanted.target
+    target = recipe.target
     with report.phase("bundle") as phase:
         phase.progress(0.1, "resolving requirements")
-        locked = lock.resolve(folder, wanted, goal, age)
-        if locked.built:
-            report.note(locked.consent)
+        lock = resolve(folder, recipe, target, age)
+        if lock.built_packages:
+            report.note(lock.build_note)
         phase.progress(0.5, "fetching wheels")
-        wheels = wheel_cache.wheels(locked, goal, wanted)
-        unknown = shared_libraries.require(wheel_cache.expects(locked, goal), wanted.packages, goal)
-        if unknown and not wanted.packages:
+        wheels = wheel_cache.wheels(lock, target, recipe)
+        libraries = wheel_cache.required_libraries(lock, target)
+        unknown_libraries = shared_libraries.require(libraries, recipe.packages, target)
+        if unknown_libraries and not recipe.packages:
             report.note(
-                f"no wheel contains {', '.join(unknown)}: if the app does not start, add Debian packages to `packages`"
+                f"no wheel contains {', '.join(unknown_libraries)}: "
+                "if the app does not start, add Debian packages to `packages`"
             )
-        parcel = pack(release.gather(folder, wanted, locked, wheels), out)
-    if parcel.release.left_out:
-        report.note(f"excluded: {', '.join(parcel.release.left_out)}")
-    return parcel
+        bundle = pack(gather(folder, recipe, lock, wheels), out)
+    if bundle.release.exclusion_notes:
+        report.note(f"excluded: {', '.join(bundle.release.exclusion_notes)}")
+    return bundle
 
 
-def pack(gathered: Release, out: Path) -> Bundle:
+def pack(release: Release, out: Path) -> Bundle:
     """Write a release to the archive `out`. Equal content gives equal bytes.
 
     Raises AppFolderError for a file that cannot be read.
     """
-    with whole(out) as partial, tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as archive:
-        for member in gathered.members:
+    with atomic_output(out) as partial, tarfile.open(partial, "w", format=tarfile.GNU_FORMAT) as archive:
+        for member in release.members:
             _add(archive, member)
-    return Bundle(out, file_digest(out), out.stat().st_size, gathered)
+    return Bundle(out, file_digest(out), out.stat().st_size, release)
 
 
 def _add(archive: tarfile.TarFile, member: Member) -> None:
@@ -77,6 +80,6 @@ def _add(archive: tarfile.TarFile, member: Member) -> None:
         entry.type = tarfile.DIRTYPE
         archive.addfile(entry)
     else:
-        with member.opened() as stream:
+        with member.open() as stream:
             entry.size = os.fstat(stream.fileno()).st_size if isinstance(member.source, Path) else len(member.source)
             archive.addfile(entry, stream)

@@ -18,7 +18,7 @@ from bake.config.sections import OPTIONS, Django, Limits
 from bake.host import paths
 
 #: The keys of a recipe that a machine and its checks need. An image does not contain the others, which may be private.
-KEPT = (
+MACHINE_KEYS = (
     "wsgi",
     "domains",
     "static",
@@ -37,18 +37,18 @@ KEPT = (
 #: omits them.
 EXTRAS = ("certificate", "exchange")
 #: Parts that only bundles contain, because someone reads the result of a bake or a push.
-BUNDLED = ("hints", "observe", "steps")
+BUNDLE_FEATURES = ("hints", "observe", "steps")
 #: The script that starts the author's server. `observe` runs it.
 AUTHOR = "settings/jobs/author"
 #: Seconds that nginx waits longer than uWSGI's limit for a request, so that uWSGI reports the timeout.
-PATIENCE = 5
+TIMEOUT_MARGIN = 5
 #: The folder of the static files that Django collects.
-COLLECTED = "/var/cache/app/static"
+COLLECTED_STATIC = "/var/cache/app/static"
 #: The record of the releases whose `release` steps have changed the app's data. It is part of that data.
-UNLESS_DONE = 'if grep -qsxF "$APP_RELEASE" /var/lib/app/.released; then exit; fi\n'
-DONE = 'echo "$APP_RELEASE" >> /var/lib/app/.released\n'
+SKIP_IF_RELEASED = 'if grep -qsxF "$APP_RELEASE" /var/lib/app/.released; then exit; fi\n'
+MARK_RELEASED = 'echo "$APP_RELEASE" >> /var/lib/app/.released\n'
 #: The lines of a unit that turn off parts of the sandbox, for `sandbox: {allow: …}`.
-ALLOWED = {"jit": "MemoryDenyWriteExecute=no\n"}
+SANDBOX_EXCEPTIONS = {"jit": "MemoryDenyWriteExecute=no\n"}
 #: Rules that open EC2's metadata service in the firewall and in the app's units, for `aws: {role: true}`.
 ROLE_RULES = "".join(
     f"meta skuid 800 {'ip6' if ':' in address else 'ip'} daddr {address} tcp dport 80 accept\n"
@@ -69,72 +69,76 @@ class File:
     mode: int = 0o644
 
 
-def files(folder: Path, recipe: Recipe, kept: list[Path]) -> dict[str, File]:
-    """Return the files of a release by path. `kept` are the paths of the app's folder in the release's source."""
-    said = recipe.model_dump(
+def files(folder: Path, recipe: Recipe, source_paths: list[Path]) -> dict[str, File]:
+    """Return the files of a release by path. `source_paths` are the paths of the app's folder in the release."""
+    values = recipe.model_dump(
         mode="json",
-        include={**dict.fromkeys(KEPT, True), "check": {"health", "pages", "crawl", "author"}},
+        include={**dict.fromkeys(MACHINE_KEYS, True), "check": {"health", "pages", "crawl", "author"}},
         exclude_defaults=True,
         exclude_none=True,
     )
-    said |= {**recipe.certificate.model_dump(), "packages": recipe.debian}
-    dump = json.dumps({key: value for key, value in said.items() if value}, indent=1, sort_keys=True)
-    about = {} if recipe.package else distribution(folder, kept)
+    values |= {**recipe.certificate.model_dump(), "packages": recipe.debian_packages}
+    dump = json.dumps({key: value for key, value in values.items() if value}, indent=1, sort_keys=True)
+    metadata = {} if recipe.package else distribution(folder, source_paths)
     settings = {
         "env": environment({**flask(recipe.wsgi or ""), **django(recipe), **recipe.env}),
         "nginx/limits.conf": limits(recipe.limits),
         "uwsgi.ini": uwsgi(recipe),
         "role.nft": ROLE_RULES if uses_role(recipe) else "",
         "nginx/static.conf": static(recipe),
-        "static-location": location("STATIC_URL", COLLECTED) if isinstance(recipe.django, Django) else "",
+        "static-location": location("STATIC_URL", COLLECTED_STATIC) if isinstance(recipe.django, Django) else "",
         **{f"jobs/{name}": text for name, text in jobs(recipe).items()},
         **{f"units/{name}": text for name, text in units(recipe).items()},
     }
-    points = [
+    entry_points = [
         path.read_text(encoding="utf-8", errors="replace")
-        for path in kept
+        for path in source_paths
         if path.name == "entry_points.txt" and path.parent.suffix == ".egg-info"
         if path.parent.parent in (folder, folder / "src")
     ]
-    points += [text for name, text in about.items() if name.endswith("/entry_points.txt")]
+    entry_points += [text for name, text in metadata.items() if name.endswith("/entry_points.txt")]
     return {
         "recipe.json": File(dump + "\n"),
-        **{path: file for name in (*EXTRAS, *BUNDLED, *asked(recipe)) for path, file in extra(name).items()},
+        **{
+            path: file
+            for name in (*EXTRAS, *BUNDLE_FEATURES, *feature_names(recipe))
+            for path, file in feature_files(name).items()
+        },
         **{f"settings/{name}": File(text) for name, text in settings.items() if text},
-        **{f"settings/bin/{name}": File(text, 0o755) for name, text in commands(points).items()},
-        **{f"source/{name}": File(text) for name, text in about.items()},
+        **{f"settings/bin/{name}": File(text, 0o755) for name, text in commands(entry_points).items()},
+        **{f"source/{name}": File(text) for name, text in metadata.items()},
     }
 
 
-def asked(recipe: Recipe) -> tuple[str, ...]:
+def feature_names(recipe: Recipe) -> tuple[str, ...]:
     """Return the folders of cloud-init/features that an app needs."""
     aws = recipe.aws is not None or (recipe.certificate.keep or "").startswith("s3://")
     django = isinstance(recipe.django, Django)
     steps = any((recipe.writable.paths, recipe.secrets, recipe.setup, recipe.release, django))
-    return ("steps",) * steps + ("django",) * django + ("aws",) * aws + recipe.certificate.asked
+    return ("steps",) * steps + ("django",) * django + ("aws",) * aws + recipe.certificate.options
 
 
 def keys(recipe: Recipe) -> dict[str, str]:
     """Return the secrets that only root can read on the machine: the name of each, and its file in /etc/app."""
-    return {OPTIONS[name].key: OPTIONS[name].file for name in recipe.certificate.asked}
+    return {OPTIONS[name].key: OPTIONS[name].file for name in recipe.certificate.options}
 
 
-def extra(name: str) -> dict[str, File]:
+def feature_files(name: str) -> dict[str, File]:
     """Return the files of a folder of cloud-init/features, by their path in a release."""
     folder = paths.features() / name
-    found = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    file_paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
     return {
         f"settings/{path.relative_to(folder)}": File(
             text := path.read_text(), 0o755 if text.startswith("#!") else 0o644
         )
-        for path in found
+        for path in file_paths
     }
 
 
 def environment(values: dict[str, str]) -> str:
     """Return an EnvironmentFile (systemd.exec(5)): values in double quotes, with special characters escaped."""
-    quoted = {name: re.sub(r'(["\\$`])', r"\\\1", value) for name, value in sorted(values.items())}
-    return "".join(f'{name}="{value}"\n' for name, value in quoted.items())
+    escaped_values = {name: re.sub(r'(["\\$`])', r"\\\1", value) for name, value in sorted(values.items())}
+    return "".join(f'{name}="{value}"\n' for name, value in escaped_values.items())
 
 
 def flask(wsgi: str) -> dict[str, str]:
@@ -160,31 +164,31 @@ def uses_role(recipe: Recipe) -> bool:
     return recipe.aws is not None and recipe.aws.role
 
 
-def limits(wanted: Limits) -> str:
+def limits(app_limits: Limits) -> str:
     """Return nginx's limits for the app, or "" if they equal those in the main file."""
-    usual = Limits()
-    if (wanted.body, wanted.request) == (usual.body, usual.request):
+    defaults = Limits()
+    if (app_limits.body, app_limits.request) == (defaults.body, defaults.request):
         return ""
-    patience = wanted.request + PATIENCE
+    timeout = app_limits.request + TIMEOUT_MARGIN
     return (
-        f"client_max_body_size {wanted.body};\n"
-        f"uwsgi_read_timeout {patience}s;\n"
-        f"uwsgi_send_timeout {patience}s;\n"
+        f"client_max_body_size {app_limits.body};\n"
+        f"uwsgi_read_timeout {timeout}s;\n"
+        f"uwsgi_send_timeout {timeout}s;\n"
     )  # fmt: skip
 
 
 def uwsgi(recipe: Recipe) -> str:
     """Return uWSGI's settings that differ from the main file. The machine computes the number of workers."""
-    wanted, usual = recipe.limits, Limits()
+    app_limits, defaults = recipe.limits, Limits()
     lines = ["lazy-apps = false"] * (recipe.preload is True)
-    lines += [f"threads = {wanted.threads}"] * (wanted.threads != usual.threads)
-    lines += [f"harakiri = {wanted.request}"] * (wanted.request != usual.request)
+    lines += [f"threads = {app_limits.threads}"] * (app_limits.threads != defaults.threads)
+    lines += [f"harakiri = {app_limits.request}"] * (app_limits.request != defaults.request)
     return "\n".join(["[uwsgi]", *lines, ""]) if lines else ""
 
 
 def static(recipe: Recipe) -> str:
     """Return nginx's locations for static files. If nginx does not have a file or cannot read it, the app responds."""
-    folders = {prefix: f"/srv/app/current/source/{inside}" for prefix, inside in (recipe.static or {}).items()}
+    folders = {prefix: f"/srv/app/current/source/{path}" for prefix, path in (recipe.static or {}).items()}
     return "".join(location(prefix, folder) for prefix, folder in sorted(folders.items()))
 
 
@@ -204,17 +208,17 @@ def location(prefix: str, folder: str) -> str:
 
 def jobs(recipe: Recipe) -> dict[str, str]:
     """Return the scripts of the app's jobs by name, such as `setup` and the timers of bake.yaml."""
-    once = steps(recipe.release or ())
+    release_steps = steps(recipe.release or ())
     # nginx must be able to read the collected files. The app's other files are private.
     # -P keeps the modules in the program's folder out of sys.path, because they are not the app's.
     collect = "umask 022\npython -P /srv/app/current/settings/collect.py\n" if isinstance(recipe.django, Django) else ""
     author = recipe.check.author
-    as_author = "export APP_DJANGO_AUTHOR=1\n" if isinstance(recipe.django, Django) else ""
+    author_environment = "export APP_DJANGO_AUTHOR=1\n" if isinstance(recipe.django, Django) else ""
     return {
         "setup": steps(recipe.setup),
-        "release": f"{UNLESS_DONE}{once}{DONE}" if once else "",
+        "release": f"{SKIP_IF_RELEASED}{release_steps}{MARK_RELEASED}" if release_steps else "",
         "static": collect,
-        "author": f"{as_author}{author}\n" if author not in (None, "off") else "",
+        "author": f"{author_environment}{author}\n" if author not in (None, "off") else "",
         **{name: f"{job.run}\n" for name, job in recipe.timers.items()},
     }
 
@@ -229,65 +233,66 @@ def steps(commands: Iterable[str]) -> str:
 
 def units(recipe: Recipe) -> dict[str, str]:
     """Return systemd units: the app's timers, exceptions from its sandbox, and the folder to keep certificates in."""
-    found = {
+    texts = {
         f"app-{name}.timer": (
             f"[Unit]\nDescription=Schedule of the app's job {name}\nAfter=app.service\n\n"
             f"[Timer]\nOnCalendar={job.when}\nPersistent=yes\nUnit=app-job@{name}.service\n"
         )
         for name, job in recipe.timers.items()
     }
-    allowed = "".join(ALLOWED[name] for name in recipe.sandbox.allow)
-    if found:
-        found["app.service.d/60-timers.conf"] = f"[Unit]\nWants={' '.join(found)}\n"
+    sandbox_lines = "".join(SANDBOX_EXCEPTIONS[name] for name in recipe.sandbox.allow)
+    if texts:
+        texts["app.service.d/60-timers.conf"] = f"[Unit]\nWants={' '.join(texts)}\n"
     # These addresses override the ones that the sandbox denies.
-    role = ROLE_UNIT * uses_role(recipe)
+    role_lines = ROLE_UNIT * uses_role(recipe)
     for service in ("app", "app-next", "app-job@"):
-        for name, text in (("allow", allowed), ("role", role)):
+        for name, text in (("allow", sandbox_lines), ("role", role_lines)):
             if text:
-                found[f"{service}.service.d/60-{name}.conf"] = f"[Service]\n{text}"
+                texts[f"{service}.service.d/60-{name}.conf"] = f"[Service]\n{text}"
     keep = recipe.certificate.keep
     if keep and keep.startswith("/"):
-        found["app-keep.service.d/60-place.conf"] = (
+        texts["app-keep.service.d/60-place.conf"] = (
             f"[Unit]\nRequiresMountsFor={keep}\n\n[Service]\nReadWritePaths=-{keep}\n"
         )
-    return found
+    return texts
 
 
-def distribution(folder: Path, kept: list[Path]) -> dict[str, str]:
+def distribution(folder: Path, source_paths: list[Path]) -> dict[str, str]:
     """Return a project's metadata for `importlib.metadata`: its name, version and entry points.
 
     The values come from the project's files. Omits a computed version, because a build would run the
     app's code. Returns {} if the app's folder has an *.egg-info folder with the metadata.
     """
-    said = project_metadata.find(folder)
-    if said is None or not said.name or any(path.parent == folder and path.suffix == ".egg-info" for path in kept):
+    project = project_metadata.find(folder)
+    has_egg_info = any(path.parent == folder and path.suffix == ".egg-info" for path in source_paths)
+    if project is None or not project.name or has_egg_info:
         return {}
     groups = [
-        "\n".join([f"[{group}]", *(f"{name} = {target}" for name, target in sorted(points.items()))])
-        for group, points in sorted(said.entry_points.items())
-        if points
+        "\n".join([f"[{group}]", *(f"{name} = {target}" for name, target in sorted(targets.items()))])
+        for group, targets in sorted(project.entry_points.items())
+        if targets
     ]
-    if not said.version and not groups:
+    if not project.version and not groups:
         return {}
-    place = f"{canonicalize_name(said.name).replace('-', '_')}-{said.version or 'unknown'}.dist-info"
-    version = f"Version: {said.version}\n" if said.version else ""
+    dist_info = f"{canonicalize_name(project.name).replace('-', '_')}-{project.version or 'unknown'}.dist-info"
+    version = f"Version: {project.version}\n" if project.version else ""
     return {
-        f"{place}/METADATA": f"Metadata-Version: 2.1\nName: {said.name}\n{version}",
-        f"{place}/entry_points.txt": "\n\n".join(groups) + "\n",
+        f"{dist_info}/METADATA": f"Metadata-Version: 2.1\nName: {project.name}\n{version}",
+        f"{dist_info}/entry_points.txt": "\n\n".join(groups) + "\n",
     }
 
 
-def commands(points: Iterable[str]) -> dict[str, str]:
+def commands(entry_points: Iterable[str]) -> dict[str, str]:
     """Return the commands in texts of entry_points.txt. The app is not a wheel, so no installer creates them."""
-    found = {}
-    for text in points:
+    scripts = {}
+    for text in entry_points:
         group = ""
         for line in text.splitlines():
             if line.startswith("["):
                 group = line.strip()
-            elif group == "[console_scripts]" and (said := COMMAND.fullmatch(line)):
-                found[said["name"]] = (
+            elif group == "[console_scripts]" and (match := COMMAND.fullmatch(line)):
+                scripts[match["name"]] = (
                     "#!/usr/bin/env python\nimport sys\n\n"
-                    f"from {said['module']} import {said['first']}\n\nsys.exit({said['call']}())\n"
+                    f"from {match['module']} import {match['first']}\n\nsys.exit({match['call']}())\n"
                 )
-    return found
+    return scripts

@@ -50,25 +50,25 @@ PACKAGES = {
 }
 
 
-def expected(wheels: list[Path]) -> dict[str, str]:
+def required_libraries(wheels: list[Path]) -> dict[str, str]:
     """Return the libraries that are neither in a wheel nor on every machine, with the wheel that needs each."""
-    carried: set[str] = set()
-    wanted: dict[str, str] = {}
+    wheel_libraries: set[str] = set()
+    wheel_names: dict[str, str] = {}
     for wheel in wheels:
         with zipfile.ZipFile(wheel) as archive:
             for name in archive.namelist():
                 if re.search(r"\.so(\.|$)", name):
-                    carried.add(PurePosixPath(name).name)
-                    for library in _needed(archive.read(name)):
-                        wanted.setdefault(library, wheel.name.partition("-")[0])
+                    wheel_libraries.add(PurePosixPath(name).name)
+                    for library in _needed_libraries(archive.read(name)):
+                        wheel_names.setdefault(library, wheel.name.partition("-")[0])
     return {
         library: wheel
-        for library, wheel in sorted(wanted.items())
-        if library not in carried and not PRESENT.fullmatch(library)
+        for library, wheel in sorted(wheel_names.items())
+        if library not in wheel_libraries and not PRESENT.fullmatch(library)
     }
 
 
-def _needed(content: bytes) -> list[str]:
+def _needed_libraries(content: bytes) -> list[str]:
     """Return the libraries that an ELF file needs (DT_NEEDED), or [] for another file."""
     try:
         section = ELFFile(io.BytesIO(content)).get_section_by_name(".dynamic")
@@ -81,15 +81,18 @@ def _needed(content: bytes) -> list[str]:
 
 def require(libraries: dict[str, str], packages: tuple[str, ...], target: Target) -> list[str]:
     """Raise WheelError with the packages missing in `packages`. Return the libraries without a known package."""
-    known = {library: PACKAGES[library] for library in libraries if library in PACKAGES}
+    known_packages = {library: PACKAGES[library] for library in libraries if library in PACKAGES}
     if target.python < (3, 13):
-        known = {library: package.removesuffix("t64") for library, package in known.items()}
-    lacking = {library: package for library, package in known.items() if package not in packages}
-    if lacking:
-        wheels = sorted({libraries[library] for library in lacking})
-        told = (f"{wheel} needs {', '.join(one for one in lacking if libraries[one] == wheel)}" for wheel in wheels)
-        names = list(dict.fromkeys([*packages, *lacking.values()]))
+        known_packages = {library: package.removesuffix("t64") for library, package in known_packages.items()}
+    missing_packages = {library: package for library, package in known_packages.items() if package not in packages}
+    if missing_packages:
+        wheels = sorted({libraries[library] for library in missing_packages})
+        sentences = (
+            f"{wheel} needs {', '.join(library for library in missing_packages if libraries[library] == wheel)}"
+            for wheel in wheels
+        )
+        names = list(dict.fromkeys([*packages, *missing_packages.values()]))
         raise WheelError(
-            f"{'; '.join(told)}, which no wheel contains", f"Add to bake.yaml: `packages: [{', '.join(names)}]`."
+            f"{'; '.join(sentences)}, which no wheel contains", f"Add to bake.yaml: `packages: [{', '.join(names)}]`."
         )
     return [f"{library} for {wheel}" for library, wheel in libraries.items() if library not in PACKAGES]

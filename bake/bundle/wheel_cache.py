@@ -8,8 +8,8 @@ from pathlib import Path
 
 from bake.bundle import shared_libraries
 from bake.bundle.built_wheels import built_folder
-from bake.bundle.lock import Lock, blocks
-from bake.bundle.package_index import PIP, index_env, not_fetched
+from bake.bundle.lock import Lock, lock_entries
+from bake.bundle.package_index import PIP, fetch_error, index_env
 from bake.bundle.wheel_contents import require_safe
 from bake.config.debian import Target
 from bake.config.recipe import Recipe
@@ -28,10 +28,10 @@ def wheel_platforms(target: Target) -> list[str]:
 def download_argv(target: Target) -> list[str]:
     """Return pip's command that downloads the wheels of lock.txt to wheels/. cp3xx includes the abi3 and none tags."""
     options = "--quiet --no-input --no-deps --require-hashes --only-binary=:all: --implementation=cp"
-    place = [f"--python-version={target.python_version}", "--abi=cp{}{}".format(*target.python)]
+    target_options = [f"--python-version={target.python_version}", "--abi=cp{}{}".format(*target.python)]
     platforms = [f"--platform={tag}" for tag in wheel_platforms(target)]
     files = ["--requirement=lock.txt", "--dest=wheels", f"--find-links={built_folder()}"]
-    return [sys.executable, "-m", "pip", "download", *options.split(), *place, *platforms, *files]
+    return [sys.executable, "-m", "pip", "download", *options.split(), *target_options, *platforms, *files]
 
 
 def wheels(lock: Lock, target: Target, recipe: Recipe) -> list[Path]:
@@ -42,7 +42,7 @@ def wheels(lock: Lock, target: Target, recipe: Recipe) -> list[Path]:
     folder, index = paths.cache() / "wheels", _index(lock, target)
     if index.exists():
         rows = json.loads(index.read_text())["wheels"]
-        if all(_seen(folder / name) == row for name, row in rows.items()):
+        if all(_stamp(folder / name) == row for name, row in rows.items()):
             return [folder / name for name in rows]
     with cache.work_folder() as work:
         (work / "wheels").mkdir()
@@ -50,33 +50,36 @@ def wheels(lock: Lock, target: Target, recipe: Recipe) -> list[Path]:
         try:
             run(download_argv(target), cwd=work, env={**PIP, **index_env(recipe)})
         except ProgramError as error:
-            raise not_fetched(error, target) from None
-        found = sorted((work / "wheels").iterdir())
-        verify(found, lock)
+            raise fetch_error(error, target) from None
+        downloads = sorted((work / "wheels").iterdir())
+        verify(downloads, lock)
         with disk_faults(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            for wheel in found:
-                kept = folder / wheel.name
+            for wheel in downloads:
+                cache_path = folder / wheel.name
                 # Another app may use the same wheel. If this one replaced it, that app's wheels would seem changed.
-                if not kept.exists() or file_digest(kept) != file_digest(wheel):
-                    wheel.replace(kept)
-    fetched = [folder / wheel.name for wheel in found]
-    facts = {"wheels": {path.name: _seen(path) for path in fetched}, "expects": shared_libraries.expected(fetched)}
-    write(index, json.dumps(facts))
-    return fetched
+                if not cache_path.exists() or file_digest(cache_path) != file_digest(wheel):
+                    wheel.replace(cache_path)
+    wheel_paths = [folder / wheel.name for wheel in downloads]
+    values = {
+        "wheels": {path.name: _stamp(path) for path in wheel_paths},
+        "expects": shared_libraries.required_libraries(wheel_paths),
+    }
+    write(index, json.dumps(values))
+    return wheel_paths
 
 
-def expects(lock: Lock, target: Target) -> dict[str, str]:
-    """Return what `shared_libraries.expected` found in the fetched wheels of a lock."""
-    found: dict[str, str] = json.loads(_index(lock, target).read_text())["expects"]
-    return found
+def required_libraries(lock: Lock, target: Target) -> dict[str, str]:
+    """Return the cached `shared_libraries.required_libraries` of the fetched wheels of a lock."""
+    libraries: dict[str, str] = json.loads(_index(lock, target).read_text())["expects"]
+    return libraries
 
 
 def _index(lock: Lock, target: Target) -> Path:
     return paths.cache() / "wheels" / f"{digest([lock.text, target.python, target.glibc, 'expects'])}.json"
 
 
-def _seen(path: Path) -> list[int]:
+def _stamp(path: Path) -> list[int]:
     """Return a file's size and time, which show a change. `pack` verifies the content."""
     if not path.exists():
         return []
@@ -84,14 +87,14 @@ def _seen(path: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
-def verify(found: list[Path], lock: Lock) -> None:
+def verify(wheel_files: list[Path], lock: Lock) -> None:
     """Raise WheelError unless the wheels are exactly those of the lock, and each one is safe to unpack."""
-    allowed = lock.hashes
-    strange = [wheel.name for wheel in found if file_digest(wheel) not in allowed]
-    if strange or len(found) != len(blocks(lock.text)):
+    hashes = lock.hashes
+    unknown_names = [wheel.name for wheel in wheel_files if file_digest(wheel) not in hashes]
+    if unknown_names or len(wheel_files) != len(lock_entries(lock.text)):
+        fault = ", ".join(unknown_names) or f"the number of files is {len(wheel_files)}"
         raise WheelError(
-            f"The wheels differ from the lock: {', '.join(strange) or f'the number of files is {len(found)}'}",
-            f"Remove {paths.cache() / 'wheels'} and bake again.",
+            f"The wheels differ from the lock: {fault}", f"Remove {paths.cache() / 'wheels'} and bake again."
         )
-    for wheel in found:
+    for wheel in wheel_files:
         require_safe(wheel)

@@ -39,8 +39,8 @@ def require_safe(wheel: Path) -> None:
 
 def _faults(archive: zipfile.ZipFile, size: int) -> Iterator[str]:
     members = archive.infolist()
-    if (unpacked := sum(member.file_size for member in members)) > max(HARMLESS, RATIO * size):
-        yield f"its {size:,} bytes would unpack to {unpacked:,} bytes"
+    if (unpacked_size := sum(member.file_size for member in members)) > max(HARMLESS, RATIO * size):
+        yield f"its {size:,} bytes would unpack to {unpacked_size:,} bytes"
     for member in members:
         mode = member.external_attr >> 16
         if _leaves(member.filename):
@@ -49,9 +49,9 @@ def _faults(archive: zipfile.ZipFile, size: int) -> Iterator[str]:
             yield f"{member.filename} is a link or a device"
         if mode & (stat.S_ISUID | stat.S_ISGID):
             yield f"{member.filename} has a set-uid or set-gid bit"
-        found = re.match(r"[^/]+\.data/([^/]+)", member.filename)
-        if found and found[1] not in SCHEMES:
-            yield f"{member.filename} is in the folder {found[1]!r}, which the wheel format does not define"
+        match = re.match(r"[^/]+\.data/([^/]+)", member.filename)
+        if match and match[1] not in SCHEMES:
+            yield f"{member.filename} is in the folder {match[1]!r}, which the wheel format does not define"
         if re.fullmatch(r"[^/]+\.dist-info/entry_points\.txt", member.filename):
             for name in _scripts(archive.read(member).decode()):
                 if "/" in name:

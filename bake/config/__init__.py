@@ -1,1 +1,1 @@
-"""What a person writes: the keys of bake.yaml and their types, with the Debian versions and providers they name."""
+"""Define the keys of bake.yaml and their types, and the Debian versions and providers that they name."""

@@ -1,4 +1,4 @@
-"""Debian releases as data: versions, which decide the compatible wheels, and packages."""
+"""Describe Debian releases as data: versions, which decide the compatible wheels, and packages."""
 
 from __future__ import annotations
 

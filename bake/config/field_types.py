@@ -26,30 +26,30 @@ SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
-def matching(pattern: str, what: str) -> AfterValidator:
-    """Return a validator for text that matches `pattern`. `what` completes the sentence "'x' is not …"."""
+def matching(pattern: str, description: str) -> AfterValidator:
+    """Return a validator for text that matches `pattern`. `description` completes the sentence "'x' is not …"."""
 
     def check(text: str) -> str:
         if not re.fullmatch(pattern, text):
-            raise ValueError(f"{text!r} is not {what}")
+            raise ValueError(f"{text!r} is not {description}")
         return text
 
     return AfterValidator(check)
 
 
-def unit(units: dict[str, int], most: int, example: str) -> BeforeValidator:
-    """Return a validator that converts a number with a unit to the smallest unit: 1 to `most`."""
+def unit(units: dict[str, int], maximum: int, example: str) -> BeforeValidator:
+    """Return a validator that converts a number with a unit to the smallest unit: 1 to `maximum`."""
 
     def convert(value: object) -> object:
         if isinstance(value, int):  # from recipe.json
             return value
-        found = re.fullmatch(r"(\d{1,12})\s*([A-Za-z]?)", value) if isinstance(value, str) else None
-        unit = found and next((unit for unit in units if unit.lower() == found[2].lower()), None)
-        if not found or unit is None:
-            known = ", ".join(filter(None, units))
-            raise ValueError(f"{value!r} is not a number with one of the units {known}, such as {example}")
-        number = int(found[1]) * units[unit]
-        if not 1 <= number <= most:
+        match = re.fullmatch(r"(\d{1,12})\s*([A-Za-z]?)", value) if isinstance(value, str) else None
+        unit = match and next((unit for unit in units if unit.lower() == match[2].lower()), None)
+        if not match or unit is None:
+            names = ", ".join(filter(None, units))
+            raise ValueError(f"{value!r} is not a number with one of the units {names}, such as {example}")
+        number = int(match[1]) * units[unit]
+        if not 1 <= number <= maximum:
             raise ValueError(f"{value!r} is out of range")
         return number
 
@@ -88,14 +88,14 @@ def domain(text: str) -> str:
     # The same rule as in app-configure: the last label has at least two characters and begins with a letter.
     if len(name) <= 253 and re.fullmatch(rf"({LABEL}\.)+[a-z][a-z0-9-]{{0,61}}[a-z0-9]", name):
         return name
-    why = ""
+    explanation = ""
     if re.search(r"[,;\s]", name):
-        why = "; for several names, write a list in bake.yaml or repeat --domain"
+        explanation = "; for several names, write a list in bake.yaml or repeat --domain"
     elif re.search(r"[/:]", name):
-        why = f"; write only the name: {re.split('[/:]', name)[0] or 'example.com'}"
+        explanation = f"; write only the name: {re.split('[/:]', name)[0] or 'example.com'}"
     elif "." not in name:
-        why = "; it has no dot"
-    raise ValueError(f"{text!r} is not a domain name{why}")
+        explanation = "; it has no dot"
+    raise ValueError(f"{text!r} is not a domain name{explanation}")
 
 
 def domains(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -177,15 +177,15 @@ def keep(text: str) -> str:
     path = PurePosixPath(text)
     if not re.fullmatch(r"(/[A-Za-z0-9_.-]+)+/?", text) or ".." in path.parts:
         raise ValueError(f"{text!r} is neither an absolute folder, nor LABEL=name of a volume, nor s3://bucket/prefix")
-    lost = ("/run", "/tmp", "/var/tmp", "/dev", "/proc", "/sys")
-    if any(path.is_relative_to(place) for place in lost):
+    temporary_folders = ("/run", "/tmp", "/var/tmp", "/dev", "/proc", "/sys")
+    if any(path.is_relative_to(folder) for folder in temporary_folders):
         raise ValueError(f"{text!r} is a temporary folder, which the next boot clears")
-    if any(path.is_relative_to(place) for place in ("/var/lib/app", "/var/cache/app", "/srv/app")):
+    if any(path.is_relative_to(folder) for folder in ("/var/lib/app", "/var/cache/app", "/srv/app")):
         raise ValueError(f"{text!r} is a folder of the app; choose one that belongs to root, such as /srv/keep")
     return str(path)
 
 
-def inside(text: str) -> str:
+def inner_path(text: str) -> str:
     """Return a path below the app's folder in its shortest form, safe in nginx's settings. Raises ValueError."""
     path = PurePosixPath(text)
     # Also refuse ".": as static files, it would publish the app's source.
@@ -231,33 +231,33 @@ def expression(node: ast.expr) -> bool:
         return expression(node.value)
     if isinstance(node, ast.Call):
         values = [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg)]
-        plain = len(values) == len(node.args) + len(node.keywords)
-        return plain and expression(node.func) and all(isinstance(value, ast.Constant) for value in values)
+        has_no_unpacking = len(values) == len(node.args) + len(node.keywords)
+        return has_no_unpacking and expression(node.func) and all(isinstance(value, ast.Constant) for value in values)
     return isinstance(node, ast.Name)
 
 
 def wsgi(text: str) -> str:
     """Return module:expression (see `expression`), or the path of a PasteDeploy file. Raises ValueError."""
     if text.endswith(".ini"):
-        return inside(text)
-    module, colon, rest = text.partition(":")
+        return inner_path(text)
+    module, colon, source = text.partition(":")
     try:
-        good = bool(colon) and expression(ast.parse(rest, mode="eval").body)
+        is_valid = bool(colon) and expression(ast.parse(source, mode="eval").body)
     except (SyntaxError, ValueError):
-        good = False
-    if not good or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", module):
+        is_valid = False
+    if not is_valid or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", module):
         example = "" if colon else f", such as {text.removesuffix('.py').replace('/', '.')}:app"
         raise ValueError(f"{text!r} is not module:callable{example}")
     return text
 
 
-def pinned(text: str) -> str:
+def pin(text: str) -> str:
     """Return a requirement for exactly one version. Raises ValueError."""
     try:
-        wanted = Requirement(text)
+        requirement = Requirement(text)
     except InvalidRequirement:
-        wanted = None
-    if wanted is None or not re.fullmatch(r"==[^*]+", str(wanted.specifier)):
+        requirement = None
+    if requirement is None or not re.fullmatch(r"==[^*]+", str(requirement.specifier)):
         raise ValueError(f"{text!r} is not a requirement with one version, such as httpbin==0.10.4")
     return text
 
@@ -301,7 +301,7 @@ def requirements(value: object, info: ValidationInfo) -> str | tuple[str, ...] |
     if value is None:
         return None
     if isinstance(value, str):
-        return exists(inside(value), info)
+        return exists(inner_path(value), info)
     if not isinstance(value, list | tuple):
         raise ValueError("should be the path of a file, or a list such as [flask, requests>=2]")
     for text in value:
@@ -317,8 +317,8 @@ def secret(value: object) -> object:
     """Return the name of a secret. Raises ValueError, which never repeats a text that may be the secret itself."""
     name = next(iter(value), "") if isinstance(value, dict) else str(value)
     if isinstance(value, dict) or not re.fullmatch(_NAME, name):
-        known = re.match(rf"{_NAME}(?=[=: ]|$)", str(name))
-        raise ValueError(f"should be only a name, such as {known[0] if known else 'STRIPE_KEY'}. {_ON_MACHINE}")
+        match = re.match(rf"{_NAME}(?=[=: ]|$)", str(name))
+        raise ValueError(f"should be only a name, such as {match[0] if match else 'STRIPE_KEY'}. {_ON_MACHINE}")
     return value
 
 
@@ -347,5 +347,5 @@ EnvValue = Annotated[str, matching(r"[^\x00-\x08\x0a-\x1f\x7f]*", "one line of t
 Env = dict[EnvName, EnvValue]
 Prefix = Annotated[str, AfterValidator(prefix)]
 Command = Annotated[str, matching(r"[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*", "a command on one line")]
-Inside = Annotated[str, AfterValidator(inside), AfterValidator(exists)]
+InnerFolder = Annotated[str, AfterValidator(inner_path), AfterValidator(exists)]
 UrlPath = Annotated[str, matching(r"/([^\s/\x00-\x1f\"\\][^\s\x00-\x1f\"\\]*)?", "a path that starts with /")]

@@ -50,8 +50,8 @@ def read(folder: Path) -> Recipe:
         raise AppFolderError(f"{folder} {problem}", "Give the path of the folder with the app's source.")
     path = folder / FILE_NAME
     if not path.exists():
-        if (other := path.with_suffix(".yml")).exists():
-            raise RecipeError(f"bake does not read {other}", f"Rename it to {FILE_NAME}.")
+        if (yml_path := path.with_suffix(".yml")).exists():
+            raise RecipeError(f"bake does not read {yml_path}", f"Rename it to {FILE_NAME}.")
         return Recipe()
     faults: list[str] = []
     value = _load(path, faults)
@@ -81,59 +81,66 @@ def _load(path: Path, faults: list[str]) -> object:
     except OSError as error:
         raise RecipeError(f"{path} cannot be read: {error.strerror}", "Change its mode.") from None
     except yaml.MarkedYAMLError as error:
-        mark, problem = _place(error)
-        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        mark, problem = _location(error)
+        location = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
         detail = mark.get_snippet(indent=0) or "" if mark else ""
-        raise RecipeError(f"{where}: {problem}", "Correct the YAML at that place.", detail) from None
+        raise RecipeError(f"{location}: {problem}", "Correct the YAML at that place.", detail) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = getattr(error, "reason", None) or error
         raise RecipeError(f"{path} is not YAML text: {reason}", "Save it as UTF-8.") from None
-    return None if root is None else _plain(root, (), (), faults)
+    return None if root is None else _plain_value(root, (), (), faults)
 
 
-#: What begins where the error's context is, and how it should end.
-_OPENED = {
+#: Problems by the parser's context: a list, a mapping or a text without an end.
+_UNCLOSED_PROBLEMS = {
     "while parsing a flow sequence": "the list that begins here has no ]",
     "while parsing a flow mapping": "the mapping that begins here has no }",
     "while scanning a quoted scalar": "the text that begins here has no closing quote",
 }
 
 
-def _place(error: yaml.MarkedYAMLError) -> tuple[yaml.Mark | None, str]:
-    """Return the place of a fault in the YAML, and the problem. An opening bracket counts, not the line after it."""
-    begin, end, opened = error.context_mark, error.problem_mark, _OPENED.get(error.context or "")
-    if opened and begin and end and begin.line < end.line:
+def _location(error: yaml.MarkedYAMLError) -> tuple[yaml.Mark | None, str]:
+    """Return the place of a fault in the YAML, and the problem.
+
+    If a bracket or a quote is not closed, the place is where it opens.
+    """
+    begin, end, problem = error.context_mark, error.problem_mark, _UNCLOSED_PROBLEMS.get(error.context or "")
+    if problem and begin and end and begin.line < end.line:
         at_end = "end of stream" in (error.problem or "") or "<stream end>" in (error.problem or "")
-        return begin, opened if at_end else f"{opened}, or no comma before line {end.line + 1}"
+        return begin, problem if at_end else f"{problem}, or no comma before line {end.line + 1}"
     return end or begin, error.problem or error.context or "not YAML"
 
 
-def _plain(node: yaml.Node, path: tuple[str | int, ...], above: tuple[yaml.Node, ...], faults: list[str]) -> object:
-    if any(node is other for other in above):
-        faults.append(f"{_dotted(path)}: refers to itself")
+def _plain_value(
+    node: yaml.Node, path: tuple[str | int, ...], ancestors: tuple[yaml.Node, ...], faults: list[str]
+) -> object:
+    """Return a node's value with all scalars as text. Add duplicate keys and endless recursion to `faults`."""
+    if any(node is ancestor for ancestor in ancestors):
+        faults.append(f"{_dotted_path(path)}: refers to itself")
         return None
-    above = (*above, node)
+    ancestors = (*ancestors, node)
     if isinstance(node, yaml.SequenceNode):
-        return [_plain(item, (*path, number), above, faults) for number, item in enumerate(node.value)]
+        return [_plain_value(item, (*path, number), ancestors, faults) for number, item in enumerate(node.value)]
     if isinstance(node, yaml.MappingNode):
         mapping: dict[str, object] = {}
         for key, value in node.value:
             name = str(key.value)
             if name in mapping:
-                faults.append(f"{_dotted((*path, name))}: occurs twice (again on line {key.start_mark.line + 1})")
-            mapping[name] = _plain(value, (*path, name), above, faults)
+                faults.append(f"{_dotted_path((*path, name))}: occurs twice (again on line {key.start_mark.line + 1})")
+            mapping[name] = _plain_value(value, (*path, name), ancestors, faults)
         # A top-level key without a value counts as not set.
         return {key: value for key, value in mapping.items() if value is not None or path}
     assert isinstance(node, yaml.ScalarNode)
     return None if node.style is None and node.value in ("", "~", "null") else str(node.value)
 
 
-def _dotted(path: tuple[str | int, ...]) -> str:
+def _dotted_path(path: tuple[str | int, ...]) -> str:
     """Return a path as text, such as `domains[0]` or `limits.request`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
 
 
-_WANTED: dict[str, Callable[[object], str]] = {
+#: Faults by pydantic's type of an error, as functions of the value.
+_EXPECTATIONS: dict[str, Callable[[object], str]] = {
     "string_type": lambda value: "has no value" if value is None else "should be text",
     "tuple_type": lambda value: f"should be a list, [{value}]" if isinstance(value, str) else "should be a list",
     "dict_type": lambda value: "should contain lines of the form key: value",
@@ -155,21 +162,24 @@ def _sentence(error: ErrorDetails) -> str:
         # pydantic adds the tag of the union's member.
         path = path[:1] + path[2:]
     if kind == "extra_forbidden":
-        return f"{_dotted(path)}: {_unknown(path)}"
+        return f"{_dotted_path(path)}: {_unknown_key(path)}"
     if kind == "value_error":
-        said = str(error["ctx"]["error"])
+        fault = str(error["ctx"]["error"])
     else:
-        said = _WANTED[kind](error["input"]) if kind in _WANTED else error["msg"].lower()
-    return f"{_dotted(path)}: {said}"
+        fault = _EXPECTATIONS[kind](error["input"]) if kind in _EXPECTATIONS else error["msg"].lower()
+    return f"{_dotted_path(path)}: {fault}"
 
 
-def _unknown(path: tuple[str | int, ...]) -> str:
+def _unknown_key(path: tuple[str | int, ...]) -> str:
+    """Return the fault of a key that does not exist, with a similar key or all keys of its section."""
     models: dict[str, type[BaseModel]] = {
         "app": App, "limits": Limits, "check": Check, "check.pages": Page, "sandbox": Sandbox, "timers": Timer,
         "django": Django, "base": BaseImage, "writable": Writable, "certificate": Certificate, "certificate.dns": Dns,
         "aws": Aws,
     }  # fmt: skip
-    parent = _dotted(tuple(part for part in path[:-1] if isinstance(part, str)))
+    parent = _dotted_path(tuple(part for part in path[:-1] if isinstance(part, str)))
     key, model = str(path[-1]), models.get(parent) or models.get(str(path[0]), Recipe)
-    close = difflib.get_close_matches(key.lower(), model.model_fields, 1)
-    return f"is not a key; did you mean {close[0]!r}?" if close else f"is not a key ({', '.join(model.model_fields)})"
+    similar = difflib.get_close_matches(key.lower(), model.model_fields, 1)
+    if similar:
+        return f"is not a key; did you mean {similar[0]!r}?"
+    return f"is not a key ({', '.join(model.model_fields)})"

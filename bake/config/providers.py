@@ -1,4 +1,4 @@
-"""VPS providers as data: the limit of a document, how the provider counts it, and the source of the figure."""
+"""Describe VPS providers as data: the limit of a document, how the provider counts it, and the source of the figure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ METADATA_SERVICES = {
 #: Addresses that `aws: {role: true}` opens to the app, on port 80 (EC2 User Guide, Instance metadata).
 AWS_METADATA_SERVICES = ("169.254.169.254", "fd00:ec2::254")
 #: The smallest known limit, in bytes of plain text. It is also the default where a provider's limit is unknown.
-EVERYWHERE = 16_384
+SMALLEST_LIMIT = 16_384
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Provider:
     def capacity(self) -> int:
         """Return the maximum size of a document in bytes."""
         if self.limit is None:
-            return EVERYWHERE
+            return SMALLEST_LIMIT
         return self.limit // 4 * 3 if self.base64 else self.limit
 
 

@@ -45,19 +45,19 @@ def _domain(text: str, info: ValidationInfo) -> str:
     return field_types.domain(text)
 
 
-def _for_the_app(names: _Names, info: ValidationInfo) -> _Names:
+def _app_variables(names: _Names, info: ValidationInfo) -> _Names:
     """Return the names of variables for the app. Raises ValueError for secrets that only root may read."""
     certificate = info.data.get("certificate")
-    for name in certificate.asked if certificate else ():
-        if (key := OPTIONS[name].key) in names:
-            raise ValueError(f"{key} is the key for certificate.{name}, which the app must not have; remove it here")
+    for option in certificate.options if certificate else ():
+        if (key := OPTIONS[option].key) in names:
+            raise ValueError(f"{key} is the key for certificate.{option}, which the app must not have; remove it here")
     return names
 
 
-def _secret(names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+def _secret_names(names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
     """Return the names of secrets. Raises ValueError if `env` has one of them."""
-    if both := [name for name in names if name in info.data.get("env", ())]:
-        raise ValueError(f"{', '.join(both)} is also in `env`, whose values are not secret; remove it there")
+    if duplicates := [name for name in names if name in info.data.get("env", ())]:
+        raise ValueError(f"{', '.join(duplicates)} is also in `env`, whose values are not secret; remove it there")
     return names
 
 
@@ -97,17 +97,17 @@ class Recipe(Section):
     email: Annotated[str, AfterValidator(field_types.email)] | None = Field(
         default=None, description="Email address for messages from the certificate authority."
     )
-    static: dict[field_types.Prefix, field_types.Inside] | None = Field(
+    static: dict[field_types.Prefix, field_types.InnerFolder] | None = Field(
         default=None, description="Static files that nginx serves: URL prefix to folder."
     )
-    env: Annotated[field_types.Env, AfterValidator(_for_the_app)] = Field(
+    env: Annotated[field_types.Env, AfterValidator(_app_variables)] = Field(
         default={}, description="Environment variables. They are part of the image, so never put secrets here."
     )
     secrets: Annotated[
         tuple[Annotated[field_types.EnvName, BeforeValidator(field_types.secret)], ...],
         BeforeValidator(field_types.secrets),
-        AfterValidator(_for_the_app),
-        AfterValidator(_secret),
+        AfterValidator(_app_variables),
+        AfterValidator(_secret_names),
     ] = Field(
         default=(),
         description="Names of secrets. Their values are in /etc/app/secrets.env on the machine, never in an image.",
@@ -181,15 +181,15 @@ class Recipe(Section):
 
     @property
     def package(self) -> str | None:
-        """The pinned package, if the app is one."""
+        """Return the pinned package if the app is one, or None."""
         return self.app.package if self.app else None
 
     @property
-    def debian(self) -> tuple[str, ...]:
-        """The Debian packages of the machine, in addition to those of every machine."""
-        return tuple(dict.fromkeys((*self.packages, *(OPTIONS[name].package for name in self.certificate.asked))))
+    def debian_packages(self) -> tuple[str, ...]:
+        """Return the Debian packages of the machine, in addition to those of every machine."""
+        return tuple(dict.fromkeys((*self.packages, *(OPTIONS[name].package for name in self.certificate.options))))
 
     @property
     def target(self) -> Target:
-        """The release in `base`, or else the newest. For an image, bake must read the image to know its release."""
+        """Return the release in `base`, or else the newest. Only the image itself shows the release of an image."""
         return TARGETS[self.base] if isinstance(self.base, str) else DEBIAN_13

@@ -1,4 +1,4 @@
-"""Tell by its name, or by its value, whether an environment variable has a secret."""
+"""Recognize by its name, or by its value, that an environment variable has a secret."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ def may_be_secret(name: str) -> bool:
     return bool(SECRET.search(name.upper()) or ADDRESS.search(name.upper()))
 
 
-def exposed(env: Mapping[str, str]) -> list[str]:
+def exposed_secrets(env: Mapping[str, str]) -> list[str]:
     """Return the names in `env` whose values look like secrets."""
     return [name for name, value in env.items() if value and (SECRET.search(name.upper()) or PASSWORD.search(value))]

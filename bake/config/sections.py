@@ -89,15 +89,15 @@ class Certificate(Section):
     )
 
     @property
-    def asked(self) -> tuple[str, ...]:
-        """The names in OPTIONS that are set."""
+    def options(self) -> tuple[str, ...]:
+        """Return the names in OPTIONS that are set."""
         return tuple(name for name in OPTIONS if getattr(self, name))
 
 
 class App(Section):
     """An app from elsewhere: a package, a commit of a repository, or an archive."""
 
-    package: Annotated[str, AfterValidator(field_types.pinned)] | None = Field(
+    package: Annotated[str, AfterValidator(field_types.pin)] | None = Field(
         default=None, description="A pinned package on the package index: httpbin==0.10.4. It needs `wsgi`."
     )
     git: Annotated[str, field_types.url("https")] | None = Field(
@@ -115,8 +115,8 @@ class App(Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        given = {name for name in type(self).model_fields if getattr(self, name) is not None}
-        if given not in ({"package"}, {"git", "commit"}, {"archive", "sha256"}):
+        keys = {name for name in type(self).model_fields if getattr(self, name) is not None}
+        if keys not in ({"package"}, {"git", "commit"}, {"archive", "sha256"}):
             raise ValueError("should be {package: …}, {git: …, commit: …} or {archive: …, sha256: …}")
         return self
 
@@ -133,7 +133,7 @@ class BaseImage(Section):
 
     @property
     def is_remote(self) -> bool:
-        """Whether bake must fetch it."""
+        """Return whether bake must fetch it."""
         return "://" in self.image
 
 
@@ -180,7 +180,7 @@ class Django(Section):
 class Writable(Section):
     """The paths in its own folder that the app writes."""
 
-    paths: tuple[Annotated[str, AfterValidator(field_types.inside)], ...] = Field(
+    paths: tuple[Annotated[str, AfterValidator(field_types.inner_path)], ...] = Field(
         default=(), description="Folders and files to keep in /var/lib/app."
     )
     observe: Annotated[bool, WithJsonSchema({"enum": ["on", "off", True, False]})] = Field(

@@ -45,9 +45,9 @@ def show(image: Path, port: int | None, shell: bool, report: Reporter, tell: Cal
         machine = proof.start(image, work / "bake-run", key, given, qemu.VmOptions(web={80: port}))
         try:
             with report.phase("boot") as phase:
-                _await_answer(machine, port, lambda what: phase.progress(what=what))
+                _await_answer(machine, port, lambda what: phase.progress(activity=what))
                 if shell:
-                    phase.progress(what="waiting for SSH")
+                    phase.progress(activity="waiting for SSH")
                     machine.await_ssh()
             if names:
                 report.note(f"random values replace these secrets: {', '.join(names)}")

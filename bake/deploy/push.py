@@ -15,7 +15,7 @@ from bake.bundle import release_archive
 from bake.bundle.debian_choice import REFUSALS
 from bake.config.debian import TARGETS
 from bake.config.recipe import Recipe
-from bake.diagnosis.diagnosis import of_setup
+from bake.diagnosis.diagnosis import setup_error
 from bake.document import release_source
 from bake.errors import BootError, CheckError, SetupError
 from bake.host import cache
@@ -195,4 +195,4 @@ def _switch(login: Login, there: Facts, digest: str, report: Reporter) -> str:
             f"The connection to {login.host} was lost during the switch", "Run the same command again.", done.stderr
         )
     report.note(f"release {digest[:12]} is not healthy; {login.host} runs {after.current[:12]}")
-    raise of_setup(reason, done.stdout.strip())
+    raise setup_error(reason, done.stdout.strip())

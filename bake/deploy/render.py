@@ -9,7 +9,7 @@ from pathlib import Path
 from bake.bundle import release_archive, release_files
 from bake.bundle.release import Release
 from bake.config.debian import TARGETS, Target
-from bake.config.providers import EVERYWHERE, Provider
+from bake.config.providers import SMALLEST_LIMIT, Provider
 from bake.config.recipe import Recipe
 from bake.document import cloud_config, machine_files, release_source
 from bake.document.launch_settings import Settings
@@ -58,7 +58,7 @@ def _untold(missing: tuple[str, ...], names: tuple[str, ...], wanted: Recipe) ->
             "warning: no room for the certificate client: HTTPS uses a self-signed certificate until the first "
             "`bake push USER@ADDRESS PATH`; the machine's console shows USER"
         )
-        if asked := wanted.certificate.asked:
+        if asked := wanted.certificate.options:
             said = " and ".join(f"certificate.{name}" for name in asked)
             notes.append(f"warning: {said} has no effect until then")
     elif wanted.certificate.dns:
@@ -133,7 +133,7 @@ def _source(folder: Path, wanted: Recipe, release: Release, inline: bool, report
 
 
 def _capacity(provider: Provider | None) -> int:
-    return provider.capacity if provider else EVERYWHERE
+    return provider.capacity if provider else SMALLEST_LIMIT
 
 
 def _tell(made: cloud_config.Document, provider: Provider | None, report: Reporter) -> None:

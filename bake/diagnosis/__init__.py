@@ -1,1 +1,1 @@
-"""What ended an app, found in its journal, and the line of bake.yaml that cures it."""
+"""Find the cause of an app's failure in its journal, and the line of bake.yaml that fixes it."""

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from itertools import islice
 
 from bake.diagnosis.cures import (
-    COMPILES,
-    EXCLUDED,
+    EXCLUDED_HINT,
     HINT,
     JIT,
+    JIT_CURE,
     Cure,
     Cures,
     Evidence,
@@ -56,8 +56,8 @@ class Cause:
 
     def cures(self, evidence: Evidence) -> Iterator[Cure]:
         """Yield the cures for all matches."""
-        found = self.pattern.finditer(evidence.log if self.anywhere else evidence.chain)
-        for match in islice(found, MAX_MATCHES):
+        matches = self.pattern.finditer(evidence.log if self.anywhere else evidence.chain)
+        for match in islice(matches, MAX_MATCHES):
             cure = self.cure(match, evidence)
             if cure:
                 yield cure
@@ -153,7 +153,7 @@ CAUSES = (
         re.compile(r"Missing staticfiles manifest entry for '([^'\n]{1,300})'"),
         lambda match, evidence: Cure(
             f"collectstatic did not find {match[1]}. Correct the path in the template, or add the file to the app's "
-            f"folder. {EXCLUDED}"
+            f"folder. {EXCLUDED_HINT}"
         ),
     ),
     Cause(
@@ -174,13 +174,13 @@ CAUSES = (
             r"write\+execute memory|mprotect|ffi_prep_closure|(?i:(?:allocate|allocating) executable memory)"
             r"|LLVM ERROR: [^\n]{0,100}memory"
         ),
-        always(COMPILES),
+        always(JIT_CURE),
         anywhere=True,
     ),
     Cause(
         "memory of a compiler",
         re.compile(r"MemoryError|Cannot allocate memory"),
-        lambda match, evidence: COMPILES if evidence.uses(*JIT) else None,
+        lambda match, evidence: JIT_CURE if evidence.uses(*JIT) else None,
     ),
     Cause("sandbox", re.compile(r"\[Errno 1\] Operation not permitted"), denied_call),
     Cause("syntax", re.compile(r"^(?:SyntaxError|IndentationError|TabError): ", re.MULTILINE), wrong_python),

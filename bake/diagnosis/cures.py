@@ -10,10 +10,10 @@ from pathlib import PurePosixPath
 from bake.app.detect import DISTRIBUTIONS
 from bake.bundle.shared_libraries import PACKAGES
 from bake.config import secret_names
-from bake.diagnosis.tracebacks import INSTALLED, TREE, Frame
+from bake.diagnosis.tracebacks import INSTALLED_FILE, TREE, Frame
 
 #: Folders where every app may write, or that never belong to it.
-OPEN = re.compile(r"/(?:var/lib/app|var/cache/app|tmp|var/tmp|dev|proc|run|sys)(?:/|$)")
+OPEN_FOLDERS = re.compile(r"/(?:var/lib/app|var/cache/app|tmp|var/tmp|dev|proc|run|sys)(?:/|$)")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Evidence:
 
     def uses(self, *libraries: str) -> bool:
         """Return whether a frame of the exception is in one of these libraries."""
-        return any(frame.library.startswith(libraries) for frame in self.frames)
+        return any(frame.library_path.startswith(libraries) for frame in self.frames)
 
 
 #: Returns the cure for a match, or None if the match has another cause.
@@ -54,10 +54,10 @@ def writable_path(match: re.Match[str], evidence: Evidence) -> Cure | None:
     """Return the cure for a path that the app cannot write, or None if the path is not the app's."""
     path = match[1]
     tree = TREE.fullmatch(path)
-    if any(frame.file.endswith("/subprocess.py") for frame in evidence.frames) or OPEN.match(path):
+    if any(frame.file.endswith("/subprocess.py") for frame in evidence.frames) or OPEN_FOLDERS.match(path):
         return None
     name = PurePosixPath(tree[1] if tree else path)
-    if name.is_absolute() or INSTALLED.fullmatch(path):
+    if name.is_absolute() or INSTALLED_FILE.fullmatch(path):
         return Cure(
             f"The app cannot write {path}. It can write to /var/lib/app, and to the folders under `writable`. "
             "Change the setting for this path to a path there."
@@ -79,18 +79,18 @@ def database_file(match: re.Match[str], evidence: Evidence) -> Cure | None:
 
 
 #: In a cure, the reason why a file of the app may be missing.
-EXCLUDED = "It may be excluded by .gitignore, .bakeignore or bake's own list; bake prints the excluded files."
+EXCLUDED_HINT = "It may be excluded by .gitignore, .bakeignore or bake's own list; bake prints the excluded files."
 
 
 def missing_file(match: re.Match[str], evidence: Evidence) -> Cure | None:
     """Return the cure for a file that the release lacks, or None for a path outside the app's folder."""
     tree = TREE.fullmatch(match[1])
     name = PurePosixPath(tree[1] if tree else match[1])
-    started = any(frame.file.endswith("/subprocess.py") for frame in evidence.frames)
-    if started or HINT.search(evidence.log) or name.is_absolute() or not (name.suffix or len(name.parts) > 1):
+    is_subprocess = any(frame.file.endswith("/subprocess.py") for frame in evidence.frames)
+    if is_subprocess or HINT.search(evidence.log) or name.is_absolute() or not (name.suffix or len(name.parts) > 1):
         return None
     return Cure(
-        f"The release has no file {name}. {EXCLUDED} To include it, add the line !/{name} to .bakeignore. Never "
+        f"The release has no file {name}. {EXCLUDED_HINT} To include it, add the line !/{name} to .bakeignore. Never "
         "include a secret."
     )
 
@@ -141,8 +141,8 @@ def missing_library(match: re.Match[str], evidence: Evidence) -> Cure:
     for name, package in PACKAGES.items():
         # cffi also loads names such as libgobject-2.0-0.
         if re.fullmatch(rf"{re.escape(name.partition('.so')[0])}(?:-\d|\.so[\d.]*)?", library):
-            before = "/python3.11/" in evidence.log
-            return Cure(add={"packages": (package.removesuffix("t64") if before else package,)})
+            is_debian_12 = "/python3.11/" in evidence.log
+            return Cure(add={"packages": (package.removesuffix("t64") if is_debian_12 else package,)})
     return Cure(
         f"The machine has no library {library}. Replace {UNKNOWN} by the Debian package that provides it; "
         f"`apt-file search {library}` finds it.",
@@ -151,7 +151,7 @@ def missing_library(match: re.Match[str], evidence: Evidence) -> Cure:
 
 
 #: Modules that Python 3.12 and 3.13 no longer have. Python 3.11 of Debian 12 has them.
-REMOVED = {
+REMOVED_MODULES = {
     "aifc", "asynchat", "asyncore", "audioop", "cgi", "cgitb", "chunk", "crypt", "distutils", "imghdr", "imp",
     "mailcap", "nntplib", "pipes", "smtpd", "sndhdr", "spwd", "sunau", "telnetlib", "uu", "xdrlib",
 }  # fmt: skip
@@ -160,10 +160,11 @@ REMOVED = {
 def missing_module(match: re.Match[str], evidence: Evidence) -> Cure:
     """Return the cure for a Python module that the release lacks."""
     name, top = match[1], match[1].partition(".")[0]
-    own = {frame.own.removeprefix("src/").partition("/")[0].removesuffix(".py") for frame in evidence.frames} - {""}
-    if top in own or not any(frame.own or frame.library for frame in evidence.frames):
-        return Cure(f"The release has no module {name}. {EXCLUDED} Or correct `wsgi` in bake.yaml.")
-    if top in REMOVED:
+    app_paths = [frame.app_path.removeprefix("src/") for frame in evidence.frames if frame.app_path]
+    app_modules = {path.partition("/")[0].removesuffix(".py") for path in app_paths} - {""}
+    if top in app_modules or not any(frame.app_path or frame.library_path for frame in evidence.frames):
+        return Cure(f"The release has no module {name}. {EXCLUDED_HINT} Or correct `wsgi` in bake.yaml.")
+    if top in REMOVED_MODULES:
         return Cure(
             f"Python 3.13 no longer has the module {top}. Python 3.11 of Debian 12 has it.", {"base": "debian-12"}
         )
@@ -171,7 +172,7 @@ def missing_module(match: re.Match[str], evidence: Evidence) -> Cure:
         return Cure(f"The installed version of {top} has no module {name}. Pin the version that the app needs.")
     if top != name:
         return Cure(
-            f"{top} has no module {name}. {EXCLUDED} If {top} is a library, pin the version that the app needs."
+            f"{top} has no module {name}. {EXCLUDED_HINT} If {top} is a library, pin the version that the app needs."
         )
     distribution = DISTRIBUTIONS.get(top, top.replace("_", "-"))
     return Cure(f"Add {distribution} to the app's requirements.")
@@ -245,11 +246,11 @@ def unreachable_server(match: re.Match[str], evidence: Evidence) -> Cure | None:
 def refused_host(match: re.Match[str], evidence: Evidence) -> Cure:
     """Return the cure for a host name that a Django project refuses."""
     name = match[1].partition(":")[0]
-    public = re.fullmatch(r"[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,8}\.[A-Za-z]{2,63}", name)
+    is_public = re.fullmatch(r"[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,8}\.[A-Za-z]{2,63}", name)
     return Cure(
         f"ALLOWED_HOSTS of the Django project does not contain {match[1]}. The health check uses the first name under "
         "`domains`, so add that name to ALLOWED_HOSTS.",
-        {"domains": (name if public else UNKNOWN,)},
+        {"domains": (name if is_public else UNKNOWN,)},
     )
 
 
@@ -267,7 +268,7 @@ def missing_table(match: re.Match[str], evidence: Evidence) -> Cure:
 
 #: Libraries that use writable and executable memory.
 JIT = ("numba/", "llvmlite/", "cffi/", "_cffi_backend", "jax", "torch/", "lupa", "wasmtime/", "taichi/")
-COMPILES = Cure(
+JIT_CURE = Cure(
     "The app needs writable and executable memory, as just-in-time compilers do.", {"sandbox": {"allow": ("jit",)}}
 )
 
@@ -275,7 +276,7 @@ COMPILES = Cure(
 def denied_call(match: re.Match[str], evidence: Evidence) -> Cure:
     """Return the cure for a system call that the sandbox denies."""
     if evidence.uses(*JIT):
-        return COMPILES
+        return JIT_CURE
     return Cure(
         "The sandbox denies this system call. An app must not change owners, user ids, priorities or the machine. "
         "Remove the call."

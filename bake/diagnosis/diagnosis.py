@@ -10,37 +10,45 @@ from pathlib import PurePosixPath
 
 from bake.diagnosis.causes import CAUSES
 from bake.diagnosis.cures import Cure, Evidence, service_of
-from bake.diagnosis.tracebacks import BANNER, Raised, Traceback, before_the_end, last_chain, lines_of, raised
+from bake.diagnosis.tracebacks import (
+    BANNER,
+    ExceptionSummary,
+    Traceback,
+    last_chain,
+    lines_before_the_end,
+    lines_of,
+    summarize,
+)
 from bake.diagnosis.unreachable import UNREACHABLE
 from bake.errors import AppStartError, BakeError, SetupError, UnhealthyError
 
 #: The number of log lines to show on the screen.
-SHOWN = 40
+SHOWN_LINES = 40
 
 
 @dataclass(frozen=True)
 class Diagnosis:
     """The app's exception and its cures, if there are any. `causes` are the names of the rows that matched."""
 
-    raised: Raised | None
+    exception: ExceptionSummary | None
     causes: tuple[str, ...]
     cures: tuple[Cure, ...]
 
     @property
     def text(self) -> str:
-        """The lines to show last: the exception, the advice, and the keys to add to bake.yaml."""
-        lines = [self.raised.text] if self.raised else []
+        """Return the lines to show last: the exception, the advice, and the keys to add to bake.yaml."""
+        lines = [self.exception.text] if self.exception else []
         lines += dict.fromkeys(cure.advice for cure in self.cures if cure.advice)
-        added: dict[str, object] = {}
+        keys: dict[str, object] = {}
         for cure in self.cures:
-            added = _merged(added, cure.add)
-        if "writable" in added:
-            added["writable"] = _outermost(added["writable"])
-        keys = [f"{key}: {_flow(value)}" for key, value in added.items()]
-        if len(keys) == 1:
-            lines.append(f"Add to bake.yaml:  {keys[0]}")
-        elif keys:
-            lines += ["Add to bake.yaml:", *(f"  {key}" for key in keys)]
+            keys = _merge(keys, cure.add)
+        if "writable" in keys:
+            keys["writable"] = _outermost(keys["writable"])
+        rows = [f"{key}: {_flow(value)}" for key, value in keys.items()]
+        if len(rows) == 1:
+            lines.append(f"Add to bake.yaml:  {rows[0]}")
+        elif rows:
+            lines += ["Add to bake.yaml:", *(f"  {row}" for row in rows)]
         return "\n".join(lines)
 
 
@@ -49,61 +57,61 @@ def diagnose(log: str) -> Diagnosis:
     chain, evidence = _evidence(log)
     rows = [(cause.name, cure) for cause in CAUSES for cure in cause.cures(evidence)]
     cures = {repr(cure): cure for _, cure in rows}
-    return Diagnosis(raised(chain), tuple(dict.fromkeys(name for name, _ in rows)), tuple(cures.values()))
+    return Diagnosis(summarize(chain), tuple(dict.fromkeys(name for name, _ in rows)), tuple(cures.values()))
 
 
 def _evidence(log: str) -> tuple[list[Traceback], Evidence]:
     """Return the last chain of exceptions in a journal, and the evidence to search for causes."""
     lines = lines_of(log)
-    chain = last_chain(before_the_end(lines))
+    chain = last_chain(lines_before_the_end(lines))
     frames = tuple(frame for traceback in chain for frame in traceback.frames)
-    return chain, Evidence("\n".join(lines), "\n".join(line for each in chain for line in each.lines), frames)
+    return chain, Evidence("\n".join(lines), "\n".join(line for traceback in chain for line in traceback.lines), frames)
 
 
-def needs(log: str) -> str:
+def unreachable_service(log: str) -> str:
     """Return the server that an app could not reach, such as `PostgreSQL at DATABASE_URL`, or "" for other faults."""
     _, evidence = _evidence(log)
     service = service_of(evidence) if re.search(UNREACHABLE, evidence.chain) else None
     return f"{service.name} at {service.variable}" if service else ""
 
 
-def relevant(log: str, count: int = SHOWN) -> str:
+def last_lines(log: str, count: int = SHOWN_LINES) -> str:
     """Return the last lines of a journal for the screen, without the banner of uWSGI."""
     return "\n".join([line for line in lines_of(log) if line and not BANNER.match(line)][-count:])
 
 
-def of_setup(reason: str, log: str) -> BakeError:
+def setup_error(reason: str, log: str) -> BakeError:
     """Return the error for a machine whose setup failed. `reason` follows "app-setup failed: " in its `log`."""
-    cure, details = diagnose(log).text, relevant(log)
+    cure, details = diagnose(log).text, last_lines(log)
     if "app start failed" in reason:
-        way_out = "The last lines of its log are above. Correct the app and try again."
-        return AppStartError("The app does not start on the machine", cure or way_out, details)
+        advice = "The last lines of its log are above. Correct the app and try again."
+        return AppStartError("The app does not start on the machine", cure or advice, details)
     if reason.startswith("unhealthy"):
         problem = reason.splitlines()[0].removeprefix("unhealthy: ")
-        way_out = "Correct the page, or set another one in bake.yaml: `check: {health: /path}`."
-        return UnhealthyError(f"The app starts, but {problem}", f"{way_out}\n{cure}".rstrip(), details)
+        advice = "Correct the page, or set another one in bake.yaml: `check: {health: /path}`."
+        return UnhealthyError(f"The app starts, but {problem}", f"{advice}\n{cure}".rstrip(), details)
     hint = cure or "The last lines of the setup's log are above. Correct the cause and try again."
     return SetupError(f"The machine could not be set up: {reason}", hint, details)
 
 
-def _merged(left: Mapping[str, object], right: Mapping[str, object]) -> dict[str, object]:
+def _merge(left: Mapping[str, object], right: Mapping[str, object]) -> dict[str, object]:
     """Merge two parts of bake.yaml. Join lists and mappings without duplicates."""
-    both = dict(left)
+    result = dict(left)
     for key, value in right.items():
-        mine = both.get(key)
-        if isinstance(mine, tuple) and isinstance(value, tuple):
-            both[key] = tuple(dict.fromkeys((*mine, *value)))
-        elif isinstance(mine, Mapping) and isinstance(value, Mapping):
-            both[key] = _merged(mine, value)
+        current = result.get(key)
+        if isinstance(current, tuple) and isinstance(value, tuple):
+            result[key] = tuple(dict.fromkeys((*current, *value)))
+        elif isinstance(current, Mapping) and isinstance(value, Mapping):
+            result[key] = _merge(current, value)
         else:
-            both.setdefault(key, value)
-    return both
+            result.setdefault(key, value)
+    return result
 
 
 def _outermost(paths: object) -> tuple[str, ...]:
     """Return the paths that are not inside another one of them."""
-    kept = paths if isinstance(paths, tuple) else ()
-    return tuple(path for path in kept if not any(str(parent) in kept for parent in PurePosixPath(path).parents))
+    names = paths if isinstance(paths, tuple) else ()
+    return tuple(name for name in names if not any(str(parent) in names for parent in PurePosixPath(name).parents))
 
 
 def _flow(value: object) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 SHORTEST_VALUE = 4
 
 
-def redacted(log: str, values: Mapping[str, str]) -> str:
+def redact(log: str, values: Mapping[str, str]) -> str:
     """Replace each value in a log, each line of a value, and the password in a URL, by `[NAME]`.
 
     Keep values of fewer than SHORTEST_VALUE characters.
@@ -23,5 +23,5 @@ def redacted(log: str, values: Mapping[str, str]) -> str:
                 names.setdefault(part.strip(), name)
     if not names:
         return log
-    longest = sorted(names, key=len, reverse=True)
-    return re.sub("|".join(map(re.escape, longest)), lambda match: f"[{names[match[0]]}]", log)
+    texts = sorted(names, key=len, reverse=True)
+    return re.sub("|".join(map(re.escape, texts)), lambda match: f"[{names[match[0]]}]", log)

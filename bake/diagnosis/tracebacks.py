@@ -26,7 +26,7 @@ PRIORITY = re.compile(r"<\d>")
 HEADER = "Traceback (most recent call last):"
 FRAME = re.compile(r'\s*File "([^"]{1,500})", line (\d{1,9})(?:, in (.{1,200}))?$')
 #: The last line of a traceback: a class, which has an upper-case letter or a module, and a message.
-RAISED = re.compile(r"((?:\w{1,100}\.){0,10}(?:<locals>\.)?\w{1,100})(?:: (.*))?$", re.ASCII)
+EXCEPTION_LINE = re.compile(r"((?:\w{1,100}\.){0,10}(?:<locals>\.)?\w{1,100})(?:: (.*))?$", re.ASCII)
 LEVELS = {"DEBUG", "INFO", "NOTE", "NOTICE", "WARNING", "WARN", "ERROR", "CRITICAL", "FATAL"}
 LINKS = (
     "During handling of the above exception, another exception occurred:",
@@ -35,7 +35,7 @@ LINKS = (
 #: Exceptions that end a program, or that uWSGI raises if a visitor disconnects. An earlier exception is the cause.
 ENDINGS = {"KeyboardInterrupt", "SystemExit", "GeneratorExit", "BrokenPipeError", "OSError: write error"}
 #: Python prints this before the traceback of an exception that it ignores.
-IGNORED = "Exception ignored in"
+IGNORED_PREFIX = "Exception ignored in"
 #: The lines that uWSGI prints when it starts, and when a worker cannot load the app.
 START, NOT_LOADED = "*** Starting uWSGI", "*** no app loaded. GAME OVER"
 #: The lines that uWSGI prints about itself when it starts.
@@ -53,7 +53,7 @@ SERVER = re.compile(
 
 #: A file of the app on the machine, in the current release or in a new one.
 TREE = re.compile(r"/srv/app/(?:current|previous|releases/[^/]{1,80})/source/(.+)")
-INSTALLED = re.compile(r".*/(?:site|dist)-packages/(.+)")
+INSTALLED_FILE = re.compile(r".*/(?:site|dist)-packages/(.+)")
 
 
 @dataclass(frozen=True)
@@ -65,34 +65,34 @@ class Frame:
     function: str
 
     @property
-    def own(self) -> str:
-        """The file's path in the app's source, or "" for files of libraries, Python and the machine."""
-        found = None if INSTALLED.fullmatch(self.file) else TREE.fullmatch(self.file)
-        return found[1] if found else ""
+    def app_path(self) -> str:
+        """Return the file's path in the app's source, or "" for files of libraries, Python and the machine."""
+        match = None if INSTALLED_FILE.fullmatch(self.file) else TREE.fullmatch(self.file)
+        return match[1] if match else ""
 
     @property
-    def library(self) -> str:
-        """The file's path in the virtualenv, or "" for other files."""
-        found = INSTALLED.fullmatch(self.file)
-        return found[1] if found else ""
+    def library_path(self) -> str:
+        """Return the file's path in the virtualenv, or "" for other files."""
+        match = INSTALLED_FILE.fullmatch(self.file)
+        return match[1] if match else ""
 
 
 @dataclass(frozen=True)
-class Raised:
-    """The exception that ended the app: its class, the first line of its message, and its place.
+class ExceptionSummary:
+    """The exception that ended the app: its class, the first line of its message, and its location.
 
-    The place is `file:line` of the deepest frame in the app's source, or else in a library.
+    The location is `file:line` of the deepest frame in the app's source, or else in a library.
     """
 
     type: str
     message: str
-    place: str = ""
+    location: str = ""
 
     @property
     def text(self) -> str:
-        """The exception as Python prints it, with its place on a second line."""
-        said = f"{self.type}: {self.message}" if self.message else self.type
-        return said + (f"\n  at {self.place}" if self.place else "")
+        """Return the exception as Python prints it, with its location on a second line."""
+        text = f"{self.type}: {self.message}" if self.message else self.type
+        return text + (f"\n  at {self.location}" if self.location else "")
 
 
 def lines_of(log: str) -> list[str]:
@@ -110,15 +110,15 @@ class Traceback:
     lines: list[str] = field(default_factory=list)
     type: str = ""
     message: str = ""
-    ignored: bool = False
+    is_ignored: bool = False
 
     @property
     def is_ending(self) -> bool:
-        """Whether the exception only ends a program, or Python ignores it."""
-        return self.ignored or bool(ENDINGS & {self.type, f"{self.type}: {self.message}"})
+        """Return whether the exception only ends a program, or Python ignores it."""
+        return self.is_ignored or bool(ENDINGS & {self.type, f"{self.type}: {self.message}"})
 
 
-def before_the_end(lines: list[str]) -> list[str]:
+def lines_before_the_end(lines: list[str]) -> list[str]:
     """Return the lines from uWSGI's last start to the first worker that could not load the app.
 
     After that, uWSGI stops the other workers, whose threads may raise other exceptions. If no worker failed, return all
@@ -135,59 +135,62 @@ def last_chain(lines: Iterable[str]) -> list[Traceback]:
 
     Lines of other processes may be between those of a traceback.
     """
-    last: list[Traceback] = []
+    last_tracebacks: list[Traceback] = []
     chain: list[Traceback] = []
     block: Traceback | None = None
-    linked = ignored = False
-    rest = 0
+    is_linked = is_ignored = False
+    lines_left = 0
     for line in lines:
         frame = FRAME.match(line)
         # A syntax error in the program itself has no header.
         if HEADER in line or (frame and (block is None or block.type)):
-            block = Traceback(ignored=ignored)
-            chain = [*chain, block] if linked else [block]
-            linked, rest = False, MAX_MESSAGE
-        ignored = line.startswith(IGNORED)
+            block = Traceback(is_ignored=is_ignored)
+            chain = [*chain, block] if is_linked else [block]
+            is_linked, lines_left = False, MAX_MESSAGE
+        is_ignored = line.startswith(IGNORED_PREFIX)
         if block is None or not line or HEADER in line:
             continue
         if frame:
             block.frames.append(Frame(frame[1], int(frame[2]), frame[3] or ""))
             block.lines.append(line)
         elif line in LINKS:
-            linked = bool(block.type)
+            is_linked = bool(block.type)
         elif not block.type:
-            raised = None if line[0].isspace() else _exception(line)
-            if raised:
-                block.type, block.message = raised
-                last = last if last and block.is_ending else chain
-            if raised or line[0].isspace():
+            exception = None if line[0].isspace() else _exception(line)
+            if exception:
+                block.type, block.message = exception
+                last_tracebacks = last_tracebacks if last_tracebacks and block.is_ending else chain
+            if exception or line[0].isspace():
                 block.lines.append(line)
-        elif not linked:
-            rest -= 1
-            if rest < 0 or SERVER.match(line) or BANNER.match(line):
+        elif not is_linked:
+            lines_left -= 1
+            if lines_left < 0 or SERVER.match(line) or BANNER.match(line):
                 block = None
             else:
                 block.lines.append(line)
-    return [traceback for traceback in last if traceback.type]
+    return [traceback for traceback in last_tracebacks if traceback.type]
 
 
 def _exception(line: str) -> tuple[str, str] | None:
     """Return the class and the message in the last line of a traceback, or None for another line."""
-    found = RAISED.match(line)
-    if not found:
+    match = EXCEPTION_LINE.match(line)
+    if not match:
         return None
-    name = found[1].rpartition(".")[2]
-    is_class = "." in found[1] or (name[:1].isupper() and name not in LEVELS)
-    return (found[1], (found[2] or "").strip()) if is_class else None
+    name = match[1].rpartition(".")[2]
+    is_class = "." in match[1] or (name[:1].isupper() and name not in LEVELS)
+    return (match[1], (match[2] or "").strip()) if is_class else None
 
 
-def raised(chain: list[Traceback]) -> Raised | None:
+def summarize(chain: list[Traceback]) -> ExceptionSummary | None:
     """Return the most informative exception of a chain: the last one that is not an ending."""
-    telling = [traceback for traceback in chain if not traceback.is_ending] or chain
-    if not telling:
+    tracebacks = [traceback for traceback in chain if not traceback.is_ending] or chain
+    if not tracebacks:
         return None
-    final = telling[-1]
-    message = final.message if len(final.message) <= MAX_SHOWN else final.message[: MAX_SHOWN - 1] + "…"
-    own = [f"{frame.own}:{frame.line}" for traceback in (*telling, final) for frame in traceback.frames if frame.own]
-    library = [f"{frame.library}:{frame.line}" for frame in final.frames if frame.library]
-    return Raised(final.type, message, (own or library or [""])[-1])
+    last_traceback = tracebacks[-1]
+    message = last_traceback.message
+    if len(message) > MAX_SHOWN:
+        message = message[: MAX_SHOWN - 1] + "…"
+    app_frames = [frame for traceback in (*tracebacks, last_traceback) for frame in traceback.frames if frame.app_path]
+    app_locations = [f"{frame.app_path}:{frame.line}" for frame in app_frames]
+    library_locations = [f"{frame.library_path}:{frame.line}" for frame in last_traceback.frames if frame.library_path]
+    return ExceptionSummary(last_traceback.type, message, (app_locations or library_locations or [""])[-1])

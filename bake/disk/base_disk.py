@@ -145,7 +145,7 @@ def build(target: Target, extra: tuple[str, ...], mirror: str | None, work: Path
     finally:
         reap()
     this = key(target, extra, mirror)
-    with files.whole(paths.cache() / "base" / this) as entry:
+    with files.atomic_output(paths.cache() / "base" / this) as entry:
         entry.mkdir()
         phase.progress(0.9, "making the disk")
         partitions.assemble(archive, work / "base.raw", DISK_SIZE)

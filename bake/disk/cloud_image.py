@@ -42,7 +42,7 @@ def build(wanted: BaseImage, folder: Path, work: Path, phase: Phase) -> base_dis
     partitions.to_raw(fetched, raw, _format(wanted, fetched))
     fetched.unlink()
     this = key(wanted)
-    with files.whole(paths.cache() / "base" / this) as entry:
+    with files.atomic_output(paths.cache() / "base" / this) as entry:
         entry.mkdir()
         try:
             release = _release(wanted, raw, work)

@@ -23,7 +23,7 @@ from bake.document.machine_files import File
 from bake.errors import AppFolderError, SourceError, WheelError
 from bake.host import git, paths
 from bake.host.download import download
-from bake.host.files import whole
+from bake.host.files import atomic_output
 from bake.host.programs import run
 
 #: Debian's name of an architecture to the kernel's name.
@@ -78,7 +78,7 @@ def fetched(
     other files. The script removes fetched files that the release excludes.
     """
     members = _members(release, recipe, extras, frozenset(f"source/{path}" for path in there))
-    unwanted = [name for name, _ in release.kept_out if any(f"{path}/".startswith(name) for path in there)]
+    unwanted = [name for name, _ in release.exclusions if any(f"{path}/".startswith(name) for path in there)]
     if unwanted:
         script += f"cd source\nrm -rf -- {shlex.join(unwanted)}\n"
     said = json.loads(members["recipe.json"][1])
@@ -146,11 +146,14 @@ def _members(
 
     Links are followed. Raises WheelError and AppFolderError for files that a document cannot contain.
     """
-    asked = set(release_files.asked(recipe))
+    asked = set(release_files.feature_names(recipe))
     # Without the certificate client, the files that certificates need are useless.
-    brought = {*extras, *asked} - (set() if "certificate" in extras else set(recipe.certificate.asked))
+    brought = {*extras, *asked} - (set() if "certificate" in extras else set(recipe.certificate.options))
     out = there.union(
-        *(release_files.extra(name) for name in {*release_files.EXTRAS, *release_files.BUNDLED, *asked} - brought)
+        *(
+            release_files.feature_files(name)
+            for name in {*release_files.EXTRAS, *release_files.BUNDLE_FEATURES, *asked} - brought
+        )
     )
     out |= {release_files.AUTHOR}
     found: dict[str, tuple[int, bytes]] = {}
@@ -174,11 +177,11 @@ def _members(
                 )
             if "\n" in name:
                 raise AppFolderError(f"The name of {name!r} contains a line break", "Rename the file.")
-            with end.opened() as stream:
+            with end.open() as stream:
                 found[name] = end.mode, stream.read()
     # Remove the comments from bake's own files, because bytes are scarce. The originals are in cloud-init/features.
     for name in sorted(brought):
-        for path in release_files.extra(name):
+        for path in release_files.feature_files(name):
             mode, content = found[path]
             found[path] = (mode, cloud_config.bare(File(path, mode, content)).content)
     return found
@@ -197,7 +200,7 @@ def folder_of(folder: Path, recipe: Recipe) -> Path:
     name = re.sub(r"(\.git|\.zip|\.t\w+|\.tar\.\w+)?/*$", "", address).rpartition("/")[2].lstrip(".")
     place = paths.cache() / "fetched" / str(app.commit or app.sha256)
     if not place.exists():
-        with whole(place) as partial:
+        with atomic_output(place) as partial:
             partial.mkdir()
             into = partial / (name or "app")
             if app.git:
@@ -264,7 +267,7 @@ def remote(folder: Path) -> Git | str:
     The reason is empty if the folder is in no repository.
     """
     try:
-        with git.opened(folder) as found:
+        with git.open_repository(folder) as found:
             return _remote(found) if found else ""
     except git.UnreadableError as error:
         return str(error)
@@ -286,7 +289,7 @@ def _remote(found: git.Repository) -> Git | str:
     if len(commit) != 40:
         return "its repository uses SHA-256 commits, which machines do not fetch"
     # Every server serves a commit that is the head of a branch or a tag.
-    commits = git.advertised(url)
+    commits = git.remote_commits(url)
     if not commits:
         return f"{url} does not answer, or asks for a password"
     if commit not in commits:

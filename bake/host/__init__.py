@@ -1,1 +1,1 @@
-"""This computer: other programs, paths, files, the cache, downloads, git, the terminal."""
+"""Work with this computer: other programs, paths, files, the cache, downloads, git and the terminal."""

@@ -1,4 +1,4 @@
-"""Lock and trim the cache, decide what is young enough in it, and lend scratch folders.
+"""Lock and trim the cache, decide whether its entries are young enough, and provide scratch folders.
 
 Layout of the cache:
   base/<key>/      a base disk and its manifest
@@ -36,13 +36,13 @@ def age_days(moment: float) -> float:
 
 @dataclass(frozen=True)
 class Age:
-    """How old something in the cache may be, in days; with `refresh`, nothing there counts."""
+    """The maximum age of an entry in the cache, in days. With `refresh`, no entry is young enough."""
 
     days: float = 7.0
     refresh: bool = False
 
     def admits(self, moment: float) -> bool:
-        """Return whether something that was made at a moment, in seconds since the epoch, is young enough."""
+        """Return whether an entry is young enough that was made at `moment`, in seconds since the epoch."""
         return not self.refresh and age_days(moment) < self.days
 
     def admits_file(self, path: Path) -> bool:
@@ -64,8 +64,8 @@ def _try_lock(path: Path) -> int | None:
 
 
 @contextmanager
-def only_one(waiting: Callable[[str], None]) -> Iterator[None]:
-    """Hold the cache's lock. If another process holds it, call `waiting` once with its pid, then wait.
+def lock(on_wait: Callable[[str], None]) -> Iterator[None]:
+    """Hold the cache's lock. If another process holds it, call `on_wait` once with its pid, then wait.
 
     The kernel releases the lock when the process ends, so the lock cannot be stale.
     """
@@ -74,7 +74,7 @@ def only_one(waiting: Callable[[str], None]) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = _try_lock(path)
         if handle is None:
-            waiting(path.read_text().strip() or "unknown")
+            on_wait(path.read_text().strip() or "unknown")
             handle = os.open(path, os.O_RDWR)
             fcntl.flock(handle, fcntl.LOCK_EX)
         os.ftruncate(handle, 0)

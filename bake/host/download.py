@@ -14,14 +14,14 @@ from bake.errors import NetworkError
 #: The size of a chunk in bytes.
 CHUNK = 1 << 20
 #: Seconds to wait for data from the server.
-PATIENCE = 30
+TIMEOUT = 30
 
 
 def download(url: str, out: Path, algorithm: str, progress: Callable[[float], None] = lambda share: None) -> str:
     """Download `url` to `out` and return its digest in hexadecimal. Raises NetworkError."""
     digest = hashlib.new(algorithm)
     try:
-        with urllib.request.urlopen(url, timeout=PATIENCE) as stream, out.open("wb") as copy:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as stream, out.open("wb") as copy:
             size = int(stream.headers.get("Content-Length") or 0)
             while chunk := stream.read(CHUNK):
                 digest.update(chunk)

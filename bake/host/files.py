@@ -1,4 +1,4 @@
-"""Compute digests, write outputs whole or not at all, and turn faults of a disk into errors."""
+"""Compute digests, write outputs atomically, and turn faults of a disk into errors."""
 
 from __future__ import annotations
 
@@ -39,32 +39,32 @@ def tree_digest(folder: Path) -> str:
 
 
 @contextmanager
-def disk_faults(where: Path) -> Iterator[None]:
+def disk_faults(path: Path) -> Iterator[None]:
     """Turn an OSError about a full or read-only disk into SpaceError or PlaceError."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise SpaceError(
-                f"The disk that holds {where} is full",
+                f"The disk that holds {path} is full",
                 "Free some space, or set BAKE_CACHE to a folder on another disk.",
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
             raise PlaceError(
-                f"{error.filename or where} cannot be written: {error.strerror}",
+                f"{error.filename or path} cannot be written: {error.strerror}",
                 "Change its owner, or set BAKE_CACHE to a folder that you can write to.",
             ) from error
         raise
 
 
-def require_space(where: Path, needed: int) -> None:
-    """Raise SpaceError unless the disk that holds `where` has `needed` bytes free."""
-    with disk_faults(where):
-        where.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(where).free
-    if free < needed:
+def require_space(folder: Path, size: int) -> None:
+    """Raise SpaceError unless the disk that holds `folder` has `size` bytes free."""
+    with disk_faults(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < size:
         raise SpaceError(
-            f"{where} has {free / 1e9:.1f} GB of free space; bake needs {needed / 1e9:.1f} GB",
+            f"{folder} has {free / 1e9:.1f} GB of free space; bake needs {size / 1e9:.1f} GB",
             "Free some space, or set BAKE_CACHE to a folder on another disk.",
         )
 
@@ -79,39 +79,39 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def whole(final: Path) -> Iterator[Path]:
-    """Yield a temporary path for a file or a folder, and rename it to `final` when the block succeeds.
+def atomic_output(path: Path) -> Iterator[Path]:
+    """Yield a temporary path for a file or a folder, and rename it to `path` when the block succeeds.
 
-    The path is on the same disk as `final`. An existing `final` is replaced.
+    The temporary path is on the same disk. The rename replaces an existing file or folder.
     """
-    with disk_faults(final):
-        final.parent.mkdir(parents=True, exist_ok=True)
-        partial = final.parent / f".{final.name}.partial"
+    with disk_faults(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.parent / f".{path.name}.partial"
         remove(partial)
         try:
             yield partial
-            for path in [partial, *partial.rglob("*")] if partial.is_dir() else [partial]:
-                if path.is_file():
-                    with path.open("rb") as stream:
+            for file in [partial, *partial.rglob("*")] if partial.is_dir() else [partial]:
+                if file.is_file():
+                    with file.open("rb") as stream:
                         os.fsync(stream.fileno())
-            if final.is_dir():
-                remove(final)
-            partial.rename(final)
-            sync_folder(final.parent)
+            if path.is_dir():
+                remove(path)
+            partial.rename(path)
+            sync_folder(path.parent)
         except BaseException:
             remove(partial)
             raise
 
 
-def write(final: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
     """Write a text file atomically."""
-    with whole(final) as partial:
+    with atomic_output(path) as partial:
         partial.write_text(text)
 
 
-def copy(source: Path, final: Path) -> None:
+def copy(source: Path, path: Path) -> None:
     """Copy a file atomically, and keep its holes."""
-    with whole(final) as partial:
+    with atomic_output(path) as partial:
         run(["cp", "--sparse=always", "--reflink=auto", source, partial])
 
 

@@ -23,12 +23,12 @@ from bake.host.files import file_digest
 from bake.host.programs import run, which
 
 #: Keys of the repository that say how its files are stored.
-DESCRIPTIVE = {
+DESCRIPTIVE_KEYS = {
     "core.filemode", "core.symlinks", "core.ignorecase", "core.autocrlf", "core.eol", "core.trustctime",
     "core.checkstat", "extensions.objectformat",
 }  # fmt: skip
-#: Keys of the user's own configuration that say how files are compared; the two paths lead to patterns.
-PERSONAL = {"core.autocrlf", "core.eol", "core.excludesfile", "core.attributesfile"}
+#: Keys of the user's own configuration that say how files are compared. The last two name files of patterns.
+USER_KEYS = {"core.autocrlf", "core.eol", "core.excludesfile", "core.attributesfile"}
 #: Settings for every repository. An untracked cache is the repository's own claim about which files are new.
 SETTINGS = {"core.repositoryformatversion": "1", "core.bare": "false", "core.untrackedcache": "false"}
 #: The environment in which git reads no configuration but the repository's.
@@ -77,34 +77,35 @@ class Repository:
         No filter runs. A file in Git LFS is compared by its pointer, any other filtered file by its bytes on the disk.
         """
         options = ("--porcelain", "--no-renames", "-uall", "-z", "--ignore-submodules=all")
-        changed = [(row[:2], row[3:]) for row in self._rows("status", *options, "--", ".")]
+        rows = [(row[:2], row[3:]) for row in self._rows("status", *options, "--", ".")]
         index = {}
         for row in self._rows("ls-files", "-z", "-s", "--full-name", "--", "."):
-            facts, _, path = row.partition("\t")
-            mode, name, _ = facts.split()
-            index[path] = (mode, name)
-        changed += [
+            fields, _, path = row.partition("\t")
+            mode, blob, _ = fields.split()
+            index[path] = (mode, blob)
+        rows += [
             (" M", path)
-            for path, (mode, name) in index.items()
-            if mode == SUBMODULE and not self._is_clean_submodule(path, name)
+            for path, (mode, blob) in index.items()
+            if mode == SUBMODULE and not self._is_clean_submodule(path, blob)
         ]
         lfs = {(self.folder / path).relative_to(self.top).as_posix() for path in self.lfs_files()}
         return [
-            (kind, path)
-            for kind, path in changed
-            if not (kind == " M" and path in lfs and _pointer(self.top / path, index[path][1]) == index[path][1])
+            (status, path)
+            for status, path in rows
+            if not (status == " M" and path in lfs and _pointer(self.top / path, index[path][1]) == index[path][1])
         ]
 
-    def _is_clean_submodule(self, path: str, commit: str) -> bool:
+    def _is_clean_submodule(self, name: str, commit: str) -> bool:
         """Return whether a submodule is not checked out, or is a clean checkout of `commit`."""
-        place = self.top / path
-        if place.is_symlink() or not place.is_dir():
+        path = self.top / name
+        if path.is_symlink() or not path.is_dir():
             return False
-        if not os.path.lexists(place / ".git"):
+        if not os.path.lexists(path / ".git"):
             return True
-        with opened(place) as inner:
+        with open_repository(path) as submodule:
             # Each work tree must be inside of the previous one, so that a forged index cannot cause endless recursion.
-            return bool(inner and self.top in inner.top.parents and inner.commit == commit and not inner.changes())
+            is_inside = submodule is not None and self.top in submodule.top.parents
+            return bool(submodule and is_inside and submodule.commit == commit and not submodule.changes())
 
     def _rows(self, *words: str) -> list[str]:
         stdout = _stdout(["git", "-C", str(self.folder), *words], self.environment)
@@ -112,61 +113,69 @@ class Repository:
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[Repository | None]:
+def open_repository(folder: Path) -> Iterator[Repository | None]:
     """Yield the repository that holds a folder, or None without a repository or git. Raises UnreadableError."""
     folder = folder.resolve()
-    found = _find(folder) if which("git") else None
-    if found is None:
+    directories = _find_git_dir(folder) if which("git") else None
+    if directories is None:
         yield None
         return
     with cache.work_folder() as work:
         try:
-            repository = _open(*found, folder, work / "git")
+            repository = _open(*directories, folder, work / "git")
         except (OSError, ValueError) as error:
             raise UnreadableError(f"its repository cannot be read: {error}") from None
         yield repository
 
 
-def _find(folder: Path) -> tuple[Path, Path] | None:
+def _find_git_dir(folder: Path) -> tuple[Path, Path] | None:
     """Return the work tree that holds a folder, and its git directory."""
     for top in (folder, *folder.parents):
-        place = top / ".git"
-        if place.is_file():
+        git_dir = top / ".git"
+        if git_dir.is_file():
             # In a worktree or a submodule, `.git` is a file with the path of the git directory.
-            return top, top / _text(place).removeprefix("gitdir:").strip()
-        if (place / "HEAD").is_file():
-            return top, place
+            return top, top / _text(git_dir).removeprefix("gitdir:").strip()
+        if (git_dir / "HEAD").is_file():
+            return top, git_dir
     return None
 
 
-def _open(top: Path, place: Path, folder: Path, own: Path) -> Repository:
-    """Make the GIT_DIR `own` for a work tree and its git directory `place`. Raises OSError, ValueError."""
-    shared = place / _text(place / "commondir").strip() if (place / "commondir").is_file() else place
-    own.mkdir()
-    (own / "HEAD").write_bytes((place / "HEAD").read_bytes())
-    for path in (shared / "refs", shared / "packed-refs", shared / "info", *place.glob("sharedindex.*")):
+def _open(top: Path, git_dir: Path, folder: Path, temporary: Path) -> Repository:
+    """Make the GIT_DIR `temporary` for a work tree and its git directory. Raises OSError, ValueError."""
+    common_dir = git_dir / _text(git_dir / "commondir").strip() if (git_dir / "commondir").is_file() else git_dir
+    temporary.mkdir()
+    (temporary / "HEAD").write_bytes((git_dir / "HEAD").read_bytes())
+    for path in (common_dir / "refs", common_dir / "packed-refs", common_dir / "info", *git_dir.glob("sharedindex.*")):
         if path.exists():
-            (own / path.name).symlink_to(path)
-    personal = _settings({"GIT_DIR": str(own)})
+            (temporary / path.name).symlink_to(path)
+    user_settings = _settings({"GIT_DIR": str(temporary)})
     environment = {
-        **_places(own, top), "GIT_INDEX_FILE": str(place / "index"), "GIT_OBJECT_DIRECTORY": str(shared / "objects"),
-        "GIT_OPTIONAL_LOCKS": "0", "GIT_NO_REPLACE_OBJECTS": "1", **NO_SETTINGS,
+        **_git_environment(temporary, top), "GIT_INDEX_FILE": str(git_dir / "index"),
+        "GIT_OBJECT_DIRECTORY": str(common_dir / "objects"), "GIT_OPTIONAL_LOCKS": "0", "GIT_NO_REPLACE_OBJECTS": "1",
+        **NO_SETTINGS,
     }  # fmt: skip
-    config = shared / "config"
-    stored = _settings(environment, "--file", str(config), "--no-includes") if config.is_file() else {}
-    if stored.get("extensions.refstorage", "files") != "files":
+    config = common_dir / "config"
+    repository_settings = _settings(environment, "--file", str(config), "--no-includes") if config.is_file() else {}
+    if repository_settings.get("extensions.refstorage", "files") != "files":
         raise UnreadableError("its repository keeps its refs in a reftable, which bake does not read")
-    settings = {key: value for key, value in personal.items() if key in PERSONAL}
-    settings |= {key: value for key, value in stored.items() if key in DESCRIPTIVE and re.fullmatch(r"\w+", value)}
-    (own / "config").write_text("".join(_line(*item) for item in {**SETTINGS, **settings}.items()))
-    return Repository(top, folder, stored.get("remote.origin.url", ""), environment)
+    settings = {key: value for key, value in user_settings.items() if key in USER_KEYS}
+    settings |= {
+        key: value
+        for key, value in repository_settings.items()
+        if key in DESCRIPTIVE_KEYS and re.fullmatch(r"\w+", value)
+    }
+    (temporary / "config").write_text("".join(_line(*item) for item in {**SETTINGS, **settings}.items()))
+    return Repository(top, folder, repository_settings.get("remote.origin.url", ""), environment)
 
 
-def _places(own: Path, top: Path) -> dict[str, str]:
-    """Return the environment that names a GIT_DIR and its work tree. All of it: in a hook, git has set it already."""
+def _git_environment(git_dir: Path, top: Path) -> dict[str, str]:
+    """Return the environment that names a GIT_DIR and its work tree.
+
+    It sets all these variables, because in a hook, git has already set them for another repository.
+    """
     return {
-        "GIT_DIR": str(own), "GIT_COMMON_DIR": str(own), "GIT_WORK_TREE": str(top),
-        "GIT_INDEX_FILE": str(own / "index"), "GIT_OBJECT_DIRECTORY": str(own / "objects"),
+        "GIT_DIR": str(git_dir), "GIT_COMMON_DIR": str(git_dir), "GIT_WORK_TREE": str(top),
+        "GIT_INDEX_FILE": str(git_dir / "index"), "GIT_OBJECT_DIRECTORY": str(git_dir / "objects"),
     }  # fmt: skip
 
 
@@ -183,66 +192,68 @@ def _settings(environment: Mapping[str, str], *options: str) -> dict[str, str]:
 def _line(key: str, value: str) -> str:
     """Return a setting in the syntax of a configuration file."""
     section, name = key.split(".")
-    quoted = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'[{section}]\n{name} = "{quoted}"\n'
+    literal = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'[{section}]\n{name} = "{literal}"\n'
 
 
-def _pointer(path: Path, name: str) -> str:
-    """Return the name of the blob that Git LFS commits for a file, with the digest that the blob `name` has."""
+def _pointer(path: Path, blob: str) -> str:
+    """Return the name of the blob that Git LFS commits for a file, by the digest algorithm of the name `blob`."""
     text = f"version https://git-lfs.github.com/spec/v1\noid sha256:{file_digest(path)}\n"
     content = f"{text}size {path.stat().st_size}\n".encode()
-    return hashlib.new("sha1" if len(name) == 40 else "sha256", b"blob %d\0" % len(content) + content).hexdigest()
+    return hashlib.new("sha1" if len(blob) == 40 else "sha256", b"blob %d\0" % len(content) + content).hexdigest()
 
 
 def _stdout(argv: list[str], environment: Mapping[str, str]) -> str:
     """Return a git command's output. Raises UnreadableError with git's last line."""
-    done = run(argv, env=environment, check=False)
-    if done.status:
-        line = done.stderr.strip().rpartition("\n")[2]
-        raise UnreadableError(f"git cannot read its repository: {line or f'exit status {done.status}'}")
-    return done.stdout
+    result = run(argv, env=environment, check=False)
+    if result.status:
+        line = result.stderr.strip().rpartition("\n")[2]
+        raise UnreadableError(f"git cannot read its repository: {line or f'exit status {result.status}'}")
+    return result.stdout
 
 
 def state(folder: Path) -> str:
     """Return the commit of a folder's files, with `-dirty` if they differ from it; empty if git cannot read it."""
     try:
-        with opened(folder) as repository:
+        with open_repository(folder) as repository:
             commit = repository.commit if repository else ""
             return f"{commit}-dirty" if repository and commit and repository.changes() else commit
     except UnreadableError:
         return ""
 
 
-def advertised(url: str) -> set[str]:
+def remote_commits(url: str) -> set[str]:
     """Return the commits of the branches and tags of a public repository; none if it does not answer in 30 s."""
     # `timeout` also ends git's child processes. macOS lacks it; there, they end with their connection.
-    patience = ["timeout", "30"] if which("timeout") else []
+    time_limit = ["timeout", "30"] if which("timeout") else []
     try:
         # `/` is outside of any work tree.
-        asked = run([*patience, "git", "ls-remote", "--", url], check=False, env=ANONYMOUS, cwd=Path("/"), timeout=35)
+        result = run(
+            [*time_limit, "git", "ls-remote", "--", url], check=False, env=ANONYMOUS, cwd=Path("/"), timeout=35
+        )
     except ProgramError:
         return set()
-    return set() if asked.status else {line.partition("\t")[0] for line in asked.stdout.splitlines()}
+    return set() if result.status else {line.partition("\t")[0] for line in result.stdout.splitlines()}
 
 
-def check_out(url: str, commit: str, into: Path) -> None:
+def check_out(url: str, commit: str, folder: Path) -> None:
     """Fetch a commit's files from a public repository, without hooks, filters and submodules.
 
     Raises NetworkError if the fetch fails, SourceError if there is no such commit.
     """
-    into.mkdir()
-    environment = {**ANONYMOUS, **_places(into / ".git", into)}
+    folder.mkdir()
+    environment = {**ANONYMOUS, **_git_environment(folder / ".git", folder)}
     run(["git", "init", "-q", "--template="], env=environment)
-    done = run(["git", "fetch", "-q", "--depth=1", "--", url, commit], check=False, env=environment)
-    if done.status:
+    result = run(["git", "fetch", "-q", "--depth=1", "--", url, commit], check=False, env=environment)
+    if result.status:
         # Some servers do not serve a commit that is not the head of a branch, so fetch all refs.
-        done = run(["git", "fetch", "-q", "--", url, "+refs/*:refs/all/*"], check=False, env=environment)
-    if done.status:
+        result = run(["git", "fetch", "-q", "--", url, "+refs/*:refs/all/*"], check=False, env=environment)
+    if result.status:
         raise NetworkError(
             f"{url} cannot be fetched",
             "Check `app.git` in bake.yaml and the network. The repository must be public.",
-            done.stderr.strip(),
+            result.stderr.strip(),
         )
     if run(["git", "checkout", "-q", "--detach", commit], check=False, env=environment).status:
         raise SourceError(f"{url} has no commit {commit}", "Push the commit, or correct `app.commit` in bake.yaml.")
-    shutil.rmtree(into / ".git")
+    shutil.rmtree(folder / ".git")

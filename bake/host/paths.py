@@ -1,4 +1,4 @@
-"""Paths of the project's own files, of the cache and of the outputs."""
+"""Return the paths of the project's own files, of the cache and of the outputs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import platformdirs
 def tree() -> Path:
     """Return the folder that holds `cloud-init/`, `packer/` and `tests/`: the checkout, or its copy in the wheel."""
     package = Path(__file__).resolve().parents[1]
-    installed = package / "tree"
-    return installed if installed.is_dir() else package.parent
+    wheel_copy = package / "tree"
+    return wheel_copy if wheel_copy.is_dir() else package.parent
 
 
 def rootfs() -> Path:
@@ -32,8 +32,8 @@ def features() -> Path:
 
 def cache() -> Path:
     """Return the cache of base disks, wheels, locks and finished images; `BAKE_CACHE` overrides the default path."""
-    named = os.environ.get("BAKE_CACHE")
-    return Path(named).absolute() if named else Path(platformdirs.user_cache_dir("bake"))
+    override = os.environ.get("BAKE_CACHE")
+    return Path(override).absolute() if override else Path(platformdirs.user_cache_dir("bake"))
 
 
 def outputs(name: str) -> Path:

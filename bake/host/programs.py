@@ -53,32 +53,33 @@ def as_root() -> list[str]:
 
 
 def which(program: str) -> Path | None:
-    """Return the path of a program, or None. Debian's folders for administrators' tools are searched, too."""
-    found = shutil.which(program, path=search_path())
-    return Path(found) if found else None
+    """Return the path of a program, or None. Search Debian's folders for administrators' tools, too."""
+    path = shutil.which(program, path=search_path())
+    return Path(path) if path else None
 
 
-def contained(argv: Argv, *, namespaces: bool = False) -> list[str]:
+def contained_argv(argv: Argv, *, namespaces: bool = False) -> list[str]:
     """Return `argv` with the prefix that ends it when bake dies; with `namespaces`, its children and mounts, too."""
-    words = [_found(str(argv[0])), *map(str, argv[1:])]
+    words = [_program_path(str(argv[0])), *map(str, argv[1:])]
     if namespaces:
-        words = [*_own_namespaces(), *words]
+        words = [*_namespace_prefix(), *words]
     setpriv = which("setpriv")
     return [str(setpriv), "--pdeathsig=KILL", "--", *words] if setpriv else words
 
 
-def _own_namespaces() -> list[str]:
+def _namespace_prefix() -> list[str]:
     """Return the prefix for a command in its own namespaces; empty if the system lacks or forbids namespaces."""
     unshare = which("unshare")
     if unshare is None:
         return []
-    own_user = [] if os.geteuid() == 0 else ["--user", "--map-current-user"]
-    words = [str(unshare), *own_user, "--pid", "--mount", "--fork", "--kill-child", "--"]
-    allowed = not own_user or not subprocess.run([*words, unshare, "--version"], capture_output=True).returncode
-    return words if allowed else []
+    user_options = [] if os.geteuid() == 0 else ["--user", "--map-current-user"]
+    words = [str(unshare), *user_options, "--pid", "--mount", "--fork", "--kill-child", "--"]
+    is_allowed = not user_options or not subprocess.run([*words, unshare, "--version"], capture_output=True).returncode
+    return words if is_allowed else []
 
 
-def _found(program: str) -> str:
+def _program_path(program: str) -> str:
+    """Return the path of a program. Raises ToolError if it is not installed."""
     path = which(program)
     if path is None:
         raise ToolError(f"{program} is not installed", "Run `bake doctor`, which names the package to install.")
@@ -98,7 +99,7 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Start a program and return without waiting; end it with `stop`. `env` is added to bake's environment."""
     return subprocess.Popen(
-        contained(argv, namespaces=namespaces),
+        contained_argv(argv, namespaces=namespaces),
         cwd=cwd,
         env={**os.environ, "PATH": search_path(), **(env or {})},
         stdin=stdin,
@@ -120,7 +121,7 @@ def _receiver(process: subprocess.Popen[bytes]) -> int:
 
 
 def stop(process: subprocess.Popen[bytes], sig: int = signal.SIGTERM, grace: float = GRACE_SECONDS) -> None:
-    """Send `sig` to a program, kill it after `grace` seconds, wait until it ended, and close its pipes."""
+    """Send `sig` to a program, kill it after `grace` seconds, wait until it ends, and close its pipes."""
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(_receiver(process), sig)
@@ -162,17 +163,17 @@ def run(
         stderr=subprocess.STDOUT if stream else subprocess.PIPE,
         namespaces=namespaces,
     )
-    expired = threading.Event()
+    timed_out = threading.Event()
 
     def expire() -> None:
-        expired.set()
+        timed_out.set()
         process.kill()
 
-    clock = threading.Timer(timeout, expire) if stream and timeout is not None else None
+    timer = threading.Timer(timeout, expire) if stream and timeout is not None else None
     try:
         if on_line is not None:
-            if clock:
-                clock.start()
+            if timer:
+                timer.start()
             assert process.stdout is not None
             tail: deque[str] = deque(maxlen=TAIL_LINES)
             for raw in process.stdout:
@@ -181,7 +182,7 @@ def run(
                 on_line(line)
             out, err = "", "\n".join(tail)
             process.wait()
-            if expired.is_set():
+            if timed_out.is_set():
                 raise subprocess.TimeoutExpired([str(word) for word in argv], timeout or 0)
         else:
             raw_out, raw_err = process.communicate(stdin.encode() if stdin is not None else None, timeout)
@@ -191,8 +192,8 @@ def run(
             f"{argv[0]} did not end within {timeout:.0f} s", details=shlex.join(map(str, argv))
         ) from None
     finally:
-        if clock:
-            clock.cancel()
+        if timer:
+            timer.cancel()
         stop(process, cancel)
     if check and process.returncode != 0:
         raise ProgramError(

@@ -19,16 +19,16 @@ from bake.host.terminal import Terminal, one_line
 class Phase:
     """A phase in progress. Any thread may call `progress`, at any rate."""
 
-    def __init__(self, name: str, show: Progress | None) -> None:
+    def __init__(self, name: str, display: Progress | None) -> None:
         self.name = name
-        self.started = time.monotonic()
-        self._show = show
-        self._task = show.add_task(name, total=1.0, what="") if show else None
+        self.start_time = time.monotonic()
+        self._display = display
+        self._task = display.add_task(name, total=1.0, activity="") if display else None
 
-    def progress(self, share: float | None = None, what: str = "") -> None:
+    def progress(self, share: float | None = None, activity: str = "") -> None:
         """Show in one line the completed `share` of the phase, from 0 to 1, and its current activity."""
-        if self._show is not None and self._task is not None:
-            self._show.update(self._task, completed=share, what=one_line(what))
+        if self._display is not None and self._task is not None:
+            self._display.update(self._task, completed=share, activity=one_line(activity))
 
 
 @dataclass
@@ -47,19 +47,19 @@ class Reporter:
         """Show a phase while the block runs. Record its duration, and print it when the block succeeds."""
         if self.console.is_terminal:
             # The last column takes the remaining width and cuts its text there, so that the phase stays on one line.
-            rest = Column(ratio=1, no_wrap=True)
-            show = Progress(
+            activity_column = Column(ratio=1, no_wrap=True)
+            display = Progress(
                 SpinnerColumn(), TextColumn("{task.description:<10}"), BarColumn(24), TimeElapsedColumn(),
-                TextColumn("{task.fields[what]}", style="dim", markup=False, table_column=rest),
+                TextColumn("{task.fields[activity]}", style="dim", markup=False, table_column=activity_column),
                 console=self.console, transient=True, expand=True,
             )  # fmt: skip
-            with show:
-                phase = Phase(name, show)
+            with display:
+                phase = Phase(name, display)
                 yield phase
         else:
             self.note(f"{name} …")
             phase = Phase(name, None)
             yield phase
-        seconds = time.monotonic() - phase.started
+        seconds = time.monotonic() - phase.start_time
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
         self.note(f"{name:<12} {seconds:6.1f} s")

@@ -27,10 +27,10 @@ def load(text: str, version: int, name: str) -> dict[str, Any]:
     values = json.loads(text)
     if not isinstance(values, dict):
         raise ValueError(f"{name} is not a JSON object")
-    found = values.pop(KEY, 0)
-    if type(found) is not int or not 0 <= found <= version:
+    format_version = values.pop(KEY, 0)
+    if type(format_version) is not int or not 0 <= format_version <= version:
         raise ProgramError(
-            f"{name} has the unknown version {found!r}; this version of bake reads versions up to {version}",
+            f"{name} has the unknown version {format_version!r}; this version of bake reads versions up to {version}",
             "Use the version of bake that made it. Or remove the file, and bake again.",
         )
     return values
@@ -38,13 +38,13 @@ def load(text: str, version: int, name: str) -> dict[str, Any]:
 
 def value(values: Mapping[str, Any], key: str, default: _Value) -> _Value:
     """Return the value of a key, or `default` if it is missing or has another type than the default."""
-    found = values.get(key, default)
-    if isinstance(default, float) and type(found) is int:
-        return float(found)  # type: ignore[return-value]
-    return found if type(found) is type(default) else default
+    entry = values.get(key, default)
+    if isinstance(default, float) and type(entry) is int:
+        return float(entry)  # type: ignore[return-value]
+    return entry if type(entry) is type(default) else default
 
 
 def texts(values: Mapping[str, Any], key: str) -> tuple[str, ...]:
     """Return the strings in the list of a key, or () if it has none."""
-    found: list[object] = value(values, key, [])
-    return tuple(each for each in found if isinstance(each, str))
+    entries: list[object] = value(values, key, [])
+    return tuple(entry for entry in entries if isinstance(entry, str))

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bake.diagnosis.diagnosis import of_setup, relevant
+from bake.diagnosis.diagnosis import last_lines, setup_error
 from bake.errors import BakeError, PackerError, SpaceError, ToolError
 from bake.host import paths, programs
 
@@ -194,14 +194,14 @@ def _fault(said: _Said, artifact: str, console: str) -> BakeError:
 def _meaning(said: _Said, artifact: str, console: str) -> BakeError:
     told = [line.strip() for line in said.lines]
     ours = next((line for line in told if "app-setup failed: " in line), "")
-    details = relevant("\n".join(said.lines))
+    details = last_lines("\n".join(said.lines))
     reason = ours.partition("app-setup failed: ")[2]
     if not reason and any("bake: app-setup success, app " in line for line in told):
         reason = "app start failed"
     if reason:
         journal = next((number for number, line in enumerate(told) if line.endswith(JOURNAL)), -1)
         lines = list(said.lines)[journal + 1 :]
-        return of_setup(reason, "\n".join(line for line in lines if not line.startswith(PACKERS)))
+        return setup_error(reason, "\n".join(line for line in lines if not line.startswith(PACKERS)))
     if "Kernel panic" in console:
         return PackerError(
             "The kernel panicked on the machine during the bake",

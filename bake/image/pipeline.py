@@ -109,7 +109,7 @@ def look(folder: Path, report: Reporter, base: str | None = None) -> recipe.Reci
     For machines with a known release, and for launch settings.
     """
     wanted = _named(folder, base)
-    return debian_choice.detected(release_source.folder_of(folder, wanted), wanted, report)
+    return debian_choice.complete_without_base(release_source.folder_of(folder, wanted), wanted, report)
 
 
 def _named(folder: Path, base: str | None) -> recipe.Recipe:
@@ -120,7 +120,7 @@ def _named(folder: Path, base: str | None) -> recipe.Recipe:
 def bake(folder: Path, wanted: recipe.Recipe, options: Options, report: Reporter) -> Image:
     """Bake an app's folder into a checked image in `dist/<name>/`, or return the existing one if nothing changed."""
     assert wanted.name is not None
-    with cache.only_one(lambda pid: report.note(f"waiting for another bake (pid {pid})")):
+    with cache.lock(lambda pid: report.note(f"waiting for another bake (pid {pid})")):
         final = paths.outputs(wanted.name) / f"{wanted.name}.{options.form}"
         with files.disk_faults(final):
             final.parent.mkdir(parents=True, exist_ok=True)
@@ -142,7 +142,7 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
         goal = debian.TARGETS[ground.release]
     else:
         goal = wanted.target
-        ground = base_disk.find(base_disk.key(goal, wanted.debian, wanted.mirror), options.age)
+        ground = base_disk.find(base_disk.key(goal, wanted.debian_packages, wanted.mirror), options.age)
     code = release_source.folder_of(folder, wanted)
     parcel = release_archive.collect(code, wanted, work / "bundle.tar", report, options.age)
     origin = origin_of(folder, code, wanted)
@@ -155,7 +155,7 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
     files.require_space(work, SPACE_NEEDED)
     if ground is None:
         with report.phase("base") as phase:
-            ground = base_disk.build(goal, wanted.debian, wanted.mirror, work, phase)
+            ground = base_disk.build(goal, wanted.debian_packages, wanted.mirror, work, phase)
     accel = qemu.accelerator(ground.kernel)
     report.note(
         f"machines run with {'KVM' if accel == 'kvm' else 'emulation, which is slow (this host cannot run KVM guests)'}"
@@ -191,7 +191,7 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
     sealed.unlink()
 
     key = _key(wanted, parcel.sha256, ground)
-    with files.whole(paths.cache() / "image" / key) as entry:
+    with files.atomic_output(paths.cache() / "image" / key) as entry:
         entry.mkdir()
         shutil.move(image, entry / "image.qcow2")
         facts = ImageManifest(
@@ -308,11 +308,11 @@ def keeping_log(path: Path, settings: cloud_config.CheckSettings) -> Iterator[No
     try:
         yield
     except BakeError as error:
-        error.details = redaction.redacted(error.details, settings.env)
+        error.details = redaction.redact(error.details, settings.env)
         # If the disk is full, still report the error.
         with suppress(PlaceError, SpaceError):
             if error.log:
-                files.write(path, redaction.redacted(printable(error.log), settings.env) + "\n")
+                files.write(path, redaction.redact(printable(error.log), settings.env) + "\n")
                 error.details += f"\n--- complete log: {path}"
         raise
 
@@ -342,7 +342,7 @@ def _publish(entry: Path, final: Path, origin: Origin, report: Reporter, *, fres
                 f"The image {source} in the cache was changed, so bake removed it", "Run the same command again."
             )
         if raw:
-            with files.whole(final) as partial:
+            with files.atomic_output(final) as partial:
                 partitions.to_raw(source, partial)
             facts = replace(facts, size=final.stat().st_size, sha256=files.file_digest(final))
         else:

@@ -71,9 +71,9 @@ class Author:
         if not facts or facts.get("release") != release:
             return cls(None, "no bake ran the author's server for this release")
         if not records:
-            raised = diagnosis.diagnose(facts.get("log", "")).raised
+            raised = diagnosis.diagnose(facts.get("log", "")).exception
             why = f": {raised.text.splitlines()[0]}" if raised else ""
-            needed = diagnosis.needs(facts.get("log", ""))
+            needed = diagnosis.unreachable_service(facts.get("log", ""))
             return cls(None, f"needs {needed}" if needed else f"`{facts['command']}` does not serve{why}")
         record = reduce(Record.joined, records)
         if not record.is_informative:
@@ -178,7 +178,7 @@ def _fails(difference: Difference) -> bool:
 
 def _judged(differences: tuple[Difference, ...], author: Author, journal: Callable[[], str]) -> Judged:
     """Return the findings. Pages that fail because a server is missing, as the app's journal shows, are only notes."""
-    needed = diagnosis.needs(journal()) if any(map(_fails, differences)) else ""
+    needed = diagnosis.unreachable_service(journal()) if any(map(_fails, differences)) else ""
     if needed:
         sentence = f"Not checked, because the page needs {needed}."
         differences = tuple(

@@ -167,7 +167,7 @@ def _judge(machine: qemu.Machine, outcomes: list[checks.Outcome]) -> None:
     error = CheckError(
         f"{len(failed)} of the checks failed: {names}",
         f"bake made no image. The output of the checks is above.\n{diagnosis.diagnose(journal).text}".rstrip(),
-        f"{checks}\n--- the app's last journal lines\n{diagnosis.relevant(journal)}\n{console}",
+        f"{checks}\n--- the app's last journal lines\n{diagnosis.last_lines(journal)}\n{console}",
     )
     error.log = f"{checks}\n--- the app's journal\n{journal}\n{console}"
     raise error

@@ -73,7 +73,7 @@ def make(release: str, work: Path) -> Path:
         partitions.assemble(archive, work / "stock.raw", SIZE)
         run(["tune2fs", "-j", partitions.root_of(work / "stock.raw")])
     archive.unlink()
-    with files.whole(kept) as partial:
+    with files.atomic_output(kept) as partial:
         partitions.to_qcow2(work / "stock.raw", partial, compress=True)
     (work / "stock.raw").unlink()
     return kept

@@ -38,7 +38,7 @@ def test_it_is_baked_there(tmp_path):
     goal = TARGETS["debian-13"]
     ground = base_disk.find(base_disk.key(goal, (), None), 7)
     if ground is None:
-        with cache.only_one(lambda pid: None), cache.work_folder() as work, Reporter().phase("base") as phase:
+        with cache.lock(lambda pid: None), cache.work_folder() as work, Reporter().phase("base") as phase:
             ground = base_disk.build(goal, (), None, work, phase)
     given = f"{ground.disk} {tmp_path} {qemu.accelerator(ground.kernel)}"
     said = amazon.alone(f"{__file__}::test_inside", **{THERE: given})

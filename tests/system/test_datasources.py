@@ -38,7 +38,7 @@ def ground(release):
     found = base_disk.find(base_disk.key(goal, (), None), 7)
     if found:
         return found
-    with cache.only_one(lambda pid: None), cache.work_folder() as work, Reporter().phase("base") as phase:
+    with cache.lock(lambda pid: None), cache.work_folder() as work, Reporter().phase("base") as phase:
         return base_disk.build(goal, (), None, work, phase)
 
 

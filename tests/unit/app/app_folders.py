@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import write
 
-from bake.app.detect import Found, complete
+from bake.app.detect import Detection, complete
 from bake.config.recipe import Recipe
 from bake.errors import BakeError
 
@@ -29,7 +29,7 @@ DJANGO = {
 }
 
 
-def find(folder: Path, files: dict[str, str], **keys: object) -> Found:
+def find(folder: Path, files: dict[str, str], **keys: object) -> Detection:
     return complete(write(folder, {"requirements.txt": "flask\n", **files}), Recipe.model_validate(keys))
 
 

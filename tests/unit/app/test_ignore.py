@@ -22,7 +22,7 @@ def test_the_innermost_file_that_mentions_a_path_decides(tmp_path: Path) -> None
     assert ignore.verdict(stack, ".gitignore", "a/kept.txt") == (False, "a/.gitignore")
     assert ignore.verdict(stack, ".gitignore", "a/other.txt") == (True, ".gitignore")
     assert ignore.verdict(stack, ".gitignore", "a/app.py") == (None, "")
-    assert ignore.verdict(stack, ignore.OWN, "a/other.txt") == (None, "")
+    assert ignore.verdict(stack, ignore.BAKEIGNORE, "a/other.txt") == (None, "")
 
 
 def test_names_are_seen_from_the_files_own_folder(tmp_path: Path) -> None:

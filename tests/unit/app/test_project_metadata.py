@@ -49,7 +49,7 @@ def test_a_project_is_read(tmp_path: Path, name: str) -> None:
     assert found.dependencies == ("flask>=3",)
     assert found.entry_points == {"console_scripts": {"serve": "shop:main"}}
     line = next(number for number, text in enumerate(SAID[name].splitlines(), 1) if "flask>=3" in text)
-    assert found.place("flask>=3") == f"{name}:{line}"
+    assert found.location("flask>=3") == f"{name}:{line}"
 
 
 def test_entry_points_may_be_one_text(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bake.app.requirements_files import found_file, requirement_lines
+from bake.app.requirements_files import requirement_lines, requirements_file
 from bake.config.debian import DEBIAN_13
 from bake.errors import RequirementError
 
@@ -55,7 +55,7 @@ def test_included_files_and_constraints(app: Path) -> None:
     (app / "more" / "base.txt").write_text('Flask; python_version > "3"\n')
     (app / "more" / "limits.txt").write_text("werkzeug<4\n")
     lines = requirement_lines(app, "requirements.txt", DEBIAN_13)
-    assert [(line.text, line.place, line.constraint) for line in lines] == [
+    assert [(line.text, line.location, line.constraint) for line in lines] == [
         ('Flask; python_version > "3"', "more/base.txt:1", False),
         ("werkzeug<4", "more/limits.txt:1", True),
         ("redis[hiredis]>=5", "requirements.txt:4", False),
@@ -66,7 +66,7 @@ def test_pyproject(app: Path) -> None:
     project = '[project]\nname = "x"\nrequires-python = ">=3.9"\ndependencies = [\n  "flask>=3",\n]\n'
     (app / "pyproject.toml").write_text(project)
     lines = requirement_lines(app, "pyproject.toml", DEBIAN_13)
-    assert [(line.text, line.place) for line in lines] == [("flask>=3", "pyproject.toml:5")]
+    assert [(line.text, line.location) for line in lines] == [("flask>=3", "pyproject.toml:5")]
     for addition, said in (
         (project.replace(">=3.9", "<3.12"), "requires-python"),
         (project + '[tool.uv.sources]\nFlask = { path = "../flask" }\n', "sources"),
@@ -102,9 +102,9 @@ HASH = "ab" * 32
 def test_uv_s_lock(app: Path) -> None:
     (app / "pyproject.toml").write_text('[project]\nname = "shop"\nversion = "0.1"\ndependencies = ["six"]\n')
     (app / "uv.lock").write_text(UV_LOCK.replace("%s", HASH).replace("[package.dev-dep", "[package.x-dep"))
-    assert found_file(app) == "uv.lock"
+    assert requirements_file(app) == "uv.lock"
     lines = requirement_lines(app, "uv.lock", DEBIAN_13)
-    assert [(line.text, line.place, line.hashes) for line in lines] == [("six==1.17.0", "uv.lock", {HASH})]
+    assert [(line.text, line.location, line.hashes) for line in lines] == [("six==1.17.0", "uv.lock", {HASH})]
     (app / "uv.lock").write_text("nonsense")
     with pytest.raises(RequirementError, match=r"uv cannot read uv\.lock"):
         requirement_lines(app, "uv.lock", DEBIAN_13)
@@ -132,9 +132,9 @@ def test_pipenv_s_lock(app: Path) -> None:
     six = {"version": "==1.17.0", "hashes": [f"sha256:{HASH}"], "markers": "python_version >= '3'", "extras": ["x"]}
     (app / "Pipfile").touch()
     (app / "Pipfile.lock").write_text(json.dumps({"default": {"six": six}, "develop": {"pytest": {"version": "==1"}}}))
-    assert found_file(app) == "Pipfile.lock"
+    assert requirements_file(app) == "Pipfile.lock"
     (line,) = requirement_lines(app, "Pipfile.lock", DEBIAN_13)
-    assert (line.text, line.place, line.hashes) == ("six[x]==1.17.0 ; python_version >= '3'", "Pipfile.lock", {HASH})
+    assert (line.text, line.location, line.hashes) == ("six[x]==1.17.0 ; python_version >= '3'", "Pipfile.lock", {HASH})
     for said in ({"git": "https://code.example/x"}, {"path": "."}):
         (app / "Pipfile.lock").write_text(json.dumps({"default": {"x": said}}))
         with pytest.raises(RequirementError, match=r"Pipfile\.lock"):
@@ -154,23 +154,26 @@ def test_tools_that_are_not_asked_have_a_way_out(app: Path, files: dict[str, str
     for name, text in files.items():
         (app / name).write_text(text)
     with pytest.raises(RequirementError) as caught:
-        found_file(app)
+        requirements_file(app)
     assert f"`{command}" in caught.value.hint
     (app / "requirements.txt").touch()
-    assert found_file(app) == "requirements.txt"
+    assert requirements_file(app) == "requirements.txt"
 
 
 def test_older_projects_say_it_in_setup_py(app: Path) -> None:
     (app / "setup.py").write_text("from setuptools import setup\nsetup(name='x',\n  install_requires=['six>=1'])\n")
-    assert found_file(app) == "setup.py"
-    assert [(line.text, line.place) for line in requirement_lines(app, "setup.py", DEBIAN_13)] == [
+    assert requirements_file(app) == "setup.py"
+    assert [(line.text, line.location) for line in requirement_lines(app, "setup.py", DEBIAN_13)] == [
         ("six>=1", "setup.py:3")
     ]
 
 
 def test_a_list_of_bake_yaml(app: Path) -> None:
     lines = requirement_lines(app, ("flask", "six>=1"), DEBIAN_13)
-    assert [(line.text, line.place) for line in lines] == [("flask", "requirements[0]"), ("six>=1", "requirements[1]")]
+    assert [(line.text, line.location) for line in lines] == [
+        ("flask", "requirements[0]"),
+        ("six>=1", "requirements[1]"),
+    ]
 
 
 def test_a_missing_include_leads_to_its_line(app: Path) -> None:

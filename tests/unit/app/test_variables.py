@@ -35,7 +35,7 @@ FLASK = "import os\nfrom flask import Flask\napp = Flask(__name__)\n"
     ],
 )
 def test_a_variable_is_needed_where_the_import_always_reads_it(source: str, needed: dict[str, int]) -> None:
-    assert find(ast.parse(source)).needed == needed
+    assert find(ast.parse(source)).reads == needed
 
 
 @pytest.mark.parametrize(

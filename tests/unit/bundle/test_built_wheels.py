@@ -14,7 +14,7 @@ from bake.config.recipe import Recipe
 
 def test_a_package_without_a_wheel_is_built_here(app: Path, cache_folder: Path) -> None:
     locked = resolve(app, "docopt==0.6.2\nsix\n")
-    assert locked.built == ("docopt",)
+    assert locked.built_packages == ("docopt",)
     wheels = wheel_cache.wheels(locked, DEBIAN_13, Recipe())
     docopt, _ = wheels
     assert docopt.name == "docopt-0.6.2-py2.py3-none-any.whl"
@@ -27,4 +27,4 @@ def test_a_package_without_a_wheel_is_built_here(app: Path, cache_folder: Path) 
     assert (
         release_archive.pack(release.gather(app, Recipe(), again, wheels), app.parent / "b.tar").sha256 == packed.sha256
     )
-    assert resolve(app, "docopt==0.6.2\nsix\n").built == ()
+    assert resolve(app, "docopt==0.6.2\nsix\n").built_packages == ()

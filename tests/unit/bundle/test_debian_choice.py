@@ -155,7 +155,7 @@ def test_the_nearest_python_to_a_wish_is_chosen(read: Read, name: str, text: str
 @pytest.mark.parametrize("text", ["", "pypy3.10-7.3.15\n", "system\n", "python-2.7.18\n", "miniconda3-4.7.12\n", "\0"])
 def test_a_wish_for_no_python_3_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "runtime.txt").write_text(text)
-    assert debian_choice.wish(tmp_path) is None
+    assert debian_choice.requested_python(tmp_path) is None
 
 
 def test_a_wish_yields_to_what_can_be_had(read: Read) -> None:
@@ -182,7 +182,7 @@ def test_the_refusal_of_a_named_release_names_the_one_that_would_do(read: Read) 
 def test_an_app_whose_syntax_only_the_newest_python_has_gets_it(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     plainly = detect.complete
 
-    def complete(folder: Path, recipe: Recipe) -> detect.Found:
+    def complete(folder: Path, recipe: Recipe) -> detect.Detection:
         """Detect what is there as a host does that reads the app with the target's Python."""
         if recipe.target.python < (3, 13):
             raise AppSyntaxError("app.py:3: invalid syntax", "Correct the line.")
@@ -244,7 +244,7 @@ def test_requirements_that_contradict_each_other_are_a_conflict(read: Read, site
 
 
 def test_a_look_resolves_nothing_and_leaves_the_base_open(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "resolve", None)
+    monkeypatch.setattr(debian_choice, "resolve", None)
     (app / "app.py").write_text(APP)
     (app / "requirements.txt").write_text("flask\n")
     report = Reporter(Console(file=io.StringIO()))

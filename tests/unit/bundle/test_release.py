@@ -45,7 +45,7 @@ def test_what_never_goes_in(app: Path) -> None:
     """
     write(app, *names.split())
     os.mkfifo(app / "pipe")
-    left_out = gather(app).left_out
+    left_out = gather(app).exclusion_notes
     assert left_out == (
         ".DS_Store (Finder metadata)",
         ".aws/ (secrets)",
@@ -106,7 +106,7 @@ def test_what_bake_printed_stays_out_wherever_it_lies(app: Path, form: str) -> N
     assert members(app) == [".gitignore", "app.py", "sub", *(f"sub/{name}" for name in (
         ".bakeignore", "kept.yaml", "other.yaml", "quoted.md"
     ))]  # fmt: skip
-    assert gather(app).left_out == ("sub/notes.txt (user-data from bake)", "user-data (user-data from bake)")
+    assert gather(app).exclusion_notes == ("sub/notes.txt (user-data from bake)", "user-data (user-data from bake)")
 
 
 def test_ignore_files_nest_and_bakeignore_has_the_last_word(app: Path) -> None:
@@ -133,7 +133,7 @@ def test_ignore_files_nest_and_bakeignore_has_the_last_word(app: Path) -> None:
         sub sub/.gitignore sub/deep sub/keep.log sub/only sub/only/y
     """
     assert members(app) == kept.split()
-    assert gather(app).left_out == (
+    assert gather(app).exclusion_notes == (
         ".env (secrets)",
         "a.log (.gitignore)",
         "big/ (.bakeignore)",

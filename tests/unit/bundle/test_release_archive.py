@@ -66,7 +66,11 @@ def test_what_the_archive_holds(app: Path) -> None:
     (app / "pyproject.toml").write_text('[project]\nname = "x"\n[project.scripts]\nserve = "app:main"\n')
     with tarfile.open(pack(app, Recipe(name="x", wsgi="app:app")).path) as archive:
         entries = {entry.name: entry for entry in archive}
-    extras = [name for extra in (*release_files.EXTRAS, *release_files.BUNDLED) for name in release_files.extra(extra)]
+    extras = [
+        name
+        for extra in (*release_files.EXTRAS, *release_files.BUNDLE_FEATURES)
+        for name in release_files.feature_files(extra)
+    ]
     assert list(entries) == [
         "lock.txt",
         "source",
@@ -99,7 +103,7 @@ def test_the_archive_does_not_hold_itself_or_the_cache(app: Path, monkeypatch: p
     first = release_archive.pack(release.gather(app, Recipe(), NO_LOCK, []), app / "c" / "out.tar")
     second = release_archive.pack(release.gather(app, Recipe(), NO_LOCK, []), app / "c" / "out.tar")
     assert first.sha256 == second.sha256
-    assert first.release.left_out == ("c/ (the cache of bake)",)
+    assert first.release.exclusion_notes == ("c/ (the cache of bake)",)
 
 
 def test_a_file_nobody_may_read(app: Path) -> None:

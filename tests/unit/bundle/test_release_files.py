@@ -39,8 +39,8 @@ def extras() -> dict[str, str]:
     """What every release brings in a bundle."""
     return {
         path: file.text
-        for name in (*release_files.EXTRAS, *release_files.BUNDLED)
-        for path, file in release_files.extra(name).items()
+        for name in (*release_files.EXTRAS, *release_files.BUNDLE_FEATURES)
+        for path, file in release_files.feature_files(name).items()
     }
 
 
@@ -58,7 +58,7 @@ def test_what_keeps_certificates_comes_with_apps_that_ask_for_it(app: Path) -> N
     assert (said["keep"], said["packages"]) == ("/srv/keep", ["age"])
     place = brought["settings/units/app-keep.service.d/60-place.conf"]
     assert "RequiresMountsFor=/srv/keep\n" in place and "ReadWritePaths=-/srv/keep\n" in place
-    assert release_files.extra("keep").keys() <= brought.keys()
+    assert release_files.feature_files("keep").keys() <= brought.keys()
     # A volume is mounted by the program, in its own view.
     assert not any("place" in name for name in files(app, wsgi="app:app", certificate={"keep": "LABEL=keep"}))
     plain = files(app, wsgi="app:app", certificate={"authority": "staging"})
@@ -66,7 +66,7 @@ def test_what_keeps_certificates_comes_with_apps_that_ask_for_it(app: Path) -> N
 
 
 def test_what_machines_on_ec2_need_comes_with_their_apps_and_with_what_a_bucket_keeps(app: Path) -> None:
-    brought = release_files.extra("aws").keys()
+    brought = release_files.feature_files("aws").keys()
     assert {"settings/aws.py", "settings/bucket.py", "settings/volume.py"} < brought
     for recipe in ({"aws": {}}, {"aws": {"role": True}}, {"certificate": {"keep": "s3://a-bucket/shop"}}):
         assert brought <= files(app, **recipe).keys()
@@ -118,7 +118,7 @@ def test_what_a_zone_proves_names_with_comes_where_it_is_asked_for(app: Path) ->
 
 
 def test_the_exchange_of_workers_brings_its_units() -> None:
-    brought = release_files.extra("exchange")
+    brought = release_files.feature_files("exchange")
     assert set(brought) == {
         "settings/exchange.py", "settings/units/app-next.service", "settings/units/app-next.socket",
         "settings/units/app-next.service.d/50-sandbox.conf",
@@ -130,10 +130,10 @@ def test_the_exchange_of_workers_brings_its_units() -> None:
 
 def test_extras_are_told_apart_and_their_hints_are_for_authors() -> None:
     assert len(extras()) == sum(
-        len(release_files.extra(name)) for name in (*release_files.EXTRAS, *release_files.BUNDLED)
+        len(release_files.feature_files(name)) for name in (*release_files.EXTRAS, *release_files.BUNDLE_FEATURES)
     )
     assert all(text and path.startswith("settings/") for path, text in extras().items())
-    assert set(release_files.extra("hints")) == {"settings/hooks/watch.py"}
+    assert set(release_files.feature_files("hints")) == {"settings/hooks/watch.py"}
 
 
 def test_the_recipe_is_what_is_read_on_the_machine(app: Path) -> None:
@@ -190,8 +190,8 @@ def test_jobs_and_what_the_sandbox_allows(app: Path) -> None:
     assert dict(timer["Timer"]) == {"oncalendar": "daily", "persistent": "yes", "unit": "app-job@digest.service"}
     assert found["settings/units/app.service.d/60-timers.conf"] == "[Unit]\nWants=app-digest.timer\n"
     assert timer["Unit"]["After"] == "app.service", "the app's steps and its start come first"
-    assert release_files.extra("steps")["settings/secret"].mode == 0o755
-    assert release_files.extra("steps").keys() <= found.keys()
+    assert release_files.feature_files("steps")["settings/secret"].mode == 0o755
+    assert release_files.feature_files("steps").keys() <= found.keys()
     for service in ("app", "app-next", "app-job@"):
         allowed = found[f"settings/units/{service}.service.d/60-allow.conf"]
         assert allowed == "[Service]\nMemoryDenyWriteExecute=no\n"
@@ -220,7 +220,7 @@ def test_limits_are_said_where_they_are_not_the_usual_ones(app: Path) -> None:
     workers = (PROGRAMS / "uwsgi.ini").read_text()
     assert f"\nharakiri = {usual.request}\n" in workers and f"\nthreads = {usual.threads}\n" in workers
     for way in ("read", "send"):
-        assert f"uwsgi_{way}_timeout {usual.request + release_files.PATIENCE}s;" in main
+        assert f"uwsgi_{way}_timeout {usual.request + release_files.TIMEOUT_MARGIN}s;" in main
 
 
 @pytest.mark.parametrize(("prefix", "folder"), [("/static", "static"), ("/static/", "static/")])

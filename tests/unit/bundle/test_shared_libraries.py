@@ -27,9 +27,9 @@ def test_what_no_wheel_carries_is_expected_of_the_system(tmp_path: Path) -> None
     one = wheel(
         tmp_path, "one", **{"one/_c.cpython-313-x86_64-linux-gnu.so": PROGRAM, "one/x.py": b"", "a.so": b"text"}
     )
-    assert shared_libraries.expected([one]) == {"libselinux.so.1": "one"}
+    assert shared_libraries.required_libraries([one]) == {"libselinux.so.1": "one"}
     two = wheel(tmp_path, "two", **{"two.libs/libselinux.so.1": b"carried"})
-    assert shared_libraries.expected([one, two]) == {}
+    assert shared_libraries.required_libraries([one, two]) == {}
 
 
 def test_packages_are_named(tmp_path: Path) -> None:

@@ -22,13 +22,13 @@ def test_and_nothing_else(text: str) -> None:
 
 @pytest.mark.parametrize(("text", "shortest"), [("a/./b/", "a/b"), ("static", "static")])
 def test_a_path_inside_is_made_shortest(text: str, shortest: str) -> None:
-    assert field_types.inside(text) == shortest
+    assert field_types.inner_path(text) == shortest
 
 
 @pytest.mark.parametrize("text", ["..", "a/../../b", "/etc", ".", "", "a b", "a;b", 'a"b', "a$b"])
 def test_a_path_that_leads_out_or_that_nginx_would_misread(text: str) -> None:
     with pytest.raises(ValueError, match="is not a path inside"):
-        field_types.inside(text)
+        field_types.inner_path(text)
 
 
 @pytest.mark.parametrize("name", ["setup", "configure", "certificate", "Daily", "-x", "a.b"])

@@ -9,7 +9,7 @@ import re
 import pytest
 from conftest import PROGRAMS
 
-from bake.config.providers import AWS_METADATA_SERVICES, EVERYWHERE, METADATA_SERVICES, PROVIDERS, Provider
+from bake.config.providers import AWS_METADATA_SERVICES, METADATA_SERVICES, PROVIDERS, SMALLEST_LIMIT, Provider
 
 KNOWN = [provider for provider in PROVIDERS.values() if provider.limit is not None]
 
@@ -24,13 +24,13 @@ def test_a_document_of_the_capacity_is_taken_and_one_of_more_is_not(provider: Pr
 
 
 def test_what_fits_everywhere_fits_every_one() -> None:
-    assert min(provider.capacity for provider in PROVIDERS.values()) == EVERYWHERE
+    assert min(provider.capacity for provider in PROVIDERS.values()) == SMALLEST_LIMIT
 
 
 def test_where_nobody_states_a_limit_the_smallest_is_kept() -> None:
     unknown = [provider for provider in PROVIDERS.values() if provider.limit is None]
     assert unknown
-    assert {provider.capacity for provider in unknown} == {EVERYWHERE}
+    assert {provider.capacity for provider in unknown} == {SMALLEST_LIMIT}
 
 
 @pytest.mark.parametrize("name", sorted(PROVIDERS))

@@ -67,12 +67,12 @@ def test_a_wildcard_is_a_name_where_its_zone_proves_it(tmp_path: Path) -> None:
 
 
 def test_what_certificates_want_is_among_the_machine_s_packages(tmp_path: Path) -> None:
-    assert read(tmp_path, "packages: [libpq5]").debian == ("libpq5",)
+    assert read(tmp_path, "packages: [libpq5]").debian_packages == ("libpq5",)
     keep = "certificate: {keep: LABEL=keep}\n"
-    assert read(tmp_path, keep).debian == ("age",)
-    assert read(tmp_path, f"packages: [age, libpq5]\n{keep}").debian == ("age", "libpq5")
+    assert read(tmp_path, keep).debian_packages == ("age",)
+    assert read(tmp_path, f"packages: [age, libpq5]\n{keep}").debian_packages == ("age", "libpq5")
     plugin = sections.OPTIONS["dns"].package
-    assert read(tmp_path, f"packages: [libpq5]\n{DNS}").debian == ("libpq5", plugin)
+    assert read(tmp_path, f"packages: [libpq5]\n{DNS}").debian_packages == ("libpq5", plugin)
 
 
 def test_names_are_normalised(tmp_path: Path) -> None:

@@ -22,4 +22,4 @@ def test_a_secret_in_env_is_exposed() -> None:
         "STRIPE_KEY": "sk_live_x", "DATABASE_URL": "postgres://me:word@db.example/shop", "EMPTY_TOKEN": "",
         "CACHE_URL": "redis://localhost:6379/0", "SITE": "https://a.example/x:y@z", "DEBUG": "1",
     }  # fmt: skip
-    assert secret_names.exposed(env) == ["STRIPE_KEY", "DATABASE_URL"]
+    assert secret_names.exposed_secrets(env) == ["STRIPE_KEY", "DATABASE_URL"]

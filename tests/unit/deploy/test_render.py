@@ -19,9 +19,9 @@ import yaml
 from conftest import EMPTY_WHEEL, Clone, Site
 from rich.console import Console
 
-from bake.bundle import lock, release_archive, release_files, shared_libraries, wheel_cache
+from bake.bundle import debian_choice, lock, release_archive, release_files, shared_libraries, wheel_cache
 from bake.config.debian import DEBIAN_12, DEBIAN_13, Target
-from bake.config.providers import EVERYWHERE, PROVIDERS, Provider
+from bake.config.providers import PROVIDERS, SMALLEST_LIMIT, Provider
 from bake.config.recipe import Recipe
 from bake.deploy import render
 from bake.document import cloud_config, machine_files, release_source
@@ -202,8 +202,8 @@ def test_a_note_says_how_full_it_is_and_for_whom(app: Path) -> None:
     made, notes = said(app)
     assert f"{made.size:,} of {1 << 20:,} bytes for roomy; plain" in notes
     made, notes = said(app, provider=None)
-    assert made.size <= EVERYWHERE
-    assert f"{made.size:,} of {EVERYWHERE:,} bytes for any provider" in notes and made.form in notes
+    assert made.size <= SMALLEST_LIMIT
+    assert f"{made.size:,} of {SMALLEST_LIMIT:,} bytes for any provider" in notes and made.form in notes
 
 
 def test_nothing_of_the_author_s_server_is_in_a_document(app: Path) -> None:
@@ -249,7 +249,7 @@ def test_a_warning_about_a_debian_version_names_the_option_and_the_key(app: Path
 def test_a_document_fits_its_provider_or_there_is_none(app: Path) -> None:
     (app / "noise.bin").write_bytes(random.Random(1).randbytes(20_000))
     made, _ = said(app, provider=PROVIDERS["digitalocean"])
-    assert EVERYWHERE < made.size <= 65_536
+    assert SMALLEST_LIMIT < made.size <= 65_536
     with pytest.raises(DocumentError, match="more than") as caught:
         said(app, provider=PROVIDERS["aws"])
     assert "noise.bin" in caught.value.details
@@ -282,7 +282,7 @@ def test_a_launch_is_the_settings_and_nothing_else() -> None:
 
 def test_a_launch_that_is_too_large_is_refused() -> None:
     with pytest.raises(DocumentError):
-        render.launch(Settings(env={"A": "x" * EVERYWHERE}), None, Reporter(Console(file=io.StringIO())))
+        render.launch(Settings(env={"A": "x" * SMALLEST_LIMIT}), None, Reporter(Console(file=io.StringIO())))
 
 
 def test_a_launch_without_settings_writes_nothing() -> None:
@@ -325,9 +325,10 @@ def test_a_small_app_fits_every_provider(tmp_path: Path, monkeypatch: pytest.Mon
         "{}=={} \\\n    --hash=sha256:{}\n".format(*wheel.name.split("-")[:2], files.file_digest(wheel))
         for wheel in wheels
     )
-    monkeypatch.setattr(lock, "resolve", lambda *words, **options: lock.Lock(text, "fixed"))
+    for module in (debian_choice, release_archive):
+        monkeypatch.setattr(module, "resolve", lambda *words, **options: lock.Lock(text, "fixed"))
     monkeypatch.setattr(wheel_cache, "wheels", lambda *words, **options: wheels)
-    monkeypatch.setattr(wheel_cache, "expects", lambda *words, **options: {})
+    monkeypatch.setattr(wheel_cache, "required_libraries", lambda *words, **options: {})
     monkeypatch.setattr(shared_libraries, "require", lambda *words, **options: ())
     report = Reporter(Console(file=io.StringIO()))
     recipe = pipeline.read(folder, report).model_copy(update={"base": goal.name})
@@ -338,12 +339,12 @@ def test_a_small_app_fits_every_provider(tmp_path: Path, monkeypatch: pytest.Mon
         cloud_config.gzipped(machine_files.files(goal), goal),
     )
     for provider, share in zip((None, PROVIDERS["aws"]), (document.size for document in alone), strict=True):
-        machines = f"the machine's own share is {share:,} of {EVERYWHERE:,}"
+        machines = f"the machine's own share is {share:,} of {SMALLEST_LIMIT:,}"
         try:
             made = render.document(folder, recipe, Settings(), provider, True, report)
         except DocumentError as error:
             pytest.fail(f"{error.message}; {machines}\n{error.details}")
-        assert made.size <= EVERYWHERE == 16_384, f"{made.size:,} bytes; {machines}"
+        assert made.size <= SMALLEST_LIMIT == 16_384, f"{made.size:,} bytes; {machines}"
         # All of the app is in it, and what it needs.
         assert made.size > share + 7 * 40, machines
         held[provider and provider.name] = [

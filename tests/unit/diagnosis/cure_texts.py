@@ -21,7 +21,7 @@ def trace(raised: str, *files: str, code: str = "") -> str:
 def cure(log: str) -> str:
     """The text to show, without the exception."""
     found = diagnose(log)
-    return found.text.removeprefix(found.raised.text if found.raised else "").strip()
+    return found.text.removeprefix(found.exception.text if found.exception else "").strip()
 
 
 def secret(name: str) -> str:

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from cure_texts import JOURNALS, cure, trace
 
-from bake.diagnosis.diagnosis import diagnose, of_setup, relevant
+from bake.diagnosis.diagnosis import diagnose, last_lines, setup_error
 from bake.errors import AppStartError, BakeError, SetupError, UnhealthyError
 
 
@@ -18,7 +18,7 @@ def test_the_first_worker_that_could_not_load_the_app_is_the_cause() -> None:
     first = trace("FileExistsError: [Errno 17] File exists: 'app/static/config'")
     thread = f"Exception in thread Thread-1 (load):\n{trace('ssl.SSLError: unknown error (_ssl.c:3125)')}"
     found = diagnose(f"{before}{started}\n{first}{ended}{trace('KeyboardInterrupt')}{ended}{thread}goodbye to uWSGI.\n")
-    assert found.raised is not None and found.raised.text.startswith("FileExistsError: [Errno 17] File exists")
+    assert found.exception is not None and found.exception.text.startswith("FileExistsError: [Errno 17] File exists")
 
 
 def test_several_cures_are_one_part_of_bake_yaml_without_doubles() -> None:
@@ -51,7 +51,7 @@ def test_keys_to_add_are_yaml() -> None:
 def test_escapes_of_an_app_reach_no_terminal() -> None:
     found = diagnose(trace("ValueError: \x1b[2J\x1b]0;owned\x07\x9b31mred\u202e\rgone"))
     assert found.text == "ValueError: red\n  at shop/__init__.py:7"
-    assert "\x1b" not in relevant("\x1b[31mred\n") == "red"
+    assert "\x1b" not in last_lines("\x1b[31mred\n") == "red"
 
 
 def test_the_screen_shows_the_last_lines_without_a_server_s_banner() -> None:
@@ -59,7 +59,7 @@ def test_the_screen_shows_the_last_lines_without_a_server_s_banner() -> None:
         "".join(f"line {number}\n" for number in range(99))
         + "compiled with version: 14.2.0\n*** Starting uWSGI ***\n\n"
     )
-    shown = relevant(log).splitlines()
+    shown = last_lines(log).splitlines()
     assert (len(shown), shown[0], shown[-1]) == (40, "line 59", "line 98")
 
 
@@ -74,10 +74,10 @@ def test_the_screen_shows_the_last_lines_without_a_server_s_banner() -> None:
 def test_an_error_of_a_machine_ends_with_the_exception_and_its_cure(
     reason: str, kind: type[BakeError], message: str
 ) -> None:
-    error = of_setup(reason, (JOURNALS / "read-only.txt").read_text())
+    error = setup_error(reason, (JOURNALS / "read-only.txt").read_text())
     assert (type(error), error.message) == (kind, message)
     assert error.hint.endswith(
         "OSError: [Errno 30] Read-only file system: 'logs'\n  at shop/erofs.py:4\nAdd to bake.yaml:  writable: [logs]"
     )
     assert error.details.splitlines()[-1] == "OSError: [Errno 30] Read-only file system: 'logs'"
-    assert of_setup(reason, "nothing of note").hint
+    assert setup_error(reason, "nothing of note").hint

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import ModuleType
 
-from bake.diagnosis.redaction import SHORTEST_VALUE, redacted
+from bake.diagnosis.redaction import SHORTEST_VALUE, redact
 from bake.host import paths
 
 
@@ -15,8 +15,8 @@ def test_values_of_check_env_are_replaced_by_their_names() -> None:
         "PEM": "-----BEGIN\nfirst line\n", "LONG": "hunter2!-and-more",
     }  # fmt: skip
     log = "key hunter2! hunter2!-and-more 1\npostgresql://shop:s3cr%t+@db/shop\npassword s3cr%t+\nfirst line"
-    assert redacted(log, values) == "key [SECRET_KEY] [LONG] 1\n[DATABASE_URL]\npassword [DATABASE_URL]\n[PEM]"
-    assert redacted("a log", {}) == redacted("a log", {"ON": "1"}) == "a log"
+    assert redact(log, values) == "key [SECRET_KEY] [LONG] 1\n[DATABASE_URL]\npassword [DATABASE_URL]\n[PEM]"
+    assert redact("a log", {}) == redact("a log", {"ON": "1"}) == "a log"
 
 
 def test_the_machine_redacts_the_values_that_the_host_does(program: Callable[..., ModuleType]) -> None:
@@ -28,4 +28,4 @@ def test_the_machine_redacts_the_values_that_the_host_does(program: Callable[...
     }
     log = "pass word, first line, 1\n" + repr(values)
     assert author.SHORTEST == SHORTEST_VALUE
-    assert author.redacted(log, values) == redacted(log, values) != log
+    assert author.redacted(log, values) == redact(log, values) != log

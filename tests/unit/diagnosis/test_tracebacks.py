@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from bake.diagnosis.tracebacks import Frame, last_chain, lines_of, raised
+from bake.diagnosis.tracebacks import Frame, last_chain, lines_of, summarize
 
 RELEASE = f"/srv/app/releases/{'3f9c0d17' * 8}"
 LIBRARY = f"{RELEASE}/venv/lib/python3.13/site-packages"
@@ -30,7 +30,7 @@ OSError: [Errno 30] Read-only file system: 'logs'
 
 
 def shown(log: str) -> str:
-    found = raised(last_chain(lines_of(log)))
+    found = summarize(last_chain(lines_of(log)))
     return found.text if found else ""
 
 
@@ -67,7 +67,7 @@ def test_an_exception_of_the_machine_alone_has_no_place() -> None:
     ],
 )
 def test_a_frame_is_of_the_app_where_its_file_is_in_the_source_of_a_release(file: str, own: str) -> None:
-    assert Frame(file, 1, "f").own == own
+    assert Frame(file, 1, "f").app_path == own
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_a_syntax_error_without_a_header_is_an_exception() -> None:
 )
 def test_other_journals_have_no_exception(log: str) -> None:
     assert last_chain(lines_of(log)) == []
-    assert raised([]) is None
+    assert summarize([]) is None
 
 
 def test_a_long_message_is_cut() -> None:
@@ -183,5 +183,5 @@ def test_control_characters_and_escapes_are_taken_out() -> None:
 def test_a_hostile_journal_takes_no_time(line: str) -> None:
     log = f"{line}\n" * (100_000 if len(line) < 100 else 2_000)
     begun = time.process_time()
-    raised(last_chain(lines_of(log)))
+    summarize(last_chain(lines_of(log)))
     assert time.process_time() - begun < 0.9

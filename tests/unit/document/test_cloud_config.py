@@ -20,7 +20,7 @@ import yaml
 
 from bake.bundle import release_files
 from bake.config.debian import DEBIAN_13, TARGETS, Target
-from bake.config.providers import EVERYWHERE, PROVIDERS
+from bake.config.providers import PROVIDERS, SMALLEST_LIMIT
 from bake.document import cloud_config, machine_files, release_source
 from bake.document.cloud_config import CheckSettings, Document, Network
 from bake.document.launch_settings import Settings
@@ -284,7 +284,7 @@ PYTHON = [file for file in MACHINE if file.path.endswith(".py") or b"python3" in
 PYTHON += [
     File(path, file.mode, file.text.encode())
     for folder in sorted(paths.features().iterdir())
-    for path, file in release_files.extra(folder.name).items()
+    for path, file in release_files.feature_files(folder.name).items()
     if path.endswith(".py")
 ]
 SHELL = [file for file in MACHINE if file.content.startswith(b"#!/bin/sh")]
@@ -462,7 +462,7 @@ def test_who_takes_bytes_gets_the_stripped_form_gzipped_as_the_last_resort() -> 
 def test_where_nothing_fits_the_three_biggest_parts_are_named() -> None:
     files = [*MACHINE, STANZA, *(app_file(f"{size}.bin", noise(size, size)) for size in (90_000, 30_000, 60_000, 100))]
     with pytest.raises(DocumentError) as caught:
-        cloud_config.fit(files, DEBIAN_13, EVERYWHERE)
+        cloud_config.fit(files, DEBIAN_13, SMALLEST_LIMIT)
     assert DocumentError.code == 16
     assert ".bakeignore" in caught.value.hint
     # It is too large for most, and not for everybody.
@@ -481,12 +481,12 @@ def said_to_fit(hint: str) -> set[str]:
 
 def test_who_takes_a_document_that_one_does_not_is_said() -> None:
     with pytest.raises(DocumentError) as caught:
-        cloud_config.fit([*MACHINE, STANZA, app_file("noise.bin", noise(12_000, 1))], DEBIAN_13, EVERYWHERE)
+        cloud_config.fit([*MACHINE, STANZA, app_file("noise.bin", noise(12_000, 1))], DEBIAN_13, SMALLEST_LIMIT)
     size = int(re.search(r"has ([\d,]+) bytes", caught.value.message)[1].replace(",", ""))
     fits = {name for name, provider in PROVIDERS.items() if provider.capacity >= size}
     assert said_to_fit(caught.value.hint) == fits != set() and "aws" not in fits
     with pytest.raises(DocumentError) as caught:
-        cloud_config.fit([STANZA, app_file("noise.bin", noise(300_000, 1))], DEBIAN_13, EVERYWHERE)
+        cloud_config.fit([STANZA, app_file("noise.bin", noise(300_000, 1))], DEBIAN_13, SMALLEST_LIMIT)
     assert "It exceeds every limit" in caught.value.hint and "--provider" not in caught.value.hint
 
 
@@ -495,14 +495,14 @@ def test_who_is_said_to_take_a_document_does_take_it(binary: bool) -> None:
     files = [*MACHINE, STANZA, app_file("noise.bin", noise(42_000, 1))]
     sizes = {True: FORMS["stripped"](files).size, False: cloud_config.gzipped(files, DEBIAN_13).size}
     with pytest.raises(DocumentError) as caught:
-        cloud_config.fit(files, DEBIAN_13, EVERYWHERE, binary=binary)
+        cloud_config.fit(files, DEBIAN_13, SMALLEST_LIMIT, binary=binary)
     takers = {name for name, provider in PROVIDERS.items() if provider.capacity >= sizes[provider.text]}
     assert said_to_fit(caught.value.hint) == takers
 
 
 def test_the_machine_leaves_room_for_a_small_app() -> None:
     # An app of ten lines and its lock take some 880 bytes.
-    assert FORMS["stripped"]([*MACHINE, STANZA]).size < EVERYWHERE - 900
+    assert FORMS["stripped"]([*MACHINE, STANZA]).size < SMALLEST_LIMIT - 900
 
 
 def test_the_settings_of_a_launch_are_small() -> None:
@@ -609,7 +609,7 @@ def test_far_too_much_is_refused_at_once() -> None:
     files = [*MACHINE, STANZA, app_file("film.mp4", noise(8_000_000, 1)), app_file("photo.jpg", noise(1_000_000, 2))]
     begun = time.monotonic()
     with pytest.raises(DocumentError, match="far too large for any provider: 9,") as caught:
-        cloud_config.fit(files, DEBIAN_13, EVERYWHERE)
+        cloud_config.fit(files, DEBIAN_13, SMALLEST_LIMIT)
     # Packed well, it would take a minute.
     assert time.monotonic() - begun < 5
     assert "8,000,000 bytes  " in caught.value.details and "film.mp4" in caught.value.details.splitlines()[1]

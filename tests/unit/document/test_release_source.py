@@ -85,7 +85,7 @@ def test_a_document_may_hold_the_app(app: Path) -> None:
 def test_a_document_has_the_extras_that_are_asked_for_alone(app: Path, wanted: tuple[str, ...]) -> None:
     (app / "settings").mkdir()
     (app / "settings/exchange.py").write_text("the app's own\n")
-    gathered, extras = gather(app), {name: set(release_files.extra(name)) for name in release_files.EXTRAS}
+    gathered, extras = gather(app), {name: set(release_files.feature_files(name)) for name in release_files.EXTRAS}
     members = {member.name for member in gathered.members}
     assert set().union(*extras.values()) <= members, "a bundle has all of them"
     inline = parts(release_source.inline(gathered, RECIPE, wanted))
@@ -471,7 +471,7 @@ def test_nothing_outside_an_archive_s_folder_is_written_or_taken(
         found = release_source.folder_of(app, archived(site, "shop.tar", make=tar_with(*escape(outside))))
         with contextlib.suppress(AppFolderError):
             for member in gather(found).members:
-                with member.opened() as stream:
+                with member.open() as stream:
                     assert b"a planted secret" not in stream.read()
                 assert outside.name not in member.target
     assert {path.name: path.read_text() for path in outside.iterdir()} == {"kept": "a secret\n"}

@@ -24,7 +24,7 @@ with cache.work_folder() as work:
 HOLD = """
 import sys, time
 from bake.host import cache
-with cache.only_one(print):
+with cache.lock(print):
     print("held", flush=True)
     time.sleep(1000)
 """
@@ -52,7 +52,7 @@ def test_the_lock_is_held_and_the_one_who_waits_is_told_by_whom(cache_folder: Pa
 def test_a_lock_nobody_holds_makes_nobody_wait(cache_folder: Path) -> None:
     heard: list[str] = []
     for _ in range(2):
-        with cache.only_one(heard.append):
+        with cache.lock(heard.append):
             assert (cache_folder / "lock").read_text() == str(os.getpid())
     assert heard == []
 

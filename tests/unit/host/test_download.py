@@ -84,7 +84,7 @@ def test_what_speaks_something_else_is_said_so(speaker: Speaker, tmp_path: Path,
 
 
 def test_a_server_may_be_silent_for_so_long(speaker: Speaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PATIENCE", 0.2)
+    monkeypatch.setattr(module, "TIMEOUT", 0.2)
     with pytest.raises(NetworkError, match="timed out"):
         download(speaker(b""), tmp_path / "out", "sha256")
 

@@ -17,7 +17,7 @@ WRITE = """
 import sys, time
 from pathlib import Path
 from bake.host import files
-with files.whole(Path(sys.argv[1])) as partial:
+with files.atomic_output(Path(sys.argv[1])) as partial:
     partial.mkdir()
     (partial / "half").write_text("half")
     print("writing", flush=True)
@@ -64,7 +64,7 @@ def test_a_trees_digest_knows_names_bytes_and_who_may_run_it(tmp_path: Path) -> 
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:
     final = tmp_path / "new" / "file"
-    with files.whole(final) as partial:
+    with files.atomic_output(final) as partial:
         partial.write_text("text")
         assert not final.exists()
         assert partial.parent == final.parent
@@ -75,7 +75,7 @@ def test_a_file_appears_whole(tmp_path: Path) -> None:
 def test_a_folder_appears_whole_in_the_place_of_the_old_one(tmp_path: Path) -> None:
     final = tmp_path / "folder"
     for text in ("old", "new"):
-        with files.whole(final) as partial:
+        with files.atomic_output(final) as partial:
             partial.mkdir()
             (partial / text).write_text(text)
     assert names(final) == ["new"]
@@ -86,7 +86,7 @@ def test_a_folder_appears_whole_in_the_place_of_the_old_one(tmp_path: Path) -> N
 def test_nothing_appears_when_the_writing_fails(tmp_path: Path, problem: type[BaseException]) -> None:
     final = tmp_path / "file"
     final.write_text("old")
-    with pytest.raises(problem), files.whole(final) as partial:
+    with pytest.raises(problem), files.atomic_output(final) as partial:
         partial.write_text("half")
         raise problem
     assert final.read_text() == "old"
@@ -94,7 +94,7 @@ def test_nothing_appears_when_the_writing_fails(tmp_path: Path, problem: type[Ba
 
 
 def test_forgetting_to_write_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), files.whole(tmp_path / "file"):
+    with pytest.raises(FileNotFoundError), files.atomic_output(tmp_path / "file"):
         pass
     assert names(tmp_path) == []
 
@@ -107,7 +107,7 @@ def test_a_writer_that_is_killed_leaves_no_output_and_the_next_one_cleans_up(tmp
     writer.wait()
     assert not final.exists()
     assert names(final.parent) == [".folder.partial"]
-    with files.whole(final) as partial:
+    with files.atomic_output(final) as partial:
         assert not partial.exists()
         partial.mkdir()
     assert names(final.parent) == ["folder"]

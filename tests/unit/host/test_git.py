@@ -630,11 +630,11 @@ def test_nothing_but_https_is_spoken(clone: Clone, trap: Trap, tmp_path: Path, a
     there = address.format(trap=trap.program, bare=clone.bare)
     with pytest.raises((NetworkError, SourceError)):
         git.check_out(there, clone.git("rev-parse", "HEAD"), tmp_path / "out")
-    assert git.advertised(there) == set()
+    assert git.remote_commits(there) == set()
     assert not trap.sprung()
 
 
 def test_a_server_is_asked_where_timeout_is_missing(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
     head = clone.git("rev-parse", "HEAD")
     monkeypatch.setattr(git, "which", lambda program: None)
-    assert git.advertised(clone.url) == {head}
+    assert git.remote_commits(clone.url) == {head}

@@ -190,9 +190,9 @@ def test_a_program_starts_where_its_user_may_not_have_namespaces(
 ) -> None:
     fake("unshare", "exit 1" if refuses else "exit 0")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert ("--map-current-user" in programs.contained(["true"], namespaces=True)) is not refuses
+    assert ("--map-current-user" in programs.contained_argv(["true"], namespaces=True)) is not refuses
 
 
 def test_words_may_be_paths() -> None:
-    assert programs.contained([Path("true"), Path("/a b")])[-2:] == [str(programs.which("true")), "/a b"]
+    assert programs.contained_argv([Path("true"), Path("/a b")])[-2:] == [str(programs.which("true")), "/a b"]
     assert programs.run([sys.executable, "-c", "import sys; print(sys.argv[1:])", Path("/a b")]).stdout == "['/a b']\n"

@@ -152,7 +152,7 @@ class MachineNginx:
             self._rewrite()
             self.app = ReportingApp(root / "run/app/uwsgi.sock")
             options = ("-e", root / "error.log", "-g", "daemon off; master_process off;")
-            argv = programs.contained([nginx, "-p", root, "-c", root / MAIN, *options])
+            argv = programs.contained_argv([nginx, "-p", root, "-c", root / MAIN, *options])
             self.process = Popen(argv, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
             self._await_start()
 

@@ -15,7 +15,7 @@ import pytest
 import trustme
 from conftest import PROGRAMS, Fake
 
-from bake.bundle.release_files import extra, files
+from bake.bundle.release_files import feature_files, files
 from bake.config.debian import TARGETS
 from bake.config.recipe import Recipe
 from bake.config.sections import Limits
@@ -151,7 +151,7 @@ def test_no_unit_of_a_release_s_is_overlooked(root: Path, fake: Fake, app: Path)
     }  # fmt: skip
     made = files(app, Recipe.model_validate(recipe), [])
     given = {name: file.text for name, file in made.items() if name.startswith("settings/units/")}
-    assert given.keys() & extra("exchange").keys()
+    assert given.keys() & feature_files("exchange").keys()
     units(root, {name.removeprefix("settings/units/"): text for name, text in given.items()})
     run_on(root)
     there = root / "run/systemd/system"
