@@ -1,6 +1,7 @@
-# Starts Debian's own AMI at EC2, lets cloud-init apply a document to it, seals it and makes an AMI of its disk.
+# Launch an instance of Debian's AMI, wait until cloud-init has applied a document, seal it, and register its disk as an
+# AMI.
 # By hand:  packer build -var-file=mine.pkrvars.hcl packer/amazon-ebs.pkr.hcl
-# Proved with Packer 1.6.6, where every builder is compiled in. Packer >= 1.7 wants a plugin: unproved.
+# Tested with Packer 1.6.6, which contains every builder. Packer >= 1.7 needs a plugin, which is untested.
 
 variable "region" {
   type = string
@@ -9,38 +10,38 @@ variable "region" {
 variable "base" {
   type        = string
   default     = "debian-13-amd64-*"
-  description = "Name of Debian's AMI, the newest one where it is a pattern; the document must be made for its release."
+  description = "Name or pattern of Debian's AMI (newest match). The document must be for its Debian version."
 }
 
 variable "ami_name" {
   type        = string
-  description = "The new AMI's; nobody else's in this region."
+  description = "Name of the new AMI, unique in the region."
 }
 
 variable "user_data" {
   type        = string
-  description = "Path of the document, of at most 16,384 bytes; it may be gzipped."
+  description = "Path of the document, at most 16,384 bytes. It may be gzipped."
 }
 
 variable "bundle" {
   type        = string
-  description = "Path of the app's bundle, which the document names by digest."
+  description = "Path of the app's bundle, whose digest is in the document."
 }
 
 variable "key_pair" {
   type        = string
-  description = "Name of an ed25519 key pair at EC2: Packer 1.6 makes RSA ones, with signatures that Debian refuses."
+  description = "Name of an ed25519 key pair in EC2. Packer 1.6 creates RSA ones, whose signatures Debian refuses."
 }
 
 variable "private_key" {
   type        = string
-  description = "Path of its private half."
+  description = "Path of the private key of the key pair."
 }
 
 variable "security_group" {
   type        = string
   default     = ""
-  description = "Id of one that lets SSH in; left out, Packer makes one, which has no tags."
+  description = "Id of a security group that allows SSH (default: Packer creates one, without tags)."
 }
 
 variable "instance_type" {
@@ -51,19 +52,19 @@ variable "instance_type" {
 variable "username" {
   type        = string
   default     = "admin"
-  description = "Who logs in: `admin` on Debian's AMIs."
+  description = "User for SSH: `admin` on Debian's AMIs."
 }
 
 variable "tags" {
   type        = map(string)
   default     = {}
-  description = "Of the instance, its volumes, the AMI and its snapshots."
+  description = "Tags of the instance, its volumes, the AMI and its snapshots."
 }
 
 variable "ssh_host" {
   type        = string
   default     = ""
-  description = "Where the instance answers, if not at its address."
+  description = "Host for SSH (default: the instance's address)."
 }
 
 variable "ssh_port" {
@@ -79,13 +80,13 @@ variable "ssh_timeout" {
 variable "endpoint" {
   type        = string
   default     = ""
-  description = "EC2's address, if not the region's."
+  description = "URL of EC2's API (default: that of the region)."
 }
 
 variable "known" {
   type        = bool
   default     = false
-  description = "Who asks and which region has been looked at already: Packer need not, at addresses of its own."
+  description = "Skip Packer's checks of the credentials and the region, which ignore `endpoint`. bake has made them."
 }
 
 source "amazon-ebs" "machine" {
@@ -123,7 +124,7 @@ source "amazon-ebs" "machine" {
   ssh_private_key_file = var.private_key
   ssh_timeout          = var.ssh_timeout
 
-  # The seal stops it: one that fails leaves it running, and that is a failed build.
+  # The seal stops the instance. If it fails, the instance keeps running, and the build fails.
   shutdown_behavior     = "stop"
   disable_stop_instance = true
   aws_polling {
@@ -140,7 +141,7 @@ build {
     destination = "/tmp/bundle.tar"
   }
 
-  # Where app-setup looks for it, whole or not at all.
+  # Move the bundle to the path that app-setup reads, atomically.
   provisioner "shell" {
     inline = [
       "sudo mkdir -p /var/lib/app-incoming",
@@ -160,7 +161,7 @@ build {
     destination = "/tmp/seal.sh"
   }
 
-  # Nothing comes after it on that disk; the moment is for Packer to say goodbye.
+  # The seal is the last program that uses the disk. The pause lets Packer close its connection first.
   provisioner "shell" {
     inline     = ["sudo cp /tmp/seal.sh /run/seal.sh && sudo systemd-run --quiet sh -c 'sleep 2; exec sh /run/seal.sh'"]
     skip_clean = true

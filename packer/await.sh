@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs as root on the machine during a bake. Waits until cloud-init has applied the document, or prints why it failed
-# and ends the bake.
+# Wait until cloud-init has applied the document. If it failed, print the reason and end the bake. Runs as root on the
+# machine.
 set -u
 
 echo "bake: waiting for cloud-init"

@@ -1,26 +1,26 @@
-# Boots a base disk under QEMU, lets cloud-init apply a document to it, seals it.
+# Boot a base disk in QEMU, wait until cloud-init has applied a document, and seal the disk.
 # By hand:  packer build -var-file=mine.pkrvars.hcl packer/qemu.pkr.hcl
-# Proved with Packer 1.6.6, where every builder is compiled in. Packer >= 1.7 wants
-# plugins/qemu.pkr.hcl beside this file and `packer init`: unproved.
+# Tested with Packer 1.6.6, which contains every builder. Packer >= 1.7 needs `packer init packer/plugins`, which is
+# untested.
 
 variable "base_disk" {
   type        = string
-  description = "Path of the base disk, a qcow2; it is copied, never changed."
+  description = "Path of the base disk (qcow2). Packer works on a copy."
 }
 
 variable "user_data" {
   type        = string
-  description = "Path of the document; its file must be named user-data."
+  description = "Path of the document. The file name must be user-data."
 }
 
 variable "meta_data" {
   type        = string
-  description = "Path of NoCloud's meta-data, with the build's public key; its file must be named meta-data."
+  description = "Path of NoCloud's meta-data with the build's public key. The file name must be meta-data."
 }
 
 variable "bundle" {
   type        = string
-  description = "Path of the app's bundle, which the document names by digest; its file must be named bundle.tar."
+  description = "Path of the app's bundle, whose digest is in the document. The file name must be bundle.tar."
 }
 
 variable "private_key" {
@@ -30,13 +30,13 @@ variable "private_key" {
 
 variable "output" {
   type        = string
-  description = "Folder to make; the disk appears in it as disk.qcow2."
+  description = "Folder to create. The disk is written to disk.qcow2 in it."
 }
 
 variable "canary" {
   type        = string
   default     = ""
-  description = "Text to leave about the machine before it is sealed; the proof looks for it in the image."
+  description = "Text to write to many places before the seal. The proof checks that the image does not contain it."
 }
 
 variable "accelerator" {
@@ -58,7 +58,7 @@ variable "memory" {
 variable "console" {
   type        = string
   default     = "/dev/null"
-  description = "File that gets the serial console."
+  description = "File for the output of the serial console."
 }
 
 source "qemu" "machine" {
@@ -84,7 +84,7 @@ source "qemu" "machine" {
     ["-display", "none"],
     ["-serial", "file:${var.console}"],
     ["-device", "virtio-rng-pci"],
-    # Packer 1.6 would forward SSH from every address of this computer.
+    # By default, Packer 1.6 forwards SSH from every address of this computer.
     ["-netdev", "user,id=user.0,hostfwd=tcp:127.0.0.1:{{ .SSHHostPort }}-:22"],
   ]
 

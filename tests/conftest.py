@@ -1,4 +1,4 @@
-"""What the checks of a machine share: a shell on it, and what they ask it first.
+"""Provide the checks of a machine with fixtures: a root shell on it, its recipe and names, HTTP requests, a crawler.
 
 They need a user with sudo, and curl on the machine.
 """
@@ -17,27 +17,27 @@ from testinfra.host import Host
 
 from bake.verify import pages
 
-#: What runs on the machine: a command a line as JSON, answered by its status and its two outputs.
-#: No command of a check takes longer than its 300 s.
+#: Runs on the machine. It reads a command a line as JSON, and answers with its exit status, stdout and stderr (base64).
+#: A command may take 300 s.
 SERVER = """
 import base64, json, subprocess, sys
 for line in sys.stdin:
-    done = subprocess.run(json.loads(line), shell=True, stdin=-3, capture_output=True, timeout=300)
-    outputs = [base64.b64encode(text).decode() for text in (done.stdout, done.stderr)]
-    print(json.dumps([done.returncode, *outputs]), flush=True)
+    result = subprocess.run(json.loads(line), shell=True, stdin=-3, capture_output=True, timeout=300)
+    outputs = [base64.b64encode(text).decode() for text in (result.stdout, result.stderr)]
+    print(json.dumps([result.returncode, *outputs]), flush=True)
 """
 
 
 class RootShell(SshBackend):
-    """One root process over one ssh connection runs the commands of all checks.
+    """Run the commands of all checks in one root process over one ssh connection.
 
-    An ssh and a sudo a command cost more than most checks on a small or emulated machine.
+    On a small or emulated machine, an ssh and a sudo for each command would take longer than most checks.
     """
 
     NAME = "root-shell"
 
     def __init__(self, plain):
-        """Talk to the host that testinfra's own ssh backend `plain` was made for."""
+        """Use the host and the options of `plain`, testinfra's ssh backend."""
         alive = "-o ServerAliveInterval=5 -o ServerAliveCountMax=2"
         super().__init__(
             plain.hostname, plain.ssh_config, plain.ssh_identity_file, controlpersist=0, ssh_extra_args=alive
@@ -46,7 +46,7 @@ class RootShell(SshBackend):
         self._server = None
 
     def run(self, command, *args, **kwargs):
-        """Run a command as root; raises RuntimeError where the machine went away."""
+        """Run a command as root. Raises RuntimeError if the connection breaks."""
         words = self.quote(command, *args)
         try:
             if self._server is None:
@@ -60,18 +60,18 @@ class RootShell(SshBackend):
         return self.result(rc, words, base64.b64decode(out), base64.b64decode(err))
 
     def decode(self, data):
-        """Return the text of an output; an app may print bytes that are no text into it."""
+        """Return an output as text. An app may print bytes into it that are not UTF-8."""
         return data.decode(errors="backslashreplace")
 
     def _start(self):
         elevate = [] if self.host.user == "root" else ["sudo", "-n"]
         command, arguments = self._build_ssh_command(shlex.join([*elevate, "python3", "-c", SERVER]))
-        # The last one is the host and the command.
+        # The last element is the host and the command.
         argv = shlex.split(self.quote(" ".join([*command[:-1], "--", command[-1]]), *arguments))
         self._server = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def close(self):
-        """End the process; the next command starts a new one."""
+        """End the process. The next command starts a new one."""
         if self._server:
             self._server.kill()
             self._server.communicate()
@@ -80,7 +80,7 @@ class RootShell(SshBackend):
 
 @pytest.fixture(scope="session")
 def shells():
-    """Shells by host, so that the modules of a run share one."""
+    """Yield the shells by host, so that the modules of a run share one."""
     open_shells = {}
     yield open_shells
     for shell in open_shells.values():
@@ -89,20 +89,20 @@ def shells():
 
 @pytest.fixture(scope="module")
 def host(_testinfra_host, shells):
-    """testinfra's host, with every command in one root shell."""
+    """Return testinfra's host, which runs every command in one root shell."""
     plain = _testinfra_host.backend
     if plain.hostname not in shells:
         shells[plain.hostname] = RootShell(plain)
-        # SSH is there before the end of a boot, and what the checks look for may not be.
+        # SSH answers before the boot is complete, but the checks need a complete boot.
         shells[plain.hostname].run("systemctl is-system-running --wait")
     return Host(shells[plain.hostname])
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP response: status, headers (lower-case names, the last of each), body where it was asked for.
+    """An HTTP response: status, headers (lower-case names, the last of each), and the body if it was requested.
 
-    Status 0: there was no response, and the header `curl` is curl's exit status.
+    If there was no response, the status is 0, and the header `curl` has curl's exit status.
     """
 
     status: int
@@ -111,7 +111,7 @@ class Answer:
 
 
 def parse(output):
-    """Return the Answer that curl printed: interim responses (1xx), the head of the final one, its body."""
+    """Parse curl's output, which has interim responses (1xx), the head of the final response, and its body."""
     status, rest = 100, output
     while 100 <= status < 200:
         head, rest = [*re.split(rb"\r?\n\r?\n", rest, maxsplit=1), b""][:2]
@@ -123,53 +123,53 @@ def parse(output):
 
 
 def ask(host, url, port, options="", *, body=False):
-    """Request a URL of the server at a loopback port; the body is discarded unless `body`, then at most 1 MiB."""
-    kept = "-i --max-filesize 1M" if body else "-D - -o /dev/null"
+    """Request a URL of the server at a loopback port. Discard the body, or keep at most 1 MiB of it with `body`."""
+    output_options = "-i --max-filesize 1M" if body else "-D - -o /dev/null"
     # Without globoff, curl reads [1-3] as three URLs. nginx waits 65 s for the app.
-    words = f"curl -sk {kept} --globoff --path-as-is --max-time 75 {options} --connect-to '::127.0.0.1:{port}' %s"
-    done = host.run(words, quote(url, bytes(range(33, 127))))
-    # A response without an end (a video, say) is a response: curl gives it up after its time.
-    if not done.stdout_bytes.startswith(b"HTTP/"):
-        return Answer(0, {"curl": str(done.rc)}, done.stderr_bytes)
-    answer = parse(done.stdout_bytes)
+    words = f"curl -sk {output_options} --globoff --path-as-is --max-time 75 {options}"
+    result = host.run(f"{words} --connect-to '::127.0.0.1:{port}' %s", quote(url, bytes(range(33, 127))))
+    # Accept a response without an end, for example a video. curl stops after --max-time.
+    if not result.stdout_bytes.startswith(b"HTTP/"):
+        return Answer(0, {"curl": str(result.rc)}, result.stderr_bytes)
+    answer = parse(result.stdout_bytes)
     return answer if body else replace(answer, body=b"")
 
 
 @pytest.fixture(scope="module")
 def recipe(host):
-    """The recipe of the release that the machine runs, with the defaults of what it leaves out."""
-    given = json.loads(host.file("/srv/app/current/recipe.json").content_string)
-    missing = {"domains": [], "static": {}, "writable": [], "setup": [], "timers": {}}
-    check = {"health": None, **given.get("check", {})}
-    return {**missing, **given, "check": check, "limits": {"body": 10 << 20, **given.get("limits", {})}}
+    """Return the recipe of the current release, with default values for missing keys."""
+    content = json.loads(host.file("/srv/app/current/recipe.json").content_string)
+    defaults = {"domains": [], "static": {}, "writable": [], "setup": [], "timers": {}}
+    check = {"health": None, **content.get("check", {})}
+    return {**defaults, **content, "check": check, "limits": {"body": 10 << 20, **content.get("limits", {})}}
 
 
 @pytest.fixture(scope="module")
 def name(host):
-    """The first name the machine answers to; one of those that a wildcard stands for."""
+    """Return the first name that the machine answers to; for a wildcard, a name that it matches."""
     return (host.run("cat /run/app/names").stdout.split() or ["localhost"])[0].replace("*", "www")
 
 
 @pytest.fixture(scope="module")
 def trusted(host, name, covers):
-    """Whether the machine has a certificate of its own for its name, and so redirects HTTP."""
+    """Return whether the machine has an issued certificate for its name, and therefore redirects HTTP."""
     path = "/etc/letsencrypt/live/app/fullchain.pem"
     return covers(host.run("openssl x509 -noout -ext subjectAltName -in %s", path).stdout, name)
 
 
 @pytest.fixture(scope="session")
 def covers():
-    """Whether a certificate is for a name, by itself or by a wildcard; openssl has said whom it is for."""
+    """Return a function: whether openssl's text of a subjectAltName covers a name, by itself or by a wildcard."""
 
-    def ask(said, name):
-        return bool({f"DNS:{name}", f"DNS:*.{name.partition('.')[2]}"} & set(re.split(r"[,\s]+", said)))
+    def covers_name(alternative_names, name):
+        return bool({f"DNS:{name}", f"DNS:*.{name.partition('.')[2]}"} & set(re.split(r"[,\s]+", alternative_names)))
 
-    return ask
+    return covers_name
 
 
 @pytest.fixture(scope="module")
 def fetch(host, name):
-    """Ask the machine's nginx, on its loopback address, by the right name."""
+    """Return a function that requests a path from the machine's nginx, at its loopback address and under its name."""
 
     def get(path="/", scheme="http", as_name=name, options="", body=False):
         return ask(host, f"{scheme}://{as_name}{path}", {"http": 80, "https": 443}[scheme], options, body=body)
@@ -179,7 +179,7 @@ def fetch(host, name):
 
 @pytest.fixture(scope="module")
 def crawler(host, recipe):
-    """Ask the machine for the app's pages by `judge` or `front` of bake.verify.pages; return what was found."""
+    """Return a function that requests the app's pages with `judge` or `front` of bake.verify.pages, and its result."""
     program = pages.crawler()
     host.run(pages.AWAIT_WORKERS)
     record = host.file(pages.AUTHOR)
@@ -188,17 +188,17 @@ def crawler(host, recipe):
     site = pages.Site.of(host.run("cat /run/app/names").stdout, recipe["check"])
 
     def ask(argument):
-        # On the machine, where the network is closed and certificates are nobody's.
-        done = host.run(f"{pages.AS_NOBODY} python3 -c %s %s", program, json.dumps(argument))
-        assert done.rc == 0, done.stderr
-        return done.stdout
+        # Run on the machine itself, so that the answers do not depend on the network.
+        result = host.run(f"{pages.AS_NOBODY} python3 -c %s %s", program, json.dumps(argument))
+        assert result.rc == 0, result.stderr
+        return result.stdout
 
     return lambda judge: judge(ask, site, author, lambda: host.run("journalctl -b -o cat -n 2000 -u app").stdout)
 
 
 @pytest.fixture(scope="module")
 def healthy(fetch, recipe):
-    """Whether the app answers as it should, asked now."""
+    """Return a function that requests the health path, and returns whether the app is healthy."""
 
     def answers():
         named = recipe["check"]["health"]

@@ -1,6 +1,6 @@
-# Unproved: what Packer >= 1.7 needs before it builds ../qemu.pkr.hcl.
+# Install the plugin that Packer >= 1.7 needs to build ../qemu.pkr.hcl. Untested.
 #   packer init packer/plugins && packer build -var-file=… packer/qemu.pkr.hcl
-# Packer 1.6 refuses this block, so it stands in a folder of its own.
+# Packer 1.6 refuses this block, so it is in a separate folder.
 packer {
   required_plugins {
     qemu = {

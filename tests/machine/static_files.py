@@ -1,6 +1,6 @@
 """Compare static files with the answers of nginx; print the differences as a JSON list.
 
-It runs on the machine, `python3 -c PROGRAM ARGUMENT`, where the contents stay. The argument is JSON:
+It runs on the machine, `python3 -c PROGRAM ARGUMENT`, so that no file content leaves the machine. The argument is JSON:
 {"name": the site's name, "port": the port of HTTPS, "data": [folder that the app writes to], "folders": {URL prefix:
 folder}}.
 """
@@ -27,7 +27,7 @@ CACHE_CONTROL = "max-age=3600"
 
 
 class Connection(http.client.HTTPSConnection):
-    """HTTPS to this machine, without DNS, and with any certificate."""
+    """An HTTPS connection to this machine, without DNS, that accepts any certificate."""
 
     def connect(self):
         plain = socket.create_connection(("127.0.0.1", self.port), self.timeout)
@@ -39,10 +39,10 @@ def walk(folder, data):
 
     The app may change its data at any time. Its folders are links inside the release.
     """
-    left, entries = [(folder, False, ())], 0
-    while left:
-        inside, linked, above = left.pop()
-        for path in sorted(inside.iterdir()):
+    pending, entries = [(folder, False, ())], 0
+    while pending:
+        current, linked, above = pending.pop()
+        for path in sorted(current.iterdir()):
             if (entries := entries + 1) > ENTRIES:
                 return
             real = Path(os.path.realpath(path))
@@ -51,23 +51,23 @@ def walk(folder, data):
             by_link = linked or path.is_symlink()
             # A link may lead back to a folder above it.
             if real.is_dir() and real not in above:
-                left.append((path, by_link, (*above, real)))
+                pending.append((path, by_link, (*above, real)))
             elif real.is_file():
                 yield path.relative_to(folder), real.stat().st_size, by_link
 
 
 def kinds(path, size, linked):
-    """Return what makes a file awkward to serve: special characters in its name, no content, a link, its type."""
+    """Return the properties that can break serving a file: special characters, its suffix, no content, a link."""
     name = os.fsencode(path)
-    found = {character for character in re.findall(rb"[^\w/.~-]", name) if character.isascii()}
-    found |= {part[0] for part in path.parts if part[0] in "-."}
+    properties = {character for character in re.findall(rb"[^\w/.~-]", name) if character.isascii()}
+    properties |= {part[0] for part in path.parts if part[0] in "-."}
     if not name.isascii():
         try:
             name.decode()
-            found.add("UTF-8")
+            properties.add("UTF-8")
         except UnicodeDecodeError:
-            found.add("another encoding")
-    return found | {path.suffix.lower(), "empty" if size == 0 else "", "linked" if linked else ""}
+            properties.add("another encoding")
+    return properties | {path.suffix.lower(), "empty" if size == 0 else "", "linked" if linked else ""}
 
 
 def sample(folder, data, ignored):
@@ -86,9 +86,9 @@ def sample(folder, data, ignored):
 
 
 def difference(connection, url, file, size, limit):
-    """Return how the answer for a URL differs from its file; None where status, header, length and bytes are right.
+    """Return the difference between the answer for a URL and its file; None if status, header, length and bytes match.
 
-    At most `limit` bytes are compared.
+    Compare at most `limit` bytes.
     """
     connection.request("GET", url)
     answer = connection.getresponse()
@@ -104,19 +104,19 @@ def difference(connection, url, file, size, limit):
             if served != expected:
                 return f"other bytes between {begin} and {begin + len(expected)}"
     if size <= limit:
-        # http.client takes an answer for finished, also an empty one, once its end has been read.
+        # http.client needs to read the end of an answer, even of an empty one, before the next request.
         answer.read(1)
     return None
 
 
 def main(name, port, data, folders):
     """Return the differences, a line each."""
-    # Without a context, http.client reads all authorities that Debian knows.
+    # Without a context, http.client loads all certificate authorities of Debian.
     connection = Connection(name, port, timeout=TIMEOUT, context=ssl._create_unverified_context())
-    budget, found = BYTES, []
+    budget, differences = BYTES, []
     for prefix, folder in folders.items():
         root = Path(folder)
-        # A longer prefix below this one has a folder of its own.
+        # A longer prefix below this one has its own folder.
         ignored = [other[len(prefix) + 1 :] for other in folders if other.startswith(f"{prefix}/")]
         for path, size in sample(root, data, ignored) if root.is_dir() else []:
             limit = max(BEGINNING, budget)
@@ -126,11 +126,11 @@ def main(name, port, data, folders):
             except (OSError, http.client.HTTPException) as error:
                 problem = f"no answer: {error!r}"
             if problem:
-                found.append(f"{url}: {problem}")
+                differences.append(f"{url}: {problem}")
             if problem or size > limit:
                 connection.close()
             budget -= min(size, limit)
-    return found
+    return differences
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the app itself does, besides answering at its health path."""
+"""Check the app's debug pages and its database migrations."""
 
 import re
 import shlex
@@ -13,18 +13,20 @@ DEBUG_PAGES = rb"DEBUG\s*=\s*True|Werkzeug Debugger|__debugger__|pyramid_debugto
 
 @pytest.fixture(scope="module")
 def run_as_app(host):
-    """Run a command as the app, with its environment, in its folder."""
+    """Return a function that runs a command as the app, with its environment, in its folder."""
     sandbox = host.file("/etc/systemd/system/app.service.d/50-sandbox.conf").content_string
-    kept = re.findall(r"(?m)^(?:Environment|EnvironmentFile|User|Group|WorkingDirectory|IPAddressDeny)=.*", sandbox)
+    directives = re.findall(
+        r"(?m)^(?:Environment|EnvironmentFile|User|Group|WorkingDirectory|IPAddressDeny)=.*", sandbox
+    )
     source = "/srv/app/current/source"
-    kept.append(f"Environment=PYTHONPATH={source}:{source}/src:/srv/app/current/settings/django")
+    directives.append(f"Environment=PYTHONPATH={source}:{source}/src:/srv/app/current/settings/django")
     words = [
         "systemd-run",
         "--quiet",
         "--pipe",
         "--wait",
         "--collect",
-        *(word for line in kept for word in ("-p", line)),
+        *(word for line in directives for word in ("-p", line)),
     ]
 
     def run(command):
@@ -36,16 +38,16 @@ def run_as_app(host):
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_page_that_is_missing_shows_no_debug_page(fetch, scheme):
     answer = fetch("/bake/check/no-such-page", scheme, body=True)
-    found = re.search(DEBUG_PAGES, answer.body)
-    assert found is None, f"status {answer.status}: visitors see a page for developers: {found[0]!r}"
+    match = re.search(DEBUG_PAGES, answer.body)
+    assert match is None, f"status {answer.status}: visitors see a debug page: {match[0]!r}"
 
 
 def test_django_has_no_unapplied_migrations(recipe, run_as_app):
     if not isinstance(recipe.get("django"), dict):
         pytest.skip("the app is not a Django project, or uses its own settings")
-    done = run_as_app("python -m django showmigrations --plan")
-    if done.rc and re.search(CUT_OFF, done.stdout + done.stderr):
-        pytest.skip("its database is a server that this machine cannot reach while it is checked")
-    assert done.rc == 0, done.stdout + done.stderr
-    pending = re.findall(r"(?m)^\[ \]\s+(\S+)", done.stdout)
+    result = run_as_app("python -m django showmigrations --plan")
+    if result.rc and re.search(CUT_OFF, result.stdout + result.stderr):
+        pytest.skip("the app's database server is unreachable while the machine is checked")
+    assert result.rc == 0, result.stdout + result.stderr
+    pending = re.findall(r"(?m)^\[ \]\s+(\S+)", result.stdout)
     assert pending == [], "write into bake.yaml:  release: [python -m django migrate --noinput]"

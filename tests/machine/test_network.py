@@ -1,4 +1,4 @@
-"""Who may come in, and where the app may not go."""
+"""Check the listening sockets, the firewall, and the limits of the app's network access."""
 
 import ipaddress
 import json
@@ -9,19 +9,19 @@ from bake.config.providers import AWS_METADATA_SERVICES, METADATA_SERVICES
 
 
 def test_only_ssh_and_web_listen_to_the_world(host):
-    # With -e, ss names who made a socket. An app may have sockets of its own (statsd's client has one that looks like a
-    # server's); the firewall keeps the world from them.
+    # With -e, ss prints the uid of a socket's creator. The app may have sockets (that of statsd's client looks like a
+    # listener), but the firewall blocks them.
     lines = host.run("ss -Hlntue").stdout.splitlines()
-    found = set()
+    listeners = set()
     for line in lines:
         if " uid:800 " in line:
             continue
         protocol, _, _, _, local = line.split()[:5]
         address, port = local.rsplit(":", 1)
-        # The loopback addresses, and DHCP's clients, whose port is bound to one link.
+        # Ignore loopback addresses and DHCP clients, whose port is bound to one link.
         if not address.startswith(("127.", "[::1]")) and not (protocol == "udp" and port in {"68", "546"}):
-            found.add((protocol, port))
-    assert found == {("tcp", "22"), ("tcp", "80"), ("tcp", "443")}
+            listeners.add((protocol, port))
+    assert listeners == {("tcp", "22"), ("tcp", "80"), ("tcp", "443")}
 
 
 def test_both_ip_versions_are_served(host):
@@ -31,14 +31,14 @@ def test_both_ip_versions_are_served(host):
 
 
 def chain(host, name):
-    """A chain's own facts and its rules, as nft's JSON has them."""
+    """Return the properties of a chain and the expressions of its rules, as in nft's JSON."""
     rows = json.loads(host.run("nft -j list chain inet app %s", name).stdout)["nftables"]
     return next(row["chain"] for row in rows if "chain" in row), [row["rule"]["expr"] for row in rows if "rule" in row]
 
 
-def test_the_firewall_drops_what_is_not_named(host):
-    facts, rules = chain(host, "input")
-    assert facts["policy"] == "drop" and facts["hook"] == "input"
+def test_the_firewall_drops_other_ports(host):
+    properties, rules = chain(host, "input")
+    assert properties["policy"] == "drop" and properties["hook"] == "input"
     accepting = [rule for rule in rules if {"accept": None} in rule]
     ports = [
         expression["match"]["right"]
@@ -46,27 +46,27 @@ def test_the_firewall_drops_what_is_not_named(host):
         for expression in rule
         if expression.get("match", {}).get("left", {}).get("payload", {}).get("field") == "dport"
     ]
-    # DHCPv6's answers; loopback, what was asked for, and ICMP are the other three.
+    # 546 is for DHCPv6 answers. The other three rules are for loopback, established connections and ICMP.
     assert ports == [{"set": [22, 80, 443]}, 546]
     assert len(accepting) == 5
 
 
 def test_icmpv6_is_allowed(host):
-    # nft names a protocol where /etc/protocols is there to tell.
-    said = json.dumps(chain(host, "input")[1])
-    assert "ipv6-icmp" in said or "[1, 58]" in said
+    # nft prints the protocol's name if /etc/protocols exists, or else its number.
+    rules = json.dumps(chain(host, "input")[1])
+    assert "ipv6-icmp" in rules or "[1, 58]" in rules
 
 
 @pytest.fixture(scope="module")
 def allowed(host):
-    """What the release opens to its app again: EC2's metadata service, where its role is for the app."""
+    """Return the denied addresses that the release opens: EC2's metadata service, if the app may use the role."""
     recipe = json.loads(host.file("/srv/app/current/recipe.json").content_string)
     return {*AWS_METADATA_SERVICES} if recipe.get("aws", {}).get("role") else set()
 
 
 @pytest.fixture(scope="module")
 def denied(host):
-    """The networks that the app's unit and the machine's firewall deny it, whatever the port."""
+    """Return the networks that the app's unit denies, and those that the firewall denies to the app on every port."""
     unit = host.run("systemctl show --value --property IPAddressDeny app.service").stdout.split()
     sets = [
         expression["match"]["right"]["set"]
@@ -90,8 +90,8 @@ def test_the_app_reaches_no_metadata_service(denied, address):
 
 
 def test_a_role_opens_the_metadata_service_of_ec2_alone(host, allowed):
-    shown = host.run("systemctl show --value --property IPAddressAllow app.service").stdout.split()
-    assert {address.partition("/")[0] for address in shown} == allowed
+    networks = host.run("systemctl show --value --property IPAddressAllow app.service").stdout.split()
+    assert {network.partition("/")[0] for network in networks} == allowed
     accepting = [str(rule) for rule in chain(host, "output")[1] if {"accept": None} in rule]
     assert len(accepting) == len(allowed)
     assert all("dport" in rule and any(address in rule for address in allowed) for rule in accepting)

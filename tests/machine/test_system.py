@@ -1,20 +1,20 @@
-"""Upgrades, logs, accounts, packages."""
+"""Check upgrades, logs, accounts and packages."""
 
 
 def test_no_conffile_is_changed(host):
-    # dpkg's own list of conffiles and their digests: a changed one would hold back an upgrade.
-    listed = "dpkg-query -W -f='${Conffiles}\\n' | awk 'NF == 2 {print $2 \"  \" $1}' | md5sum --quiet -c - 2>&1"
-    assert host.run(listed).stdout == ""
+    # dpkg lists the digests of conffiles. A changed conffile would hold back an upgrade.
+    command = "dpkg-query -W -f='${Conffiles}\\n' | awk 'NF == 2 {print $2 \"  \" $1}' | md5sum --quiet -c - 2>&1"
+    assert host.run(command).stdout == ""
 
 
 def test_security_updates_come_by_themselves(host):
-    shown = host.run("apt-config dump").stdout
+    configuration = host.run("apt-config dump").stdout
     for line in (
         'APT::Periodic::Update-Package-Lists "1";',
         'APT::Periodic::Unattended-Upgrade "1";',
         'Unattended-Upgrade::Automatic-Reboot "true";',
     ):
-        assert line in shown
+        assert line in configuration
 
 
 def test_nothing_holds_updates_back(host):
@@ -23,8 +23,8 @@ def test_nothing_holds_updates_back(host):
 
 
 def test_logs_are_bounded_and_kept(host):
-    shown = host.run("systemd-analyze cat-config systemd/journald.conf").stdout
-    assert "SystemMaxUse=200M" in shown
+    configuration = host.run("systemd-analyze cat-config systemd/journald.conf").stdout
+    assert "SystemMaxUse=200M" in configuration
     assert host.file("/var/log/journal").is_directory
 
 
@@ -34,9 +34,9 @@ def test_no_account_has_a_password(host):
 
 
 def test_passwords_do_not_log_in(host):
-    shown = host.run("sshd -T").stdout
-    assert "\npasswordauthentication no\n" in shown
-    assert "\nkbdinteractiveauthentication no\n" in shown
+    configuration = host.run("sshd -T").stdout
+    assert "\npasswordauthentication no\n" in configuration
+    assert "\nkbdinteractiveauthentication no\n" in configuration
 
 
 def test_the_app_s_user_owns_its_data_alone(host):
@@ -44,11 +44,11 @@ def test_the_app_s_user_owns_its_data_alone(host):
     assert (user.uid, user.shell) == (800, "/usr/sbin/nologin")
     data = host.file("/var/lib/app")
     assert (data.user, data.mode) == ("app", 0o750)
-    # Nothing of a release is the app's, nor that of the user who unpacked its wheels, nor set-uid.
+    # No file of a release belongs to the app or to the user that unpacked its wheels, and none is set-uid.
     others = host.run("find /srv/app /etc/app /usr/lib/app -not -user root -o -perm /6022 -not -type l").stdout
     assert others == ""
 
 
 def test_the_boot_loader_s_upgrades_reach_the_disk(host):
-    # Without it grub-cloud-amd64 skips grub-install, and new modules meet an old core.
+    # Without this file, grub-cloud-amd64 skips grub-install, and new modules do not match the old core.
     assert host.run("test ! -e /usr/share/doc/grub-cloud-amd64 || test -x /etc/grub.d/enable_cloud").rc == 0

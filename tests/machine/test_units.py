@@ -1,10 +1,10 @@
-"""Units, cloud-init, timers, the sandbox."""
+"""Check systemd's units, cloud-init, the sandboxes and the number of workers."""
 
 import json
 
 import pytest
 
-#: systemd-analyze's exposure, from 0 (closed) to 10; the bars of this project.
+#: The upper limits of systemd-analyze's exposure, which is from 0 (closed) to 10.
 EXPOSURE = {"app.service": 1.3, "nginx.service": 4.0, "certbot.service": 3.0}
 
 
@@ -34,9 +34,9 @@ def test_setup_succeeded(host):
 
 
 def test_cloud_init_has_no_errors(host):
-    done = host.run("systemctl is-system-running --wait > /dev/null; cloud-init status --wait --format json")
-    status = json.loads(done.stdout)
-    assert done.rc == 0, status
+    result = host.run("systemctl is-system-running --wait > /dev/null; cloud-init status --wait --format json")
+    status = json.loads(result.stdout)
+    assert result.rc == 0, status
     assert status["errors"] == []
     assert not status.get("recoverable_errors")
 
@@ -47,24 +47,24 @@ def test_sandbox(host, unit):
     assert float(line.split(":", 1)[1].split()[0]) <= EXPOSURE[unit], line
 
 
-def test_the_app_never_gives_up(host):
-    shown = host.run(
+def test_systemd_restarts_the_app_without_limit(host):
+    output = host.run(
         "systemctl show app.service --property Restart,StartLimitIntervalUSec,OOMPolicy,RestartUSec"
     ).stdout
-    assert set(shown.split()) == {"Restart=always", "StartLimitIntervalUSec=0", "OOMPolicy=continue", "RestartUSec=2s"}
+    assert set(output.split()) == {"Restart=always", "StartLimitIntervalUSec=0", "OOMPolicy=continue", "RestartUSec=2s"}
 
 
 def test_uwsgi_gives_up_before_nginx_does(host):
     files = "/usr/lib/app/uwsgi.ini /srv/app/current/settings/uwsgi.ini"
     harakiri = int(host.run(f"cat {files} 2>/dev/null | sed -n 's/^harakiri = //p' | tail -n 1").stdout)
-    # All that nginx reads, the inmost last.
-    read = "nginx -T -c /usr/lib/app/nginx/nginx.conf -e stderr 2>/dev/null"
-    patience = host.run(f"{read} | sed -n 's/.*uwsgi_read_timeout \\([0-9]*\\)s;/\\1/p' | tail -n 1").stdout
-    assert 0 < harakiri < int(patience)
+    # nginx -T prints a file before the files that it includes, so the release's value is the last one.
+    dump = "nginx -T -c /usr/lib/app/nginx/nginx.conf -e stderr 2>/dev/null"
+    timeout = host.run(f"{dump} | sed -n 's/.*uwsgi_read_timeout \\([0-9]*\\)s;/\\1/p' | tail -n 1").stdout
+    assert 0 < harakiri < int(timeout)
 
 
 def test_workers_fit_the_machine(host):
     configured = int(host.run("sed -n 's/^APP_WORKERS=//p' /run/app/env").stdout)
-    # The master's children; where an app forks while it is imported, there are more.
+    # Count the master's children. An app that forks at import has more.
     master = host.run("systemctl show --value --property MainPID app.service").stdout.strip()
     assert int(host.run("pgrep -c -P %s uwsgi", master).stdout) >= configured

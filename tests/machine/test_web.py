@@ -1,4 +1,4 @@
-"""What a visitor gets."""
+"""Check nginx's answers to visitors: health, headers, static files, limits and host names."""
 
 import json
 import re
@@ -8,24 +8,24 @@ from pathlib import Path
 import pytest
 
 SCHEMES = ["http", "https"]
-#: Compares static files with what nginx serves, on the machine.
+#: The program that compares static files with nginx's answers on the machine.
 STATIC_FILES = Path(__file__).with_name("static_files.py")
 
 
 @pytest.fixture(scope="module")
 def page(fetch):
-    """Ask for a page of the app; by each scheme once, since a page may take its time."""
+    """Return a function that requests a page of the app, once for each scheme, because a page may be slow."""
     return cache(fetch)
 
 
 @pytest.fixture(scope="module")
-def own(fetch):
-    """An answer of nginx itself, whatever the app is: a challenge that it does not have."""
+def nginx_answer(fetch):
+    """Return an answer of nginx itself, without the app: to a challenge that does not exist."""
     return fetch("/.well-known/acme-challenge/none", "https")
 
 
-#: Runs the machine's settings in an nginx of its own, at a free port of 127.0.0.1, for one HTTPS request, and prints
-#: what an app gets. The first word is the machine's name, the others are headers.
+#: Runs the machine's settings in a separate nginx, at a free port of 127.0.0.1, for one HTTPS request, and prints the
+#: CGI parameters that an app gets. The first argument is the machine's name, the others are headers.
 ASK_NGINX = r"""
 import glob, json, pathlib, re, socket, ssl, struct, subprocess, sys, tempfile, time
 
@@ -59,12 +59,12 @@ with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as a
         visitor.sendall("\r\n".join(["GET / HTTP/1.1", f"Host: {name}:8080", *headers, "", ""]).encode())
         client = app.accept()[0]
         (size,) = struct.unpack("<xHx", client.recv(4, socket.MSG_WAITALL))
-        packet, found = client.recv(size, socket.MSG_WAITALL), []
+        packet, strings = client.recv(size, socket.MSG_WAITALL), []
         while packet:
             (length,) = struct.unpack("<H", packet[:2])
-            found.append(packet[2 : 2 + length].decode())
+            strings.append(packet[2 : 2 + length].decode())
             packet = packet[2 + length :]
-        print(json.dumps(dict(zip(found[::2], found[1::2]))))
+        print(json.dumps(dict(zip(strings[::2], strings[1::2]))))
     finally:
         nginx.kill()
 """
@@ -72,30 +72,30 @@ with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as a
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_the_app_answers_at_its_health_path(page, recipe, scheme, trusted):
-    named = recipe["check"]["health"]
-    answer = page(named or "/", scheme)
+    health_path = recipe["check"]["health"]
+    answer = page(health_path or "/", scheme)
     if scheme == "http" and trusted:
         assert answer.status == 301 and answer.headers["location"].startswith("https://")
-    elif named:
+    elif health_path:
         assert 200 <= answer.status < 400, answer
     else:
         assert 0 < answer.status < 500, answer
 
 
 @pytest.mark.parametrize("header", ["x-content-type-options", "x-frame-options", "referrer-policy"])
-def test_security_headers(page, own, recipe, header):
+def test_security_headers(page, nginx_answer, recipe, header):
     assert header in page(recipe["check"]["health"] or "/", "https").headers
-    assert own.status == 404 and header in own.headers
+    assert nginx_answer.status == 404 and header in nginx_answer.headers
 
 
-def test_nothing_tells_versions(page, own, recipe):
+def test_the_server_header_has_no_version(page, nginx_answer, recipe):
     assert page(recipe["check"]["health"] or "/", "https").headers["server"] == "nginx"
-    assert own.headers["server"] == "nginx"
+    assert nginx_answer.headers["server"] == "nginx"
 
 
-def test_hsts_only_with_a_trusted_certificate(own, trusted):
-    # An app may send the header itself, and browsers ignore it from a certificate that they do not trust.
-    assert ("strict-transport-security" in own.headers) == trusted
+def test_hsts_only_with_a_trusted_certificate(nginx_answer, trusted):
+    # An app may send the header itself, and browsers ignore it without a trusted certificate.
+    assert ("strict-transport-security" in nginx_answer.headers) == trusted
 
 
 def test_static_files_come_from_nginx(host, name, recipe):
@@ -105,9 +105,9 @@ def test_static_files_come_from_nginx(host, name, recipe):
     argument = json.dumps(
         {"name": name, "port": 443, "data": ["/var/lib/app", "/var/cache/app/fresh"], "folders": folders}
     )
-    done = host.run("python3 -c %s %s", STATIC_FILES.read_text(), argument)
-    assert done.rc == 0, done.stderr
-    assert json.loads(done.stdout) == []
+    result = host.run("python3 -c %s %s", STATIC_FILES.read_text(), argument)
+    assert result.rc == 0, result.stderr
+    assert json.loads(result.stdout) == []
 
 
 def test_a_body_over_the_limit_is_refused(fetch, recipe):
@@ -118,7 +118,7 @@ def test_a_body_over_the_limit_is_refused(fetch, recipe):
 
 def test_unknown_hosts_get_no_answer(fetch, recipe, name):
     if name == "localhost":
-        pytest.skip("no domains are given: any name is answered")
+        pytest.skip("the machine has no domains, and answers to any name")
     # 52 and 56: the server closed without an answer; 35: the TLS handshake was refused.
     assert fetch("/", "http", as_name="stranger.example").headers["curl"] in ("52", "56")
     assert fetch("/", "https", as_name="stranger.example").headers == {"curl": "35"}
@@ -127,9 +127,9 @@ def test_unknown_hosts_get_no_answer(fetch, recipe, name):
 def test_a_visitor_cannot_forge_where_they_come_from(host, name):
     forged = ("X-Real-IP", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Client-IP", "Remote-User")
     words = " ".join(f"'{header}: forged'" for header in forged)
-    done = host.run(f"python3 -c %s %s {words}", ASK_NGINX, name)
-    assert done.rc == 0, done.stderr
-    params = json.loads(done.stdout)
+    result = host.run(f"python3 -c %s %s {words}", ASK_NGINX, name)
+    assert result.rc == 0, result.stderr
+    params = json.loads(result.stdout)
     assert "forged" not in params.values()
     assert params["HTTP_X_REAL_IP"] == params["HTTP_X_FORWARDED_FOR"] == params["REMOTE_ADDR"] == "127.0.0.1"
     assert params["HTTP_HOST"] == params["HTTP_X_FORWARDED_HOST"] == f"{name}:8080"

@@ -1,4 +1,4 @@
-"""What the recipe asks for besides serving: data that is kept, steps, timers, secrets."""
+"""Check the recipe's other parts: data, steps, timers, secrets."""
 
 import json
 
@@ -9,33 +9,33 @@ DATA = "/var/lib/app"
 
 @pytest.fixture(scope="module")
 def observed(host):
-    """Return what the app was seen to write while its image was made."""
-    seen = host.run("cat /var/lib/app-observed.json").stdout
-    return json.loads(seen) if seen else {"data": {}, "fresh": []}
+    """Return the paths that the app wrote during the bake."""
+    content = host.run("cat /var/lib/app-observed.json").stdout
+    return json.loads(content) if content else {"data": {}, "fresh": []}
 
 
-def test_what_the_app_writes_is_kept_outside_of_its_release(host, recipe, observed):
+def test_the_app_s_data_is_outside_of_its_release(host, recipe, observed):
     release = host.run("basename $(readlink -f /srv/app/current)").stdout.strip()
     folders = dict.fromkeys(observed["fresh"], f"/var/cache/app/fresh/{release}")
     folders |= dict.fromkeys([*recipe["writable"], *observed["data"]], DATA)
     for name, folder in folders.items():
-        kept = host.file(f"{folder}/{name}")
-        # A folder below a fresh one is reached by two links.
-        assert host.run("readlink -m %s", f"/srv/app/current/source/{name}").stdout.strip() == kept.path
-        assert not kept.exists or kept.user == "app"
+        file = host.file(f"{folder}/{name}")
+        # The path to a folder below a fresh one has two links.
+        assert host.run("readlink -m %s", f"/srv/app/current/source/{name}").stdout.strip() == file.path
+        assert not file.exists or file.user == "app"
 
 
-def test_the_app_writes_nothing_in_vain(host):
-    told = host.run("journalctl -b -q -o cat -u app.service -u 'app-job@*'").stdout.splitlines()
-    refused = {line for line in told if "cannot be written: the app's folder is read-only" in line}
-    assert refused == set()
+def test_the_app_writes_to_no_read_only_folder(host):
+    journal = host.run("journalctl -b -q -o cat -u app.service -u 'app-job@*'").stdout.splitlines()
+    hints = {line for line in journal if "cannot be written: the app's folder is read-only" in line}
+    assert hints == set()
 
 
 def test_the_steps_before_the_start_succeeded(host, recipe):
     if recipe["setup"]:
-        shown = host.run("systemctl show --property Result,ExecMainStatus app-job@setup.service").stdout
-        assert set(shown.split()) == {"Result=success", "ExecMainStatus=0"}
-        # Each boot runs them, and none runs before them.
+        output = host.run("systemctl show --property Result,ExecMainStatus app-job@setup.service").stdout
+        assert set(output.split()) == {"Result=success", "ExecMainStatus=0"}
+        # The success must be that of this boot.
         assert host.run("journalctl -b -q -u app-job@setup.service").stdout
 
 
@@ -46,12 +46,12 @@ def test_the_app_s_timers_wait_for_their_time(host, recipe):
 
 
 def test_no_timer_is_left_of_another_release(host, recipe):
-    there = set(host.run("cd /run/systemd/system && ls app-*.timer 2>/dev/null").stdout.split())
-    assert sorted(there - {"app-look.timer"}) == sorted(f"app-{name}.timer" for name in recipe["timers"])
+    timers = set(host.run("cd /run/systemd/system && ls app-*.timer 2>/dev/null").stdout.split())
+    assert sorted(timers - {"app-look.timer"}) == sorted(f"app-{name}.timer" for name in recipe["timers"])
 
 
 def test_no_line_of_the_machine_s_settings_is_wrong(host):
-    """The machine leaves a wrong line of /etc/app out and serves the rest: this is where a person learns of it."""
+    """The machine ignores an invalid line of /etc/app and keeps serving. This check reports it."""
     assert host.run("cat /run/app/faults").stdout == ""
 
 

@@ -1,4 +1,4 @@
-"""What the machine gets over by itself."""
+"""Check that the machine recovers from faults by itself, and that its limits hold."""
 
 import json
 import shlex
@@ -9,11 +9,12 @@ import time
 PATIENCE = 180
 
 
-def eventually(true, patience=PATIENCE):
+def eventually(condition, patience=PATIENCE):
+    """Return the value of `condition()`, called each second until it is true or `patience` seconds have passed."""
     deadline = time.monotonic() + patience
-    while not (done := true()) and time.monotonic() < deadline:
+    while not (value := condition()) and time.monotonic() < deadline:
         time.sleep(1)
-    return done
+    return value
 
 
 def test_a_killed_app_comes_back(host, healthy):
@@ -29,7 +30,7 @@ def test_a_killed_web_server_comes_back(host, healthy):
     assert eventually(healthy)
 
 
-def test_an_app_that_is_down_is_told_to_visitors(host, fetch, healthy):
+def test_visitors_get_a_page_with_status_503_while_the_app_is_down(host, fetch, healthy):
     assert host.run("systemctl stop app.socket app.service").rc == 0
     try:
         answer = fetch("/", "https", body=True)
@@ -50,7 +51,7 @@ def test_a_challenge_is_answered_and_text_compressed(host, fetch):
     assert answer.headers["content-encoding"] == "gzip"
 
 
-#: Sends half a request, and then nothing; prints the seconds until the server had enough.
+#: Sends half a request, and then nothing. Prints the seconds until the server closes the connection.
 SLOW_CLIENT = """
 import contextlib, socket, time
 started = time.monotonic()
@@ -62,8 +63,8 @@ print(time.monotonic() - started)
 """
 
 
-def test_a_slow_client_is_let_go(host):
-    # nginx's patience with headers is 5 s.
+def test_a_slow_client_is_disconnected(host):
+    # nginx's client_header_timeout is 5 s.
     assert 4 < float(host.run("timeout 30 python3 -c %s", SLOW_CLIENT).stdout) < 15
 
 
@@ -71,7 +72,7 @@ def test_names_given_on_the_machine_are_the_only_ones_answered(host, fetch):
     host.run("echo only.example > /etc/app/domains")
     try:
         assert host.run("systemctl restart app-configure && systemctl reload nginx && sleep 1").rc == 0
-        # nginx answers for itself here: the app may be slow.
+        # nginx answers this path without the app, which may be slow.
         for scheme in ("http", "https"):
             assert fetch("/.well-known/acme-challenge/none", scheme, as_name="only.example").status == 404
         # 52 and 56: the server closed without an answer; 35: the TLS handshake was refused.
@@ -81,12 +82,12 @@ def test_names_given_on_the_machine_are_the_only_ones_answered(host, fetch):
         host.run("rm /etc/app/domains; systemctl restart app-configure; systemctl reload nginx")
 
 
-#: Where a metadata service of each provider would be.
+#: Addresses of the providers' metadata services.
 METADATA = (
     "169.254.169.254", "169.254.42.42", "168.63.129.16", "100.100.100.200", "fe80::a9fe:a9fe%lo", "fd00:ec2::254",
     "fd00:a9fe:a9fe::1", "fd00:42::42", "fd00:c1::a9fe:a9fe", "fd20:ce::254",
 )  # fmt: skip
-#: Connects to ports 80 and 22 at each address, all at once, and prints as JSON where it could.
+#: Connects to ports 80 and 22 of each address concurrently, and prints a JSON list of the successful targets.
 CONNECT = """
 import concurrent.futures, json, socket, sys
 def connects(target):
@@ -102,7 +103,7 @@ with concurrent.futures.ThreadPoolExecutor(len(targets)) as pool:
 
 
 def test_the_app_reaches_no_metadata_service_that_answers(host, recipe):
-    """nginx and sshd answer at each address, and neither the app nor its unit arrives: what the rules are for."""
+    """nginx and sshd answer at each address, but the app's user and unit cannot connect."""
     plain = " ".join(address.removesuffix("%lo") for address in METADATA)
     limits = host.run("systemctl show --property IPAddressDeny --property IPAddressAllow app.service").stdout
     unit = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect"]
@@ -115,7 +116,7 @@ def test_the_app_reaches_no_metadata_service_that_answers(host, recipe):
         return {tuple(target) for target in json.loads(host.run(command).stdout)}
 
     try:
-        # Who is not limited reaches all of them: the others are refused by what limits them.
+        # root without the unit's limits reaches all of them, so only the limits can refuse the others.
         assert reached() == {(address, port) for address in METADATA for port in (80, 22)}
         opened = {"169.254.169.254", "fd00:ec2::254"} if recipe.get("aws", {}).get("role") else set()
         assert reached(*user) == {(address, 80) for address in opened}
@@ -124,8 +125,8 @@ def test_the_app_reaches_no_metadata_service_that_answers(host, recipe):
         host.run(f"for address in {plain}; do ip address delete $address dev lo; done")
 
 
-def test_the_app_cannot_write_where_it_should_not(host):
-    # In the app's own sandbox, as its own user: what systemd was told is what the kernel does.
+def test_the_app_can_write_only_its_data(host):
+    # Run as the app's user in a part of its sandbox, to check the effect of systemd's directives in the kernel.
     command = (
         "systemd-run --quiet --pipe --wait --collect -p User=app -p ProtectSystem=strict "
         "-p StateDirectory=app -p StateDirectoryMode=0750 "

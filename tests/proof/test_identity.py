@@ -1,19 +1,19 @@
-"""Two machines of one image are two machines."""
+"""Check that two machines of one image have different identities, and the same release."""
 
 import json
 import os
 
 import pytest
 
-#: Two machines' identities, as bake/verify/proof.py read them.
+#: The identities of two machines, read by bake/verify/proof.py.
 ONE, OTHER = json.loads(os.environ["BAKE_BEFORE"]), json.loads(os.environ["BAKE_OTHER"])
 
 
-@pytest.mark.parametrize("what", ["machine-id", "host key", "random seed"])
-def test_it_is_the_machine_s_own(what):
-    assert len(ONE[what]) >= 32 and len(OTHER[what]) >= 32
-    assert ONE[what] != OTHER[what]
+@pytest.mark.parametrize("key", ["machine-id", "host key", "random seed"])
+def test_each_machine_has_its_own_identity(key):
+    assert len(ONE[key]) >= 32 and len(OTHER[key]) >= 32
+    assert ONE[key] != OTHER[key]
 
 
-def test_the_release_is_the_image_s():
+def test_both_machines_have_the_image_s_release():
     assert ONE["release"] == OTHER["release"] != ""

@@ -1,4 +1,4 @@
-"""What the app reaches while it is proved: its machine, and with `check: {network: on}` all but the host's loopback."""
+"""Check the app's network during a proof: the own machine; with `check: {network: on}` all but the host's loopback."""
 
 import json
 import os
@@ -6,22 +6,22 @@ import time
 
 import pytest
 
-#: How much of the network the app has, as bake/document/cloud_config.py names it.
+#: Whether the app's network is closed. The value is a name of Network in bake/document/cloud_config.py.
 CLOSED = os.environ["BAKE_NETWORK"] == "CLOSED"
 AS_APP = "setpriv --reuid=app --regid=app --clear-groups "
-#: Addresses of QEMU's network lead to the loopback address of the computer that it runs on; the rest lead elsewhere.
+#: Addresses of QEMU's network lead to the loopback address of the computer that runs QEMU. The others lead outside.
 HOST = ["10.0.2.2", "10.0.2.3", "10.0.2.99", "255.255.255.255", "fec0::2", "fec0::3", "ff02::1"]
 OUTSIDE = ["192.0.2.1", "2001:db8::1"]
-#: Sends a datagram to each address, and prints errno: EPERM where the firewall drops it, 0 where it leaves.
+#: Sends a datagram to each address, and prints the errors: EPERM if the firewall rejects it, 0 if it is sent.
 SEND = """
 import json, socket, sys
 def sent(address, port):
     kind = socket.AF_INET6 if ':' in address else socket.AF_INET
-    with socket.socket(kind, socket.SOCK_DGRAM) as wire:
+    with socket.socket(kind, socket.SOCK_DGRAM) as client:
         if kind == socket.AF_INET:
-            wire.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         try:
-            wire.sendto(b'x', (address, port))
+            client.sendto(b'x', (address, port))
         except OSError as error:
             return error.errno
     return 0
@@ -30,25 +30,25 @@ print(json.dumps([sent(address, int(sys.argv[1])) for address in sys.argv[2:]]))
 REFUSED = 1
 
 
-def send(host, port, addresses, who=""):
+def send(host, port, addresses, prefix=""):
     words = " ".join(addresses)
-    done = host.run(f"{who}python3 -c %s {port} {words}", SEND)
-    assert done.rc == 0, done.stderr
-    return dict(zip(addresses, json.loads(done.stdout), strict=True))
+    result = host.run(f"{prefix}python3 -c %s {port} {words}", SEND)
+    assert result.rc == 0, result.stderr
+    return dict(zip(addresses, json.loads(result.stdout), strict=True))
 
 
 def test_the_app_reaches_no_address_of_the_computer_that_it_runs_on(host):
     as_root, as_app = send(host, 9, HOST), send(host, 9, HOST, AS_APP)
-    # Anybody else's leaves the machine, where there is a route: so it is the firewall that refuses the app's.
+    # If there is a route, the datagrams of other users leave the machine. So only the firewall rejects the app's.
     assert as_root["10.0.2.2"] == as_root["fec0::2"] == 0
-    assert as_app == {address: outcome or REFUSED for address, outcome in as_root.items()}
+    assert as_app == {address: error or REFUSED for address, error in as_root.items()}
 
 
 def test_the_app_reaches_the_world_only_where_the_recipe_says_so(host):
     as_root, as_app = send(host, 9, OUTSIDE), send(host, 9, OUTSIDE, AS_APP)
-    # QEMU tells a machine without an outside of no IPv4 router, and it has a route by IPv6 all the same.
+    # Without outside access, QEMU announces no IPv4 router, but the machine still has an IPv6 route.
     assert as_root["2001:db8::1"] == 0
-    assert as_app == ({address: outcome or REFUSED for address, outcome in as_root.items()} if CLOSED else as_root)
+    assert as_app == ({address: error or REFUSED for address, error in as_root.items()} if CLOSED else as_root)
 
 
 def test_the_app_s_questions_for_names_stay_on_the_machine(host):
@@ -61,14 +61,13 @@ def test_the_app_s_questions_for_names_stay_on_the_machine(host):
 def test_a_connection_of_the_app_s_is_refused_at_once(host, address):
     if not CLOSED and address == "192.0.2.1":
         pytest.skip("the recipe opens the network")
-    begun = time.monotonic()
-    # 7: refused; 28 would be a connection that left and was not answered.
+    begin = time.monotonic()
+    # curl exits with 7 if the connection is refused. 28 would be a timeout, after the request left the machine.
     assert host.run(f"{AS_APP}curl -s --max-time 20 -o /dev/null http://{address}:9/").rc == 7
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begin < 10
 
 
 def test_the_app_reaches_its_own_machine(host):
-    # 127.0.0.1, and the machine's own address.
-    own = next(address for address in host.run("hostname -I").stdout.split() if "." in address)
-    for address in ("127.0.0.1", own):
+    machine_address = next(address for address in host.run("hostname -I").stdout.split() if "." in address)
+    for address in ("127.0.0.1", machine_address):
         assert host.run(f"{AS_APP}curl -s --max-time 20 -o /dev/null http://{address}/").rc in (0, 52)

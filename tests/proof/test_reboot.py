@@ -1,4 +1,4 @@
-"""A machine that was rebooted is the same machine, and whole."""
+"""Check that a machine keeps its identity, its release and its data after a reboot, and is healthy."""
 
 import json
 import os
@@ -7,30 +7,30 @@ import pytest
 
 from bake.verify import pages, report
 
-#: Who it was before the reboot, as bake/verify/proof.py read it.
+#: The machine's identity before the reboot, read by bake/verify/proof.py.
 BEFORE = json.loads(os.environ["BAKE_BEFORE"])
 
 
 @pytest.fixture(scope="module")
-def settled(host):
-    """What systemd says of the machine when it has nothing left to start."""
+def system_state(host):
+    """Return the state of systemd after the boot has finished."""
     return host.run("systemctl is-system-running --wait").stdout.strip()
 
 
-def test_it_comes_up_whole(settled):
-    assert settled == "running"
+def test_all_units_run_after_a_reboot(system_state):
+    assert system_state == "running"
 
 
-def test_the_app_answers(settled, healthy):
+def test_the_app_answers(system_state, healthy):
     assert healthy()
 
 
-def test_the_front_page_is_the_author_s(settled, crawler):
-    judged = crawler(pages.front)
-    assert not judged.faults, report.table(judged.differences)
+def test_the_front_page_is_the_author_s(system_state, crawler):
+    result = crawler(pages.front)
+    assert not result.faults, report.table(result.differences)
 
 
-def test_it_is_the_same_machine(host):
+def test_the_machine_keeps_its_identity_and_release(host):
     assert host.file("/etc/machine-id").content_string.strip() == BEFORE["machine-id"]
     assert host.file("/etc/ssh/ssh_host_ed25519_key.pub").content_string.split()[1] == BEFORE["host key"]
     assert host.run("readlink /srv/app/current").stdout.strip() == BEFORE["release"]
@@ -40,7 +40,7 @@ def test_data_is_kept(host):
     assert host.file("/var/lib/app/kept").exists
 
 
-def test_the_journal_reaches_back(host):
+def test_the_journal_contains_the_boot_before(host):
     assert len(host.run("journalctl --list-boots --no-pager -q").stdout.splitlines()) >= 2
 
 

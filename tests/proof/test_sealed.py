@@ -1,6 +1,6 @@
-"""What must not be in an image, read from the disk itself before it was ever booted again.
+"""Check that a sealed image contains no residue of the bake. Read the disk directly, before its first boot.
 
-The classes and their numbers are those of docs/explanation/decisions/0064-residue.md.
+docs/explanation/decisions/0064-residue.md defines the classes and their numbers.
 """
 
 import os
@@ -9,39 +9,39 @@ import subprocess
 
 import pytest
 
-#: As libext2fs names a file system inside a disk: path?offset=bytes.
+#: The root file system in the syntax of libext2fs: path?offset=bytes.
 DISK = os.environ["BAKE_DISK"]
 
 
-#: A line of debugfs's `ls -p`: inode, mode, name. A name may hold anything but a slash, a line's end too.
+#: A line of debugfs's `ls -p`: inode, mode, name. A name may contain any character except a slash, also line ends.
 ENTRY = re.compile(r"^/(\d+)/(\d+)/\d+/\d+/([^/]+)/\d*/$", re.MULTILINE)
 
 
 def debugfs(command):
-    """Return what debugfs prints; None where there is no such file."""
-    done = subprocess.run(["/usr/sbin/debugfs", "-R", command, DISK], capture_output=True, check=True)
-    return os.fsdecode(done.stdout) if b"File not found" not in done.stderr else None
+    """Run a command of debugfs and return its output; None if the file does not exist."""
+    result = subprocess.run(["/usr/sbin/debugfs", "-R", command, DISK], capture_output=True, check=True)
+    return os.fsdecode(result.stdout) if b"File not found" not in result.stderr else None
 
 
 def read(path):
-    """A file's content; None where there is no such file."""
+    """Return the content of a file; None if it does not exist."""
     return debugfs(f"cat {path}")
 
 
 def entries(folder):
-    """The (inode, mode, name) of what is in a folder, given as a path or as <inode>; none where there is no folder."""
-    found = (entry.groups() for entry in ENTRY.finditer(debugfs(f"ls -p {folder}") or ""))
-    return [entry for entry in found if entry[2] not in (".", "..")]
+    """Return the (inode, mode, name) of a folder's entries. `folder` is a path or <inode>, and may be missing."""
+    rows = (match.groups() for match in ENTRY.finditer(debugfs(f"ls -p {folder}") or ""))
+    return [row for row in rows if row[2] not in (".", "..")]
 
 
 def names(path):
-    """The names in a folder; an empty set where there is none."""
+    """Return the names in a folder; an empty set if it does not exist."""
     return {name for _, _, name in entries(path)}
 
 
 def walk(path, inode=None):
-    """Every path below a folder, files and folders."""
-    # debugfs takes no quotes inside of a name: folders are read by their inodes.
+    """Yield every path below a folder, files and folders."""
+    # debugfs cannot read names with quotes, so read folders by their inodes.
     for number, mode, name in entries(f"<{inode}>" if inode else path):
         below = f"{path.rstrip('/')}/{name}"
         yield below
@@ -85,7 +85,7 @@ def test_6_package_manager():
 
 
 def test_7_logs_and_spools():
-    # wtmp is there, and empty: programs append to it only where it exists.
+    # wtmp exists and is empty, because programs append to it only if it exists.
     files = [path for path in walk("/var/log") if debugfs(f"stat {path}").split("Type: ")[1].startswith("regular")]
     assert [path for path in files if read(path)] == []
     for spool in ("/var/mail", "/var/spool/cron/crontabs", "/var/spool/cron/atjobs"):
@@ -113,8 +113,8 @@ def test_11_certificates():
 
 
 def test_12_credentials():
-    found = [path for path in walk("/srv") if re.search(r"/(\.aws|\.netrc|\.env|\.git|pip\.conf)$", path)]
-    assert found == []
+    credentials = [path for path in walk("/srv") if re.search(r"/(\.aws|\.netrc|\.env|\.git|pip\.conf)$", path)]
+    assert credentials == []
     assert not {".aws", ".netrc"} & names("/root")
 
 
@@ -131,11 +131,11 @@ def test_14_timer_stamps():
     assert not names("/var/lib/logrotate")
 
 
-def test_16_what_the_app_wrote():
+def test_16_data_of_the_app():
     assert names("/var/lib/app") == set()
 
 
 @pytest.mark.parametrize("path", ["/srv/app/current", "/usr/lib/app/setup", "/boot/grub/grub.cfg"])
-def test_the_reader_reads(path):
-    """The checks above look for absent things: this one shows that they look at the right disk."""
+def test_debugfs_reads_the_disk(path):
+    """The other checks expect absent files. This one fails if they read the wrong disk."""
     assert debugfs(f"stat {path}")

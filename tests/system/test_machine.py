@@ -19,7 +19,7 @@ BREAKAGES = {
     "systemctl stop certbot.timer": "test_unit_is_active[ssh://machine-certbot.timer]",
     "systemctl disable nftables.service": "test_unit_is_enabled[ssh://machine-nftables.service]",
     "systemd-run --unit broken false": "test_no_unit_failed",
-    "nft add rule inet app input tcp dport 8000 accept": "test_the_firewall_drops_what_is_not_named",
+    "nft add rule inet app input tcp dport 8000 accept": "test_the_firewall_drops_other_ports",
     "nft flush chain inet app output; systemctl set-property --runtime app.service IPAddressDeny=": (
         "test_the_app_reaches_no_metadata_service[ssh://machine-168.63.129.16]"
     ),
@@ -38,7 +38,7 @@ BREAKAGES = {
     "ln -sf /dev/null /etc/resolv.conf": "test_names_are_looked_up_through_resolved",
     "sed -i 's/ no$/ yes/' /usr/lib/app/keys-only.conf": "test_passwords_do_not_log_in",
     "sed -i 's/server_tokens off/server_tokens on/; s/TLSv1.2 TLSv1.3/TLSv1.3/' /usr/lib/app/nginx/nginx.conf": (
-        "test_nothing_tells_versions"
+        "test_the_server_header_has_no_version"
     ),
     "sed -i 's/1https max-age/0https max-age/' /usr/lib/app/nginx/nginx.conf": (
         "test_hsts_only_with_a_trusted_certificate"
@@ -62,9 +62,9 @@ BREAKAGES = {
     "systemctl stop app-tick.timer": "test_the_app_s_timers_wait_for_their_time",
     "touch /run/systemd/system/app-old.timer": "test_no_timer_is_left_of_another_release",
     "rm /srv/app/current/source/instance; mkdir /srv/app/current/source/instance": (
-        "test_what_the_app_writes_is_kept_outside_of_its_release"
+        "test_the_app_s_data_is_outside_of_its_release"
     ),
-    "curl -s http://127.0.0.1/vain?folder=elsewhere": "test_the_app_writes_nothing_in_vain",
+    "curl -s http://127.0.0.1/vain?folder=elsewhere": "test_the_app_writes_to_no_read_only_folder",
     "sed -i 's/uwsgi_pass .*/return 200 \"Werkzeug Debugger\";/' /usr/lib/app/nginx/server.conf": (
         "test_a_page_that_is_missing_shows_no_debug_page[ssh://machine-http]"
     ),

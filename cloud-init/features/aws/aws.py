@@ -1,8 +1,8 @@
-"""What a machine on EC2 asks of AWS in the role it has there: the values of secrets that its launch only refers to.
+"""Fetch the secrets that a launch refers to from AWS, with the role of this EC2 instance.
 
-curl signs the requests. Credentials and values are in memory alone: no program's arguments, no log and no disk holds
-them, but for the keys that root has in /etc/app. Lies in a release beside its settings, where bake.yaml says `aws`;
-Python's standard library only.
+curl signs the requests. Credentials and values are only in memory, never in a program's arguments, in a log or on a
+disk. Only the keys for root are files in /etc/app. Part of a release's settings if bake.yaml has `aws`; Python's
+standard library only.
 """
 
 import json
@@ -17,26 +17,26 @@ from typing import NamedTuple, TypeVar
 
 from step import StepError, say, write
 
-#: What a launch refers to: NAME=arn:… a line, and #key behind it for one value of a JSON object.
+#: The references of the launch: a line NAME=arn:…, with #key after it for one value of a JSON object.
 REFERENCES = Path("/etc/app/secrets.aws")
 LINE = re.compile(
     r"(?P<name>[A-Za-z_]\w*)=(?P<arn>arn:aws[a-z-]*:(?P<service>ssm|secretsmanager):(?P<region>[a-z0-9-]+):\d{12}:"
     r"(parameter/|secret:)[^\s#]+)(#(?P<key>.+))?",
     re.ASCII,
 )
-#: The values, as units of the app's read them; no disk has this folder.
+#: The values for the app's units. This folder is in memory.
 VALUES = Path("/run/app/secrets.env")
-#: What root alone has: a key of the recipe's to the name of a value, and its file.
+#: Values that only root can read, by key of the recipe: the name of the value, and its file.
 KEYS = {
     "keep": ("CERTIFICATE_KEY", Path("/etc/app/certificate.key")),
     "dns": ("DNS_KEY", Path("/etc/app/dns.key")),
 }
-#: Who tells a machine about itself, IMDSv2. Both names of the environment are those of AWS's own programs.
+#: The instance metadata service (IMDSv2). AWS's own tools read the same two environment variables.
 METADATA = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://169.254.169.254")
 ENDPOINT = os.environ.get("AWS_ENDPOINT_URL")
-#: Seconds for what a network, a clock or AWS may hold up; and for a role that is not there, which may be late.
+#: Seconds to retry, since a network, a clock or AWS may cause the failure; and seconds to wait for a missing role.
 PATIENCE, NO_ROLE = 600, 60
-#: Codes of what passes. Credentials are known a little later than they are given out.
+#: Codes of temporary errors. AWS accepts new credentials only after a short time.
 PASSING = re.compile(
     "Throttl|TooManyRequests|RequestLimit|SlowDown|Internal|Unavailable|Expired|InvalidSignature|Skewed|Unrecognized"
 )
@@ -44,7 +44,7 @@ Found = TypeVar("Found")
 
 
 class Later(StepError):
-    """What another try may mend; for so many seconds at most."""
+    """A temporary error, to retry for at most `patience` seconds."""
 
     def __init__(self, text: str, patience: float = PATIENCE) -> None:
         super().__init__(text)
@@ -52,7 +52,7 @@ class Later(StepError):
 
 
 class Answer(NamedTuple):
-    """What came back: the status, the region that a bucket says it is in, and the content."""
+    """A response: the status, the region in a bucket's header, and the body."""
 
     status: int
     region: str
@@ -60,19 +60,19 @@ class Answer(NamedTuple):
 
 
 class Role(NamedTuple):
-    """Where this machine is, and curl's words for who it is."""
+    """The region of this machine, and the options of curl with its credentials."""
 
     region: str
     words: list
 
 
 def ask(url: str, words: list) -> Answer:
-    """One request; `words` are options of curl's, each with its value. Raises Later where nobody answers."""
+    """Send a request with curl. `words` are pairs of an option and its value. Raises Later if there is no answer."""
     said = [
         ("url", url), ("silent", None), ("show-error", None), ("proto", "=http,https"), ("connect-timeout", "5"),
         ("max-time", "60"), ("write-out", "\n%{http_code} %header{x-amz-bucket-region}"), *words,
     ]  # fmt: skip
-    # On its standard input: arguments are anybody's to read.
+    # Pass the options on stdin, because every user can read a program's arguments.
     done = subprocess.run(["curl", "-q", "-K", "-"], input=configured(said), capture_output=True)
     host = url.split("/")[2]
     if done.returncode:
@@ -84,7 +84,7 @@ def ask(url: str, words: list) -> Answer:
 
 
 def configured(words: list) -> bytes:
-    """A configuration for curl, curl(1)."""
+    """Return the options as a configuration file of curl, curl(1)."""
     escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
     lines = []
     for name, value in words:
@@ -94,7 +94,7 @@ def configured(words: list) -> bytes:
 
 
 def role() -> Role:
-    """Who this machine is. Raises Later while it has no role, or nobody says."""
+    """Return this machine's role. Raises Later if it has none, or if the metadata service fails."""
 
     def told(path: str, *words: tuple) -> Answer:
         answer = ask(f"{METADATA}/latest/{path}", [("noproxy", "*"), *words])
@@ -120,18 +120,18 @@ def role() -> Role:
 
 
 def signed(host: str, service: str, region: str, path: str, words: list, who: Role) -> Answer:
-    """A request of AWS, signed."""
+    """Send a signed request to AWS, and return the answer."""
     china = ".cn" if region.startswith("cn-") else ""
     there = ENDPOINT or f"https://{host}.amazonaws.com{china}"
     return ask(f"{there}{path}", [("aws-sigv4", f"aws:amz:{region}:{service}"), *who.words, *words])
 
 
 def refused(what: str, status: int, code: str, message: str, action: str) -> StepError:
-    """What went wrong, in a line that helps; Later, where another try may."""
+    """Return the error for a failed request. It is Later if the error is temporary."""
     if status >= 500 or status == 429 or PASSING.search(code):
         return Later(f"{what}: {code or status}")
     if "AccessDenied" in code or status == 403:
-        # A key of KMS's may be what is refused.
+        # The missing permission may be one for the KMS key.
         lacks = re.search(r"not authorized to perform: ([\w:]+)", message)
         lacking = lacks[1] if lacks else action
         return StepError(f"{what}: {code or status}: this machine's role lacks {lacking}")
@@ -140,7 +140,7 @@ def refused(what: str, status: int, code: str, message: str, action: str) -> Ste
 
 
 def patiently(attempt: Callable[[], Found], patience: float) -> Found:
-    """The same again and again, while what hinders it may pass, for so many seconds."""
+    """Return the result of `attempt`. Retry temporary errors for `patience` seconds."""
     begun, pause = time.monotonic(), 0.5
     while True:
         try:
@@ -150,12 +150,12 @@ def patiently(attempt: Callable[[], Found], patience: float) -> Found:
                 raise
             say(f"<4>retry in {pause:.1f} s: {problem}")
         time.sleep(pause)
-        # Machines that were started together do not come back together.
+        # The random factor spreads the retries of machines that were started together.
         pause = min(pause * random.uniform(1.6, 2.4), 30)
 
 
 def value(reference: re.Match) -> str:
-    """What one line of REFERENCES stands for. Raises StepError, which never shows it."""
+    """Return the value for a line of REFERENCES. Raises StepError, which never contains the value."""
     arn, service, region, key = reference.group("arn", "service", "region", "key")
     if service == "ssm":
         target, action, said = "AmazonSSM.GetParameter", "ssm:GetParameter", {"Name": arn, "WithDecryption": True}
@@ -186,7 +186,7 @@ def value(reference: re.Match) -> str:
 
 
 def references() -> list:
-    """The lines of REFERENCES, read. Raises StepError."""
+    """Return the matches of LINE in REFERENCES. Raises StepError if a line is invalid."""
     lines = [line.strip() for line in REFERENCES.read_text().splitlines()] if REFERENCES.exists() else []
     found = [(number, LINE.fullmatch(line)) for number, line in enumerate(lines, 1) if line and line[0] != "#"]
     wrong = ", ".join(str(number) for number, line in found if not line)
@@ -196,9 +196,10 @@ def references() -> list:
 
 
 def fetch(recipe: dict, patience: float = PATIENCE, *, keys_alone: bool = False) -> None:
-    """Have VALUES hold what REFERENCES stand for, and the files of KEYS what is for root alone.
+    """Fetch the values of REFERENCES, and write them to VALUES and to the files of KEYS.
 
-    All or nothing; raises StepError with a line for each that cannot be had.
+    With `keys_alone`, fetch only the values of KEYS. If a value fails, nothing is written, and the StepError has a line
+    for each failure.
     """
     own = dict(KEYS[key] for key in KEYS if key in recipe)
     values, problems, until = {}, [], time.monotonic() + patience

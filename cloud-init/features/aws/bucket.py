@@ -1,4 +1,4 @@
-"""Certificates that are kept in a bucket of S3: while they are looked at, a folder in memory has them."""
+"""Read and write certificates in an S3 bucket, through a temporary folder in memory."""
 
 import contextlib
 import hashlib
@@ -10,21 +10,21 @@ from pathlib import Path
 import aws
 from step import StepError
 
-#: No disk has this folder.
+#: This folder is in memory.
 RUN = Path("/run/app")
 
 
 class Bucket:
-    """What is below s3://bucket/prefix."""
+    """The objects below s3://bucket/prefix."""
 
     def __init__(self, where: str) -> None:
         self.name, _, prefix = where.removeprefix("s3://").partition("/")
         self.prefix = f"{prefix}/" if prefix else ""
-        #: Where it is, once it has said so.
+        #: The bucket's region, if a response has named it.
         self.region = ""
 
     def ask(self, name: str, content: bytes, words: list) -> aws.Answer:
-        """Ask for an object, or with a request that has a content; a bucket somewhere else says where that is."""
+        """Send a request for an object, with `content` as its body. Repeat it if the bucket is in another region."""
         who = aws.role()
         region = self.region or who.region
         digest = hashlib.sha256(content).hexdigest()
@@ -39,25 +39,25 @@ class Bucket:
         return answer
 
     def get(self, name: str) -> bytes | None:
-        """An object's content; None where there is none."""
+        """Return the content of an object; None if it does not exist. Raises StepError."""
         answer = self.ask(name, b"", [])
         if answer.status == 200:
             return answer.body
-        # Without the right to list, what is not there is refused like what may not be read.
+        # Without the permission to list the bucket, S3 answers 403 for missing objects too.
         problem = self.problem(name, answer, "s3:GetObject on it, or s3:ListBucket on its bucket")
         if problem is None:
             return None
         raise problem
 
     def put(self, name: str, path: Path) -> None:
-        """Make an object of a file's content."""
+        """Write the content of a file to an object. Raises StepError."""
         words = [("request", "PUT"), ("data-binary", f"@{path}"), ("header", "Content-Type: application/octet-stream")]
         answer = self.ask(name, path.read_bytes(), words)
         if answer.status != 200:
             raise self.problem(name, answer, "s3:PutObject on it") or StepError(f"{self.name}: {answer.status}")
 
     def problem(self, name: str, answer: aws.Answer, action: str) -> StepError | None:
-        """Why something could not be done; None where it is only not there."""
+        """Return the error for a failed request; None if the object does not exist."""
         said = answer.body.decode(errors="replace")
         code, message = (
             found[1] if (found := re.search(f"<{part}>([^<]*)</{part}>", said)) else "" for part in ("Code", "Message")
@@ -69,7 +69,7 @@ class Bucket:
 
 @contextlib.contextmanager
 def folder(where: str, names: tuple, patience: float) -> Iterator[Path]:
-    """A folder with the objects of these names; what is another one afterwards is put back, the last name first."""
+    """Yield a folder with the objects `names`. Afterwards, write changed files back, the last name first."""
     bucket = Bucket(where)
     with tempfile.TemporaryDirectory(dir=RUN) as place:
         had = {}

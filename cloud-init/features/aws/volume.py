@@ -1,7 +1,6 @@
-"""The app's data on a volume of EBS, which outlives the machine: found by its id, formatted once, mounted at each boot.
+"""Keep the app's data on an EBS volume that outlives the machine: find it by its id, format it once, mount it at boot.
 
-Only a volume that holds nothing at all is formatted. Lies in a release beside its settings, where bake.yaml says `aws`;
-Python's standard library only.
+Only an empty volume is formatted. Part of a release's settings if bake.yaml has `aws`; Python's standard library only.
 """
 
 import os
@@ -14,19 +13,19 @@ from pathlib import Path
 import serving
 from step import STATE, StepError, command, say, tell
 
-#: The volume's id, as a launch gives it.
+#: The id of the volume, written by the launch.
 ASKED = Path("/etc/app/data")
 DATA = Path("/var/lib/app")
 OWNER = "app"
 DEVICES, BLOCKS = Path("/dev"), Path("/sys/block")
-#: What its file system is called, and until it is whole: a power cut leaves it to the next boot.
+#: The label of the file system, and its label until it is complete. The next boot repeats an interrupted format.
 LABEL, UNFINISHED = "app-data", "app-data.new"
-#: Seconds for a volume that is attached when the machine already runs.
+#: Seconds to wait for a volume that is attached after the start of the machine.
 PATIENCE = 600
 
 
 def find(volume: str) -> Path | None:
-    """The device whose serial number is a volume's id, which is there without its dash."""
+    """Return the device of a volume, or None. Its serial number is the volume's id without the dash."""
     for path in (*BLOCKS.glob("*/serial"), *BLOCKS.glob("*/device/serial")):
         device = DEVICES / path.relative_to(BLOCKS).parts[0]
         if path.read_text().strip() == volume.replace("-", "") and device.exists():
@@ -35,7 +34,7 @@ def find(volume: str) -> Path | None:
 
 
 def attached(volume: str) -> Path:
-    """Its device, once it is there."""
+    """Return the device of a volume. Wait until it is attached; raises StepError after PATIENCE."""
     device, deadline = find(volume), time.monotonic() + PATIENCE
     if device:
         return device
@@ -52,11 +51,14 @@ def attached(volume: str) -> Path:
 
 
 def inspect(device: Path) -> dict:
-    """What a device holds: blkid's TYPE, LABEL and others; nothing where neither it nor wipefs finds anything."""
+    """Return a device's contents as blkid's TYPE, LABEL and others; {} if both blkid and wipefs find it empty.
+
+    Raises StepError if it contains anything other than one file system.
+    """
     signs = command("wipefs", "--no-act", "--noheadings", "--output", "TYPE", device).split()
     told = subprocess.run(["blkid", "-p", "-o", "export", device], capture_output=True, text=True)
     found = dict(line.split("=", 1) for line in told.stdout.splitlines() if "=" in line)
-    # blkid(8): 0 it found something, 2 it found nothing; 8 is more than one thing.
+    # blkid(8) exits with 0 if it found something, 2 if it found nothing, and 8 if the result is ambiguous.
     if told.returncode == 2 and not signs:
         return {}
     if told.returncode == 0 and signs == [found.get("TYPE")]:
@@ -66,7 +68,7 @@ def inspect(device: Path) -> dict:
 
 
 def make(device: Path, *options: str) -> None:
-    """An empty file system, which has its name only when all of it is on the volume."""
+    """Create an empty file system. It gets its final label when all of it is on the volume."""
     command("mkfs.ext4", "-q", "-m", "0", "-L", UNFINISHED, *options, device)
     command("sync", device)
     command("e2label", device, LABEL)
@@ -74,7 +76,7 @@ def make(device: Path, *options: str) -> None:
 
 
 def prepare(device: Path) -> None:
-    """Have a device hold a file system that can be mounted. Raises StepError where it holds something else."""
+    """Format or check a device, so that it can be mounted. Raises StepError if it contains something else."""
     held = inspect(device)
     if not held:
         say(f"{device} is empty: formatting it")
@@ -87,14 +89,14 @@ def prepare(device: Path) -> None:
         make(device, "-F")
     else:
         done = subprocess.run(["e2fsck", "-p", device], capture_output=True, text=True, timeout=3600)
-        # e2fsck(8): 1 is what it has mended.
+        # e2fsck(8): 1 means that it corrected errors.
         if done.returncode > 1:
             last = done.stdout.strip().rpartition("\n")[2]
             raise StepError(f"{device} is damaged, try `e2fsck {device}`: {last}")
 
 
 def mount() -> None:
-    """Have DATA be the volume's that ASKED names. Raises StepError where it cannot be: nothing else takes its place."""
+    """Mount the volume that ASKED names at DATA. Raises StepError if that fails; the app never runs without it."""
     if not ASKED.exists():
         return
     volume = ASKED.read_text().strip()
@@ -115,5 +117,5 @@ def mount() -> None:
         DATA.chmod(0o750)
         os.sync()
         say(f"{DATA} is on {volume}")
-    # A volume that has grown since.
+    # The volume may have grown.
     command("resize2fs", device)

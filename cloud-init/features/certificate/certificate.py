@@ -1,8 +1,8 @@
-"""Order a certificate for this machine's names as soon as they lead here; certbot.timer renews it.
+"""Order a certificate for this machine's names as soon as they resolve to it. certbot.timer renews it.
 
-app-look.timer runs this with the word `look` about once a minute, until each name has one. To look where a name leads
-costs nobody anything. Orders are rare: Let's Encrypt allows 5 failed ones a name and hour, and pauses names that fail
-for long (letsencrypt.org/docs/rate-limits). Lies in a release beside its settings; Python's standard library only.
+app-look.timer runs this with the argument `look` about once a minute, until each name has a certificate. Checking a
+name is cheap, but orders are rare: Let's Encrypt allows 5 failed ones per name and hour, and pauses names that fail for
+long (letsencrypt.org/docs/rate-limits). Part of a release's settings; Python's standard library only.
 """
 
 import fcntl
@@ -22,41 +22,41 @@ from pathlib import Path
 import issued
 from step import StepError, command, write
 
-#: certbot's own folder.
+#: certbot's folder.
 CERTBOT = Path("/etc/letsencrypt")
 NAMES = Path("/run/app/names")
 RECIPE = Path("/srv/app/current/recipe.json")
-#: The address that the launch or else the recipe gives; nothing where neither does.
+#: The email address of the launch, or else of the recipe; may be empty.
 EMAIL = Path("/run/app/email")
-#: The same for who issues: the address of an ACME directory, or the word `staging`.
+#: The certificate authority of the launch, before that of the recipe: the URL of an ACME directory, or `staging`.
 AUTHORITY = Path("/etc/app/authority")
-#: Where an order's time is written down before it is made.
+#: The times of the orders. Each is written before the order is made.
 STATE = Path("/var/lib/app-certificate/orders.json")
-#: Nothing was ordered yet. Times are Unix's: orders made, the first of those for the names that were tried, and
-#: until when the authority wants none.
+#: The state before the first order. Times are Unix times: `orders` are the last orders, `since` is the first order for
+#: the names in `tried`, and the authority accepts no order before `until`.
 NOTHING = {"orders": [], "since": 0, "tried": [], "until": 0}
-#: What nginx answers over HTTP, whatever the name.
+#: The folder that nginx serves over HTTP under any name.
 CHALLENGES = Path("/var/lib/letsencrypt/http/.well-known/acme-challenge")
 LOGS = Path("/run/app/certbot")
-#: Held while it runs: somebody may ask while the timer does.
+#: Lock of this program, because a user may start it while the timer runs it.
 LOCK = Path("/run/app/certificate.lock")
-#: Has nginx serve a certificate that has come.
+#: Makes nginx load a new certificate.
 HOOK = Path("/etc/letsencrypt/renewal-hooks/deploy/app")
-#: What the provider says of this machine, its public addresses among it.
+#: The provider's metadata of this machine, with its public addresses.
 INSTANCE = Path("/run/cloud-init/instance-data.json")
 HOUR, DAY = 3600, 86400
-#: Orders in an hour, at most.
+#: The largest number of orders in an hour.
 HOURLY = 4
 TIMER = "app-look.timer"
-#: Seconds until an authority that did not answer is asked again.
+#: Seconds until a retry if the authority did not answer.
 UNHEARD = 120
 WEEK = 7 * DAY
 
 
 def elsewhere(name: str, token: str) -> str | None:
-    """Why a name does not lead to this machine; None where it does.
+    """Return the reason why a name does not resolve to this machine; None if it does.
 
-    Each of its addresses is one of this machine's, or brings back a token that nobody else has.
+    Each address of the name must belong to this machine, or answer with `token`, which only this machine has.
     """
     asking = ("--legend=no", "--cache=no", "--synthesize=no", "--protocol=dns")
     try:
@@ -72,7 +72,7 @@ def elsewhere(name: str, token: str) -> str | None:
 
 
 def brings(token: str, address: str, name: str) -> bool:
-    """Whether an address, asked for a name, answers with this machine's token."""
+    """Return whether an address answers with this machine's token under a name."""
     connection = http.client.HTTPConnection(address, 80, timeout=5)
     try:
         connection.request("GET", f"/.well-known/acme-challenge/{token}", headers={"Host": name})
@@ -82,12 +82,12 @@ def brings(token: str, address: str, name: str) -> bool:
 
 
 def pause(state: dict, ready: list[str], now: float, *, asked: bool) -> float:
-    """Seconds until the next order may be made.
+    """Return the seconds until the next order is allowed.
 
-    A quarter of an hour between orders, for six hours; then each pause doubles, up to a day. Names that were in none
-    of these orders are tried at once, as is all when somebody `asked`, but never more than HOURLY in an hour.
+    Orders are a quarter of an hour apart for six hours. Then each pause doubles, up to a day. New names, and orders
+    that a user `asked` for, skip this pause. HOURLY and the time that the authority asked for always apply.
     """
-    # A clock that was years ahead has left times that are still to come.
+    # Ignore times in the future: they were written while the clock was wrong.
     orders = [then for then in state["orders"] if then <= now]
     busy = orders[-HOURLY] + HOUR - now if len(orders) >= HOURLY else 0
     told = state["until"] - now
@@ -97,19 +97,19 @@ def pause(state: dict, ready: list[str], now: float, *, asked: bool) -> float:
 
 
 def is_new(state: dict, ready: list[str], now: float) -> bool:
-    """Whether a name was in none of the orders that failed, or these were made by a clock that was ahead."""
+    """Return whether a name was in none of the failed orders, or whether their times are in the future."""
     return state["since"] > now or not set(ready) <= set(state["tried"])
 
 
 def note(state: dict, ready: list[str], now: float, *, asked: bool) -> dict:
-    """The state with an order that is about to be made."""
+    """Return the state with a new order, before it is made."""
     if asked or is_new(state, ready, now):
         state = {**state, "since": now, "tried": sorted({*state["tried"], *ready})}
     return {**state, "orders": [*state["orders"], now][-HOURLY:]}
 
 
 def order(names: list[str], lineage: str, options: list[str]) -> issued.Issued:
-    """Have certbot order one certificate for names; what came of it. Raises StepError."""
+    """Order a certificate for names with certbot, and return it. Raises StepError."""
     shutil.rmtree(LOGS, ignore_errors=True)
     clear(lineage)
     command(
@@ -117,7 +117,7 @@ def order(names: list[str], lineage: str, options: list[str]) -> issued.Issued:
         "--renew-with-new-domains", *options, "--domains", ",".join(names),
         env={"PYTHONPATH": ""},
     )  # fmt: skip
-    # certbot itself leaves that to the kernel, for half a minute.
+    # certbot does not sync, and the kernel may write the files half a minute later.
     os.sync()
     came = kept(lineage)
     if not set(names) & came.names:
@@ -126,19 +126,19 @@ def order(names: list[str], lineage: str, options: list[str]) -> issued.Issued:
 
 
 def kept(lineage: str) -> issued.Issued:
-    """The certificate that certbot keeps; one without names where it is not whole, or could not be renewed."""
+    """Return certbot's certificate; one without names if it is incomplete or cannot be renewed."""
     conf = CERTBOT / f"renewal/{lineage}.conf"
     whole = conf.exists() and "[renewalparams]" in conf.read_text()
     return issued.read(CERTBOT / "live" / lineage) if whole else issued.Issued()
 
 
 def lasts(found: issued.Issued) -> bool:
-    """Whether more than a sixth of a certificate's life is left."""
+    """Return whether more than a sixth of a certificate's lifetime is left."""
     return time.time() < found.end - (found.end - found.begin) / 6
 
 
 def clear(lineage: str) -> None:
-    """Take away what a power cut has left of a certificate or an account: certbot would go on beside it for ever."""
+    """Delete an incomplete certificate or account that a power cut left. certbot would never replace it."""
     if not kept(lineage).names:
         (CERTBOT / f"renewal/{lineage}.conf").unlink(missing_ok=True)
         for folder in ("live", "archive"):
@@ -149,7 +149,7 @@ def clear(lineage: str) -> None:
 
 
 def heard() -> tuple[int, float]:
-    """What certbot's log tells: how many orders were made, and how long the authority wants to be left alone."""
+    """Return the number of orders in certbot's log, and the seconds that the authority asks to wait."""
     log = "".join(path.read_text(errors="replace") for path in LOGS.glob("*.log"))
     waits = [float(text) for text in re.findall(r"Retry-After: (\d+)", log)]
     if "rateLimited" in log:
@@ -159,7 +159,7 @@ def heard() -> tuple[int, float]:
 
 
 def read(now: float) -> dict:
-    """What was ordered when. What cannot be read is taken for an order just made."""
+    """Return the state of the orders. If it is unreadable, the next order is an hour away."""
     try:
         return {**NOTHING, **json.loads(STATE.read_text())}
     except FileNotFoundError:
@@ -169,9 +169,9 @@ def read(now: float) -> dict:
 
 
 def pace(lineage: str, found: issued.Issued) -> None:
-    """Have certbot renew a certificate after two thirds of its life.
+    """Configure certbot to renew a certificate after two thirds of its lifetime.
 
-    certbot's own 30 days before the end are all of the life of a shorter one: it would be renewed twice a day.
+    certbot's default is 30 days before the end. Certificates with a shorter lifetime would be renewed twice a day.
     """
     path = CERTBOT / f"renewal/{lineage}.conf"
     before = path.read_text()
@@ -182,7 +182,7 @@ def pace(lineage: str, found: issued.Issued) -> None:
 
 
 def main() -> None:
-    """Look, and order what is ready and missing."""
+    """Check the names, and order a certificate for those that resolve to this machine and have none."""
     wanted = json.loads(RECIPE.read_text())
     authority = AUTHORITY.read_text().strip() if AUTHORITY.exists() else wanted.get("authority", "")
     lineage = "staging" if "staging" in authority else "app"
@@ -193,7 +193,7 @@ def main() -> None:
         names, zone = module.needed(given), module.Zone(wanted["dns"])
     state = read(now)
     have = kept(lineage)
-    # What certbot could not renew in time is ordered anew, without the names that have gone elsewhere.
+    # If certbot could not renew a certificate in time, order a new one without the names that now resolve elsewhere.
     good = have.names if lasts(have) else frozenset()
     missing = set(names) - good
     if not missing:
@@ -201,7 +201,7 @@ def main() -> None:
         if names:
             pace(lineage, have)
         if state["tried"]:
-            # It came, and then something stopped us.
+            # The last run was interrupted after the certificate was issued.
             finish({**state, "tried": []})
         command("systemctl", "stop", TIMER)
         if NAMES.read_text().split() != given:
@@ -216,7 +216,7 @@ def main() -> None:
         (CHALLENGES / token).unlink()
     ready = [name for name in names if not problems[name]]
     print("".join(f"waiting: {problem}\n" for problem in problems.values() if problem), end="", flush=True)
-    # A certificate is not ordered anew without a name that it has, for what may be a hiccup.
+    # Do not order a certificate without a name that the current one has, because the failure may be temporary.
     if not missing & set(ready) or good & set(names) - set(ready):
         return
     asked = "look" not in sys.argv
@@ -227,12 +227,12 @@ def main() -> None:
     before, again = state, not is_new(state, ready, now)
     state = note(state, ready, now, asked=asked)
     write(STATE, json.dumps(state))
-    # Its new name may come to the disk seconds later: what a power cut forgets would be ordered twice.
+    # The rename may reach the disk seconds later. A power cut before that would lead to a second order.
     os.sync()
     email = EMAIL.read_text().strip()
     options = zone.options if zone else ["--webroot", "-w", CHALLENGES.parents[1]]
     options += ["--email", email] if email else ["--register-unsafely-without-email"]
-    # One name that is refused should not hold up the others for ever.
+    # A refused name must not block the other names forever.
     options += ["--allow-subset-of-names"] if again and not good else []
     options += ["--staging"] if authority == "staging" else ["--server", authority] if authority else []
     print("ordering a certificate for", *ready, flush=True)
@@ -245,12 +245,12 @@ def main() -> None:
         write(STATE, json.dumps({**state, "until": time.time() + wait * random.uniform(1, 1.1)}))
         raise
     pace(lineage, came)
-    # By a clock that is months ahead it is over when it comes, as the next one would be.
+    # If the clock is months ahead, the new certificate looks expired, and another order would not help.
     finish({**state, "tried": [] if set(ready) <= came.names and lasts(came) else state["tried"]})
 
 
 def finish(state: dict) -> None:
-    """Have nginx serve what has come; certbot calls the hook for renewals alone."""
+    """Make nginx load the new certificate, and write the state. certbot runs the hook for renewals only."""
     command(HOOK)
     write(STATE, json.dumps({**state, "until": 0}))
 
@@ -258,7 +258,7 @@ def finish(state: dict) -> None:
 if __name__ == "__main__":
     os.umask(0o022)
     try:
-        # Root's alone: whoever can open it can hold it.
+        # Only root can open the file, because everyone who can open it can hold the lock.
         LOCK.touch(0o600)
         with LOCK.open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

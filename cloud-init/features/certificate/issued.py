@@ -1,4 +1,4 @@
-"""Certificates that were issued to this machine, as certbot keeps them."""
+"""Read the certificates that were issued to this machine from certbot's folders."""
 
 import re
 import ssl
@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from step import StepError, command
 
-#: Below the root: the certificate that browsers trust, and one of an authority's staging environment.
+#: Paths below the root: of the certificate that browsers trust, and of one from an authority's staging environment.
 TRUSTED, STAGING = Path("etc/letsencrypt/live/app"), Path("etc/letsencrypt/live/staging")
 
 
 class Issued(NamedTuple):
-    """A certificate's names, and its first and last second (Unix time)."""
+    """The names of a certificate, and the begin and end of its validity (Unix time)."""
 
     names: frozenset = frozenset()
     begin: float = 0
@@ -20,7 +20,7 @@ class Issued(NamedTuple):
 
 
 def read(folder: Path) -> Issued:
-    """The certificate in a folder of certbot's; one without names where there is none that nginx would read."""
+    """Return the certificate in one of certbot's folders; one without names if nginx could not load it."""
     try:
         said = command(
             "openssl", "x509", "-noout", "-pubkey", "-dates", "-ext", "subjectAltName", "-in", folder / "fullchain.pem"

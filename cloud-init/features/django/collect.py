@@ -1,7 +1,6 @@
 """Collect and compress the static files of a Django project, and write the path of their URL into a file.
 
-Runs as the app. The file stays empty where nginx has nothing to serve: the project does not use staticfiles, or
-another host serves them.
+Runs as the app. The file stays empty if the project does not use staticfiles, or if another host serves the files.
 """
 
 from pathlib import Path
@@ -20,6 +19,6 @@ if __name__ == "__main__":
     if apps.is_installed("django.contrib.staticfiles") and "//" not in url:
         call_command("collectstatic", interactive=False, clear=True)
         URL.write_text("/" + url.strip("/"))
-        # With COMPRESS_OFFLINE, django-compressor answers 500 where it has not compressed a page's files beforehand.
+        # With COMPRESS_OFFLINE, django-compressor answers 500 for pages whose files are not compressed in advance.
         if apps.is_installed("compressor") and settings.COMPRESS_ENABLED and settings.COMPRESS_OFFLINE:
             call_command("compress")

@@ -1,7 +1,7 @@
-"""Proves names by records in their zone (DNS-01), whose name server takes dynamic updates from here (RFC 2136).
+"""Prove names by records in their zone (DNS-01), whose name server accepts dynamic updates (RFC 2136).
 
-Part of releases whose recipe says `certificate.dns`; certificate.py has it. Orders and renewals are made by certbot's
-own plugin. dnspython, which that one brings along, asks before an order whether it would come to something.
+Part of releases whose recipe has `certificate.dns`; certificate.py loads it. certbot's plugin orders and renews. Before
+an order, this module checks with dnspython, a dependency of the plugin, whether the order can succeed.
 """
 
 from pathlib import Path
@@ -18,28 +18,31 @@ import dns.tsig
 import dns.update
 from step import write
 
-#: The TSIG key's value; root's alone.
+#: The value of the TSIG key. Only root can read it.
 KEY = Path("/etc/app/dns.key")
-#: What certbot reads, at renewals too: it remembers the path.
+#: The settings of certbot's plugin. certbot remembers the path for renewals.
 CREDENTIALS = Path("/etc/letsencrypt/dns.ini")
-#: Seconds for an answer of the name server's.
+#: Seconds for an answer of the name server.
 PATIENCE = 10
 
 
 def needed(names: list[str]) -> list[str]:
-    """The names that no wildcard among them stands for: an authority refuses to be asked for both."""
+    """Return the names that no wildcard among them covers, because authorities refuse orders for both."""
     return [name for name in names if name[0] == "*" or "*." + name.partition(".")[2] not in names]
 
 
 class Zone:
-    """The name server, as the recipe names it, and the key."""
+    """The name server of the recipe, and the key for it."""
 
     def __init__(self, said: dict) -> None:
-        """Renewals find what is said now: the key may be another than at the last order."""
+        """Write the plugin's settings, because renewals read them, and the key may have changed since the last order.
+
+        `said` is `certificate.dns` of the recipe.
+        """
         self.said, self.secret = said, KEY.read_text().strip() if KEY.exists() else ""
         if self.secret:
             given = {name: said[name] for name in ("server", "port", "algorithm")}
-            # certbot 2 signs its questions unasked, and certbot 4 where it is told to.
+            # certbot 2 always signs its queries. certbot 4 needs the option.
             given |= {"name": said["key"], "secret": self.secret, "sign_query": "true"}
             text = "".join(f"dns_rfc2136_{name} = {value}\n" for name, value in given.items())
             if not CREDENTIALS.exists() or CREDENTIALS.read_text() != text:
@@ -47,12 +50,12 @@ class Zone:
 
     @property
     def options(self) -> list:
-        """certbot's."""
+        """Return the options for certbot."""
         plugin = "--dns-rfc2136"
         return [plugin, f"{plugin}-credentials", CREDENTIALS, f"{plugin}-propagation-seconds", self.said["wait"]]
 
     def refusal(self, name: str, token: str) -> str | None:
-        """Why the name server would not take a record for a name; None where it would."""
+        """Return the reason why the name server would refuse a record for a name; None if it would accept one."""
         if not self.secret:
             return f"{name}: {KEY} is missing"
         try:
@@ -63,7 +66,10 @@ class Zone:
         return problem and f"{name}: the name server {server}: {problem}"
 
     def tried(self, record: dns.name.Name, token: str) -> str | None:
-        """What comes of taking away a record that is not there: key, zone and rights are tried, and nothing changes."""
+        """Delete a record that does not exist, and return the problem, or None.
+
+        This tests the key, the zone and the permissions without a change.
+        """
         key = dns.tsig.Key(self.said["key"], self.secret, self.said["algorithm"].lower())
         zone = record
         while not self.serves(zone, key):
@@ -76,7 +82,7 @@ class Zone:
         return None if code == dns.rcode.NOERROR else f"update refused: {dns.rcode.to_text(code)}"
 
     def serves(self, zone: dns.name.Name, key: dns.tsig.Key) -> bool:
-        """Whether the name server answers for a zone of this name."""
+        """Return whether the name server is authoritative for a zone of this name."""
         question = dns.message.make_query(zone, "SOA")
         question.flags = 0
         question.use_tsig(key)
@@ -87,5 +93,5 @@ class Zone:
         return bool(found and answer.flags & dns.flags.AA)
 
     def ask(self, message: dns.message.Message) -> dns.message.Message:
-        """The name server's answer; raises what dnspython and a network raise."""
+        """Return the name server's answer. Raises OSError, EOFError and dnspython's errors."""
         return dns.query.tcp(message, self.said["server"], PATIENCE, self.said["port"])

@@ -1,8 +1,8 @@
-"""Exchanges the app's workers with no visitor noticing; app-setup has it of bundles' releases.
+"""Exchange the app's workers without an interruption for visitors. app-setup loads it from the release.
 
-nginx connects to DOOR, a link to app.service's socket. While that one is exchanged, the link leads
-to app-next.service's, which runs the same. Both sockets are systemd's: whoever has connected is
-answered, by whoever has the socket next. Lies in a release beside its settings.
+nginx connects to DOOR, a link to the socket of app.service. While that service restarts, the link leads to the socket
+of app-next.service, which runs the same release. systemd owns both sockets, so each connection is answered, if
+necessary by the next process that has the socket. Part of a release's settings.
 """
 
 import http.client
@@ -17,19 +17,19 @@ from serving import APP, DOOR, HEALTH_PATIENCE, RUN, SERVED, await_health, start
 from step import command, link
 
 NEXT = "app-next"
-#: The most that visitors of an app that goes are waited for. Seconds.
+#: The longest time in seconds to wait for the visitors of a service that is about to stop.
 IDLE_PATIENCE = 300
 
 
 def socket_of(name: str) -> Path:
-    """Where a service of ours listens."""
+    """Return the socket of a service."""
     return RUN / f"{name}.sock"
 
 
 def ask(name: str, path: str, host: str) -> int:
-    """The status with which a service answers; asked in uwsgi's protocol, as nginx would on behalf of an HTTPS visitor.
+    """Return the HTTP status of a service, asked in uwsgi's protocol as nginx does for an HTTPS visitor.
 
-    Not through nginx, which would answer for the app with a redirect.
+    It does not ask nginx, which might answer with a redirect. Raises OSError or HTTPException if there is no answer.
     """
     plain, _, query = path.partition("?")
     variables = {
@@ -50,31 +50,31 @@ def ask(name: str, path: str, host: str) -> int:
 
 
 def lead(name: str) -> None:
-    """Lead visitors to a service, from the next one on."""
+    """Send new connections to a service."""
     link(DOOR, socket_of(name))
 
 
 def busy(name: str, table: Path = Path("/proc/net/unix")) -> bool:
-    """Whether a visitor is with a service: one connection to its socket, waiting ones included."""
-    # Num RefCount Protocol Flags Type St Inode Path; the flag is that of the listening socket itself.
-    # Whoever has a socket may give it a name of any bytes.
+    """Return whether a service's socket has a connection, waiting ones included."""
+    # Num RefCount Protocol Flags Type St Inode Path. The flag marks the listening socket itself.
+    # Socket names of other programs may contain any bytes.
     rows = (line.split() for line in table.read_text(errors="replace").splitlines())
     return any(len(row) == 8 and row[7] == str(socket_of(name)) and row[3] != "00010000" for row in rows)
 
 
 def await_idle(name: str, patience: float) -> None:
-    """Wait until the visitors of a service are gone; at most `patience` seconds."""
+    """Wait until a service has no more connections, for at most `patience` seconds."""
     deadline = time.monotonic() + patience
-    # A worker of nginx may have read the link just before it changed.
+    # An nginx worker may have read the link just before it changed.
     time.sleep(0.2)
     while busy(name) and time.monotonic() < deadline:
         time.sleep(0.1)
 
 
 def hand_over(recipe: dict) -> None:
-    """Exchange app.service for one with the release and the settings of now, which must be well first.
+    """Restart app.service with the current release and settings, after app-next.service with the same is healthy.
 
-    An app that is not is seen by nobody but us: StepError, and visitors stay where they were.
+    If that one is unhealthy, visitors stay with the old workers. Raises StepError.
     """
     patience = min((recipe.get("limits") or {}).get("request", 60) + 5, IDLE_PATIENCE)
     try:

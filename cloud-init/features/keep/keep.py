@@ -1,8 +1,8 @@
-"""Have certificates outlive the machine: what certbot has is kept encrypted in a folder, on a volume, or in a bucket.
+"""Back up certbot's certificates, encrypted, to a folder, a volume or a bucket, and restore them on a new machine.
 
-A machine without a certificate gets back what is kept; what a machine has is kept, where that is not what is kept
-already. With the word `restore`, the first half alone: app-configure calls it so, before nginx reads a certificate.
-Lies in a release beside its settings; Python's standard library only.
+If the machine has no certificate, restore the backup. If the machine's certificates differ from the backup, replace it.
+With the argument `restore`, only restore: app-configure uses it, before nginx reads a certificate.
+Part of a release's settings; Python's standard library only.
 """
 
 import contextlib
@@ -17,32 +17,35 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-# Also where app-configure calls this.
+# app-configure runs this program without PYTHONPATH.
 sys.path.append("/usr/lib/app")
 
 import certificate
 from step import StepError, command, write
 
-#: What opens the kept files, and closes them: an identity of age's, for root alone.
+#: The key that encrypts and decrypts the backups: an identity of age, which only root can read.
 KEY = Path("/etc/app/certificate.key")
-#: There on a machine that is only checked.
+#: Exists on a machine that is only checked.
 CHECKED = Path("/run/app-check")
-#: What of certbot's is a certificate, as it is packed: what leads to something before what it leads to, which a renewal
-#: meanwhile only adds to. A certificate counts as there by the first, so that one comes back last.
+#: certbot's folders with the parts of a certificate, in the order of packing: links before their targets, because a
+#: renewal at the same time only adds targets. The first folder makes a certificate valid, so it is restored last.
 PARTS = ("renewal", "live", "archive")
 ACCOUNTS = "accounts"
-#: The kept file, and the one before it.
+#: The backup, and the previous one.
 NAME, BEFORE = "certificate.age", "certificate.age.before"
 LABELS, MOUNTED = Path("/dev/disk/by-label"), Path("/run/app/keep")
-#: Seconds after the boot in which an order waits for a volume: consoles attach some when the machine already runs.
+#: Seconds after the boot in which an order waits for a volume. Some providers attach it when the machine already runs.
 PATIENCE = 180
-#: Seconds that a boot is held up by a network which is not there yet; the first look tries again.
+#: Seconds that a boot waits for the network. app-look retries later.
 SHORT = 20
 RESTORE = "restore"
 
 
 def run(*argv: object, given: bytes = b"") -> bytes:
-    """Run a program; its standard output. Raises StepError with its first line on what went wrong."""
+    """Run a program with `given` as stdin, and return its stdout.
+
+    Raises StepError with the first line of its stderr, and TimeoutExpired after 120 s.
+    """
     words = [str(word) for word in argv]
     done = subprocess.run(words, input=given, capture_output=True, timeout=120)
     if done.returncode:
@@ -52,15 +55,15 @@ def run(*argv: object, given: bytes = b"") -> bytes:
 
 
 def has() -> bool:
-    """Whether this machine has a certificate of certbot's that is whole."""
+    """Return whether certbot has a complete certificate on this machine."""
     return any(certificate.kept(path.stem).names for path in certificate.CERTBOT.glob("renewal/*.conf"))
 
 
 @contextlib.contextmanager
 def place(where: str) -> Iterator[Path]:
-    """The folder with the kept files, as long as it is needed: of a volume, or of a bucket.
+    """Yield the folder of the backups: a folder, a mounted volume, or a copy of a bucket's objects.
 
-    Raises StepError where it is not there.
+    Raises StepError if it is unavailable.
     """
     if where.startswith("s3://"):
         patience = SHORT if RESTORE in sys.argv else PATIENCE
@@ -88,9 +91,10 @@ def place(where: str) -> Iterator[Path]:
 
 
 def read(folder: Path) -> dict[str, bytes]:
-    """What is kept, by the names of its files, of those that this machine's key opens.
+    """Return the decrypted backups by the names of their files.
 
-    Raises StepError where it opens none of them: they are another key's, and stay.
+    If the key cannot decrypt one of two, print a warning. Raises StepError if it cannot decrypt any; they belong to
+    another key and stay unchanged.
     """
     found, problems = {}, []
     for path in (folder / NAME, folder / BEFORE):
@@ -108,29 +112,29 @@ def read(folder: Path) -> dict[str, bytes]:
 
 
 def pack() -> bytes:
-    """What is to be kept of this machine: certbot's accounts and certificates, and when orders were made."""
+    """Return an archive of certbot's accounts and certificates and the times of orders; empty if there are none."""
     parts = [name for name in (*PARTS, ACCOUNTS) if (certificate.CERTBOT / name).exists()]
     state = certificate.STATE
     orders = ["-C", state.parent, state.name] if state.exists() else []
     if not parts + orders:
         return b""
-    # The same every time, where nothing has changed.
+    # Make the archive reproducible, so that it changes only with its contents.
     alike = ("--sort=name", "--mtime=@0", "--format=gnu", "--owner=0", "--group=0", "--numeric-owner")
     return run("tar", *alike, "-C", certificate.CERTBOT if parts else "/", "-c", *parts, *orders)
 
 
 def put_back(kept: bytes) -> None:
-    """Make what is kept this machine's: unpacked beside, then moved, so that a power cut leaves it to the next boot."""
+    """Restore a backup. Unpack it in a folder and then rename it, so that the next boot repeats an interrupted one."""
     beside = certificate.CERTBOT / ".kept"
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(mode=0o700, parents=True)
     run("tar", "-C", beside, "-xp", given=kept)
     os.sync()
     orders = beside / certificate.STATE.name
-    # What this machine has ordered itself is newer.
+    # The times of this machine's own orders are newer.
     if orders.exists() and not certificate.STATE.exists():
         write(certificate.STATE, orders.read_text())
-    # An account that was registered meanwhile stays.
+    # Keep an account that was registered in the meantime.
     if (beside / ACCOUNTS).exists():
         shutil.copytree(beside / ACCOUNTS, certificate.CERTBOT / ACCOUNTS, symlinks=True, dirs_exist_ok=True)
     for name in reversed(PARTS):
@@ -142,16 +146,16 @@ def put_back(kept: bytes) -> None:
 
 
 def missed(kept: bytes) -> bool:
-    """Whether something is kept that this machine has not: a certificate, or an account where it has none."""
+    """Return whether a backup contains a certificate, or the machine has no account."""
     listed = run("tar", "-t", given=kept).decode()
     return ("renewal/" in listed and ".conf\n" in listed) or not (certificate.CERTBOT / ACCOUNTS).exists()
 
 
 def save(folder: Path, ours: bytes, *, rotate: bool) -> None:
-    """Keep something instead of what is kept, whole or not at all; what was kept stays as the one before."""
+    """Write a backup atomically. With `rotate`, keep the current one as the previous one."""
     partial = folder / f".{NAME}.partial"
     partial.unlink(missing_ok=True)
-    # Not through a link that somebody else has put there meanwhile.
+    # Fail if another user has put a link there in the meantime.
     partial.touch(0o600, exist_ok=False)
     partial.write_bytes(run("age", "-e", "-i", KEY, given=ours))
     os.sync()
@@ -162,7 +166,7 @@ def save(folder: Path, ours: bytes, *, rotate: bool) -> None:
 
 
 def main() -> None:
-    """Get back what this machine has not, and keep what it has."""
+    """Restore the backup if the machine has no certificate, and write a new backup if its certificates changed."""
     recipe = json.loads(certificate.RECIPE.read_text())
     where = recipe.get("keep")
     if CHECKED.exists() or not where:
@@ -174,7 +178,7 @@ def main() -> None:
         return
     if RESTORE in sys.argv and has():
         return
-    # Root's alone: whoever can open it can hold it.
+    # Only root can open the file, because everyone who can open it can hold the lock.
     certificate.LOCK.touch(0o600)
     with certificate.LOCK.open("w") as lock:
         try:
@@ -182,7 +186,7 @@ def main() -> None:
         except BlockingIOError:
             print("an order is running; this runs again after it", flush=True)
             return
-        # An order may have ended just before.
+        # Check again under the lock, because an order may have just finished.
         had = has()
         with place(where) as folder:
             kept = read(folder)
@@ -194,7 +198,7 @@ def main() -> None:
             if RESTORE not in sys.argv and (ours := pack()) not in (b"", known):
                 save(folder, ours, rotate=NAME in kept)
                 print(f"kept in {where}", flush=True)
-    # It waits for whoever holds the lock.
+    # The hook waits for the holder of the lock, so it runs after the lock is free.
     if RESTORE not in sys.argv and has() and not had:
         command(certificate.HOOK)
 

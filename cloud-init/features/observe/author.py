@@ -1,6 +1,6 @@
-"""Ask the app as its author runs it, while an image is made.
+"""Run the author's server during a bake, and record its answers.
 
-The record of its answers, AUTHOR, is part of the image: the proof, and `bake check` of a machine, compare with it.
+The record, AUTHOR, is part of the image. The proof and `bake check` compare the machine's answers with it.
 """
 
 import http.client
@@ -16,23 +16,23 @@ from urllib.parse import quote
 
 from step import command, say, write
 
-#: {"release": digest, "command": what was run, "seconds": for how long, "records": [a crawl, the same pages again],
-#: "log": why there are none}.
+#: {"release": digest, "command": the author's command, "seconds": duration, "records": [a crawl, a crawl of the same
+#: pages], "log": the end of the server's log if it did not answer}.
 AUTHOR = Path("/var/lib/app-author.json")
 UNIT = "app-job@author.service"
 PROC, GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
-#: The environment that stands in for the real one while an image is made.
+#: Placeholder values for the environment during a bake.
 STAND_INS = Path("/run/app-check/env")
-#: Seconds for the server to answer, for one answer, for each of two crawls, and for the server to end. All of it takes
-#: less than 180 s.
+#: Seconds for the server to start, for one answer, for each of two crawls, and for the server to stop: less than 180 s
+#: in total.
 PATIENCE, ANSWER, SECONDS, MERCY = 60, 10, 30, 5
 #: The state of a unit that has ended.
 ENDED = ("failed", "inactive")
-#: Characters of values that are taken out of the log and, where they look like a key, out of the record.
+#: The shortest values, in characters, that are removed from the log, and from the record if they look like a key.
 SHORTEST, KEY = 4, 16
-#: Stands for such a key: bake/verify/rules.py takes it for any other token.
+#: Replaces such a key. bake/verify/rules.py treats it like any other token.
 TOKEN = "0" * 8
-#: Ports that frameworks choose, before others that a program may open.
+#: Default ports of frameworks. They are tried before other open ports.
 USUAL = (5000, 8000, 8080, 6543)
 LISTENING = "0A"
 
@@ -68,11 +68,11 @@ def ask(release: Path, recipe: dict) -> bool:
 
 
 def _await() -> tuple[str, int] | None:
-    """Return the address and port at which the server answers; None where it ended, or does not in time."""
+    """Return the address and port at which the server answers; None if it ended, or does not answer in time."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         for place in listening(_group()):
-            # Another of its sockets may accept connections and stay silent.
+            # The program may have other sockets, which accept connections but do not answer.
             if status(place, "", min(ANSWER, deadline - time.monotonic())):
                 return place
         if _state() in ENDED:
@@ -102,7 +102,7 @@ def _group() -> str:
 
 
 def status(place: tuple[str, int], host: str, seconds: float) -> int:
-    """Return the status of the front page; 0 where no response of HTTP comes."""
+    """Return the status of the front page; 0 if there is no HTTP response."""
     connection = http.client.HTTPConnection(*place, timeout=max(seconds, 1))
     try:
         connection.request("GET", "/", headers={"Host": host} if host else {})
@@ -128,7 +128,10 @@ def listening(group: str) -> list[tuple[str, int]]:
 
 
 def _address(text: str) -> str:
-    """Return the address in a table of the kernel: words of 4 bytes in the machine's order. Any address is loopback."""
+    """Return the address in a table of the kernel: words of 4 bytes in the machine's order.
+
+    For the unspecified address, return the loopback address.
+    """
     words = [bytes.fromhex(text[begin : begin + 8]) for begin in range(0, len(text), 8)]
     data = b"".join(word[::-1] if sys.byteorder == "little" else word for word in words)
     found = ipaddress.ip_address(data)
@@ -152,8 +155,8 @@ def _sockets(group: str) -> Iterator[str]:
 
 
 def _crawls(release: Path, check: dict, place: tuple[str, int], domains: list[str]) -> list[dict]:
-    """Return two crawls of the server. What differs between them varies by itself."""
-    # Some frameworks answer to named hosts alone.
+    """Return two crawls of the server. Their differences are not faults, but vary from request to request."""
+    # Some frameworks answer only to certain host names.
     hosts = ["", *(name for name in domains[:1] if not name.startswith("*"))]
     host = next((name for name in hosts if status(place, name, ANSWER) not in (0, 400)), "") or "localhost"
     where = {"url": f"http://{host}:{place[1]}", "connect": place, "seconds": SECONDS}
@@ -163,7 +166,7 @@ def _crawls(release: Path, check: dict, place: tuple[str, int], domains: list[st
 
 
 def pages(check: dict) -> dict:
-    """Return what a crawl begins with, and, where the recipe ends it there, all that it asks for."""
+    """Return the first pages of a crawl, as `seeds`. If the recipe turns crawling off, they are also all `paths`."""
     named = [page if isinstance(page, str) else page["path"] for page in check.get("pages") or []]
     seeds = list(dict.fromkeys(["/", *([check["health"]] if check.get("health") else []), *named]))
     return {"seeds": seeds, "paths": None if check.get("crawl", True) else seeds}
@@ -184,9 +187,9 @@ def stand_ins() -> dict[str, str]:
 
 
 def concealed(record: dict, values: dict[str, str]) -> dict:
-    """Return a record without the keys among `values`: an image holds none of them.
+    """Return a record without the keys among `values`, because an image must not contain them.
 
-    A page's title, its links or a redirect to a service that logs people in may show them.
+    They can be in a page's title, in its links, or in a redirect to a login service.
     """
     keys = {value for value in values.values() if len(value) >= KEY and re.search(r"\d", value)}
     forms = {form for key in keys for form in (key, quote(key), quote(key, ""))}
@@ -205,7 +208,7 @@ def concealed(record: dict, values: dict[str, str]) -> dict:
 
 
 def redacted(log: str, values: dict[str, str]) -> str:
-    """Return a log in which `[NAME]` stands for each value, each line of one, and its password."""
+    """Return a log in which `[NAME]` replaces each value, each line of a value, and the password in a URL."""
     names: dict[str, str] = {}
     for name, value in values.items():
         passwords = re.findall(r"://[^:/@\s]{0,100}:([^@/\s]{1,200})@", value)

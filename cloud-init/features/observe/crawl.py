@@ -1,12 +1,12 @@
-"""Ask a web app for its pages, as visitors would, and print a record of its answers as JSON.
+"""Request a web app's pages as visitors do, and print a record of its answers as JSON.
 
-It runs where the app runs, `python3 crawl.py ARGUMENT`, and needs no privileges. The argument is JSON:
+Run it on the machine of the app: `python3 crawl.py ARGUMENT`. It needs no privileges. The argument is JSON:
 {"url": the app's origin, as http://127.0.0.1:5000,
  "connect": [address, port] to connect to instead of the URL's, or null,
  "host": Host header (default: that of the URL),
  "seeds": pages to begin with (default: the front page),
- "paths": pages to ask instead of those that a crawl discovers, or null,
- "visitors": how many ask at once (default: 1),
+ "paths": pages to request instead of those that a crawl discovers, or null,
+ "visitors": number of concurrent visitors (default: 1),
  "seconds": for all requests (default: 60)}.
 `bake/verify/record.py` describes the record. Certificates are not verified. Only GET and HEAD are sent.
 """
@@ -37,13 +37,13 @@ from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 #: Version of the record.
 VERSION = 1
 FRONT, NO_SUCH_PAGE = "/", "/bake-no-such-page-7f3a"
-#: Levels of links below the first pages, addresses in all, addresses of one shape that are asked before all others,
-#: and files beyond `MOST`, each the first of its suffix.
+#: The depth of links below the first pages; the limit of addresses; the number of addresses of one shape that have
+#: priority; and the number of files beyond `MOST`, each the first of its suffix.
 DEPTH, MOST, ALIKE, EXTRAS = 2, 60, 5, 20
-#: Bytes read of a body, bytes searched for links, and the longest address: MOST + EXTRAS of them fit into one argument
-#: of a process (128 KiB), beside this program.
+#: Bytes read of a body, bytes searched for links, and characters of the longest address. MOST + EXTRAS addresses and
+#: this program fit into one argument of a process (128 KiB).
 BODY, PARSED, LONGEST = 2 << 20, 512 << 10, 1000
-#: Seconds for a response; for one whose type announces a stream, once it has begun. Redirects in a row.
+#: Seconds for a response, and for a stream after its start. The limit of consecutive redirects.
 PATIENCE, STREAM, HOPS = 15.0, 2.0, 10
 STREAMS = ("text/event-stream", "multipart/x-mixed-replace")
 PORTS = {"http": 80, "https": 443}
@@ -53,7 +53,7 @@ ACTION = re.compile(
     r"|(?-i:(?<=[a-z])(Log[Oo]ut|Sign[Oo]ut|Delete|Remove|Unsubscribe|Destroy|Cancel))",
     re.I,
 )
-#: What frameworks add to pages for developers: a toolbar, or the files of a debugger.
+#: Addresses that frameworks add for developers: of a toolbar or a debugger.
 TOOLS = re.compile(r"/_debug_toolbar/|/__debug__/|[?&]__debugger__=yes")
 #: Pages that frameworks show to developers.
 DEBUG = {
@@ -65,7 +65,7 @@ DEBUG = {
 }
 #: The text of an exception, which an error page of any framework may hold.
 TRACEBACK = rb"Traceback \(most recent call last\)"
-#: Content types by kind; the first that fits counts.
+#: Content types by kind; the first match counts.
 TYPES = {
     "html": r"text/html|application/xhtml\+xml",
     "image": r"image/.*",
@@ -76,7 +76,7 @@ TYPES = {
     "font": r"font/.*|application/(x-)?font-.*",
     "text": r"text/.*",
 }
-#: What begins the contents of files, by kind.
+#: The first bytes of files, by kind.
 MAGIC = {
     "image": (b"\x89PNG", b"GIF8", b"\xff\xd8\xff", b"\0\0\1\0", b"RIFF"),
     "font": (b"wOFF", b"wOF2", b"OTTO", b"\0\1\0\0"),
@@ -87,7 +87,7 @@ MARKER = re.compile(rb"bake-visitor-[0-9a-f]{12}-\d+")
 
 @dataclass
 class Answer:
-    """An answer to one visitor. `Answer` of bake/verify/record.py describes the fields."""
+    """The answer to one request of a visitor. `Answer` of bake/verify/record.py describes the fields."""
 
     path: str
     method: str = "GET"
@@ -114,14 +114,14 @@ class Answer:
 
 
 class Link(NamedTuple):
-    """A link of a page: its address as the page has it, and whether a browser loads it along with the page."""
+    """A link of a page: its address as in the page, and whether a browser loads it along with the page."""
 
     address: str
     asset: bool
 
 
 class Find(NamedTuple):
-    """An address to ask, in the order of asking: after all that are not postponed, by level, by discovery."""
+    """An address to request. Tuples sort in the order of requests: postponed last, then by level, then by discovery."""
 
     postponed: bool
     level: int
@@ -133,7 +133,7 @@ class Find(NamedTuple):
 
 @dataclass(frozen=True)
 class Site:
-    """The server to ask."""
+    """The server that is crawled."""
 
     url: str
     connect: tuple[str, int] | None = None
@@ -141,19 +141,19 @@ class Site:
 
     @property
     def base(self) -> SplitResult:
-        """The parts of the URL."""
+        """Return the parts of the URL."""
         return urlsplit(self.url)
 
     @property
     def name(self) -> str:
-        """The name in the Host header, with its port if it has one."""
+        """Return the name in the Host header, with its port if it has one."""
         return self.host or self.base.netloc
 
     def resolve(self, link: str, page: str) -> dict[str, str]:
-        """Return where a link of a page leads: `path` with its query, `origin` and `host`.
+        """Return the target of a link of a page: `path` with its query, `origin` and `host`.
 
         The origin is "same", "http" or "https" for the other scheme of the same host, or "other". Raises ValueError
-        where the link is not an address of HTTP.
+        if the link is not an HTTP URL.
         """
         parts = urlsplit(urljoin(f"{self.base.scheme}://{self.name}{page}", link.strip()))
         if parts.scheme not in PORTS or not parts.hostname:
@@ -165,7 +165,7 @@ class Site:
         if parts.scheme == self.base.scheme and any(_port(parts) == _port(other, parts.scheme) for other in own):
             origin = "same"
         elif parts.scheme != self.base.scheme and any(
-            # An app may exchange the scheme alone, and leave the port of a server for development.
+            # An app may change only the scheme, and keep the port of a development server.
             parts.hostname == other.hostname and parts.port in (None, PORTS[parts.scheme], other.port)
             for other in own
         ):
@@ -175,7 +175,7 @@ class Site:
         return {"path": path, "origin": origin, "host": parts.hostname}
 
     def path(self, link: str, page: str = "/") -> str | None:
-        """Return the path of a link to the same origin; None for others."""
+        """Return the path of a link to the same origin; None for other links and for paths that are too long."""
         try:
             target = self.resolve(link, page)
         except ValueError:
@@ -187,7 +187,7 @@ def _port(parts: SplitResult, scheme: str = "") -> tuple[str | None, int]:
     return parts.hostname, parts.port or PORTS[scheme or parts.scheme]
 
 
-#: The attributes of tags that hold addresses: of pages, and of files that a browser loads along with a page.
+#: The attributes of tags that contain addresses: of pages, and of files that a browser loads along with a page.
 PAGES = {"a": "href", "area": "href", "form": "action", "iframe": "src"}
 ASSETS = {
     "link": ("href",), "script": ("src",), "img": ("src",), "source": ("src",), "audio": ("src",),
@@ -208,10 +208,10 @@ class Page(html.parser.HTMLParser):
 
     @classmethod
     def read(cls, text: str, path: str, deadline: float) -> Page:
-        """Parse a text, as far as its HTML and the time allow.
+        """Parse a text until the parser fails or the deadline passes.
 
-        `close` is not called: at the end of a text, the parser tries every tag that has no end again, which takes
-        minutes for 256 KiB of them.
+        It does not call `close`, because the parser then retries every unclosed tag, which takes minutes for 256 KiB
+        of them.
         """
         page = cls(path)
         try:
@@ -237,7 +237,7 @@ class Page(html.parser.HTMLParser):
             return ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Take the links of a tag."""
+        """Collect the links of a tag."""
         attributes = {name: value or "" for name, value in reversed(attrs)}
         rel = set(attributes.get("rel", "").lower().split())
         if tag in PAGES:
@@ -266,7 +266,7 @@ class Page(html.parser.HTMLParser):
             self._within = ""
 
     def handle_data(self, data: str) -> None:
-        """Take a text of the title, of a style sheet or of the links around it."""
+        """Collect the text of the title, of a style sheet or of the links around it."""
         if self._within == "title":
             self.title = (self.title + data)[:1000]
         elif self._within == "style":
@@ -283,20 +283,20 @@ def style_links(text: str) -> list[str]:
 
 
 class Wire:
-    """A socket, as http.client uses one, whose operations all end at one deadline of time.monotonic()."""
+    """A socket for http.client, with one deadline (time.monotonic()) for all its operations."""
 
     class Reader(io.RawIOBase):
-        """The bytes that come."""
+        """A raw stream of the received bytes."""
 
         def __init__(self, wire: Wire) -> None:
             self.wire = wire
 
         def readable(self) -> bool:
-            """Return True: this is for reading."""
+            """Return True."""
             return True
 
         def readinto(self, buffer: Any) -> int:
-            """Read into a buffer; raises TimeoutError after the deadline."""
+            """Read into a buffer. Raises TimeoutError after the deadline."""
             return self.wire.armed().recv_into(buffer)
 
     def __init__(self, deadline: float) -> None:
@@ -304,13 +304,13 @@ class Wire:
         self.socket: socket.socket | None = None
 
     def left(self) -> float:
-        """Return the seconds that are left; raises TimeoutError after the deadline."""
+        """Return the seconds until the deadline. Raises TimeoutError after it."""
         if (left := self.deadline - time.monotonic()) <= 0:
             raise TimeoutError
         return left
 
     def armed(self) -> socket.socket:
-        """Return the socket with the time that is left as its timeout; raises TimeoutError after the deadline."""
+        """Return the socket with the time until the deadline as its timeout. Raises TimeoutError after the deadline."""
         assert self.socket
         self.socket.settimeout(self.left())
         return self.socket
@@ -320,22 +320,22 @@ class Wire:
         self.armed().sendall(data)
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        """Return a file of the bytes that come."""
+        """Return a buffered file of the received bytes."""
         return io.BufferedReader(self.Reader(self))
 
     def close(self) -> None:
-        """Leave the socket open: http.client closes it before it reads the body. `Connection.end` closes it."""
+        """Do nothing, because http.client calls this before it reads the body. `Connection.end` closes the socket."""
 
 
 class Connection(http.client.HTTPConnection):
-    """A connection for one request, which ends at its deadline however slowly the server sends."""
+    """A connection for one request. It ends at its deadline, even if the server sends slowly."""
 
     def __init__(self, site: Site, deadline: float) -> None:
         super().__init__(site.base.hostname or "", site.base.port or PORTS[site.base.scheme])
         self.site, self.wire = site, Wire(deadline)
 
     def connect(self) -> None:
-        """Connect, and agree on TLS with any certificate."""
+        """Connect, over TLS if the scheme is https. Any certificate is accepted."""
         plain = self.wire.socket = socket.create_connection(
             self.site.connect or (self.host, self.port), self.wire.left()
         )
@@ -346,7 +346,7 @@ class Connection(http.client.HTTPConnection):
             tls = self.wire.socket = context.wrap_socket(plain, server_hostname=name, do_handshake_on_connect=False)
             tls.settimeout(self.wire.left())
             tls.do_handshake()
-        # http.client needs no more of a socket than a Wire has.
+        # A Wire has all methods of a socket that http.client uses.
         self.sock = self.wire  # type: ignore[assignment,unused-ignore]
 
     def end(self) -> None:
@@ -357,7 +357,7 @@ class Connection(http.client.HTTPConnection):
 
 @dataclass
 class Visitor:
-    """Somebody who keeps cookies, and whom the app can tell from others by a marker."""
+    """A client with cookies. A marker in its requests distinguishes it from other visitors."""
 
     site: Site
     number: int
@@ -366,11 +366,11 @@ class Visitor:
 
     @property
     def marker(self) -> str:
-        """A text that no other visitor of this or another crawl sends."""
+        """Return a text that is unique to this visitor and crawl."""
         return f"bake-visitor-{self.crawl}-{self.number}"
 
     def ask(self, path: str, deadline: float, method: str = "GET") -> tuple[Answer, list[Link]]:
-        """Return the answer to a request and the links in it."""
+        """Send a request, and return the answer and the links in it."""
         begin = time.monotonic()
         answer, links = Answer(path, method, self.number), []
         connection = Connection(self.site, deadline)
@@ -400,7 +400,7 @@ class Visitor:
         }
 
     def _take(self, answer: Answer, response: http.client.HTTPResponse, connection: Connection) -> list[Link]:
-        """Fill an answer from a response; return the links in its body."""
+        """Fill `answer` from a response, and return the links in its body."""
         content = response.getheader("Content-Type") or ""
         charset = re.search(r"charset=[\"']?([\w.:-]+)", content, re.I)
         answer.status, answer.type = response.status, content.partition(";")[0].strip().lower()[:100]
@@ -442,7 +442,7 @@ class Visitor:
         return links
 
     def _keep(self, headers: list[str]) -> None:
-        """Keep the cookies of an answer, as a browser does; all are sent to every path."""
+        """Keep the cookies of an answer as a browser does, but send all of them to every path."""
         for header in headers:
             pair, *rest = header.split(";")
             name, _, value = (part.strip() for part in pair.partition("="))
@@ -463,10 +463,10 @@ def _expired(attributes: dict[str, str]) -> bool:
 
 
 def read(response: http.client.HTTPResponse, deadline: float) -> tuple[bytes, str]:
-    """Return at most BODY bytes of a body, and how they ended.
+    """Return at most BODY bytes of a body, and the way it ended.
 
-    "whole"; "large" where more would follow; "stream" where the deadline came first; "broken" where the server ended
-    the connection before the end.
+    "whole"; "large" if there are more bytes; "stream" if the deadline passed first; "broken" if the server closed the
+    connection before the end.
     """
     body = bytearray()
     try:
@@ -495,7 +495,7 @@ def error_name(error: Exception) -> str:
 def kind(content_type: str, body: bytes) -> str:
     """Return the kind of a body by its type and first bytes.
 
-    html, json, xml, css, js, image, font, text, binary or empty.
+    It is html, json, xml, css, js, image, font, text, binary or empty.
     """
     if not body:
         return "empty"
@@ -515,7 +515,7 @@ def kind(content_type: str, body: bytes) -> str:
 
 
 def debug_page(body: bytes, status: int) -> str:
-    """Return the framework whose page for developers a body is, "traceback" for an exception's text, or ""."""
+    """Return the framework that made a debug page, "traceback" for an exception's text, or ""."""
     for name, pattern in DEBUG.items():
         if re.search(pattern, body[:PARSED]):
             return name
@@ -523,18 +523,18 @@ def debug_page(body: bytes, status: int) -> str:
 
 
 def decode(body: bytes, charset: str) -> str:
-    """Return the text of a body by its charset, the one it names itself, or UTF-8."""
+    """Return the text of a body, decoded by `charset`, by the one in its <meta>, or as UTF-8."""
     named = re.search(rb"<meta[^>]{0,200}charset=[\"']?([\w.:-]{1,40})", body[:2048], re.I)
     try:
         codec = codecs.lookup(charset or (named[1].decode() if named else "utf-8")).name
-        # These take quadratic time, and belong to names of hosts.
+        # These codecs take quadratic time, and are for host names.
         return body.decode("utf-8" if codec in ("punycode", "idna") else codec, "replace")
     except (LookupError, ValueError):
         return body.decode(errors="replace")
 
 
 class Crawl:
-    """All requests of one run, within its time."""
+    """All requests of one run, with a common deadline."""
 
     def __init__(self, site: Site, seconds: float) -> None:
         self.site, self.identity = site, secrets.token_hex(6)
@@ -547,7 +547,7 @@ class Crawl:
         return Visitor(self.site, number, self.identity)
 
     def ask(self, visitor: Visitor, path: str, method: str = "GET") -> tuple[Answer, list[Link]] | None:
-        """Return the answer to a request and its links; None where the time of all requests ended."""
+        """Return the answer to a request and its links; None if the deadline of the crawl passed."""
         own = time.monotonic() + self.patience
         if time.monotonic() < self.deadline:
             answer, links = visitor.ask(path, min(own, self.deadline), method)
@@ -557,7 +557,7 @@ class Crawl:
         return None
 
     def front(self, visitor: Visitor, answer: Answer) -> list[Answer]:
-        """Return the answers to the first page: `answer`, and that to HEAD. Follow its redirects to find a loop."""
+        """Return the answers to GET (`answer`) and HEAD for the first page. Follow its redirects to detect a loop."""
         target, hops = answer.location, 0
         while target and target["origin"] == "same" and hops < HOPS and not ACTION.search(unquote(target["path"])):
             hops += 1
@@ -570,8 +570,8 @@ class Crawl:
     def discover(self, seeds: list[str]) -> list[Answer]:
         """Return the answers to the pages that a visitor discovers, breadth first, from `seeds`.
 
-        At most MOST addresses are asked. Of addresses of one shape, as /item/1 and /item/2 are, only the first ones
-        are asked as long as there are others.
+        At most MOST addresses are requested. After the first ALIKE addresses of one shape, such as /item/1 and /item/2,
+        other shapes have priority.
         """
         visitor = self.visitor(0)
         answers: list[Answer] = []
@@ -622,7 +622,7 @@ class Crawl:
 
     @staticmethod
     def _one_of_each(pending: list[Find], suffixes: set[str]) -> list[Find]:
-        """Return the first file of each suffix that was not asked for."""
+        """Return the first pending file of each suffix that no request had."""
         first: dict[str, Find] = {}
         for find in pending:
             if find.via == "asset" and suffix(find.path) not in suffixes:
@@ -630,7 +630,7 @@ class Crawl:
         return list(first.values())[:EXTRAS]
 
     def ask_all(self, paths: list[str], visitors: int) -> list[Answer]:
-        """Return the answers to each path for each visitor. Each begins at another path, and all ask at once."""
+        """Return the answers to each path for each visitor. Visitors run concurrently, each from another first path."""
 
         def tour(number: int) -> list[Answer]:
             visitor, answers = self.visitor(number), []
@@ -649,12 +649,12 @@ class Crawl:
 
 
 def suffix(path: str) -> str:
-    """Return the suffix of a path's file, lower case."""
+    """Return the suffix of a path's file in lower case."""
     return PurePosixPath(re.split(r"[?#]", path, maxsplit=1)[0]).suffix.lower()
 
 
 def shape(path: str, via: str) -> str:
-    """Return what addresses of one kind have in common: the suffix of files, paths without their numbers."""
+    """Return the common form of similar addresses: the suffix of a file, or a path with its numbers replaced by 0."""
     if via == "asset":
         return f"file {suffix(path)}"
     place, _, query = path.partition("#")[0].partition("?")
@@ -671,7 +671,7 @@ def main(
     visitors: int = 1,
     seconds: float = 60,
 ) -> dict[str, Any]:
-    """Return the record of a crawl, as JSON has it."""
+    """Run a crawl, and return its record in types of JSON."""
     begin = time.monotonic()
     site = Site(url, (connect[0], connect[1]) if connect else None, host or "")
     crawl = Crawl(site, seconds)
@@ -685,7 +685,7 @@ def main(
     return {
         "version": VERSION, "url": url, "host": site.name, "visitors": visitors, "complete": crawl.complete,
         "seconds": round(time.monotonic() - begin, 3),
-        # The reader has the same defaults.
+        # Omit default values. The reader has the same defaults.
         "answers": [{key: value for key, value in asdict(answer).items() if value} for answer in answers],
     }  # fmt: skip
 

@@ -1,6 +1,6 @@
-"""Measure the memory of the app's workers: app-configure counts them by it, from the next start on.
+"""Measure the memory of the app's workers. From the next start on, app-configure computes their number from it.
 
-Part of releases that are baked or pushed.
+Part of bundles.
 """
 
 import re
@@ -13,10 +13,10 @@ PROC, GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 
 
 def measure(release: Path) -> None:
-    """Write the bytes of the largest worker beside the release's settings.
+    """Write the bytes of the largest worker into the release's folder.
 
-    Proportional set size (proc(5)): memory that workers share counts once for all of them. Nothing is written where
-    the app has just gone.
+    It is the proportional set size, proc(5), which counts the memory that workers share only once for all of them. If
+    the app has just stopped, nothing is written.
     """
     shown = subprocess.run(
         ["systemctl", "show", "-p", "MainPID", "-p", "ControlGroup", "app.service"], capture_output=True, text=True

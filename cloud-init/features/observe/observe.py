@@ -1,8 +1,8 @@
-"""Find out what the app writes beside its code, while an image is baked.
+"""Find the paths in its source that the app writes, during a bake.
 
-The app first runs on a scratch copy of its source that it owns. What it changes there decides which of its paths are
-writable on the real machine, where all others are read-only. The list is a state of the machine: OBSERVED is part of
-the image, and later releases inherit it.
+The app first runs on a scratch copy of its source that it owns. Its changes there determine the writable paths on the
+real machine, where all others are read-only. OBSERVED lists them. It is part of the image, and later releases use it
+too.
 """
 
 import json
@@ -18,17 +18,17 @@ from types import ModuleType
 import serving
 from step import command, link, say, write
 
-#: There once, on a machine that is being baked.
+#: Exists in a bake, until this module has run.
 WANTED = Path("/run/app-check/observe")
 SCRATCH = Path("/var/lib/app-scratch")
 OBSERVED = Path("/var/lib/app-observed.json")
-#: Binds the copy over the source. app-configure takes away what an interrupted bake leaves of it.
+#: Drop-ins that bind the copy over the source. app-configure deletes them after an interrupted bake.
 DROP_INS = Path("/run/systemd/system")
 UNITS = ("app.service", "app-job@.service")
 CODE = {".py", ".pyc", ".pyi", ".so"}
 #: Files that keep an empty folder in a repository.
 PLACEHOLDERS = {".gitkeep", ".keep", ".gitignore", ".placeholder", ".empty"}
-#: What SQLite puts beside a database while it is open, wherever a link to it stands.
+#: The suffixes of SQLite's files beside an open database.
 BESIDE_DATABASES = ("-journal", "-wal", "-shm")
 SQLITE = b"SQLite format 3\0"
 
@@ -37,8 +37,8 @@ SQLITE = b"SQLite format 3\0"
 class Observed:
     """Paths below the source that the app writes.
 
-    `data` is kept for ever, since no release ships it: path to whether it is a folder. `fresh` has shipped files in it:
-    each release begins with its own. `refused` is code, which stays read-only.
+    `data` is kept forever, because no release ships it. Its values tell whether the path is a folder. `fresh` contains
+    shipped files, so each release begins with its own copy. `refused` is code, which stays read-only.
     """
 
     data: dict[str, bool] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Observed:
 
 
 def manifest(folder: Path) -> dict[PurePosixPath, tuple]:
-    """Return what tells that a path below a folder changed: nothing for a folder, whose own entries tell."""
+    """Return the size, time and inode of each path below a folder, to detect changes. Folders have ()."""
     found = {}
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if name != "__pycache__"]
@@ -61,13 +61,13 @@ def manifest(folder: Path) -> dict[PurePosixPath, tuple]:
 
 
 def classify(before: dict, after: dict, folder: Path) -> Observed:
-    """Return what becomes of the paths that differ; `folder` has them as they are now."""
+    """Return the class of each path that differs between two manifests. `folder` contains the files of `after`."""
     data: dict[PurePosixPath, bool] = {}
     fresh, refused = set(), set()
     for path in sorted({*before, *after}):
         if before.get(path) == after.get(path) or path.suffix == ".pyc" or _stands_beside(path, after):
             continue
-        # The outermost path that the release does not ship; of a shipped one, itself.
+        # The outermost path that the release does not ship; for a shipped path, the path itself.
         way = [*reversed(path.parents), path][1:]
         outer = next((each for each in way if each not in before), path)
         parent = outer.parent
@@ -102,21 +102,24 @@ def _is_database(path: Path) -> bool:
 
 
 def _stands_beside(path: PurePosixPath, after: dict) -> bool:
-    """Return whether SQLite made a file for its own use."""
+    """Return whether a path is one of SQLite's files beside a database."""
     return any(
         path.name.endswith(end) and path.with_name(path.name.removesuffix(end)) in after for end in BESIDE_DATABASES
     )
 
 
 def watch(release: Path, recipe: dict, steps: ModuleType) -> None:
-    """Run the app on a scratch copy of its source, once, and write OBSERVED; its data is put where it is kept."""
+    """Run the app on a scratch copy of its source, write OBSERVED, and copy the data to its permanent place.
+
+    Does nothing outside of a bake, and after the first run.
+    """
     if not WANTED.exists():
         return
     WANTED.unlink()
     shutil.rmtree(SCRATCH, ignore_errors=True)
     SCRATCH.mkdir(0o755)
     copy = SCRATCH / "source"
-    # A copy by links could change the release itself.
+    # With hard links, the app could change the release itself.
     command("cp", "-a", release / "source", copy)
     command("chown", "-hR", "app:app", copy)
     binding = f"[Service]\nBindPaths={copy}:{release}/source\nReadWritePaths={release}/source\n"
@@ -131,7 +134,7 @@ def watch(release: Path, recipe: dict, steps: ModuleType) -> None:
         link(serving.DOOR, serving.SOCKET)
         serving.start(serving.APP)
         serving.await_health(recipe)
-        # Two of them could want the same port, or lock.
+        # Two running apps could need the same port or lock.
         command("systemctl", "stop", "app.service")
         author = load(release, "author")
         if not author.ask(release, recipe):
@@ -144,7 +147,7 @@ def watch(release: Path, recipe: dict, steps: ModuleType) -> None:
         command("systemctl", "daemon-reload")
     found = classify(before, manifest(copy), copy)
     for name in found.data:
-        # As the app, whose folders both are. What bake.yaml names is there already, by a link.
+        # Run as the app, which owns both folders. The paths in bake.yaml are links, and already at their place.
         argv = ["sh", "-euc", MOVE, "sh", copy / name, steps.DATA / name]
         subprocess.run(argv, check=True, umask=0o027, **steps.OWNER)
     shutil.rmtree(SCRATCH)
@@ -154,14 +157,14 @@ def watch(release: Path, recipe: dict, steps: ModuleType) -> None:
 
 
 def load(release: Path, name: str) -> ModuleType:
-    """Return a module that a release brings."""
+    """Return a module of a release."""
     module = ModuleType(name)
     SourceFileLoader(name, f"{release}/settings/{name}.py").exec_module(module)
     return module
 
 
 def visit(release: Path, recipe: dict, author: ModuleType) -> None:
-    """Ask the app itself for its pages, since it may write when it is visited. The proof judges the answers."""
+    """Request the app's pages, because requests may make it write. The answers are discarded; the proof checks them."""
     name = (serving.NAMES.read_text().split() or ["localhost"])[0].replace("*", "www")
     where = {"url": f"https://{name}", "connect": ("127.0.0.1", 443), "seconds": author.SECONDS}
     author.crawl(release, {**where, **author.pages(recipe.get("check") or {})})

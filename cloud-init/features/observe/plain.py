@@ -1,4 +1,4 @@
-"""Serve the app by the server of Python's own library, where nothing tells how its author runs it."""
+"""Serve the app with the WSGI server of Python's standard library, if the author's command is unknown."""
 
 import json
 from importlib.machinery import SourceFileLoader
@@ -11,7 +11,7 @@ PORT = 8000
 
 
 class Server(ThreadingMixIn, WSGIServer):
-    """A server whose other pages answer while one is silent: a stream of events has no end."""
+    """A server with a thread for each request, so that an endless stream does not block other pages."""
 
     daemon_threads = True
 

@@ -1,6 +1,6 @@
-"""What an app asks for besides being served: folders it writes to, secrets, steps of its own.
+"""Provide writable folders, required secrets, Django's static files and the recipe's own steps.
 
-app-setup has it of releases whose apps ask for any of it.
+Part of bundles, and of other releases whose recipe uses any of these. app-setup loads it.
 """
 
 import json
@@ -11,40 +11,40 @@ from pathlib import Path, PurePosixPath
 
 from step import FOLLOWED, StepError, Waiting, command, link, say, write
 
-#: The app's data; nothing in it is ever replaced.
+#: The app's data. Existing files in it are never replaced.
 DATA = Path("/var/lib/app")
-#: What the app was seen to write while its image was made: {"data": {path: is it a folder}, "fresh": [path]}.
+#: The paths that the app wrote during the bake: {"data": {path: whether it is a folder}, "fresh": [path]}.
 OBSERVED = Path("/var/lib/app-observed.json")
-#: Folders with files of a release that the app writes to: each release has its own, which begin as it ships them.
+#: Writable folders with shipped files. Each release has its own, which begin with its shipped files.
 FRESH = Path("/var/cache/app/fresh")
-#: Where the app's job `static` leaves the path of its static files' URL.
+#: The path of the static files' URL, written by the job `static`.
 URL = Path("/var/cache/app/static-url")
-#: There while an image is made, checked or tried.
+#: Exists while bake makes, checks or runs an image.
 CHECK = Path("/run/app-check")
-#: The end of a job's log; and what clients of databases say of a server that they cannot reach.
+#: The command for the end of a job's log; and the errors of database clients that cannot reach their server.
 JOURNAL = ("journalctl", "-b", "-o", "cat", "-n", "40", "-u")
 UNREACHABLE = re.compile(
     "could not (connect|translate host)|Connection refused|Can't connect|[Nn]ame or service not known|name resolution"
     "|Network is unreachable|No servers found|Operation not permitted"
 )
-#: Releases whose static files observe.py has collected in this run: while an image is made, an app is prepared twice.
+#: Releases whose static files observe.py has collected in this run, because a bake prepares an app twice.
 collected: set = set()
 OWNER = {"user": "app", "group": "app", "extra_groups": []}
-#: Where secrets may be given; the last is what app-configure reads in /etc/app.
+#: Files that may contain secrets. app-configure writes the last one from /etc/app.
 GIVEN = tuple(Path(name) for name in ("/run/app-check/env", "/run/app/secrets.env", "/run/app/given.env"))
-#: Where people find the program for secrets, and the release's own.
+#: The command for secrets in the PATH, a link to the program in the release.
 SECRET, PROGRAM = Path("/usr/local/sbin/app-secret"), Path("/srv/app/current/settings/secret")
 
 
 def keep(release: Path, recipe: dict) -> None:
-    """Put what the app writes into DATA or FRESH, and links to it in the place where the app looks for it.
+    """Put the paths that the app writes into DATA or FRESH, and replace them in the source by links.
 
-    What the release ships there is the content for a machine that has none yet.
+    A path that does not exist there yet gets the content that the release ships.
     """
     seen = json.loads(OBSERVED.read_text()) if OBSERVED.exists() else {"data": {}, "fresh": []}
     # A name that bake.yaml lists is a folder if it looks like one.
     folders = {name: "." not in PurePosixPath(name).name[1:] for name in recipe.get("writable") or []} | seen["data"]
-    # What lies in a folder comes before the folder, whose copy has the link.
+    # Paths inside of a folder come before the folder, whose copy then contains their links.
     for name in sorted({*folders, *seen["fresh"]}, key=lambda name: -len(PurePosixPath(name).parts)):
         keeps = name in folders
         place, given = release / "source" / name, release / "given" / name
@@ -60,8 +60,8 @@ def keep(release: Path, recipe: dict) -> None:
             if place.exists():
                 place.rename(given)
             place.symlink_to(kept)
-        # As the app: in a folder of its own it may put links in our way.
-        # nginx serves what is fresh; data is the app's alone.
+        # Run as the app, because it may have put links to other places into its own folder. nginx reads FRESH, but
+        # only the app reads DATA.
         argv = ["sh", "-euc", KEEP, "sh", given, kept, "mkdir" if folders.get(name) else "true"]
         subprocess.run(argv, check=True, umask=0o027 if keeps else 0o022, **OWNER)
     gone = [folder for folder in FRESH.glob("*") if not (release.parent / folder.name).exists()]
@@ -69,7 +69,7 @@ def keep(release: Path, recipe: dict) -> None:
         subprocess.run(["rm", "-rf", "--", *gone], check=True, **OWNER)
 
 
-#: Copies $1 to $2, whole or not at all, where nothing is yet; without a $1, does $3 to $2.
+#: Copies $1 to $2 atomically if $2 does not exist. If $1 does not exist either, runs the command $3 with $2.
 KEEP = """
 [ ! -e "$2" ] || exit 0
 mkdir -p "$(dirname "$2")"
@@ -85,7 +85,7 @@ fi
 
 
 def require_secrets(recipe: dict) -> None:
-    """Stop where a secret is missing that the app asks for."""
+    """Raise Waiting if a secret of the recipe has no value."""
     names = recipe.get("secrets") or []
     if names:
         link(SECRET, PROGRAM)
@@ -97,7 +97,10 @@ def require_secrets(recipe: dict) -> None:
 
 
 def prepare(release: Path, recipe: dict, changed: bool, stale: bool) -> None:
-    """Prepare a release to serve: `changed` says that it is another one, `stale` that the app is to be started."""
+    """Run the steps before a release serves.
+
+    `changed`: it was not the current release. `stale`: the app is about to be started or restarted.
+    """
     if stale:
         run("release", release, recipe)
     if changed:
@@ -107,11 +110,11 @@ def prepare(release: Path, recipe: dict, changed: bool, stale: bool) -> None:
 
 
 def collect(release: Path, recipe: dict) -> None:
-    """Have Django collect its static files, and nginx serve them where Django says that they are."""
+    """Collect Django's static files, and make nginx serve them at STATIC_URL."""
     if not isinstance(recipe.get("django"), dict) or release in collected:
         return
     command("systemctl", "start", "app-job@static.service")
-    # The app wrote it: neither a link nor a pipe may lead root astray.
+    # The app wrote this file, so root must not follow a link or block on a pipe.
     file = os.open(URL, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     url = recipe["django"].get("static_url") or os.read(file, 200).decode(errors="replace")
     os.close(file)
@@ -125,15 +128,15 @@ def collect(release: Path, recipe: dict) -> None:
 
 
 def run(job: str, release: Path, recipe: dict) -> None:
-    """Run the recipe's `release` or `setup`.
+    """Run the recipe's `release` or `setup`. Raises StepError if it fails.
 
-    Those of a release that another one followed may fail: the newer one's steps have changed its data, and
-    whether it can live with that, its health tells.
+    After a rollback it may fail, because the newer release's steps have changed the data. The health check then decides
+    whether the old release still works.
     """
     if not recipe.get(job):
         return
     if job == "release" and CHECK.exists():
-        # An image is being made or checked: it changes no database but its own.
+        # During a bake or a check, the step must not change a database outside of the machine.
         closed = ("IPAddressDeny=any", "IPAddressAllow=localhost")
         command("systemctl", "set-property", "--runtime", "app-job@release.service", *closed)
     if subprocess.run(["systemctl", "restart", f"app-job@{job}.service"]).returncode:

@@ -1,8 +1,8 @@
-"""Django settings on a machine: the project's own, and around them the ones that a server needs.
+"""Add the settings that a server needs to those of the Django project.
 
-The project stays as `startproject` made it. `django: off` in bake.yaml leaves all of this out.
-APP_DJANGO_SETTINGS names the project's module, APP_DOMAINS the names that the machine answers to. APP_DJANGO_AUTHOR is
-there for the author's server, which differs from the project in the place of its data and in answering at its address.
+The project needs no change. `django: off` in bake.yaml turns this off.
+APP_DJANGO_SETTINGS names the project's module, and APP_DOMAINS the names that the machine answers to.
+APP_DJANGO_AUTHOR is set for the author's server, which gets only the settings that it needs on this machine.
 """
 
 import importlib
@@ -22,7 +22,7 @@ TO_THE_JOURNAL = {
 
 
 def placed(theirs: dict, environ: dict) -> dict:
-    """Return the settings for the app's data and its key, where they differ from the project's."""
+    """Return the settings for the app's data and its secret key that differ from the project's."""
     databases = theirs.get("DATABASES", {})
     changed = {"DATABASES": {alias: {**said, "NAME": moved(said)} for alias, said in databases.items()}}
     if environ.get("SECRET_KEY"):
@@ -34,39 +34,39 @@ def placed(theirs: dict, environ: dict) -> dict:
 
 
 def authored(theirs: dict, environ: dict) -> dict:
-    """Return the settings of the author's server, where they differ from the project's.
+    """Return the settings of the author's server that differ from the project's.
 
-    A project with DEBUG off answers to its domains alone, and may redirect everything to HTTPS.
+    A project with DEBUG off answers only to its domains, and may redirect everything to HTTPS.
     """
     hosts = [*theirs.get("ALLOWED_HOSTS", []), "localhost", "127.0.0.1", "[::1]"]
     return {**placed(theirs, environ), "ALLOWED_HOSTS": hosts, "SECURE_SSL_REDIRECT": False}
 
 
 def served(theirs: dict, environ: dict) -> dict:
-    """Return the settings of a server, where they differ from the project's."""
+    """Return the settings of the machine's server that differ from the project's."""
     names = environ.get("APP_DOMAINS", "").split()
-    # nginx refuses other names where domains are given, and passes on any name or address where none are.
+    # With domains, nginx refuses other names. Without, it passes on any name or address.
     hosts = [name.removeprefix("*") for name in names] or ["*"]
     changed = {
         **placed(theirs, environ),
         "DEBUG": False,
         "ALLOWED_HOSTS": [*theirs.get("ALLOWED_HOSTS", []), *hosts],
         "CSRF_TRUSTED_ORIGINS": [*theirs.get("CSRF_TRUSTED_ORIGINS", []), *(f"https://{name}" for name in names)],
-        # nginx sets this header itself: a visitor's own never arrives.
+        # nginx sets this header itself, so visitors cannot forge it.
         "SECURE_PROXY_SSL_HEADER": ("HTTP_X_FORWARDED_PROTO", "https"),
-        # nginx redirects to HTTPS once the certificate is one that browsers trust.
+        # nginx redirects to HTTPS as soon as browsers trust the certificate.
         "SECURE_SSL_REDIRECT": False,
         "STATIC_ROOT": COLLECTED,
         "MIDDLEWARE": ["app_settings.machine", *theirs.get("MIDDLEWARE", [])],
     }
     if not theirs.get("LOGGING"):
-        # With DEBUG off, Django by itself mails errors to admins, and tells nobody where there are none.
+        # With DEBUG off, Django mails errors to ADMINS by default. Without ADMINS, it reports them nowhere.
         changed["LOGGING"] = TO_THE_JOURNAL
     return changed
 
 
 def moved(database: dict) -> object:
-    """Return a database's name; for an SQLite file beside the code, its place among the app's data."""
+    """Return the NAME of a database; for an SQLite file in the project's folder, its path among the app's data."""
     name = database.get("NAME")
     inside = within(name) if str(database.get("ENGINE", "")).endswith(("sqlite3", "spatialite")) else None
     return str(DATA / inside.name) if inside else name
@@ -80,10 +80,10 @@ def within(path: object) -> Path | None:
 
 
 def machine(get_response: Callable) -> Callable:
-    """Middleware: mark cookies as Secure over HTTPS alone, and serve uploads as the author's server does.
+    """Return a middleware that marks cookies as Secure only over HTTPS, and serves uploads as the author's server does.
 
-    Browsers drop Secure cookies that come over HTTP: nobody could log in at an address that has no certificate.
-    APP_DJANGO_MEDIA: the project serves MEDIA_ROOT at MEDIA_URL in development, which Django does under DEBUG alone.
+    Browsers drop Secure cookies over HTTP, so users could not log in at an address without a certificate. If
+    APP_DJANGO_MEDIA is set, the project serves MEDIA_ROOT at MEDIA_URL, which Django does only under DEBUG.
     """
 
     def answer(request: object) -> object:
@@ -98,7 +98,7 @@ def machine(get_response: Callable) -> Callable:
 
 
 def uploaded(request: object) -> object:
-    """Return the response with the requested file of MEDIA_ROOT; None where the project has a view, or no such file."""
+    """Return the response with the requested file of MEDIA_ROOT; None if a view has this path or no file exists."""
     from django.conf import settings
     from django.http import Http404
     from django.urls import Resolver404, resolve

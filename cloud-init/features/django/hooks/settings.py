@@ -1,4 +1,4 @@
-"""Keep app_settings in force where the project's own wsgi.py assigns DJANGO_SETTINGS_MODULE. Runs before that."""
+"""Keep app_settings active if the project's wsgi.py assigns DJANGO_SETTINGS_MODULE. Runs before wsgi.py."""
 
 import os
 
@@ -8,7 +8,7 @@ NAME = "DJANGO_SETTINGS_MODULE"
 
 
 def set_up(settings: LazySettings, name: str | None = None, original: object = LazySettings._setup) -> None:
-    """Load app_settings around the module that the project named last."""
+    """Load app_settings, which wraps the module that the project assigned last."""
     named = os.environ.get(NAME, "app_settings")
     if named != "app_settings":
         os.environ["APP_DJANGO_SETTINGS"] = named

@@ -1,20 +1,20 @@
-"""Read the settings that a person or a launch writes into /etc/app.
+"""Read the settings that a user or a launch writes into /etc/app.
 
-A wrong line is left out and reported, and never takes the site down: app-configure lists the faults in
-/run/app/faults, app-setup prints them on the console and into the journal, and `bake check` fails with them.
+An invalid line is ignored and reported, and the site stays up. app-configure writes the faults to /run/app/faults,
+app-setup prints them to the console and the journal, and `bake check` fails with them.
 """
 
 import re
 from pathlib import Path
 
-#: What is right in a file: one value a line, and perhaps a comment.
+#: A valid line: one value, and optionally a comment.
 LINE = r"[ \t]*(%s)[ \t\r]*(?:#.*)?(?:\n|$)"
-#: RFC 1123 names, ASCII; a wildcard is for one level.
+#: Names in ASCII (RFC 1123). A wildcard stands for one level.
 DOMAIN = re.compile(LINE % r"(?:\*\.)?(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]*[a-z0-9]", re.I)
 EMAIL = re.compile(LINE % r"[^@\s]+@[^@\s]+\.[^@\s]+")
-#: As systemd.exec(5) reads an EnvironmentFile, where quotes may hold several lines; but nothing follows a closing one,
-#: so that a quote without its end spoils no line but its own. No bytes that are no text, and no names that the machine
-#: itself gives values to.
+#: The syntax of an EnvironmentFile, systemd.exec(5), where a quoted value may have several lines. Unlike there, nothing
+#: may follow a closing quote, so that an unclosed quote invalidates only its own line. Also invalid are NUL, bytes that
+#: are not UTF-8, and the names of variables that the machine sets.
 ASSIGNMENT = re.compile(
     LINE % r"""(?!.*[\0\ufffd]|APP_(?:RELEASE|WORKERS|NEXT)\b)[A-Za-z_]\w*[ \t]*=[ \t]*"""
     r"""(?:(?:"(?:\\[\s\S]|[^"\\])*"|'[^']*')+|(?:[^\s"'\\]|\\[\s\S])(?:\\[\s\S]|[^\\\n])*|)""",
@@ -23,9 +23,10 @@ ASSIGNMENT = re.compile(
 
 
 def read(root: Path, name: str, right: re.Pattern, what: str, faults: list[str]) -> list[str] | None:
-    """Return what is right of a file in /etc/app, and add the faults; None where there is no file, or nothing is right.
+    """Return the valid values of a file in /etc/app, and append the faults of the others to `faults`.
 
-    A fault names the line and not its text, which may be a secret.
+    Returns None if there is no file, or if it has faults and no valid value. `right` matches a valid value, and `what`
+    names it. A fault contains the line's number, but not its text, which may be a secret.
     """
     path = root / "etc/app" / name
     try:

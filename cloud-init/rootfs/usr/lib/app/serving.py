@@ -1,4 +1,4 @@
-"""What serves: starts the app, and asks it how it is."""
+"""Start the app, and check its health."""
 
 import hashlib
 import http.client
@@ -13,27 +13,30 @@ from urllib.parse import quote
 from step import StepError, command, say
 
 RUN = Path("/run/app")
-#: Where nginx connects to: a link to the app's socket.
+#: The socket that nginx connects to: a link to that of the app.
 DOOR = RUN / "uwsgi.sock"
 APP, SOCKET = "app", RUN / "app.sock"
-#: The digest of what is being served, and with which settings.
+#: The digest of the release and the settings that are being served.
 SERVED = RUN / "served"
-#: All that the app is started with, besides its release.
+#: The files that the app starts with, besides its release.
 SETTINGS = (
     RUN / "env", RUN / "secrets.env", Path("/run/app-check/env"), RUN / "given.env",
     Path("/run/systemd/system/app.service.d/60-allow.conf"),
 )  # fmt: skip
-#: The names this machine answers to, as app-configure found them.
+#: The names that this machine answers to, written by app-configure.
 NAMES = RUN / "names"
-#: Seconds an app may take to be well, and to answer.
+#: Seconds for the app to become healthy, and for one answer.
 HEALTH_PATIENCE = 60
 
 
 def ask(path: str, host: str) -> int:
-    """The status that an HTTPS visitor of this machine gets; 503 is nginx's, too, while the app does not answer."""
+    """Return the HTTP status that this machine answers over HTTPS. nginx answers 503 while the app does not answer.
+
+    Raises OSError or HTTPException if there is no answer.
+    """
     plain = socket.create_connection(("127.0.0.1", 443), HEALTH_PATIENCE)
     connection = http.client.HTTPConnection(host)
-    # Whether anybody trusts its certificate is another question.
+    # The placeholder certificate is not trusted, and the app can still be healthy.
     connection.sock = ssl._create_unverified_context().wrap_socket(plain, server_hostname=host)
     with connection.sock:
         connection.request("GET", quote(path, bytes(range(33, 127))), headers={"User-Agent": "app-setup"})
@@ -41,7 +44,11 @@ def ask(path: str, host: str) -> int:
 
 
 def await_health(recipe: dict, ask: Callable[[str, str], int] = ask) -> None:
-    """Ask the app, by the machine's own name, until it answers as it should."""
+    """Ask for the health path under the machine's name until the app is healthy.
+
+    A status below 400 is healthy; below 500 if the recipe has no health path. Raises StepError for other statuses, and
+    after HEALTH_PATIENCE for 503 and failed connections.
+    """
     named = (recipe.get("check") or {}).get("health")
     path, host = named or "/", (NAMES.read_text().split() or ["localhost"])[0].replace("*", "www")
     deadline = time.monotonic() + HEALTH_PATIENCE
@@ -55,14 +62,14 @@ def await_health(recipe: dict, ask: Callable[[str, str], int] = ask) -> None:
         except (OSError, http.client.HTTPException) as error:
             problem = f"does not answer: {error}"
             status = 503
-        # 503 is the word of an app that needs a moment yet.
+        # 503 means that the app is still starting.
         if status != 503 or time.monotonic() > deadline:
             raise StepError(f"unhealthy: {path} {problem}")
         time.sleep(0.5)
 
 
 def start(name: str) -> None:
-    """Start a service of ours, or start it anew."""
+    """Start or restart a service and its socket. Raises StepError if that fails."""
     command("systemctl", "start", f"{name}.socket")
     restarting = ["systemctl", "restart", f"{name}.service"]
     if subprocess.run(restarting, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
@@ -70,11 +77,11 @@ def start(name: str) -> None:
 
 
 def runs(name: str) -> bool:
-    """Whether a service of ours is up."""
+    """Return whether a service is active."""
     return subprocess.run(["systemctl", "is-active", "--quiet", f"{name}.service"]).returncode == 0
 
 
 def settings(release: Path) -> str:
-    """The digest of a release and of all that it is started with."""
+    """Return the digest of a release and of the files in SETTINGS."""
     texts = [path.read_bytes() if path.exists() else b"" for path in SETTINGS]
     return hashlib.sha256(b"\0".join([release.name.encode(), *texts])).hexdigest()

@@ -1,4 +1,4 @@
-"""What the steps of app-setup share: programs, links, words for the journal and for visitors, and how a step fails."""
+"""Provide the steps of app-setup with programs, files, links, retries, messages and errors."""
 
 import os
 import re
@@ -6,39 +6,42 @@ import subprocess
 import time
 from pathlib import Path
 
-#: What nginx tells visitors while the app does not answer; the machine's own words, never a program's.
+#: The state that nginx shows to visitors while the app does not answer. It never contains a program's output.
 STATE = Path("/run/app/state")
-#: In a release: another one came after it, whose steps its data has seen.
+#: Marker in a release: a newer release has run its steps since, and these may have changed the data.
 FOLLOWED = "followed"
-#: What no waiting mends.
+#: Errors that retrying cannot fix.
 HOPELESS = re.compile(
     "hopeless|DO NOT MATCH|space left|free space|Unable to locate|candidate|error: 4(?!08|29)|' not found|Username"
 )
-#: Seconds for what a network, a mirror or another program may hold up.
+#: Seconds to retry, since a network, a mirror or another program may cause the failure.
 PATIENCE = 600
 
 
 class StepError(Exception):
-    """A step failed; the message says what and what to do."""
+    """A step failed. The message names the problem and the next command or edit."""
 
 
 class Waiting(StepError):
-    """Somebody has to give this machine a setting first."""
+    """The machine lacks a setting that a user must provide first."""
 
 
 def say(text: str) -> None:
-    """A line for the journal."""
+    """Print a line to the journal."""
     print(text, flush=True)
 
 
 def tell(state: str) -> None:
-    """How the site is, for its visitors: "This site …"."""
+    """Write the state that visitors see, as the end of a sentence that begins with "This site"."""
     STATE.parent.mkdir(exist_ok=True)
     STATE.write_text(state)
 
 
 def command(*argv: object, patience: float = 900, env: dict | None = None, cwd: Path | None = None) -> str:
-    """Run a program; its standard output. Seconds of patience."""
+    """Run a program and return its output, stdout and stderr. `patience` is the timeout in seconds.
+
+    Raises StepError if the program fails, and TimeoutExpired.
+    """
     words = [str(word) for word in argv]
     done = subprocess.run(
         words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -51,7 +54,7 @@ def command(*argv: object, patience: float = 900, env: dict | None = None, cwd: 
 
 
 def patiently(*argv: object, **options: object) -> str:
-    """`command`, again and again while there is hope and PATIENCE: a lock, a network or a clock may come right."""
+    """Run `command`, and retry for PATIENCE seconds unless the error is HOPELESS. Locks and networks may recover."""
     deadline, pause = time.monotonic() + PATIENCE, 2
     while True:
         try:
@@ -65,7 +68,7 @@ def patiently(*argv: object, **options: object) -> str:
 
 
 def link(place: Path, target: Path) -> None:
-    """Make `place` lead to `target`, in one step."""
+    """Make `place` a symbolic link to `target`, atomically."""
     new = place.with_name(f".{place.name}.new")
     new.unlink(missing_ok=True)
     new.symlink_to(target)
@@ -73,7 +76,7 @@ def link(place: Path, target: Path) -> None:
 
 
 def write(path: Path, text: str, mode: int = 0o644) -> None:
-    """Write a file whole or not at all."""
+    """Write a file atomically and durably."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     partial.unlink(missing_ok=True)

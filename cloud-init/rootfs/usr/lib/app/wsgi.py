@@ -1,6 +1,6 @@
-"""What uWSGI loads: finds the app that the recipe names, and stands between the two where that helps.
+"""Load the app that the recipe names into a uWSGI worker, and report to systemd that it is loaded.
 
-It lets server-sent events through, and tells systemd when the app is loaded.
+A middleware makes nginx pass on server-sent events at once.
 """
 
 import fcntl
@@ -15,13 +15,13 @@ from pathlib import Path
 
 
 def find(wanted: str) -> object:
-    """The app: module:expression as bake.yaml has it, or a file for PasteDeploy."""
+    """Return the app. `wanted` is module:expression as in bake.yaml, or the path of a PasteDeploy file (.ini)."""
     if wanted.endswith(".ini"):
         deploy = importlib.import_module("paste.deploy")
         return deploy.loadapp(f"config:{Path(wanted).absolute()}")
     name, _, expression = wanted.partition(":")
     module = importlib.import_module(name)
-    # Names of the module, or of modules it has loaded; bake has seen that it calls with plain values alone.
+    # Names of the module, or modules that it imported. bake has checked that calls have only literal arguments.
     names, first = {**sys.modules}, re.match(r"\w+", expression)[0]
     if hasattr(module, first):
         names[first] = getattr(module, first)
@@ -29,14 +29,15 @@ def find(wanted: str) -> object:
 
 
 def hide_tracebacks() -> None:
-    """CherryPy shows them to visitors, unless the app says otherwise; the journal has them anyway."""
+    """Stop CherryPy from showing tracebacks to visitors, unless the app configures it. The journal has them anyway."""
     if "cherrypy" in sys.modules:
         sys.modules["cherrypy"].config.setdefault("request.show_tracebacks", False)
 
 
 def streaming(app: object) -> object:
-    """The app, whose server-sent events nginx hands on as they come. It holds answers back otherwise: a
-    visitor who reads slowly keeps no worker waiting.
+    """Return the app in a middleware that turns off nginx's buffering for server-sent events.
+
+    nginx buffers other answers, so that slow visitors do not block a worker.
     """
 
     def application(environ: dict, start_response: object) -> object:
@@ -54,10 +55,10 @@ def streaming(app: object) -> object:
 if __name__.startswith("uwsgi_file"):
     import uwsgi
 
-    # A worker that is told to stop before it has loaded the app would never hear of it: uWSGI listens afterwards.
+    # uWSGI handles the signal only after it has loaded the app. Until then, the default action stops the worker.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    # The first loads alone: it serves sooner, and what the app makes once is there for the others. As many of these
-    # load at once as there are CPUs. /tmp is the unit's own.
+    # The first worker loads alone: it serves sooner, and files that the app creates once exist for the others. Then as
+    # many workers load at once as there are CPUs. /tmp is private to the unit.
     turn = Path("/tmp/first").open("a")  # noqa: SIM115
     fcntl.flock(turn, fcntl.LOCK_EX)
     if turn.seek(0, 2):
@@ -69,12 +70,12 @@ if __name__.startswith("uwsgi_file"):
     try:
         application = streaming(find(json.loads((release / "recipe.json").read_text())["wsgi"]))
     except SystemExit as problem:
-        # uWSGI would start another worker, for ever; an error of any other kind ends it.
+        # After SystemExit, uWSGI would start workers forever. Any other exception ends it.
         raise ImportError(problem)  # noqa: B904
     hide_tracebacks()
     turn.write("first")
     turn.flush()
-    # A child that the app has forked has this file open, too: to close it here would not give up the turn.
+    # Unlock explicitly: children that the app has forked keep the file open, so closing it would not release the lock.
     fcntl.flock(turn, fcntl.LOCK_UN)
-    # To systemd: the first worker's report counts, see app.service.
+    # Tell systemd that the app is loaded. The first worker's report counts; see app.service.
     socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"READY=1", "/run/systemd/notify")
