@@ -40,7 +40,7 @@ def show(image: Path, port: int | None, shell: bool, report: Reporter, tell: Cal
         key = work / "key"
         qemu.make_key(key, "bake-run")
         random = {name: secrets.token_urlsafe(32) for name in names}
-        vendor_data = cloud_config.stand_ins(cloud_config.CheckSettings(random, cloud_config.Network.OPEN))
+        vendor_data = cloud_config.vendor_data(cloud_config.CheckSettings(random, cloud_config.Network.OPEN))
         given = proof.UserData(USER_DATA, vendor_data)
         machine = proof.start(image, work / "bake-run", key, given, qemu.VmOptions(web={80: port}))
         try:

@@ -77,9 +77,9 @@ def _fullest(
     """Return the document with as many of release.EXTRAS as fit, and the names of those that did not fit."""
     dear = release_files.EXTRAS
     binary = provider is not None and not provider.text
-    least = [*files, *app(())]
-    if cloud_config.least(least) > _capacity(provider):
-        cloud_config.fit(least, goal, _capacity(provider), binary=binary)  # raises the error
+    minimum = [*files, *app(())]
+    if cloud_config.lower_bound(minimum) > _capacity(provider):
+        cloud_config.fit(minimum, goal, _capacity(provider), binary=binary)  # raises the error
     for count in range(len(dear), -1, -1):
         for some in combinations(dear, count):
             try:

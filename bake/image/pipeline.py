@@ -263,7 +263,7 @@ def _run_packer(
 ) -> Baked:
     key = work / "bake-key"
     public = qemu.make_key(key, "bake")
-    early = (SEED.format(folder=release_source.INCOMING, digest=parcel.sha256), cloud_config.stand_in(settings))
+    early = (SEED.format(folder=release_source.INCOMING, digest=parcel.sha256), cloud_config.bake_command(settings))
     (work / "user-data").write_text(document(goal, parcel, early).text)
     (work / "meta-data").write_text(cloud_config.meta_data("bake", wanted.name or "app", [public]))
 

@@ -64,7 +64,7 @@ def prove(
     work.mkdir()
     key = work / "key"
     qemu.make_key(key, "proof")
-    given = UserData(vendor=cloud_config.stand_ins(settings))
+    given = UserData(vendor=cloud_config.vendor_data(settings))
     options = replace(options, network=ALONE if settings.network is cloud_config.Network.CLOSED else "")
     phase.progress(0.02, "booting two machines")
     machines: list[qemu.Machine] = []

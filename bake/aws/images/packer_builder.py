@@ -105,7 +105,7 @@ def user_data(goal: Target, parcel: Bundle, settings: cloud_config.CheckSettings
     """Return the document of a bake within EC2's limit, with the files that only this boot needs."""
     place = f"{release_source.INCOMING}/{parcel.sha256}.tar"
     early = [
-        *settings.baking,
+        *settings.bake_files,
         File(
             "/run/systemd/system/app-setup.service.d/50-upload.conf", 0o644,
             AWAIT.format(place=place, short=parcel.sha256[:12]).encode(),
