@@ -170,7 +170,7 @@ def run_command(app: Path, port: int | None, shell: bool) -> None:
         app = pipeline.bake(app, pipeline.read(app, report), pipeline.Options(), report).path
     else:
         manifest.require_image(app, f"bake run {app.parent}")
-    local_run.show(app, port, shell, report, click.echo)
+    local_run.run(app, port, shell, report, click.echo)
 
 
 @cli.command("push")
@@ -189,7 +189,7 @@ def push_command(host: str, app: Path, identity: Path | None, back: bool) -> Non
     report = Reporter(errors)
     there = _login(host, identity)
     if back:
-        click.echo(push.back(there, report))
+        click.echo(push.roll_back(there, report))
     else:
         click.echo(push.push(there, app, lambda base: pipeline.look(app, report, base), report))
         push.visit(there, report)
@@ -274,9 +274,9 @@ def render_command(
             )
     there = PROVIDERS.get(provider or "")
     if launch:
-        made = render.launch(given, there, report)
+        made = render.launch_document(given, there, report)
     else:
-        made = render.document(app, wanted, given, there, inline, report)
+        made = render.machine_document(app, wanted, given, there, inline, report)
     click.echo(made.text, nl=False)
 
 

@@ -61,7 +61,7 @@ def bundled(target: Target, digest: str) -> list[File]:
 
 
 def inline(release: Release, recipe: Recipe, extras: tuple[str, ...] = ()) -> list[File]:
-    """Return a document's files with the whole app and some of release.EXTRAS. Its wheels come from the index."""
+    """Return a document's files with the whole app and some EXTRAS. Its wheels come from the index."""
     return _parts(recipe, _members(release, recipe, extras))
 
 
