@@ -179,7 +179,7 @@ def machine(baked, tmp_path):
     booted = proof.start(image, tmp_path / "vm", key, STAND_INS)
     try:
         booted.await_ssh()
-        booted.ssh(qemu.BOOTED, check=False, timeout=300)
+        booted.ssh(qemu.AWAIT_BOOT, check=False, timeout=300)
         yield booted
     finally:
         booted.stop()

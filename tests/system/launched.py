@@ -38,7 +38,7 @@ class Site:
         }
         seed = qemu.make_seed(place / "seed.iso", files)
         self.machine = qemu.boot(
-            self.disk, seed, place, self.work / "key", qemu.VmOptions(self.accelerator, more=(*acme.WIRE, *words))
+            self.disk, seed, place, self.work / "key", qemu.VmOptions(self.accelerator, arguments=(*acme.WIRE, *words))
         )
         self.disk = place / "overlay.qcow2"
 
