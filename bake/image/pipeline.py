@@ -174,7 +174,7 @@ def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options:
         raw, sealed, image = work / "baked.raw", work / "sealed.raw", work / "image.qcow2"
         partitions.to_raw(baked.disk, raw)
         baked.disk.unlink()
-        partitions.free_of_residue(raw, sealed)
+        partitions.copy_used_blocks(raw, sealed)
         partitions.extract(sealed, "/var/lib/dpkg/status", work / "status")
         packages = base_disk.installed((work / "status").read_text())
         raw.unlink()
