@@ -179,7 +179,7 @@ def fetch(host, name):
 
 @pytest.fixture(scope="module")
 def crawler(host, recipe):
-    """Ask the machine for the app's pages by `judge` or `front` of bake.verify.pages; return what was found."""
+    """Ask the machine for the app's pages by `judge` or `judge_front_page` of bake.verify.pages; return the result."""
     program = pages.crawler()
     host.run(pages.AWAIT_WORKERS)
     record = host.file(pages.AUTHOR)

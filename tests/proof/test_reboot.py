@@ -26,7 +26,7 @@ def test_the_app_answers(settled, healthy):
 
 
 def test_the_front_page_is_the_author_s(settled, crawler):
-    judged = crawler(pages.front)
+    judged = crawler(pages.judge_front_page)
     assert not judged.faults, report.table(judged.differences)
 
 

@@ -83,4 +83,4 @@ def looked(site):
     """The checks of the machine that failed."""
     place = site.work / f"look-{time.monotonic_ns()}"
     place.mkdir()
-    return [name for name, _ in proof.look(site.machine, ["machine"], place).failures]
+    return [name for name, _ in proof.run_checks(site.machine, ["machine"], place).failures]

@@ -132,7 +132,7 @@ def show(machine, front):
 def failures(machine, suite, work):
     """What a suite of checks says against the machine."""
     work.mkdir()
-    return proof.look(machine, [suite], work).failures
+    return proof.run_checks(machine, [suite], work).failures
 
 
 @pytest.mark.parametrize("front", FRONTS)

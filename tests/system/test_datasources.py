@@ -100,7 +100,7 @@ def test_inside():
             assert source == {"nocloud": "nocloud", "hetzner": "hetzner"}.get(cloud, "aws")
             assert key in machine.ssh("cat ~/.ssh/authorized_keys").stdout
             assert machine.ssh("curl -s http://127.0.0.1/").stdout.startswith("Hello from")
-            failures = proof.look(machine, ["machine"], work / "vm").failures
+            failures = proof.run_checks(machine, ["machine"], work / "vm").failures
             assert [name for name, _ in failures] == []
             if cloud.startswith("ec2"):
                 # The app's user cannot ask where the secrets of a launch may be.

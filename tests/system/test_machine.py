@@ -170,7 +170,7 @@ def test_wrong_settings_leave_the_site_up_also_after_a_reboot(machine, tmp_path)
         if boot == 1:
             machine.reboot()
             machine.ssh(qemu.AWAIT_BOOT, check=False, timeout=300)
-    failures = proof.look(machine, ["machine"], tmp_path).failures
+    failures = proof.run_checks(machine, ["machine"], tmp_path).failures
     assert [checked(name) for name, _ in failures] == ["test_no_line_of_the_machine_s_settings_is_wrong"], failures
     assert all(fault in failures[0][1] for fault in FAULTS)
 
@@ -200,10 +200,10 @@ def test_limits_are_what_the_recipe_says(machine):
 
 
 def test_the_checks_see_what_is_broken(machine, tmp_path):
-    assert proof.look(machine, ["machine"], tmp_path).failures == ()
+    assert proof.run_checks(machine, ["machine"], tmp_path).failures == ()
     for breakage in BREAKAGES:
         machine.ssh("sudo sh -s", stdin=breakage, check=False)
-    failed = {checked(name) for name, _ in proof.look(machine, ["machine"], tmp_path).failures}
+    failed = {checked(name) for name, _ in proof.run_checks(machine, ["machine"], tmp_path).failures}
     assert set(BREAKAGES.values()) - failed == set()
 
 

@@ -158,7 +158,7 @@ def look(pasted, suites, tmp_path):
     """Failures of suites of checks on a pasted machine."""
     work = tmp_path / "look"
     work.mkdir(exist_ok=True)
-    return [name for name, _ in proof.look(pasted.machine, suites, work).failures]
+    return [name for name, _ in proof.run_checks(pasted.machine, suites, work).failures]
 
 
 def schema(pasted, bake, folder, release):
