@@ -179,7 +179,7 @@ def fetch(host, name):
 
 @pytest.fixture(scope="module")
 def crawler(host, recipe):
-    """Return a function that requests the app's pages with `judge` or `front` of bake.verify.pages, and its result."""
+    """Return a function that has the app's pages judged by a function of bake.verify.pages."""
     program = pages.crawler()
     host.run(pages.AWAIT_WORKERS)
     record = host.file(pages.AUTHOR)

@@ -134,7 +134,7 @@ def launch_command(
     wanted = None
     if not AMI.fullmatch(app) and Path(app).is_dir():
         cloud.require()
-        wanted = (pipeline.look if published else pipeline.read)(Path(app), report)
+        wanted = (pipeline.read_unresolved if published else pipeline.read)(Path(app), report)
     given = launch_settings.read(domains, email, pairs, wanted)
     secrets = _secrets(references, given, wanted)
     asked = plan.Wanted(settings=given, secrets=secrets, **options)

@@ -170,7 +170,7 @@ def run_command(app: Path, port: int | None, shell: bool) -> None:
         app = pipeline.bake(app, pipeline.read(app, report), pipeline.Options(), report).path
     else:
         manifest.require_image(app, f"bake run {app.parent}")
-    local_run.show(app, port, shell, report, click.echo)
+    local_run.run(app, port, shell, report, click.echo)
 
 
 @cli.command("push")
@@ -189,9 +189,9 @@ def push_command(host: str, app: Path, identity: Path | None, back: bool) -> Non
     report = Reporter(errors)
     there = _login(host, identity)
     if back:
-        click.echo(push.back(there, report))
+        click.echo(push.roll_back(there, report))
     else:
-        click.echo(push.push(there, app, lambda base: pipeline.look(app, report, base), report))
+        click.echo(push.push(there, app, lambda base: pipeline.read_unresolved(app, report, base), report))
         push.visit(there, report)
 
 
@@ -210,7 +210,7 @@ def init_command(app: Path, image_file: Path | None) -> None:
     It holds the keys that bake detected. Prints the file's path.
     """
     notes: list[str] = []
-    made = scaffold.pin(app, manifest.observed(image_file)) if image_file else scaffold.write(app, notes)
+    made = scaffold.pin(app, manifest.observed_paths(image_file)) if image_file else scaffold.write(app, notes)
     for text in notes:
         errors.print(f"{text} in {made}", soft_wrap=True)
     click.echo(made)
@@ -253,7 +253,7 @@ def render_command(
     package index.
     """
     report = Reporter(errors)
-    wanted = pipeline.look(app, report, release) if launch else pipeline.read(app, report, base=release)
+    wanted = pipeline.read_unresolved(app, report, release) if launch else pipeline.read(app, report, base=release)
     given = launch_settings.read(domains, email, pairs, wanted)
     roots = keys(wanted)
     if secrets_file and secrets_file.suffix != ".env" and secrets_file.resolve().is_relative_to(app.resolve()):
@@ -274,9 +274,9 @@ def render_command(
             )
     there = PROVIDERS.get(provider or "")
     if launch:
-        made = render.launch(given, there, report)
+        made = render.launch_document(given, there, report)
     else:
-        made = render.document(app, wanted, given, there, inline, report)
+        made = render.machine_document(app, wanted, given, there, inline, report)
     click.echo(made.text, nl=False)
 
 
@@ -314,7 +314,7 @@ def doctor_command(install: bool) -> None:
     else:
         table = Table("program or file", "Debian package", "found", box=None)
         for need in host_requirements.needs():
-            table.add_row(need.name, need.package, need.found or Text("missing", "red"))
+            table.add_row(need.name, need.package, need.path or Text("missing", "red"))
         errors.print(table)
     host_requirements.verify()
     errors.print("all programs and files that a bake needs are present")

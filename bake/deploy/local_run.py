@@ -27,11 +27,11 @@ write_files:
 """
 
 
-def show(image: Path, port: int | None, shell: bool, report: Reporter, tell: Callable[[str], None]) -> None:
+def run(image: Path, port: int | None, shell: bool, report: Reporter, print_url: Callable[[str], None]) -> None:
     """Run an image until it is stopped, or until the shell ends, if `shell` is true. The image does not change.
 
-    Call `tell` with the URL when the app answers and, for a shell, SSH accepts a login. Without a `port`, bake uses
-    8080, or a free port if 8080 is in use. Raises PortError and BootError.
+    Call `print_url` with the URL when the app answers and, for a shell, SSH accepts a login. Without a `port`, bake
+    uses 8080, or a free port if 8080 is in use. Raises PortError and BootError.
     """
     port = _port(port, report)
     path = manifest.path_of(image)
@@ -39,19 +39,19 @@ def show(image: Path, port: int | None, shell: bool, report: Reporter, tell: Cal
     with cache.work_folder() as work:
         key = work / "key"
         qemu.make_key(key, "bake-run")
-        random = {name: secrets.token_urlsafe(32) for name in names}
-        vendor_data = cloud_config.stand_ins(cloud_config.CheckSettings(random, cloud_config.Network.OPEN))
-        given = proof.UserData(USER_DATA, vendor_data)
-        machine = proof.start(image, work / "bake-run", key, given, qemu.VmOptions(web={80: port}))
+        random_secrets = {name: secrets.token_urlsafe(32) for name in names}
+        vendor_data = cloud_config.vendor_data(cloud_config.CheckSettings(random_secrets, cloud_config.Network.OPEN))
+        user_data = proof.UserData(USER_DATA, vendor_data)
+        machine = proof.start(image, work / "bake-run", key, user_data, qemu.VmOptions(web={80: port}))
         try:
             with report.phase("boot") as phase:
-                _await_answer(machine, port, lambda what: phase.progress(activity=what))
+                _await_answer(machine, port, lambda line: phase.progress(activity=line))
                 if shell:
                     phase.progress(activity="waiting for SSH")
                     machine.await_ssh()
             if names:
                 report.note(f"random values replace these secrets: {', '.join(names)}")
-            tell(f"http://127.0.0.1:{port}/")
+            print_url(f"http://127.0.0.1:{port}/")
             if shell:
                 argv = qemu.ssh_argv(machine.port, key, machine.known_hosts)
                 programs.start([argv[0], "-t", *argv[1:]], stdin=0, stdout=1, stderr=2).wait()
@@ -63,16 +63,16 @@ def show(image: Path, port: int | None, shell: bool, report: Reporter, tell: Cal
             machine.stop()
 
 
-def _port(wanted: int | None, report: Reporter) -> int:
-    """Return the `wanted` port, or 8080, or a free one. Raises PortError if the `wanted` port is in use."""
-    if wanted:
-        return qemu.free_port(wanted)
+def _port(port: int | None, report: Reporter) -> int:
+    """Return `port`, or else 8080, or a free one. Raises PortError if `port` is in use."""
+    if port:
+        return qemu.free_port(port)
     try:
         return qemu.free_port(PORT)
     except PortError as error:
-        port = qemu.free_port()
-        report.note(f"{error.message}; using port {port} instead")
-        return port
+        free_port = qemu.free_port()
+        report.note(f"{error.message}; using port {free_port} instead")
+        return free_port
 
 
 def _await_answer(machine: qemu.Machine, port: int, progress: Callable[[str], None]) -> None:

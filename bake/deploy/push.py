@@ -29,7 +29,7 @@ FACTS = """
 tr -d '\\n' < /etc/app/source.json && echo &&
 basename "$(readlink /srv/app/current)" && basename "$(readlink /srv/app/previous)"; echo $(ls /srv/app/releases)
 """
-#: Requests a release and prints app-setup's journal. The lock allows one push at a time; a run in progress ends first.
+#: Requests a release and prints app-setup's journal. The lock allows one push at a time. A run in progress ends first.
 SWITCH = """
 exec 9> /run/app/push.lock && flock 9
 while [ "$(systemctl show --value --property ActiveState app-setup.service)" = activating ]; do sleep 1; done
@@ -37,23 +37,23 @@ cat > /etc/app/source.json.partial << 'END'
 {stanza}
 END
 chmod 644 /etc/app/source.json.partial && mv /etc/app/source.json.partial /etc/app/source.json
-begun=$(date +%s)
+start=$(date +%s)
 systemctl start app-setup.service 2> /dev/null
 status=$?
 journalctl --sync
 run=$(systemctl show --value --property InvocationID app-setup.service)
-# A journal that is just being extended can be read a moment later.
-told() {{
+# journalctl may not show the newest lines at once, so retry.
+print_journal() {{
     for try in 1 2 3; do
-        said=$(journalctl -q -o cat "$@")
-        [ -z "$said" ] || break
+        lines=$(journalctl -q -o cat "$@")
+        [ -z "$lines" ] || break
         sleep 1
     done
-    printf '%s\\n' "$said"
+    printf '%s\\n' "$lines"
 }}
-told _SYSTEMD_INVOCATION_ID="$run"
+print_journal _SYSTEMD_INVOCATION_ID="$run"
 [ $status = 0 ] || echo "--- the app's journal"
-[ $status = 0 ] || told -n 2000 --since "@$begun" -u app-next.service -u app.service -u 'app-job@*'
+[ $status = 0 ] || print_journal -n 2000 --since "@$start" -u app-next.service -u app.service -u 'app-job@*'
 exit $status
 """
 #: Prints one line each: the names of the site, the recipe of its release, that release's digest. Then prints the record
@@ -94,57 +94,57 @@ def facts(login: Login) -> Facts:
         ) from None
 
 
-def push(login: Login, folder: Path, read: Callable[[str], Recipe], report: Reporter) -> str:
+def push(login: Login, folder: Path, read_recipe: Callable[[str], Recipe], report: Reporter) -> str:
     """Push an app's folder to a machine and return the digest of the release that the machine now runs.
 
-    `read` returns the folder's recipe for a Debian release by its name. It gets the machine's release, which may
-    differ from the one in bake.yaml.
+    `read_recipe` returns the folder's recipe for a Debian release by its name. It gets the machine's release, which
+    may differ from the one in bake.yaml.
     """
-    there = facts(login)
-    release, kind = there.stanza.get("release", ""), there.stanza.get("machine", "")
-    goal = TARGETS.get(release)
-    if goal is None or release_source.MACHINES[goal.arch] != kind:
+    state = facts(login)
+    release, machine = state.stanza.get("release", ""), state.stanza.get("machine", "")
+    target = TARGETS.get(release)
+    if target is None or release_source.MACHINES[target.arch] != machine:
         raise SetupError(
-            f"{login.host} runs {release or 'an unknown system'} on {kind or 'an unknown architecture'}, which this "
+            f"{login.host} runs {release or 'an unknown system'} on {machine or 'an unknown architecture'}, which this "
             "version of bake does not support",
             f"It supports {' and '.join(TARGETS)} on x86_64.",
         )
-    if there.stanza.get("layout") != release_source.LAYOUT:
+    if state.stanza.get("layout") != release_source.LAYOUT:
         raise SetupError(
             f"{login.host} was made by another version of bake, with a different layout of releases",
             "Push with that version of bake. Or make a new machine with this version: from an image or a document.",
         )
     with cache.work_folder() as work:
         try:
-            wanted = read(goal.name)
-            parcel = release_archive.collect(
-                release_source.folder_of(folder, wanted), wanted, work / "bundle.tar", report
+            recipe = read_recipe(target.name)
+            bundle = release_archive.collect(
+                release_source.folder_of(folder, recipe), recipe, work / "bundle.tar", report
             )
         except REFUSALS as error:
             error.hint += (
-                f" {login.host} runs {goal.name} with Python {goal.python_version}. For another Debian release, make a "
-                "new machine."
+                f" {login.host} runs {target.name} with Python {target.python_version}. "
+                "For another Debian release, make a new machine."
             )
             raise
-        if parcel.sha256 not in there.releases:
+        if bundle.sha256 not in state.releases:
             with report.phase("upload") as phase:
-                what = f"{parcel.size / 1e6:.1f} MB"
+                size_text = f"{bundle.size / 1e6:.1f} MB"
                 login.upload(
-                    parcel.path,
-                    f"{release_source.INCOMING}/{parcel.sha256}.tar",
-                    lambda share: phase.progress(share, what),
+                    bundle.path,
+                    f"{release_source.INCOMING}/{bundle.sha256}.tar",
+                    lambda share: phase.progress(share, size_text),
                 )
-        return _switch(login, there, parcel.sha256, report)
+        return _switch(login, state, bundle.sha256, report)
 
 
-def back(login: Login, report: Reporter) -> str:
+def roll_back(login: Login, report: Reporter) -> str:
     """Roll back to the previous release and return its digest."""
-    there = facts(login)
-    if there.previous not in there.releases:
+    state = facts(login)
+    if state.previous not in state.releases:
         raise SetupError(
             f"{login.host} has no previous release to roll back to", "Push the version that you want: `bake push`."
         )
-    return _switch(login, there, there.previous, report)
+    return _switch(login, state, state.previous, report)
 
 
 def visit(login: Login, report: Reporter) -> None:
@@ -152,47 +152,47 @@ def visit(login: Login, report: Reporter) -> None:
 
     Raises CheckError if a page fails. Releases by older versions of bake have no crawler, so they are skipped.
     """
-    found = login.script(SITE)
-    if found.status:
+    result = login.script(SITE)
+    if result.status:
         return
-    names, recipe, release, *record = found.stdout.split("\n", 3)
+    names, recipe_json, release, *record_lines = result.stdout.split("\n", 3)
 
     def ask(argument: dict[str, object]) -> str:
         return login.script(CRAWL.format(argument=shlex.quote(json.dumps(argument)))).stdout
 
     with report.phase("pages"):
         login.script(pages.AWAIT_WORKERS)
-        check = json.loads(recipe).get("check", {})
-        site, author = pages.Site.of(names, check), pages.Author.read("".join(record), release, check)
-        judged = pages.judge(ask, site, author, lambda: login.script(JOURNAL).stdout)
-    report.note(f"app: {judged.summary}")
-    if judged.faults:
-        failing = dict.fromkeys(fault.address for fault in judged.faults)
+        check = json.loads(recipe_json).get("check", {})
+        site, author = pages.Site.of(names, check), pages.Author.read("".join(record_lines), release, check)
+        judgement = pages.judge(ask, site, author, lambda: login.script(JOURNAL).stdout)
+    report.note(f"app: {judgement.summary}")
+    if judgement.faults:
+        paths = dict.fromkeys(fault.address for fault in judgement.faults)
         raise CheckError(
-            f"The release is live, but {len(failing)} of its pages fail: {', '.join(list(failing)[:5])}",
+            f"The release is live, but {len(paths)} of its pages fail: {', '.join(list(paths)[:5])}",
             "`bake push HOST --back` rolls back to the previous release.",
-            table(judged.differences),
+            table(judgement.differences),
         )
 
 
-def _switch(login: Login, there: Facts, digest: str, report: Reporter) -> str:
+def _switch(login: Login, state: Facts, digest: str, report: Reporter) -> str:
     """Switch a machine to a release that it has, or whose bundle it has. Raises the error that app-setup reported."""
-    machine = {key: there.stanza[key] for key in ("release", "machine", "layout") if key in there.stanza}
+    machine_fields = {key: state.stanza[key] for key in ("release", "machine", "layout") if key in state.stanza}
     with report.phase("switch"):
-        done = login.script(SWITCH.format(stanza=json.dumps({**machine, "bundle": digest}, indent=2)))
-    after = facts(login)
-    if done.status == 0 and after.current == digest:
-        same = there.current == digest
+        result = login.script(SWITCH.format(stanza=json.dumps({**machine_fields, "bundle": digest}, indent=2)))
+    new_state = facts(login)
+    if result.status == 0 and new_state.current == digest:
+        is_same = state.current == digest
         report.note(
             f"release {digest[:12]} is live"
-            + (" as before" if same else f"; `--back` rolls back to {there.current[:12]}")
+            + (" as before" if is_same else f"; `--back` rolls back to {state.current[:12]}")
         )
         return digest
-    told = done.stdout.partition("\n--- the app's journal")[0]
-    reason = told.partition("app-setup failed: ")[2].strip().partition("\nwent back")[0]
+    setup_log = result.stdout.partition("\n--- the app's journal")[0]
+    reason = setup_log.partition("app-setup failed: ")[2].strip().partition("\nwent back")[0]
     if not reason:
         raise BootError(
-            f"The connection to {login.host} was lost during the switch", "Run the same command again.", done.stderr
+            f"The connection to {login.host} was lost during the switch", "Run the same command again.", result.stderr
         )
-    report.note(f"release {digest[:12]} is not healthy; {login.host} runs {after.current[:12]}")
-    raise setup_error(reason, done.stdout.strip())
+    report.note(f"release {digest[:12]} is not healthy; {login.host} runs {new_state.current[:12]}")
+    raise setup_error(reason, result.stdout.strip())

@@ -1,1 +1,1 @@
-"""The disks that a bake starts from: Debian's packages on a new disk, or somebody's cloud image."""
+"""Make the disk that a bake starts from: Debian's packages on a new disk, or a cloud image."""

@@ -80,12 +80,12 @@ def base_tree(archive: Path) -> None:
                 tar.addfile(info, io.BytesIO(content))
 
 
-def key(target: Target, extra: tuple[str, ...], mirror: str | None) -> str:
+def key(target: Target, extra_packages: tuple[str, ...], mirror: str | None) -> str:
     """Return the digest of all inputs of a base disk, except the archive's state, for which its age counts."""
     return files.digest(
         {
             "target": target.name,
-            "packages": sorted({*BASE_PACKAGES, *MACHINE_PACKAGES, *extra}),
+            "packages": sorted({*BASE_PACKAGES, *MACHINE_PACKAGES, *extra_packages}),
             "mirror": mirror,
             "tree": files.tree_digest(paths.base_disk_rootfs()),
             "script": files.file_digest(paths.tree() / "cloud-init" / "base-disk" / "customize.sh"),
@@ -95,14 +95,14 @@ def key(target: Target, extra: tuple[str, ...], mirror: str | None) -> str:
     )
 
 
-def _open_scratch() -> Path:
+def _scratch_folder() -> Path:
     """Return mmdebstrap's folder for users other than root: its ids from /etc/subuid cannot enter a private home."""
     return Path(tempfile.gettempdir()) / f"bake-base-{os.geteuid()}"
 
 
 def reap() -> None:
     """Remove the files of a build that was killed. The caller must hold the cache's lock."""
-    files.remove(_open_scratch())
+    files.remove(_scratch_folder())
 
 
 def find(key: str, age: cache.Age) -> Base | None:
@@ -115,20 +115,20 @@ def find(key: str, age: cache.Age) -> Base | None:
     return Base(entry / "disk.qcow2", entry / "vmlinuz", key, manifest.made, manifest.date, manifest.release)
 
 
-def build(target: Target, extra: tuple[str, ...], mirror: str | None, work: Path, phase: Phase) -> Base:
+def build(target: Target, extra_packages: tuple[str, ...], mirror: str | None, work: Path, phase: Phase) -> Base:
     """Build a base disk and add it to the cache. Raises RequirementError, NetworkError or BaseError."""
     files.require_space(work, SPACE_NEEDED)
-    packages = tuple(sorted({*BASE_PACKAGES, *MACHINE_PACKAGES, *extra}))
+    packages = tuple(sorted({*BASE_PACKAGES, *MACHINE_PACKAGES, *extra_packages}))
     tree, archive = work / "base-tree.tar", work / "base.tar"
     base_tree(tree)
     reap()
     scratch = work
     if os.geteuid() != 0:
-        scratch = _open_scratch()
+        scratch = _scratch_folder()
         scratch.mkdir(mode=0o711)
     log: list[str] = []
 
-    def line(text: str) -> None:
+    def on_line(text: str) -> None:
         log.append(text)
         step = next((step for step in _STEPS if text.startswith(step)), None)
         if step:
@@ -138,14 +138,14 @@ def build(target: Target, extra: tuple[str, ...], mirror: str | None, work: Path
         # For users other than root, mmdebstrap creates its own namespaces, which is impossible inside another one.
         run(
             mmdebstrap_argv(target, packages, mirror, tree, archive),
-            on_line=line, env={"TMPDIR": str(scratch)}, namespaces=os.geteuid() == 0,
+            on_line=on_line, env={"TMPDIR": str(scratch)}, namespaces=os.geteuid() == 0,
         )  # fmt: skip
     except ProgramError as error:
         raise _fault(log, mirror) from error
     finally:
         reap()
-    this = key(target, extra, mirror)
-    with files.atomic_output(paths.cache() / "base" / this) as entry:
+    base_key = key(target, extra_packages, mirror)
+    with files.atomic_output(paths.cache() / "base" / base_key) as entry:
         entry.mkdir()
         phase.progress(0.9, "making the disk")
         partitions.assemble(archive, work / "base.raw", DISK_SIZE)
@@ -154,9 +154,9 @@ def build(target: Target, extra: tuple[str, ...], mirror: str | None, work: Path
         _read_kernel(archive, entry / "vmlinuz")
         (entry / base_manifest.FILE_NAME).write_text(BaseManifest.now(target.name).to_json())
     archive.unlink()
-    found = find(this, cache.Age(math.inf))
-    assert found is not None
-    return found
+    base = find(base_key, cache.Age(math.inf))
+    assert base is not None
+    return base
 
 
 def _read_kernel(archive: Path, kernel: Path) -> None:
@@ -169,7 +169,7 @@ def _read_kernel(archive: Path, kernel: Path) -> None:
                 kernel.write_bytes(stream.read())
 
 
-def installed(status: str) -> dict[str, str]:
+def package_versions(status: str) -> dict[str, str]:
     """Return the version of each installed package from the text of /var/lib/dpkg/status."""
     packages: dict[str, str] = {}
     for stanza in status.split("\n\n"):
@@ -183,9 +183,11 @@ def _fault(log: list[str], mirror: str | None) -> Exception:
     """Return the error that explains mmdebstrap's log."""
     text = "\n".join(log)
     details = "\n".join(log[-25:])
-    missing = [line.rsplit(" ", 1)[-1] for line in log if "Unable to locate package" in line]
-    if missing:
-        return RequirementError(f"Debian has no package {', '.join(missing)}", "Correct `packages` in bake.yaml.")
+    missing_packages = [line.rsplit(" ", 1)[-1] for line in log if "Unable to locate package" in line]
+    if missing_packages:
+        return RequirementError(
+            f"Debian has no package {', '.join(missing_packages)}", "Correct `packages` in bake.yaml."
+        )
     if any(
         word in text
         for word in (

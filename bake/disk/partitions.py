@@ -78,12 +78,12 @@ def boot_code(disk: Path, boot_img: bytes, core_img: bytes) -> None:
             f"GRUB's core image has {len(core_img)} bytes, but its partition only {ESP_START - BIOS_START}",
             "This is a bug in bake. Please report it.",
         )
-    first = BIOS_START // SECTOR
+    first_sector = BIOS_START // SECTOR
     core = bytearray(core_img)
-    rest = (len(core) + SECTOR - 1) // SECTOR - 1
-    struct.pack_into("<QHH", core, SECTOR - 12, first + 1, rest, 0x820)
+    remaining_sectors = (len(core) + SECTOR - 1) // SECTOR - 1
+    struct.pack_into("<QHH", core, SECTOR - 12, first_sector + 1, remaining_sectors, 0x820)
     boot = bytearray(boot_img[:440])
-    struct.pack_into("<Q", boot, 0x5C, first)
+    struct.pack_into("<Q", boot, 0x5C, first_sector)
     boot[0x66:0x68] = b"\x90\x90"
     with disk.open("r+b") as stream:
         stream.write(boot)
@@ -130,35 +130,35 @@ def root_of(disk: Path) -> str:
     return f"{disk}?offset={root(disk)[0]}"
 
 
-def extract(disk: Path, path: str, out: Path) -> None:
-    """Write a file of a raw disk's root file system to `out`. Raises BaseError if there is no such file."""
-    run(["debugfs", "-R", f'dump "{path}" "{out}"', root_of(disk)])
-    if not out.is_file() or not out.stat().st_size:
+def extract(disk: Path, path: str, destination: Path) -> None:
+    """Write a file of a raw disk's root file system to `destination`. Raises BaseError if there is no such file."""
+    run(["debugfs", "-R", f'dump "{path}" "{destination}"', root_of(disk)])
+    if not destination.is_file() or not destination.stat().st_size:
         raise BaseError(f"The disk has no file {path}", "Use a disk of a Debian system with an ext4 root file system.")
 
 
-def free_of_residue(source: Path, sealed: Path) -> None:
-    """Copy the used blocks of a baked disk to the raw disk `sealed`, so that the copy has no deleted data.
+def copy_used_blocks(source: Path, copy: Path) -> None:
+    """Copy the used blocks of a baked disk to the raw disk `copy`, which then has no deleted data.
 
-    The copy gets a new, empty file system journal, because the old one contains old blocks.
+    `copy` gets a new, empty file system journal, because the old one contains old blocks.
     """
-    sealed.touch()
+    copy.touch()
     start, end = root(source)
     size = source.stat().st_size
-    place = root_of(source)
+    file_system = root_of(source)
     for argv in (["e2fsck", "-fyD"], ["tune2fs", "-O", "^has_journal,^orphan_file"], ["e2fsck", "-fy"]):
-        done = run([*argv, place], check=False)
-        if done.status > 1:
-            raise BaseError("The file system of the baked disk is damaged", "Bake again with --refresh.", done.stdout)
-    run(["e2image", "-ra", "-O", str(start), "-o", str(start), source, sealed])
+        result = run([*argv, file_system], check=False)
+        if result.status > 1:
+            raise BaseError("The file system of the baked disk is damaged", "Bake again with --refresh.", result.stdout)
+    run(["e2image", "-ra", "-O", str(start), "-o", str(start), source, copy])
     # The partition table, the boot code and the EFI partition are before the root partition, the
     # backup of the table is after it.
-    os.truncate(sealed, size)
+    os.truncate(copy, size)
     for first, last in ((0, start), (end, size)):
-        part = [f"skip={first}", f"seek={first}", f"count={last - first}"]
-        how = ["bs=1M", "iflag=skip_bytes,count_bytes", "oflag=seek_bytes", "conv=notrunc,sparse", "status=none"]
-        run(["dd", f"if={source}", f"of={sealed}", *part, *how])
-    run(["tune2fs", "-j", root_of(sealed)])
+        extent = [f"skip={first}", f"seek={first}", f"count={last - first}"]
+        options = ["bs=1M", "iflag=skip_bytes,count_bytes", "oflag=seek_bytes", "conv=notrunc,sparse", "status=none"]
+        run(["dd", f"if={source}", f"of={copy}", *extent, *options])
+    run(["tune2fs", "-j", root_of(copy)])
 
 
 def to_raw(source: Path, raw: Path, form: str = "qcow2") -> None:
@@ -168,5 +168,5 @@ def to_raw(source: Path, raw: Path, form: str = "qcow2") -> None:
 
 def to_qcow2(raw: Path, image: Path, *, compress: bool) -> None:
     """Convert a raw disk to a qcow2 image, with zstd compression if `compress` is true."""
-    how = ["-c", "-o", "compression_type=zstd"] if compress else []
-    run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", *how, "-m", "2", "-W", raw, image])
+    options = ["-c", "-o", "compression_type=zstd"] if compress else []
+    run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", *options, "-m", "2", "-W", raw, image])

@@ -1,1 +1,1 @@
-"""What makes a machine: its files as cloud-init user-data, its settings, and the source of its app."""
+"""Write the files, the settings and the app's source of a machine as cloud-init user-data."""

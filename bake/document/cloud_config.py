@@ -35,7 +35,7 @@ NO_RESOLVER = """\
 InaccessiblePaths=-/run/systemd/resolve/io.systemd.Resolve -/run/dbus/system_bus_socket
 """
 #: The units that run as the app's user.
-OF_THE_APP = ("app", "app-next", "app-job@")
+APP_UNITS = ("app", "app-next", "app-job@")
 #: The LZMA settings that pack small texts best.
 LZMA = {"id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, "lc": 3, "lp": 0, "pb": 0, "nice_len": 64}
 
@@ -78,11 +78,11 @@ class Document:
         return len(base64.b64decode(self.text) if self.form == GZIPPED else self.text.encode())
 
 
-def plain(files: list[File], target: Target, early: tuple[str, ...] = ()) -> Document:
-    """Return a readable document. `early` are shell commands that run early on every boot."""
+def plain(files: list[File], target: Target, commands: tuple[str, ...] = ()) -> Document:
+    """Return a readable document. `commands` are shell commands that run early on every boot."""
     rows = [_row(file) for file in files]
-    commands = [_quoted(line) for line in early]
-    text = _template("user-data.yaml.j2").render(files=rows, release=target.name, early=commands)
+    scalars = [_quoted(command) for command in commands]
+    text = _template("user-data.yaml.j2").render(files=rows, release=target.name, early=scalars)
     return Document(text, "plain")
 
 
@@ -95,19 +95,20 @@ def _row(file: File) -> dict[str, object]:
     """Return the template's variables for a file: its text, or base64 if YAML cannot represent the content."""
     text = file.text
     if text is None or Reader.NON_PRINTABLE.search(text) or "\r" in text:
-        coded = {"encoding": "b64", "content": base64.b64encode(file.content).decode()}
+        fields = {"encoding": "b64", "content": base64.b64encode(file.content).decode()}
     else:
-        coded = {"encoding": "", "content": _scalar(text)}
+        fields = {"encoding": "", "content": _scalar(text)}
     path = file.path if re.fullmatch(r"[\w./@-]+", file.path, re.ASCII) else _quoted(file.path)
-    return {"path": path, "mode": file.mode, **coded}
+    return {"path": path, "mode": file.mode, **fields}
 
 
 def packed(files: list[File], target: Target, *, stripped: bool) -> Document:
     """Return a document that unpacks the files. With `stripped`, the machine's files have no comments."""
-    return _packed(_compressed(_kept(files, stripped)), target, stripped)
+    return _packed(_compressed(_document_files(files, stripped)), target, stripped)
 
 
-def _kept(files: list[File], stripped: bool) -> list[File]:
+def _document_files(files: list[File], stripped: bool) -> list[File]:
+    """Return the files that a document packs. With `stripped`, the machine's files are minified."""
     return [strip(file) for file in files] if stripped else files
 
 
@@ -124,8 +125,8 @@ def _packed_size(content: bytes, target: Target, stripped: bool) -> int:
 
 def _digits(count: int) -> int:
     """Return the number of digits of `count` bytes in base 94."""
-    whole, rest = divmod(count, LINE_BYTES)
-    return whole * _line_digits(LINE_BYTES) + _line_digits(rest)
+    whole_lines, remainder = divmod(count, LINE_BYTES)
+    return whole_lines * _line_digits(LINE_BYTES) + _line_digits(remainder)
 
 
 def _line_digits(count: int) -> int:
@@ -143,9 +144,9 @@ def _printable(content: bytes) -> Iterator[str]:
     A line of m digits encodes int(m * log2(94) / 8) bytes.
     """
     for start in range(0, len(content), LINE_BYTES):
-        part = content[start : start + LINE_BYTES]
-        number, digits = int.from_bytes(part, "big"), bytearray()
-        for _ in range(_line_digits(len(part))):
+        chunk = content[start : start + LINE_BYTES]
+        number, digits = int.from_bytes(chunk, "big"), bytearray()
+        for _ in range(_line_digits(len(chunk))):
             number, digit = divmod(number, 94)
             digits.append(digit + 33)
         yield bytes(reversed(digits)).decode()
@@ -153,17 +154,17 @@ def _printable(content: bytes) -> Iterator[str]:
 
 def gzipped(files: list[File], target: Target) -> Document:
     """Return the smallest document, as base64 text. cloud-init recognises gzip by its first bytes."""
-    return _gzipped(_compressed(_kept(files, True)), target)
+    return _gzipped(_compressed(_document_files(files, True)), target)
 
 
-def _gzipped(packed: bytes, target: Target) -> Document:
-    content = gzip.compress(_packed(packed, target, True).text.encode(), 9, mtime=0)
+def _gzipped(archive: bytes, target: Target) -> Document:
+    content = gzip.compress(_packed(archive, target, True).text.encode(), 9, mtime=0)
     return Document(base64.b64encode(content).decode() + "\n", GZIPPED)
 
 
-def least(files: list[File]) -> int:
+def lower_bound(files: list[File]) -> int:
     """Return a lower bound, in bytes, for the size of every form of a document, much faster than `fit`."""
-    return min(sum(len(file.content) for file in files), len(_compressed(_kept(files, True))))
+    return min(sum(len(file.content) for file in files), len(_compressed(_document_files(files, True))))
 
 
 def fit(files: list[File], target: Target, capacity: int, *, binary: bool = False) -> Document:
@@ -172,11 +173,11 @@ def fit(files: list[File], target: Target, capacity: int, *, binary: bool = Fals
     `binary` means that the provider takes bytes as base64.
     """
     # Thorough compression takes minutes. Skip it where fast compression gives four times the largest limit.
-    quick = sum(len(zlib.compress(file.content, 1)) for file in files)
-    if quick > 4 * max(provider.capacity for provider in PROVIDERS.values()):
+    fast_size = sum(len(zlib.compress(file.content, 1)) for file in files)
+    if fast_size > 4 * max(provider.capacity for provider in PROVIDERS.values()):
         sizes = sorted(((len(file.content), file.path.split("/", 5)[-1]) for file in files), reverse=True)[:3]
         raise DocumentError(
-            f"The app's files are far too large for any provider: {quick:,} bytes after fast compression",
+            f"The app's files are far too large for any provider: {fast_size:,} bytes after fast compression",
             "Exclude files in .bakeignore, or push the app to a public git repository, or bake an image.",
             "The largest files, uncompressed:\n" + "\n".join(f"{size:12,} bytes  {name}" for size, name in sizes),
         )
@@ -185,7 +186,7 @@ def fit(files: list[File], target: Target, capacity: int, *, binary: bool = Fals
         return document
     content, size = b"", 0
     for stripped in (False, True):
-        content = _compressed(_kept(files, stripped))
+        content = _compressed(_document_files(files, stripped))
         size = _packed_size(content, target, stripped)
         if size <= capacity:
             return _packed(content, target, stripped)
@@ -194,80 +195,84 @@ def fit(files: list[File], target: Target, capacity: int, *, binary: bool = Fals
         size = document.size
         if size <= capacity:
             return document
-    parts = sorted(_parts(files).items(), key=lambda part: part[1], reverse=True)[:3]
+    parts = sorted(_part_sizes(files).items(), key=lambda part: part[1], reverse=True)[:3]
     raise DocumentError(
         f"The document has {size:,} bytes, {size - capacity:,} more than the provider's limit",
         "Exclude files in .bakeignore, or push the app to a public git repository (fetching it takes about 500 bytes), "
-        f"or bake an image. {_takers(content, target)}",
+        f"or bake an image. {_provider_hint(content, target)}",
         "Its largest parts, compressed:\n" + "\n".join(f"{size:7,} bytes  {name}" for name, size in parts),
     )
 
 
-def _takers(content: bytes, target: Target) -> str:
+def _provider_hint(content: bytes, target: Target) -> str:
     """Return a sentence that names the providers with room for the packed files `content`."""
-    text = _packed_size(content, target, True)
-    rest = [provider for provider in PROVIDERS.values() if not provider.text and provider.capacity < text]
+    text_size = _packed_size(content, target, True)
+    gzip_providers = [
+        provider for provider in PROVIDERS.values() if not provider.text and provider.capacity < text_size
+    ]
     # gzip undoes base 94, but cannot compress the packed files any further.
-    possible = any(provider.capacity > len(content) for provider in rest)
-    gzip_size = _gzipped(content, target).size if possible else text
+    gzip_may_fit = any(provider.capacity > len(content) for provider in gzip_providers)
+    gzip_size = _gzipped(content, target).size if gzip_may_fit else text_size
     names = [
         provider.name
         for provider in PROVIDERS.values()
-        if provider.capacity >= (text if provider.text else min(text, gzip_size))
+        if provider.capacity >= (text_size if provider.text else min(text_size, gzip_size))
     ]
     return f"It fits with one of these for --provider: {', '.join(names)}." if names else "It exceeds every limit."
 
 
 def strip(file: File) -> File:
     """Minify a machine file. Files of the user and files for one boot are returned unchanged."""
-    return file if file.path.startswith(("/var/", "/run/", "/etc/app/")) else bare(file)
+    return file if file.path.startswith(("/var/", "/run/", "/etc/app/")) else minified(file)
 
 
 @cache
-def bare(file: File) -> File:
+def minified(file: File) -> File:
     """Return a file without comments, docstrings, blank lines and deep indentation."""
     text = file.text
     if text is None:
         return file
-    first, _, rest = text.partition("\n")
+    first_line, _, rest = text.partition("\n")
     if _is_python(file):
         # Keep global names that other modules import. Do not hoist literals: the result would depend on the version
         # of Python that runs bake, because of strings inside f-strings (a test checks this).
-        alone = not file.path.endswith(".py")
-        body = python_minifier.minify(text, remove_literal_statements=True, hoist_literals=False, rename_globals=alone)
-    elif first.startswith("#!"):
-        body = f"{first}\n{_lines(rest)}"
+        is_program = not file.path.endswith(".py")
+        body = python_minifier.minify(
+            text, remove_literal_statements=True, hoist_literals=False, rename_globals=is_program
+        )
+    elif first_line.startswith("#!"):
+        body = f"{first_line}\n{_code_lines(rest)}"
     else:
-        body = _lines(text)
+        body = _code_lines(text)
     return replace(file, content=body.encode())
 
 
 def _is_python(file: File) -> bool:
-    first = file.content.partition(b"\n")[0]
-    return file.path.endswith(".py") or (first.startswith(b"#!") and b"python" in first)
+    first_line = file.content.partition(b"\n")[0]
+    return file.path.endswith(".py") or (first_line.startswith(b"#!") and b"python" in first_line)
 
 
-def _lines(text: str) -> str:
-    kept = (line.strip() for line in text.splitlines())
-    return "".join(f"{line}\n" for line in kept if line and not line.startswith(("#", ";", "//")))
+def _code_lines(text: str) -> str:
+    lines = (line.strip() for line in text.splitlines())
+    return "".join(f"{line}\n" for line in lines if line and not line.startswith(("#", ";", "//")))
 
 
 def _compressed(files: list[File]) -> bytes:
     """Return the compressed files, each as a line `mode size path` and its content, which the document unpacks."""
     # Similar files next to each other compress better.
-    alike = sorted(files, key=lambda file: (_is_python(file), file.path.rpartition("/")[2], file.path))
-    rows = (b"%o %d %s\n%s" % (file.mode, len(file.content), file.path.encode(), file.content) for file in alike)
+    sorted_files = sorted(files, key=lambda file: (_is_python(file), file.path.rpartition("/")[2], file.path))
+    rows = (b"%o %d %s\n%s" % (file.mode, len(file.content), file.path.encode(), file.content) for file in sorted_files)
     text = b"".join(rows)
     # The preset's dictionary has 64 MiB. Allocating it takes longer than the compression, here and on the machine.
     size = max(4096, 1 << len(text).bit_length())
     return lzma.compress(text, format=lzma.FORMAT_ALONE, filters=[{**LZMA, "dict_size": size}])
 
 
-def _parts(files: list[File]) -> dict[str, int]:
+def _part_sizes(files: list[File]) -> dict[str, int]:
     """Return the parts of the document and the compressed size of each in bytes."""
-    machine = [strip(file) for file in files if not file.path.startswith("/var/")]
-    rest = [file for file in files if file.path.startswith("/var/")]
-    groups = {"the machine": machine} | {file.path.split("/", 5)[-1]: [file] for file in rest}
+    machine_files = [strip(file) for file in files if not file.path.startswith("/var/")]
+    app_files = [file for file in files if file.path.startswith("/var/")]
+    groups = {"the machine": machine_files} | {file.path.split("/", 5)[-1]: [file] for file in app_files}
     return {name: _digits(len(_compressed(group))) for name, group in groups.items()}
 
 
@@ -318,32 +323,34 @@ class CheckSettings:
         ]
 
     @property
-    def baking(self) -> list[File]:
+    def bake_files(self) -> list[File]:
         """Return the files for a machine during a bake. The machine itself needs the network to install packages."""
-        closed = [
+        unit_files = [
             File(f"/run/systemd/system/{unit}.service.d/network.conf", 0o644, NO_RESOLVER.encode())
-            for unit in OF_THE_APP
+            for unit in APP_UNITS
         ]
-        observed = [File("/run/app-check/observe", 0o600, b"")] if self.observe else []
-        return [*self.files, *observed, *(closed if self.network is Network.CLOSED else [])]
+        observe_files = [File("/run/app-check/observe", 0o600, b"")] if self.observe else []
+        return [*self.files, *observe_files, *(unit_files if self.network is Network.CLOSED else [])]
 
 
-def stand_in(settings: CheckSettings) -> str:
+def bake_command(settings: CheckSettings) -> str:
     """Return a shell command that writes the files for a machine during a bake."""
-    return _writing(settings.baking)
+    return _write_command(settings.bake_files)
 
 
-def stand_ins(settings: CheckSettings) -> str:
+def vendor_data(settings: CheckSettings) -> str:
     """Return NoCloud's vendor-data for an image, run early on every boot that has this seed.
 
     It is a boothook, because commands in user-data would replace commands in vendor-data. nftables has already loaded
     its rules at that time, so the hook loads them again.
     """
     rules = "/usr/lib/app/firewall.nft"
-    return f"#cloud-boothook\n#!/bin/sh\n{_writing(settings.files)}\n[ ! -e {rules} ] || /usr/sbin/nft -f {rules}\n"
+    return (
+        f"#cloud-boothook\n#!/bin/sh\n{_write_command(settings.files)}\n[ ! -e {rules} ] || /usr/sbin/nft -f {rules}\n"
+    )
 
 
-def _writing(files: list[File]) -> str:
+def _write_command(files: list[File]) -> str:
     """Return a shell command that writes files."""
     folders = sorted({file.path.rpartition("/")[0] for file in files})
     contents = [f"printf %s {shlex.quote(file.content.decode())} > {file.path}" for file in files]

@@ -41,23 +41,23 @@ class Settings:
         return [File(f"/etc/app/{name}", mode, text.encode()) for name, (mode, text) in texts.items() if text]
 
 
-def read(domains: tuple[str, ...], email: str | None, pairs: tuple[str, ...], given: Recipe | None = None) -> Settings:
+def read(domains: tuple[str, ...], email: str | None, pairs: tuple[str, ...], recipe: Recipe | None = None) -> Settings:
     """Return the settings of a command line. `pairs` are NAME=VALUE. Raises SettingsError with every fault.
 
-    `given` is the app's recipe. Its `certificate` decides whether a domain may be a wildcard, and `pairs` must not have
-    its secrets.
+    `recipe` is the app's. Its `certificate` decides whether a domain may be a wildcard, and `pairs` must not have its
+    secrets.
     """
-    given = given or Recipe()
+    recipe = recipe or Recipe()
     faults = [f"env: {pair!r} is not NAME=VALUE" for pair in pairs if "=" not in pair]
     env = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
-    settings = {"domains": list(domains), "env": env} | ({"email": email} if email is not None else {})
-    checked = loader.validate({"certificate": given.certificate, "secrets": given.secrets, **settings}, faults)
+    values = {"domains": list(domains), "env": env} | ({"email": email} if email is not None else {})
+    launch_recipe = loader.validate({"certificate": recipe.certificate, "secrets": recipe.secrets, **values}, faults)
     if faults:
         raise SettingsError.of_faults("The command line", faults)
-    return Settings(checked.domains, checked.email, checked.env)
+    return Settings(launch_recipe.domains, launch_recipe.email, launch_recipe.env)
 
 
-def with_secrets(given: Settings, names: tuple[str, ...], keys: dict[str, str], file: Path | None) -> Settings:
+def with_secrets(settings: Settings, names: tuple[str, ...], keys: dict[str, str], file: Path | None) -> Settings:
     """Return the settings with a value for each secret, from a file of NAME=VALUE lines or from the environment.
 
     `keys` maps the names of secrets that only root may read to their files in /etc/app. Raises SettingsError, which
@@ -65,24 +65,25 @@ def with_secrets(given: Settings, names: tuple[str, ...], keys: dict[str, str], 
     """
     if not (names or keys):
         raise SettingsError("bake.yaml names no secrets", "List their names there: `secrets: [SECRET_KEY]`.")
-    found = {name: value for name in (*names, *keys) if (value := os.environ.get(name))}
+    values = {name: value for name in (*names, *keys) if (value := os.environ.get(name))}
     if file:
-        found |= {name: value for name, value in _pairs(file).items() if name in (*names, *keys)}
-    missing = [name for name in (*names, *keys) if not found.get(name)]
-    if missing:
+        values |= {name: value for name, value in _pairs(file).items() if name in (*names, *keys)}
+    missing_names = [name for name in (*names, *keys) if not values.get(name)]
+    if missing_names:
         raise SettingsError(
-            f"No value for {', '.join(missing)}",
+            f"No value for {', '.join(missing_names)}",
             "Set each as an environment variable, or write them to a file and pass --secrets-file FILE.",
         )
-    several = [name for name in keys if len(found[name].strip().splitlines()) != 1]
-    if several:
+    multiline_names = [name for name in keys if len(values[name].strip().splitlines()) != 1]
+    if multiline_names:
         raise SettingsError(
-            f"{', '.join(several)} must be a single line", "Give only the line with the key, without comment lines."
+            f"{', '.join(multiline_names)} must be a single line",
+            "Give only the line with the key, without comment lines.",
         )
     return replace(
-        given,
-        secrets={name: found[name] for name in names},
-        keys={place: found[name].strip() for name, place in keys.items()},
+        settings,
+        secrets={name: values[name] for name in names},
+        keys={path: values[name].strip() for name, path in keys.items()},
     )
 
 
@@ -92,14 +93,15 @@ def _pairs(file: Path) -> dict[str, str]:
         lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file} cannot be read as UTF-8 text: {error}") from None
-    wrong = [
+    invalid_lines = [
         str(number)
         for number, line in enumerate(lines, 1)
         if line and not line.startswith("#") and not PAIR.fullmatch(line)
     ]
-    if wrong:
+    if invalid_lines:
         raise SettingsError(
-            f"{file} has lines that are not NAME=VALUE: {', '.join(wrong)}", "Correct the lines with these numbers."
+            f"{file} has lines that are not NAME=VALUE: {', '.join(invalid_lines)}",
+            "Correct the lines with these numbers.",
         )
-    pairs = {pair[1]: pair[2] for line in lines if (pair := PAIR.fullmatch(line))}
-    return {name: re.sub(r"""^(["'])(.*)\1$""", r"\2", value) for name, value in pairs.items()}
+    values = {match[1]: match[2] for line in lines if (match := PAIR.fullmatch(line))}
+    return {name: re.sub(r"""^(["'])(.*)\1$""", r"\2", value) for name, value in values.items()}

@@ -28,14 +28,14 @@ class File:
 
 def files(target: Target) -> list[File]:
     """Return all files of a machine, except those of its app, sorted by path."""
-    found = {}
+    by_path = {}
     for root in (paths.rootfs(), paths.rootfs().with_name(f"rootfs.{target.name}")):
-        for path in root.rglob("*") if root.is_dir() else ():
-            if path.is_file() and "__pycache__" not in path.parts:
-                where = "/" + str(path.relative_to(root))
-                found[where] = File(where, 0o755 if path.stat().st_mode & 0o100 else 0o644, path.read_bytes())
+        for source in root.rglob("*") if root.is_dir() else ():
+            if source.is_file() and "__pycache__" not in source.parts:
+                path = "/" + str(source.relative_to(root))
+                by_path[path] = File(path, 0o755 if source.stat().st_mode & 0o100 else 0o644, source.read_bytes())
     if not paths.rootfs().is_dir():
         raise BakeError(f"{paths.rootfs()} is empty", "This installation of bake is incomplete. Install it again.")
     packages = "".join(f"{name}\n" for name in MACHINE_PACKAGES)
-    found["/usr/lib/app/packages"] = File("/usr/lib/app/packages", 0o644, packages.encode())
-    return [found[where] for where in sorted(found)]
+    by_path["/usr/lib/app/packages"] = File("/usr/lib/app/packages", 0o644, packages.encode())
+    return [by_path[path] for path in sorted(by_path)]

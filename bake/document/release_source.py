@@ -49,10 +49,10 @@ class Git:
     files: frozenset[str]
 
 
-def stanza(target: Target, **which: str) -> File:
+def stanza(target: Target, **source: str) -> File:
     """Return /etc/app/source.json, which names the release of the app and the release of Debian."""
-    said = {"release": target.name, "machine": MACHINES[target.arch], "layout": LAYOUT, **which}
-    return File("/etc/app/source.json", 0o644, (json.dumps(said, indent=1) + "\n").encode())
+    fields = {"release": target.name, "machine": MACHINES[target.arch], "layout": LAYOUT, **source}
+    return File("/etc/app/source.json", 0o644, (json.dumps(fields, indent=1) + "\n").encode())
 
 
 def bundled(target: Target, digest: str) -> list[File]:
@@ -61,31 +61,33 @@ def bundled(target: Target, digest: str) -> list[File]:
 
 
 def inline(release: Release, recipe: Recipe, extras: tuple[str, ...] = ()) -> list[File]:
-    """Return a document's files with the whole app and some of release.EXTRAS. Its wheels come from the index."""
+    """Return a document's files with the whole app and some EXTRAS. Its wheels come from the index."""
     return _parts(recipe, _members(release, recipe, extras))
 
 
 def fetched(
     release: Release,
     recipe: Recipe,
-    there: frozenset[str],
+    fetched_paths: frozenset[str],
     script: str,
     extras: tuple[str, ...] = (),
 ) -> list[File]:
     """Return a document's files with a script that fetches the app, made by `git_script` or `archive_script`.
 
-    `there` has the paths of the files that the script fetches, relative to the app's folder. The document contains all
-    other files. The script removes fetched files that the release excludes.
+    `fetched_paths` are those of the files that the script fetches, relative to the app's folder. The document contains
+    all other files. The script removes fetched files that the release excludes.
     """
-    members = _members(release, recipe, extras, frozenset(f"source/{path}" for path in there))
-    unwanted = [name for name, _ in release.exclusions if any(f"{path}/".startswith(name) for path in there)]
-    if unwanted:
-        script += f"cd source\nrm -rf -- {shlex.join(unwanted)}\n"
-    said = json.loads(members["recipe.json"][1])
+    members = _members(release, recipe, extras, frozenset(f"source/{path}" for path in fetched_paths))
+    excluded_paths = [
+        name for name, _ in release.exclusions if any(f"{path}/".startswith(name) for path in fetched_paths)
+    ]
+    if excluded_paths:
+        script += f"cd source\nrm -rf -- {shlex.join(excluded_paths)}\n"
+    recipe_fields = json.loads(members["recipe.json"][1])
     if "\ngit init " in script:
-        said["packages"] = sorted({*said.get("packages", ()), "git"})
+        recipe_fields["packages"] = sorted({*recipe_fields.get("packages", ()), "git"})
     members |= {
-        "recipe.json": (0o644, (json.dumps(said, indent=1, sort_keys=True) + "\n").encode()),
+        "recipe.json": (0o644, (json.dumps(recipe_fields, indent=1, sort_keys=True) + "\n").encode()),
         "fetch-source": (0o644, script.encode()),
     }
     return _parts(recipe, members)
@@ -120,8 +122,8 @@ chmod -R a+rX,go-w,ug-s .fetched
 
 def _overlay(path: str) -> str:
     """Return the commands that copy the document's files over the fetched ones."""
-    inside = shlex.quote(f".fetched/{path}".rstrip("/"))
-    return f"cp -r source/. {inside}/\nrm -r source\nmv {inside} source\nrm -rf .fetched\n"
+    fetched_folder = shlex.quote(f".fetched/{path}".rstrip("/"))
+    return f"cp -r source/. {fetched_folder}/\nrm -r source\nmv {fetched_folder} source\nrm -rf .fetched\n"
 
 
 def _parts(recipe: Recipe, members: dict[str, tuple[int, bytes]]) -> list[File]:
@@ -140,26 +142,28 @@ def _parts(recipe: Recipe, members: dict[str, tuple[int, bytes]]) -> list[File]:
 
 
 def _members(
-    release: Release, recipe: Recipe, extras: tuple[str, ...], there: frozenset[str] = frozenset()
+    release: Release, recipe: Recipe, extras: tuple[str, ...], fetched_names: frozenset[str] = frozenset()
 ) -> dict[str, tuple[int, bytes]]:
-    """Return a release's files, without wheels, other extras and the files in `there`: name to mode and content.
+    """Return a release's files, without wheels, other extras and `fetched_names`: name to mode and content.
 
     Links are followed. Raises WheelError and AppFolderError for files that a document cannot contain.
     """
-    asked = set(release_files.feature_names(recipe))
+    app_features = set(release_files.feature_names(recipe))
     # Without the certificate client, the files that certificates need are useless.
-    brought = {*extras, *asked} - (set() if "certificate" in extras else set(recipe.certificate.options))
-    out = there.union(
+    document_features = {*extras, *app_features} - (
+        set() if "certificate" in extras else set(recipe.certificate.options)
+    )
+    excluded_names = fetched_names.union(
         *(
             release_files.feature_files(name)
-            for name in {*release_files.EXTRAS, *release_files.BUNDLE_FEATURES, *asked} - brought
+            for name in {*release_files.EXTRAS, *release_files.BUNDLE_FEATURES, *app_features} - document_features
         )
     )
-    out |= {release_files.AUTHOR}
-    found: dict[str, tuple[int, bytes]] = {}
-    named = {member.name: member for member in release.members}
-    for name, member in named.items():
-        if name in out:
+    excluded_names |= {release_files.AUTHOR}
+    contents: dict[str, tuple[int, bytes]] = {}
+    by_name = {member.name: member for member in release.members}
+    for name, member in by_name.items():
+        if name in excluded_names:
             continue
         if name.startswith("wheels/"):
             if built_wheels.is_built(name.removeprefix("wheels/")):
@@ -169,22 +173,22 @@ def _members(
                 )
         elif member.target or member.source is not None:
             # The target of a link is no link itself, and in the release.
-            end = named.get(os.path.normpath(Path(name).parent / member.target)) if member.target else member
-            if end is None or end.source is None:
+            file = by_name.get(os.path.normpath(Path(name).parent / member.target)) if member.target else member
+            if file is None or file.source is None:
                 raise AppFolderError(
                     f"{name} is a link to a folder, which a document cannot contain",
                     "Replace the link with the folder, or exclude the link in .bakeignore.",
                 )
             if "\n" in name:
                 raise AppFolderError(f"The name of {name!r} contains a line break", "Rename the file.")
-            with end.open() as stream:
-                found[name] = end.mode, stream.read()
+            with file.open() as stream:
+                contents[name] = file.mode, stream.read()
     # Remove the comments from bake's own files, because bytes are scarce. The originals are in cloud-init/features.
-    for name in sorted(brought):
+    for name in sorted(document_features):
         for path in release_files.feature_files(name):
-            mode, content = found[path]
-            found[path] = (mode, cloud_config.bare(File(path, mode, content)).content)
-    return found
+            mode, content = contents[path]
+            contents[path] = (mode, cloud_config.minified(File(path, mode, content)).content)
+    return contents
 
 
 def folder_of(folder: Path, recipe: Recipe) -> Path:
@@ -198,16 +202,16 @@ def folder_of(folder: Path, recipe: Recipe) -> Path:
     address = str(app.git or app.archive)
     # Strip leading dots, because `..` would be another folder.
     name = re.sub(r"(\.git|\.zip|\.t\w+|\.tar\.\w+)?/*$", "", address).rpartition("/")[2].lstrip(".")
-    place = paths.cache() / "fetched" / str(app.commit or app.sha256)
-    if not place.exists():
-        with atomic_output(place) as partial:
+    entry = paths.cache() / "fetched" / str(app.commit or app.sha256)
+    if not entry.exists():
+        with atomic_output(entry) as partial:
             partial.mkdir()
-            into = partial / (name or "app")
+            destination = partial / (name or "app")
             if app.git:
-                git.check_out(app.git, str(app.commit), into)
+                git.check_out(app.git, str(app.commit), destination)
             else:
-                _unpack(app, into)
-    return next(path for path in place.iterdir() if path.is_dir())
+                _unpack(app, destination)
+    return next(path for path in entry.iterdir() if path.is_dir())
 
 
 def script_of(app: App) -> str:
@@ -218,41 +222,43 @@ def script_of(app: App) -> str:
     return archive_script(str(app.archive), str(app.sha256), unpack, path)
 
 
-def _unpack(app: App, into: Path) -> None:
+def _unpack(app: App, destination: Path) -> None:
     """Fetch and unpack an archive. If it contains a single folder, as a forge's archives do, unpack that folder."""
-    path, files = into.with_name(".archive"), into.with_name(".files")
+    archive, files = destination.with_name(".archive"), destination.with_name(".files")
     files.mkdir()
-    found = download(str(app.archive), path, "sha256")
-    if found != app.sha256:
+    digest = download(str(app.archive), archive, "sha256")
+    if digest != app.sha256:
         raise SourceError(
-            f"{app.archive} differs from the archive that bake.yaml names: its SHA-256 is {found}",
+            f"{app.archive} differs from the archive that bake.yaml names: its SHA-256 is {digest}",
             "If its publisher replaced it, set `app.sha256` to the new digest from a trusted source.",
         )
-    zipped = zipfile.is_zipfile(path)
-    if not zipped and re.search("^[bcp]", run(["tar", "-tvf", path], check=False).stdout, re.MULTILINE):
+    is_zip = zipfile.is_zipfile(archive)
+    if not is_zip and re.search("^[bcp]", run(["tar", "-tvf", archive], check=False).stdout, re.MULTILINE):
         raise SourceError(
             f"{app.archive} contains a device or a pipe",
             "Set `app.archive` in bake.yaml to an archive of only files, folders and links.",
         )
-    unpack: list[str | Path] = [sys.executable, *UNZIP, path, files] if zipped else ["tar", *UNTAR, files, "-xf", path]
-    done = run(unpack, check=False)
-    if done.status:
+    unpack: list[str | Path] = (
+        [sys.executable, *UNZIP, archive, files] if is_zip else ["tar", *UNTAR, files, "-xf", archive]
+    )
+    result = run(unpack, check=False)
+    if result.status:
         raise SourceError(
             f"{app.archive} is neither a tar nor a zip archive",
             "Set `app.archive` in bake.yaml to the URL of the archive itself.",
-            done.stderr.strip(),
+            result.stderr.strip(),
         )
-    path.unlink()
-    inside = list(files.iterdir())
-    if len(inside) == 1 and inside[0].is_symlink():
+    archive.unlink()
+    entries = list(files.iterdir())
+    if len(entries) == 1 and entries[0].is_symlink():
         raise SourceError(
-            f"{app.archive} contains only the link {inside[0].name}",
+            f"{app.archive} contains only the link {entries[0].name}",
             "Set `app.archive` in bake.yaml to an archive of the files themselves.",
         )
-    alone = inside[0] if len(inside) == 1 and inside[0].is_dir() else files
-    command = ["python3", *UNZIP, ".archive", ".fetched"] if zipped else ["tar", *UNTAR, ".fetched", "-xf", ".archive"]
-    into.with_name(".unpack").write_text(json.dumps([" ".join(command), "" if alone is files else alone.name]))
-    alone.rename(into)
+    root = entries[0] if len(entries) == 1 and entries[0].is_dir() else files
+    command = ["python3", *UNZIP, ".archive", ".fetched"] if is_zip else ["tar", *UNTAR, ".fetched", "-xf", ".archive"]
+    destination.with_name(".unpack").write_text(json.dumps([" ".join(command), "" if root is files else root.name]))
+    root.rename(destination)
     shutil.rmtree(files, ignore_errors=True)
 
 
@@ -267,23 +273,23 @@ def remote(folder: Path) -> Git | str:
     The reason is empty if the folder is in no repository.
     """
     try:
-        with git.open_repository(folder) as found:
-            return _remote(found) if found else ""
+        with git.open_repository(folder) as repository:
+            return _remote(repository) if repository else ""
     except git.UnreadableError as error:
         return str(error)
 
 
-def _remote(found: git.Repository) -> Git | str:
-    if found.lfs_files():
+def _remote(repository: git.Repository) -> Git | str:
+    if repository.lfs_files():
         return "some of its files are in Git LFS, which machines do not fetch"
     # Ignore the file that the shell created for standard output.
-    paths = [path for kind, path in found.changes() if not (kind == "??" and is_stdout(found.top / path))]
-    if paths:
-        more = f" and {len(paths) - 1} more are" if paths[1:] else " is"
-        return f"{paths[0]}{more} not committed"
-    if not (files := frozenset(found.files())):
-        return f"the repository {found.top} has none of its files"
-    url, commit = re.sub(r"^(?:ssh://)?git@([^:/]+)[:/]", r"https://\1/", found.origin), found.commit
+    changes = [path for kind, path in repository.changes() if not (kind == "??" and is_stdout(repository.top / path))]
+    if changes:
+        suffix = f" and {len(changes) - 1} more are" if changes[1:] else " is"
+        return f"{changes[0]}{suffix} not committed"
+    if not (files := frozenset(repository.files())):
+        return f"the repository {repository.top} has none of its files"
+    url, commit = re.sub(r"^(?:ssh://)?git@([^:/]+)[:/]", r"https://\1/", repository.origin), repository.commit
     if not re.fullmatch(r"https://[^-@/\s\[][^@/\s\[]*/\S+", url):
         return "its repository has no remote `origin` that is public by https"
     if len(commit) != 40:
@@ -294,5 +300,5 @@ def _remote(found: git.Repository) -> Git | str:
         return f"{url} does not answer, or asks for a password"
     if commit not in commits:
         return f"commit {commit[:12]} is not the head of a branch or a tag of {url}; push it"
-    path = found.folder.relative_to(found.top).as_posix()
+    path = repository.folder.relative_to(repository.top).as_posix()
     return Git(url, commit, "" if path == "." else path, files)

@@ -30,7 +30,7 @@ TOOLS = {
     "tar": "tar",
 }
 #: Programs that mmdebstrap needs if it does not run as root.
-ROOTLESS = {"newuidmap": "uidmap"}
+ROOTLESS_TOOLS = {"newuidmap": "uidmap"}
 #: Files that the programs read, and the packages that contain them.
 FILES = {
     "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
@@ -50,8 +50,8 @@ PACKER_ELSEWHERE = """\
   packer init packer/plugins
 (bake's tests use Packer 1.6.6, as in Debian 12; they did not cover Packer >= 1.7.)"""
 
-#: A hint for computers that cannot bake: macOS, WSL, a small virtual machine.
-WITHOUT_THEM = "`bake init`, `render`, `check` and `push` need only Python and ssh."
+#: A hint for computers that cannot bake, such as macOS, WSL and small virtual machines.
+PYTHON_ONLY_HINT = "`bake init`, `render`, `check` and `push` need only Python and ssh."
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,14 @@ class Need:
 
     name: str
     package: str
-    found: str
+    path: str
 
 
 def needs() -> list[Need]:
-    """Return the programs and files that a bake needs on this computer. `found` is empty if one is missing."""
+    """Return the programs and files that a bake needs on this computer. `path` is empty if one is missing."""
     tools = dict(TOOLS)
     if os.geteuid() != 0:
-        tools |= ROOTLESS
+        tools |= ROOTLESS_TOOLS
     rows = [Need(name, package, str(programs.which(name) or "")) for name, package in tools.items()]
     return rows + [Need(name, package, name if Path(name).exists() else "") for name, package in FILES.items()]
 
@@ -82,14 +82,14 @@ def system() -> dict[str, str]:
 
 def packer_advice() -> str:
     """Return how to install Packer on a system without a packer package; empty on Debian 12, which has one."""
-    facts = system()
-    if facts.get("ID") == "debian":
-        if facts.get("VERSION_ID") == "12":
+    fields = system()
+    if fields.get("ID") == "debian":
+        if fields.get("VERSION_ID") == "12":
             return ""
         return PACKER_ON_DEBIAN.format(
-            version=facts.get("VERSION_ID", "testing"), codename=facts.get("VERSION_CODENAME", "trixie")
+            version=fields.get("VERSION_ID", "testing"), codename=fields.get("VERSION_CODENAME", "trixie")
         )
-    return PACKER_ELSEWHERE.format(system=facts.get("PRETTY_NAME", "This system"))
+    return PACKER_ELSEWHERE.format(system=fields.get("PRETTY_NAME", "This system"))
 
 
 def rootless_fault() -> str:
@@ -105,14 +105,14 @@ def rootless_fault() -> str:
 
 def missing_packages() -> list[str]:
     """Return the missing Debian packages, sorted."""
-    return sorted({need.package for need in needs() if not need.found})
+    return sorted({need.package for need in needs() if not need.path})
 
 
 def install_argv(packages: list[str]) -> list[list[str]]:
     """Return the commands that install packages, with sudo unless the current user is root."""
-    rights = [] if os.geteuid() == 0 else ["sudo"]
-    quiet = [*rights, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y"]
-    return [[*quiet, "update"], [*quiet, "install", "--no-install-recommends", *packages]]
+    sudo = [] if os.geteuid() == 0 else ["sudo"]
+    apt_get = [*sudo, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y"]
+    return [[*apt_get, "update"], [*apt_get, "install", "--no-install-recommends", *packages]]
 
 
 def install(packages: list[str]) -> None:
@@ -129,11 +129,11 @@ def install(packages: list[str]) -> None:
         raise ToolError(
             f"Missing Debian packages: {', '.join(packages)}", f"Run as root: apt-get install {' '.join(packages)}"
         )
-    update, add = install_argv(packages)
+    update_argv, add_argv = install_argv(packages)
     # The package lists may be stale or absent. Ignore the status: a third party's source may fail.
-    programs.run(update, check=False)
+    programs.run(update_argv, check=False)
     try:
-        programs.run(add)
+        programs.run(add_argv)
     except ProgramError as error:
         raise ToolError(
             f"apt-get could not install {', '.join(packages)}", "Its output is above.", error.details
@@ -142,11 +142,11 @@ def install(packages: list[str]) -> None:
 
 def verify() -> None:
     """Raise ToolError with everything that is missing, unless a bake can run here."""
-    missing = missing_packages()
-    if missing:
-        advice = packer_advice() if "packer" in missing else ""
-        hint = f"{advice or 'Run `bake doctor --install`.'}\n{WITHOUT_THEM}"
-        raise ToolError(f"Missing Debian packages: {', '.join(missing)}", hint)
+    packages = missing_packages()
+    if packages:
+        advice = packer_advice() if "packer" in packages else ""
+        hint = f"{advice or 'Run `bake doctor --install`.'}\n{PYTHON_ONLY_HINT}"
+        raise ToolError(f"Missing Debian packages: {', '.join(packages)}", hint)
     packer.version()
     fault = rootless_fault()
     if fault:

@@ -12,34 +12,38 @@ from pathlib import Path
 from bake.errors import CheckError
 
 #: Minimum length of a value in bytes. Shorter values occur in other files by chance.
-SHORTEST = 8
+MIN_LENGTH = 8
 
 
 def find(disk: Path, words: dict[str, str]) -> dict[str, int]:
     """Return the name and the byte offset of each word that occurs in a raw disk, free blocks included."""
-    found: dict[str, int] = {}
+    offsets: dict[str, int] = {}
     for start, end, view in _data(disk):
         for name, word in words.items():
-            at = view.find(word.encode(), start, end)
-            if at >= 0:
-                found.setdefault(name, at)
-    return found
+            offset = view.find(word.encode(), start, end)
+            if offset >= 0:
+                offsets.setdefault(name, offset)
+    return offsets
 
 
-def require_none(disk: Path, planted: dict[str, str], lent: dict[str, str], inputs: Iterable[Path]) -> None:
+def require_none(
+    disk: Path, random_values: dict[str, str], chosen_values: dict[str, str], inputs: Iterable[Path]
+) -> None:
     """Raise CheckError if a value that existed only during the bake is still on a raw disk.
 
-    The words in `planted` are random. The values in `lent` were chosen by people, so the image's own files may contain
-    them: such a value counts only if none of the `inputs` (raw disks and bundles) contains it.
+    A person chose the `chosen_values`, so the image's own files may contain them. Such a value counts only if none of
+    the `inputs` (raw disks and bundles) contains it.
     """
-    values = {name: value for name, value in lent.items() if len(value.encode()) >= SHORTEST}
-    found = find(disk, {**planted, **values})
+    long_values = {name: value for name, value in chosen_values.items() if len(value.encode()) >= MIN_LENGTH}
+    offsets = find(disk, {**random_values, **long_values})
     # Converting a base to a raw disk takes seconds and is rarely needed, so the inputs are read only here.
-    sources = list(inputs) if found.keys() & values.keys() else []
-    left = [name for name in found if name in planted or not _stands_in(sources, values[name].encode())]
-    if left:
+    sources = list(inputs) if offsets.keys() & long_values.keys() else []
+    leaks = [
+        name for name in offsets if name in random_values or not _any_contains(sources, long_values[name].encode())
+    ]
+    if leaks:
         raise CheckError(
-            f"The image still contains the {left[0]} of the bake, at byte {found[left[0]]}",
+            f"The image still contains the {leaks[0]} of the bake, at byte {offsets[leaks[0]]}",
             "This is a bug in bake's sealing step. Please report it.",
         )
 
@@ -57,17 +61,17 @@ def _data(disk: Path) -> Iterator[tuple[int, int, mmap.mmap]]:
             yield start, end, view
 
 
-def _stands_in(inputs: Iterable[Path], value: bytes) -> bool:
+def _any_contains(inputs: Iterable[Path], value: bytes) -> bool:
     """Return whether a disk contains a value, or a bundle does, including the files inside its wheels."""
     for path in inputs:
         if any(view.find(value, start, end) >= 0 for start, end, view in _data(path)):
             return True
-        if path.suffix == ".tar" and any(value in content for content in _wheels_files(path)):
+        if path.suffix == ".tar" and any(value in content for content in _wheel_files(path)):
             return True
     return False
 
 
-def _wheels_files(bundle: Path) -> Iterator[bytes]:
+def _wheel_files(bundle: Path) -> Iterator[bytes]:
     with tarfile.open(bundle) as tar:
         for member in tar:
             if member.name.endswith(".whl"):

@@ -19,7 +19,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class Observed:
+class ObservedPaths:
     """The paths that bake observed the app write.
 
     `data`: the machine keeps them; the value tells whether a path is a folder. `fresh`: they reset with each release.
@@ -31,7 +31,7 @@ class Observed:
     refused: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Observed:
+    def of(cls, values: Mapping[str, Any]) -> ObservedPaths:
         """Return the paths in JSON values, as the machine's program prints them."""
         data: dict[str, Any] = versioned_json.value(values, "data", {})
         folders = {path: bool(is_folder) for path, is_folder in data.items()}
@@ -65,7 +65,7 @@ class ImageManifest:
     keep: str | None = None
     secrets: tuple[str, ...] = ()
     packages: Mapping[str, str] = field(default_factory=dict)
-    observed: Observed | None = None
+    observed: ObservedPaths | None = None
     notes: tuple[str, ...] = ()
     commit: str = ""
     version: str = ""
@@ -83,18 +83,18 @@ class ImageManifest:
         version is unknown.
         """
         values = versioned_json.load(text, VERSION, name)
-        known: dict[str, Any] = {}
+        fields: dict[str, Any] = {}
         for key, default in asdict(cls()).items():
             if isinstance(default, tuple):
-                known[key] = versioned_json.texts(values, key)
+                fields[key] = versioned_json.texts(values, key)
             elif key in ("health", "keep"):
-                known[key] = versioned_json.value(values, key, "") or None
+                fields[key] = versioned_json.value(values, key, "") or None
             elif key == "observed":
-                found: dict[str, Any] = versioned_json.value(values, key, {})
-                known[key] = Observed.of(found) if "data" in found else None
+                observed: dict[str, Any] = versioned_json.value(values, key, {})
+                fields[key] = ObservedPaths.of(observed) if "data" in observed else None
             else:
-                known[key] = versioned_json.value(values, key, default)
-        return cls(**known)
+                fields[key] = versioned_json.value(values, key, default)
+        return cls(**fields)
 
     def to_json(self) -> str:
         """Return the manifest as JSON, as `from_json` reads it. Omit `commit` and `version` if they are unknown."""
@@ -109,17 +109,17 @@ def path_of(image: Path) -> Path:
 
 def proof_of(bundle_digest: str) -> str:
     """Return a one-line summary of the newest proof of a release in the cache, or "" if there is none."""
-    found = []
+    proofs = []
     for path in paths.cache().glob(f"image/*/{FILE_NAME}"):
-        # Skip what another version of bake left there.
+        # Skip manifests of other versions of bake.
         with suppress(OSError, ValueError, ProgramError):
             manifest = ImageManifest.read(path)
             if manifest.bundle == bundle_digest:
-                found.append((manifest.made, manifest.checks, manifest.app))
-    if not found:
+                proofs.append((manifest.made, manifest.checks, manifest.app))
+    if not proofs:
         return ""
-    made, checks, app = max(found)
-    return f"{made[:10]}, {checks} checks passed, app {app}"
+    date, checks, app = max(proofs)
+    return f"{date[:10]}, {checks} checks passed, app {app}"
 
 
 def require_image(path: Path, command: str) -> None:
@@ -138,19 +138,19 @@ def require_image(path: Path, command: str) -> None:
         raise AppFolderError(f"{path} is not an image", f"Give an image, or the app's folder: `{command}`.")
 
 
-def observed(image: Path) -> tuple[str, ...]:
+def observed_paths(image: Path) -> tuple[str, ...]:
     """Return the paths that bake observed the app write, and that the machine keeps.
 
     Raises AppFolderError if it is not an image, RecipeError if the manifest does not list them, and ProgramError.
     """
     require_image(image, "bake image FOLDER")
     path = path_of(image)
-    found = None
+    observed = None
     with suppress(OSError, ValueError):
-        found = ImageManifest.read(path).observed
-    if found is None:
+        observed = ImageManifest.read(path).observed
+    if observed is None:
         raise RecipeError(
             f"{path} does not list the paths that the app writes",
             "Bake the image again, with `writable: {observe: on}` in bake.yaml.",
         )
-    return tuple(found.data)
+    return tuple(observed.data)

@@ -22,14 +22,14 @@ from bake.errors import BakeError, PackerError, SpaceError, ToolError
 from bake.host import paths, programs
 
 #: The oldest version that works, and the one that the tests use. Debian 12 has it; Debian 13 and Ubuntu have none.
-OLDEST = (1, 6, 0)
+MIN_VERSION = (1, 6, 0)
 #: Seconds for Packer to clean up after an interrupt.
 CANCEL_GRACE = 30.0
 
-#: The number of lines of Packer's output to keep. await.sh prints up to 2,000 lines of the machine's journal.
-KEPT = 20_000
-#: The end of the line that await.sh prints before the machine's journal; the beginning of Packer's own lines.
-JOURNAL, PACKERS = "; their last lines:", "==> "
+#: The maximum number of lines of Packer's output to keep. await.sh prints up to 2,000 lines of the machine's journal.
+MAX_LINES = 20_000
+#: The end of the line that await.sh prints before the machine's journal, and the beginning of Packer's own lines.
+JOURNAL, PACKER_PREFIX = "; their last lines:", "==> "
 
 #: A text in Packer's output, the share of the bake that is complete then, and the words to show.
 MILESTONES = (
@@ -74,17 +74,17 @@ def version() -> tuple[int, ...]:
     """Return the version of the installed Packer. Raises ToolError if it is missing or too old."""
     if programs.which("packer") is None:
         raise ToolError("Packer is not installed", "`bake doctor` explains how to install it on this system.")
-    said = programs.run(["packer", "version"], env={"CHECKPOINT_DISABLE": "1"}).stdout
-    found = re.search(r"v(\d+)\.(\d+)\.(\d+)", said)
-    if not found:
+    stdout = programs.run(["packer", "version"], env={"CHECKPOINT_DISABLE": "1"}).stdout
+    match = re.search(r"v(\d+)\.(\d+)\.(\d+)", stdout)
+    if not match:
         raise ToolError(
-            f"`packer version` printed no version of HashiCorp's Packer: {said.strip()[:80]!r}",
+            f"`packer version` printed no version of HashiCorp's Packer: {stdout.strip()[:80]!r}",
             "Another program may have the same name. `bake doctor` explains how to install Packer.",
         )
-    numbers = tuple(int(part) for part in found.groups())
-    if numbers < OLDEST:
+    numbers = tuple(int(part) for part in match.groups())
+    if numbers < MIN_VERSION:
         raise ToolError(
-            f"Packer {'.'.join(found.groups())} is too old: HCL templates need {'.'.join(map(str, OLDEST))}",
+            f"Packer {'.'.join(match.groups())} is too old: HCL templates need {'.'.join(map(str, MIN_VERSION))}",
             "Install the packer package of Debian 12 (1.6.6), or a newer Packer.",
         )
     return numbers
@@ -96,11 +96,11 @@ def build_argv(template: Path, variables: Path) -> list[str]:
 
 
 @dataclass
-class _Said:
+class _BuildResult:
     """The result of a build: exit status, last lines, whether Packer reported an artifact, and the artifact's id."""
 
     status: int = -1
-    lines: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT))
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_LINES))
     artifact: bool = False
     id: str = ""
 
@@ -115,13 +115,13 @@ def build(
     """
     console = work / "console"
     console.touch()
-    said = _run(template, {**variables, "console": str(console)}, {}, work, on_event)
-    if said.status or not said.artifact or not artifact.is_file():
-        raise _fault(said, artifact.name, console.read_text(errors="replace"))
+    result = _run(template, {**variables, "console": str(console)}, {}, work, on_event)
+    if result.status or not result.artifact or not artifact.is_file():
+        raise _fault(result, artifact.name, console.read_text(errors="replace"))
     return artifact
 
 
-def build_there(
+def build_in_cloud(
     template: str,
     variables: Mapping[str, object],
     environment: Mapping[str, str],
@@ -129,10 +129,10 @@ def build_there(
     on_event: Callable[[Event], None],
 ) -> str:
     """Build a template whose artifact is in a cloud, and return the id that Packer reports. Raises as `build` does."""
-    said = _run(template, variables, environment, work, on_event)
-    if said.status or not said.id:
-        raise _fault(said, "AMI", "")
-    return said.id
+    result = _run(template, variables, environment, work, on_event)
+    if result.status or not result.id:
+        raise _fault(result, "AMI", "")
+    return result.id
 
 
 def _run(
@@ -141,83 +141,83 @@ def _run(
     environment: Mapping[str, str],
     work: Path,
     on_event: Callable[[Event], None],
-) -> _Said:
+) -> _BuildResult:
     version()
     file = work / "variables.pkrvars.json"
     file.write_text(json.dumps(variables))
-    temporary = work / "packer"
-    temporary.mkdir(exist_ok=True)
+    scratch = work / "packer"
+    scratch.mkdir(exist_ok=True)
     # Packer talks to its plugins over sockets below TMPDIR, whose paths have at most 107 bytes (unix(7)). A relative
     # path is short.
-    own = {
-        "CHECKPOINT_DISABLE": "1", "PACKER_CACHE_DIR": str(temporary), "PACKER_CONFIG_DIR": str(temporary),
-        "TMPDIR": temporary.name, "HOME": str(temporary),
+    settings = {
+        "CHECKPOINT_DISABLE": "1", "PACKER_CACHE_DIR": str(scratch), "PACKER_CONFIG_DIR": str(scratch),
+        "TMPDIR": scratch.name, "HOME": str(scratch),
     }  # fmt: skip
     process = programs.start(
         build_argv(paths.tree() / "packer" / template, file),
-        cwd=work, env={**environment, **own}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, namespaces=True,
+        cwd=work, env={**environment, **settings}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, namespaces=True,
     )  # fmt: skip
-    said = _Said()
+    result = _BuildResult()
     try:
-        for event in _events(process, said.lines):
+        for event in _events(process, result.lines):
             if event.kind == "artifact":
-                said.artifact = True
+                result.artifact = True
                 if event.data[1:2] == ("id",):
-                    said.id = event.data[2]
+                    result.id = event.data[2]
             on_event(event)
-        said.status = process.wait()
+        result.status = process.wait()
     finally:
         programs.stop(process, signal.SIGTERM, CANCEL_GRACE)
-        shutil.rmtree(temporary, ignore_errors=True)
-    return said
+        shutil.rmtree(scratch, ignore_errors=True)
+    return result
 
 
-def _events(process: subprocess.Popen[bytes], said: deque[str]) -> Iterator[Event]:
+def _events(process: subprocess.Popen[bytes], lines: deque[str]) -> Iterator[Event]:
     assert process.stdout is not None
     for raw in process.stdout:
         line = raw.decode(errors="replace")
         event = parse(line)
         if event is None:
-            said.append(line.rstrip())
+            lines.append(line.rstrip())
             continue
-        said.extend(event.text.splitlines())
+        lines.extend(event.text.splitlines())
         yield event
 
 
-def _fault(said: _Said, artifact: str, console: str) -> BakeError:
+def _fault(result: _BuildResult, artifact: str, console: str) -> BakeError:
     """Return the error of a failed build, from Packer's last lines and the machine's. Its log has all lines."""
-    error = _meaning(said, artifact, console)
-    error.log = "\n".join([*said.lines, *(["--- the console", console] if console else [])])
+    error = _error(result, artifact, console)
+    error.log = "\n".join([*result.lines, *(["--- the console", console] if console else [])])
     return error
 
 
-def _meaning(said: _Said, artifact: str, console: str) -> BakeError:
-    told = [line.strip() for line in said.lines]
-    ours = next((line for line in told if "app-setup failed: " in line), "")
-    details = last_lines("\n".join(said.lines))
-    reason = ours.partition("app-setup failed: ")[2]
-    if not reason and any("bake: app-setup success, app " in line for line in told):
+def _error(result: _BuildResult, artifact: str, console: str) -> BakeError:
+    lines = [line.strip() for line in result.lines]
+    failure_line = next((line for line in lines if "app-setup failed: " in line), "")
+    details = last_lines("\n".join(result.lines))
+    reason = failure_line.partition("app-setup failed: ")[2]
+    if not reason and any("bake: app-setup success, app " in line for line in lines):
         reason = "app start failed"
     if reason:
-        journal = next((number for number, line in enumerate(told) if line.endswith(JOURNAL)), -1)
-        lines = list(said.lines)[journal + 1 :]
-        return setup_error(reason, "\n".join(line for line in lines if not line.startswith(PACKERS)))
+        journal_index = next((number for number, line in enumerate(lines) if line.endswith(JOURNAL)), -1)
+        log_lines = list(result.lines)[journal_index + 1 :]
+        return setup_error(reason, "\n".join(line for line in log_lines if not line.startswith(PACKER_PREFIX)))
     if "Kernel panic" in console:
         return PackerError(
             "The kernel panicked on the machine during the bake",
             "This rarely happens to emulated machines. Run the same command again. The console's last lines are above.",
             "\n".join(console.splitlines()[-40:]),
         )
-    if any("no space left" in line.lower() for line in told):
+    if any("no space left" in line.lower() for line in lines):
         return SpaceError(
             "The disk ran full while Packer was running",
             "Free some space, or set BAKE_CACHE to a folder on another disk.",
             details,
         )
-    if said.status == 0:
+    if result.status == 0:
         return PackerError(f"Packer reported success but produced no {artifact}", "Its last lines are above.", details)
     return PackerError(
-        f"Packer failed with exit status {said.status}",
+        f"Packer failed with exit status {result.status}",
         "Its last lines are above; `bake doctor` checks this machine.",
         details,
     )
@@ -225,7 +225,7 @@ def _meaning(said: _Said, artifact: str, console: str) -> BakeError:
 
 def milestone(event: Event) -> tuple[float, str] | None:
     """Return the completed share of the bake at this event and the words to show, or None between milestones."""
-    for words, share, what in MILESTONES:
-        if words in event.text:
-            return share, what
+    for marker, share, activity in MILESTONES:
+        if marker in event.text:
+            return share, activity
     return None

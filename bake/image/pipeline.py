@@ -19,7 +19,10 @@ from pathlib import Path
 
 from bake.app import project_metadata
 from bake.bundle import debian_choice, release_archive
-from bake.config import debian, loader, recipe, sections
+from bake.config import loader
+from bake.config.debian import TARGETS, Target
+from bake.config.recipe import Recipe
+from bake.config.sections import BaseImage
 from bake.diagnosis import redaction
 from bake.disk import base_disk, cloud_image, partitions
 from bake.document import cloud_config, machine_files, release_source
@@ -28,7 +31,7 @@ from bake.host import cache, files, paths
 from bake.host.progress import Phase, Reporter
 from bake.host.terminal import printable
 from bake.image import leaks, manifest, packer
-from bake.image.manifest import ImageManifest, Observed
+from bake.image.manifest import ImageManifest, ObservedPaths
 from bake.verify import proof
 from bake.vm import qemu
 
@@ -36,11 +39,11 @@ from bake.vm import qemu
 SPACE_NEEDED = 4 * 1000**3
 
 #: The note that bake prints if the recipe has `check: {network: on}`.
-NETWORK = "the app may use the network while it is baked and checked (check.network)"
+NETWORK_NOTE = "the app may use the network while it is baked and checked (check.network)"
 #: The text before the JSON of the observed paths in the output of await.sh.
-OBSERVED = "bake: observed "
+OBSERVED_PREFIX = "bake: observed "
 #: The text before a note for people in the output of await.sh.
-NOTE = "bake: note "
+NOTE_PREFIX = "bake: note "
 #: The first bytes of a qcow2 image.
 QCOW2 = b"QFI\xfb"
 #: Copies the bundle from the seed disk.
@@ -85,218 +88,220 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Baked:
+class PackerResult:
     """The result of Packer: the disk, the paths that bake observed the app write, and notes for people."""
 
     disk: Path
-    observed: Observed | None
+    observed: ObservedPaths | None
     notes: tuple[str, ...]
 
 
-def read(folder: Path, report: Reporter, options: Options | None = None, base: str | None = None) -> recipe.Recipe:
+def read(folder: Path, report: Reporter, options: Options | None = None, base: str | None = None) -> Recipe:
     """Return an app's recipe, with all keys that bake detects in its folder and the Debian release that suits it.
 
     `base` overrides the one in bake.yaml. Resolves the requirements. Raises the errors of `debian_choice.complete`.
     """
     options = options or Options()
-    wanted = _named(folder, base)
-    return debian_choice.complete(release_source.folder_of(folder, wanted), wanted, report, options.age)
+    recipe = _recipe(folder, base)
+    return debian_choice.complete(release_source.folder_of(folder, recipe), recipe, report, options.age)
 
 
-def look(folder: Path, report: Reporter, base: str | None = None) -> recipe.Recipe:
+def read_unresolved(folder: Path, report: Reporter, base: str | None = None) -> Recipe:
     """Return an app's recipe as `read` does, without resolving its requirements. A missing `base` stays missing.
 
     For machines with a known release, and for launch settings.
     """
-    wanted = _named(folder, base)
-    return debian_choice.complete_without_base(release_source.folder_of(folder, wanted), wanted, report)
+    recipe = _recipe(folder, base)
+    return debian_choice.complete_without_base(release_source.folder_of(folder, recipe), recipe, report)
 
 
-def _named(folder: Path, base: str | None) -> recipe.Recipe:
-    wanted = loader.read(folder)
-    return wanted.model_copy(update={"base": base}) if base else wanted
+def _recipe(folder: Path, base: str | None) -> Recipe:
+    """Return the recipe in bake.yaml, with `base` if it is set."""
+    recipe = loader.read(folder)
+    return recipe.model_copy(update={"base": base}) if base else recipe
 
 
-def bake(folder: Path, wanted: recipe.Recipe, options: Options, report: Reporter) -> Image:
+def bake(folder: Path, recipe: Recipe, options: Options, report: Reporter) -> Image:
     """Bake an app's folder into a checked image in `dist/<name>/`, or return the existing one if nothing changed."""
-    assert wanted.name is not None
+    assert recipe.name is not None
     with cache.lock(lambda pid: report.note(f"waiting for another bake (pid {pid})")):
-        final = paths.outputs(wanted.name) / f"{wanted.name}.{options.form}"
-        with files.disk_faults(final):
-            final.parent.mkdir(parents=True, exist_ok=True)
-            files.remove(log_of(final))
+        output = paths.outputs(recipe.name) / f"{recipe.name}.{options.form}"
+        with files.disk_faults(output):
+            output.parent.mkdir(parents=True, exist_ok=True)
+            files.remove(log_of(output))
         base_disk.reap()
         with cache.work_folder() as work:
-            return _bake(folder, wanted, final, work, options, report)
+            return _bake(folder, recipe, output, work, options, report)
 
 
-def _bake(folder: Path, wanted: recipe.Recipe, final: Path, work: Path, options: Options, report: Reporter) -> Image:
+def _bake(folder: Path, recipe: Recipe, output: Path, work: Path, options: Options, report: Reporter) -> Image:
     if options.port:
         qemu.free_port(options.port)
-    if isinstance(wanted.base, sections.BaseImage):
-        ground = base_disk.find(cloud_image.key(wanted.base), options.age)
-        if ground is None:
+    if isinstance(recipe.base, BaseImage):
+        base = base_disk.find(cloud_image.key(recipe.base), options.age)
+        if base is None:
             # The Debian release in the image decides which wheels fit.
             with report.phase("base") as phase:
-                ground = cloud_image.build(wanted.base, folder, work, phase)
-        goal = debian.TARGETS[ground.release]
+                base = cloud_image.build(recipe.base, folder, work, phase)
+        target = TARGETS[base.release]
     else:
-        goal = wanted.target
-        ground = base_disk.find(base_disk.key(goal, wanted.debian_packages, wanted.mirror), options.age)
-    code = release_source.folder_of(folder, wanted)
-    parcel = release_archive.collect(code, wanted, work / "bundle.tar", report, options.age)
-    origin = origin_of(folder, code, wanted)
-    if ground:
-        entry = paths.cache() / "image" / _key(wanted, parcel.sha256, ground)
+        target = recipe.target
+        base = base_disk.find(base_disk.key(target, recipe.debian_packages, recipe.mirror), options.age)
+    source = release_source.folder_of(folder, recipe)
+    bundle = release_archive.collect(source, recipe, work / "bundle.tar", report, options.age)
+    origin = origin_of(folder, source, recipe)
+    if base:
+        entry = paths.cache() / "image" / _key(recipe, bundle.sha256, base)
         if (entry / manifest.FILE_NAME).is_file():
             cache.touch(entry)
-            return _publish(entry, final, origin, report, fresh=False)
+            return _publish(entry, output, origin, report, fresh=False)
 
     files.require_space(work, SPACE_NEEDED)
-    if ground is None:
+    if base is None:
         with report.phase("base") as phase:
-            ground = base_disk.build(goal, wanted.debian_packages, wanted.mirror, work, phase)
-    accel = qemu.accelerator(ground.kernel)
+            base = base_disk.build(target, recipe.debian_packages, recipe.mirror, work, phase)
+    accel = qemu.accelerator(base.kernel)
     report.note(
         f"machines run with {'KVM' if accel == 'kvm' else 'emulation, which is slow (this host cannot run KVM guests)'}"
     )
 
     canary = f"canary-{secrets.token_hex(16)}"
-    random = random_of(wanted)
-    network = cloud_config.Network.OPEN if wanted.check.network else cloud_config.Network.CLOSED
-    settings = cloud_config.CheckSettings({**wanted.check.env, **random}, network, wanted.writable.observe)
-    if wanted.check.network:
-        report.note(NETWORK)
-    log = log_of(final)
+    secret_values = random_secrets(recipe)
+    network = cloud_config.Network.OPEN if recipe.check.network else cloud_config.Network.CLOSED
+    settings = cloud_config.CheckSettings({**recipe.check.env, **secret_values}, network, recipe.writable.observe)
+    if recipe.check.network:
+        report.note(NETWORK_NOTE)
+    log = log_of(output)
     with report.phase("bake") as phase, keeping_log(log, settings):
-        baked = _run_packer(wanted, goal, ground, parcel, canary, settings, accel, work, phase)
+        packer_result = _run_packer(recipe, target, base, bundle, canary, settings, accel, work, phase)
     with report.phase("seal") as phase:
-        raw, sealed, image = work / "baked.raw", work / "sealed.raw", work / "image.qcow2"
-        partitions.to_raw(baked.disk, raw)
-        baked.disk.unlink()
-        partitions.free_of_residue(raw, sealed)
-        partitions.extract(sealed, "/var/lib/dpkg/status", work / "status")
-        packages = base_disk.installed((work / "status").read_text())
-        raw.unlink()
+        raw_disk, sealed_disk, image = work / "baked.raw", work / "sealed.raw", work / "image.qcow2"
+        partitions.to_raw(packer_result.disk, raw_disk)
+        packer_result.disk.unlink()
+        partitions.copy_used_blocks(raw_disk, sealed_disk)
+        partitions.extract(sealed_disk, "/var/lib/dpkg/status", work / "status")
+        packages = base_disk.package_versions((work / "status").read_text())
+        raw_disk.unlink()
         phase.progress(0.5, "looking for residue")
-        planted = {f"stand-in for {name}": value for name, value in random.items()}
-        planted |= {"canary": canary, "build key": qemu.public_key(work / "bake-key").split()[1]}
-        lent = {f"value of check.env's {name}": value for name, value in wanted.check.env.items()}
-        leaks.require_none(sealed, planted, lent, _inputs(ground, parcel, work))
+        random_values = {f"stand-in for {name}": value for name, value in secret_values.items()}
+        random_values |= {"canary": canary, "build key": qemu.public_key(work / "bake-key").split()[1]}
+        chosen_values = {f"value of check.env's {name}": value for name, value in recipe.check.env.items()}
+        leaks.require_none(sealed_disk, random_values, chosen_values, _inputs(base, bundle, work))
         phase.progress(0.7, "compressing")
-        partitions.to_qcow2(sealed, image, compress=True)
+        partitions.to_qcow2(sealed_disk, image, compress=True)
     with report.phase("proof") as phase, keeping_log(log, settings):
         vm = qemu.VmOptions(accel, port=options.port)
-        proved = proof.prove(image, sealed, work / "proof", settings, vm, phase)
-    sealed.unlink()
+        proof_result = proof.prove(image, sealed_disk, work / "proof", settings, vm, phase)
+    sealed_disk.unlink()
 
-    key = _key(wanted, parcel.sha256, ground)
+    key = _key(recipe, bundle.sha256, base)
     with files.atomic_output(paths.cache() / "image" / key) as entry:
         entry.mkdir()
         shutil.move(image, entry / "image.qcow2")
-        facts = ImageManifest(
-            name=wanted.name or "", sha256=files.file_digest(entry / "image.qcow2"),
+        image_manifest = ImageManifest(
+            name=recipe.name or "", sha256=files.file_digest(entry / "image.qcow2"),
             size=(entry / "image.qcow2").stat().st_size,
-            seconds={name: round(value, 1) for name, value in report.seconds.items()}, checks=proved.checks,
-            app=proved.app, pages=tuple(proved.pages.splitlines()),
-            made=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), base_date=ground.date, release=goal.name,
-            bundle=parcel.sha256, document=files.digest(document(goal, parcel).text),
-            health=wanted.check.health, domains=wanted.domains, keep=wanted.certificate.keep,
-            secrets=wanted.secrets, packages=packages, observed=baked.observed, notes=baked.notes,
+            seconds={name: round(value, 1) for name, value in report.seconds.items()}, checks=proof_result.checks,
+            app=proof_result.app, pages=tuple(proof_result.pages.splitlines()),
+            made=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), base_date=base.date, release=target.name,
+            bundle=bundle.sha256, document=files.digest(document(target, bundle).text),
+            health=recipe.check.health, domains=recipe.domains, keep=recipe.certificate.keep,
+            secrets=recipe.secrets, packages=packages, observed=packer_result.observed, notes=packer_result.notes,
         )  # fmt: skip
-        (entry / manifest.FILE_NAME).write_text(facts.to_json())
+        (entry / manifest.FILE_NAME).write_text(image_manifest.to_json())
     cache.trim()
-    return _publish(paths.cache() / "image" / key, final, origin, report, fresh=True)
+    return _publish(paths.cache() / "image" / key, output, origin, report, fresh=True)
 
 
-def _inputs(ground: base_disk.Base, parcel: release_archive.Bundle, work: Path) -> Iterator[Path]:
+def _inputs(base: base_disk.Base, bundle: release_archive.Bundle, work: Path) -> Iterator[Path]:
     """Yield the inputs of an image, which may contain a value by chance: the bundle, and the base as a raw disk."""
-    yield parcel.path
+    yield bundle.path
     raw = work / "base.raw"
-    partitions.to_raw(ground.disk, raw)
+    partitions.to_raw(base.disk, raw)
     yield raw
 
 
-def _key(wanted: recipe.Recipe, bundle_digest: str, ground: base_disk.Base) -> str:
+def _key(recipe: Recipe, bundle_digest: str, base: base_disk.Base) -> str:
     """Return the digest of all inputs of an image and its proof, including the files of bake."""
-    own = {
+    digests = {
         name: files.tree_digest(paths.tree() / name)
         for name in ("cloud-init", "packer", "tests/machine", "tests/proof")
     }
-    own["bake"] = files.tree_digest(Path(__file__).parents[1])
-    check = wanted.check.model_dump(mode="json")
+    digests["bake"] = files.tree_digest(Path(__file__).parents[1])
+    check = recipe.check.model_dump(mode="json")
     return files.digest(
         {
-            "bundle": bundle_digest, "check": check, "observe": wanted.writable.observe, "base": ground.key,
-            "made": ground.made, "own": own,
+            "bundle": bundle_digest, "check": check, "observe": recipe.writable.observe, "base": base.key,
+            "made": base.made, "own": digests,
         }
     )  # fmt: skip
 
 
-def random_of(wanted: recipe.Recipe) -> dict[str, str]:
+def random_secrets(recipe: Recipe) -> dict[str, str]:
     """Return a random value for each secret without a value in the recipe's check.env."""
-    return {name: secrets.token_urlsafe(32) for name in wanted.secrets if name not in wanted.check.env}
+    return {name: secrets.token_urlsafe(32) for name in recipe.secrets if name not in recipe.check.env}
 
 
-def document(goal: debian.Target, parcel: release_archive.Bundle, early: tuple[str, ...] = ()) -> cloud_config.Document:
-    """Return the document for a bake. `early` has the commands that only a bake needs."""
-    return cloud_config.plain([*machine_files.files(goal), *release_source.bundled(goal, parcel.sha256)], goal, early)
+def document(target: Target, bundle: release_archive.Bundle, commands: tuple[str, ...] = ()) -> cloud_config.Document:
+    """Return the document for a bake. `commands` are those that only a bake needs."""
+    document_files = [*machine_files.files(target), *release_source.bundled(target, bundle.sha256)]
+    return cloud_config.plain(document_files, target, commands)
 
 
-def origin_of(folder: Path, code: Path, wanted: recipe.Recipe) -> Origin:
+def origin_of(folder: Path, source: Path, recipe: Recipe) -> Origin:
     """Return the commit and the version of an app, each "" if it is unknown."""
-    found = project_metadata.find(code)
-    version = found.version if found else (wanted.package or "").partition("==")[2]
-    return Origin(release_source.commit_of(folder, wanted) or "", version or "")
+    project = project_metadata.find(source)
+    version = project.version if project else (recipe.package or "").partition("==")[2]
+    return Origin(release_source.commit_of(folder, recipe) or "", version or "")
 
 
 def _run_packer(
-    wanted: recipe.Recipe,
-    goal: debian.Target,
-    ground: base_disk.Base,
-    parcel: release_archive.Bundle,
+    recipe: Recipe,
+    target: Target,
+    base: base_disk.Base,
+    bundle: release_archive.Bundle,
     canary: str,
     settings: cloud_config.CheckSettings,
     accel: str,
     work: Path,
     phase: Phase,
-) -> Baked:
+) -> PackerResult:
     key = work / "bake-key"
-    public = qemu.make_key(key, "bake")
-    early = (SEED.format(folder=release_source.INCOMING, digest=parcel.sha256), cloud_config.stand_in(settings))
-    (work / "user-data").write_text(document(goal, parcel, early).text)
-    (work / "meta-data").write_text(cloud_config.meta_data("bake", wanted.name or "app", [public]))
+    public_key = qemu.make_key(key, "bake")
+    commands = (SEED.format(folder=release_source.INCOMING, digest=bundle.sha256), cloud_config.bake_command(settings))
+    (work / "user-data").write_text(document(target, bundle, commands).text)
+    (work / "meta-data").write_text(cloud_config.meta_data("bake", recipe.name or "app", [public_key]))
 
-    observed: list[Observed] = []
+    observed: list[ObservedPaths] = []
     notes: dict[str, None] = {}
 
-    def event(heard: packer.Event) -> None:
-        step = packer.milestone(heard)
+    def on_event(event: packer.Event) -> None:
+        step = packer.milestone(event)
         if step:
             phase.progress(*step)
-        _, found, text = heard.text.partition(OBSERVED)
-        if found:
-            observed.append(Observed.of(json.loads(text)))
-        _, found, text = heard.text.partition(NOTE)
-        if found:
+        _, marker, text = event.text.partition(OBSERVED_PREFIX)
+        if marker:
+            observed.append(ObservedPaths.of(json.loads(text)))
+        _, marker, text = event.text.partition(NOTE_PREFIX)
+        if marker:
             notes[text.strip()] = None
 
-    output = work / "output"
+    packer_output = work / "output"
     image = packer.build(
         "qemu.pkr.hcl",
         {
-            "base_disk": str(ground.disk), "user_data": str(work / "user-data"), "meta_data": str(work / "meta-data"),
-            "bundle": str(parcel.path), "private_key": str(key), "output": str(output), "canary": canary,
+            "base_disk": str(base.disk), "user_data": str(work / "user-data"), "meta_data": str(work / "meta-data"),
+            "bundle": str(bundle.path), "private_key": str(key), "output": str(packer_output), "canary": canary,
             "accelerator": accel, "cpus": min(os.cpu_count() or 1, 4),
         },
-        output / "disk.qcow2", work, event,
+        packer_output / "disk.qcow2", work, on_event,
     )  # fmt: skip
-    return Baked(image, observed[-1] if observed else None, tuple(notes))
+    return PackerResult(image, observed[-1] if observed else None, tuple(notes))
 
 
-def log_of(final: Path) -> Path:
+def log_of(output: Path) -> Path:
     """Return the path for the log of a failed bake, beside the output."""
-    return final.with_suffix(".log")
+    return output.with_suffix(".log")
 
 
 @contextmanager
@@ -317,35 +322,49 @@ def keeping_log(path: Path, settings: cloud_config.CheckSettings) -> Iterator[No
         raise
 
 
-def _observed(found: Observed) -> Iterator[str]:
+def _write_notes(observed: ObservedPaths) -> Iterator[str]:
     """Yield a line for each path that bake observed the app write, and how the machine treats it."""
-    for path, is_folder in found.data.items():
+    for path, is_folder in observed.data.items():
         yield f"writable: {printable(path)}{'/' * is_folder} is kept in /var/lib/app"
-    for path in found.fresh:
+    for path in observed.fresh:
         yield f"writable: {printable(path)} resets with each release; to keep it, add it to `writable`"
-    for path in found.refused:
+    for path in observed.refused:
         yield f"warning: the app changed {printable(path)}; it cannot do so on the machine, where code is read-only"
 
 
-def _publish(entry: Path, final: Path, origin: Origin, report: Reporter, *, fresh: bool) -> Image:
+def _is_copy(path: Path, image_manifest: ImageManifest) -> bool:
+    """Return whether a file exists and is the image of a manifest. Compare the sizes first, which is fast."""
+    return (
+        path.is_file()
+        and path.stat().st_size == image_manifest.size
+        and files.file_digest(path) == image_manifest.sha256
+    )
+
+
+def _publish(entry: Path, output: Path, origin: Origin, report: Reporter, *, fresh: bool) -> Image:
     """Copy the image from the cache to its final name, unless it is there. `origin` is the app's commit and version."""
-    facts = ImageManifest.read(entry / manifest.FILE_NAME)
-    facts = replace(facts, commit=origin.commit, version=origin.version)
-    for line in (*_observed(facts.observed or Observed()), *map(printable, (*facts.notes, *facts.pages))):
+    image_manifest = ImageManifest.read(entry / manifest.FILE_NAME)
+    image_manifest = replace(image_manifest, commit=origin.commit, version=origin.version)
+    for line in _write_notes(image_manifest.observed or ObservedPaths()):
         report.note(line)
+    for line in (*image_manifest.notes, *image_manifest.pages):
+        report.note(printable(line))
     source = entry / "image.qcow2"
-    raw = final.suffix == ".raw"
-    if raw or not final.is_file() or final.stat().st_size != facts.size or files.file_digest(final) != facts.sha256:
-        if not fresh and files.file_digest(source) != facts.sha256:
+    is_raw = output.suffix == ".raw"
+    if is_raw or not _is_copy(output, image_manifest):
+        if not fresh and files.file_digest(source) != image_manifest.sha256:
             files.remove(entry)
             raise ProgramError(
                 f"The image {source} in the cache was changed, so bake removed it", "Run the same command again."
             )
-        if raw:
-            with files.atomic_output(final) as partial:
+        if is_raw:
+            with files.atomic_output(output) as partial:
                 partitions.to_raw(source, partial)
-            facts = replace(facts, size=final.stat().st_size, sha256=files.file_digest(final))
+            image_manifest = replace(image_manifest, size=output.stat().st_size, sha256=files.file_digest(output))
         else:
-            files.copy(source, final)
-    files.write(manifest.path_of(final), facts.to_json())
-    return Image(final, facts.sha256, facts.size, dict(facts.seconds), facts.checks, facts.app, facts.base_date, fresh)
+            files.copy(source, output)
+    files.write(manifest.path_of(output), image_manifest.to_json())
+    return Image(
+        output, image_manifest.sha256, image_manifest.size, dict(image_manifest.seconds), image_manifest.checks,
+        image_manifest.app, image_manifest.base_date, fresh,
+    )  # fmt: skip

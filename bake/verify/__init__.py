@@ -1,1 +1,1 @@
-"""Whether a machine is right, and whether its app answers as it does for its author."""
+"""Check a machine, and compare the responses of its app with those of the author's server."""

@@ -62,7 +62,7 @@ def run_suites(
     work: Path,
     config: Path | None = None,
     facts: Mapping[str, str] | None = None,
-    progress: Callable[[float, str], None] = lambda share, what: None,
+    progress: Callable[[float, str], None] = lambda share, activity: None,
 ) -> Outcome:
     """Run suites against a host, with `facts` as environment variables of the checks.
 
@@ -71,24 +71,24 @@ def run_suites(
     report = work / f"report-{'-'.join(suites).replace('/', '_')}.xml"
     tail: list[str] = []
 
-    def line(text: str) -> None:
+    def on_line(text: str) -> None:
         tail.append(text)
-        found = re.match(r"\S*?(test_\w+)\.py::(\w+).*\[ *(\d+)%\]", text)
-        if found:
-            progress(int(found[3]) / 100, found[2].removeprefix("test_").replace("_", " "))
+        match = re.match(r"\S*?(test_\w+)\.py::(\w+).*\[ *(\d+)%\]", text)
+        if match:
+            progress(int(match[3]) / 100, match[2].removeprefix("test_").replace("_", " "))
 
-    environment = {"PYTHONDONTWRITEBYTECODE": "1", **(facts or {})}
-    done = programs.run(
+    env = {"PYTHONDONTWRITEBYTECODE": "1", **(facts or {})}
+    result = programs.run(
         pytest_argv(suites, host, config, report),
         cwd=work,
-        on_line=line,
-        env=environment,
+        on_line=on_line,
+        env=env,
         check=False,
         namespaces=True,
         # pytest has nothing to clean up, and it ignores SIGINT where its parent does.
         cancel=signal.SIGKILL,
     )
-    if done.status not in (0, 1) or not report.is_file():
+    if result.status not in (0, 1) or not report.is_file():
         raise BootError(
             "pytest could not run the checks",
             "Its last lines are above. Check that you can log in to the machine by ssh and use sudo there.",
@@ -104,7 +104,7 @@ def read(report: Path) -> Outcome:
     except (ElementTree.ParseError, StopIteration) as error:
         raise ProgramError(f"The report that pytest wrote cannot be read: {error}") from error
     failures, skipped, passed = [], 0, 0
-    said: dict[str, str] = {}
+    properties: dict[str, str] = {}
     for case in suite.iter("testcase"):
         fault = next((child for child in case if child.tag in ("failure", "error")), None)
         if fault is not None:
@@ -114,13 +114,13 @@ def read(report: Path) -> Outcome:
             skipped += 1
         else:
             passed += 1
-        said |= {each.get("name", ""): each.get("value", "") for each in case.iter("property")}
-    app, pages = said.get("app", ""), said.get("pages", "")
+        properties |= {element.get("name", ""): element.get("value", "") for element in case.iter("property")}
+    app, pages = properties.get("app", ""), properties.get("pages", "")
     return Outcome(passed, skipped, tuple(failures), float(suite.get("time", 0)), app, pages)
 
 
 def require(outcome: Outcome) -> None:
     """Raise CheckError with the output of each failed check, if any failed."""
     if outcome.failures:
-        shown = "\n".join(f"--- {name}\n{text}" for name, text in outcome.failures)
-        raise CheckError(f"{len(outcome.failures)} checks failed, {outcome.passed} passed", details=shown)
+        output = "\n".join(f"--- {name}\n{text}" for name, text in outcome.failures)
+        raise CheckError(f"{len(outcome.failures)} checks failed, {outcome.passed} passed", details=output)

@@ -26,8 +26,8 @@ from bake.verify.rules import Verdict
 AUTHOR = "/var/lib/app-author.json"
 #: The time limit of a crawl in seconds, the number of simultaneous visitors, and the number of pages that they request.
 SECONDS, VISITORS, BUSY_PAGES = 30, 20, 6
-#: Visitors, and seconds at most, of the requests that come first. They reach every worker of a small machine.
-WARMING = {"visitors": 8, "seconds": 60}
+#: The visitors and the time limit in seconds of the first requests, which reach every worker of a small machine.
+WARM_UP = {"visitors": 8, "seconds": 60}
 #: Runs a command as a user that owns no files.
 AS_NOBODY = "setpriv --reuid=nobody --regid=nogroup --clear-groups"
 #: Waits on the machine until each worker has loaded the app, at most 280 s. A worker that loads the app, or waits for
@@ -65,16 +65,16 @@ class Author:
             return cls(None, "check.author is off")
         try:
             facts = json.loads(text or "{}")
-            records = [Record.from_json(json.dumps(each)) for each in facts.get("records", ())]
+            records = [Record.from_json(json.dumps(record)) for record in facts.get("records", ())]
         except (ValueError, AttributeError) as error:
             raise ProgramError(f"{AUTHOR} cannot be read: {error}", "Bake the image again.") from error
         if not facts or facts.get("release") != release:
             return cls(None, "no bake ran the author's server for this release")
         if not records:
-            raised = diagnosis.diagnose(facts.get("log", "")).exception
-            why = f": {raised.text.splitlines()[0]}" if raised else ""
-            needed = diagnosis.unreachable_service(facts.get("log", ""))
-            return cls(None, f"needs {needed}" if needed else f"`{facts['command']}` does not serve{why}")
+            exception = diagnosis.diagnose(facts.get("log", "")).exception
+            reason = f": {exception.text.splitlines()[0]}" if exception else ""
+            service = diagnosis.unreachable_service(facts.get("log", ""))
+            return cls(None, f"needs {service}" if service else f"`{facts['command']}` does not serve{reason}")
         record = reduce(Record.joined, records)
         if not record.is_informative:
             return cls(None, f"`{facts['command']}` only redirects to HTTPS or shows debug pages")
@@ -93,18 +93,18 @@ class Site:
     @classmethod
     def of(cls, names: str, check: dict[str, Any]) -> Site:
         """Return the site with the names in /run/app/names and the `check` of recipe.json."""
-        known = [name.replace("*", "www") for name in names.split()] or ["localhost"]
+        hosts = [name.replace("*", "www") for name in names.split()] or ["localhost"]
         pages = [Page.model_validate(page) for page in check.get("pages", ())]
-        return cls(known, check.get("health"), pages, check.get("crawl", True))
+        return cls(hosts, check.get("health"), pages, check.get("crawl", True))
 
     @property
     def seeds(self) -> list[str]:
-        """The first URLs of a crawl."""
+        """Return the first URLs of a crawl."""
         return list(dict.fromkeys(["/", *([self.health] if self.health else []), *(page.path for page in self.pages)]))
 
 
 @dataclass(frozen=True)
-class Judged:
+class Judgement:
     """The differences and a one-line summary. `seconds` is the total time for both servers."""
 
     differences: tuple[Difference, ...]
@@ -113,8 +113,8 @@ class Judged:
 
     @property
     def faults(self) -> tuple[Difference, ...]:
-        """The findings that fail a check."""
-        return tuple(each for each in self.differences if each.verdict is Verdict.FAULT)
+        """Return the findings that fail a check."""
+        return tuple(difference for difference in self.differences if difference.verdict is Verdict.FAULT)
 
 
 def crawler() -> str:
@@ -122,37 +122,37 @@ def crawler() -> str:
     return (paths.features() / "observe/crawl.py").read_text()
 
 
-def judge(ask: Ask, site: Site, author: Author, journal: Callable[[], str]) -> Judged:
+def judge(ask: Ask, site: Site, author: Author, journal: Callable[[], str]) -> Judgement:
     """Request the app's pages by each name of a machine, and compare them with those of the author's server.
 
     Without a record of that server, follow the site's links and judge the responses alone. `journal` returns the app's
     journal, which shows pages that need a server on another machine.
     """
-
-    begin = time.monotonic()
+    start = time.monotonic()
     crawl = partial(_crawl, ask)
-    first, *others = site.names
+    first, *other_names = site.names
     _warm(crawl, first)
-    known = [answer.path for answer in author.record.answers if answer.method == "GET"] if author.record else []
-    seeds = list(dict.fromkeys([*site.seeds, *known]))
+    author_paths = [answer.path for answer in author.record.answers if answer.method == "GET"] if author.record else []
+    seeds = list(dict.fromkeys([*site.seeds, *author_paths]))
     # Also follow links that only the machine has, within the crawler's limits.
-    found = crawl("https", first, **{"seeds" if site.crawl else "paths": seeds})
-    paths = list(dict.fromkeys([*site.seeds, *(answer.path for answer in found.answers if answer.method == "GET")]))
-    plain = crawl("http", first, paths=paths)
-    records = [found, plain]
+    https_record = crawl("https", first, **{"seeds" if site.crawl else "paths": seeds})
+    machine_paths = [answer.path for answer in https_record.answers if answer.method == "GET"]
+    page_paths = list(dict.fromkeys([*site.seeds, *machine_paths]))
+    http_record = crawl("http", first, paths=page_paths)
+    records = [https_record, http_record]
     # Every other name serves the same app. Its front page shows whether the app accepts the name.
-    records += [crawl(scheme, name, paths=site.seeds) for name in others for scheme in ("http", "https")]
+    records += [crawl(scheme, name, paths=site.seeds) for name in other_names for scheme in ("http", "https")]
     # Use HTTP if the machine serves it. Twenty TLS handshakes at once load a small machine, and do not test the app.
-    redirected = any(answer.location and answer.location.origin == "https" for answer in plain.answers)
-    records.append(crawl("https" if redirected else "http", first, paths=paths[:BUSY_PAGES], visitors=VISITORS))
+    redirects = any(answer.location and answer.location.origin == "https" for answer in http_record.answers)
+    records.append(crawl("https" if redirects else "http", first, paths=page_paths[:BUSY_PAGES], visitors=VISITORS))
     differences = comparison.compare(author.record, records, site.pages, site.health)
-    judged = _judged(differences, author, journal)
-    return replace(judged, seconds=author.seconds + time.monotonic() - begin)
+    judgement = _judgement(differences, author, journal)
+    return replace(judgement, seconds=author.seconds + time.monotonic() - start)
 
 
 def _warm(crawl: Callable[..., Record], name: str) -> None:
     """Request the front page, whatever the answer: frameworks load much of an app at a worker's first request."""
-    crawl("https", name, paths=["/"], **WARMING)
+    crawl("https", name, paths=["/"], **WARM_UP)
 
 
 def _crawl(ask: Ask, scheme: str, name: str, **bounds: Any) -> Record:
@@ -163,29 +163,29 @@ def _crawl(ask: Ask, scheme: str, name: str, **bounds: Any) -> Record:
     )
 
 
-def front(ask: Ask, site: Site, author: Author, journal: Callable[[], str]) -> Judged:
+def judge_front_page(ask: Ask, site: Site, author: Author, journal: Callable[[], str]) -> Judgement:
     """Request only the front page from a machine, and judge it as `judge` does."""
     _warm(partial(_crawl, ask), site.names[0])
     records = [_crawl(ask, scheme, site.names[0], paths=["/"]) for scheme in ("https", "http")]
     differences = comparison.compare(author.record, records, (), site.health)
-    differences = tuple(each for each in differences if each.address == "/")
-    return _judged(differences, author, journal)
+    differences = tuple(difference for difference in differences if difference.address == "/")
+    return _judgement(differences, author, journal)
 
 
 def _fails(difference: Difference) -> bool:
     return difference.verdict is Verdict.FAULT and difference.machine.startswith("5")
 
 
-def _judged(differences: tuple[Difference, ...], author: Author, journal: Callable[[], str]) -> Judged:
+def _judgement(differences: tuple[Difference, ...], author: Author, journal: Callable[[], str]) -> Judgement:
     """Return the findings. Pages that fail because a server is missing, as the app's journal shows, are only notes."""
-    needed = diagnosis.unreachable_service(journal()) if any(map(_fails, differences)) else ""
-    if needed:
-        sentence = f"Not checked, because the page needs {needed}."
+    service = diagnosis.unreachable_service(journal()) if any(map(_fails, differences)) else ""
+    if service:
+        sentence = f"Not checked, because the page needs {service}."
         differences = tuple(
-            replace(each, verdict=Verdict.NOTE, sentence=sentence, cure="") if _fails(each) else each
-            for each in differences
+            replace(difference, verdict=Verdict.NOTE, sentence=sentence, cure="") if _fails(difference) else difference
+            for difference in differences
         )
-    reason = f"needs {needed}" if needed else author.reason
-    count = len({each.address for each in differences if each.path})
-    answered = "" if author.record or needed else f"; {count} {'address' if count == 1 else 'addresses'} requested"
-    return Judged(differences, report.summary(differences, reason) + answered)
+    reason = f"needs {service}" if service else author.reason
+    count = len({difference.address for difference in differences if difference.path})
+    count_note = "" if author.record or service else f"; {count} {'address' if count == 1 else 'addresses'} requested"
+    return Judgement(differences, report.summary(differences, reason) + count_note)

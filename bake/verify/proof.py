@@ -25,13 +25,13 @@ from bake.vm.qemu import VmOptions
 #: Prints the journal of the app and of nginx since this boot.
 JOURNAL = "sudo journalctl --no-pager -b -n 2000 -u app -u app-next -u app-setup -u 'app-job@*' -u nginx"
 #: The option of QEMU's network that isolates a machine. Port forwarding still works.
-ALONE = "restrict=on"
+ISOLATED_NETWORK = "restrict=on"
 #: A callback for the completed share, from 0 to 1, and the current activity.
 Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
-class Proved:
+class ProofResult:
     """The number of checks that passed, the app's answers in a line (`app`), and a table of pages that differ."""
 
     checks: int
@@ -41,7 +41,7 @@ class Proved:
 
 @dataclass(frozen=True)
 class UserData:
-    """What a cloud gives a machine: the `user`'s part, and the provider's (`vendor`)."""
+    """The data that a cloud gives a machine: user-data (`user`), and the provider's vendor-data (`vendor`)."""
 
     user: str = "#cloud-config\n{}\n"
     vendor: str = ""
@@ -54,7 +54,7 @@ def prove(
     settings: cloud_config.CheckSettings,
     options: VmOptions,
     phase: Phase,
-) -> Proved:
+) -> ProofResult:
     """Check an image, and the raw disk it was made from.
 
     The machines have no network unless `settings` open it. `options` are those of the first machine.
@@ -64,62 +64,66 @@ def prove(
     work.mkdir()
     key = work / "key"
     qemu.make_key(key, "proof")
-    given = UserData(vendor=cloud_config.stand_ins(settings))
-    options = replace(options, network=ALONE if settings.network is cloud_config.Network.CLOSED else "")
+    user_data = UserData(vendor=cloud_config.vendor_data(settings))
+    options = replace(options, network=ISOLATED_NETWORK if settings.network is cloud_config.Network.CLOSED else "")
     phase.progress(0.02, "booting two machines")
     machines: list[qemu.Machine] = []
 
-    def tell(who: str, start: float, end: float) -> Progress:
-        return lambda share, what: phase.progress(start + (end - start) * share, f"{who}: {what}")
+    def progress_of(name: str, low: float, high: float) -> Progress:
+        return lambda share, activity: phase.progress(low + (high - low) * share, f"{name}: {activity}")
 
     try:
-        machines.append(start(image, work / "first", key, given, options))
-        machines.append(start(image, work / "second", key, given, replace(options, port=None, cpus=1)))
+        machines.append(start(image, work / "first", key, user_data, options))
+        machines.append(start(image, work / "second", key, user_data, replace(options, port=None, cpus=1)))
         first, second = machines
         facts = {"BAKE_DISK": partitions.root_of(raw)}
-        sealed = checks.run_suites(["proof/test_sealed.py"], host=None, work=work, facts=facts)
+        sealed_outcome = checks.run_suites(["proof/test_sealed.py"], host=None, work=work, facts=facts)
         with ThreadPoolExecutor(1) as pool:
-            # A child dies with the thread that started it (see run.py), so this thread also waits for its children.
-            other = pool.submit(_identity, second)
-            hurt = pool.submit(_hurt, second, work / "second", tell("second", 0.4, 0.6))
+            # A child dies with the thread that started it (see programs.py), so this thread waits for its own children.
+            second_identity = pool.submit(_identity, second)
+            fault_checks = pool.submit(_run_fault_checks, second, work / "second", progress_of("second", 0.4, 0.6))
             try:
                 first.await_ssh()
-                looked = look(
+                first_outcome = run_checks(
                     first, ["machine", "proof/test_reach.py"], work / "first",
                     facts={"BAKE_NETWORK": settings.network.name},
-                    progress=tell("first", 0.4, 0.7),
+                    progress=progress_of("first", 0.4, 0.7),
                 )  # fmt: skip
-                rebooted = _reboot(first, other.result(), work / "first", tell("first", 0.7, 1.0))
+                reboot_outcome = _reboot(
+                    first, second_identity.result(), work / "first", progress_of("first", 0.7, 1.0)
+                )
             except BaseException:
                 # Otherwise the pool would wait until the checks of the second machine end.
                 second.stop()
                 raise
-            faults = hurt.result()
-        _judge(first, [sealed, looked, rebooted])
-        _judge(second, [faults])
-        return Proved(sum(outcome.passed for outcome in (sealed, looked, rebooted, faults)), looked.app, looked.pages)
+            fault_outcome = fault_checks.result()
+        outcomes = [sealed_outcome, first_outcome, reboot_outcome]
+        _require_passed(first, outcomes)
+        _require_passed(second, [fault_outcome])
+        count = sum(outcome.passed for outcome in [*outcomes, fault_outcome])
+        return ProofResult(count, first_outcome.app, first_outcome.pages)
     finally:
         for machine in machines:
             machine.stop()
 
 
 def start(
-    image: Path, work: Path, key: Path, given: UserData = UserData(), options: VmOptions | None = None
+    image: Path, work: Path, key: Path, user_data: UserData = UserData(), options: VmOptions | None = None
 ) -> qemu.Machine:
     """Start a machine as a cloud does, with an instance id, a key and user-data, and return without waiting."""
     work.mkdir()
     meta_data = cloud_config.meta_data(f"{work.name}-{secrets.token_hex(4)}", work.name, [qemu.public_key(key)])
-    files = {"meta-data": meta_data, "user-data": given.user, "vendor-data": given.vendor}
+    files = {"meta-data": meta_data, "user-data": user_data.user, "vendor-data": user_data.vendor}
     seed = qemu.make_seed(work / "seed.iso", {name: text for name, text in files.items() if text})
     return qemu.boot(image, seed, work, key, options)
 
 
-def look(
+def run_checks(
     machine: qemu.Machine,
     suites: list[str],
     work: Path,
     *,
-    progress: Progress = lambda share, what: None,
+    progress: Progress = lambda share, activity: None,
     facts: dict[str, str] | None = None,
 ) -> checks.Outcome:
     """Run suites of checks on a machine that bake booted."""
@@ -128,17 +132,17 @@ def look(
     return checks.run_suites(suites, host=host, work=work, config=config, facts=facts, progress=progress)
 
 
-def _reboot(machine: qemu.Machine, other: str, work: Path, progress: Progress) -> checks.Outcome:
+def _reboot(machine: qemu.Machine, other_identity: str, work: Path, progress: Progress) -> checks.Outcome:
     """Compare a machine with the identity of another one of the same image, and with itself after a reboot."""
     progress(0.1, "rebooting")
-    facts = {"BAKE_BEFORE": _identity(machine), "BAKE_OTHER": other}
+    facts = {"BAKE_BEFORE": _identity(machine), "BAKE_OTHER": other_identity}
     machine.ssh("sudo touch /var/lib/app/kept")
     machine.reboot()
-    return look(machine, ["proof/test_identity.py", "proof/test_reboot.py"], work, facts=facts, progress=progress)
+    return run_checks(machine, ["proof/test_identity.py", "proof/test_reboot.py"], work, facts=facts, progress=progress)
 
 
-def _hurt(machine: qemu.Machine, work: Path, progress: Progress) -> checks.Outcome:
-    outcome = look(machine, ["proof/test_faults.py"], work, progress=progress)
+def _run_fault_checks(machine: qemu.Machine, work: Path, progress: Progress) -> checks.Outcome:
+    outcome = run_checks(machine, ["proof/test_faults.py"], work, progress=progress)
     machine.stop()
     return outcome
 
@@ -156,18 +160,18 @@ printf '{"machine-id": "%s", "host key": "%s", "random seed": "%s", "release": "
 """
 
 
-def _judge(machine: qemu.Machine, outcomes: list[checks.Outcome]) -> None:
-    failed = [fault for outcome in outcomes for fault in outcome.failures]
-    if not failed:
+def _require_passed(machine: qemu.Machine, outcomes: list[checks.Outcome]) -> None:
+    failures = [fault for outcome in outcomes for fault in outcome.failures]
+    if not failures:
         return
     journal = machine.ssh(JOURNAL, check=False).stdout
-    checks = "\n".join(f"--- {name}\n{text}" for name, text in failed)
+    check_texts = "\n".join(f"--- {name}\n{text}" for name, text in failures)
     console = f"--- the console's last lines\n{machine.tail(15)}"
-    names = ", ".join(name.rpartition("::")[2] for name, _ in failed[:5])
+    names = ", ".join(name.rpartition("::")[2] for name, _ in failures[:5])
     error = CheckError(
-        f"{len(failed)} of the checks failed: {names}",
+        f"{len(failures)} of the checks failed: {names}",
         f"bake made no image. The output of the checks is above.\n{diagnosis.diagnose(journal).text}".rstrip(),
-        f"{checks}\n--- the app's last journal lines\n{diagnosis.last_lines(journal)}\n{console}",
+        f"{check_texts}\n--- the app's last journal lines\n{diagnosis.last_lines(journal)}\n{console}",
     )
-    error.log = f"{checks}\n--- the app's journal\n{journal}\n{console}"
+    error.log = f"{check_texts}\n--- the app's journal\n{journal}\n{console}"
     raise error

@@ -67,12 +67,12 @@ class Answer:
 
     @property
     def good(self) -> bool:
-        """Whether the status is that of a working app. A request for a login counts as working."""
+        """Return whether the status is that of a working app. A request for a login counts as working."""
         return 200 <= self.status < 400 or self.status in (401, 403)
 
     @property
     def summary(self) -> str:
-        """The response in a few words: `200 html`, `302 /login`, `timeout`."""
+        """Return the response in a few words, such as `200 html`, `302 /login` or `timeout`."""
         if not self.status:
             return self.error or "no answer"
         return f"{self.status} {self.location.path if self.location else self.kind}"
@@ -107,9 +107,9 @@ class Record:
                 f"The crawler's record has version {version!r}; this version of bake reads version {VERSION}",
                 "Bake the image again.",
             )
-        answers = value.get("answers")
-        read = [_read(Answer, answer) for answer in answers if isinstance(answer, dict)] if _is_list(answers) else []
-        return replace(_read(cls, value), answers=tuple(read))
+        rows = value.get("answers")
+        answers = [_read(Answer, row) for row in rows if isinstance(row, dict)] if _is_list(rows) else []
+        return replace(_read(cls, value), answers=tuple(answers))
 
     def to_json(self) -> str:
         """Return the record as JSON, as `from_json` reads it."""
@@ -127,17 +127,17 @@ class Record:
 
     @property
     def name(self) -> str:
-        """The scheme and the host, such as `https://shop.example`."""
+        """Return the scheme and the host, such as `https://shop.example`."""
         return f"{urlsplit(self.url).scheme}://{self.host or urlsplit(self.url).netloc}"
 
     @property
     def is_informative(self) -> bool:
-        """Whether the responses of the author's server can be compared with a machine's."""
+        """Return whether the responses of the author's server can be compared with a machine's."""
         return not all(map(is_uninformative, self.answers))
 
     @property
     def key(self) -> tuple[str, str]:
-        """The scheme, and the host without its port."""
+        """Return the scheme, and the host without its port."""
         parts = urlsplit(self.name)
         return parts.scheme, parts.hostname or ""
 
@@ -151,16 +151,16 @@ def _is_list(value: object) -> bool:
 
 def _read(part: type[_Part], value: dict[str, Any]) -> _Part:
     """Return a part of a record. Values that are missing or have another type get their default."""
-    known: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for item in fields(part):
-        found = value.get(item.name)
-        if item.name == "location" and isinstance(found, dict):
-            known[item.name] = _read(Location, found)
-        elif item.name == "seconds" and isinstance(found, int | float):
-            known[item.name] = float(found)
-        elif type(found) is type(item.default) and not isinstance(found, tuple):
-            known[item.name] = found
-    return part(**known)
+        field_value = value.get(item.name)
+        if item.name == "location" and isinstance(field_value, dict):
+            values[item.name] = _read(Location, field_value)
+        elif item.name == "seconds" and isinstance(field_value, int | float):
+            values[item.name] = float(field_value)
+        elif type(field_value) is type(item.default) and not isinstance(field_value, tuple):
+            values[item.name] = field_value
+    return part(**values)
 
 
 def is_uninformative(answer: Answer) -> bool:

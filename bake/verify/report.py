@@ -17,8 +17,8 @@ def rows(differences: Iterable[Difference]) -> list[tuple[Difference, tuple[str,
     for difference in differences:
         if difference.verdict is not Verdict.SAME:
             hosts[replace(difference, scheme_host="")][difference.scheme_host] = None
-    ordered = sorted(hosts.items(), key=lambda item: -item[0].verdict.value)
-    return [(difference, tuple(names)) for difference, names in ordered]
+    sorted_items = sorted(hosts.items(), key=lambda item: -item[0].verdict.value)
+    return [(difference, tuple(names)) for difference, names in sorted_items]
 
 
 def table(differences: Iterable[Difference]) -> str:
@@ -26,24 +26,24 @@ def table(differences: Iterable[Difference]) -> str:
 
     A row is `path  author  machine  verdict`. Below it are the sentence with the hosts, and the cure.
     """
-    found = rows(differences)
-    if not found:
+    difference_rows = rows(differences)
+    if not difference_rows:
         return ""
-    head = ("path", "author", "machine", "verdict")
-    cells = [head, *((each.path, each.author, each.machine, each.verdict.name.lower()) for each, _ in found)]
-    short = [[_cut(cell) for cell in row] for row in cells]
-    widths = [max(map(len, column)) for column in zip(*short, strict=True)]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in short]
-    shown = [lines[0]]
-    for line, (difference, hosts) in zip(lines[1:], found, strict=True):
-        below = [f"{difference.sentence} ({', '.join(hosts)})", difference.cure]
-        shown += [line, *(f"    {terminal.one_line(text)}" for text in below if text)]
-    return "\n".join(shown)
+    table_rows = [("path", "author", "machine", "verdict")]
+    table_rows += [(item.path, item.author, item.machine, item.verdict.name.lower()) for item, _ in difference_rows]
+    cells = [[_cut(cell) for cell in row] for row in table_rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
+    text_lines = [lines[0]]
+    for line, (difference, hosts) in zip(lines[1:], difference_rows, strict=True):
+        details = [f"{difference.sentence} ({', '.join(hosts)})", difference.cure]
+        text_lines += [line, *(f"    {terminal.one_line(text)}" for text in details if text)]
+    return "\n".join(text_lines)
 
 
-def _cut(text: str, most: int = 48) -> str:
+def _cut(text: str, width: int = 48) -> str:
     line = terminal.one_line(text)
-    return line if len(line) <= most else f"{line[: most - 1]}…"
+    return line if len(line) <= width else f"{line[: width - 1]}…"
 
 
 def summary(differences: Sequence[Difference], reason: str = "") -> str:
@@ -53,12 +53,12 @@ def summary(differences: Sequence[Difference], reason: str = "") -> str:
     # Count each address once, for all schemes, methods and visitors.
     worst: dict[str, Verdict] = {}
     for difference in differences:
-        before = worst.get(difference.address, Verdict.SAME)
-        worst[difference.address] = max(before, difference.verdict, key=lambda verdict: verdict.value)
+        verdicts = (worst.get(difference.address, Verdict.SAME), difference.verdict)
+        worst[difference.address] = max(verdicts, key=lambda verdict: verdict.value)
     counts = {"address": len(worst.keys() - {""})}
     for verdict in (Verdict.FAULT, Verdict.NOTE):
-        if found := sum(each is verdict for each in worst.values()):
-            counts[verdict.name.lower()] = found
+        if count := list(worst.values()).count(verdict):
+            counts[verdict.name.lower()] = count
     plural = {"address": "addresses", "fault": "faults", "note": "notes"}
     parts = [f"{count} {name if count == 1 else plural[name]}" for name, count in counts.items()]
     return ", ".join(["compared", *parts])

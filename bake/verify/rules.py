@@ -72,38 +72,39 @@ def note(sentence: str, cure: str = "") -> Finding:
 class Case:
     """A response of the machine, and one of the author's server for the same path, or None.
 
-    `others` are all responses of the author's server for the path. `titles` counts the pages of that server by title.
-    `made`: the crawl of that server may have created the page.
+    `author_answers` are all responses of the author's server for the path. `titles` counts the pages of that server by
+    title. `created_by_crawl`: the crawl of that server may have created the page. `is_scheme_loop`: redirects go from
+    HTTP to HTTPS and back forever.
     """
 
     path: str
     answer: Answer
     author: Answer | None
-    others: Sequence[Answer] = ()
+    author_answers: Sequence[Answer] = ()
     titles: Counter[str] = field(default_factory=Counter)
     record: Record = field(default_factory=Record)
     page: Page | None = None
     has_health: bool = False
-    crosses: bool = False
-    made: bool = False
+    is_scheme_loop: bool = False
+    created_by_crawl: bool = False
 
     @property
     def is_front(self) -> bool:
-        """Whether this is the front page."""
+        """Return whether this is the front page."""
         return self.path == FRONT and self.answer.method == "GET"
 
     @property
     def is_static(self) -> bool:
-        """Whether a static file is expected."""
+        """Return whether a static file is expected."""
         suffix = PurePosixPath(urlsplit(self.path).path).suffix.lower()
         return self.author.kind in STATIC_KINDS if self.author and self.author.kind != "empty" else suffix in STATIC
 
     def varies(self, value: Callable[[Answer], object]) -> bool:
         """Return whether the responses of the author's server differ in a value."""
-        return len({value(answer) for answer in self.others}) > 1
+        return len({value(answer) for answer in self.author_answers}) > 1
 
 
-def _expected(case: Case) -> Finding | None:
+def _page_status(case: Case) -> Finding | None:
     page, status = case.page, case.answer.status
     if page and page.status and status != page.status:
         return fault(f"The machine responds with {case.answer.summary}; check.pages expects {page.status}.")
@@ -117,7 +118,7 @@ def _expected(case: Case) -> Finding | None:
     return None
 
 
-def _unanswered(case: Case) -> Finding | None:
+def _no_response(case: Case) -> Finding | None:
     error = case.answer.error
     if not error:
         return None
@@ -129,7 +130,7 @@ def _unanswered(case: Case) -> Finding | None:
     return fault(f"The machine does not respond ({error}).")
 
 
-def _debug(case: Case) -> Finding | None:
+def _debug_page(case: Case) -> Finding | None:
     if not case.answer.debug:
         return None
     if case.answer.debug == "traceback":
@@ -140,10 +141,10 @@ def _debug(case: Case) -> Finding | None:
     )
 
 
-def _mixed(case: Case) -> Finding | None:
+def _foreign_data(case: Case) -> Finding | None:
     if not case.answer.foreign:
         return None
-    if any(answer.foreign for answer in case.others):
+    if any(answer.foreign for answer in case.author_answers):
         return note("The response contains another visitor's data, also with the author's server.")
     if case.answer.own:
         return note("The response lists several visitors.")
@@ -157,7 +158,7 @@ def _front(case: Case) -> Finding | None:
     status = case.answer.status
     if not case.is_front:
         return None
-    if case.answer.loop or case.crosses:
+    if case.answer.loop or case.is_scheme_loop:
         return fault(
             "The redirects of the front page never end.",
             "Make the app trust nginx's X-Forwarded-Proto header, or let nginx redirect to HTTPS.",
@@ -176,9 +177,9 @@ def _front(case: Case) -> Finding | None:
 def _server_error(case: Case) -> Finding | None:
     if case.answer.status < 500:
         return None
-    also = ", also with the author's server" if case.author and case.author.status >= 500 else ""
+    comparison = ", also with the author's server" if case.author and case.author.status >= 500 else ""
     return fault(
-        f"The machine responds with {case.answer.status}{also}.",
+        f"The machine responds with {case.answer.status}{comparison}.",
         f"The app's journal has the exception. If this page cannot work during a bake, write its status:  "
         f"check: {{pages: [{{path: {case.path}, status: {case.answer.status}}}]}}",
     )
@@ -189,7 +190,7 @@ def _status(case: Case) -> Finding | None:
         return None
     author, machine = case.author.status, case.answer.status
     sentence = f"The machine responds with {case.answer.summary}, the author's server with {case.author.summary}."
-    if case.made and author < 400 and machine in (404, 410):
+    if case.created_by_crawl and author < 400 and machine in (404, 410):
         return note(f"{sentence} A page with links to it has different links on each request.")
     if case.author.good and machine >= 400 and not (author in (401, 403) and machine in (401, 403)):
         return fault(sentence)
@@ -205,15 +206,15 @@ def _redirect(case: Case) -> Finding | None:
     target = case.answer.location
     if not target:
         return None
-    before = case.author.location if case.author else None
+    author_target = case.author.location if case.author else None
     if target.origin == "other" and LOOPBACK.fullmatch(target.host):
         return fault(
             f"The redirect target is {target.host}, which visitors cannot reach.",
             "Make the app build URLs from the Host header, not from a constant.",
         )
-    if before and masked(before.path) != masked(target.path) and not case.varies(_target):
-        return fault(f"The redirect target is {target.path}; on the author's server, {before.path}.")
-    if before and target.origin == "other" and before.host != target.host and not case.varies(_target):
+    if author_target and masked(author_target.path) != masked(target.path) and not case.varies(_target):
+        return fault(f"The redirect target is {target.path}; on the author's server, {author_target.path}.")
+    if author_target and target.origin == "other" and author_target.host != target.host and not case.varies(_target):
         return note(f"The redirect target is the host {target.host}.")
     if target.origin == "http":
         return note(
@@ -232,7 +233,7 @@ def masked(text: str) -> str:
     return re.sub(r"(?=\w*\d)[\w-]{8,}|\d+", "0", path).strip().lower()
 
 
-def _disguised(case: Case) -> Finding | None:
+def _html_for_file(case: Case) -> Finding | None:
     if case.answer.status != 200 or case.answer.kind != "html" or not case.is_static:
         return None
     # A page may have the name of a file. A repository browser, for example, shows source code at such a path.
@@ -245,18 +246,26 @@ def _type(case: Case) -> Finding | None:
     answer, author = case.answer, case.author
     if not author or answer.status // 100 != author.status // 100 or not answer.status or 300 <= answer.status < 400:
         return None
-    if case.varies(lambda each: (each.kind, each.type)) or (answer.end in ("stream", "broken") and not answer.length):
+    if case.varies(lambda response: (response.kind, response.type)):
+        return None
+    if answer.end in ("stream", "broken") and not answer.length:
         return None
     if answer.status >= 400:
-        different = answer.kind != author.kind and not author.debug
-        return note(f"The error page is {answer.kind}; on the author's server, {author.kind}.") if different else None
-    named, before = (ALIASES.get(each.type, each.type) for each in (answer, author))
+        kinds_differ = answer.kind != author.kind and not author.debug
+        return (
+            note(f"The error page is {answer.kind}; on the author's server, {author.kind}.") if kinds_differ else None
+        )
+    media_type, author_type = (ALIASES.get(response.type, response.type) for response in (answer, author))
     same_file = bool(answer.sha256) and answer.sha256 == author.sha256
-    if named != before and not (same_file and answer.kind == "empty"):
-        sentence = f"The content type is {named or 'missing'}; on the author's server, {before or 'missing'}."
+    if media_type != author_type and not (same_file and answer.kind == "empty"):
+        sentence = f"The content type is {media_type or 'missing'}; on the author's server, {author_type or 'missing'}."
         # nginx knows fewer types than Python. A browser rejects style sheets, scripts and pages with a wrong type.
-        unknown = named in ("", "text/plain", "application/octet-stream") and author.kind not in ("html", "css", "js")
-        return note(sentence) if same_file and unknown else fault(sentence)
+        is_unknown = media_type in ("", "text/plain", "application/octet-stream") and author.kind not in (
+            "html",
+            "css",
+            "js",
+        )
+        return note(sentence) if same_file and is_unknown else fault(sentence)
     if answer.kind == "empty" and answer.end == "stream" and case.record.visitors > 1:
         return None
     if answer.kind != author.kind:
@@ -270,11 +279,11 @@ def _title(case: Case) -> Finding | None:
     answer, author = case.answer, case.author
     if not author or not (200 <= answer.status < 300 and 200 <= author.status < 300) or answer.kind != author.kind:
         return None
-    title, before = masked(answer.title), masked(author.title)
-    if title == before or case.varies(lambda each: masked(each.title)):
+    title, author_title = masked(answer.title), masked(author.title)
+    if title == author_title or case.varies(lambda response: masked(response.title)):
         return None
     sentence = f"The title is {answer.title!r}; on the author's server, {author.title!r}."
-    if case.titles[title] or (ERROR_TITLE.search(title) and not ERROR_TITLE.search(before)):
+    if case.titles[title] or (ERROR_TITLE.search(title) and not ERROR_TITLE.search(author_title)):
         return fault(sentence, "The machine serves another page.")
     return note(sentence)
 
@@ -284,7 +293,7 @@ def _content(case: Case) -> Finding | None:
     if not author or not case.is_static or answer.status != 200 or author.status != 200:
         return None
     # A file server sends a validator. An app that generates files on request usually does not.
-    if not (answer.sha256 and author.sha256) or not author.validator or case.varies(lambda each: each.sha256):
+    if not (answer.sha256 and author.sha256) or not author.validator or case.varies(lambda response: response.sha256):
         return None
     if (answer.length, answer.sha256) == (author.length, author.sha256):
         return None
@@ -294,8 +303,8 @@ def _content(case: Case) -> Finding | None:
     )
 
 
-def _ended(case: Case) -> Finding | None:
-    ends = {answer.end for answer in case.others}
+def _incomplete(case: Case) -> Finding | None:
+    ends = {answer.end for answer in case.author_answers}
     if case.answer.end == "broken" and "broken" not in ends:
         return fault("The connection closes before the response is complete.")
     if case.answer.end == "stream" and ends and "stream" not in ends:
@@ -311,9 +320,9 @@ def _broken_link(case: Case) -> Finding | None:
 
 Rule = Callable[[Case], Finding | None]
 #: Rules for every response; rules that apply unless bake.yaml sets a status; and rules for responses with content.
-ALWAYS: tuple[Rule, ...] = (_expected, _unanswered, _debug, _mixed)
+ALWAYS: tuple[Rule, ...] = (_page_status, _no_response, _debug_page, _foreign_data)
 BY_STATUS: tuple[Rule, ...] = (_front, _server_error, _status, _broken_link)
-BY_CONTENT: tuple[Rule, ...] = (_redirect, _disguised, _type, _title, _content, _ended)
+BY_CONTENT: tuple[Rule, ...] = (_redirect, _html_for_file, _type, _title, _content, _incomplete)
 
 
 def judge(case: Case) -> Finding:

@@ -1,1 +1,1 @@
-"""Virtual machines on this computer, and ssh to any machine."""
+"""Run virtual machines on this computer, and log in to any machine by ssh."""

@@ -53,15 +53,15 @@ def accelerator(kernel: Path | None = None) -> str:
     """
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "tcg"
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    known = paths.cache() / "accelerator"
-    if known.is_file() and known.read_text().startswith(boot):
-        return known.read_text().split()[1]
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    cache_file = paths.cache() / "accelerator"
+    if cache_file.is_file() and cache_file.read_text().startswith(boot_id):
+        return cache_file.read_text().split()[1]
     if kernel is None:
         return "tcg"
-    found = "kvm" if _runs_under_kvm(kernel) else "tcg"
-    write(known, f"{boot} {found}\n")
-    return found
+    result = "kvm" if _runs_under_kvm(kernel) else "tcg"
+    write(cache_file, f"{boot_id} {result}\n")
+    return result
 
 
 def _runs_under_kvm(kernel: Path) -> bool:
@@ -74,16 +74,16 @@ def _runs_under_kvm(kernel: Path) -> bool:
     )  # fmt: skip
     assert process.stdout is not None
     os.set_blocking(process.stdout.fileno(), False)
-    deadline, seen = time.monotonic() + PROBE_PATIENCE, b""
+    deadline, output = time.monotonic() + PROBE_PATIENCE, b""
     try:
         while time.monotonic() < deadline and process.poll() is None:
-            seen += process.stdout.read() or b""
-            # Wait for a line from after the start of the CPUs: even a guest that hardly runs may print the first one.
-            if b"Freeing SMP alternatives" in seen or b"smpboot: Total" in seen or b"Kernel panic" in seen:
+            output += process.stdout.read() or b""
+            # Wait for a line that follows the start of the CPUs. A guest that hardly runs may also print earlier lines.
+            if b"Freeing SMP alternatives" in output or b"smpboot: Total" in output or b"Kernel panic" in output:
                 return True
             time.sleep(0.1)
-        seen += process.stdout.read() or b""
-        return b"Kernel panic" in seen
+        output += process.stdout.read() or b""
+        return b"Kernel panic" in output
     finally:
         programs.stop(process, grace=2)
 
@@ -94,7 +94,7 @@ class VmOptions:
 
     `accelerator` is `kvm` or `tcg`. `port` is the local port for SSH (default: a free one); `web` maps further ports,
     {80: 8080}. `firmware` is UEFI's (default: the machine boots by BIOS). `network` has further options of QEMU's user
-    network, `more` further arguments of QEMU.
+    network, `arguments` further arguments of QEMU.
     """
 
     accelerator: str = field(default_factory=accelerator)
@@ -103,7 +103,7 @@ class VmOptions:
     web: Mapping[int, int] = field(default_factory=dict)
     firmware: Path | None = None
     network: str = ""
-    more: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
 
 
 def qemu_argv(disk: Path, seed: Path | None, console: Path, options: VmOptions) -> list[str]:
@@ -112,7 +112,7 @@ def qemu_argv(disk: Path, seed: Path | None, console: Path, options: VmOptions) 
     `-nodefaults` excludes every device that is not listed here.
     """
     ports = {22: options.port, **options.web}
-    forwards = "".join(f",hostfwd=tcp:127.0.0.1:{here}-:{there}" for there, here in ports.items())
+    forwards = "".join(f",hostfwd=tcp:127.0.0.1:{local}-:{remote}" for remote, local in ports.items())
     network = f",{options.network}" if options.network else ""
     thread = ",thread=multi" if options.accelerator == "tcg" else ""
     argv = [
@@ -127,19 +127,19 @@ def qemu_argv(disk: Path, seed: Path | None, console: Path, options: VmOptions) 
         argv += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={options.firmware}"]
     if seed:
         argv += ["-drive", f"file={seed},if=virtio,format=raw,readonly=on"]
-    return [*argv, *options.more]
+    return [*argv, *options.arguments]
 
 
-def free_port(wanted: int | None = None) -> int:
-    """Return the `wanted` TCP port of the loopback address, or any free one. Raises PortError if it is in use."""
+def free_port(port: int | None = None) -> int:
+    """Return the TCP `port` of the loopback address, or any free one. Raises PortError if `port` is in use."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", wanted or 0))
+            probe.bind(("127.0.0.1", port or 0))
         except OSError as error:
-            why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be opened: {error.strerror}"
+            reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be opened: {error.strerror}"
             raise PortError(
-                f"Port {wanted} on 127.0.0.1 {why}",
+                f"Port {port} on 127.0.0.1 {reason}",
                 "Choose another port, or omit the option: bake then finds a free one.",
             ) from error
         return int(probe.getsockname()[1])
@@ -167,12 +167,12 @@ def make_seed(path: Path, files: dict[str, str]) -> Path:
     return path
 
 
-#: The socket of the connection that commands share, in the folder that ssh runs in: a full path may be longer than the
-#: 107 bytes that a socket's may have. A login costs an emulated machine 3 s, another command 1 s.
+#: The socket of the connection that commands share, relative to the folder in which ssh runs. A full path may be longer
+#: than the 107 bytes that a socket's path can have. A login takes an emulated machine 3 s, another command 1 s.
 CONTROL = "ssh.control"
-#: Waits until systemd has started all that a boot starts, and exits as cloud-init reports. By itself, cloud-init's
-#: command asks systemd four times a second, which slows the rest of an emulated boot.
-BOOTED = "systemctl is-system-running --wait > /dev/null; cloud-init status --wait > /dev/null"
+#: Waits until systemd has started every unit of the boot. Its exit status is that of cloud-init. cloud-init's command
+#: alone polls systemd four times a second, which slows the rest of an emulated boot.
+AWAIT_BOOT = "systemctl is-system-running --wait > /dev/null; cloud-init status --wait > /dev/null"
 
 
 @dataclass
@@ -187,21 +187,21 @@ class Machine:
     console: Path
     private_key: Path
     known_hosts: Path
-    shares: bool = False
+    shares_connection: bool = False
 
     def ssh(self, *command: str, stdin: str | None = None, check: bool = True, timeout: float = 120) -> programs.Result:
         """Run a command in a shell on the machine. `timeout` is in seconds."""
         argv = ssh_argv(self.port, self.private_key, self.known_hosts, *command)
-        if self.shares:
+        if self.shares_connection:
             argv[1:1] = ["-o", f"ControlPath={CONTROL}", "-o", "ControlMaster=auto", "-o", "ControlPersist=60"]
         return programs.run(argv, cwd=self.console.parent, stdin=stdin, check=check, timeout=timeout)
 
-    def hang_up(self) -> None:
+    def disconnect(self) -> None:
         """Close the connection that commands share, so that the next one logs in again."""
-        if self.shares:
+        if self.shares_connection:
             argv = ["ssh", "-o", f"ControlPath={CONTROL}", "-O", "exit", "machine"]
             programs.run(argv, cwd=self.console.parent, check=False)
-        self.shares = False
+        self.shares_connection = False
 
     def await_ssh(self, patience: float = BOOT_PATIENCE, *, rebooted_since: str = "") -> str:
         """Wait until an SSH login succeeds, and return the boot's id. A boot with the id `rebooted_since` is skipped.
@@ -209,18 +209,18 @@ class Machine:
         Raises BootError with the console's last lines after `patience` seconds.
         """
         deadline = time.monotonic() + patience
-        # The connection of a boot before does not end with that boot.
-        self.hang_up()
+        # The connection to an earlier boot does not end with that boot.
+        self.disconnect()
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise BootError(
                     "QEMU ended while the machine was booting", "The console's last lines are above.", self.tail()
                 )
             if self._greets():
-                said = self.ssh("cat /proc/sys/kernel/random/boot_id", check=False)
-                if said.status == 0 and said.stdout.strip() != rebooted_since:
-                    self.shares = True
-                    return said.stdout.strip()
+                result = self.ssh("cat /proc/sys/kernel/random/boot_id", check=False)
+                if result.status == 0 and result.stdout.strip() != rebooted_since:
+                    self.shares_connection = True
+                    return result.stdout.strip()
             time.sleep(0.5)
         raise BootError(
             f"The machine did not accept an SSH login within {patience:.0f} s",
@@ -242,9 +242,9 @@ class Machine:
 
     def reboot(self) -> None:
         """Reboot the machine from within and wait until a login succeeds again."""
-        before = self.await_ssh()
+        boot_id = self.await_ssh()
         self.ssh("sudo systemctl reboot", check=False)
-        self.await_ssh(rebooted_since=before)
+        self.await_ssh(rebooted_since=boot_id)
 
     def tail(self, lines: int = 30) -> str:
         """Return the console's last printable lines, without blank ones."""
@@ -253,7 +253,7 @@ class Machine:
 
     def stop(self) -> None:
         """End QEMU without a shutdown of the machine, because nothing uses its overlay afterwards."""
-        self.hang_up()
+        self.disconnect()
         programs.stop(self.process, grace=5)
 
 
@@ -264,7 +264,9 @@ def boot(image: Path, seed: Path | None, work: Path, private_key: Path, options:
     """
     work.mkdir(parents=True, exist_ok=True)
     overlay = work / "overlay.qcow2"
-    programs.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", image.absolute(), "-F", _form(image), overlay])
+    programs.run(
+        ["qemu-img", "create", "-q", "-f", "qcow2", "-b", image.absolute(), "-F", _image_format(image), overlay]
+    )
     options = options or VmOptions()
     port, console = free_port(options.port), work / "console"
     with (work / "qemu.log").open("wb") as log:
@@ -273,7 +275,7 @@ def boot(image: Path, seed: Path | None, work: Path, private_key: Path, options:
     return Machine(process, port, console, private_key, work / "known_hosts")
 
 
-def _form(image: Path) -> str:
+def _image_format(image: Path) -> str:
     """Return the format of an image by its first bytes.
 
     QEMU must not guess it: a guest could write another format's header to its raw disk.

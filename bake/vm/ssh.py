@@ -1,4 +1,4 @@
-"""Log in to a machine by ssh and run commands there as root.
+"""Log in to a machine by ssh and run commands on it as root.
 
 ssh uses the user's own configuration, agent and known hosts.
 """
@@ -49,8 +49,8 @@ class Login:
 
     def __post_init__(self) -> None:
         address = self.address
-        words = [word for word in (address.username, address.hostname) if word]
-        if any(word.startswith("-") for word in words):
+        parts = [part for part in (address.username, address.hostname) if part]
+        if any(part.startswith("-") for part in parts):
             raise ValueError("the user or the host begins with a dash, so ssh would take it for an option")
         if address.scheme != "ssh" or not address.hostname or address.port == 0:
             raise ValueError("the form is ssh://user@host or ssh://user@host:port")
@@ -58,7 +58,7 @@ class Login:
             raise ValueError("it contains a password; use a key file or an ssh agent instead")
         if address.path not in ("", "/") or address.query or address.fragment:
             raise ValueError("nothing may follow the host and the port: ssh://user@host:port")
-        if any(UNSAFE.search(word) for word in words):
+        if any(UNSAFE.search(part) for part in parts):
             raise ValueError("the user or the host contains a space or a character that is special to shells")
 
     @property
@@ -67,13 +67,13 @@ class Login:
         return self.address.username == "root"
 
     def argv(self, *command: str, by_hand: bool = False) -> list[str]:
-        """Return the ssh command that runs a command as root there; `by_hand` is the form to type in a terminal."""
+        """Return the ssh command that runs a command as root; with `by_hand`, the form to type in a terminal."""
         patience = ["-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15"]
         options = [] if by_hand else ["-o", "BatchMode=yes", *patience, "--"]
         key = ["-i", str(self.identity)] if self.identity else []
         port = ["-p", str(self.address.port)] if self.address.port else []
-        where = f"{self.address.username}@{self.address.hostname}" if self.address.username else self.host
-        return ["ssh", *key, *port, *options, where, *([] if self.is_root else ["sudo", "-n"]), *command]
+        destination = f"{self.address.username}@{self.address.hostname}" if self.address.username else self.host
+        return ["ssh", *key, *port, *options, destination, *([] if self.is_root else ["sudo", "-n"]), *command]
 
     @property
     def host(self) -> str:
@@ -92,54 +92,54 @@ class Login:
 
     def require(self) -> None:
         """Log in and use sudo. Raises BootError with ssh's output and a command to try."""
-        done = programs.run(self.argv("true"), check=False)
-        if not done.status:
+        result = programs.run(self.argv("true"), check=False)
+        if not result.status:
             return
         hint = f"This command must succeed without a prompt: {shlex.join(self.argv('true', by_hand=True))}"
-        if done.status != SSH_FAILED:
+        if result.status != SSH_FAILED:
             problem = f"Cannot use sudo without a password on {self.host}"
-        elif UNREACHABLE.search(done.stderr):
+        elif UNREACHABLE.search(result.stderr):
             problem = f"Cannot reach {self.host}"
             hint = f"Check the name, the port, and the machine's firewall. {hint}"
         else:
             problem = f"Cannot log in to {self.host}"
-        raise BootError(problem, hint, done.stderr)
+        raise BootError(problem, hint, result.stderr)
 
     def script(self, text: str) -> programs.Result:
-        """Run a shell script as root there and return its result, also for a status other than 0."""
+        """Run a shell script as root on the machine and return its result, also for a status other than 0."""
         return programs.run(self.argv("sh", "-s"), stdin=text, check=False)
 
-    def upload(self, path: Path, place: str, progress: Callable[[float], None]) -> None:
-        """Upload a file to a path there, atomically and readable only by root. `progress` gets the uploaded share.
+    def upload(self, path: Path, remote_path: str, progress: Callable[[float], None]) -> None:
+        """Upload a file to `remote_path`, atomically and readable only by root. `progress` gets the uploaded share.
 
         Raises BootError if the connection is lost, SetupError if the machine cannot store the file.
         """
-        sent, size = 0, path.stat().st_size
-        whole = f'[ "$(stat -c %s {place}.partial)" = {size} ]'
-        script = f"umask 077; mkdir -p {Path(place).parent} && cat > {place}.partial && {whole} && "
-        script += f"mv {place}.partial {place}"
-        with tempfile.TemporaryFile() as said:
+        uploaded_bytes, size = 0, path.stat().st_size
+        is_complete = f'[ "$(stat -c %s {remote_path}.partial)" = {size} ]'
+        script = f"umask 077; mkdir -p {Path(remote_path).parent} && cat > {remote_path}.partial && {is_complete} && "
+        script += f"mv {remote_path}.partial {remote_path}"
+        with tempfile.TemporaryFile() as stderr:
             argv = self.argv("sh", "-c", shlex.quote(script))
-            process = programs.start(argv, stdin=subprocess.PIPE, stderr=said)
+            process = programs.start(argv, stdin=subprocess.PIPE, stderr=stderr)
             try:
                 assert process.stdin is not None
                 with contextlib.suppress(BrokenPipeError), path.open("rb") as stream, process.stdin as pipe:
                     while chunk := stream.read(CHUNK):
                         pipe.write(chunk)
-                        sent += len(chunk)
-                        progress(sent / size)
+                        uploaded_bytes += len(chunk)
+                        progress(uploaded_bytes / size)
                 process.wait()
             finally:
                 programs.stop(process)
-            said.seek(0)
-            details = said.read().decode(errors="replace").strip()
+            stderr.seek(0)
+            details = stderr.read().decode(errors="replace").strip()
         if process.returncode == SSH_FAILED:
             raise BootError(
                 f"The connection to {self.host} was lost during the upload", "Run the same command again.", details
             )
         if process.returncode:
             raise SetupError(
-                f"{self.host} could not store the upload in {Path(place).parent}",
+                f"{self.host} could not store the upload in {Path(remote_path).parent}",
                 "Its output is above. Check the free space there: `df -h`.",
                 details,
             )

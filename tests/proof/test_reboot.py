@@ -26,7 +26,7 @@ def test_the_app_answers(system_state, healthy):
 
 
 def test_the_front_page_is_the_author_s(system_state, crawler):
-    result = crawler(pages.front)
+    result = crawler(pages.judge_front_page)
     assert not result.faults, report.table(result.differences)
 
 

@@ -141,7 +141,7 @@ check: {health: /steps, env: {SPARE_KEY: "it's \\"spare\\" $HOME", CLOSED: "yes"
 RECIPE += f"base: {os.environ.get('BAKE_TEST_BASE', 'debian-13')}\n"
 #: Vendor-data with what stands in for its secrets.
 STAND_INS = proof.UserData(
-    vendor=cloud_config.stand_ins(cloud_config.CheckSettings({"SECRET_KEY": "a", "SPARE_KEY": "b"}))
+    vendor=cloud_config.vendor_data(cloud_config.CheckSettings({"SECRET_KEY": "a", "SPARE_KEY": "b"}))
 )
 
 
@@ -179,7 +179,7 @@ def machine(baked, tmp_path):
     booted = proof.start(image, tmp_path / "vm", key, STAND_INS)
     try:
         booted.await_ssh()
-        booted.ssh(qemu.BOOTED, check=False, timeout=300)
+        booted.ssh(qemu.AWAIT_BOOT, check=False, timeout=300)
         yield booted
     finally:
         booted.stop()

@@ -38,7 +38,7 @@ class Site:
         }
         seed = qemu.make_seed(place / "seed.iso", files)
         self.machine = qemu.boot(
-            self.disk, seed, place, self.work / "key", qemu.VmOptions(self.accelerator, more=(*acme.WIRE, *words))
+            self.disk, seed, place, self.work / "key", qemu.VmOptions(self.accelerator, arguments=(*acme.WIRE, *words))
         )
         self.disk = place / "overlay.qcow2"
 
@@ -83,4 +83,4 @@ def looked(site):
     """The checks of the machine that failed."""
     place = site.work / f"look-{time.monotonic_ns()}"
     place.mkdir()
-    return [name for name, _ in proof.look(site.machine, ["machine"], place).failures]
+    return [name for name, _ in proof.run_checks(site.machine, ["machine"], place).failures]

@@ -116,7 +116,7 @@ def booted(any_app, bake, tmp_path_factory):
     machine = proof.start(Path(called.stdout.strip()), work / "vm", work / "key")
     try:
         machine.await_ssh()
-        machine.ssh(qemu.BOOTED, check=False, timeout=300)
+        machine.ssh(qemu.AWAIT_BOOT, check=False, timeout=300)
         # The author's server showed the slow front page. The cases show others, so nothing is compared with it.
         machine.ssh(f"sudo rm {pages.AUTHOR}")
         yield machine
@@ -132,7 +132,7 @@ def show(machine, front):
 def failures(machine, suite, work):
     """What a suite of checks says against the machine."""
     work.mkdir()
-    return proof.look(machine, [suite], work).failures
+    return proof.run_checks(machine, [suite], work).failures
 
 
 @pytest.mark.parametrize("front", FRONTS)

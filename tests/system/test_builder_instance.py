@@ -63,7 +63,7 @@ class Instance:
         with servers.serve(metadata.server(service)):
             self.machine = qemu.boot(
                 self.ground, None, self.work / "vm", self.work / "no-key",
-                qemu.VmOptions(self.accel, port=self.port, network=metadata.NETWORK, more=words),
+                qemu.VmOptions(self.accel, port=self.port, network=metadata.NETWORK, arguments=words),
             )  # fmt: skip
             self.machine.process.wait()
         ec2 = boto3.client("ec2")

@@ -86,17 +86,21 @@ def test_inside():
         service, words = getattr(metadata, cloud.partition("-")[0])(told, key)
     with servers.serve(metadata.server(service)):
         machine = qemu.boot(
-            Path(disk), seed, work / "vm", work / "key", qemu.VmOptions(accel, network=metadata.NETWORK, more=words)
+            Path(disk),
+            seed,
+            work / "vm",
+            work / "key",
+            qemu.VmOptions(accel, network=metadata.NETWORK, arguments=words),
         )
         try:
             machine.await_ssh()
-            waited = machine.ssh(f"{qemu.BOOTED}; cloud-init status --long", check=False, timeout=300)
+            waited = machine.ssh(f"{qemu.AWAIT_BOOT}; cloud-init status --long", check=False, timeout=300)
             assert waited.status == 0, waited.stdout
             source = machine.ssh("cloud-id").stdout.strip()
             assert source == {"nocloud": "nocloud", "hetzner": "hetzner"}.get(cloud, "aws")
             assert key in machine.ssh("cat ~/.ssh/authorized_keys").stdout
             assert machine.ssh("curl -s http://127.0.0.1/").stdout.startswith("Hello from")
-            failures = proof.look(machine, ["machine"], work / "vm").failures
+            failures = proof.run_checks(machine, ["machine"], work / "vm").failures
             assert [name for name, _ in failures] == []
             if cloud.startswith("ec2"):
                 # The app's user cannot ask where the secrets of a launch may be.

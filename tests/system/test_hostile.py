@@ -74,7 +74,7 @@ def test_no_code_of_a_wheel_runs_as_root(machine, bring, tmp_path):
     uids = machine.ssh("sudo sort -u /var/lib/app/ran").stdout.split()
     assert uids == ["800"]
     assert machine.ssh("sudo find /srv/app -not -user root").stdout == ""
-    assert proof.look(machine, ["machine"], tmp_path).failures == ()
+    assert proof.run_checks(machine, ["machine"], tmp_path).failures == ()
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_steps_jobs_and_data(machine):
     assert "uploads cannot be written" in said and "writable: [uploads]" in said
     before = len(read("ticks"))
     machine.reboot()
-    machine.ssh(qemu.BOOTED, check=False, timeout=300)
+    machine.ssh(qemu.AWAIT_BOOT, check=False, timeout=300)
     assert len(read("steps")) == 2
     assert len(read("ticks")) >= before
     # The stand-ins came with the seed: without it, and without real secrets, the machine says what is missing.
@@ -169,8 +169,8 @@ def test_wrong_settings_leave_the_site_up_also_after_a_reboot(machine, tmp_path)
         assert '"a' not in journal
         if boot == 1:
             machine.reboot()
-            machine.ssh(qemu.BOOTED, check=False, timeout=300)
-    failures = proof.look(machine, ["machine"], tmp_path).failures
+            machine.ssh(qemu.AWAIT_BOOT, check=False, timeout=300)
+    failures = proof.run_checks(machine, ["machine"], tmp_path).failures
     assert [checked(name) for name, _ in failures] == ["test_no_line_of_the_machine_s_settings_is_wrong"], failures
     assert all(fault in failures[0][1] for fault in FAULTS)
 
@@ -200,10 +200,10 @@ def test_limits_are_what_the_recipe_says(machine):
 
 
 def test_the_checks_see_what_is_broken(machine, tmp_path):
-    assert proof.look(machine, ["machine"], tmp_path).failures == ()
+    assert proof.run_checks(machine, ["machine"], tmp_path).failures == ()
     for breakage in BREAKAGES:
         machine.ssh("sudo sh -s", stdin=breakage, check=False)
-    failed = {checked(name) for name, _ in proof.look(machine, ["machine"], tmp_path).failures}
+    failed = {checked(name) for name, _ in proof.run_checks(machine, ["machine"], tmp_path).failures}
     assert set(BREAKAGES.values()) - failed == set()
 
 
@@ -221,7 +221,7 @@ def test_a_kernel_and_grub_upgrade_still_boots(machine, tmp_path):
     assert "Installing for i386-pc platform" in said
     assert "Installation finished. No error reported." in said
     machine.reboot()
-    serves = f"{qemu.BOOTED}; systemctl is-active app; cat /proc/cmdline"
+    serves = f"{qemu.AWAIT_BOOT}; systemctl is-active app; cat /proc/cmdline"
     assert machine.ssh(serves, timeout=300).stdout.startswith("active\nBOOT_IMAGE=")
     machine.ssh("sync")
     machine.stop()

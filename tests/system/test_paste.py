@@ -67,7 +67,9 @@ class Pasted:
         }
         seed = qemu.make_seed(place / "seed.iso", files)
         self.port = qemu.free_port()
-        self.machine = qemu.boot(self.disk, seed, place, self.key, qemu.VmOptions(web={80: self.port}, more=self.more))
+        self.machine = qemu.boot(
+            self.disk, seed, place, self.key, qemu.VmOptions(web={80: self.port}, arguments=self.more)
+        )
         self.disk = place / "overlay.qcow2"
         return self.machine
 
@@ -106,7 +108,7 @@ class Pasted:
     def settle(self):
         """Wait for cloud-init's end; its status' exit code."""
         self.machine.await_ssh()
-        return self.machine.ssh(qemu.BOOTED, check=False, timeout=600).status
+        return self.machine.ssh(qemu.AWAIT_BOOT, check=False, timeout=600).status
 
     def stop(self):
         if self.machine:
@@ -156,7 +158,7 @@ def look(pasted, suites, tmp_path):
     """Failures of suites of checks on a pasted machine."""
     work = tmp_path / "look"
     work.mkdir(exist_ok=True)
-    return [name for name, _ in proof.look(pasted.machine, suites, work).failures]
+    return [name for name, _ in proof.run_checks(pasted.machine, suites, work).failures]
 
 
 def schema(pasted, bake, folder, release):

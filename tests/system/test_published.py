@@ -86,7 +86,7 @@ class Instance:
                 self.back, None, self.work / "vm", self.work / "key",
                 qemu.VmOptions(
                     self.accel, port=self.ports[22], web={port: self.ports[port] for port in (80, 443)},
-                    network=metadata.NETWORK, more=words,
+                    network=metadata.NETWORK, arguments=words,
                 ),
             )  # fmt: skip
             self.machine.process.wait()
@@ -162,7 +162,7 @@ def is_the_same(ec2, instance, image):
 
 def is_as_it_was_told(machine, pair):
     """cloud-init took it for EC2; key pair and settings have arrived."""
-    assert machine.ssh(qemu.BOOTED, check=False, timeout=300).status == 0
+    assert machine.ssh(qemu.AWAIT_BOOT, check=False, timeout=300).status == 0
     assert machine.ssh("cloud-id").stdout.strip() == "aws"
     assert pair in machine.ssh("cat ~/.ssh/authorized_keys").stdout
     assert machine.ssh("cat /etc/app/domains").stdout == f"{NAME}\n"

@@ -199,11 +199,11 @@ class Machine:
         with servers.serve(metadata.server(self.service)):
             machine = qemu.boot(
                 Path(self.disk), None, place, self.work / "key",
-                qemu.VmOptions(self.accel, network=metadata.NETWORK, more=self.words),
+                qemu.VmOptions(self.accel, network=metadata.NETWORK, arguments=self.words),
             )  # fmt: skip
             try:
                 machine.await_ssh()
-                waited = machine.ssh(f"{qemu.BOOTED}; cloud-init status --long", check=False, timeout=300)
+                waited = machine.ssh(f"{qemu.AWAIT_BOOT}; cloud-init status --long", check=False, timeout=300)
                 assert waited.status == 0, waited.stdout + machine.ssh("sudo journalctl -u app-setup").stdout
                 yield machine
                 machine.ssh("sudo systemctl poweroff", check=False)

@@ -75,7 +75,7 @@ def bake(
         found = publish.registered(cloud, tagged)
         if found is None:
             if wanted.check.network:
-                report.note(pipeline.NETWORK)
+                report.note(pipeline.NETWORK_NOTE)
             title = how.name or f"{wanted.name}-{digest([facts.document, base['Name']])[:12]}"
             with report.phase("bake") as phase:
                 found = _made(title, wanted, goal, base["Name"], parcel, tagged, ssh_from, cloud, work, phase)
@@ -105,7 +105,7 @@ def user_data(goal: Target, parcel: Bundle, settings: cloud_config.CheckSettings
     """Return the document of a bake within EC2's limit, with the files that only this boot needs."""
     place = f"{release_source.INCOMING}/{parcel.sha256}.tar"
     early = [
-        *settings.baking,
+        *settings.bake_files,
         File(
             "/run/systemd/system/app-setup.service.d/50-upload.conf", 0o644,
             AWAIT.format(place=place, short=parcel.sha256[:12]).encode(),
@@ -152,7 +152,7 @@ def _made(
     public = qemu.make_key(key, "bake")
     network = cloud_config.Network.UNBOUND if wanted.check.network else cloud_config.Network.CLOSED
     settings = cloud_config.CheckSettings(
-        {**wanted.check.env, **pipeline.random_of(wanted)}, network, wanted.writable.observe
+        {**wanted.check.env, **pipeline.random_secrets(wanted)}, network, wanted.writable.observe
     )
     (work / "user-data").write_bytes(user_data(goal, parcel, settings))
     publish.require_free(cloud, title)
@@ -161,7 +161,7 @@ def _made(
         listener = _Listener(cloud, phase)
         log = paths.outputs(wanted.name or "app") / f"{wanted.name}.log"
         with _meanings(), pipeline.keeping_log(log, settings):
-            said = packer.build_there(
+            said = packer.build_in_cloud(
                 "amazon-ebs.pkr.hcl", variables(title, base, group, key, run, cloud, work), credentials(cloud), work,
                 listener.event,
             )  # fmt: skip

@@ -248,8 +248,8 @@ def test_a_look_resolves_nothing_and_leaves_the_base_open(app: Path, monkeypatch
     (app / "app.py").write_text(APP)
     (app / "requirements.txt").write_text("flask\n")
     report = Reporter(Console(file=io.StringIO()))
-    assert pipeline.look(app, report).base is None
-    assert pipeline.look(app, report, "debian-12").base == "debian-12"
+    assert pipeline.read_unresolved(app, report).base is None
+    assert pipeline.read_unresolved(app, report, "debian-12").base == "debian-12"
 
 
 def test_a_push_reads_the_app_for_the_release_of_the_machine(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:

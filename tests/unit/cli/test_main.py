@@ -192,7 +192,7 @@ def test_a_wrong_command_line_is_2(words: tuple[str, ...]) -> None:
 @pytest.fixture
 def ready(fake: Fake) -> None:
     """Every program a bake needs is here, real or not; for failures that come before any is called."""
-    for name in {*host_requirements.TOOLS, *host_requirements.ROOTLESS} - {"setpriv", "unshare", "tar"}:
+    for name in {*host_requirements.TOOLS, *host_requirements.ROOTLESS_TOOLS} - {"setpriv", "unshare", "tar"}:
         if programs.which(name) is None:
             fake(name, "echo Packer v1.6.6" if name == "packer" else "exit 1")
     if host_requirements.missing_packages() or host_requirements.rootless_fault():

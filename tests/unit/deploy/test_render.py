@@ -53,7 +53,7 @@ def said(folder: Path, recipe: Recipe = RECIPE, **other: object) -> tuple[Docume
     console = Console(file=io.StringIO(), width=200)
     given, provider, inline = words["given"], words["provider"], words["inline"]
     assert isinstance(given, Settings) and isinstance(inline, bool) and isinstance(provider, Provider | None)
-    made = render.document(folder, recipe, given, provider, inline, Reporter(console))
+    made = render.machine_document(folder, recipe, given, provider, inline, Reporter(console))
     assert isinstance(console.file, io.StringIO)
     return made, console.file.getvalue()
 
@@ -274,7 +274,7 @@ def test_only_a_provider_that_takes_bytes_gets_any(app: Path, monkeypatch: pytes
 def test_a_launch_is_the_settings_and_nothing_else() -> None:
     given = Settings(("b.example",), "me@b.example", {"A": "1"})
     console = Console(file=io.StringIO(), width=200)
-    made = render.launch(given, replace(ROOMY, remark="Mind this."), Reporter(console))
+    made = render.launch_document(given, replace(ROOMY, remark="Mind this."), Reporter(console))
     assert set(rows(made)) == {"/etc/app/domains", "/etc/app/email", "/etc/app/env"}
     assert isinstance(console.file, io.StringIO)
     assert f"{made.size:,} of" in console.file.getvalue() and "Mind this." in console.file.getvalue()
@@ -282,12 +282,12 @@ def test_a_launch_is_the_settings_and_nothing_else() -> None:
 
 def test_a_launch_that_is_too_large_is_refused() -> None:
     with pytest.raises(DocumentError):
-        render.launch(Settings(env={"A": "x" * SMALLEST_LIMIT}), None, Reporter(Console(file=io.StringIO())))
+        render.launch_document(Settings(env={"A": "x" * SMALLEST_LIMIT}), None, Reporter(Console(file=io.StringIO())))
 
 
 def test_a_launch_without_settings_writes_nothing() -> None:
     console = Console(file=io.StringIO(), width=200)
-    made = render.launch(Settings(), None, Reporter(console))
+    made = render.launch_document(Settings(), None, Reporter(console))
     assert set(yaml.safe_load(made.text)) == {"bootcmd"}
     assert isinstance(console.file, io.StringIO) and "no settings are given" in console.file.getvalue()
 
@@ -341,7 +341,7 @@ def test_a_small_app_fits_every_provider(tmp_path: Path, monkeypatch: pytest.Mon
     for provider, share in zip((None, PROVIDERS["aws"]), (document.size for document in alone), strict=True):
         machines = f"the machine's own share is {share:,} of {SMALLEST_LIMIT:,}"
         try:
-            made = render.document(folder, recipe, Settings(), provider, True, report)
+            made = render.machine_document(folder, recipe, Settings(), provider, True, report)
         except DocumentError as error:
             pytest.fail(f"{error.message}; {machines}\n{error.details}")
         assert made.size <= SMALLEST_LIMIT == 16_384, f"{made.size:,} bytes; {machines}"

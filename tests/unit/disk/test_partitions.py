@@ -175,7 +175,7 @@ def test_nothing_deleted_comes_along(copied: Path, tmp_path: Path) -> None:
     # The canary is still on the disk: without it the test would show nothing.
     assert SECRET in copied.read_bytes()
     sealed = tmp_path / "sealed.raw"
-    partitions.free_of_residue(copied, sealed)
+    partitions.copy_used_blocks(copied, sealed)
     content = sealed.read_bytes()
     assert content.find(SECRET) == -1
     same = content[: 68 * MIB] == copied.read_bytes()[: 68 * MIB]
@@ -191,12 +191,12 @@ def test_nothing_deleted_comes_along(copied: Path, tmp_path: Path) -> None:
 
 def test_not_even_names_of_deleted_files_come_along(copied: Path, tmp_path: Path) -> None:
     debugfs(copied, "rm /srv/secret", write=True)
-    partitions.free_of_residue(copied, tmp_path / "sealed.raw")
+    partitions.copy_used_blocks(copied, tmp_path / "sealed.raw")
     assert (tmp_path / "sealed.raw").read_bytes().find(b"secret") == -1
 
 
 def test_what_is_not_deleted_does_come_along(copied: Path, tmp_path: Path) -> None:
-    partitions.free_of_residue(copied, tmp_path / "sealed.raw")
+    partitions.copy_used_blocks(copied, tmp_path / "sealed.raw")
     assert SECRET in (tmp_path / "sealed.raw").read_bytes()
 
 
@@ -204,7 +204,7 @@ def test_a_file_system_that_is_dirty_is_mended(copied: Path, tmp_path: Path) -> 
     inode = debugfs(copied, "stat /srv/kept").split()[1]
     debugfs(copied, f"freei <{inode}>", write=True)
     assert run(["e2fsck", "-fn", partitions.root_of(copied)], check=False).status != 0
-    partitions.free_of_residue(copied, tmp_path / "sealed.raw")
+    partitions.copy_used_blocks(copied, tmp_path / "sealed.raw")
     assert run(["e2fsck", "-fn", partitions.root_of(tmp_path / "sealed.raw")], check=False).status == 0
     assert debugfs(tmp_path / "sealed.raw", "cat /srv/kept") == "kept " * 2000
 
@@ -214,7 +214,7 @@ def test_a_disk_that_is_beyond_repair_is_refused(copied: Path, tmp_path: Path) -
         stream.seek(partitions.ROOT_START)
         stream.write(bytes(SIZE - 69 * MIB))
     with pytest.raises(BaseError, match="damaged"):
-        partitions.free_of_residue(copied, tmp_path / "sealed.raw")
+        partitions.copy_used_blocks(copied, tmp_path / "sealed.raw")
 
 
 @pytest.mark.parametrize("compress", [False, True])

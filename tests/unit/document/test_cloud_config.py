@@ -538,7 +538,7 @@ def made_by(script: str, root: Path) -> dict[str, str]:
 
 
 def test_stand_ins_reach_files_in_memory(tmp_path: Path) -> None:
-    script = cloud_config.stand_ins(CheckSettings(ODD))
+    script = cloud_config.vendor_data(CheckSettings(ODD))
     # A part that cloud-init runs itself, early on every boot: commands of user-data's own do not take its place.
     assert script.startswith("#cloud-boothook\n")
     files = made_by(script, tmp_path)
@@ -549,7 +549,7 @@ def test_stand_ins_reach_files_in_memory(tmp_path: Path) -> None:
 
 
 def test_a_booted_image_reads_its_firewall_again(tmp_path: Path) -> None:
-    script = cloud_config.stand_ins(CheckSettings({})).replace("/usr/lib/app/firewall.nft", f"{tmp_path}/rules")
+    script = cloud_config.vendor_data(CheckSettings({})).replace("/usr/lib/app/firewall.nft", f"{tmp_path}/rules")
     script = script.replace("/usr/sbin/nft", f"{tmp_path}/nft")
     (tmp_path / "nft").write_text(f"#!/bin/sh\necho $* > {tmp_path}/heard\n")
     (tmp_path / "nft").chmod(0o755)
@@ -562,14 +562,14 @@ def test_a_booted_image_reads_its_firewall_again(tmp_path: Path) -> None:
 
 
 def test_the_app_reaches_its_machine_alone_while_it_is_baked_and_proved(tmp_path: Path) -> None:
-    proved = made_by(cloud_config.stand_ins(CheckSettings({})), tmp_path / "proof")
-    baked = made_by(cloud_config.stand_in(CheckSettings({})), tmp_path / "bake")
+    proved = made_by(cloud_config.vendor_data(CheckSettings({})), tmp_path / "proof")
+    baked = made_by(cloud_config.bake_command(CheckSettings({})), tmp_path / "bake")
     rules = ['meta skuid 800 oifname != "lo" reject', "meta skuid 800 ip daddr { 127.0.0.53, 127.0.0.54 } reject"]
     assert proved["app-check/network.nft"].splitlines() == baked["app-check/network.nft"].splitlines() == rules
     # While the machine's own network is open, nobody asks for names on the app's behalf.
     hidden = {name: text for name, text in baked.items() if name not in proved}
     assert hidden.pop("app-check/observe") == ""
-    assert made_by(cloud_config.stand_in(CheckSettings({}, observe=False)), tmp_path / "closed").keys() == {
+    assert made_by(cloud_config.bake_command(CheckSettings({}, observe=False)), tmp_path / "closed").keys() == {
         *proved,
         *hidden,
     }
@@ -584,7 +584,7 @@ def test_the_app_reaches_its_machine_alone_while_it_is_baked_and_proved(tmp_path
     assert '"app*.service.d/?0-*.conf"' in configure
 
 
-@pytest.mark.parametrize("write", [cloud_config.stand_in, cloud_config.stand_ins])
+@pytest.mark.parametrize("write", [cloud_config.bake_command, cloud_config.vendor_data])
 def test_an_open_network_leaves_the_loopback_of_this_computer_closed(
     write: Callable[[CheckSettings], str], tmp_path: Path
 ) -> None:
@@ -597,12 +597,12 @@ def test_an_open_network_leaves_the_loopback_of_this_computer_closed(
 
 
 def test_a_stand_in_may_hold_any_character() -> None:
-    early = cloud_config.stand_in(CheckSettings({"A": "😀"}))
+    early = cloud_config.bake_command(CheckSettings({"A": "😀"}))
     assert yaml.safe_load(cloud_config.plain([], DEBIAN_13, (early,)).text)["bootcmd"][-1] == early
 
 
 def test_a_machine_without_stand_ins_knows_that_it_is_only_checked(tmp_path: Path) -> None:
-    assert made_by(cloud_config.stand_ins(CheckSettings({})), tmp_path)["app-check/env"] == ""
+    assert made_by(cloud_config.vendor_data(CheckSettings({})), tmp_path)["app-check/env"] == ""
 
 
 def test_far_too_much_is_refused_at_once() -> None:
@@ -627,7 +627,7 @@ def test_the_size_of_a_packed_document_is_known_before_it_is_written(size: int, 
 def test_no_form_of_a_document_is_smaller_than_the_lower_bound(name: str) -> None:
     files = [*MACHINE, STANZA, app_file("noise.bin", noise(20_000, 1))]
     forms = {**FORMS, "gzipped": lambda files: cloud_config.gzipped(files, DEBIAN_13)}
-    assert cloud_config.least(files) <= forms[name](files).size
+    assert cloud_config.lower_bound(files) <= forms[name](files).size
 
 
 def test_a_document_that_is_too_large_is_refused_before_it_is_written() -> None:

@@ -267,8 +267,8 @@ def test_a_bake_of_a_hostile_folder_starts_no_program(clone: Clone, trap: Trap) 
     (clone.folder / "app.py").write_text("from flask import Flask\napp = Flask(__name__)\n")
     report = Reporter(Console(file=io.StringIO()))
     recipe = pipeline.read(clone.folder, report)
-    # The part of a bake on this computer is bundle.collect, which render.document begins with, and origin_of.
-    render.document(clone.folder, recipe, Settings(), PROVIDERS["gcp"], False, report)
+    # The part of a bake on this computer is bundle.collect, which render.machine_document begins with, and origin_of.
+    render.machine_document(clone.folder, recipe, Settings(), PROVIDERS["gcp"], False, report)
     assert pipeline.origin_of(clone.folder, clone.folder, recipe).commit == f"{commit}-dirty"
     assert not trap.sprung()
 

@@ -40,11 +40,11 @@ def test_what_is_missing_is_named_by_package_once(bare: Path, fake: Fake) -> Non
 
 
 def test_needs_say_where_a_program_is(bare: Path, fake: Fake) -> None:
-    found = {need.name: need.found for need in host_requirements.needs()}
+    found = {need.name: need.path for need in host_requirements.needs()}
     assert found["packer"] == ""
     assert found.keys() >= {*host_requirements.TOOLS, *host_requirements.FILES}
     fake("packer", "")
-    assert {need.name: need.found for need in host_requirements.needs()}["packer"] == str(bare / "packer")
+    assert {need.name: need.path for need in host_requirements.needs()}["packer"] == str(bare / "packer")
 
 
 def test_the_newuidmap_is_needed_by_those_who_are_not_root() -> None:

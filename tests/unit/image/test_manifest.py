@@ -10,13 +10,13 @@ import pytest
 
 from bake.errors import ProgramError, RecipeError
 from bake.image import manifest
-from bake.image.manifest import ImageManifest, Observed
+from bake.image.manifest import ImageManifest, ObservedPaths
 
 FULL = ImageManifest(
     name="shop", sha256="a" * 64, size=3, seconds={"bake": 1.5}, checks=101, app="compared, 41 addresses",
     pages=("a table",), made="2026-01-02T03:04:05Z", base_date="2026-01-01", release="debian-13", bundle="b" * 64,
     document="d" * 64, health="/up", domains=("shop.example",), keep="LABEL=keep", secrets=("KEY",),
-    packages={"nginx": "1.26"}, observed=Observed({"logs": True, "a.db": False}, ("static",), ("app.py",)),
+    packages={"nginx": "1.26"}, observed=ObservedPaths({"logs": True, "a.db": False}, ("static",), ("app.py",)),
     notes=("a note",), commit="c" * 40, version="1.2",
 )  # fmt: skip
 #: As bake wrote it before manifests had a version.
@@ -36,7 +36,7 @@ def test_a_manifest_reads_back() -> None:
 
 def test_a_manifest_has_the_keys_that_it_had_before_it_had_a_version() -> None:
     old = ImageManifest.from_json(json.dumps(OLD))
-    assert (old.version, old.health, old.observed) == ("1.2", None, Observed({"logs": True}))
+    assert (old.version, old.health, old.observed) == ("1.2", None, ObservedPaths({"logs": True}))
     assert json.loads(old.to_json()) == {"manifest_version": manifest.VERSION, **OLD}
     assert json.loads(replace(old, observed=None, version="").to_json())["observed"] == {}
 
@@ -55,11 +55,11 @@ def test_the_paths_that_the_app_wrote_are_those_of_its_image(tmp_path: Path) -> 
     image = tmp_path / "shop.qcow2"
     image.touch()
     manifest.path_of(image).write_text(FULL.to_json())
-    assert manifest.observed(image) == ("logs", "a.db")
+    assert manifest.observed_paths(image) == ("logs", "a.db")
     for text in (replace(FULL, observed=None).to_json(), "[]", "not JSON"):
         manifest.path_of(image).write_text(text)
         with pytest.raises(RecipeError, match=r"shop\.json does not list"):
-            manifest.observed(image)
+            manifest.observed_paths(image)
 
 
 def test_an_image_of_a_newer_bake_is_refused_with_the_next_step(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_an_image_of_a_newer_bake_is_refused_with_the_next_step(tmp_path: Path) 
     image.touch()
     manifest.path_of(image).write_text('{"manifest_version": 99}')
     with pytest.raises(ProgramError, match=r"shop\.json has the unknown version 99") as caught:
-        manifest.observed(image)
+        manifest.observed_paths(image)
     assert caught.value.hint
 
 

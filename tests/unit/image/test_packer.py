@@ -305,10 +305,10 @@ def test_packer_takes_the_template_for_aws(tmp_path: Path) -> None:
 @pytest.mark.skipif(programs.which("packer") is None, reason="Packer is not installed")
 def test_the_artifact_of_a_cloud_is_its_id(fake: Fake, tmp_path: Path) -> None:
     fake("packer", VERSION + "for row in builder-id,x id,eu-central-1:ami-12 end; do echo 1,a,artifact,0,$row; done")
-    assert packer.build_there("amazon-ebs.pkr.hcl", {}, {}, tmp_path, lambda event: None) == "eu-central-1:ami-12"
+    assert packer.build_in_cloud("amazon-ebs.pkr.hcl", {}, {}, tmp_path, lambda event: None) == "eu-central-1:ami-12"
     fake("packer", VERSION + says("Build finished."))
     with pytest.raises(PackerError, match="produced no AMI"):
-        packer.build_there("amazon-ebs.pkr.hcl", {}, {}, tmp_path, lambda event: None)
+        packer.build_in_cloud("amazon-ebs.pkr.hcl", {}, {}, tmp_path, lambda event: None)
 
 
 @pytest.mark.skipif(programs.which("packer") is None, reason="Packer is not installed")

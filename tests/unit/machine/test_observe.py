@@ -15,7 +15,7 @@ from conftest import Fake, write
 
 from bake.host import paths
 from bake.image import pipeline
-from bake.image.manifest import Observed
+from bake.image.manifest import ObservedPaths
 
 #: What a release ships.
 SHIPPED = {
@@ -216,10 +216,10 @@ def test_a_later_release_that_ships_more_begins_as_it_ships_it(machine: Machine,
 
 
 def test_people_are_told_which_is_which() -> None:
-    lines = list(pipeline._observed(Observed({"logs": True, "a.db": False}, ("static",), ("app.py",))))
+    lines = list(pipeline._write_notes(ObservedPaths({"logs": True, "a.db": False}, ("static",), ("app.py",))))
     assert [line.split()[1] for line in lines] == ["logs/", "a.db", "static", "the"]
     assert "kept in /var/lib/app" in lines[0] and "each release" in lines[2] and "code is read-only" in lines[3]
-    assert list(pipeline._observed(Observed())) == []
+    assert list(pipeline._write_notes(ObservedPaths())) == []
 
 
 def test_a_later_release_s_code_is_not_made_writable(machine: Machine, tmp_path: Path) -> None:

@@ -113,10 +113,10 @@ def test_a_page_that_the_machine_alone_leads_to_is_judged(served: Callable[..., 
 def test_the_front_page_alone_can_be_asked(served: Callable[..., Any]) -> None:
     author = Author.read(recorded(served(FRONT)), "12ab", {})
     machine = served({"/": (500, "broken")})
-    judged = pages.front(asking(machine), Site(["localhost"]), author, str)
+    judged = pages.judge_front_page(asking(machine), Site(["localhost"]), author, str)
     assert {(fault.path, fault.machine) for fault in judged.faults} == {("/", "500 html"), ("HEAD /", "500 empty")}
     assert judged.summary == "compared, 1 address, 1 fault"
-    assert pages.front(asking(served(FRONT)), Site(["localhost"]), author, str).faults == ()
+    assert pages.judge_front_page(asking(served(FRONT)), Site(["localhost"]), author, str).faults == ()
 
 
 def test_without_a_record_the_links_are_followed_and_answers_judged_by_themselves(served: Callable[..., Any]) -> None:

@@ -28,7 +28,7 @@ class Machine:
 
 def judged(journal: str) -> CheckError:
     with pytest.raises(CheckError) as caught:
-        proof._judge(
+        proof._require_passed(
             Machine(journal), [Outcome(9, 0, (("machine/test_app::test_it_answers", "assert 500 == 200"),), 1.0)]
         )  # type: ignore[arg-type]
     return caught.value
@@ -52,4 +52,4 @@ def test_a_failed_check_of_a_well_app_names_no_cure() -> None:
 
 
 def test_nothing_is_raised_where_all_checks_passed() -> None:
-    proof._judge(Machine(""), [Outcome(9, 1, (), 1.0)])  # type: ignore[arg-type]
+    proof._require_passed(Machine(""), [Outcome(9, 1, (), 1.0)])  # type: ignore[arg-type]

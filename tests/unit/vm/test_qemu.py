@@ -40,7 +40,7 @@ def test_the_words_for_qemu() -> None:
 
 
 def test_a_machine_without_an_outside_has_its_ports_all_the_same() -> None:
-    argv = qemu.qemu_argv(Path("/d"), None, Path("/c"), VmOptions("tcg", port=2222, network=proof.ALONE))
+    argv = qemu.qemu_argv(Path("/d"), None, Path("/c"), VmOptions("tcg", port=2222, network=proof.ISOLATED_NETWORK))
     assert argv[argv.index("-nic") + 1] == "user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:2222-:22,restrict=on"
 
 
