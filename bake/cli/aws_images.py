@@ -12,7 +12,7 @@ from rich.table import Table
 
 from bake.aws import cleanup, policy
 from bake.aws.images import packer_builder, publish
-from bake.aws.session import Cloud, partition_of, refusals
+from bake.aws.session import Cloud, aws_errors, partition_of
 from bake.host.progress import Reporter
 from bake.host.terminal import Terminal
 from bake.image import host_requirements, pipeline
@@ -88,7 +88,9 @@ def ami_command(app: Path, how: str, ssh_from: str, region: str | None, profile:
                 "--builder packer does not support --kms-key; it uses the account's default encryption."
             )
         cloud.require()
-        made = packer_builder.bake(app, pipeline.read(app, report), publish.Wanted(**wanted), ssh_from, cloud, report)
+        made = packer_builder.bake(
+            app, pipeline.read(app, report), publish.PublishOptions(**wanted), ssh_from, cloud, report
+        )
     else:
         if wanted["kms_key"] and wanted["regions"]:
             raise click.UsageError(
@@ -99,18 +101,18 @@ def ami_command(app: Path, how: str, ssh_from: str, region: str | None, profile:
             cloud.require()
             host_requirements.verify()
             app = pipeline.bake(app, pipeline.read(app, report), pipeline.Options(), report).path
-        made = publish.publish(app, publish.Wanted(**wanted), cloud, report)
+        made = publish.publish(app, publish.PublishOptions(**wanted), cloud, report)
     table = Table.grid(padding=(0, 2))
     for place, name in made.regions.items():
         table.add_row(place, name)
     if how == "packer":
         table.add_row("baked", "at AWS, now or before; only the app's health was checked")
-    elif made.full:
-        table.add_row("uploaded", f"{made.sent} of {made.full} non-empty blocks of 512 KiB")
+    elif made.total_blocks:
+        table.add_row("uploaded", f"{made.sent_blocks} of {made.total_blocks} non-empty blocks of 512 KiB")
     else:
         table.add_row("uploaded", "nothing: this image was published before")
     tables.print(table)
-    click.echo(made.name)
+    click.echo(made.id)
 
 
 @click.command("aws-policy")
@@ -150,13 +152,13 @@ def prune_command(keep: int, app: str | None, yes: bool, region: str | None, pro
     the ids of the others.
     """
     cloud = Cloud(profile, region, "prune")
-    with refusals(cloud):
-        surplus = cleanup.old(cloud, keep, app)
+    with aws_errors(cloud):
+        surplus = cleanup.surplus_images(cloud, keep, app)
         going = [one for one in surplus if not one.user]
         table = Table("AMI", "name", "made", "", box=None)
         for one in surplus:
             fate = f"kept: {one.user} uses it" if one.user else "deregistering" if yes else "would be deregistered"
-            table.add_row(one.name, one.title, one.created, fate)
+            table.add_row(one.id, one.name, one.creation_date, fate)
         if surplus:
             tables.print(table)
         else:
@@ -167,7 +169,7 @@ def prune_command(keep: int, app: str | None, yes: bool, region: str | None, pro
         elif going:
             errors.print("nothing has changed; add --yes to deregister them")
     for one in going:
-        click.echo(one.name)
+        click.echo(one.id)
 
 
 COMMANDS = (ami_command, policy_command, sweep_command, prune_command)

@@ -43,11 +43,13 @@ class _Network(click.ParamType[str]):
             self.fail(f"{value!r} is not a network: {error}; write a single address as 192.0.2.7/32", param, ctx)
 
 
-class _Place(click.ParamType[tuple[int, health.Place]]):
+class _Place(click.ParamType[tuple[int, health.Endpoint]]):
     name = "HOST:PORT"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, health.Place]:
-        found = health.instead(value) if isinstance(value, str) else value
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, health.Endpoint]:
+        found = health.parse_connect_to(value) if isinstance(value, str) else value
         if found is None:
             self.fail(f"{value!r} is neither HOST:PORT nor, for a single port, :PORT:HOST:PORT", param, ctx)
         return found
@@ -100,7 +102,7 @@ class _Place(click.ParamType[tuple[int, health.Place]]):
     help="Seconds to wait until the app is healthy.",
 )
 @click.option(
-    "--connect-to", "instead", type=_Place(), multiple=True,
+    "--connect-to", type=_Place(), multiple=True,
     help="Connect to this address instead of the instance's; :PORT:HOST:PORT for one port. Repeatable.",
 )  # fmt: skip
 @click.option("--check", "checks", is_flag=True, help="Run the read-only checks before the instance counts as healthy.")
@@ -137,7 +139,7 @@ def launch_command(
         wanted = (pipeline.look if published else pipeline.read)(Path(app), report)
     given = launch_settings.read(domains, email, pairs, wanted)
     secrets = _secrets(references, given, wanted)
-    asked = plan.Wanted(settings=given, secrets=secrets, **options)
+    asked = plan.LaunchOptions(settings=given, secrets=secrets, **options)
     name = app
     if not AMI.fullmatch(app):
         name = (
@@ -145,7 +147,7 @@ def launch_command(
             if published
             else _publish(app, wanted, cloud, report)
         )
-    door = health.Door("", asked.instead)
+    door = health.Endpoints("", asked.connect_to)
     examine = (lambda address: _examine(door, address, identity, report)) if checks and identity else None
     made = launch.launch(name, asked, examine, cloud, report)
     table = Table.grid(padding=(0, 2))
@@ -153,7 +155,7 @@ def launch_command(
     table.add_row("AMI", made.ami)
     table.add_row("address", made.address)
     table.add_row(
-        "URL", made.answer.url + {True: "", False: " (certificate not trusted)", None: ""}[made.answer.trusted]
+        "URL", made.answer.url + {True: "", False: " (certificate not trusted)", None: ""}[made.answer.is_trusted]
     )
     if asked.ssh_from:
         table.add_row("log in", f"ssh {qemu.USER}@{made.address}")
@@ -195,12 +197,12 @@ def _publish(app: str, wanted: Recipe | None, cloud: Cloud, report: Reporter) ->
         raise click.BadParameter(f"{app!r} is neither the id of an AMI nor a folder", param_hint="APP")
     host_requirements.verify()
     path = pipeline.bake(Path(app), wanted, pipeline.Options(), report).path
-    return publish.publish(path, publish.Wanted(), cloud.acting_as("ami"), report).name
+    return publish.publish(path, publish.PublishOptions(), cloud.for_command("ami"), report).id
 
 
-def _examine(door: health.Door, address: str, identity: Path, report: Reporter) -> None:
+def _examine(door: health.Endpoints, address: str, identity: Path, report: Reporter) -> None:
     """Run the checks on a machine by SSH. Raises CheckError."""
-    host, port = health.Door(address, door.instead).place(22)
+    host, port = health.Endpoints(address, door.connect_to).endpoint(22)
     with tempfile.TemporaryDirectory() as folder, report.phase("check") as phase:
         work = Path(folder)
         # The instance has just been created, so its host key is not known yet.
@@ -220,7 +222,7 @@ def _examine(door: health.Door, address: str, identity: Path, report: Reporter) 
 def list_command(amis: bool, as_json: bool, region: str | None, profile: str | None) -> None:
     """List the instances that bake launched."""
     cloud = Cloud(profile, region, "ls")
-    rows = inventory.listed(cloud)
+    rows = inventory.instance_rows(cloud)
     images = inventory.amis(cloud) if amis else []
     if as_json:
         click.echo(json.dumps({"machines": rows} | ({"amis": images} if amis else {}), indent=2))
@@ -252,12 +254,12 @@ def down_command(name: str, every: bool, with_data: bool, region: str | None, pr
     Takes its id or its app's name, and prints the id. Keeps its data volume.
     """
     cloud = Cloud(profile, region, "down")
-    ended = termination.down(name, every=every, with_data=with_data, cloud=cloud, report=Reporter(errors))
-    for volume in ended.volumes:
+    ended = termination.down(name, allow_several=every, with_data=with_data, cloud=cloud, report=Reporter(errors))
+    for volume in ended.volume_ids:
         errors.print(
-            f"kept the data volume {volume}; to delete it: {termination.delete(cloud, volume)}", soft_wrap=True
+            f"kept the data volume {volume}; to delete it: {termination.delete_command(cloud, volume)}", soft_wrap=True
         )
-    click.echo("\n".join(ended.machines))
+    click.echo("\n".join(ended.instance_ids))
 
 
 COMMANDS = (launch_command, list_command, down_command)
