@@ -1,7 +1,8 @@
 """Find and remove leftover AWS resources by their tags: those of killed runs, and old AMIs.
 
-A sweep reads only resources with bake's tags, and removes each by its id. Before an instance is removed, it gives back
-what it took over from the previous instance. Every sweep searches again, so it also completes an interrupted one.
+A sweep reads only resources with bake's tags, and removes each by its id. Before it removes an instance, it gives the
+instance's volume and address back to the previous instance. Every sweep searches again, so it also completes an
+interrupted one.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from bake.aws import tags
 from bake.aws.images import publish
 from bake.aws.instances import inventory, removal, replacement
-from bake.aws.session import Cloud, code_of, refusals
+from bake.aws.session import Cloud, aws_errors, code_of
 from bake.errors import BakeError
 from bake.host.progress import Phase, Reporter
 
@@ -29,13 +30,13 @@ KINDS = (
     ("security group", "describe_security_groups", "SecurityGroups", "GroupId"),
     ("key pair", "describe_key_pairs", "KeyPairs", "KeyName"),
 )
-_ALL = tuple(kind for kind, *_ in KINDS)
+_ALL_KINDS = tuple(kind for kind, *_ in KINDS)
 #: List only this account's images and snapshots, because other accounts share thousands.
-_OWN = {"image": {"Owners": ["self"]}, "snapshot": {"OwnerIds": ["self"]}}
+_OWNER = {"image": {"Owners": ["self"]}, "snapshot": {"OwnerIds": ["self"]}}
 
 
 @dataclass(frozen=True)
-class Thing:
+class Resource:
     """An AWS resource that bake created."""
 
     kind: str
@@ -48,152 +49,162 @@ class Thing:
 
 
 #: Resources that remain, each with the error, or with None if it is still in use.
-Left = list[tuple[Thing, Exception | None]]
+Remainder = list[tuple[Resource, Exception | None]]
 
 
-def left_over(cloud: Cloud) -> list[Thing]:
+def leftovers(cloud: Cloud) -> list[Resource]:
     """Return the leftover resources: they have expired, or their run on this computer has ended."""
-    return _found(cloud, tags.is_over)
+    return _search(cloud, tags.is_leftover)
 
 
 def clear(cloud: Cloud, run: str, phase: Phase) -> None:
     """Remove a current run's temporary resources. A later sweep removes those that are still in use."""
-    _, left = _cleared(cloud, _found(cloud, lambda marks: marks.get(tags.RUN) == run), phase)
-    _raise_first(left)
+    resources = _search(cloud, lambda resource_tags: resource_tags.get(tags.RUN) == run)
+    _, remainder = _remove_all(cloud, resources, phase)
+    _raise_first(remainder)
 
 
-def undo(cloud: Cloud, run: str, known: list[Thing], phase: Phase) -> Left:
-    """Remove all resources of a launch, `known` or found by its run, and return those that remain.
+def roll_back(cloud: Cloud, run: str, resources: list[Resource], phase: Phase) -> Remainder:
+    """Remove `resources` and all others of their launch's run, and return those that remain.
 
     Wait for resources that are still in use.
     """
-    kinds = {thing.kind for thing in known} | {"instance", "volume", "security group"}
-    things, unseen = list[Thing](), Left()
+    kinds = {resource.kind for resource in resources} | {"instance", "volume", "security group"}
+    others, failures = list[Resource](), Remainder()
     try:
-        things += _things(cloud, tags.having(run=run), kinds)
+        others += _list_resources(cloud, tags.filters(run=run), kinds)
     except (ClientError, BotoCoreError) as error:
-        # Remove the known resources anyway.
-        unseen = [(Thing("any other resources of the run", run, {}), error)]
-    names = {thing.name for thing in known}
-    things = sorted([*known, *(one for one in things if one.name not in names)], key=_turn)
-    return _cleared(cloud, things, phase, wait=True)[1] + unseen
+        # Remove `resources` anyway.
+        failures = [(Resource("any other resources of the run", run, {}), error)]
+    names = {resource.name for resource in resources}
+    resources = sorted([*resources, *(other for other in others if other.name not in names)], key=_removal_position)
+    return _remove_all(cloud, resources, phase, wait=True)[1] + failures
 
 
-def _turn(thing: Thing) -> int:
-    return next(turn for turn, (kind, *_) in enumerate(KINDS) if kind == thing.kind)
+def _removal_position(resource: Resource) -> int:
+    return next(position for position, (kind, *_) in enumerate(KINDS) if kind == resource.kind)
 
 
-def _raise_first(left: Left) -> None:
-    for _, error in left:
+def _raise_first(remainder: Remainder) -> None:
+    for _, error in remainder:
         if error:
             raise error
 
 
-def _found(cloud: Cloud, goes: Callable[[tags.Tags], bool]) -> list[Thing]:
-    filters = [{"Name": "tag-key", "Values": [tags.MAKING]}]
-    for pair in cloud("ec2").describe_key_pairs(Filters=filters)["KeyPairs"]:
-        if goes(tags.read(pair)):
-            _claim(cloud, tags.read(pair))
-    return [thing for thing in _things(cloud, tags.having(expires="")) if goes(thing.tags)]
+def _search(cloud: Cloud, matches: Callable[[tags.Tags], bool]) -> list[Resource]:
+    """Return the temporary resources with matching tags, including AMIs that only the tags of a key pair name."""
+    filters = [{"Name": "tag-key", "Values": [tags.AMI_NAME]}]
+    for key_pair in cloud("ec2").describe_key_pairs(Filters=filters)["KeyPairs"]:
+        if matches(tags.read(key_pair)):
+            _claim_image(cloud, tags.read(key_pair))
+    return [resource for resource in _list_resources(cloud, tags.filters(expires="")) if matches(resource.tags)]
 
 
-def _claim(cloud: Cloud, marks: tags.Tags) -> None:
+def _claim_image(cloud: Cloud, pair_tags: tags.Tags) -> None:
     """Tag the AMI of an interrupted run as temporary, if the run ended before Packer tagged it."""
-    filters = [{"Name": "name", "Values": [marks[tags.MAKING]]}]
+    filters = [{"Name": "name", "Values": [pair_tags[tags.AMI_NAME]]}]
     for image in cloud("ec2").describe_images(Owners=["self"], Filters=filters)["Images"]:
         if tags.RUN not in tags.read(image):
-            own = {key: value for key, value in marks.items() if key in (tags.RUN, tags.EXPIRES, tags.APP)}
-            parts = {image["ImageId"], *publish.snapshots_of(image)}
+            image_tags = {key: value for key, value in pair_tags.items() if key in (tags.RUN, tags.EXPIRES, tags.APP)}
+            ids = {image["ImageId"], *publish.snapshots_of(image)}
             # A pending AMI may not list its snapshots, but their descriptions name the AMI.
-            made = [{"Name": "description", "Values": [f"Created by CreateImage(*) for {image['ImageId']}*"]}]
-            found = cloud.pages("ec2", "describe_snapshots", "Snapshots", OwnerIds=["self"], Filters=made)
-            parts |= {one["SnapshotId"] for one in found}
-            cloud("ec2").create_tags(Resources=sorted(parts), Tags=tags.written(own))
+            snapshot_filters = [
+                {"Name": "description", "Values": [f"Created by CreateImage(*) for {image['ImageId']}*"]}
+            ]
+            snapshots = cloud.pages(
+                "ec2", "describe_snapshots", "Snapshots", OwnerIds=["self"], Filters=snapshot_filters
+            )
+            ids |= {snapshot["SnapshotId"] for snapshot in snapshots}
+            cloud("ec2").create_tags(Resources=sorted(ids), Tags=tags.to_api(image_tags))
 
 
-def _things(cloud: Cloud, having: list[dict[str, Any]], kinds: Container[str] = _ALL) -> Iterator[Thing]:
-    for kind, operation, key, name in KINDS:
+def _list_resources(
+    cloud: Cloud, filters: list[dict[str, Any]], kinds: Container[str] = _ALL_KINDS
+) -> Iterator[Resource]:
+    for kind, operation, key, id_key in KINDS:
         if kind not in kinds:
             continue
         # AWS lists terminated instances for an hour.
-        alive = [{"Name": "instance-state-name", "Values": list(inventory.ALIVE)}] if kind == "instance" else []
-        filters = [*having, *alive]
-        for item in _listed(cloud, operation, key, Filters=filters, **_OWN.get(kind, {})):
-            for found in item["Instances"] if kind == "instance" else [item]:
-                yield Thing(kind, found[name], tags.read(found))
+        state_filters = [{"Name": "instance-state-name", "Values": list(inventory.ALIVE)}] if kind == "instance" else []
+        all_filters = [*filters, *state_filters]
+        for item in _list_items(cloud, operation, key, Filters=all_filters, **_OWNER.get(kind, {})):
+            for description in item["Instances"] if kind == "instance" else [item]:
+                yield Resource(kind, description[id_key], tags.read(description))
 
 
-def _listed(cloud: Cloud, operation: str, key: str, **words: Any) -> Iterator[dict[str, Any]]:
+def _list_items(cloud: Cloud, operation: str, key: str, **parameters: Any) -> Iterator[dict[str, Any]]:
     # Only DescribeKeyPairs has no pages.
     if cloud("ec2").can_paginate(operation):
-        yield from cloud.pages("ec2", operation, key, **words)
+        yield from cloud.pages("ec2", operation, key, **parameters)
     else:
-        yield from getattr(cloud("ec2"), operation)(**words)[key]
+        yield from getattr(cloud("ec2"), operation)(**parameters)[key]
 
 
 def sweep(cloud: Cloud, report: Reporter) -> list[str]:
-    """Remove the leftover resources and return the removed ones. The next sweep removes those still in use."""
-    with refusals(cloud), report.phase("sweep") as phase:
-        removed, left = _cleared(cloud, left_over(cloud), phase)
-        for thing, error in left:
+    """Remove the leftover resources and return those that were removed. The next sweep removes those still in use."""
+    with aws_errors(cloud), report.phase("sweep") as phase:
+        removed_resources, remainder = _remove_all(cloud, leftovers(cloud), phase)
+        for resource, error in remainder:
             report.note(
-                f"not removed: {thing}: {error}"
+                f"not removed: {resource}: {error}"
                 if error
-                else f"{thing} is still in use; run `bake sweep` again in a few minutes"
+                else f"{resource} is still in use; run `bake sweep` again in a few minutes"
             )
-        _raise_first(left)
+        _raise_first(remainder)
         tags.forget_old_runs()
-    return [str(thing) for thing in removed]
+    return [str(resource) for resource in removed_resources]
 
 
-def _cleared(cloud: Cloud, found: list[Thing], phase: Phase, wait: bool = False) -> tuple[list[Thing], Left]:
-    """Remove resources; return the removed and the remaining ones. With `wait`, wait for those still in use."""
-    removed, left, stuck = list[Thing](), Left(), set[str]()
-    for thing in found:
-        phase.progress(None, str(thing))
+def _remove_all(
+    cloud: Cloud, resources: list[Resource], phase: Phase, wait: bool = False
+) -> tuple[list[Resource], Remainder]:
+    """Remove resources; return those that were removed, and the others. With `wait`, wait for those still in use."""
+    removed_resources, remainder, failed_runs = list[Resource](), Remainder(), set[str]()
+    for resource in resources:
+        phase.progress(None, str(resource))
         # An instance that could not be removed still uses its run's resources, and its tags are needed to give back
-        # what it took over.
-        if thing.tags.get(tags.RUN) in stuck:
-            left.append((thing, None))
+        # its volume and its address.
+        if resource.tags.get(tags.RUN) in failed_runs:
+            remainder.append((resource, None))
             continue
         try:
-            gone = _until_gone(cloud, thing, phase) if wait else _remove(cloud, thing, phase)
+            outcome = _remove_with_retries(cloud, resource, phase) if wait else _remove(cloud, resource, phase)
         except (ClientError, BotoCoreError, BakeError) as error:
-            left.append((thing, error))
-            if thing.kind == "instance":
-                stuck.add(thing.tags.get(tags.RUN, ""))
+            remainder.append((resource, error))
+            if resource.kind == "instance":
+                failed_runs.add(resource.tags.get(tags.RUN, ""))
         else:
-            if gone is None:
-                left.append((thing, None))
-            elif gone:
-                removed.append(thing)
-    return removed, left
+            if outcome is None:
+                remainder.append((resource, None))
+            elif outcome:
+                removed_resources.append(resource)
+    return removed_resources, remainder
 
 
-def _until_gone(cloud: Cloud, thing: Thing, phase: Phase) -> bool:
-    return inventory.until(lambda: _remove(cloud, thing, phase), f"deleted {thing.name}", phase)
+def _remove_with_retries(cloud: Cloud, resource: Resource, phase: Phase) -> bool:
+    return inventory.until(lambda: _remove(cloud, resource, phase), f"deleted {resource.name}", phase)
 
 
-def _remove(cloud: Cloud, thing: Thing, phase: Phase) -> bool | None:
+def _remove(cloud: Cloud, resource: Resource, phase: Phase) -> bool | None:
     """Remove a resource. Return False if a permanent resource needs it, None if it is still in use."""
     ec2 = cloud("ec2")
-    if thing.kind == "instance":
-        replacement.give_back(cloud, thing.name, thing.tags, phase)
-        removal.end(cloud, [thing.name], phase)
+    if resource.kind == "instance":
+        replacement.give_back(cloud, resource.name, resource.tags, phase)
+        removal.terminate(cloud, [resource.name], phase)
         return True
-    removals: dict[str, Callable[..., Any]] = {
+    operations: dict[str, Callable[..., Any]] = {
         "image": ec2.deregister_image, "snapshot": ec2.delete_snapshot, "volume": ec2.delete_volume,
         "network interface": ec2.delete_network_interface, "security group": ec2.delete_security_group,
         "key pair": ec2.delete_key_pair,
     }  # fmt: skip
-    (name,) = (name for kind, _, _, name in KINDS if kind == thing.kind)
+    (id_key,) = (id_key for kind, _, _, id_key in KINDS if kind == resource.kind)
     try:
-        removals[thing.kind](**{name: thing.name})
+        operations[resource.kind](**{id_key: resource.name})
     except ClientError as error:
         code = code_of(error)
         if code == "InvalidSnapshot.InUse":
-            return None if _is_temporary(cloud, thing.name) else False
-        if code in removal.HELD or "InUse" in code:
+            return None if _is_temporary(cloud, resource.name) else False
+        if code in removal.IN_USE or "InUse" in code:
             return None
         # Ignore a resource that is gone already, such as a volume that AWS deleted with its instance.
         if "NotFound" not in code and ".Unavailable" not in code:
@@ -201,70 +212,70 @@ def _remove(cloud: Cloud, thing: Thing, phase: Phase) -> bool | None:
     return True
 
 
-def _is_temporary(cloud: Cloud, snapshot: str) -> bool:
+def _is_temporary(cloud: Cloud, snapshot_id: str) -> bool:
     """Return whether a snapshot in use is still temporary, because all AMIs that use it are temporary, too.
 
     Otherwise remove its temporary tag.
     """
-    mine = cloud.pages("ec2", "describe_images", "Images", Owners=["self"])
-    if all(tags.EXPIRES in tags.read(one) for one in mine if snapshot in publish.snapshots_of(one)):
+    images = cloud.pages("ec2", "describe_images", "Images", Owners=["self"])
+    if all(tags.EXPIRES in tags.read(image) for image in images if snapshot_id in publish.snapshots_of(image)):
         return True
     # The run was interrupted after it registered the AMI and before it removed the tag.
-    cloud("ec2").delete_tags(Resources=[snapshot], Tags=[{"Key": tags.EXPIRES}])
+    cloud("ec2").delete_tags(Resources=[snapshot_id], Tags=[{"Key": tags.EXPIRES}])
     return False
 
 
 @dataclass(frozen=True)
-class Old:
-    """An old AMI, its snapshots, and the resource that uses it. An AMI in use is kept."""
+class OldImage:
+    """An old AMI, its snapshots, and the resource that uses it. `prune` keeps an AMI in use."""
 
+    id: str
     name: str
-    title: str
-    created: str
+    creation_date: str
     snapshots: tuple[str, ...]
     user: str
 
 
-def old(cloud: Cloud, keep: int, app: str | None = None) -> list[Old]:
+def surplus_images(cloud: Cloud, keep: int, app: str | None = None) -> list[OldImage]:
     """Return all AMIs except the newest `keep` of each app, oldest first."""
-    filters = [*tags.having(app=app or "", run=""), {"Name": "state", "Values": ["available"]}]
-    found = [
-        one
-        for one in cloud.pages("ec2", "describe_images", "Images", Owners=["self"], Filters=filters)
+    filters = [*tags.filters(app=app or "", run=""), {"Name": "state", "Values": ["available"]}]
+    images = [
+        image
+        for image in cloud.pages("ec2", "describe_images", "Images", Owners=["self"], Filters=filters)
         # An AMI of an unfinished run does not count. A sweep removes it.
-        if tags.EXPIRES not in tags.read(one)
+        if tags.EXPIRES not in tags.read(image)
     ]
     by_app: dict[str, list[dict[str, Any]]] = {}
-    for one in sorted(found, key=lambda one: one.get("CreationDate", "")):
-        by_app.setdefault(tags.read(one)[tags.APP], []).append(one)
-    surplus = [one for some in by_app.values() for one in some[: max(0, len(some) - keep)]]
+    for image in sorted(images, key=lambda image: image.get("CreationDate", "")):
+        by_app.setdefault(tags.read(image)[tags.APP], []).append(image)
+    surplus = [image for group in by_app.values() for image in group[: max(0, len(group) - keep)]]
     # Search for users only if there are candidates.
-    users = _users(cloud, {one["ImageId"] for one in surplus}) if surplus else {}
+    users = _users(cloud, {image["ImageId"] for image in surplus}) if surplus else {}
     return [
-        Old(
-            one["ImageId"], one["Name"], one["CreationDate"], tuple(publish.snapshots_of(one)),
-            users.get(one["ImageId"], ""),
+        OldImage(
+            image["ImageId"], image["Name"], image["CreationDate"], tuple(publish.snapshots_of(image)),
+            users.get(image["ImageId"], ""),
         )
-        for one in surplus
+        for image in surplus
     ]  # fmt: skip
 
 
-def prune(cloud: Cloud, going: list[Old], phase: Phase) -> None:
+def prune(cloud: Cloud, images: list[OldImage], phase: Phase) -> None:
     """Deregister AMIs and delete their snapshots. If this is interrupted, a sweep finds the snapshots."""
-    for one in going:
+    for image in images:
         with tags.run() as run:
-            marks = tags.written({tags.RUN: run, **tags.temporary()})
-            if one.snapshots:
-                cloud("ec2").create_tags(Resources=list(one.snapshots), Tags=marks)
-            cloud("ec2").deregister_image(ImageId=one.name)
-            removal.delete_snapshots(cloud, one.snapshots, phase)
+            snapshot_tags = tags.to_api({tags.RUN: run, **tags.expiry()})
+            if image.snapshots:
+                cloud("ec2").create_tags(Resources=list(image.snapshots), Tags=snapshot_tags)
+            cloud("ec2").deregister_image(ImageId=image.id)
+            removal.delete_snapshots(cloud, image.snapshots, phase)
 
 
-def _users(cloud: Cloud, names: set[str]) -> dict[str, str]:
-    """Return a user of each AMI: an instance, a launch template (any version), or an Auto Scaling group."""
+def _users(cloud: Cloud, ids: set[str]) -> dict[str, str]:
+    """Return a user of each AMI in use: an instance, a launch template (any version), or an Auto Scaling group."""
     users: dict[str, str] = {}
     for reservation in cloud.pages(
-        "ec2", "describe_instances", "Reservations", Filters=[{"Name": "image-id", "Values": sorted(names)}]
+        "ec2", "describe_instances", "Reservations", Filters=[{"Name": "image-id", "Values": sorted(ids)}]
     ):
         for instance in reservation["Instances"]:
             if instance["State"]["Name"] != "terminated":
@@ -275,23 +286,23 @@ def _users(cloud: Cloud, names: set[str]) -> dict[str, str]:
             LaunchTemplateId=template["LaunchTemplateId"],
         )  # fmt: skip
         for version in versions:
-            said = version["LaunchTemplateData"].get("ImageId", "")
-            users.setdefault(_resolved(cloud, said), f"launch template {template['LaunchTemplateName']}")
+            reference = version["LaunchTemplateData"].get("ImageId", "")
+            users.setdefault(_image_id(cloud, reference), f"launch template {template['LaunchTemplateName']}")
     for config in cloud.pages("autoscaling", "describe_launch_configurations", "LaunchConfigurations"):
         users.setdefault(config["ImageId"], f"launch configuration {config['LaunchConfigurationName']}")
     for group in cloud.pages("autoscaling", "describe_auto_scaling_groups", "AutoScalingGroups"):
         for override in group.get("MixedInstancesPolicy", {}).get("LaunchTemplate", {}).get("Overrides", ()):
-            if said := override.get("ImageId"):
-                users.setdefault(_resolved(cloud, said), f"Auto Scaling group {group['AutoScalingGroupName']}")
-    return {name: user for name, user in users.items() if name in names}
+            if reference := override.get("ImageId"):
+                users.setdefault(_image_id(cloud, reference), f"Auto Scaling group {group['AutoScalingGroupName']}")
+    return {image_id: user for image_id, user in users.items() if image_id in ids}
 
 
-def _resolved(cloud: Cloud, said: str) -> str:
+def _image_id(cloud: Cloud, reference: str) -> str:
     """Return the AMI that a launch template names, directly or by `resolve:ssm:`; empty without such a parameter."""
-    if not said.startswith("resolve:ssm:"):
-        return said
+    if not reference.startswith("resolve:ssm:"):
+        return reference
     try:
-        value = cloud("ssm").get_parameter(Name=said.removeprefix("resolve:ssm:"))["Parameter"]["Value"]
+        value = cloud("ssm").get_parameter(Name=reference.removeprefix("resolve:ssm:"))["Parameter"]["Value"]
     except ClientError as error:
         if code_of(error) not in ("ParameterNotFound", "ParameterVersionNotFound", "ParameterVersionLabelNotFound"):
             raise

@@ -25,24 +25,24 @@ WORKERS = 16
 RETRIES = {"mode": "standard", "total_max_attempts": 10}
 #: Fewer retries for the first request (sts), so that an unreachable network is reported within a minute.
 FIRST_RETRIES = {"mode": "standard", "total_max_attempts": 3}
-#: Error codes by their meaning. EC2's are in its API reference, "Error codes".
-EXPIRED = {"RequestExpired", "ExpiredToken", "ExpiredTokenException"}
-UNKNOWN = {"AuthFailure", "InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch"}
+#: Error codes for expired and unknown credentials, and for missing permissions (EC2 API reference, "Error codes").
+EXPIRED_CODES = {"RequestExpired", "ExpiredToken", "ExpiredTokenException"}
+UNKNOWN_CODES = {"AuthFailure", "InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch"}
+DENIED_CODES = {"UnauthorizedOperation", "AccessDenied", "AccessDeniedException", "Client.UnauthorizedOperation"}
 #: Maximum length of an unparsable response in a message.
-SHOWN = 300
-DENIED = {"UnauthorizedOperation", "AccessDenied", "AccessDeniedException", "Client.UnauthorizedOperation"}
+MAX_TEXT = 300
 
 
 @dataclass(frozen=True)
 class Cloud:
-    """An AWS account in one region. If `profile` or `wanted` is None, boto3's configuration decides."""
+    """An AWS account in one region. If `profile` or `region_override` is None, boto3's configuration decides."""
 
     profile: str | None = None
-    wanted: str | None = None
+    region_override: str | None = None
     #: The command whose policy applies, as `bake aws-policy` names it.
     command: str = ""
     #: The boto3 session of another Cloud, so that a profile with MFA asks for a code only once.
-    shared: Any = field(default=None, compare=False, repr=False)
+    boto3_session: Any = field(default=None, compare=False, repr=False)
     #: boto3's clients by service and region.
     _clients: dict[tuple[str, str], Any] = field(default_factory=dict, compare=False, repr=False)
 
@@ -51,15 +51,15 @@ class Cloud:
         """Return boto3's session. Raises CloudError if no region is configured."""
         import boto3
 
-        made = self.shared or boto3.Session(profile_name=self.profile)
-        if not (self.wanted or _from_environment() or made.region_name):
+        session = self.boto3_session or boto3.Session(profile_name=self.profile)
+        if not (self.region_override or _region_from_environment() or session.region_name):
             raise CloudError("No AWS region is configured", "Pass --region, set AWS_REGION, or run `aws configure`.")
-        return made
+        return session
 
     @property
     def region(self) -> str:
         """Return the region's name."""
-        return self.wanted or _from_environment() or str(self.session.region_name)
+        return self.region_override or _region_from_environment() or str(self.session.region_name)
 
     @cached_property
     def account(self) -> str:
@@ -71,35 +71,35 @@ class Cloud:
 
         Call it before work that takes long.
         """
-        with refusals(self):
+        with aws_errors(self):
             assert self.account
 
     def __call__(self, service: str) -> Any:
         """Return boto3's client for a service. Threads may share it."""
-        where = service, self.region
-        if where not in self._clients:
+        key = service, self.region
+        if key not in self._clients:
             from botocore.config import Config
 
             retries = FIRST_RETRIES if service == "sts" else RETRIES
             config = Config(retries=retries, max_pool_connections=WORKERS, connect_timeout=10, read_timeout=60)
-            self._clients[where] = self.session.client(service, region_name=self.region, config=config)
-        return self._clients[where]
+            self._clients[key] = self.session.client(service, region_name=self.region, config=config)
+        return self._clients[key]
 
-    def elsewhere(self, region: str) -> Cloud:
+    def in_region(self, region: str) -> Cloud:
         """Return the same account in another region."""
         return Cloud(self.profile, region, self.command, self.session, self._clients)
 
-    def acting_as(self, command: str) -> Cloud:
+    def for_command(self, command: str) -> Cloud:
         """Return the same account and region with another command's policy."""
-        return Cloud(self.profile, self.wanted, command, self.session, self._clients)
+        return Cloud(self.profile, self.region_override, command, self.session, self._clients)
 
-    def pages(self, service: str, operation: str, key: str, **words: Any) -> Iterator[dict[str, Any]]:
+    def pages(self, service: str, operation: str, key: str, **parameters: Any) -> Iterator[dict[str, Any]]:
         """Yield all items that an operation lists under `key`, from all pages."""
-        for page in self(service).get_paginator(operation).paginate(**words):
+        for page in self(service).get_paginator(operation).paginate(**parameters):
             yield from page[key]
 
 
-def _from_environment() -> str | None:
+def _region_from_environment() -> str | None:
     """Return AWS_REGION, which other tools of AWS read, but boto3 does not."""
     return os.environ.get("AWS_REGION")
 
@@ -110,12 +110,12 @@ def code_of(error: Exception) -> str:
 
 
 @contextmanager
-def refusals(cloud: Cloud) -> Iterator[None]:
+def aws_errors(cloud: Cloud) -> Iterator[None]:
     """Turn boto3's exceptions in the block into BakeErrors with a hint."""
     try:
         yield
     except faults.ClientError as error:
-        raise _refused(error, cloud) from error
+        raise _translate(error, cloud) from error
     except (faults.NoCredentialsError, faults.PartialCredentialsError, faults.CredentialRetrievalError) as error:
         raise CredentialsError(
             f"There are no credentials for AWS: {error}",
@@ -128,13 +128,13 @@ def refusals(cloud: Cloud) -> Iterator[None]:
     except (faults.EndpointConnectionError, faults.ConnectTimeoutError, faults.HTTPClientError) as error:
         raise CloudError(
             f"AWS is unreachable: {error}",
-            f"Check the network and the region's name ({cloud.wanted or 'as configured'}).",
+            f"Check the network and the region's name ({cloud.region_override or 'as configured'}).",
         ) from error
     except ResponseParserError as error:
         raise CloudError(
             "The response is not from AWS",
             "Check for a proxy, and whether AWS_ENDPOINT_URL is set.",
-            str(error)[:SHOWN],
+            str(error)[:MAX_TEXT],
         ) from error
     except faults.BotoCoreError as error:
         raise CloudError(
@@ -152,29 +152,29 @@ def partition_of(region: str | None) -> str:
         raise CloudError(f"There is no AWS region {region}", "Correct --region.") from error
 
 
-def _refused(error: faults.ClientError, cloud: Cloud) -> CloudError | CredentialsError | PolicyError | QuotaError:
+def _translate(error: faults.ClientError, cloud: Cloud) -> CloudError | CredentialsError | PolicyError | QuotaError:
     code, operation = code_of(error), error.operation_name
-    said = str(error.response["Error"].get("Message", "")).partition(" Encoded authorization")[0].strip()
-    if code in EXPIRED:
+    message = str(error.response["Error"].get("Message", "")).partition(" Encoded authorization")[0].strip()
+    if code in EXPIRED_CODES:
         return CredentialsError(
             f"The AWS credentials have expired ({code})", "Log in again, for example with `aws sso login`."
         )
-    if code in UNKNOWN:
+    if code in UNKNOWN_CODES:
         return CredentialsError(
-            f"AWS does not recognise the credentials ({code}): {said}",
+            f"AWS does not recognise the credentials ({code}): {message}",
             "Check that they are complete: `aws sts get-caller-identity`.",
         )
-    if code in DENIED:
-        named = re.search(r"perform: ([a-z0-9-]+:\w+)", said)
-        action = named[1] if named else policy.action_of(operation)
+    if code in DENIED_CODES:
+        match = re.search(r"perform: ([a-z0-9-]+:\w+)", message)
+        action = match[1] if match else policy.action_of(operation)
         return PolicyError(
             f"The AWS credentials lack the permission for {action}",
-            policy.way_out(cloud.command, action),
-            said,
+            policy.denial_hint(cloud.command, action),
+            message,
         )
     if code in ("InsufficientInstanceCapacity", "Unsupported"):
         return QuotaError(
-            f"AWS cannot provide this instance type there ({code}): {said}",
+            f"AWS cannot provide this instance type there ({code}): {message}",
             "Try another --type, or a --subnet in another zone.",
         )
     # Exclude the limits of API requests, which are no quotas. boto3 has retried already.
@@ -182,11 +182,11 @@ def _refused(error: faults.ClientError, cloud: Cloud) -> CloudError | Credential
         r"LimitExceeded|QuotaExceeded|MaxSpotInstanceCount", code
     ):
         return QuotaError(
-            f"The AWS account has reached a quota ({code}): {said}",
+            f"The AWS account has reached a quota ({code}): {message}",
             "Raise it under Service Quotas, or remove resources: `bake prune`, `bake ls`, `bake down`.",
         )
     if code == "OptInRequired" or code == "InvalidRegion":
         return CloudError(
-            f"The AWS account cannot use this region: {said}", "Enable it at AWS, or choose another: --region."
+            f"The AWS account cannot use this region: {message}", "Enable it at AWS, or choose another: --region."
         )
-    return CloudError(f"AWS rejected {operation} ({code}): {said}")
+    return CloudError(f"AWS rejected {operation} ({code}): {message}")

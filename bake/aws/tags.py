@@ -17,44 +17,45 @@ from typing import Any
 from bake.host import cache, files, paths
 
 RUN, EXPIRES, APP = "bake:run", "bake:expires", "bake:app"
-#: Tag of a key pair: the name of the AMI that its run is making with Packer, which tags the AMI only afterwards.
-MAKING = "bake:making"
+#: Tag of a key pair: the name of the AMI that Packer makes in its run. Packer tags the AMI itself only afterwards.
+AMI_NAME = "bake:making"
 #: The lifetime of temporary resources: longer than any upload or launch.
-LIFE = timedelta(hours=6)
+LIFETIME = timedelta(hours=6)
 #: Maximum length of a tag's value in both EC2 and EBS (EC2 allows one more character).
-LONGEST = 255
-FORM = "%Y-%m-%dT%H:%M:%SZ"
+MAX_LENGTH = 255
+#: The form of the time in the tag `bake:expires`.
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
 Tags = dict[str, str]
 
 
-def temporary() -> Tags:
-    """Return the tag of a temporary resource."""
-    return {EXPIRES: (datetime.now(UTC) + LIFE).strftime(FORM)}
+def expiry() -> Tags:
+    """Return the tag of a temporary resource: the time at which it expires."""
+    return {EXPIRES: (datetime.now(UTC) + LIFETIME).strftime(TIME_FORMAT)}
 
 
-def written(tags: Tags) -> list[dict[str, str]]:
+def to_api(tags: Tags) -> list[dict[str, str]]:
     """Return tags in the form of AWS's APIs. Tags without a value are omitted."""
     return [{"Key": key, "Value": value} for key, value in sorted(tags.items()) if value]
 
 
-def listed(names: Iterable[str]) -> str:
+def join_names(names: Iterable[str]) -> str:
     """Return as many whole names as fit in one tag's value, separated by spaces."""
     text = " ".join(names)
-    return text if len(text) <= LONGEST else text[: LONGEST + 1].rpartition(" ")[0]
+    return text if len(text) <= MAX_LENGTH else text[: MAX_LENGTH + 1].rpartition(" ")[0]
 
 
-def read(thing: dict[str, Any]) -> Tags:
+def read(resource: dict[str, Any]) -> Tags:
     """Return the tags in AWS's description of a resource."""
-    return {tag["Key"]: tag["Value"] for tag in thing.get("Tags") or thing.get("TagSet") or ()}
+    return {tag["Key"]: tag["Value"] for tag in resource.get("Tags") or resource.get("TagSet") or ()}
 
 
-def of(kinds: Iterable[str], tags: Tags) -> list[dict[str, Any]]:
+def specifications(kinds: Iterable[str], tags: Tags) -> list[dict[str, Any]]:
     """Return TagSpecifications with tags for each kind of resource that a call creates."""
-    return [{"ResourceType": kind, "Tags": written(tags)} for kind in kinds]
+    return [{"ResourceType": kind, "Tags": to_api(tags)} for kind in kinds]
 
 
-def having(**tags: str) -> list[dict[str, Any]]:
+def filters(**tags: str) -> list[dict[str, Any]]:
     """Return filters for resources with these tags, named without `bake:`. An empty value matches any value."""
     return [
         {"Name": f"tag:bake:{key}", "Values": [value]} if value else {"Name": "tag-key", "Values": [f"bake:{key}"]}
@@ -72,36 +73,36 @@ def run() -> Iterator[str]:
     name = secrets.token_hex(8)
     with _lock(name):
         yield name
-        _place(name).unlink(missing_ok=True)
+        (_runs_folder() / name).unlink(missing_ok=True)
 
 
-def is_over(tags: Tags) -> bool:
+def is_leftover(tags: Tags) -> bool:
     """Return whether a resource with these tags is leftover: it has expired, or its run on this computer has ended."""
     expires = tags.get(EXPIRES)
     if expires is None:
         return False
     try:
-        late = datetime.strptime(expires, FORM).replace(tzinfo=UTC) < datetime.now(UTC)
+        has_expired = datetime.strptime(expires, TIME_FORMAT).replace(tzinfo=UTC) < datetime.now(UTC)
     except ValueError:
         return False
-    return late or _has_crashed(tags.get(RUN, ""))
+    return has_expired or _has_crashed(tags.get(RUN, ""))
 
 
 def forget_old_runs() -> None:
     """Remove the files of runs that ended so long ago that all their resources have expired."""
-    folder = _place("")
+    folder = _runs_folder()
     for path in folder.iterdir() if folder.is_dir() else ():
-        if cache.age_days(path.stat().st_mtime) > 2 * LIFE.days + 1 and _has_crashed(path.name):
+        if cache.age_days(path.stat().st_mtime) > 2 * LIFETIME.days + 1 and _has_crashed(path.name):
             path.unlink(missing_ok=True)
 
 
-def _place(name: str) -> Path:
-    return paths.cache() / "runs" / name
+def _runs_folder() -> Path:
+    return paths.cache() / "runs"
 
 
 @contextmanager
 def _lock(name: str) -> Iterator[None]:
-    path = _place(name)
+    path = _runs_folder() / name
     with files.disk_faults(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -117,7 +118,7 @@ def _has_crashed(name: str) -> bool:
 
     Without a file, the run succeeded, or it ran on another computer.
     """
-    path = _place(name)
+    path = _runs_folder() / name
     if not name.isalnum() or not path.is_file():
         return False
     handle = os.open(path, os.O_RDWR)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from bake.aws import cleanup, policy
 from bake.aws.images import packer_builder, publish
-from bake.aws.session import Cloud, partition_of, refusals
+from bake.aws.session import Cloud, aws_errors, partition_of
 from bake.host.progress import Reporter
 from bake.host.terminal import Terminal
 from bake.image import host_requirements, pipeline
@@ -26,11 +26,11 @@ tables = Terminal(width=max(errors.width, 120))
 NETWORK = re.compile(r"\d{1,3}(\.\d{1,3}){3}/\d{1,2}")
 
 
-class Matching(click.ParamType[str]):
-    """A parameter type for text that matches a pattern; `what` names it in errors."""
+class TextPattern(click.ParamType[str]):
+    """A parameter type for text that matches a pattern. Errors contain `description`."""
 
-    def __init__(self, what: str, pattern: Any) -> None:
-        self.name, self.pattern = what, pattern
+    def __init__(self, description: str, pattern: Any) -> None:
+        self.name, self.pattern = description, pattern
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the text unchanged."""
@@ -39,7 +39,7 @@ class Matching(click.ParamType[str]):
         return str(value)
 
 
-KEY = Matching("the ARN of a KMS key (an alias is not supported)", policy.KEY)
+KEY = TextPattern("the ARN of a KMS key (an alias is not supported)", policy.KEY)
 PROFILE = click.option("--profile", metavar="NAME", help="AWS profile (default: the one boto3 finds).")
 REGION = click.option("--region", metavar="NAME", help="AWS region (default: AWS_REGION or the profile's).")
 
@@ -52,7 +52,7 @@ REGION = click.option("--region", metavar="NAME", help="AWS region (default: AWS
     "--share",
     "accounts",
     multiple=True,
-    type=Matching("an account's number", publish.ACCOUNT),
+    type=TextPattern("an account's number", publish.ACCOUNT),
     metavar="ACCOUNT",
     help="Share the AMI with this AWS account; repeatable.",
 )
@@ -60,37 +60,41 @@ REGION = click.option("--region", metavar="NAME", help="AWS region (default: AWS
     "--deprecate", type=click.IntRange(1, 3650), metavar="DAYS", help="Deprecate the AMI after this many days."
 )
 @click.option(
-    "--parameter", type=Matching("a parameter's name: /apps/shop", publish.PARAMETER), metavar="/NAME",
+    "--parameter", type=TextPattern("a parameter's name: /apps/shop", publish.PARAMETER), metavar="/NAME",
     help="SSM parameter to point to the new AMI; launch templates read it as resolve:ssm:/NAME.",
 )  # fmt: skip
 @click.option("--kms-key", type=KEY, metavar="ARN", help="KMS key that encrypts the AMI's snapshot.")
 @click.option(
-    "--builder", "how", type=click.Choice(["ebs-direct", "packer"]), default="ebs-direct", show_default=True,
+    "--builder", type=click.Choice(["ebs-direct", "packer"]), default="ebs-direct", show_default=True,
     help="packer: bake on an EC2 instance of Debian's AMI; only the app's health is checked.",
 )  # fmt: skip
 @click.option(
-    "--ssh-from", type=Matching("a network: 198.51.100.7/32", NETWORK), default=packer_builder.ANYWHERE, metavar="CIDR",
-    show_default=True, help="For packer: networks that may reach SSH of its instance.",
+    "--ssh-from", type=TextPattern("a network: 198.51.100.7/32", NETWORK), default=packer_builder.ANYWHERE,
+    metavar="CIDR", show_default=True, help="For packer: networks that may reach SSH of its instance.",
 )  # fmt: skip
 @REGION
 @PROFILE
-def ami_command(app: Path, how: str, ssh_from: str, region: str | None, profile: str | None, **wanted: Any) -> None:
+def ami_command(
+    app: Path, builder: str, ssh_from: str, region: str | None, profile: str | None, **options: Any
+) -> None:
     """Publish APP as an AMI and print its id. APP is an image, or a folder, which is baked first.
 
     Uploads the checked image itself, without an instance. If the image was published before, prints the id of that AMI.
     """
-    report, cloud = Reporter(errors), Cloud(profile, region, "ami-packer" if how == "packer" else "ami")
-    if how == "packer":
+    report, cloud = Reporter(errors), Cloud(profile, region, "ami-packer" if builder == "packer" else "ami")
+    if builder == "packer":
         if not app.is_dir():
             raise click.UsageError("--builder packer bakes at AWS, so APP must be the app's folder.")
-        if wanted["kms_key"]:
+        if options["kms_key"]:
             raise click.UsageError(
                 "--builder packer does not support --kms-key; it uses the account's default encryption."
             )
         cloud.require()
-        made = packer_builder.bake(app, pipeline.read(app, report), publish.Wanted(**wanted), ssh_from, cloud, report)
+        ami = packer_builder.bake(
+            app, pipeline.read(app, report), publish.PublishOptions(**options), ssh_from, cloud, report
+        )
     else:
-        if wanted["kms_key"] and wanted["regions"]:
+        if options["kms_key"] and options["regions"]:
             raise click.UsageError(
                 "--kms-key excludes --copy-to, because a KMS key belongs to one region. Run `bake ami` once for each "
                 "region, with --region and a key of that region."
@@ -99,18 +103,18 @@ def ami_command(app: Path, how: str, ssh_from: str, region: str | None, profile:
             cloud.require()
             host_requirements.verify()
             app = pipeline.bake(app, pipeline.read(app, report), pipeline.Options(), report).path
-        made = publish.publish(app, publish.Wanted(**wanted), cloud, report)
+        ami = publish.publish(app, publish.PublishOptions(**options), cloud, report)
     table = Table.grid(padding=(0, 2))
-    for place, name in made.regions.items():
-        table.add_row(place, name)
-    if how == "packer":
+    for region_name, ami_id in ami.regions.items():
+        table.add_row(region_name, ami_id)
+    if builder == "packer":
         table.add_row("baked", "at AWS, now or before; only the app's health was checked")
-    elif made.full:
-        table.add_row("uploaded", f"{made.sent} of {made.full} non-empty blocks of 512 KiB")
+    elif ami.total_blocks:
+        table.add_row("uploaded", f"{ami.sent_blocks} of {ami.total_blocks} non-empty blocks of 512 KiB")
     else:
         table.add_row("uploaded", "nothing: this image was published before")
     tables.print(table)
-    click.echo(made.name)
+    click.echo(ami.id)
 
 
 @click.command("aws-policy")
@@ -150,24 +154,26 @@ def prune_command(keep: int, app: str | None, yes: bool, region: str | None, pro
     the ids of the others.
     """
     cloud = Cloud(profile, region, "prune")
-    with refusals(cloud):
-        surplus = cleanup.old(cloud, keep, app)
-        going = [one for one in surplus if not one.user]
+    with aws_errors(cloud):
+        images = cleanup.surplus_images(cloud, keep, app)
+        unused_images = [image for image in images if not image.user]
         table = Table("AMI", "name", "made", "", box=None)
-        for one in surplus:
-            fate = f"kept: {one.user} uses it" if one.user else "deregistering" if yes else "would be deregistered"
-            table.add_row(one.name, one.title, one.created, fate)
-        if surplus:
+        for image in images:
+            action = (
+                f"kept: {image.user} uses it" if image.user else "deregistering" if yes else "would be deregistered"
+            )
+            table.add_row(image.id, image.name, image.creation_date, action)
+        if images:
             tables.print(table)
         else:
             errors.print(f"no app has more than {keep} AMIs in {cloud.region}")
         if yes:
             with Reporter(errors).phase("prune") as phase:
-                cleanup.prune(cloud, going, phase)
-        elif going:
+                cleanup.prune(cloud, unused_images, phase)
+        elif unused_images:
             errors.print("nothing has changed; add --yes to deregister them")
-    for one in going:
-        click.echo(one.name)
+    for image in unused_images:
+        click.echo(image.id)
 
 
 COMMANDS = (ami_command, policy_command, sweep_command, prune_command)

@@ -16,7 +16,7 @@ from bake.aws.images import publish
 from bake.aws.instances import health, inventory, launch, plan, termination
 from bake.aws.session import Cloud
 from bake.bundle.release_files import keys
-from bake.cli.aws_images import KEY, PROFILE, REGION, Matching, errors
+from bake.cli.aws_images import KEY, PROFILE, REGION, TextPattern, errors
 from bake.cli.options import DOMAINS, EMAIL, ENVIRONMENT
 from bake.config.recipe import Recipe
 from bake.document import launch_settings
@@ -29,8 +29,8 @@ from bake.vm import qemu
 AMI = re.compile(r"ami-[0-9a-f]{8,17}")
 
 
-def _id(kind: str, what: str) -> Matching:
-    return Matching(what, re.compile(rf"{kind}-[0-9a-f]{{8,17}}"))
+def _id_pattern(kind: str, description: str) -> TextPattern:
+    return TextPattern(description, re.compile(rf"{kind}-[0-9a-f]{{8,17}}"))
 
 
 class _Network(click.ParamType[str]):
@@ -43,14 +43,16 @@ class _Network(click.ParamType[str]):
             self.fail(f"{value!r} is not a network: {error}; write a single address as 192.0.2.7/32", param, ctx)
 
 
-class _Place(click.ParamType[tuple[int, health.Place]]):
+class _ConnectTo(click.ParamType[tuple[int, health.Endpoint]]):
     name = "HOST:PORT"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, health.Place]:
-        found = health.instead(value) if isinstance(value, str) else value
-        if found is None:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, health.Endpoint]:
+        override = health.parse_connect_to(value) if isinstance(value, str) else value
+        if override is None:
             self.fail(f"{value!r} is neither HOST:PORT nor, for a single port, :PORT:HOST:PORT", param, ctx)
-        return found
+        return override
 
 
 @click.command("launch")
@@ -60,7 +62,10 @@ class _Place(click.ParamType[tuple[int, health.Place]]):
 )
 @click.option("--type", default="t3.small", show_default=True, help="Instance type.")
 @click.option(
-    "--subnet", type=_id("subnet", "a subnet's id"), metavar="SUBNET", help="Subnet (default: a default subnet)."
+    "--subnet",
+    type=_id_pattern("subnet", "a subnet's id"),
+    metavar="SUBNET",
+    help="Subnet (default: a default subnet).",
 )
 @click.option("--key-pair", metavar="NAME", help="EC2 key pair for SSH.")
 @click.option("--instance-profile", metavar="NAME|ARN", help="Instance profile; its role fetches the secrets.")
@@ -77,16 +82,18 @@ class _Place(click.ParamType[tuple[int, health.Place]]):
 @click.option(
     "--data", type=click.IntRange(1, 16384), metavar="GIB", help="Create a volume of this size for /var/lib/app."
 )
-@click.option("--volume", type=_id("vol", "a volume's id"), metavar="VOLUME", help="Use this volume for /var/lib/app.")
+@click.option(
+    "--volume", type=_id_pattern("vol", "a volume's id"), metavar="VOLUME", help="Use this volume for /var/lib/app."
+)
 @click.option(
     "--address",
-    type=_id("eipalloc", "an Elastic IP's allocation"),
+    type=_id_pattern("eipalloc", "an Elastic IP's allocation"),
     metavar="ALLOCATION",
     help="Elastic IP to move to the instance once it is healthy.",
 )
 @click.option(
     "--retire", is_flag=False, flag_value="address", metavar="[INSTANCE]",
-    type=Matching("an instance's id", re.compile(r"i-[0-9a-f]{8,17}|address")),
+    type=TextPattern("an instance's id", re.compile(r"i-[0-9a-f]{8,17}|address")),
     help="Terminate the previous instance once the new one is healthy: this one, or the one with the address.",
 )  # fmt: skip
 @click.option("--forget-data", is_flag=True, help="Retire it even if its data is not on a volume.")
@@ -100,10 +107,10 @@ class _Place(click.ParamType[tuple[int, health.Place]]):
     help="Seconds to wait until the app is healthy.",
 )
 @click.option(
-    "--connect-to", "instead", type=_Place(), multiple=True,
+    "--connect-to", type=_ConnectTo(), multiple=True,
     help="Connect to this address instead of the instance's; :PORT:HOST:PORT for one port. Repeatable.",
 )  # fmt: skip
-@click.option("--check", "checks", is_flag=True, help="Run the read-only checks before the instance counts as healthy.")
+@click.option("--check", is_flag=True, help="Run the read-only checks before the instance counts as healthy.")
 @click.option("-i", "--identity", type=click.Path(path_type=Path, exists=True), help="Private key for --check.")
 @REGION
 @PROFILE
@@ -114,7 +121,7 @@ def launch_command(
     email: str | None,
     pairs: tuple[str, ...],
     references: tuple[str, ...],
-    checks: bool,
+    check: bool,
     identity: Path | None,
     region: str | None,
     profile: str | None,
@@ -129,78 +136,78 @@ def launch_command(
     report, cloud = Reporter(errors), Cloud(profile, region, "launch")
     if options["data"] and options["volume"]:
         raise click.UsageError("--data creates a volume and --volume names an existing one; pass only one of them.")
-    if checks and not (identity and options["key_pair"] and options["ssh_from"]):
+    if check and not (identity and options["key_pair"] and options["ssh_from"]):
         raise click.UsageError("--check logs in by SSH, so it needs -i, --key-pair, and --ssh-from with your network.")
-    wanted = None
+    recipe = None
     if not AMI.fullmatch(app) and Path(app).is_dir():
         cloud.require()
-        wanted = (pipeline.read_unresolved if published else pipeline.read)(Path(app), report)
-    given = launch_settings.read(domains, email, pairs, wanted)
-    secrets = _secrets(references, given, wanted)
-    asked = plan.Wanted(settings=given, secrets=secrets, **options)
-    name = app
+        recipe = (pipeline.read_unresolved if published else pipeline.read)(Path(app), report)
+    settings = launch_settings.read(domains, email, pairs, recipe)
+    secrets = _secrets(references, settings, recipe)
+    launch_options = plan.LaunchOptions(settings=settings, secrets=secrets, **options)
+    ami_id = app
     if not AMI.fullmatch(app):
-        name = (
-            _newest(wanted.name if wanted and wanted.name else app, cloud)
+        ami_id = (
+            _newest_ami(recipe.name if recipe and recipe.name else app, cloud)
             if published
-            else _publish(app, wanted, cloud, report)
+            else _publish(app, recipe, cloud, report)
         )
-    door = health.Door("", asked.instead)
-    examine = (lambda address: _examine(door, address, identity, report)) if checks and identity else None
-    made = launch.launch(name, asked, examine, cloud, report)
+    endpoints = health.Endpoints("", launch_options.connect_to)
+    examine = (lambda address: _check(endpoints, address, identity, report)) if check and identity else None
+    result = launch.launch(ami_id, launch_options, examine, cloud, report)
     table = Table.grid(padding=(0, 2))
-    table.add_row("instance", made.id)
-    table.add_row("AMI", made.ami)
-    table.add_row("address", made.address)
+    table.add_row("instance", result.id)
+    table.add_row("AMI", result.ami)
+    table.add_row("address", result.address)
     table.add_row(
-        "URL", made.answer.url + {True: "", False: " (certificate not trusted)", None: ""}[made.answer.trusted]
+        "URL", result.answer.url + {True: "", False: " (certificate not trusted)", None: ""}[result.answer.is_trusted]
     )
-    if asked.ssh_from:
-        table.add_row("log in", f"ssh {qemu.USER}@{made.address}")
+    if launch_options.ssh_from:
+        table.add_row("log in", f"ssh {qemu.USER}@{result.address}")
     errors.print(table, soft_wrap=True)
-    click.echo(made.id)
+    click.echo(result.id)
 
 
-def _secrets(references: tuple[str, ...], given: launch_settings.Settings, wanted: Recipe | None) -> dict[str, str]:
-    """Return the references by name. Raises SettingsError for names that bake.yaml does not list, or that it needs."""
+def _secrets(references: tuple[str, ...], settings: launch_settings.Settings, recipe: Recipe | None) -> dict[str, str]:
+    """Return the references by name. Raises SettingsError for an unlisted secret, and for a listed one without any."""
     pairs = dict(reference.partition("=")[::2] for reference in references)
     faults = [
         f"secret: {reference!r} is not NAME=REF" for reference in references if not re.match(r"[^=]+=.", reference)
     ]
-    faults += [f"{name}: both --env and --secret set it" for name in given.env if name in pairs]
-    if wanted:
-        known = {*wanted.secrets, *keys(wanted)}
-        faults += [f"secret: {name} is not listed in bake.yaml" for name in pairs if name not in known]
+    faults += [f"{name}: both --env and --secret set it" for name in settings.env if name in pairs]
+    if recipe:
+        names = {*recipe.secrets, *keys(recipe)}
+        faults += [f"secret: {name} is not listed in bake.yaml" for name in pairs if name not in names]
         faults += [
-            f"secret: {name} has no --secret, and the app needs it" for name in wanted.secrets if name not in pairs
+            f"secret: {name} has no --secret, and the app needs it" for name in recipe.secrets if name not in pairs
         ]
     if faults:
         raise SettingsError.of_faults("The command line", faults)
     return pairs
 
 
-def _newest(app: str, cloud: Cloud) -> str:
+def _newest_ami(app: str, cloud: Cloud) -> str:
     """Return the id of an app's newest AMI. Raises CloudError if there is none."""
-    found = inventory.amis(cloud, app)
-    if not found:
+    amis = inventory.amis(cloud, app)
+    if not amis:
         raise CloudError(
             f"{app} has no AMI in {cloud.region}", "`bake ls --amis` lists the AMIs there. `bake ami` creates one."
         )
-    return str(found[-1]["id"])
+    return str(amis[-1]["id"])
 
 
-def _publish(app: str, wanted: Recipe | None, cloud: Cloud, report: Reporter) -> str:
+def _publish(app: str, recipe: Recipe | None, cloud: Cloud, report: Reporter) -> str:
     """Return the id of the AMI of an app's folder. Bake and publish it if there is none."""
-    if wanted is None:
+    if recipe is None:
         raise click.BadParameter(f"{app!r} is neither the id of an AMI nor a folder", param_hint="APP")
     host_requirements.verify()
-    path = pipeline.bake(Path(app), wanted, pipeline.Options(), report).path
-    return publish.publish(path, publish.Wanted(), cloud.acting_as("ami"), report).name
+    path = pipeline.bake(Path(app), recipe, pipeline.Options(), report).path
+    return publish.publish(path, publish.PublishOptions(), cloud.for_command("ami"), report).id
 
 
-def _examine(door: health.Door, address: str, identity: Path, report: Reporter) -> None:
+def _check(endpoints: health.Endpoints, address: str, identity: Path, report: Reporter) -> None:
     """Run the checks on a machine by SSH. Raises CheckError."""
-    host, port = health.Door(address, door.instead).place(22)
+    host, port = health.Endpoints(address, endpoints.connect_to).endpoint(22)
     with tempfile.TemporaryDirectory() as folder, report.phase("check") as phase:
         work = Path(folder)
         # The instance has just been created, so its host key is not known yet.
@@ -220,7 +227,7 @@ def _examine(door: health.Door, address: str, identity: Path, report: Reporter) 
 def list_command(amis: bool, as_json: bool, region: str | None, profile: str | None) -> None:
     """List the instances that bake launched."""
     cloud = Cloud(profile, region, "ls")
-    rows = inventory.listed(cloud)
+    rows = inventory.instance_rows(cloud)
     images = inventory.amis(cloud) if amis else []
     if as_json:
         click.echo(json.dumps({"machines": rows} | ({"amis": images} if amis else {}), indent=2))
@@ -229,8 +236,8 @@ def list_command(amis: bool, as_json: bool, region: str | None, profile: str | N
         errors.print(f"bake launched no instances in {cloud.region}")
     for row in rows:
         row["state"] += " (temporary)" if row.pop("temporary") else ""
-    for kind in filter(None, (rows, images)):
-        click.echo(_lines(kind), nl=False)
+    for table in filter(None, (rows, images)):
+        click.echo(_lines(table), nl=False)
 
 
 def _lines(rows: list[dict[str, Any]]) -> str:
@@ -242,22 +249,25 @@ def _lines(rows: list[dict[str, Any]]) -> str:
 
 @click.command("down")
 @click.argument("name", metavar="INSTANCE|APP-NAME")
-@click.option("--all", "every", is_flag=True, help="Terminate all instances of the app.")
+@click.option("--all", "allow_several", is_flag=True, help="Terminate all instances of the app.")
 @click.option("--with-data", is_flag=True, help="Delete the volume with the app's data as well.")
 @REGION
 @PROFILE
-def down_command(name: str, every: bool, with_data: bool, region: str | None, profile: str | None) -> None:
+def down_command(name: str, allow_several: bool, with_data: bool, region: str | None, profile: str | None) -> None:
     """Terminate an instance that bake launched.
 
     Takes its id or its app's name, and prints the id. Keeps its data volume.
     """
     cloud = Cloud(profile, region, "down")
-    ended = termination.down(name, every=every, with_data=with_data, cloud=cloud, report=Reporter(errors))
-    for volume in ended.volumes:
+    result = termination.down(
+        name, allow_several=allow_several, with_data=with_data, cloud=cloud, report=Reporter(errors)
+    )
+    for volume_id in result.volume_ids:
         errors.print(
-            f"kept the data volume {volume}; to delete it: {termination.delete(cloud, volume)}", soft_wrap=True
+            f"kept the data volume {volume_id}; to delete it: {termination.delete_command(cloud, volume_id)}",
+            soft_wrap=True,
         )
-    click.echo("\n".join(ended.machines))
+    click.echo("\n".join(result.instance_ids))
 
 
 COMMANDS = (launch_command, list_command, down_command)

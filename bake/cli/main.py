@@ -57,7 +57,7 @@ AWS = {
 class _Group(click.Group):
     """A group that imports the AWS commands only when they are needed, because botocore takes long to import.
 
-    Its errors know their command. click omits it if an option has no value.
+    It adds the command to the error for an option without a value, because click omits it.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -105,48 +105,51 @@ def cli() -> None:
 )
 @click.option(
     "--format",
-    "form",
+    "image_format",
     type=click.Choice(["qcow2", "raw"]),
     default="qcow2",
     show_default=True,
     help="Format of the image file.",
 )
-def image_command(app: Path, max_age: float, refresh: bool, install: bool, ssh_port: int | None, form: str) -> None:
+def image_command(
+    app: Path, max_age: float, refresh: bool, install: bool, ssh_port: int | None, image_format: str
+) -> None:
     """Bake APP (a folder) into an image that is booted and checked.
 
     Prints the image's path. If a check fails, no image is made.
     """
     report = Reporter(errors)
-    options = pipeline.Options(cache.Age(max_age, refresh), ssh_port, form)
-    wanted = pipeline.read(app, report, options)
+    options = pipeline.Options(cache.Age(max_age, refresh), ssh_port, image_format)
+    recipe = pipeline.read(app, report, options)
     if install:
         _install_missing(report)
     host_requirements.verify()
-    made = pipeline.bake(app, wanted, options, report)
+    image = pipeline.bake(app, recipe, options, report)
     table = Table.grid(padding=(0, 2))
-    table.add_row("image", str(made.path))
-    table.add_row("size", f"{made.size / 1e6:.0f} MB")
-    table.add_row("SHA-256", made.sha256)
-    table.add_row("base", f"Debian packages of {made.base_date}")
+    table.add_row("image", str(image.path))
+    table.add_row("size", f"{image.size / 1e6:.0f} MB")
+    table.add_row("SHA-256", image.sha256)
+    table.add_row("base", f"Debian packages of {image.base_date}")
     table.add_row(
         "seconds",
-        ", ".join(f"{name} {value:.0f}" for name, value in made.seconds.items())
-        + f"; total {sum(made.seconds.values()):.0f}",
+        ", ".join(f"{name} {value:.0f}" for name, value in image.seconds.items())
+        + f"; total {sum(image.seconds.values()):.0f}",
     )
     table.add_row(
-        "checks", f"{made.checks} passed" + ("" if made.fresh else " when it was baked; nothing has changed since then")
+        "checks",
+        f"{image.checks} passed" + ("" if image.fresh else " when it was baked; nothing has changed since then"),
     )
-    table.add_row("app", made.app)
-    names, dns = ", ".join(wanted.domains), wanted.certificate.dns
+    table.add_row("app", image.app)
+    domains, dns = ", ".join(recipe.domains), recipe.certificate.dns
     table.add_row(
         "HTTPS",
-        f"{wanted.certificate.authority or 'trusted'} certificate once "
-        + (f"the machine can update the zone of {names}" if dns else f"{names} resolves to the machine")
-        if names
+        f"{recipe.certificate.authority or 'trusted'} certificate once "
+        + (f"the machine can update the zone of {domains}" if dns else f"{domains} resolves to the machine")
+        if domains
         else "placeholder certificate that no browser trusts, because bake.yaml has no `domains`",
     )
     errors.print(table, soft_wrap=True)
-    click.echo(made.path)
+    click.echo(image.path)
 
 
 @cli.command("run")
@@ -187,12 +190,12 @@ def push_command(host: str, app: Path, identity: Path | None, back: bool) -> Non
     Prints the digest of the release that serves, then requests its pages as a visitor would.
     """
     report = Reporter(errors)
-    there = _login(host, identity)
+    login = _login(host, identity)
     if back:
-        click.echo(push.roll_back(there, report))
+        click.echo(push.roll_back(login, report))
     else:
-        click.echo(push.push(there, app, lambda base: pipeline.read_unresolved(app, report, base), report))
-        push.visit(there, report)
+        click.echo(push.push(login, app, lambda base: pipeline.read_unresolved(app, report, base), report))
+        push.visit(login, report)
 
 
 @cli.command("init")
@@ -210,16 +213,19 @@ def init_command(app: Path, image_file: Path | None) -> None:
     It holds the keys that bake detected. Prints the file's path.
     """
     notes: list[str] = []
-    made = scaffold.pin(app, manifest.observed_paths(image_file)) if image_file else scaffold.write(app, notes)
+    path = scaffold.pin(app, manifest.observed_paths(image_file)) if image_file else scaffold.write(app, notes)
     for text in notes:
-        errors.print(f"{text} in {made}", soft_wrap=True)
-    click.echo(made)
+        errors.print(f"{text} in {path}", soft_wrap=True)
+    click.echo(path)
 
 
 @cli.command("render")
 @APP
 @click.option(
-    "--provider", type=click.Choice(sorted(PROVIDERS)), help="Fit this provider's limit (default: the smallest)."
+    "--provider",
+    "provider_name",
+    type=click.Choice(sorted(PROVIDERS)),
+    help="Fit this provider's limit (default: the smallest).",
 )
 @click.option("--launch", is_flag=True, help="Print only launch settings, for a machine booted from a baked image.")
 @click.option("--inline", is_flag=True, help="Embed the app's files even if a public repository has them.")
@@ -235,7 +241,7 @@ def init_command(app: Path, image_file: Path | None) -> None:
 )
 def render_command(
     app: Path,
-    provider: str | None,
+    provider_name: str | None,
     launch: bool,
     inline: bool,
     release: str | None,
@@ -253,31 +259,31 @@ def render_command(
     package index.
     """
     report = Reporter(errors)
-    wanted = pipeline.read_unresolved(app, report, release) if launch else pipeline.read(app, report, base=release)
-    given = launch_settings.read(domains, email, pairs, wanted)
-    roots = keys(wanted)
+    recipe = pipeline.read_unresolved(app, report, release) if launch else pipeline.read(app, report, base=release)
+    settings = launch_settings.read(domains, email, pairs, recipe)
+    root_keys = keys(recipe)
     if secrets_file and secrets_file.suffix != ".env" and secrets_file.resolve().is_relative_to(app.resolve()):
         raise SettingsError(
             f"{secrets_file} is in the app's folder and would become part of the app",
             "Move it elsewhere, or rename it to secrets.env: bake excludes *.env.",
         )
     if with_secrets or secrets_file:
-        given = launch_settings.with_secrets(given, wanted.secrets, roots, secrets_file)
+        settings = launch_settings.with_secrets(settings, recipe.secrets, root_keys, secrets_file)
         report.note("this document contains the values of the secrets: everyone with access to it can read them")
     else:
-        if wanted.secrets:
-            names = ", ".join(wanted.secrets)
+        if recipe.secrets:
+            names = ", ".join(recipe.secrets)
             report.note(f"the app will not start before it has {names}; on the machine: sudo app-secret NAME < FILE")
-        for name, place in roots.items():
+        for name, file in root_keys.items():
             report.note(
-                f"the machine needs {name}; on the machine: sudo install -m 600 /dev/stdin /etc/app/{place} < FILE"
+                f"the machine needs {name}; on the machine: sudo install -m 600 /dev/stdin /etc/app/{file} < FILE"
             )
-    there = PROVIDERS.get(provider or "")
+    provider = PROVIDERS.get(provider_name or "")
     if launch:
-        made = render.launch_document(given, there, report)
+        document = render.launch_document(settings, provider, report)
     else:
-        made = render.machine_document(app, wanted, given, there, inline, report)
-    click.echo(made.text, nl=False)
+        document = render.machine_document(app, recipe, settings, provider, inline, report)
+    click.echo(document.text, nl=False)
 
 
 def _login(host: str, identity: Path | None) -> ssh.Login:
@@ -295,11 +301,11 @@ def check_command(host: str, identity: Path | None) -> None:
 
     HOST is ssh://user@host[:port] or user@host. The user needs sudo without a password.
     """
-    there = _login(host, identity)
-    there.require()
+    login = _login(host, identity)
+    login.require()
     report = Reporter(errors)
     with tempfile.TemporaryDirectory() as work, report.phase("check") as phase:
-        outcome = checks.run_suites(["machine"], host=there.spec(), work=Path(work), progress=phase.progress)
+        outcome = checks.run_suites(["machine"], host=login.spec(), work=Path(work), progress=phase.progress)
     checks.require(outcome)
     report.note(f"app: {outcome.app}")
     click.echo(f"{outcome.passed} passed, {outcome.skipped} skipped")
@@ -334,18 +340,18 @@ def schema() -> None:
     click.echo(json.dumps(loader.schema(), indent=2))
 
 
-def _interrupted(number: int, frame: object) -> NoReturn:
+def _interrupt(number: int, frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _way_out(error: click.ClickException) -> str:
+def _next_step(error: click.ClickException) -> str:
     """Return the next step after a wrong command line, or "" if click's own message has it."""
     match error:
         case click.NoSuchOption(option_name=option) if (key := option.lstrip("-")) in Recipe.model_fields:
             return f"{key} is a key of bake.yaml: write `{key}: …` there."
         case click.BadOptionUsage(option_name=option, ctx=click.Context() as ctx):
-            found = (param for param in ctx.command.params if option in param.opts and param.nargs == 1)
-            if (param := next(found, None)) and not getattr(param, "is_flag", False):
+            params = (param for param in ctx.command.params if option in param.opts and param.nargs == 1)
+            if (param := next(params, None)) and not getattr(param, "is_flag", False):
                 return f"Write {option} {param.make_metavar(ctx)}"
     return ""
 
@@ -361,7 +367,7 @@ def _show(error: BakeError) -> None:
 
 def main() -> None:
     """Run the command line. Exit with the error's code, as docs/reference/exit-codes.md lists them."""
-    signal.signal(signal.SIGTERM, _interrupted)
+    signal.signal(signal.SIGTERM, _interrupt)
     run: Callable[..., Any] = cli.main
     try:
         run(standalone_mode=False)
@@ -369,7 +375,7 @@ def main() -> None:
         sys.exit(end.exit_code)
     except click.ClickException as error:
         error.show()
-        if hint := _way_out(error):
+        if hint := _next_step(error):
             errors.print(hint, soft_wrap=True, markup=False)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):

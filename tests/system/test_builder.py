@@ -125,7 +125,7 @@ def test_what_is_asked_for_and_that_nothing_stays(gate, ec2, call, app):
     ):  # fmt: skip
         given = specified(asked, kind)
         assert given[tags.APP] == "shop" and given[tags.RUN] and given[tags.EXPIRES], kind
-    assert specified(pair, "key-pair")[tags.MAKING].startswith("shop-")
+    assert specified(pair, "key-pair")[tags.AMI_NAME].startswith("shop-")
     assert base64.b64decode(pair["PublicKeyMaterial"]).startswith(b"ssh-ed25519 ")
     (opened,) = gate.asked("AuthorizeSecurityGroupIngress")
     assert "198.51.100.7/32" in opened.values()
@@ -205,7 +205,7 @@ def test_an_ami_that_packer_could_not_tag_is_swept(gate, ec2, call, tmp_path):
         images[name] = ec2.create_image(InstanceId=made["InstanceId"], Name=name)["ImageId"]
     ec2.create_tags(Resources=[images["finished"]], Tags=marks)
     for number, name in enumerate(("shop-1", "finished", "never-made")):
-        making = [*late, {"Key": tags.MAKING, "Value": name}]
+        making = [*late, {"Key": tags.AMI_NAME, "Value": name}]
         ec2.create_key_pair(KeyName=f"bake-{number}", TagSpecifications=[{"ResourceType": "key-pair", "Tags": making}])
     snapshots = len(ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"])
     swept = call("sweep")

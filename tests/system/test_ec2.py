@@ -446,7 +446,7 @@ def test_what_has_found_another_holder_stays_with_it(world, app):
     [dead] = [one["InstanceId"] for one in world.machines() if world.holder(estate.address) == one["InstanceId"]]
     other = world.ec2.run_instances(
         ImageId=world.ami, MinCount=1, MaxCount=1,
-        TagSpecifications=tags.of(["instance"], {"bake:run": "eeee", "bake:data": volume}),
+        TagSpecifications=tags.specifications(["instance"], {"bake:run": "eeee", "bake:data": volume}),
     )["Instances"][0]["InstanceId"]  # fmt: skip
     world.ec2.detach_volume(VolumeId=volume, InstanceId=dead)
     world.ec2.associate_address(AllocationId=estate.address, InstanceId=other, AllowReassociation=True)
@@ -559,11 +559,11 @@ class Estate:
         self.address = world.address()
         world.ec2.associate_address(AllocationId=self.address, InstanceId=self.before)
         marks = {"bake:run": "ffff", "bake:app": "shop", "bake:expires": "2126-01-01T00:00:00Z"}
-        for more in ([], tags.of(["instance"], marks)):
+        for more in ([], tags.specifications(["instance"], marks)):
             world.ec2.run_instances(ImageId=world.ami, MinCount=1, MaxCount=1, TagSpecifications=more)
-        for more in ([], tags.of(["volume"], marks)):
+        for more in ([], tags.specifications(["volume"], marks)):
             world.ec2.create_volume(AvailabilityZone=f"{amazon.REGION}a", Size=1, TagSpecifications=more)
-        for more in ([], tags.of(["security-group"], marks)):
+        for more in ([], tags.specifications(["security-group"], marks)):
             world.ec2.create_security_group(GroupName=f"g{len(more)}", Description="x", TagSpecifications=more)
         world.address()
         self.there = self.look()

@@ -147,7 +147,7 @@ def alive(ec2):
 
 def ours(ec2):
     """The security groups of launches."""
-    return ec2.describe_security_groups(Filters=tags.having(run=""))["SecurityGroups"]
+    return ec2.describe_security_groups(Filters=tags.filters(run=""))["SecurityGroups"]
 
 
 def is_the_same(ec2, instance, image):

@@ -69,13 +69,13 @@ class Content:
     def load(cls, path: Path) -> Self | None:
         """Read the content that `save` wrote, or return None if that is impossible."""
         try:
-            said: dict[str, Any] = json.loads(path.read_text())
-            found = {int(index): str(value) for index, value in said["blocks"].items()}
-            return cls(str(said["snapshot"]), int(said["gibibytes"]), found)
+            record: dict[str, Any] = json.loads(path.read_text())
+            block_digests = {int(index): str(value) for index, value in record["blocks"].items()}
+            return cls(str(record["snapshot"]), int(record["gibibytes"]), block_digests)
         except (OSError, ValueError, KeyError, AttributeError, TypeError):
             return None
 
     def save(self, path: Path) -> None:
         """Write the content to a file atomically."""
-        said = {"snapshot": self.snapshot, "gibibytes": self.gibibytes, "blocks": self.blocks}
-        files.write(path, json.dumps(said) + "\n")
+        record = {"snapshot": self.snapshot, "gibibytes": self.gibibytes, "blocks": self.blocks}
+        files.write(path, json.dumps(record) + "\n")

@@ -19,12 +19,13 @@ from botocore.exceptions import ClientError
 from bake.aws import cleanup, policy, tags
 from bake.aws.images import publish
 from bake.aws.instances import inventory
-from bake.aws.session import DENIED, Cloud, code_of, refusals
+from bake.aws.session import DENIED_CODES, Cloud, aws_errors, code_of
 from bake.bundle import release_archive
 from bake.bundle.release_archive import Bundle
-from bake.config import recipe, sections
+from bake.config import sections
 from bake.config.debian import Target
 from bake.config.providers import PROVIDERS
+from bake.config.recipe import Recipe
 from bake.document import cloud_config, machine_files, release_source
 from bake.document.machine_files import File
 from bake.errors import AmiError, PackerError, PolicyError, QuotaError
@@ -36,92 +37,96 @@ from bake.image.manifest import ImageManifest
 from bake.vm import qemu
 
 #: The account that publishes Debian's AMIs (wiki.debian.org/Cloud/AmazonEC2Image), and the pattern of their names.
-DEBIAN, NAME = "136693071363", "{release}-amd64-*"
+DEBIAN_ACCOUNT, DEBIAN_AMI = "136693071363", "{release}-amd64-*"
 #: The default network for SSH: any address. The login needs the key, which only this bake has.
 ANYWHERE = "0.0.0.0/0"
 #: Makes app-setup wait for the upload of the bundle on this boot only. Packages are installed before it.
 AWAIT = """\
 [Service]
-ExecStartPre=/bin/sh -c 'for second in $$(seq 900); do [ -e {place} ] && exit; sleep 1; done; \
-echo "app-setup failed: no bundle {short} came within 900 s"; exit 1'
+ExecStartPre=/bin/sh -c 'for second in $$(seq 900); do [ -e {path} ] && exit; sleep 1; done; \
+echo "app-setup failed: no bundle {digest} came within 900 s"; exit 1'
 """
 
 
 def bake(
-    folder: Path, wanted: recipe.Recipe, how: publish.Wanted, ssh_from: str, cloud: Cloud, report: Reporter
+    folder: Path, recipe: Recipe, options: publish.PublishOptions, ssh_from: str, cloud: Cloud, report: Reporter
 ) -> publish.Ami:
     """Bake an app's folder into an AMI. The same document on the same Debian AMI again returns the same AMI.
 
     `ssh_from` is the network, as a CIDR, from which the instance's security group allows SSH.
     """
-    if isinstance(wanted.base, sections.BaseImage):
+    if isinstance(recipe.base, sections.BaseImage):
         raise AmiError(
             "With --builder, Packer bakes from Debian's AMIs, but `base` in bake.yaml names another image",
             "Omit --builder: bake then bakes the image on this computer and uploads it.",
         )
-    goal = wanted.target
+    target = recipe.target
     packer.version()
-    with cache.work_folder() as work, refusals(cloud), tags.run() as run:
+    with cache.work_folder() as work, aws_errors(cloud), tags.run() as run:
         assert cloud.account
-        base = newest(cloud, goal)
-        code = release_source.folder_of(folder, wanted)
-        parcel = release_archive.collect(code, wanted, work / "bundle.tar", report)
-        origin = pipeline.origin_of(folder, code, wanted)
+        debian_ami = newest_debian_ami(cloud, target)
+        code = release_source.folder_of(folder, recipe)
+        bundle = release_archive.collect(code, recipe, work / "bundle.tar", report)
+        origin = pipeline.origin_of(folder, code, recipe)
         facts = ImageManifest(
-            name=wanted.name or "", document=digest(pipeline.document(goal, parcel).text),
-            health=wanted.check.health, commit=origin.commit, version=origin.version,
+            name=recipe.name or "", document=digest(pipeline.document(target, bundle).text),
+            health=recipe.check.health, commit=origin.commit, version=origin.version,
         )  # fmt: skip
-        tagged = publish.marks(facts, run) | {publish.BASE: base["Name"]}
-        found = publish.registered(cloud, tagged)
-        if found is None:
-            if wanted.check.network:
+        image_tags = publish.manifest_tags(facts, run) | {publish.BASE: debian_ami["Name"]}
+        ami_id = publish.find_ami(cloud, image_tags)
+        if ami_id is None:
+            if recipe.check.network:
                 report.note(pipeline.NETWORK_NOTE)
-            title = how.name or f"{wanted.name}-{digest([facts.document, base['Name']])[:12]}"
+            ami_name = options.name or f"{recipe.name}-{digest([facts.document, debian_ami['Name']])[:12]}"
             with report.phase("bake") as phase:
-                found = _made(title, wanted, goal, base["Name"], parcel, tagged, ssh_from, cloud, work, phase)
+                ami_id = _bake_ami(
+                    ami_name, recipe, target, debian_ami["Name"], bundle, image_tags, ssh_from, cloud, work, phase
+                )
         with report.phase("register") as phase:
-            publish.keep(cloud, found, phase)
-        regions = publish.everywhere(cloud, found, tagged, how, report)
-    return publish.Ami(cloud.region, found, regions)
+            publish.make_permanent(cloud, ami_id, phase)
+        regions = publish.distribute(cloud, ami_id, image_tags, options, report)
+    return publish.Ami(cloud.region, ami_id, regions)
 
 
-def newest(cloud: Cloud, goal: Target) -> dict[str, Any]:
-    """Return Debian's newest AMI of a release. Raises AmiError if the region has none."""
-    wanted = {
-        "name": NAME.format(release=goal.name), "architecture": "x86_64", "virtualization-type": "hvm",
+def newest_debian_ami(cloud: Cloud, target: Target) -> dict[str, Any]:
+    """Return the newest AMI of a Debian version. Raises AmiError if the region has none."""
+    properties = {
+        "name": DEBIAN_AMI.format(release=target.name), "architecture": "x86_64", "virtualization-type": "hvm",
         "root-device-type": "ebs", "state": "available",
     }  # fmt: skip
-    filters = [{"Name": name, "Values": [value]} for name, value in wanted.items()]
-    found = list(cloud.pages("ec2", "describe_images", "Images", Owners=[DEBIAN], Filters=filters))
-    if not found:
+    filters = [{"Name": key, "Values": [value]} for key, value in properties.items()]
+    images = list(cloud.pages("ec2", "describe_images", "Images", Owners=[DEBIAN_ACCOUNT], Filters=filters))
+    if not images:
         raise AmiError(
-            f"Debian has no AMI {wanted['name']} in {cloud.region}",
+            f"Debian has no AMI {properties['name']} in {cloud.region}",
             "Choose another region: --region. Or omit --builder: bake then bakes the image here and uploads it.",
         )
-    return dict(max(found, key=lambda one: one["CreationDate"]))
+    return dict(max(images, key=lambda image: image["CreationDate"]))
 
 
-def user_data(goal: Target, parcel: Bundle, settings: cloud_config.CheckSettings) -> bytes:
+def user_data(target: Target, bundle: Bundle, settings: cloud_config.CheckSettings) -> bytes:
     """Return the document of a bake within EC2's limit, with the files that only this boot needs."""
-    place = f"{release_source.INCOMING}/{parcel.sha256}.tar"
-    early = [
+    path = f"{release_source.INCOMING}/{bundle.sha256}.tar"
+    boot_files = [
         *settings.bake_files,
         File(
             "/run/systemd/system/app-setup.service.d/50-upload.conf", 0o644,
-            AWAIT.format(place=place, short=parcel.sha256[:12]).encode(),
+            AWAIT.format(path=path, digest=bundle.sha256[:12]).encode(),
         ),
     ]  # fmt: skip
-    files = [*machine_files.files(goal), *release_source.bundled(goal, parcel.sha256), *early]
-    document = cloud_config.fit(files, goal, PROVIDERS["aws"].capacity, binary=True)
+    files = [*machine_files.files(target), *release_source.bundled(target, bundle.sha256), *boot_files]
+    document = cloud_config.fit(files, target, PROVIDERS["aws"].capacity, binary=True)
     return base64.b64decode(document.text) if document.form == cloud_config.GZIPPED else document.text.encode()
 
 
-def variables(title: str, base: str, group: str, key: Path, run: tags.Tags, cloud: Cloud, work: Path) -> dict[str, Any]:
+def variables(
+    ami_name: str, base_name: str, group_id: str, key_file: Path, run_tags: tags.Tags, cloud: Cloud, work: Path
+) -> dict[str, Any]:
     """Return the variables of the Packer template."""
     return {
-        "region": cloud.region, "endpoint": cloud("ec2").meta.endpoint_url, "known": True, "base": base,
-        "ami_name": title, "user_data": str(work / "user-data"), "bundle": str(work / "bundle.tar"),
-        "key_pair": name_of(run), "private_key": str(key), "security_group": group, "tags": run,
+        "region": cloud.region, "endpoint": cloud("ec2").meta.endpoint_url, "known": True, "base": base_name,
+        "ami_name": ami_name, "user_data": str(work / "user-data"), "bundle": str(work / "bundle.tar"),
+        "key_pair": access_name(run_tags), "private_key": str(key_file), "security_group": group_id, "tags": run_tags,
     }  # fmt: skip
 
 
@@ -130,80 +135,85 @@ def credentials(cloud: Cloud) -> dict[str, str]:
 
     The environment also turns off Packer's own sources.
     """
-    found = cloud.session.get_credentials().get_frozen_credentials()
+    session_credentials = cloud.session.get_credentials().get_frozen_credentials()
     return {
-        "AWS_ACCESS_KEY_ID": found.access_key, "AWS_SECRET_ACCESS_KEY": found.secret_key,
-        "AWS_SESSION_TOKEN": found.token or "", "AWS_EC2_METADATA_DISABLED": "true", "AWS_PROFILE": "",
+        "AWS_ACCESS_KEY_ID": session_credentials.access_key, "AWS_SECRET_ACCESS_KEY": session_credentials.secret_key,
+        "AWS_SESSION_TOKEN": session_credentials.token or "", "AWS_EC2_METADATA_DISABLED": "true", "AWS_PROFILE": "",
     }  # fmt: skip
 
 
-def name_of(run: tags.Tags) -> str:
+def access_name(run_tags: tags.Tags) -> str:
     """Return the name of a run's key pair and security group."""
-    return f"bake-{run[tags.RUN]}"
+    return f"bake-{run_tags[tags.RUN]}"
 
 
-def _made(
-    title: str, wanted: recipe.Recipe, goal: Target, base: str, parcel: Bundle, tagged: tags.Tags, ssh_from: str,
+def _bake_ami(
+    ami_name: str, recipe: Recipe, target: Target, base_name: str, bundle: Bundle, image_tags: tags.Tags, ssh_from: str,
     cloud: Cloud, work: Path, phase: Phase,
 ) -> str:  # fmt: skip
     """Bake the AMI, set the tags and attributes that Packer cannot set, and then remove the temporary tag."""
-    run = {key: tagged[key] for key in ("Name", tags.APP, tags.RUN)} | tags.temporary()
-    key = work / "bake-key"
-    public = qemu.make_key(key, "bake")
-    network = cloud_config.Network.UNBOUND if wanted.check.network else cloud_config.Network.CLOSED
+    run_tags = {key: image_tags[key] for key in ("Name", tags.APP, tags.RUN)} | tags.expiry()
+    key_file = work / "bake-key"
+    public_key = qemu.make_key(key_file, "bake")
+    network = cloud_config.Network.UNBOUND if recipe.check.network else cloud_config.Network.CLOSED
     settings = cloud_config.CheckSettings(
-        {**wanted.check.env, **pipeline.random_secrets(wanted)}, network, wanted.writable.observe
+        {**recipe.check.env, **pipeline.random_secrets(recipe)}, network, recipe.writable.observe
     )
-    (work / "user-data").write_bytes(user_data(goal, parcel, settings))
-    publish.require_free(cloud, title)
+    (work / "user-data").write_bytes(user_data(target, bundle, settings))
+    publish.require_free_name(cloud, ami_name)
     try:
-        group = _let_in(cloud, run, title, public, ssh_from, phase)
+        group_id = _open_access(cloud, run_tags, ami_name, public_key, ssh_from, phase)
         listener = _Listener(cloud, phase)
-        log = paths.outputs(wanted.name or "app") / f"{wanted.name}.log"
-        with _meanings(), pipeline.keeping_log(log, settings):
-            said = packer.build_in_cloud(
-                "amazon-ebs.pkr.hcl", variables(title, base, group, key, run, cloud, work), credentials(cloud), work,
-                listener.event,
-            )  # fmt: skip
-        name = said.partition(":")[2]
+        log = paths.outputs(recipe.name or "app") / f"{recipe.name}.log"
+        with _packer_errors(), pipeline.keeping_log(log, settings):
+            artifact = packer.build_in_cloud(
+                "amazon-ebs.pkr.hcl",
+                variables(ami_name, base_name, group_id, key_file, run_tags, cloud, work),
+                credentials(cloud),
+                work,
+                listener.handle,
+            )
+        ami_id = artifact.partition(":")[2]
         ec2 = cloud("ec2")
-        (found,) = ec2.describe_images(ImageIds=[name])["Images"]
-        ec2.create_tags(Resources=[name, *publish.snapshots_of(found)], Tags=tags.written(tagged))
-        ec2.modify_image_attribute(ImageId=name, ImdsSupport={"Value": "v2.0"})
-        publish.keep(cloud, name, phase)
+        (image,) = ec2.describe_images(ImageIds=[ami_id])["Images"]
+        ec2.create_tags(Resources=[ami_id, *publish.snapshots_of(image)], Tags=tags.to_api(image_tags))
+        ec2.modify_image_attribute(ImageId=ami_id, ImdsSupport={"Value": "v2.0"})
+        publish.make_permanent(cloud, ami_id, phase)
     except BaseException:
         # A later `bake sweep` removes the rest.
         with contextlib.suppress(Exception):
-            cleanup.clear(cloud, tagged[tags.RUN], phase)
+            cleanup.clear(cloud, image_tags[tags.RUN], phase)
         raise
-    cleanup.clear(cloud, tagged[tags.RUN], phase)
-    return name
+    cleanup.clear(cloud, image_tags[tags.RUN], phase)
+    return ami_id
 
 
-def _let_in(cloud: Cloud, run: tags.Tags, title: str, public: str, ssh_from: str, phase: Phase) -> str:
+def _open_access(cloud: Cloud, run_tags: tags.Tags, ami_name: str, public_key: str, ssh_from: str, phase: Phase) -> str:
     """Create the key pair and the security group of a run, and return the group's id.
 
     If the first response was lost, boto3 retries; a duplicate name then means that the first request succeeded.
     """
-    ec2, name = cloud("ec2"), name_of(run)
-    with _already("InvalidKeyPair.Duplicate"):
+    ec2, name = cloud("ec2"), access_name(run_tags)
+    with _ignore_error("InvalidKeyPair.Duplicate"):
         ec2.import_key_pair(
-            KeyName=name, PublicKeyMaterial=public.encode(),
-            TagSpecifications=tags.of(["key-pair"], run | {tags.MAKING: title}),
+            KeyName=name, PublicKeyMaterial=public_key.encode(),
+            TagSpecifications=tags.specifications(["key-pair"], run_tags | {tags.AMI_NAME: ami_name}),
         )  # fmt: skip
-    with _already("InvalidGroup.Duplicate"):
+    with _ignore_error("InvalidGroup.Duplicate"):
         ec2.create_security_group(
-            GroupName=name, Description="SSH, while bake bakes", TagSpecifications=tags.of(["security-group"], run)
+            GroupName=name,
+            Description="SSH, while bake bakes",
+            TagSpecifications=tags.specifications(["security-group"], run_tags),
         )
-    group = inventory.group_named(cloud, name, phase)
+    group_id = inventory.await_group(cloud, name, phase)
     ssh = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": ssh_from}]}
-    with _already("InvalidPermission.Duplicate"):
-        ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[ssh])
-    return group
+    with _ignore_error("InvalidPermission.Duplicate"):
+        ec2.authorize_security_group_ingress(GroupId=group_id, IpPermissions=[ssh])
+    return group_id
 
 
 @contextlib.contextmanager
-def _already(code: str) -> Iterator[None]:
+def _ignore_error(code: str) -> Iterator[None]:
     """Treat an error with this code as success."""
     try:
         yield
@@ -218,15 +228,15 @@ class _Listener:
     def __init__(self, cloud: Cloud, phase: Phase) -> None:
         self.cloud, self.phase, self.instance = cloud, phase, ""
 
-    def event(self, heard: packer.Event) -> None:
+    def handle(self, event: packer.Event) -> None:
         """Handle an event of Packer."""
-        step = packer.milestone(heard)
+        step = packer.milestone(event)
         if step:
             self.phase.progress(*step)
-        if found := re.search(r"Instance ID: (i-[0-9a-f]+)", heard.text):
-            self.instance = found[1]
+        if match := re.search(r"Instance ID: (i-[0-9a-f]+)", event.text):
+            self.instance = match[1]
         # AWS rejects this before the instance runs (API reference, ModifyInstanceMetadataOptions).
-        if self.instance and "Waiting for SSH" in heard.text:
+        if self.instance and "Waiting for SSH" in event.text:
             self.cloud("ec2").modify_instance_metadata_options(
                 InstanceId=self.instance, HttpTokens="required", HttpEndpoint="enabled", HttpPutResponseHopLimit=1
             )
@@ -234,22 +244,22 @@ class _Listener:
 
 
 @contextlib.contextmanager
-def _meanings() -> Iterator[None]:
+def _packer_errors() -> Iterator[None]:
     """Turn AWS errors in Packer's output into PolicyError and QuotaError, as for bake's own requests."""
     try:
         yield
     except PackerError as error:
-        denied = re.search(r"perform: (ec2:\w+)", error.details)
-        if denied or any(f"{code}:" in error.details for code in DENIED):
-            action = denied[1] if denied else "an action of Packer"
+        match = re.search(r"perform: (ec2:\w+)", error.details)
+        if match or any(f"{code}:" in error.details for code in DENIED_CODES):
+            action = match[1] if match else "an action of Packer"
             raise PolicyError(
                 f"The AWS credentials lack the permission for {action}",
-                policy.way_out("ami-packer", action),
+                policy.denial_hint("ami-packer", action),
                 error.details,
             ) from error
-        if over := re.search(r"(\w+(?:LimitExceeded|InsufficientInstanceCapacity)): (.*)", error.details):
+        if match := re.search(r"(\w+(?:LimitExceeded|InsufficientInstanceCapacity)): (.*)", error.details):
             raise QuotaError(
-                f"The AWS account has reached a quota ({over[1]}): {over[2]}",
+                f"The AWS account has reached a quota ({match[1]}): {match[2]}",
                 "Raise it under Service Quotas, or remove old AMIs with `bake prune`.",
             ) from error
         raise

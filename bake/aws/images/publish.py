@@ -15,9 +15,10 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from bake.aws import tags
-from bake.aws.images import blocks, snapshot
+from bake.aws.images import blocks
+from bake.aws.images.snapshot import Snapshot, upload
 from bake.aws.instances import inventory
-from bake.aws.session import Cloud, code_of, refusals
+from bake.aws.session import Cloud, aws_errors, code_of
 from bake.disk import partitions
 from bake.errors import AmiError
 from bake.host import cache, files
@@ -39,7 +40,7 @@ PATIENCE = 3600
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PublishOptions:
     """Options of publishing: name, KMS key, regions, account numbers, days until deprecation, SSM parameter."""
 
     name: str | None = None
@@ -52,232 +53,242 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Ami:
-    """A published image: its AMI id in each region, and the numbers of uploaded (`sent`) and non-zero blocks."""
+    """A published image: its AMI id in each region, and the numbers of uploaded and of all non-zero blocks."""
 
     region: str
-    name: str
+    id: str
     regions: dict[str, str] = field(default_factory=dict)
-    sent: int = 0
-    full: int = 0
+    sent_blocks: int = 0
+    total_blocks: int = 0
 
 
-def proved(path: Path) -> ImageManifest:
+def read_checked_manifest(path: Path) -> ImageManifest:
     """Return the manifest of a checked image. Raises AmiError if there is none, or the image changed since."""
     if not path.exists():
         raise AmiError(f"{path} does not exist", "Pass the app's folder, or an image that `bake image` made.")
-    facts_path = manifest.path_of(path)
-    way = "Bake it again: `bake image PATH`, or `bake ami PATH` with the app's folder."
+    manifest_path = manifest.path_of(path)
+    hint = "Bake it again: `bake image PATH`, or `bake ami PATH` with the app's folder."
     try:
-        facts = ImageManifest.read(facts_path)
+        facts = ImageManifest.read(manifest_path)
         if not facts.checks or not facts.sha256:
             raise ValueError
     except OSError:
-        raise AmiError(f"{path} is not a checked image: {facts_path.name} is missing", way) from None
+        raise AmiError(f"{path} is not a checked image: {manifest_path.name} is missing", hint) from None
     except ValueError:
-        raise AmiError(f"{path.name} is not a checked image: {facts_path} records no checks", way) from None
+        raise AmiError(f"{path.name} is not a checked image: {manifest_path} records no checks", hint) from None
     if files.file_digest(path) != facts.sha256:
-        raise AmiError(f"{path} has changed since it was checked", way)
+        raise AmiError(f"{path} has changed since it was checked", hint)
     return facts
 
 
-def marks(facts: ImageManifest, run: str) -> tags.Tags:
+def manifest_tags(facts: ImageManifest, run: str) -> tags.Tags:
     """Return the tags of the resources made from an image. Raises AmiError if `check.health` exceeds a tag's length."""
     health = facts.health or ""
-    if len(health) > tags.LONGEST:
+    if len(health) > tags.MAX_LENGTH:
         raise AmiError(
-            f"check.health in bake.yaml has {len(health)} characters, but an AWS tag has at most {tags.LONGEST}",
+            f"check.health in bake.yaml has {len(health)} characters, but an AWS tag has at most {tags.MAX_LENGTH}",
             "Choose a shorter path.",
         )
-    said = {
+    image_tags = {
         "Name": facts.name, tags.APP: facts.name, tags.RUN: run, IMAGE: facts.sha256,
         "bake:version": facts.version, DOCUMENT: facts.document,
         BASE: f"{facts.release} {facts.base_date}".strip(), "bake:commit": facts.commit,
-        HEALTH: health, "bake:domains": tags.listed(facts.domains), "bake:keep": facts.keep,
+        HEALTH: health, "bake:domains": tags.join_names(facts.domains), "bake:keep": facts.keep,
     }  # fmt: skip
-    return {key: str(value)[: tags.LONGEST] for key, value in said.items() if value}
+    return {key: str(value)[: tags.MAX_LENGTH] for key, value in image_tags.items() if value}
 
 
-def publish(path: Path, wanted: Wanted, cloud: Cloud, report: Reporter) -> Ami:
+def publish(path: Path, options: PublishOptions, cloud: Cloud, report: Reporter) -> Ami:
     """Publish a checked image. Publishing the same image again returns the same AMI."""
-    facts = proved(path)
-    with refusals(cloud), tags.run() as run:
-        tagged = marks(facts, run) | ({KMS_KEY: wanted.kms_key} if wanted.kms_key else {})
+    facts = read_checked_manifest(path)
+    with aws_errors(cloud), tags.run() as run:
+        image_tags = manifest_tags(facts, run) | ({KMS_KEY: options.kms_key} if options.kms_key else {})
         account = cloud.account
-        for region in wanted.regions:
+        for region in options.regions:
             # Report a misspelt region before the upload.
-            registered(cloud.elsewhere(region), tagged)
-        found = registered(cloud, tagged)
-        sent = full = 0
-        title = wanted.name or f"{facts.name}-{facts.sha256[:12]}"
-        if found is None:
-            require_free(cloud, title)
+            find_ami(cloud.in_region(region), image_tags)
+        ami_id = find_ami(cloud, image_tags)
+        sent_blocks = total_blocks = 0
+        ami_name = options.name or f"{facts.name}-{facts.sha256[:12]}"
+        if ami_id is None:
+            require_free_name(cloud, ami_name)
             try:
                 with report.phase("upload") as phase:
-                    made = _uploaded(path, wanted.kms_key, tagged, cloud, account, phase)
+                    snapshot = _upload_image(path, options.kms_key, image_tags, cloud, account, phase)
             except BaseException:
                 report.note(
                     "AWS keeps the uploaded blocks for an hour: the same command resumes the upload, and `bake sweep` "
                     "removes them"
                 )
                 raise
-            sent, full = made.sent, len(made.content.blocks)
-            found = _register(cloud, made.name, title, tagged)
+            sent_blocks, total_blocks = snapshot.sent_blocks, len(snapshot.content.blocks)
+            ami_id = _register(cloud, snapshot.id, ami_name, image_tags)
         with report.phase("register") as phase:
-            keep(cloud, found, phase)
-        regions = everywhere(cloud, found, tagged, wanted, report)
-    return Ami(cloud.region, found, regions, sent, full)
+            make_permanent(cloud, ami_id, phase)
+        regions = distribute(cloud, ami_id, image_tags, options, report)
+    return Ami(cloud.region, ami_id, regions, sent_blocks, total_blocks)
 
 
-def everywhere(cloud: Cloud, found: str, tagged: tags.Tags, wanted: Wanted, report: Reporter) -> dict[str, str]:
-    """Copy an AMI to the wanted regions, share and deprecate it there, and return its id in each region."""
+def distribute(
+    cloud: Cloud, ami_id: str, image_tags: tags.Tags, options: PublishOptions, report: Reporter
+) -> dict[str, str]:
+    """Copy an AMI to the regions in `options`, share and deprecate it there, and return its id in each region."""
     regions = {}
-    for region in dict.fromkeys([cloud.region, *wanted.regions]):
+    for region in dict.fromkeys([cloud.region, *options.regions]):
         with report.phase(region) as phase:
-            there = cloud.elsewhere(region)
-            regions[region] = found if region == cloud.region else _copied(cloud, found, there, tagged)
-            _await_available(there, regions[region], phase)
-    for region, name in regions.items():
+            target_cloud = cloud.in_region(region)
+            regions[region] = ami_id if region == cloud.region else _copy(cloud, ami_id, target_cloud, image_tags)
+            _await_available(target_cloud, regions[region], phase)
+    for region, copy_id in regions.items():
         with report.phase(region) as phase:
-            _hand_on(cloud.elsewhere(region), name, wanted, phase)
+            _apply_options(cloud.in_region(region), copy_id, options, phase)
     return regions
 
 
-def require_free(cloud: Cloud, name: str) -> None:
+def require_free_name(cloud: Cloud, ami_name: str) -> None:
     """Raise AmiError if another AMI of the account has this name."""
-    taken = [{"Name": "name", "Values": [name]}]
-    if cloud("ec2").describe_images(Owners=["self"], Filters=taken)["Images"]:
-        raise AmiError(f"Another AMI already has the name {name}", "Choose another name: --name.")
+    filters = [{"Name": "name", "Values": [ami_name]}]
+    if cloud("ec2").describe_images(Owners=["self"], Filters=filters)["Images"]:
+        raise AmiError(f"Another AMI already has the name {ami_name}", "Choose another name: --name.")
 
 
-def registered(cloud: Cloud, tagged: tags.Tags) -> str | None:
+def find_ami(cloud: Cloud, image_tags: tags.Tags) -> str | None:
     """Return the finished AMI of an image, or of a document on a base, or None. A temporary AMI is unfinished."""
-    which = {"image": tagged[IMAGE]} if IMAGE in tagged else {"document": tagged[DOCUMENT], "base": tagged[BASE]}
-    filters = [*tags.having(**which), {"Name": "state", "Values": ["available", "pending"]}]
-    found = cloud.pages("ec2", "describe_images", "Images", Owners=["self"], Filters=filters)
-    marked = [(one, tags.read(one)) for one in found]
-    fit = [one for one, said in marked if said.get(KMS_KEY) == tagged.get(KMS_KEY) and tags.EXPIRES not in said]
-    return str(min(fit, key=lambda one: one.get("CreationDate", ""))["ImageId"]) if fit else None
+    if IMAGE in image_tags:
+        identity = {"image": image_tags[IMAGE]}
+    else:
+        identity = {"document": image_tags[DOCUMENT], "base": image_tags[BASE]}
+    filters = [*tags.filters(**identity), {"Name": "state", "Values": ["available", "pending"]}]
+    images = [
+        image
+        for image in cloud.pages("ec2", "describe_images", "Images", Owners=["self"], Filters=filters)
+        if tags.read(image).get(KMS_KEY) == image_tags.get(KMS_KEY) and tags.EXPIRES not in tags.read(image)
+    ]
+    return str(min(images, key=lambda image: image.get("CreationDate", ""))["ImageId"]) if images else None
 
 
-def _uploaded(
-    path: Path, kms_key: str | None, tagged: tags.Tags, cloud: Cloud, account: str, phase: Phase
-) -> snapshot.Snapshot:
+def _upload_image(
+    path: Path, kms_key: str | None, image_tags: tags.Tags, cloud: Cloud, account: str, phase: Phase
+) -> Snapshot:
     """Upload an image's disk, or only the blocks that differ from the last upload in this region."""
-    known = path.with_name(f"{tagged[tags.APP]}.{account}.{cloud.region}.json")
+    record = path.with_name(f"{image_tags[tags.APP]}.{account}.{cloud.region}.json")
     with cache.work_folder() as work:
-        raw = path
+        disk = path
         if path.suffix != ".raw":
             phase.progress(0, "unpacking the image")
-            raw = work / "disk.raw"
-            partitions.to_raw(path, raw)
-        made = snapshot.upload(cloud, raw, blocks.Content.load(known), kms_key, tagged, phase)
+            disk = work / "disk.raw"
+            partitions.to_raw(path, disk)
+        snapshot = upload(cloud, disk, blocks.Content.load(record), kms_key, image_tags, phase)
     if not kms_key:
-        made.content.save(known)
-    return made
+        snapshot.content.save(record)
+    return snapshot
 
 
-def _register(cloud: Cloud, source: str, name: str, tagged: tags.Tags) -> str:
-    root = {"SnapshotId": source, "VolumeType": "gp3", "DeleteOnTermination": True}
+def _register(cloud: Cloud, snapshot_id: str, ami_name: str, image_tags: tags.Tags) -> str:
+    root = {"SnapshotId": snapshot_id, "VolumeType": "gp3", "DeleteOnTermination": True}
     try:
-        made = cloud("ec2").register_image(
-            Name=name, Description=f"{tagged[tags.APP]}, made by bake", Architecture="x86_64", VirtualizationType="hvm",
-            EnaSupport=True, BootMode="uefi-preferred", ImdsSupport="v2.0", RootDeviceName=ROOT,
-            BlockDeviceMappings=[{"DeviceName": ROOT, "Ebs": root}], TagSpecifications=tags.of(["image"], tagged),
+        response = cloud("ec2").register_image(
+            Name=ami_name, Description=f"{image_tags[tags.APP]}, made by bake", Architecture="x86_64",
+            VirtualizationType="hvm", EnaSupport=True, BootMode="uefi-preferred", ImdsSupport="v2.0",
+            RootDeviceName=ROOT, BlockDeviceMappings=[{"DeviceName": ROOT, "Ebs": root}],
+            TagSpecifications=tags.specifications(["image"], image_tags),
         )  # fmt: skip
     except ClientError as error:
         if code_of(error) == "InvalidAMIName.Duplicate":
             # It may be this one: boto3 retries if the first response was lost.
-            if found := registered(cloud, tagged):
-                return found
-            raise AmiError(f"Another AMI already has the name {name}", "Choose another name: --name.") from error
+            if ami_id := find_ami(cloud, image_tags):
+                return ami_id
+            raise AmiError(f"Another AMI already has the name {ami_name}", "Choose another name: --name.") from error
         raise
-    return str(made["ImageId"])
+    return str(response["ImageId"])
 
 
-def _look(cloud: Cloud, name: str) -> dict[str, Any] | None:
+def _describe(cloud: Cloud, ami_id: str) -> dict[str, Any] | None:
     """Return an AMI's description, or None while AWS does not list it, as just after its registration."""
-    filters = [{"Name": "image-id", "Values": [name]}]
-    found = cloud("ec2").describe_images(Filters=filters)["Images"]
-    return dict(found[0]) if found else None
+    filters = [{"Name": "image-id", "Values": [ami_id]}]
+    images = cloud("ec2").describe_images(Filters=filters)["Images"]
+    return dict(images[0]) if images else None
 
 
-def _await_available(cloud: Cloud, name: str, phase: Phase) -> None:
+def _await_available(cloud: Cloud, ami_id: str, phase: Phase) -> None:
     """Wait until an AMI is available. Raises AmiError if it failed."""
 
     def ready() -> bool | None:
-        found = _look(cloud, name)
-        if found and found["State"] not in ("available", "pending"):
-            why = found.get("StateReason", {}).get("Message", "no reason given")
+        image = _describe(cloud, ami_id)
+        if image and image["State"] not in ("available", "pending"):
+            reason = image.get("StateReason", {}).get("Message", "no reason given")
             raise AmiError(
-                f"The state of {name} is {found['State']}: {why}", "Deregister the AMI, then run `bake ami` again."
+                f"The state of {ami_id} is {image['State']}: {reason}", "Deregister the AMI, then run `bake ami` again."
             )
-        return (found is not None and found["State"] == "available") or None
+        return (image is not None and image["State"] == "available") or None
 
-    inventory.until(ready, f"made {name} available", phase, PATIENCE)
+    inventory.until(ready, f"made {ami_id} available", phase, PATIENCE)
 
 
-def keep(cloud: Cloud, name: str, phase: Phase) -> None:
+def make_permanent(cloud: Cloud, ami_id: str, phase: Phase) -> None:
     """Remove the temporary tag from an AMI and its snapshots, in one call so that they change together."""
-    found = inventory.until(lambda: _look(cloud, name), f"listed {name}", phase)
-    sources = snapshots_of(found)
-    parts = cloud("ec2").describe_snapshots(SnapshotIds=sources)["Snapshots"] if sources else []
-    marked = [(name, found), *((str(one["SnapshotId"]), one) for one in parts)]
-    late = [part for part, one in marked if tags.EXPIRES in tags.read(one)]
-    if late:
-        cloud("ec2").delete_tags(Resources=late, Tags=[{"Key": tags.EXPIRES}])
+    image = inventory.until(lambda: _describe(cloud, ami_id), f"listed {ami_id}", phase)
+    snapshot_ids = snapshots_of(image)
+    snapshots = cloud("ec2").describe_snapshots(SnapshotIds=snapshot_ids)["Snapshots"] if snapshot_ids else []
+    resources = [(ami_id, image), *((str(resource["SnapshotId"]), resource) for resource in snapshots)]
+    temporary_ids = [resource_id for resource_id, resource in resources if tags.EXPIRES in tags.read(resource)]
+    if temporary_ids:
+        cloud("ec2").delete_tags(Resources=temporary_ids, Tags=[{"Key": tags.EXPIRES}])
 
 
-def snapshots_of(found: dict[str, Any]) -> list[str]:
+def snapshots_of(image: dict[str, Any]) -> list[str]:
     """Return the ids of an AMI's snapshots."""
-    mapped = (mapping.get("Ebs", {}).get("SnapshotId") for mapping in found.get("BlockDeviceMappings", ()))
-    return [str(name) for name in mapped if name]
+    ids = (mapping.get("Ebs", {}).get("SnapshotId") for mapping in image.get("BlockDeviceMappings", ()))
+    return [str(snapshot_id) for snapshot_id in ids if snapshot_id]
 
 
-def _copied(cloud: Cloud, name: str, there: Cloud, tagged: tags.Tags) -> str:
+def _copy(cloud: Cloud, ami_id: str, target_cloud: Cloud, image_tags: tags.Tags) -> str:
     """Return the id of the AMI's copy in another region, and start the copy if there is none."""
-    copy = registered(there, tagged)
-    if copy is None:
-        (found,) = cloud("ec2").describe_images(ImageIds=[name])["Images"]
-        made = there("ec2").copy_image(
-            Name=found["Name"], SourceImageId=name, SourceRegion=cloud.region,
-            ClientToken=f"{name}-{there.region}-{tagged[tags.RUN]}",
-            TagSpecifications=tags.of(["image", "snapshot"], tagged),
+    copy_id = find_ami(target_cloud, image_tags)
+    if copy_id is None:
+        (image,) = cloud("ec2").describe_images(ImageIds=[ami_id])["Images"]
+        response = target_cloud("ec2").copy_image(
+            Name=image["Name"], SourceImageId=ami_id, SourceRegion=cloud.region,
+            ClientToken=f"{ami_id}-{target_cloud.region}-{image_tags[tags.RUN]}",
+            TagSpecifications=tags.specifications(["image", "snapshot"], image_tags),
         )  # fmt: skip
-        copy = str(made["ImageId"])
-    return copy
+        copy_id = str(response["ImageId"])
+    return copy_id
 
 
-def _hand_on(cloud: Cloud, name: str, wanted: Wanted, phase: Phase) -> None:
+def _apply_options(cloud: Cloud, ami_id: str, options: PublishOptions, phase: Phase) -> None:
     """Share an AMI, set its deprecation date, and store its id in an SSM parameter."""
     ec2 = cloud("ec2")
-    if wanted.accounts:
+    if options.accounts:
         ec2.modify_image_attribute(
-            ImageId=name, LaunchPermission={"Add": [{"UserId": account} for account in wanted.accounts]}
+            ImageId=ami_id, LaunchPermission={"Add": [{"UserId": account} for account in options.accounts]}
         )
         # Without access to the snapshots, other accounts cannot copy the AMI.
-        (found,) = ec2.describe_images(ImageIds=[name])["Images"]
-        for source in snapshots_of(found):
+        (image,) = ec2.describe_images(ImageIds=[ami_id])["Images"]
+        for snapshot_id in snapshots_of(image):
             ec2.modify_snapshot_attribute(
-                SnapshotId=source, Attribute="createVolumePermission", OperationType="add",
-                UserIds=list(wanted.accounts),
+                SnapshotId=snapshot_id, Attribute="createVolumePermission", OperationType="add",
+                UserIds=list(options.accounts),
             )  # fmt: skip
-    if wanted.deprecate is not None:
-        over = datetime.now(UTC) + timedelta(days=wanted.deprecate)
-        ec2.enable_image_deprecation(ImageId=name, DeprecateAt=over.replace(second=0, microsecond=0))
-    if wanted.parameter:
+    if options.deprecate is not None:
+        deprecation_date = datetime.now(UTC) + timedelta(days=options.deprecate)
+        ec2.enable_image_deprecation(ImageId=ami_id, DeprecateAt=deprecation_date.replace(second=0, microsecond=0))
+    if options.parameter:
         # EC2 verifies values of this data type, and launch templates accept them: `resolve:ssm:/NAME`.
         cloud("ssm").put_parameter(
-            Name=wanted.parameter, Value=name, Type="String", DataType="aws:ec2:image", Overwrite=True
+            Name=options.parameter, Value=ami_id, Type="String", DataType="aws:ec2:image", Overwrite=True
         )
         # PutParameter returns before the verification (API reference). Until then, the old value stays.
-        inventory.until(lambda: _leads(cloud, wanted, name), f"set {wanted.parameter} to {name}", phase)
+        inventory.until(
+            lambda: _parameter_is_set(cloud, options, ami_id), f"set {options.parameter} to {ami_id}", phase
+        )
 
 
-def _leads(cloud: Cloud, wanted: Wanted, name: str) -> bool | None:
+def _parameter_is_set(cloud: Cloud, options: PublishOptions, ami_id: str) -> bool | None:
     try:
-        value = cloud("ssm").get_parameter(Name=wanted.parameter)["Parameter"]["Value"]
+        value = cloud("ssm").get_parameter(Name=options.parameter)["Parameter"]["Value"]
     except ClientError as error:
         if code_of(error) != "ParameterNotFound":
             raise
         return None
-    return value == name or None
+    return value == ami_id or None

@@ -33,9 +33,9 @@ TIMEOUT = 60
 #: Maximum number of blocks in memory, 512 KiB each: the ones being uploaded and as many in the queue.
 IN_FLIGHT = 2 * WORKERS
 #: Seconds to wait until AWS completes a snapshot, which takes minutes for large ones.
-PATIENCE, PATIENCE_AFTER_REFUSAL = 1800, 300
+PATIENCE, PATIENCE_AFTER_REJECTION = 1800, 300
 #: Seconds during which EBS may not find a snapshot that was just started (Amazon's coldsnap retries for 132 s).
-KNOWN_AFTER = 120
+NEW_SNAPSHOT_PATIENCE = 120
 #: Tag with the digest of the snapshot's content.
 CONTENT = "bake:content"
 
@@ -44,18 +44,18 @@ CONTENT = "bake:content"
 class Snapshot:
     """A complete snapshot: its id, its content, and the number of blocks that this upload sent."""
 
-    name: str
+    id: str
     content: blocks.Content
-    sent: int
+    sent_blocks: int
 
 
 @dataclass(frozen=True)
-class Begun:
+class UploadState:
     """An upload in progress: the parent's blocks, and the indexes of the blocks that were sent."""
 
     snapshot: str
     parent: dict[int, str]
-    sent: frozenset[int] = frozenset()
+    sent_blocks: frozenset[int] = frozenset()
     is_complete: bool = False
 
 
@@ -66,23 +66,23 @@ class Journal:
         self.path = path
         self._guard = threading.Lock()
 
-    def read(self) -> Begun | None:
+    def read(self) -> UploadState | None:
         """Return the interrupted upload, or None if there is none or AWS has abandoned it."""
         try:
             if time.time() - self.path.stat().st_mtime > (TIMEOUT - 5) * 60:
                 return None
-            first, *others = self.path.read_text().splitlines()
-            told = json.loads(first)
-            parent = {int(index): str(value) for index, value in told["parent"].items()}
+            first, *rows = self.path.read_text().splitlines()
+            header = json.loads(first)
+            parent = {int(index): str(value) for index, value in header["parent"].items()}
             # An interruption may leave a partial line.
-            sent = frozenset(int(line.removesuffix(".")) for line in others if line.endswith("."))
-            return Begun(str(told["snapshot"]), parent, sent)
+            sent_blocks = frozenset(int(row.removesuffix(".")) for row in rows if row.endswith("."))
+            return UploadState(str(header["snapshot"]), parent, sent_blocks)
         except (OSError, ValueError, KeyError, AttributeError, TypeError):
             return None
 
-    def begin(self, begun: Begun) -> None:
+    def begin(self, state: UploadState) -> None:
         """Start the journal of another upload."""
-        files.write(self.path, json.dumps({"snapshot": begun.snapshot, "parent": begun.parent}) + "\n")
+        files.write(self.path, json.dumps({"snapshot": state.snapshot, "parent": state.parent}) + "\n")
 
     def add(self, index: int) -> None:
         """Record that a block was sent."""
@@ -91,175 +91,193 @@ class Journal:
 
 
 def upload(
-    cloud: Cloud, disk: Path, before: blocks.Content | None, kms_key: str | None, marks: tags.Tags, phase: Phase
+    cloud: Cloud,
+    disk: Path,
+    last_content: blocks.Content | None,
+    kms_key: str | None,
+    image_tags: tags.Tags,
+    phase: Phase,
 ) -> Snapshot:
-    """Upload a raw disk, wait until the snapshot is complete, and return it. It has the tags `marks` and is temporary.
+    """Upload a raw disk, wait until the snapshot is complete, and return it. It has `image_tags` and is temporary.
 
-    `before` is the content of the last snapshot, which may become the parent. `kms_key` is the ARN of a key to encrypt
-    with; StartSnapshot does not accept both a key and a parent. If the account encrypts by default, a snapshot has the
-    key of its parent.
+    `last_content` is the content of the last snapshot, which may become the parent. `kms_key` is the ARN of a key to
+    encrypt with; StartSnapshot does not accept both a key and a parent. If the account encrypts by default, a snapshot
+    has the key of its parent.
     """
     phase.progress(0, "reading the disk")
-    now = blocks.digests(disk)
+    digests = blocks.digests(disk)
     size = blocks.gibibytes(disk)
-    content = blocks.Content("", size, now)
+    content = blocks.Content("", size, digests)
     journal = Journal(paths.cache() / "uploads" / f"{files.digest([content.sha256, cloud.region, kms_key])}.journal")
-    begun = _resumed(cloud, journal, marks)
-    if begun is None:
-        parent = before if before and not kms_key and _is_there(cloud, before, size) else None
-        begun = _started(cloud, content, parent, kms_key, marks)
-        journal.begin(begun)
-    wanted = {index for index, value in now.items() if begun.parent.get(index) != value}
+    state = _resume(cloud, journal, image_tags)
+    if state is None:
+        parent = last_content if last_content and not kms_key and _is_usable_parent(cloud, last_content, size) else None
+        state = _start(cloud, content, parent, kms_key, image_tags)
+        journal.begin(state)
+    data_blocks = {index for index, value in digests.items() if state.parent.get(index) != value}
     # Blocks of the parent that are zero now must be uploaded as zeros.
-    emptied = set(begun.parent) - set(now)
-    changed = wanted | emptied
-    if not begun.is_complete:
-        _send(cloud, begun.snapshot, disk, now, wanted - begun.sent, emptied - begun.sent, journal, phase)
-        _complete(cloud, begun.snapshot, changed, now, phase)
+    zero_blocks = set(state.parent) - set(digests)
+    changed_blocks = data_blocks | zero_blocks
+    if not state.is_complete:
+        _send(
+            cloud,
+            state.snapshot,
+            disk,
+            digests,
+            data_blocks - state.sent_blocks,
+            zero_blocks - state.sent_blocks,
+            journal,
+            phase,
+        )
+        _complete(cloud, state.snapshot, changed_blocks, digests, phase)
     journal.path.unlink(missing_ok=True)
-    return Snapshot(begun.snapshot, replace(content, snapshot=begun.snapshot), len(changed))
+    return Snapshot(state.snapshot, replace(content, snapshot=state.snapshot), len(changed_blocks))
 
 
-def _is_there(cloud: Cloud, before: blocks.Content, size: int) -> bool:
+def _is_usable_parent(cloud: Cloud, content: blocks.Content, size: int) -> bool:
     """Return whether the last snapshot still exists, is complete, and has the recorded content and size."""
-    found = find(cloud, before.snapshot)
+    snapshot = find(cloud, content.snapshot)
     return (
-        found is not None
-        and found["State"] == "completed"
-        and before.gibibytes == size
-        and tags.read(found).get(CONTENT) == before.sha256
+        snapshot is not None
+        and snapshot["State"] == "completed"
+        and content.gibibytes == size
+        and tags.read(snapshot).get(CONTENT) == content.sha256
     )
 
 
-def find(cloud: Cloud, name: str) -> dict[str, Any] | None:
+def find(cloud: Cloud, snapshot_id: str) -> dict[str, Any] | None:
     """Return the description of a snapshot of this account, or None."""
     try:
-        (found,) = cloud("ec2").describe_snapshots(SnapshotIds=[name], OwnerIds=["self"])["Snapshots"]
+        (snapshot,) = cloud("ec2").describe_snapshots(SnapshotIds=[snapshot_id], OwnerIds=["self"])["Snapshots"]
     except ClientError as error:
         if code_of(error).startswith("InvalidSnapshot"):
             return None
         raise
-    return dict(found)
+    return dict(snapshot)
 
 
-def _resumed(cloud: Cloud, journal: Journal, marks: tags.Tags) -> Begun | None:
+def _resume(cloud: Cloud, journal: Journal, image_tags: tags.Tags) -> UploadState | None:
     """Return the upload in the journal if it can resume, and tag it as this run's."""
-    begun = journal.read()
-    found = find(cloud, begun.snapshot) if begun else None
-    if begun is None or found is None or found["State"] == "error" or tags.EXPIRES not in tags.read(found):
+    state = journal.read()
+    snapshot = find(cloud, state.snapshot) if state else None
+    if state is None or snapshot is None or snapshot["State"] == "error" or tags.EXPIRES not in tags.read(snapshot):
         return None
-    cloud("ec2").create_tags(Resources=[begun.snapshot], Tags=tags.written({**marks, **tags.temporary()}))
-    return replace(begun, is_complete=found["State"] == "completed")
+    cloud("ec2").create_tags(Resources=[state.snapshot], Tags=tags.to_api({**image_tags, **tags.expiry()}))
+    return replace(state, is_complete=snapshot["State"] == "completed")
 
 
-def _started(
-    cloud: Cloud, content: blocks.Content, parent: blocks.Content | None, kms_key: str | None, marks: tags.Tags
-) -> Begun:
-    how: dict[str, Any] = {"Encrypted": True, "KmsKeyArn": kms_key} if kms_key else {}
+def _start(
+    cloud: Cloud, content: blocks.Content, parent: blocks.Content | None, kms_key: str | None, image_tags: tags.Tags
+) -> UploadState:
+    parameters: dict[str, Any] = {"Encrypted": True, "KmsKeyArn": kms_key} if kms_key else {}
     if parent:
-        how["ParentSnapshotId"] = parent.snapshot
+        parameters["ParentSnapshotId"] = parent.snapshot
     try:
-        started = cloud("ebs").start_snapshot(
-            VolumeSize=content.gibibytes, Timeout=TIMEOUT, Description=f"bake: {marks.get(tags.APP, '')}",
-            Tags=tags.written({**marks, **tags.temporary(), CONTENT: content.sha256}), **how,
+        response = cloud("ebs").start_snapshot(
+            VolumeSize=content.gibibytes, Timeout=TIMEOUT, Description=f"bake: {image_tags.get(tags.APP, '')}",
+            Tags=tags.to_api({**image_tags, **tags.expiry(), CONTENT: content.sha256}), **parameters,
         )  # fmt: skip
     except ClientError as error:
         # An account that encrypts by default rejects an unencrypted parent (EBS user guide, "Encryption outcomes").
         if parent is None or code_of(error) != "ValidationException":
             raise
-        return _started(cloud, content, None, kms_key, marks)
-    return Begun(started["SnapshotId"], parent.blocks if parent else {})
+        return _start(cloud, content, None, kms_key, image_tags)
+    return UploadState(response["SnapshotId"], parent.blocks if parent else {})
 
 
 def _send(
     cloud: Cloud,
-    snapshot: str,
+    snapshot_id: str,
     disk: Path,
-    now: dict[int, str],
-    wanted: set[int],
-    emptied: set[int],
+    digests: dict[int, str],
+    data_blocks: set[int],
+    zero_blocks: set[int],
     journal: Journal,
     phase: Phase,
 ) -> None:
     """Upload blocks in parallel, with at most IN_FLIGHT of them in memory."""
-    client, total, known = cloud("ebs"), len(wanted) + len(emptied), time.monotonic() + KNOWN_AFTER
+    client, total = cloud("ebs"), len(data_blocks) + len(zero_blocks)
+    deadline = time.monotonic() + NEW_SNAPSHOT_PATIENCE
 
     def put(index: int, block: bytes) -> None:
-        if index in wanted and now[index] != blocks.digest(block):
+        if index in data_blocks and digests[index] != blocks.digest(block):
             raise CloudError(f"{disk} changed during its upload", "Run the same command again.")
         while True:
             try:
                 client.put_snapshot_block(
-                    SnapshotId=snapshot, BlockIndex=index, BlockData=block, DataLength=blocks.SIZE,
+                    SnapshotId=snapshot_id, BlockIndex=index, BlockData=block, DataLength=blocks.SIZE,
                     Checksum=blocks.digest(block), ChecksumAlgorithm="SHA256",
                 )  # fmt: skip
                 break
             except ClientError as error:
-                if code_of(error) != "ResourceNotFoundException" or time.monotonic() > known:
+                if code_of(error) != "ResourceNotFoundException" or time.monotonic() > deadline:
                     raise
                 time.sleep(1)
         journal.add(index)
 
-    done, under_way = 0, set[Future[None]]()
+    count, futures = 0, set[Future[None]]()
     with ThreadPoolExecutor(WORKERS) as pool:
         try:
-            for index, block in _outgoing(disk, wanted, emptied):
-                under_way.add(pool.submit(put, index, block))
-                if len(under_way) >= IN_FLIGHT:
-                    ended, under_way = wait(under_way, return_when=FIRST_COMPLETED)
-                    done += _ended(ended)
+            for index, block in _changed_data(disk, data_blocks, zero_blocks):
+                futures.add(pool.submit(put, index, block))
+                if len(futures) >= IN_FLIGHT:
+                    completed_futures, futures = wait(futures, return_when=FIRST_COMPLETED)
+                    count += _count_results(completed_futures)
                     phase.progress(
-                        done / total, f"{done * blocks.SIZE / 1e6:.0f} of {total * blocks.SIZE / 1e6:.0f} MB"
+                        count / total, f"{count * blocks.SIZE / 1e6:.0f} of {total * blocks.SIZE / 1e6:.0f} MB"
                     )
-            _ended(under_way)
+            _count_results(futures)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
 
 
-def _outgoing(disk: Path, wanted: set[int], emptied: set[int]) -> Iterator[tuple[int, bytes]]:
+def _changed_data(disk: Path, data_blocks: set[int], zero_blocks: set[int]) -> Iterator[tuple[int, bytes]]:
     with disk.open("rb") as stream:
-        for index in sorted(wanted):
+        for index in sorted(data_blocks):
             yield index, os.pread(stream.fileno(), blocks.SIZE, index * blocks.SIZE).ljust(blocks.SIZE, b"\0")
-    for index in sorted(emptied):
+    for index in sorted(zero_blocks):
         yield index, blocks.ZEROS
 
 
-def _ended(futures: set[Future[None]]) -> int:
+def _count_results(futures: set[Future[None]]) -> int:
+    """Return the number of uploads that ended. Raises the error of one that failed."""
     for future in futures:
         future.result()
     return len(futures)
 
 
-def _complete(cloud: Cloud, snapshot: str, changed: set[int], now: dict[int, str], phase: Phase) -> None:
+def _complete(cloud: Cloud, snapshot_id: str, changed_blocks: set[int], digests: dict[int, str], phase: Phase) -> None:
     """Complete a snapshot and wait until AWS has verified it.
 
     AWS gets the number of changed blocks, and the digest of their digests in the order of the blocks.
     """
     zeros = blocks.digest(blocks.ZEROS)
-    linear = b"".join(base64.b64decode(now.get(index, zeros)) for index in sorted(changed))
-    refused: ClientError | None = None
+    linear = b"".join(base64.b64decode(digests.get(index, zeros)) for index in sorted(changed_blocks))
+    rejection: ClientError | None = None
     try:
         cloud("ebs").complete_snapshot(
-            SnapshotId=snapshot, ChangedBlocksCount=len(changed), ChecksumAlgorithm="SHA256",
+            SnapshotId=snapshot_id, ChangedBlocksCount=len(changed_blocks), ChecksumAlgorithm="SHA256",
             ChecksumAggregationMethod="LINEAR", Checksum=base64.b64encode(hashlib.sha256(linear).digest()).decode(),
         )  # fmt: skip
     except ClientError as error:
         # If the first response was lost, boto3 retries, and AWS rejects the second request.
         if code_of(error) != "ValidationException":
             raise
-        refused = error
+        rejection = error
 
-    def ended() -> dict[str, Any] | None:
-        found = find(cloud, snapshot)
-        return found if found and found["State"] != "pending" else None
+    def find_finished() -> dict[str, Any] | None:
+        snapshot = find(cloud, snapshot_id)
+        return snapshot if snapshot and snapshot["State"] != "pending" else None
 
     try:
-        found = inventory.until(ended, f"completed {snapshot}", phase, PATIENCE_AFTER_REFUSAL if refused else PATIENCE)
+        snapshot = inventory.until(
+            find_finished, f"completed {snapshot_id}", phase, PATIENCE_AFTER_REJECTION if rejection else PATIENCE
+        )
     except CloudError as error:
-        raise refused or error from None
-    if found["State"] != "completed":
+        raise rejection or error from None
+    if snapshot["State"] != "completed":
         raise CloudError(
-            f"The state of {snapshot} is {found['State']}: {found.get('StateMessage') or 'no reason given'}",
+            f"The state of {snapshot_id} is {snapshot['State']}: {snapshot.get('StateMessage') or 'no reason given'}",
             "Run the same command again.",
         )

@@ -11,92 +11,92 @@ from urllib.parse import urlsplit
 
 #: Seconds to wait for a connection, and then for the app's answer. A machine during its setup answers 503 at once.
 CONNECT_PATIENCE, ANSWER_PATIENCE = 15, 60
-#: The number of bytes of an answer to show.
-SHOWN = 600
+#: The number of bytes of an answer's body to show.
+MAX_BODY = 600
 #: curl's --connect-to without its first host: HOST:PORT for all connections, or :PORT:HOST:PORT for one port.
-CONNECT_TO = re.compile(r"(?::(?P<of>\d{1,5}):)?(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\[\]\s]+):(?P<port>\d{1,5})")
+CONNECT_TO = re.compile(r"(?::(?P<machine_port>\d{1,5}):)?(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\[\]\s]+):(?P<port>\d{1,5})")
 
-Place = tuple[str, int]
+Endpoint = tuple[str, int]
 
 
 @dataclass(frozen=True)
-class Door:
-    """The address of a machine, unless `instead` has another place for a port, or for all ports (0)."""
+class Endpoints:
+    """The address of a machine, unless `connect_to` has another endpoint for a port, or for all ports (0)."""
 
     address: str
-    instead: tuple[tuple[int, Place], ...] = ()
+    connect_to: tuple[tuple[int, Endpoint], ...] = ()
 
-    def place(self, port: int) -> Place:
+    def endpoint(self, port: int) -> Endpoint:
         """Return the host and port to connect to for a port of the machine."""
-        others = dict(self.instead)
-        return others.get(port) or others.get(0) or (self.address, port)
+        overrides = dict(self.connect_to)
+        return overrides.get(port) or overrides.get(0) or (self.address, port)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A request and its result: a status, or 0 and the reason. `trusted` is None if the request was not HTTPS."""
+    """The answer to a request: status and body, or 0 and the error. `is_trusted` is None if it was not HTTPS."""
 
     url: str
-    place: Place
+    endpoint: Endpoint
     status: int
-    said: str
-    trusted: bool | None = None
+    text: str
+    is_trusted: bool | None = None
 
-    def is_well(self, named: bool) -> bool:
+    def is_healthy(self, has_path: bool) -> bool:
         """Return whether the app is healthy: status 2xx or 3xx for the path in bake.yaml, any below 500 for `/`."""
-        return 0 < self.status < (400 if named else 500)
+        return 0 < self.status < (400 if has_path else 500)
 
     def __str__(self) -> str:
-        host, port = self.place
-        came = f"{self.status} {http.client.responses.get(self.status, '')}".strip() if self.status else "no answer"
-        return f"{self.url} (at {host}:{port}): {came}\n{self.said}".rstrip()
+        host, port = self.endpoint
+        status = f"{self.status} {http.client.responses.get(self.status, '')}".strip() if self.status else "no answer"
+        return f"{self.url} (at {host}:{port}): {status}\n{self.text}".rstrip()
 
 
-def instead(text: str) -> tuple[int, Place] | None:
-    """Parse a text of the form `CONNECT_TO` for a Door, or return None if it is invalid."""
-    found = CONNECT_TO.fullmatch(text)
-    if not found or not all(0 < int(number) < 65536 for number in (found["port"], found["of"] or "1")):
+def parse_connect_to(text: str) -> tuple[int, Endpoint] | None:
+    """Parse a text of the form `CONNECT_TO` for `Endpoints.connect_to`, or return None if it is invalid."""
+    match = CONNECT_TO.fullmatch(text)
+    if not match or not all(0 < int(number) < 65536 for number in (match["port"], match["machine_port"] or "1")):
         return None
-    return int(found["of"] or 0), (found["host"].strip("[]"), int(found["port"]))
+    return int(match["machine_port"] or 0), (match["host"].strip("[]"), int(match["port"]))
 
 
-def ask(door: Door, name: str, path: str) -> Answer:
+def ask(endpoints: Endpoints, name: str, path: str) -> Answer:
     """Request a path of a machine as a visitor of `name`, and follow a redirect to its own HTTPS."""
-    answer, onward = _get(door.place(80), "http", name, path)
-    leads = urlsplit(onward)
-    if leads.scheme == "https" and (leads.hostname or "").lower() == name.lower():
-        further = leads.path + (f"?{leads.query}" if leads.query else "")
-        answer, _ = _get(door.place(leads.port or 443), "https", name, further or "/")
+    answer, redirect = _request(endpoints.endpoint(80), "http", name, path)
+    location = urlsplit(redirect)
+    if location.scheme == "https" and (location.hostname or "").lower() == name.lower():
+        redirect_path = location.path + (f"?{location.query}" if location.query else "")
+        answer, _ = _request(endpoints.endpoint(location.port or 443), "https", name, redirect_path or "/")
     return answer
 
 
-def _get(place: Place, scheme: str, name: str, path: str) -> tuple[Answer, str]:
+def _request(endpoint: Endpoint, scheme: str, name: str, path: str) -> tuple[Answer, str]:
     """Return an answer and the location that it redirects to."""
-    url, trusted = f"{scheme}://{name}{path}", None
+    url, is_trusted = f"{scheme}://{name}{path}", None
     try:
         if scheme == "https":
-            stream, trusted = _secured(place, name)
+            stream, is_trusted = _connect_tls(endpoint, name)
         else:
-            stream = socket.create_connection(place, CONNECT_PATIENCE)
+            stream = socket.create_connection(endpoint, CONNECT_PATIENCE)
         with stream:
             stream.settimeout(ANSWER_PATIENCE)
             connection = http.client.HTTPConnection(name)
             connection.sock = stream
             connection.request("GET", path, headers={"Host": name, "User-Agent": "bake", "Connection": "close"})
-            came = connection.getresponse()
-            said = came.read(SHOWN).decode(errors="replace")
-            return Answer(url, place, came.status, said, trusted), came.headers.get("Location") or ""
+            response = connection.getresponse()
+            text = response.read(MAX_BODY).decode(errors="replace")
+            return Answer(url, endpoint, response.status, text, is_trusted), response.headers.get("Location") or ""
     except (OSError, http.client.HTTPException) as error:
-        return Answer(url, place, 0, str(error) or type(error).__name__, trusted), ""
+        return Answer(url, endpoint, 0, str(error) or type(error).__name__, is_trusted), ""
 
 
-def _secured(place: Place, name: str) -> tuple[socket.socket, bool]:
+def _connect_tls(endpoint: Endpoint, name: str) -> tuple[socket.socket, bool]:
     """Return a TLS connection and whether its certificate is trusted. A new machine's self-signed one is not."""
     try:
         return ssl.create_default_context().wrap_socket(
-            socket.create_connection(place, CONNECT_PATIENCE), server_hostname=name
+            socket.create_connection(endpoint, CONNECT_PATIENCE), server_hostname=name
         ), True
     except ssl.SSLCertVerificationError:
-        lenient = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        lenient.check_hostname, lenient.verify_mode = False, ssl.CERT_NONE
-        return lenient.wrap_socket(socket.create_connection(place, CONNECT_PATIENCE), server_hostname=name), False
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        return context.wrap_socket(socket.create_connection(endpoint, CONNECT_PATIENCE), server_hostname=name), False

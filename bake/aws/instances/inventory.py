@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from botocore.exceptions import ClientError
 
 from bake.aws import tags
-from bake.aws.session import Cloud, code_of, refusals
+from bake.aws.session import Cloud, aws_errors, code_of
 from bake.errors import BakeError, CloudError
 from bake.host.progress import Phase
 
@@ -25,37 +25,37 @@ T = TypeVar("T")
 
 
 def until(
-    look: Callable[[], T | None],
-    what: str,
+    poll: Callable[[], T | None],
+    event: str,
     phase: Phase,
     patience: float = PATIENCE,
-    fault: type[BakeError] = CloudError,
+    error_type: type[BakeError] = CloudError,
 ) -> T:
-    """Call `look` at growing intervals until it returns a value other than None, and return that value.
+    """Call `poll` at growing intervals until it returns a value other than None, and return that value.
 
-    Raises `fault` after `patience` seconds. `what` completes the sentence "AWS has not …".
+    Raises `error_type` after `patience` seconds. `event` completes the sentence "AWS has not …".
     """
-    begun, pause = time.monotonic(), 0.25
-    while (found := look()) is None:
-        waited = time.monotonic() - begun
-        if waited > patience:
-            raise fault(f"AWS has not {what} within {patience:.0f} s", "Run the same command again.")
-        phase.progress(min(waited / patience, 1), f"waiting until AWS has {what}")
+    start, pause = time.monotonic(), 0.25
+    while (value := poll()) is None:
+        seconds = time.monotonic() - start
+        if seconds > patience:
+            raise error_type(f"AWS has not {event} within {patience:.0f} s", "Run the same command again.")
+        phase.progress(min(seconds / patience, 1), f"waiting until AWS has {event}")
         time.sleep(pause)
         pause = min(pause * 1.5, 10)
-    return found
+    return value
 
 
-def described(cloud: Cloud, names: Iterable[str]) -> list[dict[str, Any]]:
+def describe_instances(cloud: Cloud, instance_ids: Iterable[str]) -> list[dict[str, Any]]:
     """Return the instances with these ids. AWS may not list new ones yet, and no longer lists old ones."""
-    filters = [{"Name": "instance-id", "Values": list(names)}]
+    filters = [{"Name": "instance-id", "Values": list(instance_ids)}]
     return _instances(cloud, filters) if filters[0]["Values"] else []
 
 
-def ours(cloud: Cloud, **having: str) -> list[dict[str, Any]]:
-    """Return bake's instances that are not terminating, with these tags (see tags.having)."""
-    filters = [*tags.having(**{"run": "", **having}), {"Name": "instance-state-name", "Values": list(ALIVE)}]
-    return sorted(_instances(cloud, filters), key=lambda one: str(one["LaunchTime"]))
+def live_instances(cloud: Cloud, **tag_values: str) -> list[dict[str, Any]]:
+    """Return bake's instances that are not terminating, with these tags (see tags.filters)."""
+    filters = [*tags.filters(**{"run": "", **tag_values}), {"Name": "instance-state-name", "Values": list(ALIVE)}]
+    return sorted(_instances(cloud, filters), key=lambda instance: str(instance["LaunchTime"]))
 
 
 def _instances(cloud: Cloud, filters: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -73,28 +73,29 @@ def groups_of(instance: dict[str, Any]) -> list[str]:
     return [str(group["GroupId"]) for group in instance.get("SecurityGroups", ())]
 
 
-def group_named(cloud: Cloud, name: str, phase: Phase) -> str:
+def await_group(cloud: Cloud, name: str, phase: Phase) -> str:
     """Wait until AWS lists a security group with this name, which is unique to a run, and return its id."""
-    filters = [*tags.having(run=""), {"Name": "group-name", "Values": [name]}]
+    filters = [*tags.filters(run=""), {"Name": "group-name", "Values": [name]}]
 
-    def known() -> str | None:
-        found = cloud("ec2").describe_security_groups(Filters=filters)["SecurityGroups"]
-        return str(found[0]["GroupId"]) if found else None
+    def group_id() -> str | None:
+        groups = cloud("ec2").describe_security_groups(Filters=filters)["SecurityGroups"]
+        return str(groups[0]["GroupId"]) if groups else None
 
-    return until(known, f"listed {name}", phase)
+    return until(group_id, f"listed {name}", phase)
 
 
-def volume(cloud: Cloud, name: str) -> dict[str, Any]:
+def describe_volume(cloud: Cloud, volume_id: str) -> dict[str, Any]:
     """Return the description of a volume. Raises CloudError if it does not exist."""
     try:
-        (found,) = cloud("ec2").describe_volumes(VolumeIds=[name])["Volumes"]
+        (description,) = cloud("ec2").describe_volumes(VolumeIds=[volume_id])["Volumes"]
     except ClientError as error:
         if code_of(error) == "InvalidVolume.NotFound":
             raise CloudError(
-                f"There is no volume {name} in {cloud.region}", "Choose another volume or region: --volume, --region."
+                f"There is no volume {volume_id} in {cloud.region}",
+                "Choose another volume or region: --volume, --region.",
             ) from error
         raise
-    return dict(found)
+    return dict(description)
 
 
 @dataclass(frozen=True)
@@ -112,30 +113,32 @@ class Row:
     temporary: bool
 
 
-def listed(cloud: Cloud) -> list[dict[str, Any]]:
+def instance_rows(cloud: Cloud) -> list[dict[str, Any]]:
     """Return bake's instances, oldest first."""
-    with refusals(cloud):
-        return [asdict(_row(one)) for one in ours(cloud)]
+    with aws_errors(cloud):
+        return [asdict(_row(instance)) for instance in live_instances(cloud)]
 
 
-def _row(one: dict[str, Any]) -> Row:
-    said = tags.read(one)
+def _row(instance: dict[str, Any]) -> Row:
+    instance_tags = tags.read(instance)
     return Row(
-        one["InstanceId"], said.get(tags.APP, ""), said.get(VERSION, ""), one["State"]["Name"], address_of(one),
-        one["ImageId"], one["LaunchTime"].strftime(tags.FORM), said.get(DATA, ""), tags.EXPIRES in said,
+        instance["InstanceId"], instance_tags.get(tags.APP, ""), instance_tags.get(VERSION, ""),
+        instance["State"]["Name"], address_of(instance), instance["ImageId"],
+        instance["LaunchTime"].strftime(tags.TIME_FORMAT), instance_tags.get(DATA, ""), tags.EXPIRES in instance_tags,
     )  # fmt: skip
 
 
 def amis(cloud: Cloud, app: str = "") -> list[dict[str, Any]]:
     """Return bake's available AMIs, or those of an app, oldest first."""
-    filters = [*tags.having(run="", app=app), {"Name": "state", "Values": ["available"]}]
-    with refusals(cloud):
-        found = cloud.pages("ec2", "describe_images", "Images", Owners=["self"], Filters=filters)
+    filters = [*tags.filters(run="", app=app), {"Name": "state", "Values": ["available"]}]
+    with aws_errors(cloud):
+        images = cloud.pages("ec2", "describe_images", "Images", Owners=["self"], Filters=filters)
         rows = [
-            {"id": one["ImageId"], "app": tags.read(one).get(tags.APP, ""),
-             "version": tags.read(one).get(VERSION, ""), "name": one["Name"], "since": one.get("CreationDate", "")}
-            for one in found
+            {"id": image["ImageId"], "app": tags.read(image).get(tags.APP, ""),
+             "version": tags.read(image).get(VERSION, ""), "name": image["Name"],
+             "since": image.get("CreationDate", "")}
+            for image in images
             # Skip AMIs of unfinished runs.
-            if tags.EXPIRES not in tags.read(one)
+            if tags.EXPIRES not in tags.read(image)
         ]  # fmt: skip
     return sorted(rows, key=lambda row: str(row["since"]))

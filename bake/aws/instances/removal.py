@@ -13,62 +13,72 @@ from bake.aws.session import Cloud, code_of
 from bake.host.progress import Phase
 
 #: AWS's error codes for a resource that is still in use, and for one that no longer exists.
-HELD = {"DependencyViolation", "VolumeInUse", "InvalidGroup.InUse", "InvalidSnapshot.InUse", "IncorrectState"}
-GONE = {"InvalidGroup.NotFound", "InvalidVolume.NotFound", "InvalidSnapshot.NotFound", "InvalidInstanceID.NotFound"}
+IN_USE = {"DependencyViolation", "VolumeInUse", "InvalidGroup.InUse", "InvalidSnapshot.InUse", "IncorrectState"}
+NOT_FOUND = {
+    "InvalidGroup.NotFound",
+    "InvalidVolume.NotFound",
+    "InvalidSnapshot.NotFound",
+    "InvalidInstanceID.NotFound",
+}
 
 
-def end(cloud: Cloud, names: Iterable[str], phase: Phase) -> None:
+def terminate(cloud: Cloud, instance_ids: Iterable[str], phase: Phase) -> None:
     """Terminate instances and wait until they are terminated. They shut down first and write their files."""
-    names = list(names)
-    for name in names:
+    instance_ids = list(instance_ids)
+    for instance_id in instance_ids:
         try:
-            cloud("ec2").terminate_instances(InstanceIds=[name])
+            cloud("ec2").terminate_instances(InstanceIds=[instance_id])
         except ClientError as error:
-            if code_of(error) not in GONE:
+            if code_of(error) not in NOT_FOUND:
                 raise
 
-    def ended() -> bool | None:
-        alive = [one for one in inventory.described(cloud, names) if one["State"]["Name"] != "terminated"]
-        return None if alive else True
+    def are_terminated() -> bool | None:
+        live_instances = [
+            instance
+            for instance in inventory.describe_instances(cloud, instance_ids)
+            if instance["State"]["Name"] != "terminated"
+        ]
+        return None if live_instances else True
 
-    inventory.until(ended, f"terminated {', '.join(names)}", phase)
+    inventory.until(are_terminated, f"terminated {', '.join(instance_ids)}", phase)
 
 
-def delete_groups(cloud: Cloud, names: Iterable[str], phase: Phase) -> None:
+def delete_groups(cloud: Cloud, group_ids: Iterable[str], phase: Phase) -> None:
     """Delete security groups, and retry while a network interface that is being deleted still uses them."""
-    _delete(cloud("ec2").delete_security_group, "GroupId", names, phase)
+    _delete(cloud("ec2").delete_security_group, "GroupId", group_ids, phase)
 
 
-def delete_volumes(cloud: Cloud, names: Iterable[str], phase: Phase) -> None:
+def delete_volumes(cloud: Cloud, volume_ids: Iterable[str], phase: Phase) -> None:
     """Delete volumes with their data."""
-    _delete(cloud("ec2").delete_volume, "VolumeId", names, phase)
+    _delete(cloud("ec2").delete_volume, "VolumeId", volume_ids, phase)
 
 
-def delete_snapshots(cloud: Cloud, names: Iterable[str], phase: Phase) -> None:
+def delete_snapshots(cloud: Cloud, snapshot_ids: Iterable[str], phase: Phase) -> None:
     """Delete snapshots, and retry while a deregistered AMI still uses them."""
-    _delete(cloud("ec2").delete_snapshot, "SnapshotId", names, phase)
+    _delete(cloud("ec2").delete_snapshot, "SnapshotId", snapshot_ids, phase)
 
 
-def _delete(delete: Callable[..., object], key: str, names: Iterable[str], phase: Phase) -> None:
-    def gone(name: str) -> bool | None:
+def _delete(delete: Callable[..., object], key: str, ids: Iterable[str], phase: Phase) -> None:
+    def try_delete(resource_id: str) -> bool | None:
         try:
-            delete(**{key: name})
+            delete(**{key: resource_id})
         except ClientError as error:
-            if code_of(error) in HELD:
+            if code_of(error) in IN_USE:
                 return None
-            if code_of(error) not in GONE:
+            if code_of(error) not in NOT_FOUND:
                 raise
         return True
 
-    for name in names:
-        inventory.until(partial(gone, name), f"deleted {name}", phase)
+    for resource_id in ids:
+        inventory.until(partial(try_delete, resource_id), f"deleted {resource_id}", phase)
 
 
-def our_groups(cloud: Cloud, names: Iterable[str]) -> list[str]:
+def bake_groups(cloud: Cloud, group_ids: Iterable[str]) -> list[str]:
     """Return those security groups that bake created."""
-    filters = [{"Name": "group-id", "Values": list(names)}, *tags.having(run="")]
+    filters = [{"Name": "group-id", "Values": list(group_ids)}, *tags.filters(run="")]
     if not filters[0]["Values"]:
         return []
     return [
-        str(one["GroupId"]) for one in cloud.pages("ec2", "describe_security_groups", "SecurityGroups", Filters=filters)
+        str(group["GroupId"])
+        for group in cloud.pages("ec2", "describe_security_groups", "SecurityGroups", Filters=filters)
     ]

@@ -6,61 +6,65 @@ from dataclasses import dataclass
 
 from bake.aws import tags
 from bake.aws.instances import inventory, removal
-from bake.aws.session import Cloud, refusals
+from bake.aws.session import Cloud, aws_errors
 from bake.errors import CloudError, RetireError
 from bake.host.progress import Reporter
 
 
 @dataclass(frozen=True)
-class Ended:
+class Termination:
     """The ids of the terminated instances, and of the data volumes that remain."""
 
-    machines: list[str]
-    volumes: list[str]
+    instance_ids: list[str]
+    volume_ids: list[str]
 
 
-def down(name: str, *, every: bool, with_data: bool, cloud: Cloud, report: Reporter) -> Ended:
-    """Terminate an instance by its id, or the one of an app by its name. `every` allows several instances."""
-    with refusals(cloud):
+def down(name: str, *, allow_several: bool, with_data: bool, cloud: Cloud, report: Reporter) -> Termination:
+    """Terminate an instance by its id, or the one of an app by its name. `allow_several` allows several instances."""
+    with aws_errors(cloud):
         is_id = name.startswith("i-")
-        found = [
-            one
-            for one in inventory.ours(cloud)
-            if name == (one["InstanceId"] if is_id else tags.read(one).get(tags.APP))
+        instances = [
+            instance
+            for instance in inventory.live_instances(cloud)
+            if name == (instance["InstanceId"] if is_id else tags.read(instance).get(tags.APP))
         ]
-        if not found:
-            what = f"{name} is not an instance that bake created" if is_id else f"{name} has no instance"
-            raise RetireError(f"{what} in {cloud.region}", "`bake ls` lists the instances that bake created.")
-        names = [str(one["InstanceId"]) for one in found]
-        if len(names) > 1 and not every:
-            raise RetireError(f"{name} has {len(names)} instances: {', '.join(names)}", "Pass the id of one, or --all.")
-        volumes = [data for one in found if (data := tags.read(one).get(inventory.DATA))]
+        if not instances:
+            problem = f"{name} is not an instance that bake created" if is_id else f"{name} has no instance"
+            raise RetireError(f"{problem} in {cloud.region}", "`bake ls` lists the instances that bake created.")
+        instance_ids = [str(instance["InstanceId"]) for instance in instances]
+        if len(instance_ids) > 1 and not allow_several:
+            raise RetireError(
+                f"{name} has {len(instance_ids)} instances: {', '.join(instance_ids)}", "Pass the id of one, or --all."
+            )
+        volume_ids = [volume_id for instance in instances if (volume_id := tags.read(instance).get(inventory.DATA))]
         if with_data:
-            _require_ours(cloud, volumes)
-        groups = removal.our_groups(cloud, dict.fromkeys(group for one in found for group in inventory.groups_of(one)))
+            _require_bake_volumes(cloud, volume_ids)
+        groups = removal.bake_groups(
+            cloud, dict.fromkeys(group for instance in instances for group in inventory.groups_of(instance))
+        )
         with report.phase("terminate") as phase:
-            removal.end(cloud, names, phase)
+            removal.terminate(cloud, instance_ids, phase)
             removal.delete_groups(cloud, groups, phase)
             if with_data:
-                removal.delete_volumes(cloud, volumes, phase)
-    return Ended(names, [] if with_data else volumes)
+                removal.delete_volumes(cloud, volume_ids, phase)
+    return Termination(instance_ids, [] if with_data else volume_ids)
 
 
-def _require_ours(cloud: Cloud, volumes: list[str]) -> None:
+def _require_bake_volumes(cloud: Cloud, volume_ids: list[str]) -> None:
     """Raise RetireError for volumes that bake did not create."""
-    for name in volumes:
+    for volume_id in volume_ids:
         try:
-            found = inventory.volume(cloud, name)
+            volume = inventory.describe_volume(cloud, volume_id)
         except CloudError:
             # The volume was deleted already.
             continue
-        if tags.RUN not in tags.read(found):
+        if tags.RUN not in tags.read(volume):
             raise RetireError(
-                f"bake did not create the volume {name}",
-                f"Omit --with-data, and delete the volume yourself: {delete(cloud, name)}",
+                f"bake did not create the volume {volume_id}",
+                f"Omit --with-data, and delete the volume yourself: {delete_command(cloud, volume_id)}",
             )
 
 
-def delete(cloud: Cloud, volume: str) -> str:
+def delete_command(cloud: Cloud, volume_id: str) -> str:
     """Return the command that deletes a volume."""
-    return f"`aws ec2 delete-volume --region {cloud.region} --volume-id {volume}`"
+    return f"`aws ec2 delete-volume --region {cloud.region} --volume-id {volume_id}`"

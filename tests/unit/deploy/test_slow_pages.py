@@ -69,8 +69,8 @@ def test_bake_run_waits_for_a_slow_page(slow: Slow, monkeypatch: pytest.MonkeyPa
 def test_a_launch_waits_for_a_slow_page(slow: Slow, monkeypatch: pytest.MonkeyPatch) -> None:
     # A machine has to accept the connection soon; the app may take longer.
     monkeypatch.setattr(health, "CONNECT_PATIENCE", 0.2)
-    door = health.Door("127.0.0.1", ((80, ("127.0.0.1", slow.server_port)),))
-    assert health.ask(door, "shop.example", "/").status == 200
+    endpoints = health.Endpoints("127.0.0.1", ((80, ("127.0.0.1", slow.server_port)),))
+    assert health.ask(endpoints, "shop.example", "/").status == 200
     monkeypatch.setattr(health, "ANSWER_PATIENCE", 0.2)
-    answer = health.ask(door, "shop.example", "/")
-    assert (answer.status, answer.said) == (0, "timed out")
+    answer = health.ask(endpoints, "shop.example", "/")
+    assert (answer.status, answer.text) == (0, "timed out")
