@@ -37,13 +37,13 @@ _STEPS = (
 class Base:
     """A base disk in the cache: a bootable qcow2 image, its kernel, and the name of its Debian release.
 
-    `made` is in seconds since the epoch.
+    `created` is in seconds since the epoch.
     """
 
     disk: Path
     kernel: Path
     key: str
-    made: float
+    created: float
     date: str
     release: str
 

@@ -232,7 +232,7 @@ def _key(recipe: Recipe, bundle_digest: str, base: base_disk.Base) -> str:
     return files.digest(
         {
             "bundle": bundle_digest, "check": check, "observe": recipe.writable.observe, "base": base.key,
-            "made": base.made, "own": digests,
+            "made": base.created, "own": digests,
         }
     )  # fmt: skip
 

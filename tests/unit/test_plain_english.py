@@ -103,3 +103,32 @@ def test_correct_prose_passes(text: str) -> None:
 
 def test_all_modules_and_pages_are_read() -> None:
     assert len(SOURCES) > 70 and len(PAGES) > 40
+
+
+#: Words that give a thing's grammatical role instead of its name (rule 6 of how we write).
+ROLES = {"wanted", "parcel", "ground", "goal", "marks", "said", "told", "found", "given", "there", "made"}
+#: Names that are keys of JSON or YAML.
+KEYS = {("image/manifest.py", "made"), ("disk/base_manifest.py", "made")}
+
+
+def names(tree: ast.Module) -> set[str]:
+    """Return the names that a module defines: variables, parameters, attributes, functions and classes."""
+    defined: set[str] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+                defined.add(name)
+            case ast.arg(arg=name) | ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.alias(asname=str(name)):
+                defined.add(name)
+    return defined
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_names_say_what_a_thing_is(path: Path) -> None:
+    keys = {name for place, name in KEYS if path.match(f"bake/{place}")}
+    assert names(ast.parse(path.read_text())) & ROLES <= keys
+
+
+def test_a_name_that_gives_a_role_is_seen() -> None:
+    source = "def pack(wanted):\n    parcel = wanted\n    self.told = [found for found in parcel]\n"
+    assert names(ast.parse(source)) & ROLES == {"wanted", "parcel", "told", "found"}
