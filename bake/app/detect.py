@@ -17,7 +17,8 @@ from packaging.utils import canonicalize_name
 from bake.app import author_server
 from bake.app.django import production_keys
 from bake.app.entry import PASTE, named_app, only_app
-from bake.app.name_resolution import ASGI_MAKERS, WSGI_MAKERS, App, Reader
+from bake.app.frameworks import DISTRIBUTIONS, FRAMEWORKS
+from bake.app.name_resolution import App, Reader
 from bake.app.requirements_files import requirements_file
 from bake.app.scopes import Module, dotted_name
 from bake.app.variables import ALWAYS_SET
@@ -25,38 +26,6 @@ from bake.config import field_types, secret_names
 from bake.config.recipe import Recipe
 from bake.config.sections import Django, Writable
 from bake.errors import NoAppError, RequirementError
-
-#: Modules, and the distributions with another name that contain them.
-DISTRIBUTIONS = {
-    "Crypto": "pycryptodome",
-    "MySQLdb": "mysqlclient",
-    "OpenSSL": "pyOpenSSL",
-    "PIL": "pillow",
-    "allauth": "django-allauth",
-    "bs4": "beautifulsoup4",
-    "corsheaders": "django-cors-headers",
-    "crispy_forms": "django-crispy-forms",
-    "cv2": "opencv-python-headless",
-    "dateutil": "python-dateutil",
-    "debug_toolbar": "django-debug-toolbar",
-    "decouple": "python-decouple",
-    "docx": "python-docx",
-    "dotenv": "python-dotenv",
-    "environ": "django-environ",
-    "fitz": "PyMuPDF",
-    "git": "GitPython",
-    "jwt": "PyJWT",
-    "magic": "python-magic",
-    "pkg_resources": "setuptools",
-    "psycopg2": "psycopg2-binary",
-    "rest_framework": "djangorestframework",
-    "skimage": "scikit-image",
-    "sklearn": "scikit-learn",
-    "slugify": "python-slugify",
-    "storages": "django-storages",
-    "web": "web.py",
-    "yaml": "PyYAML",
-}
 
 
 @dataclass(frozen=True)
@@ -152,10 +121,6 @@ def _variables(reader: Reader, modules: list[Module], defined_names: set[str]) -
                 defined_names.add(name)
                 key = f"secrets: [{name}]" if secret_names.may_be_secret(name) else f"env: {{{name}: …}}"
                 yield f"warning: {module.path}:{line} needs the variable {name}; unless a launch sets it, write  {key}"
-
-
-#: Frameworks by the first part of their modules' names. `paste` is in several distributions.
-FRAMEWORKS = {maker.partition(".")[0] for maker in (*WSGI_MAKERS, *ASGI_MAKERS)} - {"paste"}
 
 
 def _frameworks(reader: Reader, modules: list[Module]) -> dict[str, str]:

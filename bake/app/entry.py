@@ -8,7 +8,8 @@ import difflib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from bake.app.name_resolution import QUICKSTART, USUAL_FACTORIES, USUAL_NAMES, WSGI_MAKERS, App, Reader
+from bake.app.frameworks import QUICKSTART, WSGI_MAKERS
+from bake.app.name_resolution import USUAL_FACTORIES, USUAL_NAMES, App, Reader
 from bake.app.scopes import Module, bound_names, dotted_name, statements
 from bake.errors import AsgiAppError, NoAppError, SeveralAppsError
 

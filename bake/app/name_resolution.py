@@ -14,45 +14,9 @@ from pathlib import Path, PurePosixPath
 
 from bake.app import python_files
 from bake.app.fixpoint import Answers, Ask
+from bake.app.frameworks import ASGI_MAKERS, BOTTLE_ROUTES, INNER, MAKERS, WSGI_MAKERS, WSGI_METHODS
 from bake.app.scopes import END, RETURN, AppExpression, Binding, FunctionScope, Module, Scope, dotted_name
 
-#: Callables that create a WSGI app, by their dotted names.
-WSGI_MAKERS = {
-    "a2wsgi.ASGIMiddleware",
-    "apiflask.APIFlask",
-    "bottle.Bottle",
-    "bottle.default_app",
-    "cherrypy.Application",
-    "cherrypy.tree.mount",
-    "dash.Dash",
-    "django.core.wsgi.get_wsgi_application",
-    "eve.Eve",
-    "falcon.API",
-    "falcon.App",
-    "flask.Flask",
-    "flask.app.Flask",
-    "flask_openapi3.OpenAPI",
-    "paste.deploy.loadapp",
-    "pyramid.paster.get_app",
-    "web.application",
-}
-#: Methods that create a WSGI app: of Pyramid's Configurator, and of web.py's application.
-WSGI_METHODS = {"make_wsgi_app", "wsgifunc"}
-#: Classes of objects that contain or create the WSGI app, such as Dash with its Flask app.
-INNER = {"dash.Dash": ".server", "web.application": ".wsgifunc()"}
-#: Bottle's decorators that add routes to its default app.
-BOTTLE_ROUTES = {f"bottle.{name}" for name in ("route", "get", "post", "put", "delete", "patch")}
-ASGI_MAKERS = {
-    "fastapi.FastAPI",
-    "starlette.applications.Starlette",
-    "quart.Quart",
-    "litestar.Litestar",
-    "django.core.asgi.get_asgi_application",
-    "asgiref.wsgi.WsgiToAsgi",
-}
-#: Starts its own server. It has the arguments of cherrypy.tree.mount.
-QUICKSTART = "cherrypy.quickstart"
-MAKERS = {*WSGI_MAKERS, *ASGI_MAKERS, QUICKSTART}
 #: The usual names of the app to serve.
 USUAL_NAMES = ("app", "application")
 #: Names that still refer to the app after `app = Middleware(app)`, and the return value of a function.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from bake.app.detect import DISTRIBUTIONS
+from bake.app.frameworks import DISTRIBUTIONS
 from bake.bundle.shared_libraries import PACKAGES
 from bake.config import secret_names
 from bake.diagnosis.tracebacks import INSTALLED_FILE, TREE, Frame

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bake.bundle import built_wheels, release_files
-from bake.bundle.release import Release, is_stdout
+from bake.bundle.exclusions import is_stdout
+from bake.bundle.release import Release
 from bake.config.debian import Target
 from bake.config.recipe import Recipe
 from bake.config.sections import App

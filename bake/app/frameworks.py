@@ -1,0 +1,72 @@
+"""List the frameworks that bake knows: the calls that create their apps, and the distributions of imported packages."""
+
+#: Callables that create a WSGI app, by their dotted names.
+WSGI_MAKERS = {
+    "a2wsgi.ASGIMiddleware",
+    "apiflask.APIFlask",
+    "bottle.Bottle",
+    "bottle.default_app",
+    "cherrypy.Application",
+    "cherrypy.tree.mount",
+    "dash.Dash",
+    "django.core.wsgi.get_wsgi_application",
+    "eve.Eve",
+    "falcon.API",
+    "falcon.App",
+    "flask.Flask",
+    "flask.app.Flask",
+    "flask_openapi3.OpenAPI",
+    "paste.deploy.loadapp",
+    "pyramid.paster.get_app",
+    "web.application",
+}
+#: Methods that create a WSGI app: of Pyramid's Configurator, and of web.py's application.
+WSGI_METHODS = {"make_wsgi_app", "wsgifunc"}
+#: Classes of objects that contain or create the WSGI app, such as Dash with its Flask app.
+INNER = {"dash.Dash": ".server", "web.application": ".wsgifunc()"}
+#: Bottle's decorators that add routes to its default app.
+BOTTLE_ROUTES = {f"bottle.{name}" for name in ("route", "get", "post", "put", "delete", "patch")}
+ASGI_MAKERS = {
+    "fastapi.FastAPI",
+    "starlette.applications.Starlette",
+    "quart.Quart",
+    "litestar.Litestar",
+    "django.core.asgi.get_asgi_application",
+    "asgiref.wsgi.WsgiToAsgi",
+}
+#: Starts its own server. It has the arguments of cherrypy.tree.mount.
+QUICKSTART = "cherrypy.quickstart"
+MAKERS = {*WSGI_MAKERS, *ASGI_MAKERS, QUICKSTART}
+#: Frameworks by the first part of their modules' names. `paste` is in several distributions.
+FRAMEWORKS = {maker.partition(".")[0] for maker in (*WSGI_MAKERS, *ASGI_MAKERS)} - {"paste"}
+#: Modules, and the distributions with another name that contain them.
+DISTRIBUTIONS = {
+    "Crypto": "pycryptodome",
+    "MySQLdb": "mysqlclient",
+    "OpenSSL": "pyOpenSSL",
+    "PIL": "pillow",
+    "allauth": "django-allauth",
+    "bs4": "beautifulsoup4",
+    "corsheaders": "django-cors-headers",
+    "crispy_forms": "django-crispy-forms",
+    "cv2": "opencv-python-headless",
+    "dateutil": "python-dateutil",
+    "debug_toolbar": "django-debug-toolbar",
+    "decouple": "python-decouple",
+    "docx": "python-docx",
+    "dotenv": "python-dotenv",
+    "environ": "django-environ",
+    "fitz": "PyMuPDF",
+    "git": "GitPython",
+    "jwt": "PyJWT",
+    "magic": "python-magic",
+    "pkg_resources": "setuptools",
+    "psycopg2": "psycopg2-binary",
+    "rest_framework": "djangorestframework",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "slugify": "python-slugify",
+    "storages": "django-storages",
+    "web": "web.py",
+    "yaml": "PyYAML",
+}
