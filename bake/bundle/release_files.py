@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from bake.config.providers import AWS_METADATA_SERVICES
 from bake.config.recipe import Recipe
 from bake.config.sections import OPTIONS, Django, Limits
 from bake.host import paths
+from bake.host.templates import render
 
 #: The keys of a recipe that a machine and its checks need. An image does not contain the others, which may be private.
 MACHINE_KEYS = (
@@ -44,17 +44,6 @@ AUTHOR = "settings/jobs/author"
 TIMEOUT_MARGIN = 5
 #: The folder of the static files that Django collects.
 COLLECTED_STATIC = "/var/cache/app/static"
-#: The record of the releases whose `release` steps have changed the app's data. It is part of that data.
-SKIP_IF_RELEASED = 'if grep -qsxF "$APP_RELEASE" /var/lib/app/.released; then exit; fi\n'
-MARK_RELEASED = 'echo "$APP_RELEASE" >> /var/lib/app/.released\n'
-#: The lines of a unit that turn off parts of the sandbox, for `sandbox: {allow: …}`.
-SANDBOX_EXCEPTIONS = {"jit": "MemoryDenyWriteExecute=no\n"}
-#: Rules that open EC2's metadata service in the firewall and in the app's units, for `aws: {role: true}`.
-ROLE_RULES = "".join(
-    f"meta skuid 800 {'ip6' if ':' in address else 'ip'} daddr {address} tcp dport 80 accept\n"
-    for address in AWS_METADATA_SERVICES
-)
-ROLE_UNIT = f"IPAddressAllow={' '.join(AWS_METADATA_SERVICES)}\n"
 #: A line of entry_points.txt that defines a command.
 COMMAND = re.compile(
     r"\s*(?P<name>[\w-][\w.-]*)\s*=\s*(?P<module>[\w.]+)\s*:\s*(?P<call>(?P<first>\w+)[\w.]*)\s*(\[.*)?"
@@ -84,7 +73,7 @@ def files(folder: Path, recipe: Recipe, source_paths: list[Path]) -> dict[str, F
         "env": environment({**flask(recipe.wsgi or ""), **django(recipe), **recipe.env}),
         "nginx/limits.conf": limits(recipe.limits),
         "uwsgi.ini": uwsgi(recipe),
-        "role.nft": ROLE_RULES if uses_role(recipe) else "",
+        "role.nft": render("release/role.nft.j2", addresses=AWS_METADATA_SERVICES) if uses_role(recipe) else "",
         "nginx/static.conf": static(recipe),
         "static-location": location("STATIC_URL", COLLECTED_STATIC) if isinstance(recipe.django, Django) else "",
         **{f"jobs/{name}": text for name, text in jobs(recipe).items()},
@@ -170,20 +159,20 @@ def limits(app_limits: Limits) -> str:
     if (app_limits.body, app_limits.request) == (defaults.body, defaults.request):
         return ""
     timeout = app_limits.request + TIMEOUT_MARGIN
-    return (
-        f"client_max_body_size {app_limits.body};\n"
-        f"uwsgi_read_timeout {timeout}s;\n"
-        f"uwsgi_send_timeout {timeout}s;\n"
-    )  # fmt: skip
+    return render("release/nginx/limits.conf.j2", body=app_limits.body, timeout=timeout)
 
 
 def uwsgi(recipe: Recipe) -> str:
     """Return uWSGI's settings that differ from the main file. The machine computes the number of workers."""
     app_limits, defaults = recipe.limits, Limits()
-    lines = ["lazy-apps = false"] * (recipe.preload is True)
-    lines += [f"threads = {app_limits.threads}"] * (app_limits.threads != defaults.threads)
-    lines += [f"harakiri = {app_limits.request}"] * (app_limits.request != defaults.request)
-    return "\n".join(["[uwsgi]", *lines, ""]) if lines else ""
+    options: dict[str, object] = {}
+    if recipe.preload is True:
+        options["lazy-apps"] = "false"
+    if app_limits.threads != defaults.threads:
+        options["threads"] = app_limits.threads
+    if app_limits.request != defaults.request:
+        options["harakiri"] = app_limits.request
+    return render("release/uwsgi.ini.j2", options=options) if options else ""
 
 
 def static(recipe: Recipe) -> str:
@@ -194,30 +183,19 @@ def static(recipe: Recipe) -> str:
 
 def location(prefix: str, folder: str) -> str:
     """Return nginx's location for the files of a folder."""
-    # If only one of location and alias ended with a slash, visitors could leave the folder.
-    return (
-        f"location ^~ {prefix}/ {{\n"
-        "    include /usr/lib/app/nginx/redirect.conf;\n"
-        f"    alias {folder}/;\n"
-        "    expires 1h;\n"
-        "    error_page 403 404 = @app;\n"
-        "    recursive_error_pages on;\n"
-        "}\n"
-    )
+    return render("release/nginx/location.conf.j2", prefix=prefix, folder=folder)
 
 
 def jobs(recipe: Recipe) -> dict[str, str]:
     """Return the scripts of the app's jobs by name, such as `setup` and the timers of bake.yaml."""
     release_steps = steps(recipe.release or ())
-    # nginx must be able to read the collected files. The app's other files are private.
-    # -P keeps the modules in the program's folder out of sys.path, because they are not the app's.
-    collect = "umask 022\npython -P /srv/app/current/settings/collect.py\n" if isinstance(recipe.django, Django) else ""
+    is_django = isinstance(recipe.django, Django)
     author = recipe.check.author
-    author_environment = "export APP_DJANGO_AUTHOR=1\n" if isinstance(recipe.django, Django) else ""
+    author_environment = "export APP_DJANGO_AUTHOR=1\n" if is_django else ""
     return {
         "setup": steps(recipe.setup),
-        "release": f"{SKIP_IF_RELEASED}{release_steps}{MARK_RELEASED}" if release_steps else "",
-        "static": collect,
+        "release": render("release/jobs/release.sh.j2", steps=release_steps) if release_steps else "",
+        "static": render("release/jobs/static.sh.j2") if is_django else "",
         "author": f"{author_environment}{author}\n" if author not in (None, "off") else "",
         **{name: f"{job.run}\n" for name, job in recipe.timers.items()},
     }
@@ -225,35 +203,27 @@ def jobs(recipe: Recipe) -> dict[str, str]:
 
 def steps(commands: Iterable[str]) -> str:
     """Return a script that prints and runs each command."""
-    lines = tuple(commands)
-    return "".join(
-        f"echo 'step {number} of {len(lines)}:' {shlex.quote(line)}\n{line}\n" for number, line in enumerate(lines, 1)
-    )
+    return render("release/jobs/steps.sh.j2", commands=tuple(commands))
 
 
 def units(recipe: Recipe) -> dict[str, str]:
     """Return systemd units: the app's timers, exceptions from its sandbox, and the folder to keep certificates in."""
     texts = {
-        f"app-{name}.timer": (
-            f"[Unit]\nDescription=Schedule of the app's job {name}\nAfter=app.service\n\n"
-            f"[Timer]\nOnCalendar={job.when}\nPersistent=yes\nUnit=app-job@{name}.service\n"
-        )
+        f"app-{name}.timer": render("release/units/job.timer.j2", name=name, when=job.when)
         for name, job in recipe.timers.items()
     }
-    sandbox_lines = "".join(SANDBOX_EXCEPTIONS[name] for name in recipe.sandbox.allow)
     if texts:
-        texts["app.service.d/60-timers.conf"] = f"[Unit]\nWants={' '.join(texts)}\n"
-    # These addresses override the ones that the sandbox denies.
-    role_lines = ROLE_UNIT * uses_role(recipe)
+        texts["app.service.d/60-timers.conf"] = render("release/units/60-timers.conf.j2", timers=tuple(texts))
     for service in ("app", "app-next", "app-job@"):
-        for name, text in (("allow", sandbox_lines), ("role", role_lines)):
-            if text:
-                texts[f"{service}.service.d/60-{name}.conf"] = f"[Service]\n{text}"
+        if recipe.sandbox.allow:
+            exceptions = render("release/units/60-allow.conf.j2", allow=recipe.sandbox.allow)
+            texts[f"{service}.service.d/60-allow.conf"] = exceptions
+        if uses_role(recipe):
+            role = render("release/units/60-role.conf.j2", addresses=AWS_METADATA_SERVICES)
+            texts[f"{service}.service.d/60-role.conf"] = role
     keep = recipe.certificate.keep
     if keep and keep.startswith("/"):
-        texts["app-keep.service.d/60-place.conf"] = (
-            f"[Unit]\nRequiresMountsFor={keep}\n\n[Service]\nReadWritePaths=-{keep}\n"
-        )
+        texts["app-keep.service.d/60-place.conf"] = render("release/units/60-place.conf.j2", folder=keep)
     return texts
 
 
@@ -291,8 +261,7 @@ def commands(entry_points: Iterable[str]) -> dict[str, str]:
             if line.startswith("["):
                 group = line.strip()
             elif group == "[console_scripts]" and (match := COMMAND.fullmatch(line)):
-                scripts[match["name"]] = (
-                    "#!/usr/bin/env python\nimport sys\n\n"
-                    f"from {match['module']} import {match['first']}\n\nsys.exit({match['call']}())\n"
+                scripts[match["name"]] = render(
+                    "release/bin/command.py.j2", module=match["module"], name=match["first"], callable=match["call"]
                 )
     return scripts

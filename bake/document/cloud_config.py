@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cache
 
-import jinja2
 import python_minifier
 import yaml
 from yaml.reader import Reader
@@ -25,7 +24,7 @@ from bake.config.debian import Target
 from bake.config.providers import PROVIDERS
 from bake.document.machine_files import File
 from bake.errors import DocumentError
-from bake.host import paths
+from bake.host.templates import render
 
 #: The smallest form, for providers that take bytes as base64. cloud-init unpacks it.
 GZIPPED = "gzipped, as base64"
@@ -82,13 +81,13 @@ def plain(files: list[File], target: Target, commands: tuple[str, ...] = ()) -> 
     """Return a readable document. `commands` are shell commands that run early on every boot."""
     rows = [_row(file) for file in files]
     scalars = [_quoted(command) for command in commands]
-    text = _template("user-data.yaml.j2").render(files=rows, release=target.name, early=scalars)
+    text = render("user-data/user-data.yaml.j2", files=rows, release=target.name, early=scalars)
     return Document(text, "plain")
 
 
 def launch(files: list[File]) -> Document:
     """Return a document with only the settings of a launch, for a machine of an image."""
-    return Document(_template("launch.yaml.j2").render(files=[_row(file) for file in files]), "plain")
+    return Document(render("user-data/launch.yaml.j2", files=[_row(file) for file in files]), "plain")
 
 
 def _row(file: File) -> dict[str, object]:
@@ -114,7 +113,7 @@ def _document_files(files: list[File], stripped: bool) -> list[File]:
 
 def _packed(content: bytes, target: Target, stripped: bool) -> Document:
     text = _SEPARATOR.join(_printable(content))
-    document = _template("packed.yaml.j2").render(packed=text, release=target.name, stripped=stripped)
+    document = render("user-data/packed.yaml.j2", packed=text, release=target.name, stripped=stripped)
     return Document(document, "stripped" if stripped else "packed")
 
 
@@ -274,13 +273,6 @@ def _part_sizes(files: list[File]) -> dict[str, int]:
     app_files = [file for file in files if file.path.startswith("/var/")]
     groups = {"the machine": machine_files} | {file.path.split("/", 5)[-1]: [file] for file in app_files}
     return {name: _digits(len(_compressed(group))) for name, group in groups.items()}
-
-
-def _template(name: str) -> jinja2.Template:
-    loader = jinja2.FileSystemLoader(paths.tree() / "cloud-init" / "user-data")
-    return jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, keep_trailing_newline=True).get_template(
-        name
-    )
 
 
 def _scalar(text: str) -> str:
