@@ -121,13 +121,21 @@ def lint(session: nox.Session) -> None:
 
 
 def check_style(session: nox.Session) -> None:
-    """Check Python's rules, format and strict types, the shell scripts, the spelling, and the workflows of CI."""
+    """Check rules, format and types of Python, the machine's included, shell scripts, spelling, and CI's workflows."""
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
+    session.run("mypy", "--scripts-are-modules", *machine_programs())
     session.run("shellcheck", *shell_scripts())
     session.run("codespell")
     session.run("zizmor", "--offline", "--quiet", "action.yml", ".github/workflows")
+
+
+def machine_programs() -> list[str]:
+    """Return the machine's Python programs; those that a unit starts have no suffix."""
+    files = [path for path in Path("cloud-init").rglob("*") if path.is_file() and not path.is_symlink()]
+    scripts = (path for path in files if path.read_bytes().startswith(b"#!/usr/bin/python3"))
+    return sorted(str(path) for path in {*scripts, *(path for path in files if path.suffix == ".py")})
 
 
 def shell_scripts() -> list[str]:

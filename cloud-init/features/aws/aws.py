@@ -207,7 +207,7 @@ def fetch(recipe: dict, patience: float = PATIENCE, *, keys_alone: bool = False)
         name = reference["name"]
         if name in own or not keys_alone:
             try:
-                values[name] = patiently(lambda line=reference: value(line), until - time.monotonic())
+                values[name] = patiently(lambda line=reference: value(line), until - time.monotonic())  # type: ignore[misc]
             except StepError as problem:
                 problems.append(f"{name}: {problem}")
     if problems:

@@ -74,11 +74,11 @@ def folder(where: str, names: tuple, patience: float) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=RUN) as place:
         had = {}
         for name in names:
-            had[name] = aws.patiently(lambda name=name: bucket.get(name), patience)
+            had[name] = aws.patiently(lambda name=name: bucket.get(name), patience)  # type: ignore[misc]
             if had[name] is not None:
                 (Path(place) / name).write_bytes(had[name])
         yield Path(place)
         for name in reversed(names):
             path = Path(place) / name
             if path.exists() and path.read_bytes() != had[name]:
-                aws.patiently(lambda name=name, path=path: bucket.put(name, path), patience)
+                aws.patiently(lambda name=name, path=path: bucket.put(name, path), patience)  # type: ignore[misc]

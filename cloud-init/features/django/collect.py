@@ -13,7 +13,7 @@ from django.core.management import call_command
 URL = Path("/var/cache/app/static-url")
 
 if __name__ == "__main__":
-    django.setup()
+    django.setup()  # type: ignore[attr-defined]
     URL.write_text("")
     url = settings.STATIC_URL or ""
     if apps.is_installed("django.contrib.staticfiles") and "//" not in url:

@@ -106,8 +106,8 @@ def read(folder: Path) -> dict[str, bytes]:
     if problems and not found:
         said = "; ".join(problems)
         raise StepError(f"{KEY} cannot decrypt the kept certificates, so none is changed or kept: {said}")
-    for problem in problems:
-        print(f"<4>{problem}", flush=True)
+    for said in problems:
+        print(f"<4>{said}", flush=True)
     return found
 
 

@@ -63,10 +63,10 @@ def keep(release: Path, recipe: dict) -> None:
         # Run as the app, because it may have put links to other places into its own folder. nginx reads FRESH, but
         # only the app reads DATA.
         argv = ["sh", "-euc", KEEP, "sh", given, kept, "mkdir" if folders.get(name) else "true"]
-        subprocess.run(argv, check=True, umask=0o027 if keeps else 0o022, **OWNER)
+        subprocess.run(argv, check=True, umask=0o027 if keeps else 0o022, **OWNER)  # type: ignore[call-overload]
     gone = [folder for folder in FRESH.glob("*") if not (release.parent / folder.name).exists()]
     if gone:
-        subprocess.run(["rm", "-rf", "--", *gone], check=True, **OWNER)
+        subprocess.run(["rm", "-rf", "--", *gone], check=True, **OWNER)  # type: ignore[call-overload]
 
 
 #: Copies $1 to $2 atomically if $2 does not exist. If $1 does not exist either, runs the command $3 with $2.

@@ -29,7 +29,7 @@ def placed(theirs: dict, environ: dict) -> dict:
         changed["SECRET_KEY"] = environ["SECRET_KEY"]
     media = theirs.get("MEDIA_ROOT")
     if media and within(media):
-        changed["MEDIA_ROOT"] = str(DATA / within(media))
+        changed["MEDIA_ROOT"] = str(DATA / within(media))  # type: ignore[assignment,operator]
     return changed
 
 
@@ -91,7 +91,7 @@ def machine(get_response: Callable) -> Callable:
         if response.status_code == 404 and "APP_DJANGO_MEDIA" in os.environ:
             response = uploaded(request) or response
         for cookie in response.cookies.values():
-            cookie["secure"] = request.is_secure()
+            cookie["secure"] = request.is_secure()  # type: ignore[attr-defined]
         return response
 
     return answer
@@ -104,7 +104,7 @@ def uploaded(request: object) -> object:
     from django.urls import Resolver404, resolve
     from django.views.static import serve
 
-    path, url = request.path_info, settings.MEDIA_URL
+    path, url = request.path_info, settings.MEDIA_URL  # type: ignore[attr-defined]
     if len(url) > 1 and path.startswith(url):
         try:
             resolve(path)

@@ -13,7 +13,7 @@ def set_up(settings: LazySettings, name: str | None = None, original: object = L
     if named != "app_settings":
         os.environ["APP_DJANGO_SETTINGS"] = named
     os.environ[NAME] = "app_settings"
-    original(settings, name)
+    original(settings, name)  # type: ignore[operator]
 
 
 LazySettings._setup = set_up

@@ -58,7 +58,7 @@ def patiently(*argv: object, **options: object) -> str:
     deadline, pause = time.monotonic() + PATIENCE, 2
     while True:
         try:
-            return command(*argv, **options)
+            return command(*argv, **options)  # type: ignore[arg-type]
         except (StepError, subprocess.TimeoutExpired) as problem:
             if HOPELESS.search(str(problem)) or time.monotonic() + pause > deadline:
                 raise

@@ -22,7 +22,7 @@ def find(wanted: str) -> object:
     name, _, expression = wanted.partition(":")
     module = importlib.import_module(name)
     # Names of the module, or modules that it imported. bake has checked that calls have only literal arguments.
-    names, first = {**sys.modules}, re.match(r"\w+", expression)[0]
+    names, first = {**sys.modules}, re.match(r"\w+", expression)[0]  # type: ignore[index]
     if hasattr(module, first):
         names[first] = getattr(module, first)
     return eval(expression, names)
@@ -45,9 +45,9 @@ def streaming(app: object) -> object:
             kinds = [value for name, value in headers if name.lower() == "content-type"]
             if kinds and kinds[0].lower().startswith("text/event-stream"):
                 headers = [*headers, ("X-Accel-Buffering", "no")]
-            return start_response(status, headers, *problem)
+            return start_response(status, headers, *problem)  # type: ignore[operator]
 
-        return app(environ, start)
+        return app(environ, start)  # type: ignore[operator]
 
     return application
 
