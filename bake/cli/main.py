@@ -190,12 +190,12 @@ def push_command(host: str, app: Path, identity: Path | None, back: bool) -> Non
     Prints the digest of the release that serves, then requests its pages as a visitor would.
     """
     report = Reporter(errors)
-    login = _login(host, identity)
-    if back:
-        click.echo(push.roll_back(login, report))
-    else:
-        click.echo(push.push(login, app, lambda base: pipeline.read_unresolved(app, report, base), report))
-        push.visit(login, report)
+    with _login(host, identity).connected() as login:
+        if back:
+            click.echo(push.roll_back(login, report))
+        else:
+            click.echo(push.push(login, app, lambda base: pipeline.read_unresolved(app, report, base), report))
+            push.visit(login, report)
 
 
 @cli.command("init")

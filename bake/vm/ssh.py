@@ -6,18 +6,23 @@ ssh uses the user's own configuration, agent and known hosts.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import SplitResult, quote, urlsplit
 
 from bake.errors import BootError, SetupError
 from bake.host import programs
 
+#: Seconds after which a shared connection ends by itself, if bake could not end it.
+PERSISTENCE = 60
+#: The longest path for the socket of a shared connection, in bytes. A socket's path has at most 107, and ssh adds 17.
+LONGEST_SOCKET = 90
 #: The size of an uploaded chunk in bytes.
 CHUNK = 256 * 1024
 #: The status of ssh itself if it fails. Any other is the status of the command.
@@ -39,6 +44,8 @@ class Login:
 
     address: SplitResult
     identity: Path | None = None
+    #: The socket of the connection that all commands share; None: each command logs in.
+    socket: Path | None = None
 
     @classmethod
     def at(cls, text: str, identity: Path | None = None) -> Login:
@@ -70,10 +77,36 @@ class Login:
         """Return the ssh command that runs a command as root; with `by_hand`, the form to type in a terminal."""
         patience = ["-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15"]
         options = [] if by_hand else ["-o", "BatchMode=yes", *patience, "--"]
+        if self.socket and not by_hand:
+            path = str(self.socket).replace("%", "%%")
+            options[:0] = [
+                "-o",
+                "ControlMaster=auto",
+                "-o",
+                f"ControlPersist={PERSISTENCE}",
+                "-o",
+                f"ControlPath={path}",
+            ]
         key = ["-i", str(self.identity)] if self.identity else []
         port = ["-p", str(self.address.port)] if self.address.port else []
         destination = f"{self.address.username}@{self.address.hostname}" if self.address.username else self.host
         return ["ssh", *key, *port, *options, destination, *([] if self.is_root else ["sudo", "-n"]), *command]
+
+    @contextlib.contextmanager
+    def connected(self) -> Iterator[Login]:
+        """Yield this login with a connection that all commands share: the user confirms, or touches a key, only once.
+
+        The connection ends with the block.
+        """
+        with tempfile.TemporaryDirectory(prefix="bake-") as folder:
+            path = Path(folder) / "ssh"
+            login = replace(self, socket=path if len(os.fsencode(path)) <= LONGEST_SOCKET else None)
+            try:
+                yield login
+            finally:
+                if path.exists():
+                    stop = ["ssh", "-o", f"ControlPath={str(path).replace('%', '%%')}", "-O", "exit", "--", self.host]
+                    programs.run(stop, check=False)
 
     @property
     def host(self) -> str:

@@ -107,6 +107,32 @@ def test_a_script_runs_there_and_its_status_comes_back(there: Path) -> None:
     assert (done.status, done.stdout) == (3, "said\n")
 
 
+def test_commands_of_a_block_share_one_connection(there: Path) -> None:
+    with login().connected() as shared:
+        assert shared.socket is not None
+        # ssh's own work, by which a shared connection exists.
+        shared.socket.touch()
+        shared.require()
+        assert shared.script("echo again").stdout == "again\n"
+        # A person who tries the command by hand has no such connection.
+        assert not any("Control" in word for word in shared.argv("true", by_hand=True))
+    words = (there / "words").read_text().splitlines()
+    assert len(words) == 3 and all(f"ControlPath={shared.socket}" in line for line in words)
+    assert "-O exit" in words[-1] and words[-1].endswith("-- host.example")
+    assert not shared.socket.parent.exists()
+
+
+def test_a_path_that_is_too_long_for_a_socket_shares_nothing(
+    there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
+    with login().connected() as alone:
+        alone.require()
+    assert "Control" not in (there / "words").read_text()
+
+
 def test_a_file_is_uploaded_whole_for_root_alone(there: Path) -> None:
     source, place = there / "file", there / "incoming" / "x.tar"
     source.write_bytes(bytes(range(256)) * 4096)
