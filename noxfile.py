@@ -89,7 +89,7 @@ def tests(session: nox.Session) -> None:
     # Apart, since each folder has fixtures of its own.
     session.run("pytest", "-n", "auto", "tests/unit")
     # One process bakes and boots, case after case. The cases of the other three mostly wait for moto.
-    session.run("pytest", "-n", "4", "--dist", "loadgroup", "tests/system", "-m", "not long", *session.posargs)
+    session.run("pytest", "-n", "4", "tests/system", "-m", "not long", *session.posargs)
 
 
 @nox.session

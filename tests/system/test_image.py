@@ -10,9 +10,6 @@ from pathlib import Path
 
 import pytest
 
-# pytest-xdist runs them, and test_push, in one process: they share one bake.
-pytestmark = pytest.mark.xdist_group("machine")
-
 #: Bytes; the target is 250 MB.
 LARGEST_IMAGE = 350 * 1000**2
 #: Seconds an unchanged bake may take.

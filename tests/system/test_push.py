@@ -10,9 +10,6 @@ import pytest
 
 from bake.vm import qemu
 
-# With test_image, in one process: they share one bake.
-pytestmark = pytest.mark.xdist_group("machine")
-
 #: Visitors, four of them, who keep their connections open, until /tmp/stop is there. Prints how they were answered.
 #: They pause, or an emulated machine would do nothing else.
 VISITORS = """
