@@ -20,7 +20,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "flask-hello"
 class OneBake(LoadScopeScheduling):
     """Have one process of pytest-xdist run all cases of a baked machine, since they share a bake, and start them first.
 
-    Its own option for groups does not work with pytest 9.1 (3.8.0).
+    Its own option for groups does not work with pytest 9.2 (xdist 3.8.0).
     """
 
     def _split_scope(self, nodeid):
