@@ -144,11 +144,16 @@ def detect_requirements(reader: Reader) -> str | tuple[str, ...]:
     if not proposal:
         return ()
     raise RequirementError(
-        f"{reader.folder} has no requirements.txt or other file that lists the app's requirements",
+        unlisted(reader.folder),
         "bake made the line above from the app's imports. Check it and add it to bake.yaml, as `bake init` does. "
         "Or add a requirements.txt.",
         f"requirements: [{', '.join(proposal)}]",
     )
+
+
+def unlisted(folder: Path) -> str:
+    """Return the message about a folder without a file that lists the app's requirements."""
+    return f"{folder} has no requirements.txt or other file that lists the app's requirements"
 
 
 def proposed_requirements(reader: Reader) -> tuple[str, ...]:

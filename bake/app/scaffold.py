@@ -72,7 +72,7 @@ def _requirements(reader: Reader, notes: list[str]) -> str:
     if file:
         return f"\n# The app's requirements.\n# requirements: {file}\n"
     if proposal := detect.proposed_requirements(reader):
-        notes.append(f"{reader.folder} has no file that lists the app's requirements: check `requirements`")
+        notes.append(f"{detect.unlisted(reader.folder)}: check `requirements`")
         return f"\n# Made from the app's imports. Check the names.\nrequirements: [{', '.join(proposal)}]\n"
     return "\n# The app imports no other packages.\n# requirements: []\n"
 

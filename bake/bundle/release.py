@@ -55,7 +55,9 @@ class Release:
 
 
 def gather(folder: Path, recipe: Recipe, lock: Lock, wheels: list[Path]) -> Release:
-    """Return a release: lock.txt, source/, `release_files.files` and wheels/. Read no file of the app.
+    """Return a release: lock.txt, source/, `release_files.files` and wheels/.
+
+    The content of the app's files and of the wheels is read when the release is written.
 
     Raises AppFolderError for a folder that cannot be read or a link that leaves the app's folder, and WheelError for a
     wheel that is not in the lock.

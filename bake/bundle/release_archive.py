@@ -81,5 +81,6 @@ def _add(archive: tarfile.TarFile, member: Member) -> None:
         archive.addfile(entry)
     else:
         with member.open() as stream:
-            entry.size = os.fstat(stream.fileno()).st_size if isinstance(member.source, Path) else len(member.source)
+            entry.size = stream.seek(0, os.SEEK_END)
+            stream.seek(0)
             archive.addfile(entry, stream)

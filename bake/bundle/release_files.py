@@ -214,13 +214,13 @@ def units(recipe: Recipe) -> dict[str, str]:
     }
     if texts:
         texts["app.service.d/60-timers.conf"] = render("release/units/60-timers.conf.j2", timers=tuple(texts))
+    drop_ins: dict[str, str] = {}
+    if recipe.sandbox.allow:
+        drop_ins["60-allow.conf"] = render("release/units/60-allow.conf.j2", allow=recipe.sandbox.allow)
+    if uses_role(recipe):
+        drop_ins["60-role.conf"] = render("release/units/60-role.conf.j2", addresses=AWS_METADATA_SERVICES)
     for service in ("app", "app-next", "app-job@"):
-        if recipe.sandbox.allow:
-            exceptions = render("release/units/60-allow.conf.j2", allow=recipe.sandbox.allow)
-            texts[f"{service}.service.d/60-allow.conf"] = exceptions
-        if uses_role(recipe):
-            role = render("release/units/60-role.conf.j2", addresses=AWS_METADATA_SERVICES)
-            texts[f"{service}.service.d/60-role.conf"] = role
+        texts |= {f"{service}.service.d/{name}": text for name, text in drop_ins.items()}
     keep = recipe.certificate.keep
     if keep and keep.startswith("/"):
         texts["app-keep.service.d/60-place.conf"] = render("release/units/60-place.conf.j2", folder=keep)

@@ -20,6 +20,7 @@ from bake.errors import BootError, PortError
 from bake.host import paths, programs
 from bake.host.files import write
 from bake.host.terminal import printable
+from bake.vm.ssh import close_shared, share_options
 
 #: Seconds to wait for the first lines of a kernel, which takes well under a second under KVM.
 PROBE_PATIENCE = 8.0
@@ -170,9 +171,6 @@ def make_seed(path: Path, files: dict[str, str]) -> Path:
 #: The socket of the connection that commands share, relative to the folder in which ssh runs. A full path may be longer
 #: than the 107 bytes that a socket's path can have. A login takes an emulated machine 3 s, another command 1 s.
 CONTROL = "ssh.control"
-#: Waits until systemd has started every unit of the boot. Its exit status is that of cloud-init. cloud-init's command
-#: alone polls systemd four times a second, which slows the rest of an emulated boot.
-AWAIT_BOOT = "systemctl is-system-running --wait > /dev/null; cloud-init status --wait > /dev/null"
 
 
 @dataclass
@@ -193,14 +191,13 @@ class Machine:
         """Run a command in a shell on the machine. `timeout` is in seconds."""
         argv = ssh_argv(self.port, self.private_key, self.known_hosts, *command)
         if self.shares_connection:
-            argv[1:1] = ["-o", f"ControlPath={CONTROL}", "-o", "ControlMaster=auto", "-o", "ControlPersist=60"]
+            argv[1:1] = share_options(CONTROL)
         return programs.run(argv, cwd=self.console.parent, stdin=stdin, check=check, timeout=timeout)
 
     def disconnect(self) -> None:
         """Close the connection that commands share, so that the next one logs in again."""
         if self.shares_connection:
-            argv = ["ssh", "-o", f"ControlPath={CONTROL}", "-O", "exit", "machine"]
-            programs.run(argv, cwd=self.console.parent, check=False)
+            close_shared(CONTROL, "127.0.0.1", self.console.parent)
         self.shares_connection = False
 
     def await_ssh(self, patience: float = BOOT_PATIENCE, *, rebooted_since: str = "") -> str:

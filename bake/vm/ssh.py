@@ -35,6 +35,17 @@ UNREACHABLE = re.compile(
 UNSAFE = re.compile(r"[\s\x00-\x1f\x7f'\"`$;&<>|(){}]")
 
 
+def share_options(socket: str) -> list[str]:
+    """Return the options of ssh by which commands share a connection, through a socket at this path."""
+    settings = ("ControlMaster=auto", f"ControlPersist={PERSISTENCE}", f"ControlPath={socket.replace('%', '%%')}")
+    return [word for setting in settings for word in ("-o", setting)]
+
+
+def close_shared(socket: str, host: str, cwd: Path | None = None) -> None:
+    """Close the connection that commands share through a socket; `cwd` is the folder of a relative path."""
+    programs.run(["ssh", *share_options(socket), "-O", "exit", "--", host], cwd=cwd, check=False)
+
+
 @dataclass(frozen=True)
 class Login:
     """The address ssh://user@host:port, and the file of a private key.
@@ -78,15 +89,7 @@ class Login:
         patience = ["-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15"]
         options = [] if by_hand else ["-o", "BatchMode=yes", *patience, "--"]
         if self.socket and not by_hand:
-            path = str(self.socket).replace("%", "%%")
-            options[:0] = [
-                "-o",
-                "ControlMaster=auto",
-                "-o",
-                f"ControlPersist={PERSISTENCE}",
-                "-o",
-                f"ControlPath={path}",
-            ]
+            options = [*share_options(str(self.socket)), *options]
         key = ["-i", str(self.identity)] if self.identity else []
         port = ["-p", str(self.address.port)] if self.address.port else []
         destination = f"{self.address.username}@{self.address.hostname}" if self.address.username else self.host
@@ -105,8 +108,7 @@ class Login:
                 yield login
             finally:
                 if path.exists():
-                    stop = ["ssh", "-o", f"ControlPath={str(path).replace('%', '%%')}", "-O", "exit", "--", self.host]
-                    programs.run(stop, check=False)
+                    close_shared(str(path), self.host)
 
     @property
     def host(self) -> str:

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import STAND_INS
+from conftest import AWAIT_BOOT, STAND_INS
 
 from bake.verify import proof
 from bake.vm import qemu
@@ -118,7 +118,7 @@ def test_steps_jobs_and_data(machine):
     assert "uploads cannot be written" in said and "writable: [uploads]" in said
     before = len(read("ticks"))
     machine.reboot()
-    machine.ssh(qemu.AWAIT_BOOT, check=False, timeout=300)
+    machine.ssh(AWAIT_BOOT, check=False, timeout=300)
     assert len(read("steps")) == 2
     assert len(read("ticks")) >= before
     # The stand-ins came with the seed: without it, and without real secrets, the machine says what is missing.
@@ -169,7 +169,7 @@ def test_wrong_settings_leave_the_site_up_also_after_a_reboot(machine, tmp_path)
         assert '"a' not in journal
         if boot == 1:
             machine.reboot()
-            machine.ssh(qemu.AWAIT_BOOT, check=False, timeout=300)
+            machine.ssh(AWAIT_BOOT, check=False, timeout=300)
     failures = proof.run_checks(machine, ["machine"], tmp_path).failures
     assert [checked(name) for name, _ in failures] == ["test_no_line_of_the_machine_s_settings_is_wrong"], failures
     assert all(fault in failures[0][1] for fault in FAULTS)
@@ -221,7 +221,7 @@ def test_a_kernel_and_grub_upgrade_still_boots(machine, tmp_path):
     assert "Installing for i386-pc platform" in said
     assert "Installation finished. No error reported." in said
     machine.reboot()
-    serves = f"{qemu.AWAIT_BOOT}; systemctl is-active app; cat /proc/cmdline"
+    serves = f"{AWAIT_BOOT}; systemctl is-active app; cat /proc/cmdline"
     assert machine.ssh(serves, timeout=300).stdout.startswith("active\nBOOT_IMAGE=")
     machine.ssh("sync")
     machine.stop()

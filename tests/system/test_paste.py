@@ -17,6 +17,7 @@ import imitation
 import pytest
 import servers
 import trustme
+from conftest import AWAIT_BOOT
 
 from bake.app import detect
 from bake.bundle import release_archive
@@ -108,7 +109,7 @@ class Pasted:
     def settle(self):
         """Wait for cloud-init's end; its status' exit code."""
         self.machine.await_ssh()
-        return self.machine.ssh(qemu.AWAIT_BOOT, check=False, timeout=600).status
+        return self.machine.ssh(AWAIT_BOOT, check=False, timeout=600).status
 
     def stop(self):
         if self.machine:

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from conftest import AWAIT_BOOT
 
 from bake.vm import qemu
 
@@ -153,7 +154,7 @@ def test_a_release_is_judged_by_its_steps_and_its_pages(baked, machine, host, ba
 
     # What is there is what the next boot serves, and it passes every check.
     machine.reboot()
-    machine.ssh(qemu.AWAIT_BOOT, check=False, timeout=300)
+    machine.ssh(AWAIT_BOOT, check=False, timeout=300)
     assert answer("/words") == "of the second release 1"
     checked = bake("check", *host)
     assert checked.code == 0 and "app: not compared" in checked.stderr, checked.stderr

@@ -5,7 +5,7 @@ import re
 
 import imitation
 import pytest
-from conftest import STAND_INS
+from conftest import AWAIT_BOOT, STAND_INS
 from test_paste import Pasted, serves
 
 from bake.verify import proof
@@ -96,7 +96,7 @@ def test_a_pasted_machine_is_a_baked_one(release, baked, bake, tmp_path):
     machine = proof.start(image, tmp_path / "baked", tmp_path / "key", STAND_INS)
     try:
         machine.await_ssh()
-        assert machine.ssh(qemu.AWAIT_BOOT, check=False, timeout=300).status == 0
+        assert machine.ssh(AWAIT_BOOT, check=False, timeout=300).status == 0
         told["baked"] = describe(machine)
     finally:
         machine.stop()

@@ -192,13 +192,3 @@ def test_the_tests_are_where_their_modules_are() -> None:
     for path in (REPOSITORY / "tests/unit").glob("*/test_*.py"):
         if path.parent.name != "machine":
             assert (PACKAGE / path.parent.name).is_dir(), "tests of the machine's own programs stand in machine/"
-
-
-def test_mypy_knows_each_program_of_the_machine() -> None:
-    files = [path for path in (REPOSITORY / "cloud-init").rglob("*") if path.is_file() and not path.is_symlink()]
-    programs = {
-        path.stem for path in files if path.suffix == ".py" or path.read_bytes().startswith(b"#!/usr/bin/python3")
-    }
-    rows = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["mypy"]["overrides"]
-    (modules,) = (row["module"] for row in rows if row.get("warn_return_any") is False)
-    assert set(modules) == programs

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from app_files import write
 
 from bake.bundle import exclusions
 from bake.config.debian import DEBIAN_12, DEBIAN_13
@@ -13,12 +14,6 @@ from bake.document import cloud_config
 from bake.document.launch_settings import Settings
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
-
-
-def write(folder: Path, *names: str) -> None:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(f"this is {name}\n")
 
 
 def members(folder: Path) -> list[str]:

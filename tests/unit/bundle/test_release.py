@@ -5,26 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from app_files import gather, write
 
-from bake.bundle import release
-from bake.bundle.lock import Lock
 from bake.config.recipe import Recipe
 from bake.errors import AppFolderError
 
-NO_LOCK = Lock("", "none")
-
-
 pytestmark = pytest.mark.usefixtures("cache_folder")
-
-
-def write(folder: Path, *names: str) -> None:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(f"this is {name}\n")
-
-
-def gather(folder: Path, recipe: Recipe | None = None) -> release.Release:
-    return release.gather(folder, recipe or Recipe(), NO_LOCK, [])
 
 
 def members(folder: Path, recipe: Recipe | None = None) -> list[str]:

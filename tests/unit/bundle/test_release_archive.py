@@ -9,28 +9,17 @@ from importlib.metadata import Distribution
 from pathlib import Path
 
 import pytest
+from app_files import gather, write
 
-from bake.bundle import release, release_archive, release_files
-from bake.bundle.lock import Lock
+from bake.bundle import release_archive, release_files
 from bake.config.recipe import Recipe
 from bake.errors import AppFolderError
-
-NO_LOCK = Lock("", "none")
-
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
 
 
-def write(folder: Path, *names: str) -> None:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(f"this is {name}\n")
-
-
 def pack(folder: Path, recipe: Recipe | None = None) -> release_archive.Bundle:
-    return release_archive.pack(
-        release.gather(folder, recipe or Recipe(), NO_LOCK, []), folder.parent / "out" / "bundle.tar"
-    )
+    return release_archive.pack(gather(folder, recipe), folder.parent / "out" / "bundle.tar")
 
 
 def members(folder: Path, recipe: Recipe | None = None) -> list[str]:
@@ -100,8 +89,8 @@ def test_a_folder_may_be_named_by_a_link(app: Path) -> None:
 def test_the_archive_does_not_hold_itself_or_the_cache(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(app, "app.py", "c/wheels/x")
     monkeypatch.setenv("BAKE_CACHE", str(app / "c"))
-    first = release_archive.pack(release.gather(app, Recipe(), NO_LOCK, []), app / "c" / "out.tar")
-    second = release_archive.pack(release.gather(app, Recipe(), NO_LOCK, []), app / "c" / "out.tar")
+    first = release_archive.pack(gather(app), app / "c" / "out.tar")
+    second = release_archive.pack(gather(app), app / "c" / "out.tar")
     assert first.sha256 == second.sha256
     assert first.release.exclusion_notes == ("c/ (the cache of bake)",)
 
