@@ -36,7 +36,7 @@ RECIPE = "name: shop\nsecrets: [SECRET_KEY]\ncheck: {health: /}\n"
 @pytest.mark.skipif(THERE in os.environ, reason="this is the outside")
 def test_it_is_baked_there(tmp_path):
     goal = TARGETS["debian-13"]
-    ground = base_disk.find(base_disk.key(goal, (), None), 7)
+    ground = base_disk.find(base_disk.key(goal, (), None), cache.A_WEEK)
     if ground is None:
         with cache.lock(lambda pid: None), cache.work_folder() as work, Reporter().phase("base") as phase:
             ground = base_disk.build(goal, (), None, work, phase)

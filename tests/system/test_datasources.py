@@ -36,7 +36,7 @@ on_both = pytest.mark.parametrize("release", ["debian-13", "debian-12"])
 def ground(release):
     """A disk that holds the packages already, with nothing of ours besides."""
     goal = TARGETS[release]
-    found = base_disk.find(base_disk.key(goal, (), None), 7)
+    found = base_disk.find(base_disk.key(goal, (), None), cache.A_WEEK)
     if found:
         return found
     with cache.lock(lambda pid: None), cache.work_folder() as work, Reporter().phase("base") as phase:

@@ -73,7 +73,7 @@ PACKAGES = ("age",)
 def ground():
     """A disk that holds the packages already, with nothing of ours besides."""
     goal = TARGETS[RELEASE]
-    found = base_disk.find(base_disk.key(goal, PACKAGES, None), 7)
+    found = base_disk.find(base_disk.key(goal, PACKAGES, None), cache.A_WEEK)
     if found:
         return found
     with cache.lock(lambda pid: None), cache.work_folder() as work, Reporter().phase("base") as phase:
