@@ -349,6 +349,7 @@ def test_a_volume_comes_back_from_an_unhealthy_machine(world, app):
 # Retiring
 
 
+@pytest.mark.long
 def test_address_and_data_move_and_the_one_before_ends(world, app):
     before, _ = world.launch(app, "--data", 1)
     volume = tags.read(world.machine(before))["bake:data"]
@@ -368,6 +369,7 @@ def test_address_and_data_move_and_the_one_before_ends(world, app):
     assert ip in said
 
 
+@pytest.mark.long
 def test_retiring_is_refused_before_anything_is_started(world, app):
     before, _ = world.launch(app, "--domain", "shop.example")
     stranger = world.ec2.run_instances(ImageId=world.ami, MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
@@ -391,9 +393,8 @@ def test_retiring_is_refused_before_anything_is_started(world, app):
 # Faults
 
 
-@pytest.mark.parametrize(
-    "kind", [*(pytest.param(kind, marks=pytest.mark.long) for kind in ("throttle", "500", "drop")), "drop-after"]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["throttle", "500", "drop", "drop-after"])
 def test_each_call_may_fail_once(world, app, kind):
     before, _ = world.launch(app, "--data", 1)
     address = world.address()
@@ -479,9 +480,8 @@ def test_who_interrupts_the_undoing_is_told_what_is_left(world, app):
 DENIED = ["CreateSecurityGroup", "CreateVolume", "DescribeInstanceStatus", "DeleteTags", "RunInstances"]
 
 
-@pytest.mark.parametrize(
-    "action", [*(pytest.param(action, marks=pytest.mark.long) for action in DENIED), "AssociateAddress"]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("action", [*DENIED, "AssociateAddress"])
 def test_what_is_denied_is_named_and_nothing_is_left(world, app, action):
     address = world.address()
     world.gate.fault = lambda service, asked, nth: "denied" if asked == action else None
@@ -492,7 +492,10 @@ def test_what_is_denied_is_named_and_nothing_is_left(world, app, action):
     assert world.things() == {} and world.holder(address) is None
 
 
-@pytest.mark.parametrize(("kind", "code"), [("quota", 62), ("expired", 60), ("unknown-key", 60)])
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [("quota", 62), *(pytest.param(kind, 60, marks=pytest.mark.long) for kind in ("expired", "unknown-key"))],
+)
 def test_a_start_that_is_refused_leaves_nothing(world, app, kind, code):
     world.gate.fault = lambda service, action, nth: kind if action == "RunInstances" else None
     world.launch(app, "--data", 1, code=code)
@@ -608,6 +611,7 @@ def swept(world, estate, finished):
         assert estate.look() == estate.there
 
 
+@pytest.mark.long
 def test_what_a_killed_launch_took_comes_back(world, app):
     """Killed twice, at its worst moments, on the same machine before."""
     estate = Estate(world, app)
