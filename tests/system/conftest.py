@@ -83,6 +83,8 @@ import contextlib
 import mmap
 import os
 import socket
+import sqlite3
+import threading
 import time
 from pathlib import Path
 
@@ -119,6 +121,32 @@ def words():
 def vain():
     Path(request.args["folder"]).mkdir()
     return "made"
+
+# Made at import: a fork that came later would share the socket and the database, and leave the thread behind.
+IMPORTED_BY, TICKS = os.getpid(), []
+ENDS = socket.socketpair()
+DATABASE = sqlite3.connect(":memory:", check_same_thread=False)
+
+def echo():
+    while data := ENDS[1].recv(99):
+        ENDS[1].sendall(data)
+
+def tick():
+    while True:
+        time.sleep(0.1)
+        TICKS.append(1)
+
+LOCK = threading.Lock()
+for work in (echo, tick):
+    threading.Thread(target=work, daemon=True).start()
+
+@app.route("/import/<visitor>")
+def imported(visitor):
+    with LOCK:
+        ENDS[0].sendall(visitor.encode())
+        echoed = ENDS[0].recv(99).decode()
+        (stored,) = DATABASE.execute("SELECT ?", [visitor]).fetchone()
+    return {"pid": os.getpid(), "imported by": IMPORTED_BY, "ticks": len(TICKS), "answers": [echoed, stored]}
 
 @app.route("/jit")
 def jit():

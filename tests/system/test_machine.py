@@ -1,12 +1,13 @@
 """A baked machine, broken on purpose, and one whose boot loader is upgraded."""
 
+import json
 import time
 from pathlib import Path
 
 import pytest
 from conftest import AWAIT_BOOT, STAND_INS
 
-from bake.verify import proof
+from bake.verify import pages, proof
 from bake.vm import qemu
 
 pytestmark = pytest.mark.long
@@ -101,6 +102,33 @@ def test_a_stop_soon_after_a_start_does_not_wait_for_workers_that_load(machine):
     machine.ssh("sudo systemctl stop app")
     assert time.monotonic() - begun < 40
     machine.ssh("sudo systemctl start app")
+
+
+#: Forty visitors, eight at once, who ask the app for their own number. Prints the answers as JSON.
+ASK = """
+import concurrent.futures, json, urllib.request
+def ask(number):
+    return json.load(urllib.request.urlopen(f"http://127.0.0.1/import/{number}", timeout=60))
+with concurrent.futures.ThreadPoolExecutor(8) as visitors:
+    print(json.dumps(list(visitors.map(ask, range(40)))))
+"""
+
+
+def test_threads_sockets_and_databases_of_the_import_work_in_each_worker(machine):
+    machine.ssh("sudo sh -s", stdin=pages.AWAIT_WORKERS, timeout=300)
+
+    def ask():
+        return json.loads(machine.ssh("python3 -", stdin=ASK, timeout=300).stdout)
+
+    answers, later = ask(), ask()
+    assert [answer["answers"] for answer in answers] == [[str(number)] * 2 for number in range(40)]
+    workers = {answer["pid"] for answer in answers}
+    assert len(workers) >= 2
+    assert all(answer["pid"] == answer["imported by"] for answer in answers)
+    # Each worker's own thread goes on.
+    for pid in workers & {answer["pid"] for answer in later}:
+        ticks = [max(answer["ticks"] for answer in group if answer["pid"] == pid) for group in (answers, later)]
+        assert 0 < ticks[0] < ticks[1]
 
 
 def test_steps_jobs_and_data(machine):

@@ -161,6 +161,41 @@ def test_a_release_is_judged_by_its_steps_and_its_pages(baked, machine, host, ba
     assert checked.code == 0 and "app: not compared" in checked.stderr, checked.stderr
 
 
+#: Counts a visitor's requests in a session, which a random key signs.
+SESSIONS = """
+from flask import session
+app.secret_key = os.urandom(24)
+
+@app.route("/visits")
+def visits():
+    session["visits"] = session.get("visits", 0) + 1
+    return {"visits": session["visits"], "pid": os.getpid()}
+"""
+#: A visitor who comes once, and then forty times with the cookie of the first answer. Prints the answers as JSON.
+RETURN = """
+import concurrent.futures, json, urllib.request
+url = "http://127.0.0.1/visits"
+cookie = urllib.request.urlopen(url, timeout=60).headers["Set-Cookie"].partition(";")[0]
+def ask(number):
+    return json.load(urllib.request.urlopen(urllib.request.Request(url, headers={"Cookie": cookie}), timeout=60))
+with concurrent.futures.ThreadPoolExecutor(8) as visits:
+    print(json.dumps(list(visits.map(ask, range(40)))))
+"""
+
+
+@pytest.mark.long
+def test_a_random_key_is_the_same_for_all_workers(baked, machine, host, bake, tmp_path):
+    folder = tmp_path / "flask-hello"
+    shutil.copytree(baked[0], folder)
+    with (folder / "app.py").open("a") as stream:
+        stream.write(SESSIONS)
+    called = bake("push", *host, folder)
+    assert called.code == 0 and "generates a secret key at random" in called.stderr, called.stderr
+    answers = json.loads(machine.ssh("python3 -", stdin=RETURN, timeout=300).stdout)
+    assert [answer["visits"] for answer in answers] == [2] * 40
+    assert len({answer["pid"] for answer in answers}) >= 2
+
+
 def test_a_machine_of_somebody_else_is_refused(bake, tmp_path, monkeypatch):
     ssh = tmp_path / "ssh"
     ssh.write_text("#!/bin/sh\nexit 0\n")
