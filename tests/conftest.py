@@ -187,9 +187,9 @@ def crawler(host, recipe):
     author = pages.Author.read(record.content_string if record.exists else "", release, recipe["check"])
     site = pages.Site.of(host.run("cat /run/app/names").stdout, recipe["check"])
 
-    def ask(argument):
+    def ask(crawls):
         # Run on the machine itself, so that the answers do not depend on the network.
-        result = host.run(f"{pages.AS_NOBODY} python3 -c %s %s", program, json.dumps(argument))
+        result = host.run(f"{pages.AS_NOBODY} python3 -c %s %s", program, json.dumps(crawls))
         assert result.rc == 0, result.stderr
         return result.stdout
 

@@ -157,8 +157,8 @@ def visit(login: Login, report: Reporter) -> None:
         return
     names, recipe_json, release, *record_lines = result.stdout.split("\n", 3)
 
-    def ask(argument: dict[str, object]) -> str:
-        return login.script(CRAWL.format(argument=shlex.quote(json.dumps(argument)))).stdout
+    def ask(crawls: list[dict[str, object]]) -> str:
+        return login.script(CRAWL.format(argument=shlex.quote(json.dumps(crawls)))).stdout
 
     with report.phase("pages"):
         login.script(pages.AWAIT_WORKERS)

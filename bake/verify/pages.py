@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial, reduce
+from functools import reduce
 from typing import Any
 
 from bake.config.sections import Page
@@ -43,8 +43,8 @@ while [ $quiet -lt 2 ]; do
     sleep 1
 done' 2> /dev/null
 """
-#: Runs the crawler with an argument on the machine, and returns its output.
-Ask = Callable[[dict[str, Any]], str]
+#: Runs the crawler on the machine with a list of crawls, and returns its output.
+Ask = Callable[[list[dict[str, Any]]], str]
 
 
 @dataclass(frozen=True)
@@ -129,44 +129,52 @@ def judge(ask: Ask, site: Site, author: Author, journal: Callable[[], str]) -> J
     journal, which shows pages that need a server on another machine.
     """
     start = time.monotonic()
-    crawl = partial(_crawl, ask)
     first, *other_names = site.names
-    _warm(crawl, first)
     author_paths = [answer.path for answer in author.record.answers if answer.method == "GET"] if author.record else []
     seeds = list(dict.fromkeys([*site.seeds, *author_paths]))
     # Also follow links that only the machine has, within the crawler's limits.
-    https_record = crawl("https", first, **{"seeds" if site.crawl else "paths": seeds})
+    discovery = _crawl("https", first, **{"seeds" if site.crawl else "paths": seeds})
+    https_record, front_record = _warm_records(ask, first, discovery, _crawl("http", first, paths=["/"]))
     machine_paths = [answer.path for answer in https_record.answers if answer.method == "GET"]
     page_paths = list(dict.fromkeys([*site.seeds, *machine_paths]))
-    http_record = crawl("http", first, paths=page_paths)
-    records = [https_record, http_record]
-    # Every other name serves the same app. Its front page shows whether the app accepts the name.
-    records += [crawl(scheme, name, paths=site.seeds) for name in other_names for scheme in ("http", "https")]
     # Use HTTP if the machine serves it. Twenty TLS handshakes at once load a small machine, and do not test the app.
-    redirects = any(answer.location and answer.location.origin == "https" for answer in http_record.answers)
-    records.append(crawl("https" if redirects else "http", first, paths=page_paths[:BUSY_PAGES], visitors=VISITORS))
+    redirects = any(answer.location and answer.location.origin == "https" for answer in front_record.answers)
+    busy = _crawl("https" if redirects else "http", first, paths=page_paths[:BUSY_PAGES], visitors=VISITORS)
+    records = [https_record, *_records(ask, _crawl("http", first, paths=page_paths), busy)]
+    # Every other name serves the same app. Its front page shows whether the app accepts the name.
+    for name in other_names:
+        records += _records(ask, *(_crawl(scheme, name, paths=site.seeds) for scheme in ("http", "https")))
     differences = comparison.compare(author.record, records, site.pages, site.health)
     judgement = _judgement(differences, author, journal)
     return replace(judgement, seconds=author.seconds + time.monotonic() - start)
 
 
-def _warm(crawl: Callable[..., Record], name: str) -> None:
-    """Request the front page, whatever the answer: frameworks load much of an app at a worker's first request."""
-    crawl("https", name, paths=["/"], **WARM_UP)
-
-
-def _crawl(ask: Ask, scheme: str, name: str, **bounds: Any) -> Record:
-    """Return the record of a crawl by one name. `bounds` are arguments of the crawler: `seeds`, `paths`, `visitors`."""
+def _crawl(scheme: str, name: str, **bounds: Any) -> dict[str, Any]:
+    """Return a crawl by one name. `bounds` are arguments of the crawler: `seeds`, `paths`, `visitors`, `seconds`."""
     connect = ["127.0.0.1", {"http": 80, "https": 443}[scheme]]
-    return Record.from_json(
-        ask({"url": f"{scheme}://{name}", "host": name, "connect": connect, "seconds": SECONDS, **bounds})
-    )
+    return {"url": f"{scheme}://{name}", "host": name, "connect": connect, "seconds": SECONDS, **bounds}
+
+
+def _records(ask: Ask, *crawls: dict[str, Any]) -> list[Record]:
+    """Return the records of some crawls, which one start of the crawler runs in this order.
+
+    On a small machine a start takes seconds.
+    """
+    return [Record.from_json(json.dumps(record)) for record in json.loads(ask(list(crawls)))]
+
+
+def _warm_records(ask: Ask, name: str, *crawls: dict[str, Any]) -> list[Record]:
+    """Return the records of some crawls, after requests for the front page whose answers do not count.
+
+    Frameworks load much of an app at a worker's first request.
+    """
+    return _records(ask, _crawl("https", name, paths=["/"], **WARM_UP), *crawls)[1:]
 
 
 def judge_front_page(ask: Ask, site: Site, author: Author, journal: Callable[[], str]) -> Judgement:
     """Request only the front page from a machine, and judge it as `judge` does."""
-    _warm(partial(_crawl, ask), site.names[0])
-    records = [_crawl(ask, scheme, site.names[0], paths=["/"]) for scheme in ("https", "http")]
+    name = site.names[0]
+    records = _warm_records(ask, name, *(_crawl(scheme, name, paths=["/"]) for scheme in ("https", "http")))
     differences = comparison.compare(author.record, records, (), site.health)
     differences = tuple(difference for difference in differences if difference.address == "/")
     return _judgement(differences, author, journal)

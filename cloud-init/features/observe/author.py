@@ -176,7 +176,8 @@ def crawl(release: Path, argument: dict) -> dict:
     """Run the crawler as a user that owns nothing."""
     nobody = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
     program = release / "settings/crawl.py"
-    return json.loads(command(*nobody, "python3", program, json.dumps(argument), patience=2 * SECONDS))
+    (record,) = json.loads(command(*nobody, "python3", program, json.dumps([argument]), patience=2 * SECONDS))
+    return record
 
 
 def stand_ins() -> dict[str, str]:

@@ -129,9 +129,11 @@ def page(*links: str, title: str = "", head: str = "") -> tuple[str, str]:
 
 def test_the_program_prints_a_record_that_the_host_reads(serve: Serve) -> None:
     site = serve({"/": page("/a", title="Front"), "/a": page()})
-    argument = json.dumps({"url": site.url, "connect": None, "host": "shop.example", "seeds": ["/"], "paths": None})
+    crawl = {"url": site.url, "connect": None, "host": "shop.example", "seeds": ["/"], "paths": None}
+    argument = json.dumps([crawl, {"url": site.url, "paths": ["/a"]}])
     done = subprocess.run([sys.executable, "-I", PROGRAM, argument], capture_output=True, text=True, check=True)
-    record = Record.from_json(done.stdout)
+    record, other = (Record.from_json(json.dumps(printed)) for printed in json.loads(done.stdout))
+    assert paths(other) == ["/a"]
     assert record.name == "http://shop.example" and record.complete
     assert paths(record) == ["/", "/a", MISSING]
     assert (answer(record).title, answer(record).charset, answer(record).kind) == ("Front", "utf-8", "html")

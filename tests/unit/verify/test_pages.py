@@ -69,10 +69,9 @@ def served() -> Iterator[Callable[[Answers], dict[str, int]]]:
 def asking(ports: dict[str, int]) -> pages.Ask:
     """Run the crawler here, in place of a machine, whose ports are others."""
 
-    def ask(argument: dict[str, Any]) -> str:
-        scheme = argument["url"].partition(":")[0]
-        argument = {**argument, "connect": ["127.0.0.1", ports[scheme]]}
-        return run(["python3", "-c", pages.crawler(), json.dumps(argument)]).stdout
+    def ask(crawls: list[dict[str, Any]]) -> str:
+        crawls = [{**crawl, "connect": ["127.0.0.1", ports[crawl["url"].partition(":")[0]]]} for crawl in crawls]
+        return run(["python3", "-c", pages.crawler(), json.dumps(crawls)]).stdout
 
     return ask
 
@@ -80,7 +79,7 @@ def asking(ports: dict[str, int]) -> pages.Ask:
 def recorded(ports: dict[str, int], release: str = "12ab", log: str = "") -> str:
     """Return what a machine has of an author's server, which is asked now."""
     ask = asking(ports)
-    record = json.loads(ask({"url": "http://localhost"}))
+    (record,) = json.loads(ask([{"url": "http://localhost"}]))
     return json.dumps({"release": release, "command": "flask run", "records": [record, record], "log": log})
 
 
