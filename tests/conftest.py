@@ -15,6 +15,7 @@ import pytest
 from testinfra.backend.ssh import SshBackend
 from testinfra.host import Host
 
+from bake.host import remote_scripts
 from bake.verify import pages
 
 #: Runs on the machine. It reads a command a line as JSON, and answers with its exit status, stdout and stderr (base64).
@@ -181,7 +182,7 @@ def fetch(host, name):
 def crawler(host, recipe):
     """Return a function that has the app's pages judged by a function of bake.verify.pages."""
     program = pages.crawler()
-    host.run(pages.AWAIT_WORKERS)
+    host.run(remote_scripts.text("await-workers.sh"))
     record = host.file(pages.AUTHOR)
     release = host.run("basename $(readlink -f /srv/app/current)").stdout.strip()
     author = pages.Author.read(record.content_string if record.exists else "", release, recipe["check"])

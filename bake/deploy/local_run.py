@@ -12,6 +12,7 @@ from bake.document import cloud_config
 from bake.errors import BootError, PortError
 from bake.host import cache, programs
 from bake.host.progress import Reporter
+from bake.host.templates import render
 from bake.image import manifest
 from bake.verify import proof
 from bake.vm import qemu
@@ -20,11 +21,6 @@ from bake.vm import qemu
 PORT = 8080
 #: Seconds to wait for the app's front page: the default limit of a request (60 s), and 5 s for nginx.
 ANSWER_PATIENCE = 65.0
-#: Removes the app's domains, so that it answers to any name: no DNS record points to this machine.
-USER_DATA = """#cloud-config
-write_files:
-- {path: /etc/app/domains, content: ""}
-"""
 
 
 def run(image: Path, port: int | None, shell: bool, report: Reporter, print_url: Callable[[str], None]) -> None:
@@ -41,7 +37,7 @@ def run(image: Path, port: int | None, shell: bool, report: Reporter, print_url:
         qemu.make_key(key, "bake-run")
         random_secrets = {name: secrets.token_urlsafe(32) for name in names}
         vendor_data = cloud_config.vendor_data(cloud_config.CheckSettings(random_secrets, cloud_config.Network.OPEN))
-        user_data = proof.UserData(USER_DATA, vendor_data)
+        user_data = proof.UserData(render("user-data/run.yaml.j2"), vendor_data)
         machine = proof.start(image, work / "bake-run", key, user_data, qemu.VmOptions(web={80: port}))
         try:
             with report.phase("boot") as phase:

@@ -18,53 +18,13 @@ from bake.config.recipe import Recipe
 from bake.diagnosis.diagnosis import setup_error
 from bake.document import release_source
 from bake.errors import BootError, CheckError, SetupError
-from bake.host import cache
+from bake.host import cache, remote_scripts
 from bake.host.progress import Reporter
 from bake.verify import pages
 from bake.verify.report import table
 from bake.vm.ssh import Login
 
-#: Prints one line each: the source stanza, the current release, the previous release, all releases on the machine.
-FACTS = """
-tr -d '\\n' < /etc/app/source.json && echo &&
-basename "$(readlink /srv/app/current)" && basename "$(readlink /srv/app/previous)"; echo $(ls /srv/app/releases)
-"""
-#: Requests a release and prints app-setup's journal. The lock allows one push at a time. A run in progress ends first.
-SWITCH = """
-exec 9> /run/app/push.lock && flock 9
-while [ "$(systemctl show --value --property ActiveState app-setup.service)" = activating ]; do sleep 1; done
-cat > /etc/app/source.json.partial << 'END'
-{stanza}
-END
-chmod 644 /etc/app/source.json.partial && mv /etc/app/source.json.partial /etc/app/source.json
-start=$(date +%s)
-systemctl start app-setup.service 2> /dev/null
-status=$?
-journalctl --sync
-run=$(systemctl show --value --property InvocationID app-setup.service)
-# journalctl may not show the newest lines at once, so retry.
-print_journal() {{
-    for try in 1 2 3; do
-        lines=$(journalctl -q -o cat "$@")
-        [ -z "$lines" ] || break
-        sleep 1
-    done
-    printf '%s\\n' "$lines"
-}}
-print_journal _SYSTEMD_INVOCATION_ID="$run"
-[ $status = 0 ] || echo "--- the app's journal"
-[ $status = 0 ] || print_journal -n 2000 --since "@$start" -u app-next.service -u app.service -u 'app-job@*'
-exit $status
-"""
-#: Prints one line each: the names of the site, the recipe of its release, that release's digest. Then prints the record
-#: of the author's server. Fails if the release has no crawler.
-SITE = """
-cd /srv/app/current && test -e settings/crawl.py || exit 1
-echo $(cat /run/app/names)
-tr -d '\\n' < recipe.json && echo
-basename "$(readlink -f .)"
-cat /var/lib/app-author.json 2> /dev/null || true
-"""
+#: Runs the crawler of the current release.
 CRAWL = pages.AS_NOBODY + " python3 /srv/app/current/settings/crawl.py {argument}\n"
 JOURNAL = "journalctl -q -b -o cat -n 2000 -u app.service"
 
@@ -82,7 +42,7 @@ class Facts:
 def facts(login: Login) -> Facts:
     """Read the state of a machine. Raises BootError if the login fails, SetupError if it runs no release of bake."""
     login.require()
-    lines = login.script(FACTS).stdout.splitlines()
+    lines = login.script(remote_scripts.text("facts.sh")).stdout.splitlines()
     try:
         stanza, current, previous, releases = lines
         return Facts(json.loads(stanza), current, previous, frozenset(releases.split()))
@@ -152,7 +112,7 @@ def visit(login: Login, report: Reporter) -> None:
 
     Raises CheckError if a page fails. Releases by older versions of bake have no crawler, so they are skipped.
     """
-    result = login.script(SITE)
+    result = login.script(remote_scripts.text("site.sh"))
     if result.status:
         return
     names, recipe_json, release, *record_lines = result.stdout.split("\n", 3)
@@ -161,7 +121,7 @@ def visit(login: Login, report: Reporter) -> None:
         return login.script(CRAWL.format(argument=shlex.quote(json.dumps(crawls)))).stdout
 
     with report.phase("pages"):
-        login.script(pages.AWAIT_WORKERS)
+        login.script(remote_scripts.text("await-workers.sh"))
         check = json.loads(recipe_json).get("check", {})
         site, author = pages.Site.of(names, check), pages.Author.read("".join(record_lines), release, check)
         judgement = pages.judge(ask, site, author, lambda: login.script(JOURNAL).stdout)
@@ -179,7 +139,8 @@ def _switch(login: Login, state: Facts, digest: str, report: Reporter) -> str:
     """Switch a machine to a release that it has, or whose bundle it has. Raises the error that app-setup reported."""
     machine_fields = {key: state.stanza[key] for key in ("release", "machine", "layout") if key in state.stanza}
     with report.phase("switch"):
-        result = login.script(SWITCH.format(stanza=json.dumps({**machine_fields, "bundle": digest}, indent=2)))
+        stanza = json.dumps({**machine_fields, "bundle": digest}, indent=2)
+        result = login.script(remote_scripts.text("switch.sh", stanza))
     new_state = facts(login)
     if result.status == 0 and new_state.current == digest:
         is_same = state.current == digest

@@ -8,7 +8,6 @@ import json
 import lzma
 import math
 import re
-import shlex
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -28,11 +27,6 @@ from bake.host.templates import render
 
 #: The smallest form, for providers that take bytes as base64. cloud-init unpacks it.
 GZIPPED = "gzipped, as base64"
-#: systemd-resolved also answers at these sockets, which a firewall cannot filter.
-NO_RESOLVER = """\
-[Service]
-InaccessiblePaths=-/run/systemd/resolve/io.systemd.Resolve -/run/dbus/system_bus_socket
-"""
 #: The units that run as the app's user.
 APP_UNITS = ("app", "app-next", "app-job@")
 #: The LZMA settings that pack small texts best.
@@ -46,22 +40,19 @@ _SEPARATOR = "\n  "
 
 
 class Network(Enum):
-    """The app's network while bake bakes, checks or runs a machine. The values are nft rules for the app's user."""
+    """The app's network while bake bakes, checks or runs a machine. The values are templates of nft rules."""
 
-    #: Only the machine itself. DNS is rejected as well: systemd-resolved would forward queries as another user.
-    CLOSED = """\
-meta skuid 800 oifname != "lo" reject
-meta skuid 800 ip daddr { 127.0.0.53, 127.0.0.54 } reject
-"""
-    #: Everything except the loopback address of the computer that runs QEMU. QEMU's user network forwards to it from
-    #: each of its own addresses, from broadcasts and from IPv6 multicasts (libslirp's sotranslate_out), and from the
-    #: address of its name server to the computer's one, at any port.
-    OPEN = """\
-meta skuid 800 oifname != "lo" ip daddr { 10.0.2.0/24, 255.255.255.255 } reject
-meta skuid 800 oifname != "lo" ip6 daddr { fec0::/64, fe80::/10, ff00::/8 } reject
-"""
+    #: Only the machine itself.
+    CLOSED = "check/closed.nft.j2"
+    #: Everything except the loopback address of the computer that runs QEMU.
+    OPEN = "check/open.nft.j2"
     #: Everything that the machine can reach; used at AWS.
     UNBOUND = ""
+
+    @property
+    def rules(self) -> str:
+        """Return the nft rules for the app's user."""
+        return render(self.value) if self.value else ""
 
 
 @dataclass(frozen=True)
@@ -288,9 +279,9 @@ def _quoted(text: str) -> str:
 
 
 def meta_data(instance: str, hostname: str, public_keys: list[str]) -> str:
-    """Return NoCloud's meta-data. The default user gets the keys."""
-    keys = "".join(f"  - {key}\n" for key in public_keys)
-    return f"instance-id: {json.dumps(instance)}\nlocal-hostname: {json.dumps(hostname)}\npublic-keys:\n{keys}"
+    """Return NoCloud's meta-data."""
+    instance, hostname = json.dumps(instance), json.dumps(hostname)
+    return render("user-data/meta-data.yaml.j2", instance=instance, hostname=hostname, public_keys=public_keys)
 
 
 @dataclass(frozen=True)
@@ -311,39 +302,28 @@ class CheckSettings:
         """Return the files for a booted image. systemd has already read its units."""
         return [
             File("/run/app-check/env", 0o600, environment(self.env).encode()),
-            File("/run/app-check/network.nft", 0o600, self.network.value.encode()),
+            File("/run/app-check/network.nft", 0o600, self.network.rules.encode()),
         ]
 
     @property
     def bake_files(self) -> list[File]:
         """Return the files for a machine during a bake. The machine itself needs the network to install packages."""
-        unit_files = [
-            File(f"/run/systemd/system/{unit}.service.d/network.conf", 0o644, NO_RESOLVER.encode())
-            for unit in APP_UNITS
-        ]
+        no_resolver = render("check/no-resolver.conf.j2").encode()
+        drop_ins = [f"/run/systemd/system/{unit}.service.d/network.conf" for unit in APP_UNITS]
+        unit_files = [File(path, 0o644, no_resolver) for path in drop_ins]
         observe_files = [File("/run/app-check/observe", 0o600, b"")] if self.observe else []
         return [*self.files, *observe_files, *(unit_files if self.network is Network.CLOSED else [])]
 
 
 def bake_command(settings: CheckSettings) -> str:
-    """Return a shell command that writes the files for a machine during a bake."""
-    return _write_command(settings.bake_files)
+    """Return a shell script that writes the files for a machine during a bake."""
+    return render("check/write.sh.j2", files=settings.bake_files, folders=_folders(settings.bake_files))
 
 
 def vendor_data(settings: CheckSettings) -> str:
-    """Return NoCloud's vendor-data for an image, run early on every boot that has this seed.
-
-    It is a boothook, because commands in user-data would replace commands in vendor-data. nftables has already loaded
-    its rules at that time, so the hook loads them again.
-    """
-    rules = "/usr/lib/app/firewall.nft"
-    return (
-        f"#cloud-boothook\n#!/bin/sh\n{_write_command(settings.files)}\n[ ! -e {rules} ] || /usr/sbin/nft -f {rules}\n"
-    )
+    """Return NoCloud's vendor-data for an image, run early on every boot that has this seed."""
+    return render("check/boothook.sh.j2", files=settings.files, folders=_folders(settings.files))
 
 
-def _write_command(files: list[File]) -> str:
-    """Return a shell command that writes files."""
-    folders = sorted({file.path.rpartition("/")[0] for file in files})
-    contents = [f"printf %s {shlex.quote(file.content.decode())} > {file.path}" for file in files]
-    return "; ".join(["umask 077", f"mkdir -p {' '.join(folders)}", *contents])
+def _folders(files: list[File]) -> list[str]:
+    return sorted({file.path.rpartition("/")[0] for file in files})

@@ -26,6 +26,7 @@ from bake.host import git, paths
 from bake.host.download import download
 from bake.host.files import atomic_output
 from bake.host.programs import run
+from bake.host.templates import render
 
 #: Debian's name of an architecture to the kernel's name.
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
@@ -83,7 +84,7 @@ def fetched(
         name for name, _ in release.exclusions if any(f"{path}/".startswith(name) for path in fetched_paths)
     ]
     if excluded_paths:
-        script += f"cd source\nrm -rf -- {shlex.join(excluded_paths)}\n"
+        script += render("release/fetch/exclude.sh.j2", paths=excluded_paths)
     recipe_fields = json.loads(members["recipe.json"][1])
     if "\ngit init " in script:
         recipe_fields["packages"] = sorted({*recipe_fields.get("packages", ()), "git"})
@@ -96,35 +97,18 @@ def fetched(
 
 def git_script(url: str, commit: str, path: str = "") -> str:
     """Return a script that fetches a commit's files to source/. git verifies them by the commit's digest."""
-    url = shlex.quote(url)
-    return f"""\
-export HOME=/nonexistent GIT_TERMINAL_PROMPT=0 GIT_CONFIG_NOSYSTEM=1
-rm -rf .fetched
-git init -q .fetched
-# Not every server gives out a commit that no branch ends in.
-git -C .fetched fetch -q --depth=1 -- {url} {commit} || git -C .fetched fetch -q -- {url} '+refs/*:refs/all/*'
-git -C .fetched checkout -q {commit} || {{ echo 'hopeless: there is no such commit; was it pushed there?'; exit 1; }}
-rm -rf .fetched/.git
-{_overlay(path)}"""
+    return render("release/fetch/git.sh.j2", url=url, commit=commit, folder=_fetched_folder(path))
 
 
 def archive_script(url: str, sha256: str, unpack: str, path: str) -> str:
     """Return a script that fetches an archive's files to source/. `unpack` is its command, `path` a folder in it."""
-    return f"""\
-rm -rf .fetched
-mkdir .fetched
-curl -fsSL --proto =https --connect-timeout 20 -o .archive {shlex.quote(url)}
-echo '{sha256}  .archive' | sha256sum -c --quiet || {{ echo 'hopeless: another archive than was asked for'; exit 1; }}
-{unpack}
-rm .archive
-chmod -R a+rX,go-w,ug-s .fetched
-{_overlay(path)}"""
+    folder = _fetched_folder(path)
+    return render("release/fetch/archive.sh.j2", url=url, sha256=sha256, unpack=unpack, folder=folder)
 
 
-def _overlay(path: str) -> str:
-    """Return the commands that copy the document's files over the fetched ones."""
-    fetched_folder = shlex.quote(f".fetched/{path}".rstrip("/"))
-    return f"cp -r source/. {fetched_folder}/\nrm -r source\nmv {fetched_folder} source\nrm -rf .fetched\n"
+def _fetched_folder(path: str) -> str:
+    """Return the path of the app's folder on the machine; `path` is that in the repository or the archive."""
+    return f".fetched/{path}".rstrip("/")
 
 
 def _parts(recipe: Recipe, members: dict[str, tuple[int, bytes]]) -> list[File]:

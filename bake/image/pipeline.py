@@ -29,6 +29,7 @@ from bake.document import cloud_config, machine_files, release_source
 from bake.errors import BakeError, PlaceError, ProgramError, SpaceError
 from bake.host import cache, files, paths
 from bake.host.progress import Phase, Reporter
+from bake.host.templates import render
 from bake.host.terminal import printable
 from bake.image import leaks, manifest, packer
 from bake.image.manifest import ImageManifest, ObservedPaths
@@ -46,11 +47,6 @@ OBSERVED_PREFIX = "bake: observed "
 NOTE_PREFIX = "bake: note "
 #: The first bytes of a qcow2 image.
 QCOW2 = b"QFI\xfb"
-#: Copies the bundle from the seed disk.
-SEED = (
-    "mkdir -p {folder} /run/app-seed; mount -o ro,noexec LABEL=cidata /run/app-seed;"
-    " cp /run/app-seed/bundle.tar {folder}/{digest}.tar; umount /run/app-seed"
-)
 
 
 @dataclass(frozen=True)
@@ -268,7 +264,8 @@ def _run_packer(
 ) -> PackerResult:
     key = work / "bake-key"
     public_key = qemu.make_key(key, "bake")
-    commands = (SEED.format(folder=release_source.INCOMING, digest=bundle.sha256), cloud_config.bake_command(settings))
+    copy_bundle = render("check/copy-bundle.sh.j2", folder=release_source.INCOMING, digest=bundle.sha256)
+    commands = (copy_bundle, cloud_config.bake_command(settings))
     (work / "user-data").write_text(document(target, bundle, commands).text)
     (work / "meta-data").write_text(cloud_config.meta_data("bake", recipe.name or "app", [public_key]))
 

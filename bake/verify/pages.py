@@ -30,19 +30,6 @@ SECONDS, VISITORS, BUSY_PAGES = 30, 20, 6
 WARM_UP = {"visitors": 8, "seconds": 60}
 #: Runs a command as a user that owns no files.
 AS_NOBODY = "setpriv --reuid=nobody --regid=nogroup --clear-groups"
-#: Waits on the machine until each worker has loaded the app, at most 280 s. A worker that loads the app, or waits for
-#: its turn, shows in /proc/locks (see wsgi.py). The site serves from the first worker on, but on a small machine it
-#: answers slowly while the others load a large app.
-AWAIT_WORKERS = """
-timeout 280 sh -c 'cd /tmp; quiet=0
-while [ $quiet -lt 2 ]; do
-    quiet=$((quiet + 1))
-    for inode in $(stat -c %i systemd-private-*-app*.service-*/tmp/first systemd-private-*-app*.service-*/tmp/[0-9]); do
-        if grep -q ":$inode " /proc/locks; then quiet=0; fi
-    done
-    sleep 1
-done' 2> /dev/null
-"""
 #: Runs the crawler on the machine with a list of crawls, and returns its output.
 Ask = Callable[[list[dict[str, Any]]], str]
 

@@ -17,6 +17,7 @@ from bake.diagnosis import diagnosis
 from bake.disk import partitions
 from bake.document import cloud_config
 from bake.errors import CheckError
+from bake.host import remote_scripts
 from bake.host.progress import Phase
 from bake.verify import checks
 from bake.vm import qemu
@@ -148,16 +149,9 @@ def _run_fault_checks(machine: qemu.Machine, work: Path, progress: Progress) -> 
 
 
 def _identity(machine: qemu.Machine) -> str:
+    """Return a machine's identity as JSON."""
     machine.await_ssh()
-    return machine.ssh("sudo sh -s", stdin=IDENTITY).stdout
-
-
-#: Prints a machine's identity as JSON.
-IDENTITY = """
-printf '{"machine-id": "%s", "host key": "%s", "random seed": "%s", "release": "%s"}' \\
-    "$(cat /etc/machine-id)" "$(cut -d ' ' -f 2 /etc/ssh/ssh_host_ed25519_key.pub)" \\
-    "$(sha256sum < /var/lib/systemd/random-seed | cut -c 1-64)" "$(readlink /srv/app/current)"
-"""
+    return machine.ssh("sudo sh -s", stdin=remote_scripts.text("identity.sh")).stdout
 
 
 def _require_passed(machine: qemu.Machine, outcomes: list[checks.Outcome]) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, quote, urlsplit
 
 from bake.errors import BootError, SetupError
-from bake.host import programs
+from bake.host import programs, remote_scripts
 
 #: Seconds after which a shared connection ends by itself, if bake could not end it.
 PERSISTENCE = 60
@@ -150,9 +150,7 @@ class Login:
         Raises BootError if the connection is lost, SetupError if the machine cannot store the file.
         """
         uploaded_bytes, size = 0, path.stat().st_size
-        is_complete = f'[ "$(stat -c %s {remote_path}.partial)" = {size} ]'
-        script = f"umask 077; mkdir -p {Path(remote_path).parent} && cat > {remote_path}.partial && {is_complete} && "
-        script += f"mv {remote_path}.partial {remote_path}"
+        script = remote_scripts.text("upload.sh", remote_path, str(size))
         with tempfile.TemporaryFile() as stderr:
             argv = self.argv("sh", "-c", shlex.quote(script))
             process = programs.start(argv, stdin=subprocess.PIPE, stderr=stderr)

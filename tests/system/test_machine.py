@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import AWAIT_BOOT, STAND_INS
 
-from bake.verify import pages, proof
+from bake.host import remote_scripts
+from bake.verify import proof
 from bake.vm import qemu
 
 pytestmark = pytest.mark.long
@@ -115,7 +116,7 @@ with concurrent.futures.ThreadPoolExecutor(8) as visitors:
 
 
 def test_threads_sockets_and_databases_of_the_import_work_in_each_worker(machine):
-    machine.ssh("sudo sh -s", stdin=pages.AWAIT_WORKERS, timeout=300)
+    machine.ssh("sudo sh -s", stdin=remote_scripts.text("await-workers.sh"), timeout=300)
 
     def ask():
         return json.loads(machine.ssh("python3 -", stdin=ASK, timeout=300).stdout)

@@ -24,6 +24,10 @@ NAME_PROCESSES = {"image.packer", "vm.qemu", "vm.ssh"}
 HARMLESS = {"Popen", "PIPE", "STDOUT", "DEVNULL", "TimeoutExpired"}
 #: The largest number of lines of a module. A longer one has more than one job.
 LONGEST = 400
+#: The most lines of a text in a module. A longer one is a program, a unit or settings, and so a file below cloud-init.
+LONGEST_TEXT = 2
+#: Modules with longer texts for a reader: lines to copy, and a new bake.yaml.
+READ_BY_PEOPLE = {"app.entry", "app.scaffold", "image.host_requirements"}
 #: Other ways to start a program.
 STARTERS = ("system", "popen", "fork", "exec", "spawn", "posix_spawn", "create_subprocess")
 
@@ -161,6 +165,38 @@ def test_a_module_has_at_most_400_lines(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= LONGEST, "split it along its jobs, and its tests with it"
 
 
+def texts(tree: ast.AST) -> list[str]:
+    """Return the strings of a module except its docstrings, without the values inside of f-strings."""
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    bodies = [node.body[0] for node in ast.walk(tree) if isinstance(node, documented) and ast.get_docstring(node)]
+    parts = {part for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    skipped = parts | {statement.value for statement in bodies if isinstance(statement, ast.Expr)}
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            found.append("".join(str(part.value) for part in node.values if isinstance(part, ast.Constant)))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in skipped:
+            found.append(node.value)
+    return found
+
+
+def long_texts(tree: ast.AST) -> list[str]:
+    return [text for text in texts(tree) if sum(bool(line.strip()) for line in text.splitlines()) > LONGEST_TEXT]
+
+
+@by_name
+def test_a_script_or_a_unit_is_a_file(path: Path) -> None:
+    found = long_texts(parse(path))
+    assert bool(found) == (name_of(path) in READ_BY_PEOPLE), f"make it a file below cloud-init, with a test: {found}"
+
+
+def test_a_script_in_a_string_would_be_noticed() -> None:
+    script = 'def run(name):\n  """Run.\n\n  As\n  root."""\n  return {}"cd {{name}}\\n" "ls\\n" "exit 1\\n"'
+    assert long_texts(ast.parse(script.format("f"))) == ["cd \nls\nexit 1\n"]
+    assert long_texts(ast.parse(script.format(""))) == ["cd {name}\nls\nexit 1\n"]
+    assert long_texts(ast.parse('"""A\n\nB\nC"""\nJOURNAL = "journalctl\\nexit\\n"')) == []
+
+
 def test_each_exception_from_a_limit_of_size_is_still_needed() -> None:
     settings = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["ruff"]
     rules, most = {"C901", "PLR0913"}, settings["lint"]["pylint"]["max-args"]
@@ -183,7 +219,7 @@ def test_there_is_something_to_look_at() -> None:
 @by_name
 def test_every_module_has_tests(path: Path) -> None:
     name = name_of(path)
-    if name in {"image.pipeline", "deploy.push"} or package_of(name) in {"aws", "cli"} or path.stem.startswith("__"):
+    if name == "image.pipeline" or package_of(name) in {"aws", "cli"} or path.stem.startswith("__"):
         pytest.skip("its tests boot machines, or speak to a server: tests/system")
     assert (REPOSITORY / "tests/unit" / path.relative_to(PACKAGE).with_name(f"test_{path.name}")).is_file()
 

@@ -32,6 +32,7 @@ from bake.errors import AmiError, PackerError, PolicyError, QuotaError
 from bake.host import cache, paths
 from bake.host.files import digest
 from bake.host.progress import Phase, Reporter
+from bake.host.templates import render
 from bake.image import packer, pipeline
 from bake.image.manifest import ImageManifest
 from bake.vm import qemu
@@ -40,12 +41,6 @@ from bake.vm import qemu
 DEBIAN_ACCOUNT, DEBIAN_AMI = "136693071363", "{release}-amd64-*"
 #: The default network for SSH: any address. The login needs the key, which only this bake has.
 ANYWHERE = "0.0.0.0/0"
-#: Makes app-setup wait for the upload of the bundle on this boot only. Packages are installed before it.
-AWAIT = """\
-[Service]
-ExecStartPre=/bin/sh -c 'for second in $$(seq 900); do [ -e {path} ] && exit; sleep 1; done; \
-echo "app-setup failed: no bundle {digest} came within 900 s"; exit 1'
-"""
 
 
 def bake(
@@ -107,13 +102,11 @@ def newest_debian_ami(cloud: Cloud, target: Target) -> dict[str, Any]:
 def user_data(target: Target, bundle: Bundle, settings: cloud_config.CheckSettings) -> bytes:
     """Return the document of a bake within EC2's limit, with the files that only this boot needs."""
     path = f"{release_source.INCOMING}/{bundle.sha256}.tar"
+    await_upload = render("check/await-upload.conf.j2", path=path, digest=bundle.sha256[:12])
     boot_files = [
         *settings.bake_files,
-        File(
-            "/run/systemd/system/app-setup.service.d/50-upload.conf", 0o644,
-            AWAIT.format(path=path, digest=bundle.sha256[:12]).encode(),
-        ),
-    ]  # fmt: skip
+        File("/run/systemd/system/app-setup.service.d/50-upload.conf", 0o644, await_upload.encode()),
+    ]
     files = [*machine_files.files(target), *release_source.bundled(target, bundle.sha256), *boot_files]
     document = cloud_config.fit(files, target, PROVIDERS["aws"].capacity, binary=True)
     return base64.b64decode(document.text) if document.form == cloud_config.GZIPPED else document.text.encode()

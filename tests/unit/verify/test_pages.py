@@ -18,6 +18,7 @@ import pytest
 import trustme
 
 from bake.errors import ProgramError
+from bake.host import remote_scripts
 from bake.host.programs import run
 from bake.verify import pages
 from bake.verify.pages import Author, Site
@@ -182,7 +183,7 @@ def test_workers_that_load_the_app_are_awaited() -> None:
         turn.parent.mkdir()
         with turn.open("a") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
-            waiting = Popen(["sh", "-c", pages.AWAIT_WORKERS])
+            waiting = Popen(["sh", "-c", remote_scripts.text("await-workers.sh")])
             with pytest.raises(TimeoutExpired):
                 waiting.wait(4)
         assert waiting.wait(60) == 0

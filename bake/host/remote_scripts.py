@@ -1,0 +1,16 @@
+"""Read the scripts below `cloud-init/remote`, which bake runs on a machine over SSH."""
+
+from __future__ import annotations
+
+import shlex
+
+from bake.host import paths
+
+
+def text(name: str, *arguments: str) -> str:
+    """Return a script's text for `sh -s` or `sh -c`. Its first line sets the arguments.
+
+    So only the machine's sh parses the arguments, and not the login shell of the user, too.
+    """
+    script = (paths.tree() / "cloud-init" / "remote" / name).read_text()
+    return f"set -- {shlex.join(arguments)}\n{script}" if arguments else script

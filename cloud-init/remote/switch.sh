@@ -1,0 +1,34 @@
+#!/bin/sh
+# Make app-setup switch to the release that a source stanza ($1) names, and print app-setup's journal. If the switch
+# fails, print the app's journal as well, and exit with the status of systemctl.
+set -eu
+
+# The lock allows one push at a time. A run in progress ends first.
+exec 9> /run/app/push.lock
+flock 9
+while [ "$(systemctl show --value --property ActiveState app-setup.service)" = activating ]; do sleep 1; done
+
+printf '%s\n' "$1" > /etc/app/source.json.partial
+chmod 644 /etc/app/source.json.partial
+mv /etc/app/source.json.partial /etc/app/source.json
+start=$(date +%s)
+status=0
+systemctl start app-setup.service 2> /dev/null || status=$?
+journalctl --sync || true
+run=$(systemctl show --value --property InvocationID app-setup.service)
+
+# journalctl may not show the newest lines at once, so retry.
+print_journal() {
+    for try in 1 2 3; do
+        lines=$(journalctl -q -o cat "$@") || true
+        if [ -n "$lines" ] || [ $try = 3 ]; then break; fi
+        sleep 1
+    done
+    printf '%s\n' "$lines"
+}
+print_journal "_SYSTEMD_INVOCATION_ID=$run"
+if [ $status != 0 ]; then
+    echo "--- the app's journal"
+    print_journal -n 2000 --since "@$start" -u app-next.service -u app.service -u 'app-job@*'
+fi
+exit $status

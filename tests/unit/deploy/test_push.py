@@ -1,0 +1,124 @@
+"""A push, with an ssh that runs the scripts here, on a machine that is a folder. Real machines: tests/system."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Fake, write
+
+from bake.deploy import push
+from bake.errors import BootError, SetupError, UnhealthyError
+from bake.host import remote_scripts
+from bake.host.programs import run
+from bake.host.progress import Reporter
+from bake.host.terminal import Terminal
+from bake.vm.ssh import Login
+
+LOGIN = Login.at("root@host.example")
+STANZA = {"release": "debian-13", "machine": "x86_64", "layout": "6", "bundle": "new"}
+#: Leaves out options and their values, which end with --, then the host.
+SSH = 'while [ "$1" != -- ]; do shift 2; done; shift 2; exec sh -c "$*"'
+
+
+@pytest.fixture
+def machine(tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The root of a machine that had the release `old`, and runs `new`. Its app-setup starts the release asked for."""
+    root = tmp_path / "machine"
+    write(root, {f"srv/app/releases/{name}/recipe.json": "{\n}\n" for name in ("new", "old", ".partial")})
+    write(root, {"etc/app/source.json": json.dumps(STANZA, indent=1) + "\n", "run/app/names": ""})
+    (root / "srv/app/current").symlink_to("releases/new")
+    (root / "srv/app/previous").symlink_to("releases/old")
+
+    def placed(name: str, *arguments: str) -> str:
+        text = original(name, *arguments)
+        for folder in ("/etc/app", "/srv/app", "/run/app", "/var/lib/app"):
+            text = text.replace(f" {folder}", f" {root}{folder}")
+        return text
+
+    original = remote_scripts.text
+    monkeypatch.setattr(remote_scripts, "text", placed)
+    fake("ssh", SSH)
+    fake("journalctl", f'case "$*" in *app.service*) echo "of the app";; *id-7*) cat {root}/journal;; esac')
+    (root / "journal").write_text("app-setup: done\n")
+    systemd(fake, root, f"ln -sfn releases/old {root}/srv/app/current")
+    return root
+
+
+def systemd(fake: Fake, root: Path, start: str) -> None:
+    """Put a systemctl on PATH that notes its words, and starts app-setup with a command."""
+    show = 'case "$*" in *ActiveState*) echo inactive;; *InvocationID*) echo id-7;;'
+    fake("systemctl", f'echo "$*" >> {root}/words; {show} start*) {start};; esac')
+
+
+def printed() -> tuple[Reporter, io.StringIO]:
+    stream = io.StringIO()
+    return Reporter(Terminal(file=stream)), stream
+
+
+def test_a_machine_tells_its_releases(machine: Path) -> None:
+    assert push.facts(LOGIN) == push.Facts(STANZA, "new", "old", frozenset({"new", "old"}))
+    (machine / "srv/app/previous").unlink()
+    assert push.facts(LOGIN).previous == ""
+
+
+def test_a_machine_without_a_release_of_bake_is_refused(machine: Path) -> None:
+    (machine / "etc/app/source.json").unlink()
+    with pytest.raises(SetupError, match=r"host\.example does not run a release that bake made"):
+        push.facts(LOGIN)
+
+
+def test_a_roll_back_asks_for_the_previous_release(machine: Path) -> None:
+    report, stream = printed()
+    assert push.roll_back(LOGIN, report) == "old"
+    stanza = machine / "etc/app/source.json"
+    assert json.loads(stanza.read_text()) == {**STANZA, "bundle": "old"} and stanza.read_text().endswith("}\n")
+    assert stanza.stat().st_mode & 0o777 == 0o644
+    assert "release old is live; `--back` rolls back to new" in stream.getvalue()
+
+
+def test_a_switch_waits_until_a_run_in_progress_ends(machine: Path, fake: Fake) -> None:
+    state = f"if [ -e {machine}/asked ]; then echo inactive; else touch {machine}/asked; echo activating; fi"
+    fake("systemctl", f'echo "$*" >> {machine}/words; case "$*" in *ActiveState*) {state};; esac')
+    LOGIN.script(remote_scripts.text("switch.sh", json.dumps(STANZA)))
+    words = (machine / "words").read_text()
+    assert words.index("start app-setup.service") > words.rindex("ActiveState") > words.index("ActiveState")
+
+
+def test_a_release_that_is_not_healthy_ends_with_both_journals(machine: Path, fake: Fake) -> None:
+    systemd(fake, machine, "exit 1")
+    (machine / "journal").write_text("a step\napp-setup failed: unhealthy: / answers 500\nwent back to release new\n")
+    report, stream = printed()
+    with pytest.raises(UnhealthyError, match="The app starts, but / answers 500") as caught:
+        push.roll_back(LOGIN, report)
+    assert caught.value.details.endswith("went back to release new\n--- the app's journal\nof the app")
+    assert "release old is not healthy; host.example runs new" in stream.getvalue()
+
+
+def test_a_machine_that_cannot_store_the_request_starts_nothing(machine: Path, fake: Fake) -> None:
+    fake("mv", "echo No space left on device >&2; exit 1")
+    with pytest.raises(BootError) as caught:
+        push.roll_back(LOGIN, printed()[0])
+    assert "No space left" in caught.value.details
+    assert "start" not in (machine / "words").read_text()
+
+
+def test_the_site_of_a_release_is_its_names_recipe_and_record(machine: Path) -> None:
+    release = machine / "srv/app/releases/new"
+    # A name with a wildcard is no pattern for the names of files.
+    write(release, {"settings/crawl.py": "", "www.shop.example": ""})
+    (machine / "run/app/names").write_text("*.shop.example\nshop.example\n")
+    (machine / "var/lib").mkdir(parents=True)
+    (machine / "var/lib/app-author.json").write_text('{"a":\n1}\n')
+    names, recipe, digest, record = LOGIN.script(remote_scripts.text("site.sh")).stdout.split("\n", 3)
+    assert (names.split(), recipe, digest) == (["*.shop.example", "shop.example"], "{}", "new")
+    assert json.loads(record) == {"a": 1}
+
+
+def test_a_release_without_a_crawler_is_not_visited(machine: Path) -> None:
+    report, stream = printed()
+    push.visit(LOGIN, report)
+    assert stream.getvalue() == ""
+    assert run(["sh", "-s"], stdin=remote_scripts.text("site.sh"), check=False).status
