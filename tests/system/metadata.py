@@ -73,16 +73,19 @@ class Pages:
 
 
 class Ec2(Pages):
-    """A service that tells who shows a token."""
+    """A service that answers requests with a token. As on EC2, each token that it gave is valid."""
 
-    token = ""
+    def __init__(self, *words):
+        super().__init__(*words)
+        self.tokens = set()
 
     def answer(self, method, path, headers):
         """Status and text; a folder's is the list of what is in it."""
         if path == "/latest/api/token":
-            self.token = secrets.token_urlsafe(16)
-            return (200, self.token) if method == "PUT" else (405, "")
-        if headers.get("X-aws-ec2-metadata-token") != self.token:
+            token = secrets.token_urlsafe(16)
+            self.tokens.add(token)
+            return (200, token) if method == "PUT" else (405, "")
+        if headers.get("X-aws-ec2-metadata-token") not in self.tokens:
             return 401, ""
         name = path.lstrip("/").partition("/")[2]
         if name in self.pages:
