@@ -174,6 +174,11 @@ def test_a_command_that_fails_is_quoted_with_what_it_said(setup: ModuleType) -> 
         setup.command("sh", "-c", "echo the reason >&2; exit 3")
 
 
+def test_what_a_program_prints_need_not_be_utf_8(setup: ModuleType) -> None:
+    """An app's log, for example."""
+    assert setup.command("printf", "caf\\351\\n") == "caf\N{REPLACEMENT CHARACTER}\n"
+
+
 @dataclass
 class Serving:
     """What `serving` does to a machine, as words: which services run, and which words fail."""

@@ -45,7 +45,7 @@ def command(*argv: object, patience: float = 900, env: dict | None = None, cwd: 
     words = [str(word) for word in argv]
     done = subprocess.run(
         words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, timeout=patience, cwd=cwd, env={**os.environ, **(env or {})},
+        errors="replace", timeout=patience, cwd=cwd, env={**os.environ, **(env or {})},
     )  # fmt: skip
     if done.returncode:
         said = " ".join(words[:4])
