@@ -11,7 +11,6 @@ import importlib
 import json
 import signal
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,29 +22,24 @@ from rich.text import Text
 from bake import __version__
 from bake.app import scaffold
 from bake.bundle.release_files import keys
-from bake.cli import options
+from bake.cli import machines, options
 from bake.config import loader
 from bake.config.debian import TARGETS
 from bake.config.providers import PROVIDERS
 from bake.config.recipe import Recipe
-from bake.deploy import local_run, push, render
+from bake.deploy import local_run, render
 from bake.document import launch_settings
 from bake.errors import BakeError, Cancelled, SettingsError, SpaceError
 from bake.host import cache
 from bake.host.progress import Reporter
 from bake.host.terminal import Terminal
 from bake.image import host_requirements, manifest, pipeline
-from bake.verify import checks
-from bake.vm import qemu, ssh
+from bake.vm import qemu
 
 errors = Terminal()
 
 
 APP = click.argument("app", type=click.Path(path_type=Path), default=".")
-IDENTITY = click.option(
-    "-i", "--identity", type=click.Path(path_type=Path, exists=True), help="Private key to log in with."
-)
-
 
 #: The AWS commands, by the module that has them.
 AWS = {
@@ -85,6 +79,10 @@ class _Group(click.Group):
 @click.version_option(__version__, prog_name="bake")
 def cli() -> None:
     """Turn the folder of a Python web app into a running, secured machine."""
+
+
+for machine_command in machines.COMMANDS:
+    cli.add_command(machine_command)
 
 
 @cli.command("image")
@@ -176,28 +174,6 @@ def run_command(app: Path, port: int | None, shell: bool) -> None:
     local_run.run(app, port, shell, report, click.echo)
 
 
-@cli.command("push")
-@click.argument("host")
-@APP
-@IDENTITY
-@click.option("--back", is_flag=True, help="Roll back to the previous release; APP is ignored.")
-def push_command(host: str, app: Path, identity: Path | None, back: bool) -> None:
-    """Push APP (a folder) as a new release to a running machine.
-
-    HOST is ssh://user@host[:port] or user@host. The user needs sudo without a password.
-
-    No request fails during the switch. If the health check fails, bake rolls back to the previous release.
-    Prints the digest of the release that serves, then requests its pages as a visitor would.
-    """
-    report = Reporter(errors)
-    with _login(host, identity).connected() as login:
-        if back:
-            click.echo(push.roll_back(login, report))
-        else:
-            click.echo(push.push(login, app, lambda base: pipeline.read_unresolved(app, report, base), report))
-            push.visit(login, report)
-
-
 @cli.command("init")
 @APP
 @click.option(
@@ -284,31 +260,6 @@ def render_command(
     else:
         document = render.machine_document(app, recipe, settings, provider, inline, report)
     click.echo(document.text, nl=False)
-
-
-def _login(host: str, identity: Path | None) -> ssh.Login:
-    try:
-        return ssh.Login.at(host, identity)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="HOST") from None
-
-
-@cli.command("check")
-@click.argument("host")
-@IDENTITY
-def check_command(host: str, identity: Path | None) -> None:
-    """Check a running machine without changing it.
-
-    HOST is ssh://user@host[:port] or user@host. The user needs sudo without a password.
-    """
-    login = _login(host, identity)
-    login.require()
-    report = Reporter(errors)
-    with tempfile.TemporaryDirectory() as work, report.phase("check") as phase:
-        outcome = checks.run_suites(["machine"], host=login.spec(), work=Path(work), progress=phase.progress)
-    checks.require(outcome)
-    report.note(f"app: {outcome.app}")
-    click.echo(f"{outcome.passed} passed, {outcome.skipped} skipped")
 
 
 @cli.command("doctor")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bake.bundle import release_archive
 from bake.bundle.debian_choice import REFUSALS
-from bake.config.debian import TARGETS
+from bake.config.debian import TARGETS, Target
 from bake.config.recipe import Recipe
 from bake.diagnosis.diagnosis import setup_error
 from bake.document import release_source
@@ -39,6 +39,18 @@ class Facts:
     releases: frozenset[str]
 
 
+@dataclass(frozen=True)
+class Source:
+    """An app's folder.
+
+    `read_recipe` returns its recipe for a Debian release by its name. It gets the machine's release, which may differ
+    from the one in bake.yaml.
+    """
+
+    folder: Path
+    read_recipe: Callable[[str], Recipe]
+
+
 def facts(login: Login) -> Facts:
     """Read the state of a machine. Raises BootError if the login fails, SetupError if it runs no release of bake."""
     login.require()
@@ -54,14 +66,23 @@ def facts(login: Login) -> Facts:
         ) from None
 
 
-def push(login: Login, folder: Path, read_recipe: Callable[[str], Recipe], report: Reporter) -> str:
-    """Push an app's folder to a machine and return the digest of the release that the machine now runs.
-
-    `read_recipe` returns the folder's recipe for a Debian release by its name. It gets the machine's release, which
-    may differ from the one in bake.yaml.
-    """
+def push(login: Login, source: Source, report: Reporter) -> str:
+    """Push an app's folder to a machine and return the digest of the release that the machine now runs."""
     state = facts(login)
-    release, machine = state.stanza.get("release", ""), state.stanza.get("machine", "")
+    target = target_of(login, state.stanza)
+    if state.stanza.get("layout") != release_source.LAYOUT:
+        key = ["-i", str(login.identity)] if login.identity else []
+        command = shlex.join(["bake", "upgrade", *key, login.address.geturl(), str(source.folder)])
+        raise SetupError(
+            f"{login.host} was made by another version of bake, with a different layout of releases",
+            f"This command renews the machine's own files, and brings this release: {command}",
+        )
+    return _switch(login, state, upload_release(login, state, target, source, report), report)
+
+
+def target_of(login: Login, stanza: dict[str, str]) -> Target:
+    """Return the Debian version of a machine. Raises SetupError if this version of bake does not support it."""
+    release, machine = stanza.get("release", ""), stanza.get("machine", "")
     target = TARGETS.get(release)
     if target is None or release_source.MACHINES[target.arch] != machine:
         raise SetupError(
@@ -69,16 +90,16 @@ def push(login: Login, folder: Path, read_recipe: Callable[[str], Recipe], repor
             "version of bake does not support",
             f"It supports {' and '.join(TARGETS)} on x86_64.",
         )
-    if state.stanza.get("layout") != release_source.LAYOUT:
-        raise SetupError(
-            f"{login.host} was made by another version of bake, with a different layout of releases",
-            "Push with that version of bake. Or make a new machine with this version: from an image or a document.",
-        )
+    return target
+
+
+def upload_release(login: Login, state: Facts, target: Target, source: Source, report: Reporter) -> str:
+    """Bundle an app's folder for a machine, upload the bundle unless the machine has it, and return its digest."""
     with cache.work_folder() as work:
         try:
-            recipe = read_recipe(target.name)
+            recipe = source.read_recipe(target.name)
             bundle = release_archive.collect(
-                release_source.folder_of(folder, recipe), recipe, work / "bundle.tar", report
+                release_source.folder_of(source.folder, recipe), recipe, work / "bundle.tar", report
             )
         except REFUSALS as error:
             error.hint += (
@@ -94,7 +115,7 @@ def push(login: Login, folder: Path, read_recipe: Callable[[str], Recipe], repor
                     f"{release_source.INCOMING}/{bundle.sha256}.tar",
                     lambda share: phase.progress(share, size_text),
                 )
-        return _switch(login, state, bundle.sha256, report)
+        return bundle.sha256
 
 
 def roll_back(login: Login, report: Reporter) -> str:

@@ -3,10 +3,11 @@
 # fails, print the app's journal as well, and exit with the status of systemctl.
 set -eu
 
-# The lock allows one push at a time. A run in progress ends first.
+# The lock allows one push or upgrade at a time. A run in progress ends first, even if its connection was lost.
 exec 9> /run/app/push.lock
 flock 9
-while [ "$(systemctl show --value --property ActiveState app-setup.service)" = activating ]; do sleep 1; done
+states() { systemctl show --value --property ActiveState app-setup.service app-upgrade.service; }
+while states | grep -qvE '^(inactive|failed|)$'; do sleep 1; done
 
 printf '%s\n' "$1" > /etc/app/source.json.partial
 chmod 644 /etc/app/source.json.partial

@@ -262,7 +262,7 @@ def test_a_push_reads_the_app_for_the_release_of_the_machine(app: Path, monkeypa
 
     machine = ssh.Login(urlsplit("ssh://debian@machine.example"), None)
     with pytest.raises(WheelError) as caught:
-        push.push(machine, app, read, Reporter(Console(file=io.StringIO())))
+        push.push(machine, push.Source(app, read), Reporter(Console(file=io.StringIO())))
     assert caught.value.hint.startswith("Allow another version. machine.example runs debian-12 with Python 3.11")
 
 

@@ -1,0 +1,136 @@
+"""Renew the machine's own files on a running machine, and report the result.
+
+The program `renew.py`, which is uploaded with the files, does the work on the machine. So a lost connection leaves the
+machine in a consistent state.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from bake import __version__
+from bake.config.debian import Target
+from bake.deploy import push
+from bake.diagnosis.diagnosis import setup_error
+from bake.document import machine_set, release_source
+from bake.document.machine_set import MachineSet
+from bake.errors import BakeError, BootError, SetupError
+from bake.host import cache, remote_scripts
+from bake.host.progress import Reporter
+from bake.vm.ssh import Login
+
+#: The folder on the machine that keeps the earlier files.
+HOME = "/var/lib/app-machine"
+
+
+@dataclass(frozen=True)
+class State:
+    """The state of a machine's own files.
+
+    `version` is that of the last upgrade, "" without one. `changed` are the files changed since then. An upgrade is
+    `pending` if it has not ended yet.
+    """
+
+    target: Target
+    layout: str
+    version: str
+    digest: str
+    changed: tuple[str, ...]
+    pending: bool
+
+    def version_text(self, new: MachineSet) -> str:
+        """Return the version of the machine's files. `new` is the set of this version of bake for the machine."""
+        if new.is_digest(self.digest):
+            return new.version
+        if not self.version:
+            return f"unknown (layout {self.layout or 'unknown'})"
+        return self.version + (f" with {len(self.changed)} changed files" if self.changed else "")
+
+
+def state(login: Login) -> State:
+    """Read the state of a machine's own files. Raises BootError if the login fails, SetupError for other machines."""
+    login.require()
+    program = (machine_set.programs() / "renew.py").read_text()
+    result = login.script(remote_scripts.text("describe.sh", program, json.dumps(machine_set.PATHS)))
+    try:
+        fields = json.loads(result.stdout)
+        stanza = fields.pop("source")
+        fields["changed"] = tuple(fields["changed"])
+        return State(target=push.target_of(login, stanza), layout=stanza.get("layout", ""), **fields)
+    except (ValueError, KeyError, TypeError):
+        raise SetupError(
+            f"{login.host} cannot describe its own files",
+            "Its output is above. Its Python must be that of a Debian version that bake supports.",
+            f"{result.stdout}{result.stderr}",
+        ) from None
+
+
+def versions(login: Login) -> str:
+    """Return a sentence with the version of the machine's own files and that of this version of bake."""
+    try:
+        machine = state(login)
+    except SetupError as error:
+        return f"the machine's own files: unknown, because {error.message}; this bake is {__version__}"
+    new = MachineSet.of(machine.target)
+    text = f"the machine's own files: {machine.version_text(new)}; those of this bake: {new.version}"
+    return text if new.is_digest(machine.digest) else f"{text}. `bake upgrade` renews them."
+
+
+def upgrade(login: Login, source: push.Source | None, report: Reporter) -> str:
+    """Install this bake's set of the machine's own files, and the release of `source`, and return the set's version.
+
+    If the machine is unhealthy with them, it goes back to its earlier files and release. Then this raises the error.
+    """
+    facts, before = push.facts(login), state(login)
+    new = MachineSet.of(before.target)
+    if before.layout.isdecimal() and int(before.layout) > int(release_source.LAYOUT):
+        raise SetupError(f"A newer version of bake made {login.host}", "Upgrade with that version, or a newer one.")
+    if source is None:
+        if before.layout != release_source.LAYOUT:
+            raise SetupError(
+                f"{login.host} runs a release that the new files of the machine cannot run: its layout differs",
+                f"Name the app's folder, to bring its release too: bake upgrade {login.address.geturl()} FOLDER",
+            )
+        if new.is_digest(before.digest) and not before.pending:
+            report.note(f"{login.host} has these files already; nothing was changed")
+            return new.version
+    stanza = None
+    if source:
+        release = push.upload_release(login, facts, before.target, source, report)
+        stanza = release_source.stanza(before.target, bundle=release)
+    with cache.work_folder() as work, report.phase("upgrade") as phase:
+        new.write(work / "new.tar", stanza)
+        login.upload(work / "new.tar", f"{HOME}/new.tar", lambda share: None)
+        phase.progress(None, "installing")
+        result = login.script(remote_scripts.text("upgrade.sh"))
+    after = state(login)
+    lines = [line.removeprefix("app-upgrade ") for line in result.stdout.splitlines()]
+    for line in lines:
+        if line.startswith("changed: "):
+            report.note(f"{line.removeprefix('changed: ')} was changed on the machine; its copy is in {HOME}")
+    if result.status or after.version != new.version or after.pending:
+        raise _error(login, result.stdout, result.stderr, is_back=after.digest == before.digest and not after.pending)
+    report.note(f"{before.version_text(new)} became {new.version}")
+    report.note(next((line.removeprefix("done: ") for line in lines if line.startswith("done: ")), ""))
+    return new.version
+
+
+def _error(login: Login, stdout: str, stderr: str, *, is_back: bool) -> BakeError:
+    """Return the error for an upgrade that failed, from the output of upgrade.sh."""
+    reason = stdout.partition("app-upgrade failed: ")[2].partition("\n--- the app's journal")[0]
+    reason, _, problem = reason.partition("\napp-upgrade went back")
+    if not reason:
+        return BootError(
+            f"The connection to {login.host} was lost during the upgrade, or the machine stopped it",
+            "Run the same command again.",
+            f"{stdout}{stderr}",
+        )
+    place = f"{login.host} has its earlier files again" if is_back else f"{login.host} has only a part of its files"
+    place += problem.strip().removeprefix("to the earlier files")
+    if "app-setup failed: " in reason:
+        error = setup_error(reason.partition("app-setup failed: ")[2], stdout.strip())
+    else:
+        error = SetupError(f"{login.host} could not be upgraded: {reason}", "Correct the cause and try again.", stdout)
+    error.hint += f"\n{place}." + ("" if is_back else " Run the same command again: it repairs them first.")
+    return error
