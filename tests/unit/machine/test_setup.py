@@ -494,6 +494,48 @@ def test_a_power_cut_while_a_release_is_tried_changes_nothing_of_what_comes_of_i
     assert (setup.RELEASES / "one").is_dir() and not setup.TRIED.is_symlink()
 
 
+def upgraded(setup: ModuleType, machine: Serving, name: str) -> None:
+    """Do to the links what `bake upgrade` does before it starts app-setup, or what it undoes (cloud-init/upgrade)."""
+    setup.PREVIOUS.unlink(missing_ok=True)
+    setup.PREVIOUS.symlink_to(setup.CURRENT.resolve())
+    setup.TRIED.unlink(missing_ok=True)
+    setup.TRIED.symlink_to(setup.RELEASES / name)
+    setup.serving.SERVED.unlink(missing_ok=True)
+    machine.running.add("app")
+    run_with(setup, name)
+
+
+@either
+def test_a_release_of_an_upgrade_has_no_way_back_to_one_of_another_layout(
+    setup: ModuleType, machine: Serving, tmp_path: Path, place: Place
+) -> None:
+    place(setup, "one")
+    run_with(setup, "one")
+    place(setup, "two")
+    machine.ill = {"two"}
+    with pytest.raises(setup.StepError, match=r"unhealthy: / answers 500$"):
+        upgraded(setup, machine, "two")
+    # It has not run the programs of release one, and has deleted nothing.
+    assert said(setup)["bundle"] == "two" and setup.CURRENT.resolve().name == "two"
+    assert {path.name for path in setup.RELEASES.iterdir()} == {"one", "two"}
+    # The earlier programs then serve the earlier release.
+    told(tmp_path)
+    upgraded(setup, machine, "one")
+    assert setup.CURRENT.resolve().name == "one" and not setup.TRIED.is_symlink()
+    assert "health" in told(tmp_path)
+
+
+def test_a_release_of_an_upgrade_keeps_the_one_before_until_the_upgrade_ends(
+    setup: ModuleType, machine: Serving
+) -> None:
+    bundled(setup, "one")
+    run_with(setup, "one")
+    bundled(setup, "two")
+    upgraded(setup, machine, "two")
+    assert setup.CURRENT.resolve().name == "two" and not setup.TRIED.is_symlink()
+    assert {path.name for path in setup.RELEASES.iterdir()} == {"one", "two"}
+
+
 def test_the_steps_of_a_release_that_was_followed_may_fail(setup: ModuleType, machine: Serving, tmp_path: Path) -> None:
     # The newer one's migration is there, and the older one's tool knows nothing of it.
     for name in ("one", "two"):
