@@ -110,14 +110,17 @@ def upgrade(login: Login, source: push.Source | None, report: Reporter) -> str:
         if line.startswith("changed: "):
             report.note(f"{line.removeprefix('changed: ')} was changed on the machine; its copy is in {HOME}")
     if result.status or after.version != new.version or after.pending:
-        raise _error(login, result.stdout, result.stderr, is_back=after.digest == before.digest and not after.pending)
+        files = "only a part of its files. Run the same command again: it repairs them first"
+        if not after.pending:
+            files = "its earlier files again" if after.digest == before.digest else "the new files"
+        raise _error(login, result.stdout, result.stderr, files)
     report.note(f"{before.version_text(new)} became {new.version}")
     report.note(next((line.removeprefix("done: ") for line in lines if line.startswith("done: ")), ""))
     return new.version
 
 
-def _error(login: Login, stdout: str, stderr: str, *, is_back: bool) -> BakeError:
-    """Return the error for an upgrade that failed, from the output of upgrade.sh."""
+def _error(login: Login, stdout: str, stderr: str, files: str) -> BakeError:
+    """Return the error for an upgrade that failed, from the output of upgrade.sh. `files` are those of the machine."""
     reason = stdout.partition("app-upgrade failed: ")[2].partition("\n--- the app's journal")[0]
     reason, _, problem = reason.partition("\napp-upgrade went back")
     if not reason:
@@ -126,11 +129,9 @@ def _error(login: Login, stdout: str, stderr: str, *, is_back: bool) -> BakeErro
             "Run the same command again.",
             f"{stdout}{stderr}",
         )
-    place = f"{login.host} has its earlier files again" if is_back else f"{login.host} has only a part of its files"
-    place += problem.strip().removeprefix("to the earlier files")
     if "app-setup failed: " in reason:
         error = setup_error(reason.partition("app-setup failed: ")[2], stdout.strip())
     else:
         error = SetupError(f"{login.host} could not be upgraded: {reason}", "Correct the cause and try again.", stdout)
-    error.hint += f"\n{place}." + ("" if is_back else " Run the same command again: it repairs them first.")
+    error.hint += f"\n{login.host} has {files}{problem.strip().removeprefix('to the earlier files')}."
     return error

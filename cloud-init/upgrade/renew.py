@@ -195,10 +195,11 @@ def arm(root: Path, kept: Path) -> None:
 
 
 def disarm(root: Path) -> None:
-    """Remove the mark, after the last step."""
+    """Remove the mark, after the last step. It must not come back by a power cut."""
     run("sync")
     for path in (PENDING, WANTED, RESTORE, RUNNING):
         (root / path).unlink(missing_ok=True)
+    run("sync")
 
 
 def reload(root: Path) -> None:

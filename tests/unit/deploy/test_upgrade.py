@@ -151,6 +151,17 @@ def test_a_program_that_fails_is_named(machine: Machine) -> None:
     assert "has its earlier files again, but: `systemd-sysusers` failed" in caught.value.hint
 
 
+def test_a_machine_that_could_not_be_repaired_is_repaired_by_the_next_upgrade(machine: Machine) -> None:
+    machine.healthy(False)
+    machine.fake("sync", f"[ ! -e {machine.root}/var/lib/app-machine/pending ] || {{ echo 'no space'; exit 1; }}")
+    with pytest.raises(SetupError) as caught:
+        upgrade.upgrade(machine.login, None, machine.report)
+    assert "machine.example has only a part of its files. Run the same command again" in caught.value.hint
+    machine.fake("sync", "")
+    machine.healthy(True)
+    assert upgrade.upgrade(machine.login, None, machine.report) == MachineSet.of(DEBIAN_13).version
+
+
 def test_a_lost_connection_says_to_run_the_command_again(machine: Machine) -> None:
     machine.fake("systemd-run", "kill -9 $PPID")
     with pytest.raises(BootError, match=r"The connection to machine\.example was lost") as caught:
