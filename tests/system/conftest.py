@@ -225,7 +225,7 @@ def machine(baked, tmp_path):
     booted = proof.start(image, tmp_path / "vm", key, STAND_INS)
     try:
         booted.await_ssh()
-        booted.ssh(AWAIT_BOOT, check=False, timeout=300)
+        booted.ssh(AWAIT_BOOT, check=False, timeout=900)
         yield booted
     finally:
         booted.stop()

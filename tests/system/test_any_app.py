@@ -117,7 +117,7 @@ def booted(any_app, bake, tmp_path_factory):
     machine = proof.start(Path(called.stdout.strip()), work / "vm", work / "key")
     try:
         machine.await_ssh()
-        machine.ssh(AWAIT_BOOT, check=False, timeout=300)
+        machine.ssh(AWAIT_BOOT, check=False, timeout=900)
         # The author's server showed the slow front page. The cases show others, so nothing is compared with it.
         machine.ssh(f"sudo rm {pages.AUTHOR}")
         yield machine

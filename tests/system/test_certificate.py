@@ -104,7 +104,7 @@ def late_dns(site):
         site.switch_on(authority)
         site.await_(lambda: site.serves("placeholder"))
         site.machine.await_ssh()
-        assert site.machine.ssh(AWAIT_BOOT, check=False, timeout=300).status == 0
+        assert site.machine.ssh(AWAIT_BOOT, check=False, timeout=900).status == 0
         site.await_(lambda: f"waiting: {NAME}: resolve call failed" in site.said())
         acme.say("clear-servfail", NAME)
         acme.say("add-a", NAME, "10.9.0.77")

@@ -95,7 +95,7 @@ def test_inside():
         )
         try:
             machine.await_ssh()
-            waited = machine.ssh(f"{AWAIT_BOOT}; cloud-init status --long", check=False, timeout=300)
+            waited = machine.ssh(f"{AWAIT_BOOT}; cloud-init status --long", check=False, timeout=900)
             assert waited.status == 0, waited.stdout
             source = machine.ssh("cloud-id").stdout.strip()
             assert source == {"nocloud": "nocloud", "hetzner": "hetzner"}.get(cloud, "aws")

@@ -43,7 +43,7 @@ def test_a_machine_waits_for_its_secrets_and_tells_nobody(baked, launched, bake)
     called = bake("render", baked[0], "--launch", "--domain", "shop.example", "--env", "MOOD=good $HOME")
     assert called.code == 0 and len(called.stdout) < 1000, called.stderr
     machine = launched(called.stdout)
-    assert machine.ssh(AWAIT_BOOT, check=False, timeout=300).status == 1
+    assert machine.ssh(AWAIT_BOOT, check=False, timeout=900).status == 1
 
     def ask(path="/"):
         return machine.ssh(f"curl -s -H 'Host: shop.example' http://127.0.0.1{path}", check=False).stdout
@@ -75,7 +75,7 @@ def test_secrets_in_the_document(baked, launched, bake):
     assert rows["/etc/app/secrets.env"]["permissions"] == "0600"
     assert "told-at-launch" not in called.stderr
     machine = launched(called.stdout)
-    assert machine.ssh(AWAIT_BOOT, check=False, timeout=300).status == 0
+    assert machine.ssh(AWAIT_BOOT, check=False, timeout=900).status == 0
     assert as_the_app(machine, SEARCH % "told-at-launch").stdout == ""
     assert "told-at-launch" not in machine.ssh("sudo journalctl -q --no-pager; sudo cat /var/log/cloud-init*").stdout
     # By hand, and one command: another setting.

@@ -147,7 +147,7 @@ def test_steps_jobs_and_data(machine):
     assert "uploads cannot be written" in said and "writable: [uploads]" in said
     before = len(read("ticks"))
     machine.reboot()
-    machine.ssh(AWAIT_BOOT, check=False, timeout=300)
+    machine.ssh(AWAIT_BOOT, check=False, timeout=900)
     assert len(read("steps")) == 2
     assert len(read("ticks")) >= before
     # The stand-ins came with the seed: without it, and without real secrets, the machine says what is missing.
@@ -198,7 +198,7 @@ def test_wrong_settings_leave_the_site_up_also_after_a_reboot(machine, tmp_path)
         assert '"a' not in journal
         if boot == 1:
             machine.reboot()
-            machine.ssh(AWAIT_BOOT, check=False, timeout=300)
+            machine.ssh(AWAIT_BOOT, check=False, timeout=900)
     failures = proof.run_checks(machine, ["machine"], tmp_path).failures
     assert [checked(name) for name, _ in failures] == ["test_no_line_of_the_machine_s_settings_is_wrong"], failures
     assert all(fault in failures[0][1] for fault in FAULTS)

@@ -163,7 +163,7 @@ def is_the_same(ec2, instance, image):
 
 def is_as_it_was_told(machine, pair):
     """cloud-init took it for EC2; key pair and settings have arrived."""
-    assert machine.ssh(AWAIT_BOOT, check=False, timeout=300).status == 0
+    assert machine.ssh(AWAIT_BOOT, check=False, timeout=900).status == 0
     assert machine.ssh("cloud-id").stdout.strip() == "aws"
     assert pair in machine.ssh("cat ~/.ssh/authorized_keys").stdout
     assert machine.ssh("cat /etc/app/domains").stdout == f"{NAME}\n"

@@ -155,7 +155,7 @@ def test_a_release_is_judged_by_its_steps_and_its_pages(baked, machine, host, ba
 
     # What is there is what the next boot serves, and it passes every check.
     machine.reboot()
-    machine.ssh(AWAIT_BOOT, check=False, timeout=300)
+    machine.ssh(AWAIT_BOOT, check=False, timeout=900)
     assert answer("/words") == "of the second release 1"
     checked = bake("check", *host)
     assert checked.code == 0 and "app: not compared" in checked.stderr, checked.stderr

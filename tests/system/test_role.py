@@ -204,7 +204,7 @@ class Machine:
             )  # fmt: skip
             try:
                 machine.await_ssh()
-                waited = machine.ssh(f"{AWAIT_BOOT}; cloud-init status --long", check=False, timeout=300)
+                waited = machine.ssh(f"{AWAIT_BOOT}; cloud-init status --long", check=False, timeout=900)
                 assert waited.status == 0, waited.stdout + machine.ssh("sudo journalctl -u app-setup").stdout
                 yield machine
                 machine.ssh("sudo systemctl poweroff", check=False)

@@ -96,7 +96,7 @@ def test_a_pasted_machine_is_a_baked_one(release, baked, bake, tmp_path):
     machine = proof.start(image, tmp_path / "baked", tmp_path / "key", STAND_INS)
     try:
         machine.await_ssh()
-        assert machine.ssh(AWAIT_BOOT, check=False, timeout=300).status == 0
+        assert machine.ssh(AWAIT_BOOT, check=False, timeout=900).status == 0
         told["baked"] = describe(machine)
     finally:
         machine.stop()

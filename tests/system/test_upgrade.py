@@ -123,7 +123,7 @@ def machine(older, tmp_path):
     booted = proof.start(older, tmp_path / "vm", key)
     try:
         booted.await_ssh()
-        booted.ssh(AWAIT_BOOT, check=False, timeout=300)
+        booted.ssh(AWAIT_BOOT, check=False, timeout=900)
         yield booted
     finally:
         booted.stop()
@@ -193,7 +193,7 @@ def test_an_older_machine_is_upgraded_under_load(folder, machine, host, bake, tm
     for reboots in (False, True):
         if reboots:
             machine.reboot()
-            machine.ssh(AWAIT_BOOT, check=False, timeout=300)
+            machine.ssh(AWAIT_BOOT, check=False, timeout=900)
         checked = bake("check", *host)
         assert checked.code == 0, checked.stderr
         assert f"the machine's own files: {version}; those of this bake: {version}" in checked.stderr
@@ -233,7 +233,7 @@ def test_a_killed_upgrade_and_a_power_cut_leave_the_earlier_files(folder, machin
     machine.await_ssh(rebooted_since=boot)
     thread.join(1800)
     assert called[0].code != 0
-    machine.ssh(AWAIT_BOOT, check=False, timeout=300)
+    machine.ssh(AWAIT_BOOT, check=False, timeout=900)
     assert programs_of(machine) == before and layout(machine) == "4"
     assert machine.ssh("journalctl -b -u app-restore.service").stdout.count("went back to the earlier files") == 1
     assert machine.ssh("curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1/steps").stdout == "200"
