@@ -85,7 +85,8 @@ class World:
             ("describe_network_interfaces", "NetworkInterfaces", "NetworkInterfaceId"),
         ):
             told = getattr(self.ec2, operation)(Filters=[OURS])[key]
-            found |= {one[name]: tags.read(one) for one in told}
+            # Network interfaces have theirs by another name.
+            found |= {one[name]: tags.read({"Tags": one.get("Tags") or one.get("TagSet", [])}) for one in told}
         return found
 
     def address(self):
