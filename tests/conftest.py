@@ -29,7 +29,7 @@ for line in sys.stdin:
 """
 
 
-class RootShell(SshBackend):
+class RootShell(SshBackend):  # type: ignore[misc]  # testinfra carries no types
     """Run the commands of all checks in one root process over one ssh connection.
 
     On a small or emulated machine, an ssh and a sudo for each command would take longer than most checks.
@@ -44,17 +44,17 @@ class RootShell(SshBackend):
             plain.hostname, plain.ssh_config, plain.ssh_identity_file, controlpersist=0, ssh_extra_args=alive
         )
         self.host = plain.host
-        self._server = None
+        self._server: subprocess.Popen[bytes] | None = None
 
     def run(self, command, *args, **kwargs):
         """Run a command as root. Raises RuntimeError if the connection breaks."""
         words = self.quote(command, *args)
         try:
-            if self._server is None:
-                self._start()
-            self._server.stdin.write(json.dumps(words).encode() + b"\n")
-            self._server.stdin.flush()
-            rc, out, err = json.loads(self._server.stdout.readline())
+            server = self._server = self._server or self._start()
+            assert server.stdin and server.stdout
+            server.stdin.write(json.dumps(words).encode() + b"\n")
+            server.stdin.flush()
+            rc, out, err = json.loads(server.stdout.readline())
         except (OSError, ValueError) as error:
             self.close()
             raise RuntimeError(f"the machine went away during `{words}`: {error}") from error
@@ -69,7 +69,7 @@ class RootShell(SshBackend):
         command, arguments = self._build_ssh_command(shlex.join([*elevate, "python3", "-c", SERVER]))
         # The last element is the host and the command.
         argv = shlex.split(self.quote(" ".join([*command[:-1], "--", command[-1]]), *arguments))
-        self._server = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def close(self):
         """End the process. The next command starts a new one."""
@@ -82,7 +82,7 @@ class RootShell(SshBackend):
 @pytest.fixture(scope="session")
 def shells():
     """Yield the shells by host, so that the modules of a run share one."""
-    open_shells = {}
+    open_shells: dict[str, RootShell] = {}
     yield open_shells
     for shell in open_shells.values():
         shell.close()
@@ -107,7 +107,7 @@ class Answer:
     """
 
     status: int
-    headers: dict
+    headers: dict[str, str]
     body: bytes = b""
 
 
@@ -140,7 +140,7 @@ def ask(host, url, port, options="", *, body=False):
 def recipe(host):
     """Return the recipe of the current release, with default values for missing keys."""
     content = json.loads(host.file("/srv/app/current/recipe.json").content_string)
-    defaults = {"domains": [], "static": {}, "writable": [], "setup": [], "timers": {}}
+    defaults: dict[str, object] = {"domains": [], "static": {}, "writable": [], "setup": [], "timers": {}}
     check = {"health": None, **content.get("check", {})}
     return {**defaults, **content, "check": check, "limits": {"body": 10 << 20, **content.get("limits", {})}}
 

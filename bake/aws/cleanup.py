@@ -9,30 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from bake.aws import tags
+from bake.aws import listing, tags
 from bake.aws.images import publish
 from bake.aws.instances import inventory, removal, replacement
 from bake.aws.session import Cloud, aws_errors, code_of
 from bake.errors import BakeError
 from bake.host.progress import Phase, Reporter
 
-#: Kinds of resources in the order of their removal: the operation that lists them, the key of the list and of the id.
-KINDS = (
-    ("instance", "describe_instances", "Reservations", "InstanceId"),
-    ("image", "describe_images", "Images", "ImageId"),
-    ("snapshot", "describe_snapshots", "Snapshots", "SnapshotId"),
-    ("volume", "describe_volumes", "Volumes", "VolumeId"),
-    ("network interface", "describe_network_interfaces", "NetworkInterfaces", "NetworkInterfaceId"),
-    ("security group", "describe_security_groups", "SecurityGroups", "GroupId"),
-    ("key pair", "describe_key_pairs", "KeyPairs", "KeyName"),
-)
-_ALL_KINDS = tuple(kind for kind, *_ in KINDS)
-#: List only this account's images and snapshots, because other accounts share thousands.
-_OWNER = {"image": {"Owners": ["self"]}, "snapshot": {"OwnerIds": ["self"]}}
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import FilterTypeDef, ImageTypeDef
+
+#: Kinds of resources in the order of their removal.
+KINDS = ("instance", "image", "snapshot", "volume", "network interface", "security group", "key pair")
 
 
 @dataclass(frozen=True)
@@ -82,7 +74,7 @@ def roll_back(cloud: Cloud, run: str, resources: list[Resource], phase: Phase) -
 
 
 def _removal_position(resource: Resource) -> int:
-    return next(position for position, (kind, *_) in enumerate(KINDS) if kind == resource.kind)
+    return KINDS.index(resource.kind)
 
 
 def _raise_first(remainder: Remainder) -> None:
@@ -93,7 +85,7 @@ def _raise_first(remainder: Remainder) -> None:
 
 def _search(cloud: Cloud, matches: Callable[[tags.Tags], bool]) -> list[Resource]:
     """Return the temporary resources with matching tags, including AMIs that only the tags of a key pair name."""
-    filters = [{"Name": "tag-key", "Values": [tags.AMI_NAME]}]
+    filters: list[FilterTypeDef] = [{"Name": "tag-key", "Values": [tags.AMI_NAME]}]
     for key_pair in cloud("ec2").describe_key_pairs(Filters=filters)["KeyPairs"]:
         if matches(tags.read(key_pair)):
             _claim_image(cloud, tags.read(key_pair))
@@ -102,42 +94,48 @@ def _search(cloud: Cloud, matches: Callable[[tags.Tags], bool]) -> list[Resource
 
 def _claim_image(cloud: Cloud, pair_tags: tags.Tags) -> None:
     """Tag the AMI of an interrupted run as temporary, if the run ended before Packer tagged it."""
-    filters = [{"Name": "name", "Values": [pair_tags[tags.AMI_NAME]]}]
-    for image in cloud("ec2").describe_images(Owners=["self"], Filters=filters)["Images"]:
+    for image in listing.images(cloud, [{"Name": "name", "Values": [pair_tags[tags.AMI_NAME]]}]):
         if tags.RUN not in tags.read(image):
             image_tags = {key: value for key, value in pair_tags.items() if key in (tags.RUN, tags.EXPIRES, tags.APP)}
             ids = {image["ImageId"], *publish.snapshots_of(image)}
             # A pending AMI may not list its snapshots, but their descriptions name the AMI.
-            snapshot_filters = [
-                {"Name": "description", "Values": [f"Created by CreateImage(*) for {image['ImageId']}*"]}
-            ]
-            snapshots = cloud.pages(
-                "ec2", "describe_snapshots", "Snapshots", OwnerIds=["self"], Filters=snapshot_filters
-            )
+            description = f"Created by CreateImage(*) for {image['ImageId']}*"
+            snapshots = listing.snapshots(cloud, [{"Name": "description", "Values": [description]}])
             ids |= {snapshot["SnapshotId"] for snapshot in snapshots}
             cloud("ec2").create_tags(Resources=sorted(ids), Tags=tags.to_api(image_tags))
 
 
-def _list_resources(
-    cloud: Cloud, filters: list[dict[str, Any]], kinds: Container[str] = _ALL_KINDS
-) -> Iterator[Resource]:
-    for kind, operation, key, id_key in KINDS:
-        if kind not in kinds:
-            continue
-        # AWS lists terminated instances for an hour.
-        state_filters = [{"Name": "instance-state-name", "Values": list(inventory.ALIVE)}] if kind == "instance" else []
-        all_filters = [*filters, *state_filters]
-        for item in _list_items(cloud, operation, key, Filters=all_filters, **_OWNER.get(kind, {})):
-            for description in item["Instances"] if kind == "instance" else [item]:
-                yield Resource(kind, description[id_key], tags.read(description))
+def _list_resources(cloud: Cloud, filters: list[FilterTypeDef], kinds: Container[str] = KINDS) -> Iterator[Resource]:
+    for kind in KINDS:
+        if kind in kinds:
+            for name, resource_tags in _list_kind(cloud, kind, filters):
+                yield Resource(kind, name, resource_tags)
 
 
-def _list_items(cloud: Cloud, operation: str, key: str, **parameters: Any) -> Iterator[dict[str, Any]]:
-    # Only DescribeKeyPairs has no pages.
-    if cloud("ec2").can_paginate(operation):
-        yield from cloud.pages("ec2", operation, key, **parameters)
-    else:
-        yield from getattr(cloud("ec2"), operation)(**parameters)[key]
+def _list_kind(cloud: Cloud, kind: str, filters: list[FilterTypeDef]) -> Iterator[tuple[str, tags.Tags]]:
+    """Yield the ids and the tags of the resources of one of KINDS."""
+    match kind:
+        case "instance":
+            # AWS lists terminated instances for an hour.
+            alive: FilterTypeDef = {"Name": "instance-state-name", "Values": inventory.ALIVE}
+            instances = listing.instances(cloud, [*filters, alive])
+            yield from ((instance["InstanceId"], tags.read(instance)) for instance in instances)
+        case "image":
+            yield from ((image["ImageId"], tags.read(image)) for image in listing.images(cloud, filters))
+        case "snapshot":
+            snapshots = listing.snapshots(cloud, filters)
+            yield from ((snapshot["SnapshotId"], tags.read(snapshot)) for snapshot in snapshots)
+        case "volume":
+            yield from ((volume["VolumeId"], tags.read(volume)) for volume in listing.volumes(cloud, filters))
+        case "network interface":
+            for interface in listing.network_interfaces(cloud, filters):
+                yield interface["NetworkInterfaceId"], tags.read({"Tags": interface.get("TagSet", [])})
+        case "security group":
+            yield from ((group["GroupId"], tags.read(group)) for group in listing.security_groups(cloud, filters))
+        case "key pair":
+            # DescribeKeyPairs has no pages.
+            key_pairs = cloud("ec2").describe_key_pairs(Filters=filters)["KeyPairs"]
+            yield from ((key_pair["KeyName"], tags.read(key_pair)) for key_pair in key_pairs)
 
 
 def sweep(cloud: Cloud, report: Reporter) -> list[str]:
@@ -187,19 +185,12 @@ def _remove_with_retries(cloud: Cloud, resource: Resource, phase: Phase) -> bool
 
 def _remove(cloud: Cloud, resource: Resource, phase: Phase) -> bool | None:
     """Remove a resource. Return False if a permanent resource needs it, None if it is still in use."""
-    ec2 = cloud("ec2")
     if resource.kind == "instance":
         replacement.give_back(cloud, resource.name, resource.tags, phase)
         removal.terminate(cloud, [resource.name], phase)
         return True
-    operations: dict[str, Callable[..., Any]] = {
-        "image": ec2.deregister_image, "snapshot": ec2.delete_snapshot, "volume": ec2.delete_volume,
-        "network interface": ec2.delete_network_interface, "security group": ec2.delete_security_group,
-        "key pair": ec2.delete_key_pair,
-    }  # fmt: skip
-    (id_key,) = (id_key for kind, _, _, id_key in KINDS if kind == resource.kind)
     try:
-        operations[resource.kind](**{id_key: resource.name})
+        _delete(cloud, resource)
     except ClientError as error:
         code = code_of(error)
         if code == "InvalidSnapshot.InUse":
@@ -212,12 +203,31 @@ def _remove(cloud: Cloud, resource: Resource, phase: Phase) -> bool | None:
     return True
 
 
+def _delete(cloud: Cloud, resource: Resource) -> None:
+    ec2, name = cloud("ec2"), resource.name
+    match resource.kind:
+        case "image":
+            ec2.deregister_image(ImageId=name)
+        case "snapshot":
+            ec2.delete_snapshot(SnapshotId=name)
+        case "volume":
+            ec2.delete_volume(VolumeId=name)
+        case "network interface":
+            ec2.delete_network_interface(NetworkInterfaceId=name)
+        case "security group":
+            ec2.delete_security_group(GroupId=name)
+        case "key pair":
+            ec2.delete_key_pair(KeyName=name)
+        case _:
+            raise AssertionError(resource)
+
+
 def _is_temporary(cloud: Cloud, snapshot_id: str) -> bool:
     """Return whether a snapshot in use is still temporary, because all AMIs that use it are temporary, too.
 
     Otherwise remove its temporary tag.
     """
-    images = cloud.pages("ec2", "describe_images", "Images", Owners=["self"])
+    images = listing.images(cloud)
     if all(tags.EXPIRES in tags.read(image) for image in images if snapshot_id in publish.snapshots_of(image)):
         return True
     # The run was interrupted after it registered the AMI and before it removed the tag.
@@ -238,14 +248,14 @@ class OldImage:
 
 def surplus_images(cloud: Cloud, keep: int, app: str | None = None) -> list[OldImage]:
     """Return all AMIs except the newest `keep` of each app, oldest first."""
-    filters = [*tags.filters(app=app or "", run=""), {"Name": "state", "Values": ["available"]}]
+    filters = tags.filters(app=app or "", run="")
     images = [
         image
-        for image in cloud.pages("ec2", "describe_images", "Images", Owners=["self"], Filters=filters)
+        for image in listing.images(cloud, [*filters, {"Name": "state", "Values": ["available"]}])
         # An AMI of an unfinished run does not count. A sweep removes it.
         if tags.EXPIRES not in tags.read(image)
     ]
-    by_app: dict[str, list[dict[str, Any]]] = {}
+    by_app: dict[str, list[ImageTypeDef]] = {}
     for image in sorted(images, key=lambda image: image.get("CreationDate", "")):
         by_app.setdefault(tags.read(image)[tags.APP], []).append(image)
     surplus = [image for group in by_app.values() for image in group[: max(0, len(group) - keep)]]
@@ -274,26 +284,19 @@ def prune(cloud: Cloud, images: list[OldImage], phase: Phase) -> None:
 def _users(cloud: Cloud, ids: set[str]) -> dict[str, str]:
     """Return a user of each AMI in use: an instance, a launch template (any version), or an Auto Scaling group."""
     users: dict[str, str] = {}
-    for reservation in cloud.pages(
-        "ec2", "describe_instances", "Reservations", Filters=[{"Name": "image-id", "Values": sorted(ids)}]
-    ):
-        for instance in reservation["Instances"]:
-            if instance["State"]["Name"] != "terminated":
-                users.setdefault(instance["ImageId"], f"instance {instance['InstanceId']}")
-    for template in cloud.pages("ec2", "describe_launch_templates", "LaunchTemplates"):
-        versions = cloud.pages(
-            "ec2", "describe_launch_template_versions", "LaunchTemplateVersions",
-            LaunchTemplateId=template["LaunchTemplateId"],
-        )  # fmt: skip
-        for version in versions:
+    for instance in listing.instances(cloud, [{"Name": "image-id", "Values": sorted(ids)}]):
+        if instance["State"]["Name"] != "terminated":
+            users.setdefault(instance["ImageId"], f"instance {instance['InstanceId']}")
+    for template in listing.launch_templates(cloud):
+        for version in listing.template_versions(cloud, template["LaunchTemplateId"]):
             reference = version["LaunchTemplateData"].get("ImageId", "")
             users.setdefault(_image_id(cloud, reference), f"launch template {template['LaunchTemplateName']}")
-    for config in cloud.pages("autoscaling", "describe_launch_configurations", "LaunchConfigurations"):
+    for config in listing.launch_configurations(cloud):
         users.setdefault(config["ImageId"], f"launch configuration {config['LaunchConfigurationName']}")
-    for group in cloud.pages("autoscaling", "describe_auto_scaling_groups", "AutoScalingGroups"):
+    for group in listing.scaling_groups(cloud):
         for override in group.get("MixedInstancesPolicy", {}).get("LaunchTemplate", {}).get("Overrides", ()):
-            if reference := override.get("ImageId"):
-                users.setdefault(_image_id(cloud, reference), f"Auto Scaling group {group['AutoScalingGroupName']}")
+            if image_id := override.get("ImageId"):
+                users.setdefault(_image_id(cloud, image_id), f"Auto Scaling group {group['AutoScalingGroupName']}")
     return {image_id: user for image_id, user in users.items() if image_id in ids}
 
 
@@ -302,9 +305,9 @@ def _image_id(cloud: Cloud, reference: str) -> str:
     if not reference.startswith("resolve:ssm:"):
         return reference
     try:
-        value = cloud("ssm").get_parameter(Name=reference.removeprefix("resolve:ssm:"))["Parameter"]["Value"]
+        name = reference.removeprefix("resolve:ssm:")
+        return cloud("ssm").get_parameter(Name=name)["Parameter"]["Value"]
     except ClientError as error:
         if code_of(error) not in ("ParameterNotFound", "ParameterVersionNotFound", "ParameterVersionLabelNotFound"):
             raise
         return ""
-    return str(value)

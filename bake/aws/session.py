@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Literal, overload
 
 import botocore.exceptions as faults
 from botocore.parsers import ResponseParserError
@@ -19,12 +19,20 @@ from botocore.parsers import ResponseParserError
 from bake.aws import policy
 from bake.errors import CloudError, CredentialsError, PolicyError, QuotaError
 
+if TYPE_CHECKING:
+    import boto3
+    from mypy_boto3_autoscaling import AutoScalingClient
+    from mypy_boto3_ebs import EBSClient
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_ssm import SSMClient
+    from mypy_boto3_sts import STSClient
+
 #: Parallel uploads of blocks. 16 blocks of 512 KiB use 200 Mbit/s if AWS answers in a third of a second.
 WORKERS = 16
 #: botocore's standard mode retries with backoff and jitter after throttling, 5xx and lost connections.
-RETRIES = {"mode": "standard", "total_max_attempts": 10}
-#: Fewer retries for the first request (sts), so that an unreachable network is reported within a minute.
-FIRST_RETRIES = {"mode": "standard", "total_max_attempts": 3}
+ATTEMPTS = 10
+#: Fewer attempts for the first request (sts), so that an unreachable network is reported within a minute.
+FIRST_ATTEMPTS = 3
 #: Error codes for expired and unknown credentials, and for missing permissions (EC2 API reference, "Error codes").
 EXPIRED_CODES = {"RequestExpired", "ExpiredToken", "ExpiredTokenException"}
 UNKNOWN_CODES = {"AuthFailure", "InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch"}
@@ -42,12 +50,12 @@ class Cloud:
     #: The command whose policy applies, as `bake aws-policy` names it.
     command: str = ""
     #: The boto3 session of another Cloud, so that a profile with MFA asks for a code only once.
-    boto3_session: Any = field(default=None, compare=False, repr=False)
+    boto3_session: boto3.Session | None = field(default=None, compare=False, repr=False)
     #: boto3's clients by service and region.
-    _clients: dict[tuple[str, str], Any] = field(default_factory=dict, compare=False, repr=False)
+    _clients: dict[tuple[str, str], object] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
-    def session(self) -> Any:
+    def session(self) -> boto3.Session:
         """Return boto3's session. Raises CloudError if no region is configured."""
         import boto3
 
@@ -64,7 +72,7 @@ class Cloud:
     @cached_property
     def account(self) -> str:
         """Return the account's number."""
-        return str(self("sts").get_caller_identity()["Account"])
+        return self("sts").get_caller_identity()["Account"]
 
     def require(self) -> None:
         """Raise CloudError without a region, and CredentialsError without credentials that AWS accepts.
@@ -74,14 +82,27 @@ class Cloud:
         with aws_errors(self):
             assert self.account
 
-    def __call__(self, service: str) -> Any:
+    @overload
+    def __call__(self, service: Literal["autoscaling"]) -> AutoScalingClient: ...
+    @overload
+    def __call__(self, service: Literal["ebs"]) -> EBSClient: ...
+    @overload
+    def __call__(self, service: Literal["ec2"]) -> EC2Client: ...
+    @overload
+    def __call__(self, service: Literal["ssm"]) -> SSMClient: ...
+    @overload
+    def __call__(self, service: Literal["sts"]) -> STSClient: ...
+
+    def __call__(self, service: Literal["autoscaling", "ebs", "ec2", "ssm", "sts"]) -> object:
         """Return boto3's client for a service. Threads may share it."""
         key = service, self.region
         if key not in self._clients:
             from botocore.config import Config
 
-            retries = FIRST_RETRIES if service == "sts" else RETRIES
-            config = Config(retries=retries, max_pool_connections=WORKERS, connect_timeout=10, read_timeout=60)
+            config = Config(
+                retries={"mode": "standard", "total_max_attempts": FIRST_ATTEMPTS if service == "sts" else ATTEMPTS},
+                max_pool_connections=WORKERS, connect_timeout=10, read_timeout=60,
+            )  # fmt: skip
             self._clients[key] = self.session.client(service, region_name=self.region, config=config)
         return self._clients[key]
 
@@ -92,11 +113,6 @@ class Cloud:
     def for_command(self, command: str) -> Cloud:
         """Return the same account and region with another command's policy."""
         return Cloud(self.profile, self.region_override, command, self.session, self._clients)
-
-    def pages(self, service: str, operation: str, key: str, **parameters: Any) -> Iterator[dict[str, Any]]:
-        """Yield all items that an operation lists under `key`, from all pages."""
-        for page in self(service).get_paginator(operation).paginate(**parameters):
-            yield from page[key]
 
 
 def _region_from_environment() -> str | None:

@@ -12,9 +12,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 from bake.host import cache, files, paths
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.literals import ResourceTypeType
+    from mypy_boto3_ec2.type_defs import FilterTypeDef, TagSpecificationTypeDef, TagTypeDef
 
 RUN, EXPIRES, APP = "bake:run", "bake:expires", "bake:app"
 #: Tag of a key pair: the name of the AMI that Packer makes in its run. Packer tags the AMI itself only afterwards.
@@ -29,12 +33,18 @@ TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 Tags = dict[str, str]
 
 
+class Tagged(TypedDict, total=False):
+    """AWS's description of a resource, as far as its tags."""
+
+    Tags: list[TagTypeDef]
+
+
 def expiry() -> Tags:
     """Return the tag of a temporary resource: the time at which it expires."""
     return {EXPIRES: (datetime.now(UTC) + LIFETIME).strftime(TIME_FORMAT)}
 
 
-def to_api(tags: Tags) -> list[dict[str, str]]:
+def to_api(tags: Tags) -> list[TagTypeDef]:
     """Return tags in the form of AWS's APIs. Tags without a value are omitted."""
     return [{"Key": key, "Value": value} for key, value in sorted(tags.items()) if value]
 
@@ -45,17 +55,17 @@ def join_names(names: Iterable[str]) -> str:
     return text if len(text) <= MAX_LENGTH else text[: MAX_LENGTH + 1].rpartition(" ")[0]
 
 
-def read(resource: dict[str, Any]) -> Tags:
+def read(resource: Tagged) -> Tags:
     """Return the tags in AWS's description of a resource."""
-    return {tag["Key"]: tag["Value"] for tag in resource.get("Tags") or resource.get("TagSet") or ()}
+    return {tag["Key"]: tag["Value"] for tag in resource.get("Tags") or ()}
 
 
-def specifications(kinds: Iterable[str], tags: Tags) -> list[dict[str, Any]]:
+def specifications(kinds: Iterable[ResourceTypeType], tags: Tags) -> list[TagSpecificationTypeDef]:
     """Return TagSpecifications with tags for each kind of resource that a call creates."""
     return [{"ResourceType": kind, "Tags": to_api(tags)} for kind in kinds]
 
 
-def filters(**tags: str) -> list[dict[str, Any]]:
+def filters(**tags: str) -> list[FilterTypeDef]:
     """Return filters for resources with these tags, named without `bake:`. An empty value matches any value."""
     return [
         {"Name": f"tag:bake:{key}", "Values": [value]} if value else {"Name": "tag-key", "Values": [f"bake:{key}"]}

@@ -106,7 +106,7 @@ class _BuildResult:
 
 
 def build(
-    template: str, variables: dict[str, str | int], artifact: Path, work: Path, on_event: Callable[[Event], None]
+    template: str, variables: Mapping[str, str | int], artifact: Path, work: Path, on_event: Callable[[Event], None]
 ) -> Path:
     """Build one of bake's templates and return the artifact's path. `work` gets the console and all temporary files.
 

@@ -29,9 +29,14 @@ CACHE_CONTROL = "max-age=3600"
 class Connection(http.client.HTTPSConnection):
     """An HTTPS connection to this machine, without DNS, that accepts any certificate."""
 
+    def __init__(self, name, port):
+        # Without a context, http.client loads all certificate authorities of Debian.
+        self.any_certificate = ssl._create_unverified_context()
+        super().__init__(name, port, timeout=TIMEOUT, context=self.any_certificate)
+
     def connect(self):
         plain = socket.create_connection(("127.0.0.1", self.port), self.timeout)
-        self.sock = self._context.wrap_socket(plain, server_hostname=self.host)
+        self.sock = self.any_certificate.wrap_socket(plain, server_hostname=self.host)
 
 
 def walk(folder, data):
@@ -39,7 +44,8 @@ def walk(folder, data):
 
     The app may change its data at any time. Its folders are links inside the release.
     """
-    pending, entries = [(folder, False, ())], 0
+    pending: list[tuple[Path, bool, tuple[Path, ...]]] = [(folder, False, ())]
+    entries = 0
     while pending:
         current, linked, above = pending.pop()
         for path in sorted(current.iterdir()):
@@ -72,7 +78,9 @@ def kinds(path, size, linked):
 
 def sample(folder, data, ignored):
     """Return (path, size) of the largest file, of the one with the longest name, one of each kind, and of others."""
-    chosen, others, largest, longest = {}, [], None, None
+    chosen: dict[str, tuple[Path, int]] = {}
+    others: list[tuple[Path, int]] = []
+    largest = longest = None
     for path, size, linked in walk(folder, data):
         if any(path.is_relative_to(other) for other in ignored):
             continue
@@ -111,8 +119,7 @@ def difference(connection, url, file, size, limit):
 
 def main(name, port, data, folders):
     """Return the differences, a line each."""
-    # Without a context, http.client loads all certificate authorities of Debian.
-    connection = Connection(name, port, timeout=TIMEOUT, context=ssl._create_unverified_context())
+    connection = Connection(name, port)
     budget, differences = BYTES, []
     for prefix, folder in folders.items():
         root = Path(folder)

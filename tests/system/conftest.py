@@ -20,7 +20,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "flask-hello"
 AWAIT_BOOT = "systemctl is-system-running --wait > /dev/null; cloud-init status --wait > /dev/null"
 
 
-class OneBake(LoadScopeScheduling):
+class OneBake(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist carries no types
     """Have one process of pytest-xdist run all cases of a baked machine, since they share a bake, and start them first.
 
     Its own option for groups does not work with pytest 9.2 (xdist 3.8.0).

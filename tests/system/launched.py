@@ -20,10 +20,17 @@ class Site:
     """A machine of an image, and its disk over its boots."""
 
     def __init__(self, image, work, accelerator):
-        self.disk, self.work, self.accelerator, self.machine, self.boots = image, work, accelerator, None, 0
+        self.disk, self.work, self.accelerator, self.boots = image, work, accelerator, 0
+        self.booted: qemu.Machine | None = None
         #: The machine's name at its provider; cloud-init takes another one for a new machine.
         self.instance = "i-1"
         qemu.make_key(work / "key", "certificate")
+
+    @property
+    def machine(self) -> qemu.Machine:
+        """The machine as it was booted last."""
+        assert self.booted, "it was never switched on"
+        return self.booted
 
     def switch_on(self, authority, more="", words=()):
         """Boot it, trusting an authority; `more` runs early, `words` are for QEMU."""
@@ -37,7 +44,7 @@ class Site:
             "network-config": acme.NETWORK,
         }
         seed = qemu.make_seed(place / "seed.iso", files)
-        self.machine = qemu.boot(
+        self.booted = qemu.boot(
             self.disk, seed, place, self.work / "key", qemu.VmOptions(self.accelerator, arguments=(*acme.WIRE, *words))
         )
         self.disk = place / "overlay.qcow2"

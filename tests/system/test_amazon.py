@@ -19,6 +19,7 @@ import amazon
 import boto3
 import pytest
 from amazon.blocks import BLOCK
+from botocore.client import BaseClient
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError
 
@@ -33,8 +34,8 @@ ONCE = Config(retries={"total_max_attempts": 1})
 @pytest.fixture(scope="session")
 def amazons(tmp_path_factory):
     """A gate and its clients, for all cases."""
-    folder, clients = tmp_path_factory.mktemp("amazon"), {}
-    with amazon.standing(folder) as gate:
+    clients: dict[tuple[str, ...], BaseClient] = {}
+    with amazon.standing(tmp_path_factory.mktemp("amazon")) as gate:
         yield gate, clients
 
 
@@ -194,8 +195,8 @@ def test_what_a_start_refuses(gate, ask):
     )
     # boto3 holds what it sends to Amazon's bounds itself: 10 to 4320 minutes; a curl does not.
     unbound = boto3.client("ebs", config=ONCE.merge(Config(parameter_validation=False)))
-    for option in ({"VolumeSize": 0}, {"VolumeSize": 65537}, {"VolumeSize": 1, "Timeout": 9}):
-        refused("ValidationException", unbound.start_snapshot, **option)
+    for bad in ({"VolumeSize": 0}, {"VolumeSize": 65537}, {"VolumeSize": 1, "Timeout": 9}):
+        refused("ValidationException", unbound.start_snapshot, **bad)
 
 
 def test_the_same_token_is_the_same_snapshot(gate, ask):

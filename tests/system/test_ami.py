@@ -9,6 +9,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import amazon
 import boto3
@@ -106,10 +107,11 @@ def registered(ec2, name):
 
 def read_back(snapshot, into):
     """The disk that a snapshot holds, by the EBS direct APIs; each block's checksum is verified."""
-    ebs, words = boto3.client("ebs"), {}
+    ebs = boto3.client("ebs")
+    asked: dict[str, Any] = {"SnapshotId": snapshot}
     with into.open("wb") as stream:
         while True:
-            listed = ebs.list_snapshot_blocks(SnapshotId=snapshot, **words)
+            listed = ebs.list_snapshot_blocks(**asked)
             for each in listed["Blocks"]:
                 got = ebs.get_snapshot_block(
                     SnapshotId=snapshot, BlockIndex=each["BlockIndex"], BlockToken=each["BlockToken"]
@@ -122,7 +124,7 @@ def read_back(snapshot, into):
                 # A volume is of whole GiB; the rest of it is empty.
                 stream.truncate(max(SIZE, stream.tell()))
                 return into
-            words = {"NextToken": listed["NextToken"]}
+            asked["NextToken"] = listed["NextToken"]
 
 
 def digest(path):

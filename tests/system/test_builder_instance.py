@@ -15,7 +15,7 @@ import boto3
 import metadata
 import pytest
 import servers
-from amazon.blocks import ACCOUNT
+from amazon import ACCOUNT
 
 from bake.aws import policy, tags
 from bake.config.debian import TARGETS

@@ -34,7 +34,7 @@ def size(files, target):
 @pytest.mark.parametrize("target", TARGETS.values(), ids=list(TARGETS))
 def test_each_feature_s_share_of_a_document(target, capsys):
     files = [*machine_files.files(target), release_source.stanza(target, parts="ab" * 32)]
-    groups = {name: [] for name in FEATURES}
+    groups: dict[str, list[File]] = {name: [] for name in FEATURES}
     for file in files[:-1]:
         name = next((name for name, pattern in FEATURES.items() if re.search(pattern, file.path)), None)
         assert name, f"{file.path} belongs to no feature: add it to FEATURES"

@@ -13,6 +13,7 @@ import acme
 import pytest
 import servers
 from conftest import AWAIT_BOOT
+from cryptography import x509
 from launched import NAME, Site, looked
 
 from bake.host.programs import run, which
@@ -92,8 +93,8 @@ def test_inside():
         with acme.dns(site.work):
             globals()[given["case"]](site)
     finally:
-        if site.machine:
-            site.machine.stop()
+        if site.booted:
+            site.booted.stop()
 
 
 def late_dns(site):
@@ -326,7 +327,7 @@ def replaced(site):
             site.pull_the_plug()
             site.disk, site.instance = new, f"i-{number + 2}"
             site.switch_on(authority, words=words)
-            seen = []
+            seen: list[x509.Certificate] = []
             site.await_(lambda seen=seen: seen.extend(filter(None, [acme.served(NAME)])) or seen)
             assert seen[0].serial_number == first
             assert site.ask("http")[0] == 301

@@ -51,7 +51,7 @@ def test_it_arrives(ground, release, cloud, bake, tmp_path):
     folder.mkdir()
     (folder / "app.py").write_text(APP)
     (folder / "requirements.txt").touch()
-    options = ()
+    options: tuple[str, ...] = ()
     if cloud == "ec2-gzip":
         # What does not shrink, and makes the text too long.
         (folder / "noise.txt").write_text(os.urandom(900).hex())

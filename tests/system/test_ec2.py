@@ -43,12 +43,12 @@ class World:
         self.ec2 = boto3.client("ec2")
         self.ami = ""
         #: What the gate saw of each command, in all cases.
-        self.seen = {}
+        self.seen: dict[str, set[str]] = {}
 
     def start(self, *words, **env):
         """Start `bake`."""
-        words = [sys.executable, "-m", "bake", *map(str, words)]
-        return start(words, cwd=self.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        argv = [sys.executable, "-m", "bake", *map(str, words)]
+        return start(argv, cwd=self.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def bake(self, *words, code=0, **env):
         """Run `bake`; what it printed, and what it said besides."""
@@ -85,7 +85,8 @@ class World:
             ("describe_network_interfaces", "NetworkInterfaces", "NetworkInterfaceId"),
         ):
             told = getattr(self.ec2, operation)(Filters=[OURS])[key]
-            found |= {one[name]: tags.read(one) for one in told}
+            # Network interfaces have theirs by another name.
+            found |= {one[name]: tags.read({"Tags": one.get("Tags") or one.get("TagSet", [])}) for one in told}
         return found
 
     def address(self):
@@ -100,13 +101,13 @@ class World:
         names = [one["InstanceId"] for one in self.machines()]
         if names:
             self.ec2.terminate_instances(InstanceIds=names)
-        for one in self.ec2.describe_addresses()["Addresses"]:
-            self.ec2.release_address(AllocationId=one["AllocationId"])
-        for one in self.ec2.describe_volumes()["Volumes"]:
-            self.ec2.delete_volume(VolumeId=one["VolumeId"])
-        for one in self.ec2.describe_security_groups()["SecurityGroups"]:
-            if one["GroupName"] != "default":
-                self.ec2.delete_security_group(GroupId=one["GroupId"])
+        for address in self.ec2.describe_addresses()["Addresses"]:
+            self.ec2.release_address(AllocationId=address["AllocationId"])
+        for volume in self.ec2.describe_volumes()["Volumes"]:
+            self.ec2.delete_volume(VolumeId=volume["VolumeId"])
+        for group in self.ec2.describe_security_groups()["SecurityGroups"]:
+            if group["GroupName"] != "default":
+                self.ec2.delete_security_group(GroupId=group["GroupId"])
         self.gate.clear()
 
 
@@ -191,8 +192,11 @@ class App:
             def log_message(self, *words):
                 pass
 
-        made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        made.handle_error = lambda *words: None
+        class Server(http.server.ThreadingHTTPServer):
+            def handle_error(self, request, client_address):
+                pass
+
+        made = Server(("127.0.0.1", 0), Handler)
         if secure:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self.authority.issue_cert("shop.example").configure_cert(context)

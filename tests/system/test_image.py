@@ -113,7 +113,7 @@ def started_bake(folder, where):
     )
     deadline = time.monotonic() + 600
     while not processes("qemu-system-x86_64\0-") and time.monotonic() < deadline:
-        assert process.poll() is None, process.stderr.read().decode()
+        assert process.poll() is None, process.communicate()[1].decode()
         time.sleep(0.2)
     return process
 

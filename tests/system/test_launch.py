@@ -18,7 +18,7 @@ grep -rsl --exclude-dir=proc --exclude-dir=sys --binary-files=text %s / 2>/dev/n
 @pytest.fixture
 def launched(baked, tmp_path):
     """Launch the baked image with user-data; stopped at the end."""
-    booted = []
+    booted: list[qemu.Machine] = []
 
     def launch(user_data):
         work = tmp_path / f"vm-{len(booted)}"

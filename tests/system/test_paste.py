@@ -4,12 +4,10 @@ import base64
 import gzip
 import hashlib
 import http.client
-import io
 import os
 import re
 import shutil
 import signal
-import tarfile
 import time
 from dataclasses import replace
 
@@ -22,7 +20,6 @@ from conftest import AWAIT_BOOT
 from bake.app import detect
 from bake.bundle import release_archive
 from bake.config import loader
-from bake.config.debian import TARGETS
 from bake.config.providers import PROVIDERS
 from bake.document import cloud_config, machine_files, release_source
 from bake.host.programs import run
@@ -53,7 +50,14 @@ class Pasted:
         run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", stock, "-F", "qcow2", self.disk, size])
         self.key = work / "key"
         qemu.make_key(self.key, "paste")
-        self.vendor_data, self.machine = vendor_data, None
+        self.vendor_data = vendor_data
+        self.booted: qemu.Machine | None = None
+
+    @property
+    def machine(self) -> qemu.Machine:
+        """The machine as it was booted last."""
+        assert self.booted, "it was never switched on"
+        return self.booted
 
     def boot(self, instance="i-1"):
         """Switch it on. Its console is a file of its own each time."""
@@ -68,11 +72,10 @@ class Pasted:
         }
         seed = qemu.make_seed(place / "seed.iso", files)
         self.port = qemu.free_port()
-        self.machine = qemu.boot(
+        self.booted = qemu.boot(
             self.disk, seed, place, self.key, qemu.VmOptions(web={80: self.port}, arguments=self.more)
         )
         self.disk = place / "overlay.qcow2"
-        return self.machine
 
     def pull_the_plug(self):
         self.machine.process.kill()
@@ -92,7 +95,7 @@ class Pasted:
 
     def wait_for(self, there, patience=PATIENCE):
         """Wait until the front page is as `there(status, text)` wants it; all states of it that were seen."""
-        deadline, seen = time.monotonic() + patience, []
+        deadline, seen = time.monotonic() + patience, list[str]()
         while time.monotonic() < deadline:
             assert self.machine.process.poll() is None, self.machine.tail()
             status, text, headers = self.page()
@@ -112,8 +115,8 @@ class Pasted:
         return self.machine.ssh(AWAIT_BOOT, check=False, timeout=600).status
 
     def stop(self):
-        if self.machine:
-            self.machine.stop()
+        if self.booted:
+            self.booted.stop()
 
 
 @pytest.fixture(params=["debian-13", "debian-12"])
@@ -139,7 +142,7 @@ def small(tmp_path):
 @pytest.fixture
 def paste(stock, tmp_path):
     """Paste a document: paste(text) → Pasted, booting."""
-    made = []
+    made: list[Pasted] = []
 
     def paste(document, **options):
         made.append(Pasted(stock, tmp_path / f"pasted-{len(made)}", document, **options))
@@ -283,25 +286,17 @@ def test_a_mirror_refuses_the_first_requests(paste, document):
 
 def made_of(folder, release, work, index=None, script=None, lock=lambda text: text):
     """A document of a folder as `bake render` makes it, with an index or a script of the test's, or another lock."""
-    goal, report = TARGETS[release], Reporter()
-    wanted = detect.complete(folder, loader.read(folder)).recipe.model_copy(update={"index": None})
-    parcel = release_archive.collect(folder, wanted, work / "bundle.tar", report)
-    changed = work / "changed.tar"
-    with tarfile.open(parcel.path) as old, tarfile.open(changed, "w") as new:
-        for member in old:
-            content = old.extractfile(member).read() if member.isfile() else b""
-            if member.name == "lock.txt":
-                content = lock(content.decode()).encode()
-                member.size = len(content)
-            new.addfile(member, io.BytesIO(content))
-    parcel, wanted = replace(parcel, path=changed), wanted.model_copy(update={"index": index})
+    recipe = detect.complete(folder, loader.read(folder)).recipe.model_copy(update={"base": release, "index": None})
+    gathered = release_archive.collect(folder, recipe, work / "bundle.tar", Reporter()).release
+
+    def changed(member):
+        return replace(member, source=lock(member.source.decode()).encode()) if member.name == "lock.txt" else member
+
+    app = replace(gathered, members=tuple(map(changed, gathered.members)))
+    recipe = recipe.model_copy(update={"index": index})
     there = frozenset(str(path.relative_to(folder)) for path in folder.rglob("*"))
-    parts = (
-        release_source.fetched(goal, parcel, wanted, there, script)
-        if script
-        else release_source.inline(goal, parcel, wanted)
-    )
-    return cloud_config.fit([*machine_files.files(goal), *parts], goal, 32768).text
+    parts = release_source.fetched(app, recipe, there, script) if script else release_source.inline(app, recipe)
+    return cloud_config.fit([*machine_files.files(recipe.target), *parts], recipe.target, 32768).text
 
 
 @pytest.mark.long

@@ -62,7 +62,8 @@ class Instance:
     def __init__(self, gate, work, accel, pair):
         self.gate, self.work, self.accel, self.pair = gate, work, accel, pair
         self.ports = {port: qemu.free_port() for port in (22, 80, 443)}
-        self.back, self.asked, self.machine = work / "back.raw", {}, None
+        self.back, self.asked = work / "back.raw", {}
+        self.machine: qemu.Machine | None = None
 
     @property
     def instead(self):
@@ -124,6 +125,7 @@ def test_inside(monkeypatch):
             name = done.stdout.strip()
             assert alive(ec2) == [name] and instance.asked["KeyName"] == "ops"
             is_the_same(ec2, instance, image)
+            assert instance.machine
             is_as_it_was_told(instance.machine, pair)
             # Broken, it would not have been taken: the check's name is told, and what was started goes.
             instance.machine.ssh("sudo systemctl disable --now certbot.timer app-look.timer")

@@ -18,6 +18,7 @@ import tarfile
 import time
 import urllib.request
 from pathlib import Path
+from typing import Final
 
 import boto3
 import metadata
@@ -37,17 +38,18 @@ pytestmark = pytest.mark.long
 
 #: This file runs itself again in a namespace, with this in its environment.
 INSIDE = "BAKE_TEST_NAMESPACE"
-REGION = "eu-west-1"
+REGION: Final = "eu-west-1"
 VOLUME = "vol-0123456789abcdef0"
 #: Where moto listens, and how the guest calls it: the host's loopback is the metadata service's address there.
 PORT = 5000
-ENDPOINT = f"http://169.254.169.254:{PORT}"
+MOTO, ENDPOINT = f"http://127.0.0.1:{PORT}", f"http://169.254.169.254:{PORT}"
 NAME, BUCKET = "shop.example", "kept"
 SECRETS = {"PASSWORD": 'it\'s "open" $HOME', "TOKEN": "two\nlines"}
 #: Needs nothing of an index. It says what it was given, and how often it was started on this data.
 APP = """
 import hashlib, os
 from pathlib import Path
+from typing import Final
 
 count = Path("/var/lib/app/count")
 
@@ -103,8 +105,8 @@ def test_a_machine_in_its_role(ground, bake, tmp_path):
 
 def references():
     """Have moto hold SECRETS and a key for what is kept; the lines of /etc/app/secrets.aws for them."""
-    said = {"endpoint_url": f"http://127.0.0.1:{PORT}", "aws_access_key_id": "a", "aws_secret_access_key": "b"}
-    ssm, manager = (boto3.client(name, REGION, **said) for name in ("ssm", "secretsmanager"))
+    asked = boto3.Session("a", "b", region_name=REGION)
+    ssm, manager = asked.client("ssm", endpoint_url=MOTO), asked.client("secretsmanager", endpoint_url=MOTO)
     ssm.put_parameter(Name="/shop/password", Value=SECRETS["PASSWORD"], Type="SecureString")
     password = ssm.get_parameter(Name="/shop/password")["Parameter"]["ARN"]
     token = manager.create_secret(Name="shop", SecretString=json.dumps({"token": SECRETS["TOKEN"]}))["ARN"]
@@ -115,8 +117,7 @@ def references():
 
 def bucket():
     """moto's, for what is kept; a call that tells what is in it, by name."""
-    said = {"endpoint_url": f"http://127.0.0.1:{PORT}", "aws_access_key_id": "a", "aws_secret_access_key": "b"}
-    s3 = boto3.client("s3", REGION, **said)
+    s3 = boto3.Session("a", "b", region_name=REGION).client("s3", endpoint_url=MOTO)
     s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
 
     def content():

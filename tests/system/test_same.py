@@ -83,15 +83,15 @@ def test_a_pasted_machine_is_a_baked_one(release, baked, bake, tmp_path):
     stock = imitation.make(release, tmp_path)
     told = {}
     for name, document in (("stock", "#cloud-config\n{}\n"), ("pasted", called.stdout)):
-        machine = Pasted(stock, tmp_path / name, document)
-        machine.boot()
+        stood = Pasted(stock, tmp_path / name, document)
+        stood.boot()
         try:
             if name == "pasted":
-                machine.wait_for(serves)
-            assert machine.settle() == 0
-            told[name] = describe(machine.machine)
+                stood.wait_for(serves)
+            assert stood.settle() == 0
+            told[name] = describe(stood.machine)
         finally:
-            machine.stop()
+            stood.stop()
     qemu.make_key(tmp_path / "key", "case")
     machine = proof.start(image, tmp_path / "baked", tmp_path / "key", STAND_INS)
     try:

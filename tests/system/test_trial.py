@@ -32,6 +32,7 @@ def test_a_url_and_an_end(baked, where):
     argv = ["env", "--default-signal=INT", sys.executable, "-m", "bake", "run", str(image), "--port", str(port)]
     process = subprocess.Popen(argv, cwd=where, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
+        assert process.stdout
         url = process.stdout.readline().strip()
         assert url == f"http://127.0.0.1:{port}/"
         with urllib.request.urlopen(url) as answer:

@@ -38,7 +38,7 @@ class Installed:
 
     def bake(self, *words: object, cwd: Path, **env: str) -> Result:
         """Run the installed command in a folder, without the programs that a bake needs."""
-        argv = [self.folder / "bin" / "bake", *map(str, words)]
+        argv = [str(self.folder / "bin" / "bake"), *map(str, words)]
         # env(1), since `run` looks for administrators' tools besides.
         bare = ["env", "-u", "PYTHONPATH", f"PATH={self.path}", *argv]
         done = run(bare, cwd=cwd, check=False, timeout=120, env={"COLUMNS": "200", **env})

@@ -12,11 +12,11 @@ import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from bake.aws import cleanup, policy, tags
+from bake.aws import cleanup, listing, policy, tags
 from bake.aws.images import publish
 from bake.aws.instances import inventory
 from bake.aws.session import DENIED_CODES, Cloud, aws_errors, code_of
@@ -36,6 +36,9 @@ from bake.host.templates import render
 from bake.image import packer, pipeline
 from bake.image.manifest import ImageManifest
 from bake.vm import qemu
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import FilterTypeDef, ImageTypeDef, IpPermissionTypeDef
 
 #: The account that publishes Debian's AMIs (wiki.debian.org/Cloud/AmazonEC2Image), and the pattern of their names.
 DEBIAN_ACCOUNT, DEBIAN_AMI = "136693071363", "{release}-amd64-*"
@@ -83,20 +86,20 @@ def bake(
     return publish.Ami(cloud.region, ami_id, regions)
 
 
-def newest_debian_ami(cloud: Cloud, target: Target) -> dict[str, Any]:
+def newest_debian_ami(cloud: Cloud, target: Target) -> ImageTypeDef:
     """Return the newest AMI of a Debian version. Raises AmiError if the region has none."""
     properties = {
         "name": DEBIAN_AMI.format(release=target.name), "architecture": "x86_64", "virtualization-type": "hvm",
         "root-device-type": "ebs", "state": "available",
     }  # fmt: skip
-    filters = [{"Name": key, "Values": [value]} for key, value in properties.items()]
-    images = list(cloud.pages("ec2", "describe_images", "Images", Owners=[DEBIAN_ACCOUNT], Filters=filters))
+    filters: list[FilterTypeDef] = [{"Name": key, "Values": [value]} for key, value in properties.items()]
+    images = list(listing.images(cloud, filters, DEBIAN_ACCOUNT))
     if not images:
         raise AmiError(
             f"Debian has no AMI {properties['name']} in {cloud.region}",
             "Choose another region: --region. Or omit --builder: bake then bakes the image here and uploads it.",
         )
-    return dict(max(images, key=lambda image: image["CreationDate"]))
+    return max(images, key=lambda image: image["CreationDate"])
 
 
 def user_data(target: Target, bundle: Bundle, settings: cloud_config.CheckSettings) -> bytes:
@@ -114,7 +117,7 @@ def user_data(target: Target, bundle: Bundle, settings: cloud_config.CheckSettin
 
 def variables(
     ami_name: str, base_name: str, group_id: str, key_file: Path, run_tags: tags.Tags, cloud: Cloud, work: Path
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the variables of the Packer template."""
     return {
         "region": cloud.region, "endpoint": cloud("ec2").meta.endpoint_url, "known": True, "base": base_name,
@@ -128,10 +131,12 @@ def credentials(cloud: Cloud) -> dict[str, str]:
 
     The environment also turns off Packer's own sources.
     """
-    session_credentials = cloud.session.get_credentials().get_frozen_credentials()
+    session_credentials = cloud.session.get_credentials()
+    assert session_credentials, "cloud.account raises an error without them"
+    frozen = session_credentials.get_frozen_credentials()
     return {
-        "AWS_ACCESS_KEY_ID": session_credentials.access_key, "AWS_SECRET_ACCESS_KEY": session_credentials.secret_key,
-        "AWS_SESSION_TOKEN": session_credentials.token or "", "AWS_EC2_METADATA_DISABLED": "true", "AWS_PROFILE": "",
+        "AWS_ACCESS_KEY_ID": frozen.access_key or "", "AWS_SECRET_ACCESS_KEY": frozen.secret_key or "",
+        "AWS_SESSION_TOKEN": frozen.token or "", "AWS_EC2_METADATA_DISABLED": "true", "AWS_PROFILE": "",
     }  # fmt: skip
 
 
@@ -199,7 +204,9 @@ def _open_access(cloud: Cloud, run_tags: tags.Tags, ami_name: str, public_key: s
             TagSpecifications=tags.specifications(["security-group"], run_tags),
         )
     group_id = inventory.await_group(cloud, name, phase)
-    ssh = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": ssh_from}]}
+    ssh: IpPermissionTypeDef = {
+        "IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": ssh_from}]
+    }  # fmt: skip
     with _ignore_error("InvalidPermission.Duplicate"):
         ec2.authorize_security_group_ingress(GroupId=group_id, IpPermissions=[ssh])
     return group_id

@@ -10,11 +10,11 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from bake.aws import tags
+from bake.aws import listing, tags
 from bake.aws.images import blocks
 from bake.aws.images.snapshot import Snapshot, upload
 from bake.aws.instances import inventory
@@ -25,6 +25,9 @@ from bake.host import cache, files
 from bake.host.progress import Phase, Reporter
 from bake.image import manifest
 from bake.image.manifest import ImageManifest
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import EbsBlockDeviceTypeDef, ImageTypeDef
 
 IMAGE, KMS_KEY = "bake:image", "bake:kms-key"
 #: Tags of an AMI that Packer made: the digest of its document, and its base.
@@ -147,8 +150,7 @@ def distribute(
 
 def require_free_name(cloud: Cloud, ami_name: str) -> None:
     """Raise AmiError if another AMI of the account has this name."""
-    filters = [{"Name": "name", "Values": [ami_name]}]
-    if cloud("ec2").describe_images(Owners=["self"], Filters=filters)["Images"]:
+    if any(listing.images(cloud, [{"Name": "name", "Values": [ami_name]}])):
         raise AmiError(f"Another AMI already has the name {ami_name}", "Choose another name: --name.")
 
 
@@ -158,13 +160,13 @@ def find_ami(cloud: Cloud, image_tags: tags.Tags) -> str | None:
         identity = {"image": image_tags[IMAGE]}
     else:
         identity = {"document": image_tags[DOCUMENT], "base": image_tags[BASE]}
-    filters = [*tags.filters(**identity), {"Name": "state", "Values": ["available", "pending"]}]
+    filters = tags.filters(**identity)
     images = [
         image
-        for image in cloud.pages("ec2", "describe_images", "Images", Owners=["self"], Filters=filters)
+        for image in listing.images(cloud, [*filters, {"Name": "state", "Values": ["available", "pending"]}])
         if tags.read(image).get(KMS_KEY) == image_tags.get(KMS_KEY) and tags.EXPIRES not in tags.read(image)
     ]
-    return str(min(images, key=lambda image: image.get("CreationDate", ""))["ImageId"]) if images else None
+    return min(images, key=lambda image: image.get("CreationDate", ""))["ImageId"] if images else None
 
 
 def _upload_image(
@@ -185,7 +187,7 @@ def _upload_image(
 
 
 def _register(cloud: Cloud, snapshot_id: str, ami_name: str, image_tags: tags.Tags) -> str:
-    root = {"SnapshotId": snapshot_id, "VolumeType": "gp3", "DeleteOnTermination": True}
+    root: EbsBlockDeviceTypeDef = {"SnapshotId": snapshot_id, "VolumeType": "gp3", "DeleteOnTermination": True}
     try:
         response = cloud("ec2").register_image(
             Name=ami_name, Description=f"{image_tags[tags.APP]}, made by bake", Architecture="x86_64",
@@ -200,14 +202,13 @@ def _register(cloud: Cloud, snapshot_id: str, ami_name: str, image_tags: tags.Ta
                 return ami_id
             raise AmiError(f"Another AMI already has the name {ami_name}", "Choose another name: --name.") from error
         raise
-    return str(response["ImageId"])
+    return response["ImageId"]
 
 
-def _describe(cloud: Cloud, ami_id: str) -> dict[str, Any] | None:
+def _describe(cloud: Cloud, ami_id: str) -> ImageTypeDef | None:
     """Return an AMI's description, or None while AWS does not list it, as just after its registration."""
-    filters = [{"Name": "image-id", "Values": [ami_id]}]
-    images = cloud("ec2").describe_images(Filters=filters)["Images"]
-    return dict(images[0]) if images else None
+    images = cloud("ec2").describe_images(Filters=[{"Name": "image-id", "Values": [ami_id]}])["Images"]
+    return images[0] if images else None
 
 
 def _await_available(cloud: Cloud, ami_id: str, phase: Phase) -> None:
@@ -230,16 +231,17 @@ def make_permanent(cloud: Cloud, ami_id: str, phase: Phase) -> None:
     image = inventory.until(lambda: _describe(cloud, ami_id), f"listed {ami_id}", phase)
     snapshot_ids = snapshots_of(image)
     snapshots = cloud("ec2").describe_snapshots(SnapshotIds=snapshot_ids)["Snapshots"] if snapshot_ids else []
-    resources = [(ami_id, image), *((str(resource["SnapshotId"]), resource) for resource in snapshots)]
-    temporary_ids = [resource_id for resource_id, resource in resources if tags.EXPIRES in tags.read(resource)]
+    resource_tags = {ami_id: tags.read(image)}
+    resource_tags |= {snapshot["SnapshotId"]: tags.read(snapshot) for snapshot in snapshots}
+    temporary_ids = [name for name in resource_tags if tags.EXPIRES in resource_tags[name]]
     if temporary_ids:
         cloud("ec2").delete_tags(Resources=temporary_ids, Tags=[{"Key": tags.EXPIRES}])
 
 
-def snapshots_of(image: dict[str, Any]) -> list[str]:
+def snapshots_of(image: ImageTypeDef) -> list[str]:
     """Return the ids of an AMI's snapshots."""
     ids = (mapping.get("Ebs", {}).get("SnapshotId") for mapping in image.get("BlockDeviceMappings", ()))
-    return [str(snapshot_id) for snapshot_id in ids if snapshot_id]
+    return [snapshot_id for snapshot_id in ids if snapshot_id]
 
 
 def _copy(cloud: Cloud, ami_id: str, target_cloud: Cloud, image_tags: tags.Tags) -> str:
@@ -252,7 +254,7 @@ def _copy(cloud: Cloud, ami_id: str, target_cloud: Cloud, image_tags: tags.Tags)
             ClientToken=f"{ami_id}-{target_cloud.region}-{image_tags[tags.RUN]}",
             TagSpecifications=tags.specifications(["image", "snapshot"], image_tags),
         )  # fmt: skip
-        copy_id = str(response["ImageId"])
+        copy_id = response["ImageId"]
     return copy_id
 
 
@@ -273,20 +275,18 @@ def _apply_options(cloud: Cloud, ami_id: str, options: PublishOptions, phase: Ph
     if options.deprecate is not None:
         deprecation_date = datetime.now(UTC) + timedelta(days=options.deprecate)
         ec2.enable_image_deprecation(ImageId=ami_id, DeprecateAt=deprecation_date.replace(second=0, microsecond=0))
-    if options.parameter:
+    if parameter := options.parameter:
         # EC2 verifies values of this data type, and launch templates accept them: `resolve:ssm:/NAME`.
         cloud("ssm").put_parameter(
-            Name=options.parameter, Value=ami_id, Type="String", DataType="aws:ec2:image", Overwrite=True
+            Name=parameter, Value=ami_id, Type="String", DataType="aws:ec2:image", Overwrite=True
         )
         # PutParameter returns before the verification (API reference). Until then, the old value stays.
-        inventory.until(
-            lambda: _parameter_is_set(cloud, options, ami_id), f"set {options.parameter} to {ami_id}", phase
-        )
+        inventory.until(lambda: _parameter_is_set(cloud, parameter, ami_id), f"set {parameter} to {ami_id}", phase)
 
 
-def _parameter_is_set(cloud: Cloud, options: PublishOptions, ami_id: str) -> bool | None:
+def _parameter_is_set(cloud: Cloud, parameter: str, ami_id: str) -> bool | None:
     try:
-        value = cloud("ssm").get_parameter(Name=options.parameter)["Parameter"]["Value"]
+        value = cloud("ssm").get_parameter(Name=parameter)["Parameter"]["Value"]
     except ClientError as error:
         if code_of(error) != "ParameterNotFound":
             raise

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
@@ -27,6 +27,10 @@ from bake.aws.session import WORKERS, Cloud, code_of
 from bake.errors import CloudError
 from bake.host import files, paths
 from bake.host.progress import Phase
+
+if TYPE_CHECKING:
+    from mypy_boto3_ebs.type_defs import StartSnapshotRequestTypeDef
+    from mypy_boto3_ec2.type_defs import SnapshotTypeDef
 
 #: Minutes without a block after which AWS abandons a snapshot (StartSnapshot: Timeout; 10 to 4320).
 TIMEOUT = 60
@@ -145,7 +149,7 @@ def _is_usable_parent(cloud: Cloud, content: blocks.Content, size: int) -> bool:
     )
 
 
-def find(cloud: Cloud, snapshot_id: str) -> dict[str, Any] | None:
+def find(cloud: Cloud, snapshot_id: str) -> SnapshotTypeDef | None:
     """Return the description of a snapshot of this account, or None."""
     try:
         (snapshot,) = cloud("ec2").describe_snapshots(SnapshotIds=[snapshot_id], OwnerIds=["self"])["Snapshots"]
@@ -153,7 +157,7 @@ def find(cloud: Cloud, snapshot_id: str) -> dict[str, Any] | None:
         if code_of(error).startswith("InvalidSnapshot"):
             return None
         raise
-    return dict(snapshot)
+    return snapshot
 
 
 def _resume(cloud: Cloud, journal: Journal, image_tags: tags.Tags) -> UploadState | None:
@@ -169,14 +173,16 @@ def _resume(cloud: Cloud, journal: Journal, image_tags: tags.Tags) -> UploadStat
 def _start(
     cloud: Cloud, content: blocks.Content, parent: blocks.Content | None, kms_key: str | None, image_tags: tags.Tags
 ) -> UploadState:
-    parameters: dict[str, Any] = {"Encrypted": True, "KmsKeyArn": kms_key} if kms_key else {}
+    parameters: StartSnapshotRequestTypeDef = {
+        "VolumeSize": content.gibibytes, "Timeout": TIMEOUT, "Description": f"bake: {image_tags.get(tags.APP, '')}",
+        "Tags": tags.to_api({**image_tags, **tags.expiry(), CONTENT: content.sha256}),
+    }  # fmt: skip
+    if kms_key:
+        parameters |= {"Encrypted": True, "KmsKeyArn": kms_key}
     if parent:
         parameters["ParentSnapshotId"] = parent.snapshot
     try:
-        response = cloud("ebs").start_snapshot(
-            VolumeSize=content.gibibytes, Timeout=TIMEOUT, Description=f"bake: {image_tags.get(tags.APP, '')}",
-            Tags=tags.to_api({**image_tags, **tags.expiry(), CONTENT: content.sha256}), **parameters,
-        )  # fmt: skip
+        response = cloud("ebs").start_snapshot(**parameters)
     except ClientError as error:
         # An account that encrypts by default rejects an unencrypted parent (EBS user guide, "Encryption outcomes").
         if parent is None or code_of(error) != "ValidationException":
@@ -266,7 +272,7 @@ def _complete(cloud: Cloud, snapshot_id: str, changed_blocks: set[int], digests:
             raise
         rejection = error
 
-    def find_finished() -> dict[str, Any] | None:
+    def find_finished() -> SnapshotTypeDef | None:
         snapshot = find(cloud, snapshot_id)
         return snapshot if snapshot and snapshot["State"] != "pending" else None
 

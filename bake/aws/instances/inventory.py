@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import ClientError
 
-from bake.aws import tags
+from bake.aws import listing, tags
 from bake.aws.session import Cloud, aws_errors, code_of
 from bake.errors import BakeError, CloudError
 from bake.host.progress import Phase
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import InstanceTypeDef, VolumeTypeDef
 
 #: Tags of an instance: its image and version, its domains, the store of its certificate, and its data volume.
 IMAGE, VERSION, DOMAINS, KEEP, DATA = "bake:image", "bake:version", "bake:domains", "bake:keep", "bake:data"
@@ -46,45 +49,41 @@ def until(
     return value
 
 
-def describe_instances(cloud: Cloud, instance_ids: Iterable[str]) -> list[dict[str, Any]]:
+def describe_instances(cloud: Cloud, instance_ids: Iterable[str]) -> list[InstanceTypeDef]:
     """Return the instances with these ids. AWS may not list new ones yet, and no longer lists old ones."""
-    filters = [{"Name": "instance-id", "Values": list(instance_ids)}]
-    return _instances(cloud, filters) if filters[0]["Values"] else []
+    ids = list(instance_ids)
+    return list(listing.instances(cloud, [{"Name": "instance-id", "Values": ids}])) if ids else []
 
 
-def live_instances(cloud: Cloud, **tag_values: str) -> list[dict[str, Any]]:
+def live_instances(cloud: Cloud, **tag_values: str) -> list[InstanceTypeDef]:
     """Return bake's instances that are not terminating, with these tags (see tags.filters)."""
-    filters = [*tags.filters(**{"run": "", **tag_values}), {"Name": "instance-state-name", "Values": list(ALIVE)}]
-    return sorted(_instances(cloud, filters), key=lambda instance: str(instance["LaunchTime"]))
+    filters = tags.filters(**{"run": "", **tag_values})
+    instances = listing.instances(cloud, [*filters, {"Name": "instance-state-name", "Values": ALIVE}])
+    return sorted(instances, key=lambda instance: instance["LaunchTime"])
 
 
-def _instances(cloud: Cloud, filters: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    pages = cloud.pages("ec2", "describe_instances", "Reservations", Filters=filters)
-    return [instance for reservation in pages for instance in reservation["Instances"]]
-
-
-def address_of(instance: dict[str, Any]) -> str:
+def address_of(instance: InstanceTypeDef) -> str:
     """Return an instance's public address, or else its private one."""
-    return str(instance.get("PublicIpAddress") or instance.get("PrivateIpAddress") or "")
+    return instance.get("PublicIpAddress") or instance.get("PrivateIpAddress") or ""
 
 
-def groups_of(instance: dict[str, Any]) -> list[str]:
+def groups_of(instance: InstanceTypeDef) -> list[str]:
     """Return the ids of an instance's security groups."""
-    return [str(group["GroupId"]) for group in instance.get("SecurityGroups", ())]
+    return [group["GroupId"] for group in instance.get("SecurityGroups", ())]
 
 
 def await_group(cloud: Cloud, name: str, phase: Phase) -> str:
     """Wait until AWS lists a security group with this name, which is unique to a run, and return its id."""
-    filters = [*tags.filters(run=""), {"Name": "group-name", "Values": [name]}]
 
     def group_id() -> str | None:
-        groups = cloud("ec2").describe_security_groups(Filters=filters)["SecurityGroups"]
-        return str(groups[0]["GroupId"]) if groups else None
+        filters = tags.filters(run="")
+        groups = listing.security_groups(cloud, [*filters, {"Name": "group-name", "Values": [name]}])
+        return next((group["GroupId"] for group in groups), None)
 
     return until(group_id, f"listed {name}", phase)
 
 
-def describe_volume(cloud: Cloud, volume_id: str) -> dict[str, Any]:
+def describe_volume(cloud: Cloud, volume_id: str) -> VolumeTypeDef:
     """Return the description of a volume. Raises CloudError if it does not exist."""
     try:
         (description,) = cloud("ec2").describe_volumes(VolumeIds=[volume_id])["Volumes"]
@@ -95,7 +94,7 @@ def describe_volume(cloud: Cloud, volume_id: str) -> dict[str, Any]:
                 "Choose another volume or region: --volume, --region.",
             ) from error
         raise
-    return dict(description)
+    return description
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def instance_rows(cloud: Cloud) -> list[dict[str, Any]]:
         return [asdict(_row(instance)) for instance in live_instances(cloud)]
 
 
-def _row(instance: dict[str, Any]) -> Row:
+def _row(instance: InstanceTypeDef) -> Row:
     instance_tags = tags.read(instance)
     return Row(
         instance["InstanceId"], instance_tags.get(tags.APP, ""), instance_tags.get(VERSION, ""),
@@ -128,11 +127,11 @@ def _row(instance: dict[str, Any]) -> Row:
     )  # fmt: skip
 
 
-def amis(cloud: Cloud, app: str = "") -> list[dict[str, Any]]:
+def amis(cloud: Cloud, app: str = "") -> list[dict[str, str]]:
     """Return bake's available AMIs, or those of an app, oldest first."""
-    filters = [*tags.filters(run="", app=app), {"Name": "state", "Values": ["available"]}]
+    filters = tags.filters(run="", app=app)
     with aws_errors(cloud):
-        images = cloud.pages("ec2", "describe_images", "Images", Owners=["self"], Filters=filters)
+        images = listing.images(cloud, [*filters, {"Name": "state", "Values": ["available"]}])
         rows = [
             {"id": image["ImageId"], "app": tags.read(image).get(tags.APP, ""),
              "version": tags.read(image).get(VERSION, ""), "name": image["Name"],
@@ -141,4 +140,4 @@ def amis(cloud: Cloud, app: str = "") -> list[dict[str, Any]]:
             # Skip AMIs of unfinished runs.
             if tags.EXPIRES not in tags.read(image)
         ]  # fmt: skip
-    return sorted(rows, key=lambda row: str(row["since"]))
+    return sorted(rows, key=lambda row: row["since"])

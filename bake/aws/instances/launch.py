@@ -12,7 +12,7 @@ import ipaddress
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -23,6 +23,15 @@ from bake.aws.session import Cloud, aws_errors, code_of
 from bake.diagnosis import diagnosis
 from bake.errors import Cancelled, LaunchError
 from bake.host.progress import Phase, Reporter
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import (
+        CreateVolumeRequestTypeDef,
+        EbsBlockDeviceTypeDef,
+        InstanceTypeDef,
+        IpPermissionTypeDef,
+        RunInstancesRequestTypeDef,
+    )
 
 #: The number of console lines to show.
 TAIL = 40
@@ -81,42 +90,47 @@ def launch(
     return LaunchResult(state.instance, ami_id, address, answer)
 
 
-def _start(plan: Plan, options: LaunchOptions, state: LaunchState, cloud: Cloud, phase: Phase) -> dict[str, Any]:
+def _start(plan: Plan, options: LaunchOptions, state: LaunchState, cloud: Cloud, phase: Phase) -> InstanceTypeDef:
     """Start the instance with its volume, wait until it passes AWS's status checks, and return its description."""
     ec2, resource_tags = cloud("ec2"), state.run_tags | tags.expiry()
     group_id = _create_group(plan, options, state, resource_tags, cloud, phase)
     volume_id = plan.volume
     if options.data:
-        volume_id = str(ec2.create_volume(
-            AvailabilityZone=plan.subnet["AvailabilityZone"], Size=options.data, VolumeType="gp3", Encrypted=True,
-            ClientToken=f"{state.run}-data", TagSpecifications=tags.specifications(["volume"], resource_tags),
-            **_kms_parameters(options),
-        )["VolumeId"])  # fmt: skip
+        volume: CreateVolumeRequestTypeDef = {
+            "AvailabilityZone": plan.subnet["AvailabilityZone"], "Size": options.data, "VolumeType": "gp3",
+            "Encrypted": True, "ClientToken": f"{state.run}-data",
+            "TagSpecifications": tags.specifications(["volume"], resource_tags),
+        }  # fmt: skip
+        if options.kms_key:
+            volume["KmsKeyId"] = options.kms_key
+        volume_id = ec2.create_volume(**volume)["VolumeId"]
         state.record("volume", volume_id, resource_tags)
     takeover_tags = replacement.takeover_tags(
         plan.previous if plan.moves_volume else None, options.address, plan.holder
     )
     instance_tags = resource_tags | takeover_tags | {inventory.DATA: volume_id or ""}
-    root = {"VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True, **_kms_parameters(options)}
-    optional_parameters: dict[str, Any] = {"KeyName": options.key_pair} if options.key_pair else {}
-    if options.instance_profile:
-        key = "Arn" if options.instance_profile.startswith("arn:") else "Name"
-        optional_parameters["IamInstanceProfile"] = {key: options.instance_profile}
-    parameters = dict(
-        ImageId=plan.image["ImageId"], InstanceType=options.type, MinCount=1, MaxCount=1, ClientToken=state.run,
-        SubnetId=plan.subnet["SubnetId"], SecurityGroupIds=[group_id],
-        UserData=user_data(options, plan.secrets, volume_id),
-        MetadataOptions={
+    root: EbsBlockDeviceTypeDef = {"VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True}
+    if options.kms_key:
+        root["KmsKeyId"] = options.kms_key
+    parameters: RunInstancesRequestTypeDef = {
+        "ImageId": plan.image["ImageId"], "MinCount": 1, "MaxCount": 1, "ClientToken": state.run,
+        "InstanceType": options.type,  # type: ignore[typeddict-item]  # AWS may have types that the stubs do not list
+        "SubnetId": plan.subnet["SubnetId"], "SecurityGroupIds": [group_id],
+        "UserData": user_data(options, plan.secrets, volume_id),
+        "MetadataOptions": {
             "HttpEndpoint": "enabled", "HttpTokens": "required", "HttpPutResponseHopLimit": 1,
             "InstanceMetadataTags": "disabled",
         },
-        BlockDeviceMappings=[{"DeviceName": plan.image["RootDeviceName"], "Ebs": root}],
-        TagSpecifications=[
+        "BlockDeviceMappings": [{"DeviceName": plan.image["RootDeviceName"], "Ebs": root}],
+        "TagSpecifications": [
             *tags.specifications(["instance"], instance_tags),
             *tags.specifications(["volume", "network-interface"], resource_tags),
         ],
-        **optional_parameters,
-    )  # fmt: skip
+    }  # fmt: skip
+    if options.key_pair:
+        parameters["KeyName"] = options.key_pair
+    if profile := options.instance_profile:
+        parameters["IamInstanceProfile"] = {"Arn": profile} if profile.startswith("arn:") else {"Name": profile}
     until = inventory.until
     instance_id = until(lambda: _run(cloud, parameters), f"listed {group_id}", phase)
     state.instance = state.record("instance", instance_id, instance_tags)
@@ -138,18 +152,14 @@ def _start(plan: Plan, options: LaunchOptions, state: LaunchState, cloud: Cloud,
     )
 
 
-def _run(cloud: Cloud, parameters: dict[str, Any]) -> str | None:
+def _run(cloud: Cloud, parameters: RunInstancesRequestTypeDef) -> str | None:
     """Run an instance and return its id, or None while AWS does not know its new security group yet."""
     try:
-        return str(cloud("ec2").run_instances(**parameters)["Instances"][0]["InstanceId"])
+        return cloud("ec2").run_instances(**parameters)["Instances"][0]["InstanceId"]
     except ClientError as error:
         if code_of(error) != "InvalidGroup.NotFound":
             raise
     return None
-
-
-def _kms_parameters(options: LaunchOptions) -> dict[str, str]:
-    return {"KmsKeyId": options.kms_key} if options.kms_key else {}
 
 
 def _create_group(
@@ -158,10 +168,10 @@ def _create_group(
     """Create the instance's security group, which allows HTTP and HTTPS from anywhere and SSH from `ssh_from`."""
     ec2, network_id, group_name = cloud("ec2"), plan.subnet["VpcId"], f"bake-{plan.app}-{state.run}"
     try:
-        group_id = str(ec2.create_security_group(
+        group_id = ec2.create_security_group(
             GroupName=group_name, Description=f"{plan.app}, made by bake", VpcId=network_id,
             TagSpecifications=tags.specifications(["security-group"], resource_tags),
-        )["GroupId"])  # fmt: skip
+        )["GroupId"]  # fmt: skip
     except ClientError as error:
         if code_of(error) != "InvalidGroup.Duplicate":
             raise
@@ -183,23 +193,22 @@ def _create_group(
     return group_id
 
 
-def rules(ssh_from: tuple[str, ...]) -> list[dict[str, Any]]:
+def rules(ssh_from: tuple[str, ...]) -> list[IpPermissionTypeDef]:
     """Return the inbound rules as EC2's API takes them."""
     web_rules = [_rule(port, ["0.0.0.0/0", "::/0"]) for port in (80, 443)]
     return web_rules + ([_rule(22, list(ssh_from))] if ssh_from else [])
 
 
-def _rule(port: int, networks: list[str]) -> dict[str, Any]:
-    rule: dict[str, Any] = {"IpProtocol": "tcp", "FromPort": port, "ToPort": port}
-    for network in networks:
-        if ipaddress.ip_network(network).version == 4:
-            rule.setdefault("IpRanges", []).append({"CidrIp": network})
-        else:
-            rule.setdefault("Ipv6Ranges", []).append({"CidrIpv6": network})
+def _rule(port: int, networks: list[str]) -> IpPermissionTypeDef:
+    rule: IpPermissionTypeDef = {"IpProtocol": "tcp", "FromPort": port, "ToPort": port}
+    if ipv4 := [network for network in networks if ipaddress.ip_network(network).version == 4]:
+        rule["IpRanges"] = [{"CidrIp": network} for network in ipv4]
+    if ipv6 := [network for network in networks if network not in ipv4]:
+        rule["Ipv6Ranges"] = [{"CidrIpv6": network} for network in ipv6]
     return rule
 
 
-def _running_instance(cloud: Cloud, instance_id: str) -> dict[str, Any] | None:
+def _running_instance(cloud: Cloud, instance_id: str) -> InstanceTypeDef | None:
     instances = inventory.describe_instances(cloud, [instance_id])
     state = instances[0]["State"]["Name"] if instances else "pending"
     if state not in ("pending", "running"):
@@ -232,7 +241,7 @@ def _is_checked(cloud: Cloud, instance_id: str) -> bool | None:
 
 
 def _await_health(
-    instance: dict[str, Any], plan: Plan, options: LaunchOptions, cloud: Cloud, phase: Phase
+    instance: InstanceTypeDef, plan: Plan, options: LaunchOptions, cloud: Cloud, phase: Phase
 ) -> health.Answer:
     address = inventory.address_of(instance)
     endpoints = health.Endpoints(address, options.connect_to)
@@ -261,14 +270,14 @@ def console(cloud: Cloud, instance_id: str) -> str:
     for parameters in ({"Latest": True}, {}):
         try:
             response = cloud("ec2").get_console_output(InstanceId=instance_id, **parameters)
-            return "\n".join(str(response.get("Output") or "").splitlines()[-TAIL:])
+            return "\n".join(response.get("Output", "").splitlines()[-TAIL:])
         except (ClientError, BotoCoreError) as error:
             # Instance types without the Nitro system do not support `Latest`.
             reason = f"AWS does not show the console of {instance_id}: {error}"
     return reason
 
 
-def _make_permanent(instance: dict[str, Any], state: LaunchState, cloud: Cloud) -> None:
+def _make_permanent(instance: InstanceTypeDef, state: LaunchState, cloud: Cloud) -> None:
     """Remove the temporary tag from all created resources."""
     volume_ids = [
         mapping["Ebs"]["VolumeId"]
@@ -280,13 +289,13 @@ def _make_permanent(instance: dict[str, Any], state: LaunchState, cloud: Cloud) 
     cloud("ec2").delete_tags(Resources=ids, Tags=[{"Key": tags.EXPIRES}])
 
 
-def _move_address(instance: dict[str, Any], options: LaunchOptions, state: LaunchState, cloud: Cloud) -> str:
+def _move_address(instance: InstanceTypeDef, options: LaunchOptions, state: LaunchState, cloud: Cloud) -> str:
     """Associate the Elastic IP with the instance, if there is one, and return the instance's address."""
     if options.address is None:
         return inventory.address_of(instance)
     replacement.associate_address(cloud, options.address, state.instance)
     (address,) = cloud("ec2").describe_addresses(AllocationIds=[options.address])["Addresses"]
-    return str(address["PublicIp"])
+    return address["PublicIp"]
 
 
 def _roll_back(state: LaunchState, cloud: Cloud, report: Reporter) -> bool:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from bake.aws import tags
+from bake.aws import listing, tags
 from bake.aws.images.publish import HEALTH
 from bake.aws.instances import health, inventory, replacement
 from bake.aws.session import Cloud, code_of
@@ -18,6 +18,9 @@ from bake.document.launch_settings import Settings
 from bake.document.machine_files import File
 from bake.errors import CloudError, DocumentError, RetireError, SettingsError
 from bake.host.progress import Phase
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import FilterTypeDef, ImageTypeDef, SubnetTypeDef
 
 #: The source of a secret: an ARN, or a name in this account and region. `#key` selects a key of its JSON.
 ARN = re.compile(
@@ -62,8 +65,8 @@ class LaunchOptions:
 class Plan:
     """The facts before a launch: the AMI, the subnet, the existing volume and the instance to terminate."""
 
-    image: dict[str, Any]
-    subnet: dict[str, Any]
+    image: ImageTypeDef
+    subnet: SubnetTypeDef
     volume: str | None
     previous: replacement.PreviousInstance | None
     #: The instance that has the Elastic IP.
@@ -168,8 +171,8 @@ def secret_arns(options: LaunchOptions, cloud: Cloud) -> dict[str, str]:
     return arns
 
 
-def _image(cloud: Cloud, ami_id: str, phase: Phase) -> dict[str, Any]:
-    def ready() -> dict[str, Any] | None:
+def _image(cloud: Cloud, ami_id: str, phase: Phase) -> ImageTypeDef:
+    def ready() -> ImageTypeDef | None:
         try:
             (image,) = cloud("ec2").describe_images(ImageIds=[ami_id])["Images"]
         except (ClientError, ValueError) as error:
@@ -181,7 +184,7 @@ def _image(cloud: Cloud, ami_id: str, phase: Phase) -> dict[str, Any]:
             ) from error
         if image["State"] not in ("available", "pending"):
             raise CloudError(f"The state of the AMI {ami_id} is {image['State']}", "Publish it again: `bake ami`.")
-        return dict(image) if image["State"] == "available" else None
+        return image if image["State"] == "available" else None
 
     return inventory.until(ready, f"made {ami_id} available", phase)
 
@@ -219,21 +222,21 @@ def _zone(cloud: Cloud, volume_id: str, previous: replacement.PreviousInstance |
             f"{volume_id} is attached to {holders[0]}",
             f"Pass --retire {holders[0]}: the volume then moves to the new instance.",
         )
-    return str(description["AvailabilityZone"])
+    return description["AvailabilityZone"]
 
 
-def _subnet(cloud: Cloud, subnet_id: str | None, zone: str | None) -> dict[str, Any]:
+def _subnet(cloud: Cloud, subnet_id: str | None, zone: str | None) -> SubnetTypeDef:
     """Return the subnet `subnet_id`, or the default subnet of a zone, or of the first zone."""
     if subnet_id is None:
-        filters = [{"Name": "default-for-az", "Values": ["true"]}]
+        filters: list[FilterTypeDef] = [{"Name": "default-for-az", "Values": ["true"]}]
         filters += [{"Name": "availability-zone", "Values": [zone]}] if zone else []
-        subnets = sorted(cloud.pages("ec2", "describe_subnets", "Subnets", Filters=filters), key=_zone_of)
+        subnets = sorted(listing.subnets(cloud, filters), key=_zone_of)
         if not subnets:
             raise CloudError(
                 f"There is no default subnet in {zone or cloud.region}",
                 "Pass --subnet, or create a default VPC: `aws ec2 create-default-vpc`.",
             )
-        return dict(subnets[0])
+        return subnets[0]
     try:
         (subnet,) = cloud("ec2").describe_subnets(SubnetIds=[subnet_id])["Subnets"]
     except ClientError as error:
@@ -247,8 +250,8 @@ def _subnet(cloud: Cloud, subnet_id: str | None, zone: str | None) -> dict[str, 
             f"The subnet {subnet_id} is in {_zone_of(subnet)}, but the volume is in {zone}",
             f"Choose a subnet in {zone}: --subnet.",
         )
-    return dict(subnet)
+    return subnet
 
 
-def _zone_of(subnet: dict[str, Any]) -> str:
-    return str(subnet["AvailabilityZone"])
+def _zone_of(subnet: SubnetTypeDef) -> str:
+    return subnet["AvailabilityZone"]

@@ -7,7 +7,7 @@ from functools import partial
 
 from botocore.exceptions import ClientError
 
-from bake.aws import tags
+from bake.aws import listing, tags
 from bake.aws.instances import inventory
 from bake.aws.session import Cloud, code_of
 from bake.host.progress import Phase
@@ -75,10 +75,8 @@ def _delete(delete: Callable[..., object], key: str, ids: Iterable[str], phase: 
 
 def bake_groups(cloud: Cloud, group_ids: Iterable[str]) -> list[str]:
     """Return those security groups that bake created."""
-    filters = [{"Name": "group-id", "Values": list(group_ids)}, *tags.filters(run="")]
-    if not filters[0]["Values"]:
+    ids = list(group_ids)
+    if not ids:
         return []
-    return [
-        str(group["GroupId"])
-        for group in cloud.pages("ec2", "describe_security_groups", "SecurityGroups", Filters=filters)
-    ]
+    groups = listing.security_groups(cloud, [{"Name": "group-id", "Values": ids}, *tags.filters(run="")])
+    return [group["GroupId"] for group in groups]

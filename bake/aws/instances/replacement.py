@@ -113,8 +113,8 @@ def _give_address(cloud: Cloud, instance_id: str, instance_tags: tags.Tags, phas
     address, _, holder = instance_tags.get(ADDRESS, "").partition(" ")
     if not holder or _state(cloud, holder) not in inventory.ALIVE:
         return
-    filters = [{"Name": "allocation-id", "Values": [address]}]
-    for elastic_ip in cloud("ec2").describe_addresses(Filters=filters)["Addresses"]:
+    elastic_ips = cloud("ec2").describe_addresses(Filters=[{"Name": "allocation-id", "Values": [address]}])["Addresses"]
+    for elastic_ip in elastic_ips:
         if elastic_ip.get("InstanceId") == instance_id:
             associate_address(cloud, address, holder)
 
@@ -164,7 +164,7 @@ def _await_state(cloud: Cloud, instance_id: str, state: str, phase: Phase) -> No
 
 def _state(cloud: Cloud, instance_id: str) -> str:
     """Return an instance's state, or an empty string if AWS does not list it."""
-    return next((str(instance["State"]["Name"]) for instance in inventory.describe_instances(cloud, [instance_id])), "")
+    return next((instance["State"]["Name"] for instance in inventory.describe_instances(cloud, [instance_id])), "")
 
 
 def _detach(cloud: Cloud, volume: str, instance_id: str) -> None:
@@ -183,7 +183,7 @@ def _volume_has_state(cloud: Cloud, volume: str, state: str) -> bool | None:
 def _holder(cloud: Cloud, volume: str) -> str | None:
     """Return the instance to which a volume is attached, unless it is being detached."""
     instance_ids = [
-        str(attachment["InstanceId"])
+        attachment["InstanceId"]
         for attachment in inventory.describe_volume(cloud, volume).get("Attachments", ())
         if attachment.get("State") != "detaching"
     ]

@@ -31,7 +31,7 @@ def down(name: str, *, allow_several: bool, with_data: bool, cloud: Cloud, repor
         if not instances:
             problem = f"{name} is not an instance that bake created" if is_id else f"{name} has no instance"
             raise RetireError(f"{problem} in {cloud.region}", "`bake ls` lists the instances that bake created.")
-        instance_ids = [str(instance["InstanceId"]) for instance in instances]
+        instance_ids = [instance["InstanceId"] for instance in instances]
         if len(instance_ids) > 1 and not allow_several:
             raise RetireError(
                 f"{name} has {len(instance_ids)} instances: {', '.join(instance_ids)}", "Pass the id of one, or --all."

@@ -23,7 +23,7 @@ import pytest
 from bake.host.programs import run, start, stop
 from bake.vm import qemu
 
-from .blocks import ACCOUNT
+from .account import ACCOUNT
 from .gate import Gate, read
 
 __all__ = [

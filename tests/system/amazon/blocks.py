@@ -8,59 +8,24 @@ import hashlib
 import json
 import re
 import threading
-from dataclasses import dataclass, field
+
+from .account import ACCOUNT, Account, Refused, Snapshot
 
 #: Bytes. The only size there is.
 BLOCK = 512 * 1024
 GIB_BLOCKS = 1024**3 // BLOCK
 #: Seconds. A block's token is good for a week.
 TOKEN_LIFE = 7 * 86400
-#: moto's only account.
-ACCOUNT = "123456789012"
 #: What moto's StartSnapshot does not know.
 UNKNOWN_TO_MOTO = ("ParentSnapshotId", "ClientToken", "Timeout", "Encrypted", "KmsKeyArn")
-
-
-class Refused(Exception):
-    """A rule was broken: HTTP status, error code, message, and the reason that EBS names."""
-
-    def __init__(self, status, code, message, reason=""):
-        super().__init__(message)
-        self.status, self.code, self.message, self.reason = status, code, message, reason
 
 
 def invalid(message, reason="INVALID_PARAMETER_VALUE"):
     return Refused(400, "ValidationException", message, reason)
 
 
-@dataclass
-class Snapshot:
-    """A snapshot: `put` are the digests of its own blocks by index, `blocks` those that it is read as."""
-
-    id: str
-    region: str
-    size: int
-    timeout: int
-    touched: float
-    said: dict
-    lineage: str
-    blocks: dict = field(default_factory=dict)
-    put: dict = field(default_factory=dict)
-    status: str = "pending"
-    looks: int = 0
-
-
-class Blocks:
+class Blocks(Account):
     """What `Rules` answers for EBS. moto is told of starts and ends, so that EC2 there knows the snapshots."""
-
-    def _find(self, name, region):
-        snapshot = self.snapshots.get(name)
-        if snapshot is None or snapshot.region != region:
-            message = f"The snapshot '{name}' does not exist."
-            raise Refused(404, "ResourceNotFoundException", message, "SNAPSHOT_NOT_FOUND")
-        if snapshot.status == "pending" and self.now() - snapshot.touched > snapshot.timeout * 60:
-            snapshot.status = "error"
-        return snapshot
 
     def _completed(self, name, region):
         snapshot = self._find(name, region)
@@ -68,8 +33,10 @@ class Blocks:
             raise invalid(f"The snapshot '{name}' is not completed.", "INVALID_SNAPSHOT_ID")
         return snapshot
 
-    def _state(self, snapshot):
-        return "pending" if snapshot.status == "completed" and snapshot.looks > 0 else snapshot.status
+    def _drop_volume(self, call, snapshot):
+        """Remove the volume that moto makes for a start."""
+        for volume in self._texts(call, "DescribeSnapshots", "volumeId", **{"SnapshotId.1": snapshot}):
+            self._ask(call, "DeleteVolume", VolumeId=volume)
 
     def _ebs_start_snapshot(self, call):
         asked = call.params

@@ -16,13 +16,15 @@ import time
 import traceback
 import urllib.parse
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import servers
 
 from . import faults
-from .blocks import Refused
+from .account import Refused
 from .ours import Rules
 
 #: Of one connection only, or said anew by who writes the answer (RFC 9110, 7.6.1).
@@ -61,10 +63,10 @@ class Call:
     path: str
     headers: http.client.HTTPMessage
     body: bytes
-    params: dict = field(default_factory=dict)
+    params: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def pair(self):
+    def pair(self) -> tuple[str, str]:
         return self.service, self.action
 
 
@@ -109,7 +111,7 @@ class Gate:
         self.upstream = urllib.parse.urlsplit(upstream).netloc
         self.delay = delay
         #: (service, action, nth) -> None or one of faults.KINDS; `nth` counts calls of that action, from 1.
-        self.fault = lambda service, action, nth: None
+        self.fault: Callable[[str, str, int], str | None] = lambda service, action, nth: None
         self.ours = Rules(Path(folder) / "blocks", self.forward)
         self.url = ""
         self._lock = threading.Lock()
@@ -117,8 +119,10 @@ class Gate:
 
     def clear(self):
         """Forget calls, faults of another process, and whom to call back."""
-        self.requests, self.orders = [], []
-        self._counts, self._after = Counter(), {}
+        self.requests: list[Call] = []
+        self.orders: list[dict[str, Any]] = []
+        self._counts = Counter[tuple[str, str]]()
+        self._after: dict[tuple[int, bool], Callable[[], object]] = {}
 
     def reset(self):
         """Empty moto, what we know of its snapshots, and all the above."""
@@ -174,7 +178,7 @@ class Gate:
             answer = connection.getresponse()
             return answer.status, answer.getheaders(), answer.read()
 
-    def answer(self, call):
+    def answer(self, call: Call):
         """What is to be sent: status, headers, body, and the number of the call; no status where nothing is sent."""
         if call.path.startswith("/moto-api"):
             return (*self.forward(call), 0)
@@ -229,6 +233,7 @@ class _Server(http.server.ThreadingHTTPServer):
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
+    server: _Server
     protocol_version = "HTTP/1.1"
     # An answer in two packets would wait 40 ms for the first one's acknowledgement.
     disable_nagle_algorithm = True

@@ -6,7 +6,7 @@ import re
 import urllib.parse
 import xml.etree.ElementTree as ET
 
-from .blocks import ACCOUNT, Refused
+from .account import ACCOUNT, Account, Refused
 
 #: What DescribeImages may be asked by, and moto does not know of what was registered.
 TOLD_BY_OURS = {
@@ -15,42 +15,8 @@ TOLD_BY_OURS = {
 }  # fmt: skip
 
 
-class Images:
+class Images(Account):
     """What `Rules` answers for EC2, or adds to moto's answers."""
-
-    def _ask(self, call, action, **params):
-        """Ask moto's EC2 something else, in the place of who calls."""
-        form = {"Action": action, "Version": "2016-11-15", **params}
-        asked = copy.copy(call)
-        asked.method, asked.path = "POST", "/"
-        own = {
-            "Content-Type": "application/x-www-form-urlencoded",
-            "Authorization": "AWS4-HMAC-SHA256 Credential=AKIAMADEUPMADEUPMADE/20260101/"
-            f"{call.region}/ec2/aws4_request, SignedHeaders=host, Signature=0",
-        }
-        asked.headers = {}
-        _, _, body = self.forward(asked, urllib.parse.urlencode(form).encode(), own)
-        return ET.fromstring(body)
-
-    def _texts(self, call, action, tag, **params):
-        """What an answer of moto's says under a name, wherever."""
-        return [element.text for element in self._ask(call, action, **params).iter() if element.tag.endswith("}" + tag)]
-
-    def _tag(self, call, made):
-        """Give the tags that a call specifies to what it made, by type."""
-        for name, kind in call.params.items():
-            given = re.fullmatch(r"(TagSpecification\.\d+\.)ResourceType", name)
-            for resource in made.get(kind, ()) if given else ():
-                start = f"{given[1]}Tag."
-                tags = {
-                    each.replace(start, "Tag."): value for each, value in call.params.items() if each.startswith(start)
-                }
-                self._ask(call, "CreateTags", **{"ResourceId.1": resource}, **tags)
-
-    def _drop_volume(self, call, snapshot):
-        """Remove the volume that moto makes for a start."""
-        for volume in self._texts(call, "DescribeSnapshots", "volumeId", **{"SnapshotId.1": snapshot}):
-            self._ask(call, "DeleteVolume", VolumeId=volume)
 
     def _ec2_describe_snapshots(self, call):
         # moto has every snapshot completed.
@@ -71,7 +37,7 @@ class Images:
         return status, headers, _text(tree)
 
     def _tell_state(self, item):
-        snapshot = self.snapshots.get(item.findtext("{*}snapshotId"))
+        snapshot = self.snapshots.get(item.findtext("{*}snapshotId", ""))
         if snapshot is None:
             return
         self._find(snapshot.id, snapshot.region)
@@ -100,7 +66,7 @@ class Images:
         source = self.snapshots.get(call.params.get("SourceSnapshotId"))
         if answer[0] == 200 and source:
             copied = copy.deepcopy(source)
-            copied.id = copied.lineage = ET.fromstring(answer[2]).findtext("{*}snapshotId")
+            copied.id = copied.lineage = ET.fromstring(answer[2]).findtext("{*}snapshotId", "")
             copied.region, copied.looks = call.region, self.pending_looks
             if call.params.get("Encrypted") == "true":
                 key = f"arn:aws:kms:{call.region}:{ACCOUNT}:key/default"
@@ -124,18 +90,18 @@ class Images:
         answer = self.forward(call)
         if answer[0] != 200:
             return answer
-        image = ET.fromstring(answer[2]).findtext("{*}imageId")
-        self.registered.add(image)
+        made = ET.fromstring(answer[2]).findtext("{*}imageId", "")
+        self.registered.add(made)
         apart = {"Action", "Version", "Name", "Description", "DryRun"}
-        self.images[image] = {name: value for name, value in asked.items() if name not in apart}
-        self._tag(call, {"image": [image]})
+        self.images[made] = {name: value for name, value in asked.items() if name not in apart}
+        self._tag(call, {"image": [made]})
         return answer
 
     def _ec2_copy_image(self, call):
         answer = self.forward(call)
         source = self.images.get(call.params.get("SourceImageId"))
         if answer[0] == 200 and source:
-            image = ET.fromstring(answer[2]).findtext("{*}imageId")
+            image = ET.fromstring(answer[2]).findtext("{*}imageId", "")
             # The copy stands on a snapshot of its own, which moto makes.
             [own] = self._texts(call, "DescribeImages", "snapshotId", **{"ImageId.1": image})
             self.images[image] = {
@@ -158,7 +124,7 @@ class Images:
         asked = {name: value for name, value in call.params.items() if not name.startswith("TagSpecification.")}
         answer = self.forward(call, urllib.parse.urlencode(asked).encode())
         if answer[0] == 200:
-            image = ET.fromstring(answer[2]).findtext("{*}imageId")
+            image = ET.fromstring(answer[2]).findtext("{*}imageId", "")
             self.images[image] = {}
             snapshots = self._texts(call, "DescribeImages", "snapshotId", **{"ImageId.1": image})
             self._tag(call, {"image": [image], "snapshot": snapshots})
@@ -195,13 +161,13 @@ class Images:
         for group in tree.findall("{*}imagesSet"):
             for item in group.findall("{*}item"):
                 self._tell_image(item)
-                name = item.findtext("{*}imageId")
+                name = item.findtext("{*}imageId", "")
                 if not _fits(item, left) or (name in self.registered and self._is_late(name)):
                     group.remove(item)
         return status, headers, _text(tree)
 
     def _tell_image(self, item):
-        asked = self.images.get(item.findtext("{*}imageId"))
+        asked = self.images.get(item.findtext("{*}imageId", ""))
         if asked is None:
             return
         _set(item, "rootDeviceType", "ebs")

@@ -4,10 +4,10 @@ import re
 import urllib.parse
 import xml.etree.ElementTree as ET
 
-from .blocks import Refused
+from .account import Account, Refused
 
 
-class Instances:
+class Instances(Account):
     """What `Rules` answers for EC2, or adds to moto's answers."""
 
     def _ec2_run_instances(self, call):

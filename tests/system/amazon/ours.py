@@ -1,10 +1,9 @@
 """What Amazon documents and moto lacks, as a model of ours."""
 
 import re
-import threading
-import time
 
-from .blocks import Blocks, Refused
+from .account import Refused
+from .blocks import Blocks
 from .images import Images
 from .instances import Instances
 
@@ -30,42 +29,12 @@ class Rules(Blocks, Images, Instances):
     - DeleteSecurityGroup is refused while a machine has it, and for some looks more (`held_looks`).
     """
 
-    def __init__(self, folder, forward):
-        """Blocks go into `folder`, by digest; `forward(call, body, headers)` asks moto."""
-        self.folder, self.forward = folder, forward
-        folder.mkdir(parents=True, exist_ok=True)
-        self._lock = threading.RLock()
-        self.clear()
-
-    def clear(self):
-        """Know of no snapshot, and of the right time."""
-        #: Seconds since the epoch; a test may set another clock.
-        self.now = time.time
-        #: How often DescribeSnapshots says `pending` still, once a snapshot is complete. In AWS it takes minutes.
-        self.pending_looks = 0
-        #: How often DeleteSecurityGroup says DependencyViolation still, once its machine has ended.
-        self.held_looks = 0
-        #: How many calls AWS needs to learn of what was just made, or let go of: the first blocks of a snapshot, looks
-        #: for an AMI, deletions of a snapshot whose AMI has gone. How many it is at AWS nobody says.
-        self.lag, self._lags, self._left_alone = 0, {}, set()
-        #: Whether the account encrypts by default (EBS user guide, "Encryption outcomes for EBS direct APIs").
-        self.encrypts = False
-        self.snapshots, self.tokens, self.images = {}, {}, {}
-        #: Images that were registered, also those that are gone.
-        self.registered = set()
-
-    def _is_late(self, what):
-        """Whether AWS does not know yet; each question brings it nearer."""
-        left = self._lags.setdefault(what, self.lag)
-        self._lags[what] = max(0, left - 1)
-        return left > 0
-
     def answer(self, call):
         """Status, headers and body for a call, moto's or ours."""
         own = getattr(self, f"_{call.service}_{re.sub(r'(?<!^)(?=[A-Z])', '_', call.action).lower()}", None)
         if own is None and not call.params.get("ClientToken"):
             return self.forward(call)
-        if call.action == "PutSnapshotBlock":
+        if own and call.action == "PutSnapshotBlock":
             return own(call)
         with self._lock:
             return self._once(call, own or self.forward)

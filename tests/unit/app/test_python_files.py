@@ -9,7 +9,7 @@ from conftest import write
 
 from bake.app import detect, python_files
 from bake.config.recipe import Recipe
-from bake.errors import AppFolderError, NoAppError
+from bake.errors import AppFolderError, AppSyntaxError, NoAppError
 
 WSGI = "from django.core.wsgi import get_wsgi_application\napplication = get_wsgi_application()\n"
 
@@ -29,7 +29,7 @@ def test_deep_sources_are_read_or_refused_with_their_line(tmp_path: Path, what: 
     folder = write(tmp_path, {"wsgi.py": WSGI, "deep.py": DEEP[what], "requirements.txt": ""})
     try:
         assert detect.complete(folder, Recipe()).recipe.wsgi == "wsgi:application"
-    except python_files.AppSyntaxError as error:
+    except AppSyntaxError as error:
         assert "deep.py:1" in error.message
 
 

@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 
 import pytest
 from conftest import Site, publish
-from rich.console import Console
 
 from bake.app import detect
 from bake.bundle import debian_choice, lock
@@ -21,6 +20,7 @@ from bake.document import release_source
 from bake.errors import AppSyntaxError, BakeError, ConflictError, RequirementError, WheelError
 from bake.host.cache import Age
 from bake.host.progress import Reporter
+from bake.host.terminal import Terminal
 from bake.image import pipeline
 from bake.vm import ssh
 
@@ -52,7 +52,7 @@ def read(app: Path, site: Site) -> Read:
         for name, text in written.items():
             (app / name).write_text(text)
         stream = io.StringIO()
-        found = pipeline.read(app, Reporter(Console(file=stream, width=1000)), pipeline.Options(age=Age(**age)))
+        found = pipeline.read(app, Reporter(Terminal(file=stream, width=1000)), pipeline.Options(age=Age(**age)))
         return found.base, stream.getvalue().splitlines()
 
     return call
@@ -247,7 +247,7 @@ def test_a_look_resolves_nothing_and_leaves_the_base_open(app: Path, monkeypatch
     monkeypatch.setattr(debian_choice, "resolve", None)
     (app / "app.py").write_text(APP)
     (app / "requirements.txt").write_text("flask\n")
-    report = Reporter(Console(file=io.StringIO()))
+    report = Reporter(Terminal(file=io.StringIO()))
     assert pipeline.read_unresolved(app, report).base is None
     assert pipeline.read_unresolved(app, report, "debian-12").base == "debian-12"
 
@@ -262,7 +262,7 @@ def test_a_push_reads_the_app_for_the_release_of_the_machine(app: Path, monkeypa
 
     machine = ssh.Login(urlsplit("ssh://debian@machine.example"), None)
     with pytest.raises(WheelError) as caught:
-        push.push(machine, push.Source(app, read), Reporter(Console(file=io.StringIO())))
+        push.push(machine, push.Source(app, read), Reporter(Terminal(file=io.StringIO())))
     assert caught.value.hint.startswith("Allow another version. machine.example runs debian-12 with Python 3.11")
 
 

@@ -68,9 +68,13 @@ def test_what_keeps_certificates_comes_with_apps_that_ask_for_it(app: Path) -> N
 def test_what_machines_on_ec2_need_comes_with_their_apps_and_with_what_a_bucket_keeps(app: Path) -> None:
     brought = release_files.feature_files("aws").keys()
     assert {"settings/aws.py", "settings/bucket.py", "settings/volume.py"} < brought
-    for recipe in ({"aws": {}}, {"aws": {"role": True}}, {"certificate": {"keep": "s3://a-bucket/shop"}}):
+    with_aws: list[dict[str, Any]] = [
+        {"aws": {}}, {"aws": {"role": True}}, {"certificate": {"keep": "s3://a-bucket/shop"}}
+    ]  # fmt: skip
+    for recipe in with_aws:
         assert brought <= files(app, **recipe).keys()
-    for recipe in ({}, {"certificate": {"keep": "/srv/keep"}}, {"secrets": ["A"]}):
+    without: list[dict[str, Any]] = [{}, {"certificate": {"keep": "/srv/keep"}}, {"secrets": ["A"]}]
+    for recipe in without:
         assert not brought & files(app, **recipe).keys()
     kept = files(app, certificate={"keep": "s3://a-bucket/shop"})
     assert json.loads(kept["recipe.json"])["keep"] == "s3://a-bucket/shop" and "settings/keep.py" in kept

@@ -11,6 +11,7 @@ import pytest
 from app_locks import resolve
 from conftest import Site, publish
 
+from bake.app.requirements_files import HASH
 from bake.bundle import lock, release, release_archive, wheel_cache
 from bake.config.debian import DEBIAN_13
 from bake.config.recipe import Recipe
@@ -50,7 +51,7 @@ def test_flask_is_locked_fetched_and_packed(app: Path, cache_folder: Path) -> No
         assert [f"wheels/{wheel.name}" for wheel in wheels] == [
             n for n in archive.getnames() if n.startswith("wheels/")
         ]
-    assert set(lock.HASH.findall(pinned)) == {hashlib.sha256(wheel.read_bytes()).hexdigest() for wheel in wheels}
+    assert set(HASH.findall(pinned)) == {hashlib.sha256(wheel.read_bytes()).hexdigest() for wheel in wheels}
     assert pinned.count("==") == len(wheels)
 
     wheels[0].write_bytes(b"something else")

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ METADATA = {
 MARK = "import os; open({marker!r}, 'a').write(f'uid {{os.getuid()}}\\n')\n"
 
 
-def wheel(folder: Path, files: dict[str, str | bytes], mode: int = 0o644) -> Path:
+def wheel(folder: Path, files: Mapping[str, str | bytes], mode: int = 0o644) -> Path:
     """Make a wheel of these files and what each wheel has; `mode` is that of the files, type and all."""
     folder.mkdir(exist_ok=True)
     path = folder / "thing-1-py3-none-any.whl"

@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import EMPTY_WHEEL, Clone, Site
-from rich.console import Console
 
 from bake.bundle import debian_choice, lock, release_archive, release_files, shared_libraries, wheel_cache
 from bake.config.debian import DEBIAN_12, DEBIAN_13, Target
@@ -30,6 +29,7 @@ from bake.document.launch_settings import Settings
 from bake.errors import DocumentError, SourceError
 from bake.host import files
 from bake.host.progress import Reporter
+from bake.host.terminal import Terminal
 from bake.image import pipeline
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
@@ -50,7 +50,7 @@ def app(app: Path) -> Path:
 def said(folder: Path, recipe: Recipe = RECIPE, **other: object) -> tuple[Document, str]:
     """A document, and what is noted on the way."""
     words = {"given": Settings(), "provider": ROOMY, "inline": False, **other}
-    console = Console(file=io.StringIO(), width=200)
+    console = Terminal(file=io.StringIO(), width=200)
     given, provider, inline = words["given"], words["provider"], words["inline"]
     assert isinstance(given, Settings) and isinstance(inline, bool) and isinstance(provider, Provider | None)
     made = render.machine_document(folder, recipe, given, provider, inline, Reporter(console))
@@ -186,7 +186,7 @@ def test_what_is_in_the_document_is_what_a_bundle_holds(app: Path, tmp_path: Pat
     (app / "notes.log").touch()
     (app / ".gitignore").write_text("*.log\n")
     (app / ".env").write_text("KEY=x\n")
-    parcel = release_archive.collect(app, RECIPE, tmp_path / "b.tar", Reporter(Console(file=io.StringIO())))
+    parcel = release_archive.collect(app, RECIPE, tmp_path / "b.tar", Reporter(Terminal(file=io.StringIO())))
     files = {member.name for member in parcel.release.members if member.source is not None}
     assert {name for name in files if name.startswith("source/")} == {
         "source/app.py",
@@ -216,13 +216,14 @@ def test_nothing_of_the_author_s_server_is_in_a_document(app: Path) -> None:
 def test_it_is_said_whether_the_release_was_baked_and_checked(app: Path, cache_folder: Path, tmp_path: Path) -> None:
     _, notes = said(app)
     assert f"this release was not tested here: `bake image {app}` boots it" in notes
-    quiet = Reporter(Console(file=io.StringIO()))
+    quiet = Reporter(Terminal(file=io.StringIO()))
     parcel = release_archive.collect(app, RECIPE, tmp_path / "bundle.tar", quiet)
     baked = {"bundle": parcel.sha256, "checks": 120, "app": "compared, 41 addresses"}
-    for name, more in {
+    images: dict[str, dict[str, object]] = {
         "old": {"made": "2026-01-02T03:04:05Z", "checks": 90},
         "new": {"made": "2026-02-03T04:05:06Z"},
-    }.items():
+    }
+    for name, more in images.items():
         (cache_folder / "image" / name).mkdir(parents=True)
         (cache_folder / "image" / name / "image.json").write_text(json.dumps({**baked, **more}))
     (cache_folder / "image/other").mkdir()
@@ -273,7 +274,7 @@ def test_only_a_provider_that_takes_bytes_gets_any(app: Path, monkeypatch: pytes
 
 def test_a_launch_is_the_settings_and_nothing_else() -> None:
     given = Settings(("b.example",), "me@b.example", {"A": "1"})
-    console = Console(file=io.StringIO(), width=200)
+    console = Terminal(file=io.StringIO(), width=200)
     made = render.launch_document(given, replace(ROOMY, remark="Mind this."), Reporter(console))
     assert set(rows(made)) == {"/etc/app/domains", "/etc/app/email", "/etc/app/env"}
     assert isinstance(console.file, io.StringIO)
@@ -282,11 +283,11 @@ def test_a_launch_is_the_settings_and_nothing_else() -> None:
 
 def test_a_launch_that_is_too_large_is_refused() -> None:
     with pytest.raises(DocumentError):
-        render.launch_document(Settings(env={"A": "x" * SMALLEST_LIMIT}), None, Reporter(Console(file=io.StringIO())))
+        render.launch_document(Settings(env={"A": "x" * SMALLEST_LIMIT}), None, Reporter(Terminal(file=io.StringIO())))
 
 
 def test_a_launch_without_settings_writes_nothing() -> None:
-    console = Console(file=io.StringIO(), width=200)
+    console = Terminal(file=io.StringIO(), width=200)
     made = render.launch_document(Settings(), None, Reporter(console))
     assert set(yaml.safe_load(made.text)) == {"bootcmd"}
     assert isinstance(console.file, io.StringIO) and "no settings are given" in console.file.getvalue()
@@ -330,7 +331,7 @@ def test_a_small_app_fits_every_provider(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(wheel_cache, "wheels", lambda *words, **options: wheels)
     monkeypatch.setattr(wheel_cache, "required_libraries", lambda *words, **options: {})
     monkeypatch.setattr(shared_libraries, "require", lambda *words, **options: ())
-    report = Reporter(Console(file=io.StringIO()))
+    report = Reporter(Terminal(file=io.StringIO()))
     recipe = pipeline.read(folder, report).model_copy(update={"base": goal.name})
     assert (recipe.wsgi, recipe.requirements) == ("app:app", "requirements.txt")
     held = {}

@@ -138,7 +138,7 @@ def test_grub_stands_where_its_own_installer_puts_it(assembled: Path) -> None:
 
 
 def test_the_efi_partition_is_the_tree_s_folder(assembled: Path, tmp_path: Path) -> None:
-    argv = ["mcopy", "-i", f"{assembled}@@{partitions.ESP_START}", "::EFI/BOOT/BOOTX64.EFI", tmp_path / "there"]
+    argv = ["mcopy", "-i", f"{assembled}@@{partitions.ESP_START}", "::EFI/BOOT/BOOTX64.EFI", str(tmp_path / "there")]
     run(argv)
     assert (tmp_path / "there").read_bytes() == b"shim"
     # What a mount point hides would only take room.

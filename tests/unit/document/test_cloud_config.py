@@ -482,7 +482,9 @@ def said_to_fit(hint: str) -> set[str]:
 def test_who_takes_a_document_that_one_does_not_is_said() -> None:
     with pytest.raises(DocumentError) as caught:
         cloud_config.fit([*MACHINE, STANZA, app_file("noise.bin", noise(12_000, 1))], DEBIAN_13, SMALLEST_LIMIT)
-    size = int(re.search(r"has ([\d,]+) bytes", caught.value.message)[1].replace(",", ""))
+    stated = re.search(r"has ([\d,]+) bytes", caught.value.message)
+    assert stated
+    size = int(stated[1].replace(",", ""))
     fits = {name for name, provider in PROVIDERS.items() if provider.capacity >= size}
     assert said_to_fit(caught.value.hint) == fits != set() and "aws" not in fits
     with pytest.raises(DocumentError) as caught:

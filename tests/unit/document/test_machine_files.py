@@ -50,7 +50,7 @@ def test_releases_differ_in_what_their_overlays_hold() -> None:
 
 def test_programs_can_be_run_and_settings_cannot() -> None:
     for file in machine_files.files(DEBIAN_13):
-        assert (file.mode == 0o755) == file.text.startswith("#!") or file.path.endswith(".nft"), file.path
+        assert (file.mode == 0o755) == file.content.startswith(b"#!") or file.path.endswith(".nft"), file.path
 
 
 def test_order_does_not_depend_on_the_disk() -> None:
@@ -59,8 +59,8 @@ def test_order_does_not_depend_on_the_disk() -> None:
 
 
 def test_packages_are_one_a_line() -> None:
-    text = next(file.text for file in machine_files.files(DEBIAN_13) if file.path == "/usr/lib/app/packages")
-    assert text.splitlines() == list(MACHINE_PACKAGES)
+    (packages,) = (file for file in machine_files.files(DEBIAN_13) if file.path == "/usr/lib/app/packages")
+    assert packages.content.decode().splitlines() == list(MACHINE_PACKAGES)
 
 
 def test_a_file_is_bytes_and_sometimes_a_text() -> None:

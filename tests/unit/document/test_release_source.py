@@ -318,7 +318,7 @@ MAKERS: dict[str, Callable[[Path, str], None]] = {
 }  # fmt: skip
 
 
-def archived(site: Site, name: str, inside: str = "", make: Callable[[Path, str], None] | None = None) -> Recipe:
+def archived(site: Site, name: str, inside: str = "", make: Callable[[Path, str], object] | None = None) -> Recipe:
     (make or MAKERS[name])(site.folder / name, inside)
     digest = hashlib.sha256((site.folder / name).read_bytes()).hexdigest()
     return recipe_of(archive=f"{site.address}/{name}", sha256=digest)
@@ -353,7 +353,7 @@ def test_another_archive_than_was_asked_for_is_not_unpacked(site: Site, app: Pat
 
 @pytest.mark.parametrize("text", ["<html>\n", "", "PK\x03\x04 broken"])
 def test_what_is_no_archive_is_said_so(site: Site, app: Path, cache_folder: Path, text: str) -> None:
-    wanted = archived(site, "shop.zip", make=lambda path, inside: path.write_text(text) and None)
+    wanted = archived(site, "shop.zip", make=lambda path, inside: path.write_text(text))
     with pytest.raises(SourceError, match=r"shop\.zip is neither a tar nor a zip archive") as caught:
         release_source.folder_of(app, wanted)
     assert caught.value.hint
@@ -570,7 +570,7 @@ def render_into(clone: Clone, name: str) -> str:
     code = "import sys; from pathlib import Path; from bake.document import release_source\n"
     code += "print(release_source.remote(Path(sys.argv[1])), file=sys.stderr)"
     with (clone.folder / name).open("w") as stream:
-        argv = [sys.executable, "-c", code, clone.folder]
+        argv = [sys.executable, "-c", code, str(clone.folder)]
         done = subprocess.run(argv, cwd=REPOSITORY, stdout=stream, stderr=subprocess.PIPE, text=True, check=True)
     return done.stderr
 

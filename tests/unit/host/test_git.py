@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 from conftest import Clone, Site
-from rich.console import Console
 
 from bake.config.providers import PROVIDERS
 from bake.deploy import render
@@ -23,6 +22,7 @@ from bake.errors import NetworkError, SourceError
 from bake.host import git
 from bake.host.programs import run
 from bake.host.progress import Reporter
+from bake.host.terminal import Terminal
 from bake.image import pipeline
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
@@ -265,7 +265,7 @@ def test_a_bake_of_a_hostile_folder_starts_no_program(clone: Clone, trap: Trap) 
     for word in ("zipfile", "shutil", "pip", "sitecustomize"):
         (clone.folder / f"{word}.py").write_text(f"open({str(trap.mark)!r}, 'w')\n")
     (clone.folder / "app.py").write_text("from flask import Flask\napp = Flask(__name__)\n")
-    report = Reporter(Console(file=io.StringIO()))
+    report = Reporter(Terminal(file=io.StringIO()))
     recipe = pipeline.read(clone.folder, report)
     # The part of a bake on this computer is bundle.collect, which render.machine_document begins with, and origin_of.
     render.machine_document(clone.folder, recipe, Settings(), PROVIDERS["gcp"], False, report)
@@ -452,7 +452,7 @@ def test_a_worktree_is_read_as_its_repository_is(clone: Clone, trap: Trap) -> No
     assert git.state(place) == commit != state(clone)
     found = release_source.remote(place / "pkg")
     assert isinstance(found, release_source.Git)
-    assert (found.url, found.commit, found.path, found.files) == (clone.url, commit, "pkg", {"x.py"})
+    assert (found.url, found.commit, found.path, found.files) == (clone.url, commit, "pkg", frozenset({"x.py"}))
     (place / "new.py").touch()
     assert git.state(place) == f"{commit}-dirty" and git.state(place / "pkg") == commit
     assert not trap.sprung()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -83,7 +84,7 @@ def test_a_value_that_is_too_short_to_tell_is_not_looked_for(tmp_path: Path) -> 
 
 
 def test_the_inputs_are_made_only_where_a_value_is_found(tmp_path: Path) -> None:
-    def inputs():  # type: ignore[no-untyped-def]
+    def inputs() -> Iterator[Path]:
         raise AssertionError("a base disk was unpacked for nothing")
         yield
 

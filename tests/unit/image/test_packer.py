@@ -269,7 +269,7 @@ def variables(tmp_path: Path) -> list[str]:
 
 
 def validate(variables: list[str]) -> programs.Result:
-    argv = ["packer", "validate", *variables, paths.tree() / "packer" / "qemu.pkr.hcl"]
+    argv = ["packer", "validate", *variables, str(paths.tree() / "packer" / "qemu.pkr.hcl")]
     return programs.run(argv, env={"CHECKPOINT_DISABLE": "1"}, check=False)
 
 

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import boto3
 import pytest
@@ -63,6 +63,10 @@ def answers(port: int) -> bool:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
+#: Status, headers, content.
+Reply = tuple[int, dict[str, str], str]
+
+
 @dataclass
 class Gate:
     """What stands before moto, and what it saw."""
@@ -73,13 +77,13 @@ class Gate:
     role: dict[str, str] | None = field(default_factory=lambda: dict(ROLE))
     #: How often it has no role yet.
     late: int = 0
-    #: Given instead of the next answers: status, headers, content.
-    first: list[tuple[int, dict[str, str], str]] = field(default_factory=list)
+    #: Given instead of the next answers.
+    first: list[Reply] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     #: For which region requests were signed.
     regions: list[str] = field(default_factory=list)
 
-    def client(self, service: str) -> Any:
+    def client(self, service: Literal["s3", "secretsmanager", "ssm"]) -> Any:
         """boto3's, past the gate."""
         return boto3.client(
             service, REGION, endpoint_url=f"http://127.0.0.1:{self.moto}", aws_access_key_id="a",
@@ -283,7 +287,7 @@ def test_a_line_that_is_no_reference_is_named_and_not_shown(ec2: Ec2) -> None:
     assert "hunter2" not in done.stderr
 
 
-THROTTLED = (400, {}, json.dumps({"__type": "ThrottlingException", "message": "Rate exceeded"}))
+THROTTLED: Reply = (400, {}, json.dumps({"__type": "ThrottlingException", "message": "Rate exceeded"}))
 
 
 def test_throttling_and_faults_of_aws_are_waited_for(ec2: Ec2) -> None:

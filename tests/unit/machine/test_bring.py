@@ -57,7 +57,7 @@ def bring(setup: ModuleType, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> Bri
     fake("dpkg-query", "echo git installed")
 
     def deliver(files: list[File]) -> Path:
-        return setup.bring(put(setup, files))
+        return Path(setup.bring(put(setup, files)))
 
     return deliver
 
@@ -234,9 +234,18 @@ def test_what_an_archive_says_of_modes_is_not_taken_as_it_is(site: Site, app: Pa
 def test_a_machine_gets_git_before_it_fetches_with_it(clone: Clone, setup: ModuleType, bring: Bring) -> None:
     done: list[str] = []
     install, fetch = setup.install_packages, setup.fetch
+
+    def install_packages(names: list[str]) -> None:
+        done.extend(names)
+        install(names)
+
+    def fetch_part(part: str, release: Path) -> None:
+        done.append(part)
+        fetch(part, release)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(setup, "install_packages", lambda names: (done.extend(names), install(names)))
-        patch.setattr(setup, "fetch", lambda what, release: (done.append(what), fetch(what, release)))
+        patch.setattr(setup, "install_packages", install_packages)
+        patch.setattr(setup, "fetch", fetch_part)
         bring(from_git(clone.folder))
     assert done == ["git", "source", "wheels"]
 

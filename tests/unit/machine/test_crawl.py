@@ -244,7 +244,7 @@ def test_a_redirect_to_another_port_of_the_host_leads_elsewhere(serve: Serve, as
 
 def test_long_addresses_and_redirects_are_bounded(serve: Serve, ask: Ask, crawl: types.ModuleType) -> None:
     long = "/" + "y" * 20_000
-    pages = {"/": page(*(f"/{number}?{'x' * 1500}" for number in range(9)), "/far", "/next")}
+    pages: Pages = {"/": page(*(f"/{number}?{'x' * 1500}" for number in range(9)), "/far", "/next")}
     pages |= {"/far": (302, {"Location": f"{long}?{'z' * 9000}"}, ""), "/type": ("t" * 9000, "")}
     pages |= {"/next": (302, {"Location": f"/type?state={'z' * 9000}"}, "")}
     record = ask(serve(pages))

@@ -71,12 +71,15 @@ def test_a_service_is_asked_as_nginx_would(exchange: ModuleType, app: Callable[.
     assert heard["HTTPS"] == "on" and heard["HTTP_X_FORWARDED_PROTO"] == "https"
 
 
-def test_a_service_may_take_all_of_the_patience(exchange: ModuleType, app: Callable[..., App]) -> None:
+def test_a_service_may_take_all_of_the_patience(
+    exchange: ModuleType, app: Callable[..., App], monkeypatch: pytest.MonkeyPatch
+) -> None:
     slow = app("app-next", 200)
-    slow.delay, exchange.HEALTH_PATIENCE = 0.5, 0.2
+    slow.delay = 0.5
+    monkeypatch.setattr(exchange, "HEALTH_PATIENCE", 0.2)
     with pytest.raises(TimeoutError):
         exchange.ask("app-next", "/", "one.example")
-    exchange.HEALTH_PATIENCE = 5
+    monkeypatch.setattr(exchange, "HEALTH_PATIENCE", 5)
     assert exchange.ask("app-next", "/", "one.example") == 200
 
 

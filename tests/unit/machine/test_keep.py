@@ -319,7 +319,7 @@ def test_a_power_cut_while_it_comes_back_leaves_it_to_the_next_boot(
         machine.replaced()
         left, real = [moves], Path.rename
 
-        def rename(self: Path, target: Path, left: list[int] = left, real: Callable = real) -> Path:
+        def rename(self: Path, target: Path, left: list[int] = left, real: Callable[[Path, Path], Path] = real) -> Path:
             if ".kept" in self.parts:
                 left[0] -= 1
                 if left[0] < 0:
@@ -348,7 +348,7 @@ def test_an_account_that_came_meanwhile_stays_and_nothing_is_put_back_for_nothin
     register("one")
     machine.run()
     register("two")
-    put_back = []
+    put_back: list[str] = []
     with monkeypatch.context() as patch:
         patch.setattr(machine.program, "put_back", put_back.append)
         machine.run()
@@ -417,7 +417,7 @@ def volume(machine: Machine, fake: Fake) -> Path:
     fake("mount", f'echo "$@" >> {machine.root}/mounts; rmdir {mounted}; ln -s {there} {mounted}')
     fake("umount", f'echo umount "$@" >> {machine.root}/mounts; rm {mounted}')
     machine.program.LABELS.mkdir()
-    return machine.program.LABELS / "vault"
+    return Path(machine.program.LABELS, "vault")
 
 
 def test_a_volume_is_mounted_for_as_long_as_it_takes(machine: Machine, volume: Path) -> None:

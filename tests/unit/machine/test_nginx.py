@@ -288,10 +288,14 @@ def environ(params: Params) -> dict[str, object]:
 
 def as_behind_a_proxy(given: dict[str, object]) -> dict[str, object]:
     """Return the environment after Werkzeug's ProxyFix, told to trust each header of one proxy."""
-    seen: list[dict[str, object]] = []
-    fixed = ProxyFix(lambda changed, start: seen.append(changed) or [], 1, 1, 1, 1, 1)
-    fixed(dict(given), lambda *words: None)
-    return seen[0]
+    changed: dict[str, object] = {}
+
+    def app(environ: dict[str, object], start: object) -> list[bytes]:
+        changed.update(environ)
+        return []
+
+    ProxyFix(app, 1, 1, 1, 1, 1)(dict(given), lambda *words: lambda body: None)
+    return changed
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:8080", "[::1]:8080", "localhost:8080"])

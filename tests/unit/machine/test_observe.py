@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -63,7 +63,7 @@ def test_a_path_is_kept_or_begins_anew_with_each_release(
     write(tmp_path, SHIPPED)
     before = observe.manifest(tmp_path)
     write(tmp_path, written)
-    nothing = {"data": {}, "fresh": [], "refused": []}
+    nothing: dict[str, object] = {"data": {}, "fresh": [], "refused": []}
     assert asdict(observe.classify(before, observe.manifest(tmp_path), tmp_path)) == {**nothing, kind: expected}
 
 
@@ -95,7 +95,7 @@ class Machine:
     serving: ModuleType
     patch: pytest.MonkeyPatch
 
-    def watch(self, recipe: dict[str, object]) -> None:
+    def watch(self, recipe: Mapping[str, object]) -> None:
         """Observe what the app writes, as a bake does."""
         self.observe.watch(self.release, recipe, self.steps)
 

@@ -128,22 +128,32 @@ def test_an_app_that_nobody_serves_is_unhealthy(serving: ModuleType, https: Call
             serving.await_health({})
 
 
-def test_a_page_may_take_all_of_the_patience(serving: ModuleType, nginx: Nginx) -> None:
-    nginx.delay, serving.HEALTH_PATIENCE = 0.5, 5
+def test_a_page_may_take_all_of_the_patience(
+    serving: ModuleType, nginx: Nginx, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nginx.delay = 0.5
+    monkeypatch.setattr(serving, "HEALTH_PATIENCE", 5)
     serving.await_health({})
-    serving.HEALTH_PATIENCE = 0.2
+    monkeypatch.setattr(serving, "HEALTH_PATIENCE", 0.2)
     with pytest.raises(serving.StepError, match="unhealthy: / does not answer: The read operation timed out"):
         serving.await_health({})
 
 
 def test_health_may_be_asked_of_others(serving: ModuleType, nginx: Nginx) -> None:
     asked: list[tuple[str, str]] = []
-    serving.await_health({"check": {"health": "/up"}}, lambda *words: asked.append(words) or 204)
+
+    def ask(path: str, name: str) -> int:
+        asked.append((path, name))
+        return 204
+
+    serving.await_health({"check": {"health": "/up"}}, ask)
     assert asked == [("/up", "one.example")] and nginx.heard == []
 
 
-def test_settings_are_told_apart_by_every_file(serving: ModuleType, tmp_path: Path) -> None:
-    serving.SETTINGS = (tmp_path / "env", tmp_path / "secrets.env")
+def test_settings_are_told_apart_by_every_file(
+    serving: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(serving, "SETTINGS", (tmp_path / "env", tmp_path / "secrets.env"))
     digests = [serving.settings(tmp_path / "one"), serving.settings(tmp_path / "two")]
     for path in serving.SETTINGS:
         path.write_text("A=1\n")

@@ -51,7 +51,7 @@ def test_the_app_is_what_the_recipe_names(
 def test_cherrypy_keeps_tracebacks_to_itself(
     wsgi: ModuleType, monkeypatch: pytest.MonkeyPatch, said: dict[str, bool], shown: bool
 ) -> None:
-    monkeypatch.setitem(sys.modules, "cherrypy", SimpleNamespace(config=said))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "cherrypy", SimpleNamespace(config=said))
     wsgi.hide_tracebacks()
     assert said["request.show_tracebacks"] is shown
 
@@ -70,9 +70,9 @@ def watching() -> ModuleType:
 
 
 @pytest.fixture
-def elsewhere(watching: ModuleType) -> ModuleType:
+def elsewhere(watching: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The same, where a test's folders stand below /tmp, which an app may write to."""
-    watching.OPEN = tuple(path for path in watching.OPEN if path != "/tmp/")
+    monkeypatch.setattr(watching, "OPEN", tuple(path for path in watching.OPEN if path != "/tmp/"))
     return watching
 
 

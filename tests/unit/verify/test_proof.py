@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 from conftest import REPOSITORY
 
 from bake.errors import CheckError
+from bake.host.programs import Result
 from bake.verify import proof
 from bake.verify.checks import Outcome
+from bake.vm import qemu
 
 READ_ONLY = (REPOSITORY / "tests" / "unit" / "journals" / "read-only.txt").read_text()
 
 
-class Machine:
+class Machine(qemu.Machine):
+    """A machine without a process, whose journal a test gives."""
+
     def __init__(self, journal: str) -> None:
         self.journal = journal
 
-    def ssh(self, command: str, *, check: bool) -> SimpleNamespace:
-        assert command.startswith("sudo journalctl ") and not check
-        return SimpleNamespace(stdout=self.journal)
+    def ssh(self, *command: str, stdin: str | None = None, check: bool = True, timeout: float = 120) -> Result:
+        assert command[0].startswith("sudo journalctl ") and not check
+        return Result(0, self.journal, "")
 
-    def tail(self, lines: int) -> str:
+    def tail(self, lines: int = 30) -> str:
         return "login:"
 
 
@@ -30,7 +32,7 @@ def judged(journal: str) -> CheckError:
     with pytest.raises(CheckError) as caught:
         proof._require_passed(
             Machine(journal), [Outcome(9, 0, (("machine/test_app::test_it_answers", "assert 500 == 200"),), 1.0)]
-        )  # type: ignore[arg-type]
+        )
     return caught.value
 
 
@@ -52,4 +54,4 @@ def test_a_failed_check_of_a_well_app_names_no_cure() -> None:
 
 
 def test_nothing_is_raised_where_all_checks_passed() -> None:
-    proof._require_passed(Machine(""), [Outcome(9, 1, (), 1.0)])  # type: ignore[arg-type]
+    proof._require_passed(Machine(""), [Outcome(9, 1, (), 1.0)])

@@ -65,7 +65,7 @@ def test_a_server_error_is_a_fault_also_where_both_give_it() -> None:
     ],
 )
 def test_no_answer_is_a_fault(before: Answer | None, after: Answer, visitors: int, expected: Verdict) -> None:
-    assert only(before and author(before), machine(after, visitors=visitors)).verdict is expected
+    assert only(author(before) if before else None, machine(after, visitors=visitors)).verdict is expected
 
 
 @pytest.mark.parametrize(
