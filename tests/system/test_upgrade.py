@@ -134,7 +134,7 @@ def visitors(machine):
     """Yield a dictionary that has the numbers of answers at the end."""
     machine.ssh("sudo rm -f /tmp/stop; cat > /tmp/visitors.py", stdin=VISITORS)
     argv = qemu.ssh_argv(machine.port, machine.private_key, machine.known_hosts, "python3 /tmp/visitors.py")
-    seen: dict = {}
+    seen: dict[str, int] = {}
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield seen

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 from conftest import Fake, write
-from rich.console import Console
 
 from bake.config.debian import DEBIAN_13
 from bake.deploy import push, upgrade
 from bake.document import cloud_config, release_source
+from bake.document.machine_files import File
 from bake.document.machine_set import MachineSet
 from bake.errors import BootError, SetupError, UnhealthyError
 from bake.host import remote_scripts
 from bake.host.progress import Reporter
+from bake.host.terminal import Terminal
 from bake.image import pipeline
 from bake.vm.ssh import Login
 
@@ -57,11 +58,11 @@ class Machine:
             fake(name, "")
         self.healthy(True)
         self.login = Login.at("ssh://debian@machine.example")
-        self.report = Reporter(Console(file=self.notes, width=200))
+        self.report = Reporter(Terminal(file=self.notes, width=200))
         self.become("6", [cloud_config.strip(file) for file in MachineSet.of(DEBIAN_13).files])
         (root / "usr/lib/app/setup").write_text("an older one\n")
 
-    def become(self, layout: str, files: list[cloud_config.File]) -> None:
+    def become(self, layout: str, files: list[File]) -> None:
         stanza = {"release": "debian-13", "machine": "x86_64", "layout": layout, "bundle": RELEASE}
         write(self.root, {"etc/app/source.json": json.dumps(stanza), f"srv/app/releases/{RELEASE}/recipe.json": "{}"})
         for name in ("run/app", "var/lib/app-incoming"):

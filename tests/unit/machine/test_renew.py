@@ -160,7 +160,7 @@ def described(root: Path) -> dict[str, object]:
     return json.loads(renew("describe", root, json.dumps(machine_set.PATHS)))  # type: ignore[no-any-return]
 
 
-def stop(root: Path, how: str, first: str, then: str, stride: int = 1) -> list[dict[str, object]]:
+def stop(root: Path, how: str, first: str, then: str, stride: int = 1) -> list[dict[str, tuple[int, bytes] | str]]:
     """Return the contents of a machine for each step at which the first command was stopped, or each `stride`th."""
     tmp_path = root.parent
     machine, results = tmp_path / "before", tmp_path / "results"
@@ -170,7 +170,7 @@ def stop(root: Path, how: str, first: str, then: str, stride: int = 1) -> list[d
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     folders = sorted(results.iterdir(), key=lambda folder: int(folder.name))
     assert not [folder for folder in folders if (folder / "var/lib/app-machine/pending").is_symlink()]
-    return [dict(contents(folder)) for folder in folders]
+    return [contents(folder) for folder in folders]
 
 
 def test_a_machine_gets_the_files_of_today_and_loses_those_that_today_lacks(root: Path, tmp_path: Path) -> None:
