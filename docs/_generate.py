@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
+from pydantic.json_schema import JsonSchemaMode
 
 # Python adds the folder of this program to the path, which is not the folder of the package.
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -24,14 +25,25 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bake import errors
 from bake.aws import policy
 from bake.cli.main import cli
-from bake.config import recipe, sections
+from bake.config import contract, recipe, sections
+from bake.config.contract_files import MachineRecipe, Source
 from bake.config.providers import METADATA_SERVICES, PROVIDERS
 from bake.errors import BakeError
+from bake.image.manifest import ObservedPaths
+from bake.verify.record import AuthorRecord
 
 REPOSITORY = Path(__file__).parents[1]
 ROOTFS = REPOSITORY / "cloud-init" / "rootfs"
 FEATURES = REPOSITORY / "cloud-init" / "features"
 UNITS = "etc/systemd/system"
+SCHEMA = REPOSITORY / "docs" / "reference" / "contract.schema.json"
+#: The JSON files that bake or a machine writes and the other one reads, with their types.
+CONTRACT_FILES: dict[str, type] = {
+    contract.SOURCE: Source,
+    f"{contract.CURRENT}/{contract.RECIPE}": MachineRecipe,
+    contract.OBSERVED: ObservedPaths,
+    contract.AUTHOR: AuthorRecord,
+}
 
 
 def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
@@ -233,6 +245,48 @@ def iam_policies() -> str:
     return text
 
 
+# The contract between bake and a machine
+
+
+def contract_schema() -> str:
+    """Return the JSON Schema of an object that has the content of each file of the contract under its path."""
+    adapters: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]]
+    adapters = [(path, "validation", TypeAdapter(kind)) for path, kind in CONTRACT_FILES.items()]
+    schemas, definitions = TypeAdapter.json_schemas(adapters)
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "The JSON files that bake and a machine exchange, by path",
+        "type": "object",
+        "properties": {path: schemas[path, "validation"] for path in CONTRACT_FILES},
+        **definitions,
+    }
+    return json.dumps(schema, indent=1) + "\n"
+
+
+def contract_files() -> str:
+    """Return a section for each JSON file of the contract: its purpose, and a table of its keys."""
+    text, schema = "", json.loads(contract_schema())
+    for path, kind in CONTRACT_FILES.items():
+        properties = schema["$defs"][kind.__name__]["properties"]
+        rows = [
+            (
+                f"`{key}`",
+                type_of(described).replace("`on` or `off`", "true or false"),
+                plain(described.get("description", "")),
+            )
+            for key, described in properties.items()
+        ]
+        purpose = "\n\n".join(re.sub(r"\s+", " ", part).strip() for part in plain(kind.__doc__ or "").split("\n\n"))
+        text += f"### {path}\n\n{purpose}\n\n{table(('key', 'type', 'meaning'), rows)}\n"
+    return text
+
+
+def contract_names() -> str:
+    """Return a table of the names of the contract: paths, units, variables and defaults."""
+    names = {name: value for name, value in vars(contract).items() if name.isupper()}
+    return table(("name", "value"), [(f"`{name}`", f"`{value}`") for name, value in names.items()])
+
+
 # The machine
 
 
@@ -293,6 +347,8 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "providers": providers,
     "metadata-services": metadata_services,
     "iam-policies": iam_policies,
+    "contract-names": contract_names,
+    "contract-files": contract_files,
     "machine-files": machine_files,
     "units": units,
     "features": features,
@@ -306,11 +362,11 @@ def fill(text: str) -> str:
 
 
 def main() -> None:
-    """Write the pages whose generated text has changed, and print their paths."""
-    for path in sorted((REPOSITORY / "docs" / "reference").glob("*.md")):
-        text = path.read_text()
-        if (filled := fill(text)) != text:
-            path.write_text(filled)
+    """Write the pages and the schema whose generated text has changed, and print their paths."""
+    texts = {path: fill(path.read_text()) for path in sorted(SCHEMA.parent.glob("*.md"))}
+    for path, text in {**texts, SCHEMA: contract_schema()}.items():
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
             print(path.relative_to(REPOSITORY))
 
 

@@ -15,6 +15,7 @@ import pytest
 from testinfra.backend.ssh import SshBackend
 from testinfra.host import Host
 
+from bake.config import contract
 from bake.host import remote_scripts
 from bake.verify import pages
 
@@ -139,16 +140,16 @@ def ask(host, url, port, options="", *, body=False):
 @pytest.fixture(scope="module")
 def recipe(host):
     """Return the recipe of the current release, with default values for missing keys."""
-    content = json.loads(host.file("/srv/app/current/recipe.json").content_string)
+    content = json.loads(host.file(f"{contract.CURRENT}/{contract.RECIPE}").content_string)
     defaults: dict[str, object] = {"domains": [], "static": {}, "writable": [], "setup": [], "timers": {}}
     check = {"health": None, **content.get("check", {})}
-    return {**defaults, **content, "check": check, "limits": {"body": 10 << 20, **content.get("limits", {})}}
+    return {**defaults, **content, "check": check, "limits": {"body": contract.BODY, **content.get("limits", {})}}
 
 
 @pytest.fixture(scope="module")
 def name(host):
     """Return the first name that the machine answers to; for a wildcard, a name that it matches."""
-    return (host.run("cat /run/app/names").stdout.split() or ["localhost"])[0].replace("*", "www")
+    return (host.run(f"cat {contract.NAMES}").stdout.split() or ["localhost"])[0].replace("*", "www")
 
 
 @pytest.fixture(scope="module")
@@ -183,10 +184,10 @@ def crawler(host, recipe):
     """Return a function that has the app's pages judged by a function of bake.verify.pages."""
     program = pages.crawler()
     host.run(remote_scripts.text("await-workers.sh"))
-    record = host.file(pages.AUTHOR)
-    release = host.run("basename $(readlink -f /srv/app/current)").stdout.strip()
+    record = host.file(contract.AUTHOR)
+    release = host.run(f"basename $(readlink -f {contract.CURRENT})").stdout.strip()
     author = pages.Author.read(record.content_string if record.exists else "", release, recipe["check"])
-    site = pages.Site.of(host.run("cat /run/app/names").stdout, recipe["check"])
+    site = pages.Site.of(host.run(f"cat {contract.NAMES}").stdout, recipe["check"])
 
     def ask(crawls):
         # Run on the machine itself, so that the answers do not depend on the network.
@@ -202,7 +203,7 @@ def healthy(fetch, recipe):
     """Return a function that requests the health path, and returns whether the app is healthy."""
 
     def answers():
-        named = recipe["check"]["health"]
-        return 0 < fetch(named or "/", "https").status < (400 if named else 500)
+        path = recipe["check"]["health"]
+        return contract.is_healthy(fetch(path or "/", "https").status, path is not None)
 
     return answers

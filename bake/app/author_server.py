@@ -5,10 +5,11 @@ from __future__ import annotations
 import shlex
 
 from bake.app.name_resolution import App, Reader
+from bake.config import contract
 
 #: Serves any WSGI app with Python's standard library: cloud-init/features/observe/plain.py. -P keeps its folder out of
 #: sys.path, because the modules there are not the app's.
-PLAIN = "python -P /srv/app/current/settings/plain.py"
+PLAIN = f"python -P {contract.CURRENT}/settings/plain.py"
 #: Files that usually start an app that another module creates.
 STARTERS = ("run.py", "app.py", "main.py", "server.py", "serve.py", "application.py", "wsgi.py")
 

@@ -22,7 +22,7 @@ from bake.app.name_resolution import App, Reader
 from bake.app.requirements_files import requirements_file
 from bake.app.scopes import Module, dotted_name
 from bake.app.variables import ALWAYS_SET
-from bake.config import field_types, secret_names
+from bake.config import contract, field_types, secret_names
 from bake.config.recipe import Recipe
 from bake.config.sections import Django, Writable
 from bake.errors import NoAppError, RequirementError
@@ -209,7 +209,8 @@ def _writable(reader: Reader, recipe: Recipe, notes: list[str]) -> Writable:
                     paths.append(path)
                     writers[str(path)] = str(module.path)
     notes += (
-        f"writable: {path} is kept in /var/lib/app ({module_path} writes it)" for path, module_path in writers.items()
+        f"writable: {path} is kept in {contract.DATA} ({module_path} writes it)"
+        for path, module_path in writers.items()
     )
     return recipe.writable.model_copy(update={"paths": (*recipe.writable.paths, *writers)})
 

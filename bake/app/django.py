@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from bake.app.name_resolution import App, Reader
 from bake.app.scopes import statements
+from bake.config import contract
 from bake.config.recipe import Recipe
 from bake.config.sections import Django
 
@@ -24,7 +25,7 @@ def production_keys(reader: Reader, recipe: Recipe, app: App | None, notes: list
     media = any(module.serves_media for module in reader.modules.values())
     notes.append(
         f"django: production settings based on {settings}: DEBUG off, ALLOWED_HOSTS from `domains`, static files "
-        f"collected, SQLite file and MEDIA_ROOT in /var/lib/app{', uploads served at MEDIA_URL' if media else ''}; "
+        f"collected, SQLite file and MEDIA_ROOT in {contract.DATA}{', uploads served at MEDIA_URL' if media else ''}; "
         "`django: off` uses yours unchanged"
     )
     words = [word for text in _strings(values.get("ALLOWED_HOSTS")) for word in re.split(r"[\s,]+", text) if word]

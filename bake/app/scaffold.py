@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bake.app import detect, entry, requirements_files
 from bake.app.name_resolution import Reader
-from bake.config import loader
+from bake.config import contract, loader
 from bake.config.loader import FILE_NAME
 from bake.config.recipe import Recipe
 from bake.errors import AppFolderError, NoAppError, RecipeError, RequirementError, SeveralAppsError
@@ -17,23 +17,23 @@ HEAD = """\
 # The commented keys have the values that bake detects, or defaults. To pin or
 # change one, remove its #. bake.example.yaml shows every key.
 """
-TAIL = """
+TAIL = f"""
 # The host names of the app, and the email address for the certificate authority.
 # domains: [example.com, www.example.com]
 # email: you@example.com
 
 # A path that responds with 2xx or 3xx if the app is healthy.
-# check: {health: /healthz}
+# check: {{health: /healthz}}
 
-# Paths in its own folder that the app writes. The machine keeps them in /var/lib/app.
+# Paths in its own folder that the app writes. The machine keeps them in {contract.DATA}.
 # writable: [instance]
 
-# Names of secrets. Their values are in /etc/app/secrets.env on the machine, never in an image.
+# Names of secrets. Their values are in {contract.SECRETS} on the machine, never in an image.
 # secrets: [SECRET_KEY]
 
 # Commands that run before each start, and jobs.
 # setup: [flask db upgrade]
-# timers: {tidy: {run: flask tidy, when: daily}}
+# timers: {{tidy: {{run: flask tidy, when: daily}}}}
 """
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,28 +10,14 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 
 from bake.app import project_metadata
+from bake.config import contract
+from bake.config.contract_files import MachineRecipe
 from bake.config.providers import AWS_METADATA_SERVICES
 from bake.config.recipe import Recipe
 from bake.config.sections import OPTIONS, Django, Limits
 from bake.host import paths
 from bake.host.templates import render
 
-#: The keys of a recipe that a machine and its checks need. An image does not contain the others, which may be private.
-MACHINE_KEYS = (
-    "wsgi",
-    "domains",
-    "static",
-    "secrets",
-    "writable",
-    "setup",
-    "release",
-    "timers",
-    "packages",
-    "django",
-    "limits",
-    "email",
-    "aws",
-)
 #: Optional parts of a release: folders of cloud-init/features, the most important first. A document without enough room
 #: omits them.
 EXTRAS = ("certificate", "exchange")
@@ -40,10 +25,6 @@ EXTRAS = ("certificate", "exchange")
 BUNDLE_FEATURES = ("hints", "observe", "steps")
 #: The script that starts the author's server. `observe` runs it.
 AUTHOR = "settings/jobs/author"
-#: Seconds that nginx waits longer than uWSGI's limit for a request, so that uWSGI reports the timeout.
-TIMEOUT_MARGIN = 5
-#: The folder of the static files that Django collects.
-COLLECTED_STATIC = "/var/cache/app/static"
 #: A line of entry_points.txt that defines a command.
 COMMAND = re.compile(
     r"\s*(?P<name>[\w-][\w.-]*)\s*=\s*(?P<module>[\w.]+)\s*:\s*(?P<call>(?P<first>\w+)[\w.]*)\s*(\[.*)?"
@@ -60,22 +41,14 @@ class File:
 
 def files(folder: Path, recipe: Recipe, source_paths: list[Path]) -> dict[str, File]:
     """Return the files of a release by path. `source_paths` are the paths of the app's folder in the release."""
-    values = recipe.model_dump(
-        mode="json",
-        include={**dict.fromkeys(MACHINE_KEYS, True), "check": {"health", "pages", "crawl", "author"}},
-        exclude_defaults=True,
-        exclude_none=True,
-    )
-    values |= {**recipe.certificate.model_dump(), "packages": recipe.debian_packages}
-    dump = json.dumps({key: value for key, value in values.items() if value}, indent=1, sort_keys=True)
     metadata = {} if recipe.package else distribution(folder, source_paths)
     settings = {
         "env": environment({**flask(recipe.wsgi or ""), **django(recipe), **recipe.env}),
         "nginx/limits.conf": limits(recipe.limits),
         "uwsgi.ini": uwsgi(recipe),
-        "role.nft": render("release/role.nft.j2", addresses=AWS_METADATA_SERVICES) if uses_role(recipe) else "",
+        "role.nft": role_rules() if uses_role(recipe) else "",
         "nginx/static.conf": static(recipe),
-        "static-location": location("STATIC_URL", COLLECTED_STATIC) if isinstance(recipe.django, Django) else "",
+        "static-location": collected_static() if isinstance(recipe.django, Django) else "",
         **{f"jobs/{name}": text for name, text in jobs(recipe).items()},
         **{f"units/{name}": text for name, text in units(recipe).items()},
     }
@@ -87,7 +60,7 @@ def files(folder: Path, recipe: Recipe, source_paths: list[Path]) -> dict[str, F
     ]
     entry_points += [text for name, text in metadata.items() if name.endswith("/entry_points.txt")]
     return {
-        "recipe.json": File(dump + "\n"),
+        contract.RECIPE: File(MachineRecipe.of(recipe).to_json()),
         **{
             path: file
             for name in (*EXTRAS, *BUNDLE_FEATURES, *feature_names(recipe))
@@ -143,8 +116,8 @@ def django(recipe: Recipe) -> dict[str, str]:
     media = recipe.django.media or any(folder in recipe.writable.paths for folder in (recipe.static or {}).values())
     return {
         "DJANGO_SETTINGS_MODULE": "app_settings",
-        "APP_DJANGO_SETTINGS": recipe.django.settings,
-        **({"APP_DJANGO_MEDIA": "1"} if media else {}),
+        contract.DJANGO_SETTINGS: recipe.django.settings,
+        **({contract.DJANGO_MEDIA: "1"} if media else {}),
     }
 
 
@@ -153,12 +126,17 @@ def uses_role(recipe: Recipe) -> bool:
     return recipe.aws is not None and recipe.aws.role
 
 
+def role_rules() -> str:
+    """Return the firewall rules that open EC2's metadata service to the app."""
+    return render("release/role.nft.j2", uid=contract.UID, addresses=AWS_METADATA_SERVICES)
+
+
 def limits(app_limits: Limits) -> str:
     """Return nginx's limits for the app, or "" if they equal those in the main file."""
     defaults = Limits()
     if (app_limits.body, app_limits.request) == (defaults.body, defaults.request):
         return ""
-    timeout = app_limits.request + TIMEOUT_MARGIN
+    timeout = app_limits.request + contract.TIMEOUT_MARGIN
     return render("release/nginx/limits.conf.j2", body=app_limits.body, timeout=timeout)
 
 
@@ -177,7 +155,7 @@ def uwsgi(recipe: Recipe) -> str:
 
 def static(recipe: Recipe) -> str:
     """Return nginx's locations for static files. If nginx does not have a file or cannot read it, the app responds."""
-    folders = {prefix: f"/srv/app/current/source/{path}" for prefix, path in (recipe.static or {}).items()}
+    folders = {prefix: f"{contract.CURRENT}/source/{path}" for prefix, path in (recipe.static or {}).items()}
     return "".join(location(prefix, folder) for prefix, folder in sorted(folders.items()))
 
 
@@ -186,12 +164,17 @@ def location(prefix: str, folder: str) -> str:
     return render("release/nginx/location.conf.j2", prefix=prefix, folder=folder)
 
 
+def collected_static() -> str:
+    """Return nginx's location for Django's static files. The machine replaces the URL when it knows it."""
+    return location(contract.STATIC_URL, contract.COLLECTED_STATIC)
+
+
 def jobs(recipe: Recipe) -> dict[str, str]:
     """Return the scripts of the app's jobs by name, such as `setup` and the timers of bake.yaml."""
     release_steps = steps(recipe.release or ())
     is_django = isinstance(recipe.django, Django)
     author = recipe.check.author
-    author_environment = "export APP_DJANGO_AUTHOR=1\n" if is_django else ""
+    author_environment = f"export {contract.DJANGO_AUTHOR}=1\n" if is_django else ""
     return {
         "setup": steps(recipe.setup),
         "release": render("release/jobs/release.sh.j2", steps=release_steps) if release_steps else "",
@@ -213,17 +196,18 @@ def units(recipe: Recipe) -> dict[str, str]:
         for name, job in recipe.timers.items()
     }
     if texts:
-        texts["app.service.d/60-timers.conf"] = render("release/units/60-timers.conf.j2", timers=tuple(texts))
+        wants = render("release/units/60-timers.conf.j2", timers=tuple(texts))
+        texts[f"{contract.SERVICE}.service.d/60-timers.conf"] = wants
     drop_ins: dict[str, str] = {}
     if recipe.sandbox.allow:
         drop_ins["60-allow.conf"] = render("release/units/60-allow.conf.j2", allow=recipe.sandbox.allow)
     if uses_role(recipe):
         drop_ins["60-role.conf"] = render("release/units/60-role.conf.j2", addresses=AWS_METADATA_SERVICES)
-    for service in ("app", "app-next", "app-job@"):
+    for service in contract.APP_UNITS:
         texts |= {f"{service}.service.d/{name}": text for name, text in drop_ins.items()}
     keep = recipe.certificate.keep
     if keep and keep.startswith("/"):
-        texts["app-keep.service.d/60-place.conf"] = render("release/units/60-place.conf.j2", folder=keep)
+        texts[f"{contract.KEEP}.service.d/60-place.conf"] = render("release/units/60-place.conf.j2", folder=keep)
     return texts
 
 

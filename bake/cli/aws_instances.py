@@ -18,6 +18,7 @@ from bake.aws.session import Cloud
 from bake.bundle.release_files import keys
 from bake.cli.aws_images import KEY, PROFILE, REGION, TextPattern, errors
 from bake.cli.options import DOMAINS, EMAIL, ENVIRONMENT
+from bake.config import contract
 from bake.config.recipe import Recipe
 from bake.document import launch_settings
 from bake.errors import CloudError, SettingsError
@@ -80,10 +81,10 @@ class _ConnectTo(click.ParamType[tuple[int, health.Endpoint]]):
     "--ssh-from", type=_Network(), multiple=True, help="Open SSH to this network; repeatable (default: closed)."
 )
 @click.option(
-    "--data", type=click.IntRange(1, 16384), metavar="GIB", help="Create a volume of this size for /var/lib/app."
+    "--data", type=click.IntRange(1, 16384), metavar="GIB", help=f"Create a volume of this size for {contract.DATA}."
 )
 @click.option(
-    "--volume", type=_id_pattern("vol", "a volume's id"), metavar="VOLUME", help="Use this volume for /var/lib/app."
+    "--volume", type=_id_pattern("vol", "a volume's id"), metavar="VOLUME", help=f"Use this volume for {contract.DATA}."
 )
 @click.option(
     "--address",

@@ -23,7 +23,7 @@ from bake import __version__
 from bake.app import scaffold
 from bake.bundle.release_files import keys
 from bake.cli import machines, options
-from bake.config import loader
+from bake.config import contract, loader
 from bake.config.debian import TARGETS
 from bake.config.providers import PROVIDERS
 from bake.config.recipe import Recipe
@@ -251,9 +251,8 @@ def render_command(
             names = ", ".join(recipe.secrets)
             report.note(f"the app will not start before it has {names}; on the machine: sudo app-secret NAME < FILE")
         for name, file in root_keys.items():
-            report.note(
-                f"the machine needs {name}; on the machine: sudo install -m 600 /dev/stdin /etc/app/{file} < FILE"
-            )
+            install = f"sudo install -m 600 /dev/stdin {contract.SETTINGS}/{file} < FILE"
+            report.note(f"the machine needs {name}; on the machine: {install}")
     provider = PROVIDERS.get(provider_name or "")
     if launch:
         document = render.launch_document(settings, provider, report)

@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import AfterValidator, BeforeValidator, ValidationInfo, WithJsonSchema
 
+from bake.config import contract
 from bake.config.debian import TARGETS
 
-LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _NAME = "[A-Za-z_][A-Za-z0-9_]*"
 _ON_MACHINE = "Set the value on the machine: sudo app-secret NAME < FILE"
 #: The algorithms that certbot supports and RFC 8945 recommends or allows.
@@ -85,8 +85,7 @@ def domain(text: str) -> str:
             raise ValueError(f"{text!r} should be in its ASCII form: {name.encode('idna').decode()}")
         except UnicodeError:
             raise ValueError(f"{text!r} is not a domain name") from None
-    # The same rule as in app-configure: the last label has at least two characters and begins with a letter.
-    if len(name) <= 253 and re.fullmatch(rf"({LABEL}\.)+[a-z][a-z0-9-]{{0,61}}[a-z0-9]", name):
+    if len(name) <= 253 and re.fullmatch(contract.DOMAIN, name):
         return name
     explanation = ""
     if re.search(r"[,;\s]", name):
@@ -180,7 +179,7 @@ def keep(text: str) -> str:
     temporary_folders = ("/run", "/tmp", "/var/tmp", "/dev", "/proc", "/sys")
     if any(path.is_relative_to(folder) for folder in temporary_folders):
         raise ValueError(f"{text!r} is a temporary folder, which the next boot clears")
-    if any(path.is_relative_to(folder) for folder in ("/var/lib/app", "/var/cache/app", "/srv/app")):
+    if any(path.is_relative_to(folder) for folder in (contract.DATA, contract.CACHE, contract.APP)):
         raise ValueError(f"{text!r} is a folder of the app; choose one that belongs to root, such as /srv/keep")
     return str(path)
 
@@ -291,7 +290,7 @@ def timer_name(text: str) -> str:
     """Return the name of a job, whose timer is app-<name>.timer. Raises ValueError."""
     if text in JOBS:
         raise ValueError(f"{text!r} is the name of one of the machine's own jobs; choose another name")
-    if not re.fullmatch(LABEL, text):
+    if not re.fullmatch(contract.LABEL, text):
         raise ValueError(f"{text!r} is not a job name of a-z, 0-9 and -")
     return text
 

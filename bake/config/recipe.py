@@ -16,7 +16,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from bake.config import field_types
+from bake.config import contract, field_types
 from bake.config.debian import DEBIAN_13, TARGETS, Target
 from bake.config.sections import (
     OPTIONS,
@@ -71,7 +71,7 @@ class Recipe(Section):
     )
 
     name: (
-        Annotated[str, field_types.matching(field_types.LABEL, "a name of at most 63 characters from a-z, 0-9 and -")]
+        Annotated[str, field_types.matching(contract.LABEL, "a name of at most 63 characters from a-z, 0-9 and -")]
         | None
     ) = Field(default=None, description="The name of the image (default: the folder's name).")
     wsgi: Annotated[str, AfterValidator(field_types.wsgi)] | None = Field(
@@ -110,7 +110,7 @@ class Recipe(Section):
         AfterValidator(_secret_names),
     ] = Field(
         default=(),
-        description="Names of secrets. Their values are in /etc/app/secrets.env on the machine, never in an image.",
+        description=f"Names of secrets. Their values are in {contract.SECRETS} on the machine, never in an image.",
     )
     writable: Annotated[
         Writable,
@@ -134,7 +134,7 @@ class Recipe(Section):
     ] = Field(
         default=Writable(),
         description="Folders and files that the app writes, in addition to those that bake observes. The machine keeps "
-        "them in /var/lib/app.",
+        f"them in {contract.DATA}.",
     )
     preload: Annotated[bool, WithJsonSchema({"enum": ["on", "off", True, False]})] | None = Field(
         default=None,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from bake.config import field_types
+from bake.config import contract, field_types
 
 
 class Option(NamedTuple):
@@ -37,18 +37,18 @@ class Limits(Section):
         int,
         field_types.unit(field_types.SIZES, 1 << 40, "10M"),
         WithJsonSchema({"type": ["string", "integer"], "pattern": r"^\d+[KMG]?$"}),
-    ] = Field(default=field_types.SIZES["M"] * 10, description="Largest request body: 512K, 10M, 1G.")
+    ] = Field(default=contract.BODY, description="Largest request body: 512K, 10M, 1G.")
     request: Annotated[
         int,
         field_types.unit(field_types.SECONDS, 86400, "60s"),
         WithJsonSchema({"type": ["string", "integer"], "pattern": r"^\d+[smh]?$"}),
-    ] = Field(default=60, description="Longest time for one request: 60s, 5m.")
+    ] = Field(default=contract.REQUEST, description="Longest time for one request: 60s, 5m.")
     workers: Annotated[
         Literal["auto"] | int,
         BeforeValidator(field_types.workers),
         WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}]}),
     ] = Field(default="auto", description="Number of worker processes. auto: from the CPUs and the memory at boot.")
-    threads: int = Field(default=4, ge=1, le=256, description="Number of threads in each worker.")
+    threads: int = Field(default=contract.THREADS, ge=1, le=256, description="Number of threads in each worker.")
 
 
 class Dns(Section):
@@ -181,7 +181,7 @@ class Writable(Section):
     """The paths in its own folder that the app writes."""
 
     paths: tuple[Annotated[str, AfterValidator(field_types.inner_path)], ...] = Field(
-        default=(), description="Folders and files to keep in /var/lib/app."
+        default=(), description=f"Folders and files to keep in {contract.DATA}."
     )
     observe: Annotated[bool, WithJsonSchema({"enum": ["on", "off", True, False]})] = Field(
         default=True, description="off: the bake does not observe which paths the app writes."

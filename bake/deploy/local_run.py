@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from bake.config import contract
 from bake.document import cloud_config
 from bake.errors import BootError, PortError
 from bake.host import cache, programs
@@ -19,8 +20,8 @@ from bake.vm import qemu
 
 #: The default port. If it is in use, bake chooses a free one.
 PORT = 8080
-#: Seconds to wait for the app's front page: the default limit of a request (60 s), and 5 s for nginx.
-ANSWER_PATIENCE = 65.0
+#: Seconds to wait for the app's front page: the default limit of a request, which nginx extends.
+ANSWER_PATIENCE = float(contract.REQUEST + contract.TIMEOUT_MARGIN)
 
 
 def run(image: Path, port: int | None, shell: bool, report: Reporter, print_url: Callable[[str], None]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bake.bundle import release_archive
 from bake.bundle.debian_choice import REFUSALS
+from bake.config import contract, contract_files
 from bake.config.debian import TARGETS, Target
 from bake.config.recipe import Recipe
 from bake.diagnosis.diagnosis import setup_error
@@ -25,15 +26,15 @@ from bake.verify.report import table
 from bake.vm.ssh import Login
 
 #: Runs the crawler of the current release.
-CRAWL = pages.AS_NOBODY + " python3 /srv/app/current/settings/crawl.py {argument}\n"
-JOURNAL = "journalctl -q -b -o cat -n 2000 -u app.service"
+CRAWL = f"{pages.AS_NOBODY} python3 {contract.CURRENT}/settings/crawl.py {{argument}}\n"
+JOURNAL = f"journalctl -q -b -o cat -n 2000 -u {contract.SERVICE}.service"
 
 
 @dataclass(frozen=True)
 class Facts:
-    """The state of a machine: its source stanza, and the digests of its current, previous and other releases."""
+    """The state of a machine: its source, and the digests of its current, previous and other releases."""
 
-    stanza: dict[str, str]
+    source: contract_files.Source
     current: str
     previous: str
     releases: frozenset[str]
@@ -56,8 +57,8 @@ def facts(login: Login) -> Facts:
     login.require()
     lines = login.script(remote_scripts.text("facts.sh")).stdout.splitlines()
     try:
-        stanza, current, previous, releases = lines
-        return Facts(json.loads(stanza), current, previous, frozenset(releases.split()))
+        source, current, previous, releases = lines
+        return Facts(contract_files.Source.model_validate_json(source), current, previous, frozenset(releases.split()))
     except ValueError:
         raise SetupError(
             f"{login.host} does not run a release that bake made",
@@ -69,8 +70,8 @@ def facts(login: Login) -> Facts:
 def push(login: Login, source: Source, report: Reporter) -> str:
     """Push an app's folder to a machine and return the digest of the release that the machine now runs."""
     state = facts(login)
-    target = target_of(login, state.stanza)
-    if state.stanza.get("layout") != release_source.LAYOUT:
+    target = target_of(login, state.source)
+    if state.source.layout != contract.LAYOUT:
         key = ["-i", str(login.identity)] if login.identity else []
         command = shlex.join(["bake", "upgrade", *key, login.address.geturl(), str(source.folder)])
         raise SetupError(
@@ -80,11 +81,11 @@ def push(login: Login, source: Source, report: Reporter) -> str:
     return _switch(login, state, upload_release(login, state, target, source, report), report)
 
 
-def target_of(login: Login, stanza: dict[str, str]) -> Target:
+def target_of(login: Login, source: contract_files.Source) -> Target:
     """Return the Debian version of a machine. Raises SetupError if this version of bake does not support it."""
-    release, machine = stanza.get("release", ""), stanza.get("machine", "")
+    release, machine = source.release, source.machine
     target = TARGETS.get(release)
-    if target is None or release_source.MACHINES[target.arch] != machine:
+    if target is None or contract.MACHINES[target.arch] != machine:
         raise SetupError(
             f"{login.host} runs {release or 'an unknown system'} on {machine or 'an unknown architecture'}, which this "
             "version of bake does not support",
@@ -112,7 +113,7 @@ def upload_release(login: Login, state: Facts, target: Target, source: Source, r
                 size_text = f"{bundle.size / 1e6:.1f} MB"
                 login.upload(
                     bundle.path,
-                    f"{release_source.INCOMING}/{bundle.sha256}.tar",
+                    f"{contract.INCOMING}/{bundle.sha256}.tar",
                     lambda share: phase.progress(share, size_text),
                 )
         return bundle.sha256
@@ -158,10 +159,10 @@ def visit(login: Login, report: Reporter) -> None:
 
 def _switch(login: Login, state: Facts, digest: str, report: Reporter) -> str:
     """Switch a machine to a release that it has, or whose bundle it has. Raises the error that app-setup reported."""
-    machine_fields = {key: state.stanza[key] for key in ("release", "machine", "layout") if key in state.stanza}
+    machine = state.source.model_dump(exclude={"parts", "bundle"}, exclude_unset=True)
+    source = contract_files.Source(**machine, bundle=digest)
     with report.phase("switch"):
-        stanza = json.dumps({**machine_fields, "bundle": digest}, indent=2)
-        result = login.script(remote_scripts.text("switch.sh", stanza))
+        result = login.script(remote_scripts.text("switch.sh", source.to_json().rstrip()))
     new_state = facts(login)
     if result.status == 0 and new_state.current == digest:
         is_same = state.current == digest

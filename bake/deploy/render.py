@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bake.bundle import release_archive, release_files
 from bake.bundle.release import Release
+from bake.config import contract
 from bake.config.debian import TARGETS, Target
 from bake.config.providers import SMALLEST_LIMIT, Provider
 from bake.config.recipe import Recipe
@@ -110,7 +111,7 @@ def launch_document(settings: Settings, provider: Provider | None, report: Repor
     if (excess := document.size - _capacity(provider)) > 0:
         raise DocumentError(
             f"The settings have {document.size:,} bytes, {excess:,} more than the provider's limit",
-            "Set the larger ones on the machine instead: in /etc/app/env, and secrets with app-secret.",
+            f"Set the larger ones on the machine instead: in {contract.ENV}, and secrets with app-secret.",
         )
     _report_size(document, provider, report)
     return document

@@ -10,6 +10,8 @@ import json
 from dataclasses import dataclass
 
 from bake import __version__
+from bake.config import contract
+from bake.config.contract_files import Source
 from bake.config.debian import Target
 from bake.deploy import push
 from bake.diagnosis.diagnosis import setup_error
@@ -21,7 +23,7 @@ from bake.host.progress import Reporter
 from bake.vm.ssh import Login
 
 #: The folder on the machine that keeps the earlier files.
-HOME = "/var/lib/app-machine"
+HOME = contract.MACHINE_SET
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,10 @@ def state(login: Login) -> State:
     result = login.script(remote_scripts.text("describe.sh", program, json.dumps(machine_set.PATHS)))
     try:
         fields = json.loads(result.stdout)
-        stanza = fields.pop("source")
+        # A machine that bake did not make has none.
+        source = Source.model_validate({"release": "", "machine": "", **fields.pop("source")})
         fields["changed"] = tuple(fields["changed"])
-        return State(target=push.target_of(login, stanza), layout=stanza.get("layout", ""), **fields)
+        return State(target=push.target_of(login, source), layout=source.layout, **fields)
     except (ValueError, KeyError, TypeError):
         raise SetupError(
             f"{login.host} cannot describe its own files",
@@ -84,10 +87,10 @@ def upgrade(login: Login, source: push.Source | None, report: Reporter) -> str:
     """
     facts, before = push.facts(login), state(login)
     new = MachineSet.of(before.target)
-    if before.layout.isdecimal() and int(before.layout) > int(release_source.LAYOUT):
+    if before.layout.isdecimal() and int(before.layout) > int(contract.LAYOUT):
         raise SetupError(f"A newer version of bake made {login.host}", "Upgrade with that version, or a newer one.")
     if source is None:
-        if before.layout != release_source.LAYOUT:
+        if before.layout != contract.LAYOUT:
             raise SetupError(
                 f"{login.host} runs a release that the new files of the machine cannot run: its layout differs",
                 f"Name the app's folder, to bring its release too: bake upgrade {login.address.geturl()} FOLDER",

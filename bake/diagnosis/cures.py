@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from bake.app.frameworks import DISTRIBUTIONS
 from bake.bundle.shared_libraries import PACKAGES
-from bake.config import secret_names
+from bake.config import contract, secret_names
 from bake.diagnosis.tracebacks import INSTALLED_FILE, TREE, Frame
 
 #: Folders where every app may write, or that never belong to it.
@@ -59,7 +59,7 @@ def writable_path(match: re.Match[str], evidence: Evidence) -> Cure | None:
     name = PurePosixPath(tree[1] if tree else path)
     if name.is_absolute() or INSTALLED_FILE.fullmatch(path):
         return Cure(
-            f"The app cannot write {path}. It can write to /var/lib/app, and to the folders under `writable`. "
+            f"The app cannot write {path}. It can write to {contract.DATA}, and to the folders under `writable`. "
             "Change the setting for this path to a path there."
         )
     if ".." in name.parts or not name.parts or re.search(r"[\s\"'\\;{}$]", str(name)):
@@ -235,7 +235,7 @@ def unreachable_server(match: re.Match[str], evidence: Evidence) -> Cure | None:
         return Cure(
             f"The app connects to {service.name}. The machine does not run it, and the network is closed during a "
             f"bake. Replace {UNKNOWN} by the address of a server for the bake, and {service.variable} by the app's own "
-            "variable if it has another name. The address for a machine belongs in /etc/app/secrets.env.",
+            f"variable if it has another name. The address for a machine belongs in {contract.SECRETS}.",
             {"secrets": (service.variable,), "check": {"network": "on", "env": {service.variable: UNKNOWN}}},
         )
     if re.search(r"\b(?:localhost|127\.0\.0\.1)\b", evidence.chain):

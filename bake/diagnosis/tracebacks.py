@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from bake.config import contract
 from bake.host.terminal import printable
 
 #: The maximum part of a journal to read, from its end: characters, lines, and characters of a line.
@@ -52,7 +53,7 @@ SERVER = re.compile(
 )
 
 #: A file of the app on the machine, in the current release or in a new one.
-TREE = re.compile(r"/srv/app/(?:current|previous|releases/[^/]{1,80})/source/(.+)")
+TREE = re.compile(rf"(?:{contract.CURRENT}|{contract.PREVIOUS}|{contract.RELEASES}/[^/]{{1,80}})/source/(.+)")
 INSTALLED_FILE = re.compile(r".*/(?:site|dist)-packages/(.+)")
 
 

@@ -19,6 +19,7 @@ import yaml
 from yaml.reader import Reader
 
 from bake.bundle.release_files import environment
+from bake.config import contract
 from bake.config.debian import Target
 from bake.config.providers import PROVIDERS
 from bake.document.machine_files import File
@@ -27,8 +28,6 @@ from bake.host.templates import render
 
 #: The smallest form, for providers that take bytes as base64. cloud-init unpacks it.
 GZIPPED = "gzipped, as base64"
-#: The units that run as the app's user.
-APP_UNITS = ("app", "app-next", "app-job@")
 #: The LZMA settings that pack small texts best.
 LZMA = {"id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, "lc": 3, "lp": 0, "pb": 0, "nice_len": 64}
 
@@ -213,7 +212,7 @@ def _provider_hint(content: bytes, target: Target) -> str:
 
 def strip(file: File) -> File:
     """Minify a machine file. Files of the user and files for one boot are returned unchanged."""
-    return file if file.path.startswith(("/var/", "/run/", "/etc/app/")) else minified(file)
+    return file if file.path.startswith(("/var/", "/run/", f"{contract.SETTINGS}/")) else minified(file)
 
 
 @cache
@@ -301,17 +300,17 @@ class CheckSettings:
     def files(self) -> list[File]:
         """Return the files for a booted image. systemd has already read its units."""
         return [
-            File("/run/app-check/env", 0o600, environment(self.env).encode()),
-            File("/run/app-check/network.nft", 0o600, self.network.rules.encode()),
+            File(contract.CHECK_ENV, 0o600, environment(self.env).encode()),
+            File(contract.CHECK_RULES, 0o600, self.network.rules.encode()),
         ]
 
     @property
     def bake_files(self) -> list[File]:
         """Return the files for a machine during a bake. The machine itself needs the network to install packages."""
         no_resolver = render("check/no-resolver.conf.j2").encode()
-        drop_ins = [f"/run/systemd/system/{unit}.service.d/network.conf" for unit in APP_UNITS]
+        drop_ins = [f"{contract.RUNTIME_UNITS}/{unit}.service.d/network.conf" for unit in contract.APP_UNITS]
         unit_files = [File(path, 0o644, no_resolver) for path in drop_ins]
-        observe_files = [File("/run/app-check/observe", 0o600, b"")] if self.observe else []
+        observe_files = [File(contract.CHECK_OBSERVE, 0o600, b"")] if self.observe else []
         return [*self.files, *observe_files, *(unit_files if self.network is Network.CLOSED else [])]
 
 

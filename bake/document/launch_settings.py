@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bake.bundle.release_files import environment
-from bake.config import loader
+from bake.config import contract, loader
 from bake.config.recipe import Recipe
 from bake.document.machine_files import File
 from bake.errors import SettingsError
@@ -32,13 +32,13 @@ class Settings:
     def files(self) -> list[File]:
         """Return the files in /etc/app. Only root can read secrets and keys."""
         texts = {
-            "domains": (0o644, "".join(f"{name}\n" for name in self.domains)),
-            "email": (0o644, f"{self.email}\n" if self.email else ""),
-            "env": (0o644, environment(self.env)),
-            "secrets.env": (0o600, environment(self.secrets)),
-            **{file: (0o600, f"{value}\n") for file, value in self.keys.items()},
+            contract.DOMAINS: (0o644, "".join(f"{name}\n" for name in self.domains)),
+            contract.EMAIL: (0o644, f"{self.email}\n" if self.email else ""),
+            contract.ENV: (0o644, environment(self.env)),
+            contract.SECRETS: (0o600, environment(self.secrets)),
+            **{f"{contract.SETTINGS}/{name}": (0o600, f"{value}\n") for name, value in self.keys.items()},
         }
-        return [File(f"/etc/app/{name}", mode, text.encode()) for name, (mode, text) in texts.items() if text]
+        return [File(path, mode, text.encode()) for path, (mode, text) in texts.items() if text]
 
 
 def read(domains: tuple[str, ...], email: str | None, pairs: tuple[str, ...], recipe: Recipe | None = None) -> Settings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bake.config import contract
 from bake.config.debian import MACHINE_PACKAGES, Target
 from bake.errors import BakeError
 from bake.host import paths
@@ -37,5 +38,5 @@ def files(target: Target) -> list[File]:
     if not paths.rootfs().is_dir():
         raise BakeError(f"{paths.rootfs()} is empty", "This installation of bake is incomplete. Install it again.")
     packages = "".join(f"{name}\n" for name in MACHINE_PACKAGES)
-    by_path["/usr/lib/app/packages"] = File("/usr/lib/app/packages", 0o644, packages.encode())
+    by_path[contract.PACKAGES] = File(contract.PACKAGES, 0o644, packages.encode())
     return [by_path[path] for path in sorted(by_path)]

@@ -16,6 +16,8 @@ from pathlib import Path
 from bake.bundle import built_wheels, release_files
 from bake.bundle.exclusions import is_stdout
 from bake.bundle.release import Release
+from bake.config import contract
+from bake.config.contract_files import Source
 from bake.config.debian import Target
 from bake.config.recipe import Recipe
 from bake.config.sections import App
@@ -28,12 +30,6 @@ from bake.host.files import atomic_output
 from bake.host.programs import run
 from bake.host.templates import render
 
-#: Debian's name of an architecture to the kernel's name.
-MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
-#: The folder where app-setup looks for files from a document and for uploads.
-INCOMING = "/var/lib/app-incoming"
-#: The version of a release's layout. A machine runs only releases with the layout of its own programs.
-LAYOUT = "6"
 #: Arguments to unpack archives, here and on a machine. -I: Python must not import modules from the current folder.
 UNZIP = ("-I", "-m", "zipfile", "-e")
 UNTAR = ("--no-same-owner", "--no-same-permissions", "-C")
@@ -51,10 +47,9 @@ class Git:
     files: frozenset[str]
 
 
-def stanza(target: Target, **source: str) -> File:
-    """Return /etc/app/source.json, which names the release of the app and the release of Debian."""
-    fields = {"release": target.name, "machine": MACHINES[target.arch], "layout": LAYOUT, **source}
-    return File("/etc/app/source.json", 0o644, (json.dumps(fields, indent=1) + "\n").encode())
+def stanza(target: Target, **digest: str) -> File:
+    """Return the file that names the release of the app, by its `parts` or its `bundle`, and the release of Debian."""
+    return File(contract.SOURCE, 0o644, Source.of(target, **digest).to_json().encode())
 
 
 def bundled(target: Target, digest: str) -> list[File]:
@@ -85,12 +80,12 @@ def fetched(
     ]
     if excluded_paths:
         script += render("release/fetch/exclude.sh.j2", paths=excluded_paths)
-    recipe_fields = json.loads(members["recipe.json"][1])
+    recipe_fields = json.loads(members[contract.RECIPE][1])
     if "\ngit init " in script:
         recipe_fields["packages"] = sorted({*recipe_fields.get("packages", ()), "git"})
     members |= {
-        "recipe.json": (0o644, (json.dumps(recipe_fields, indent=1, sort_keys=True) + "\n").encode()),
-        "fetch-source": (0o644, script.encode()),
+        contract.RECIPE: (0o644, (json.dumps(recipe_fields, indent=1, sort_keys=True) + "\n").encode()),
+        contract.FETCH_SOURCE: (0o644, script.encode()),
     }
     return _parts(recipe, members)
 
@@ -113,16 +108,17 @@ def _fetched_folder(path: str) -> str:
 
 def _parts(recipe: Recipe, members: dict[str, tuple[int, bytes]]) -> list[File]:
     """Return the document's files for a release. Its name is their digest, which app-setup computes as well."""
-    if members["lock.txt"][1].strip():
+    if members[contract.LOCK][1].strip():
         index = f" -i {shlex.quote(recipe.index)}" if recipe.index else ""
         options = f"-q --no-deps --require-hashes --only-binary :all: --no-cache-dir{index}"
-        members = {**members, "fetch-wheels": (0o644, f"{PIP} download {options} -d wheels -r lock.txt\n".encode())}
+        script = f"{PIP} download {options} -d wheels -r {contract.LOCK}\n"
+        members = {**members, contract.FETCH_WHEELS: (0o644, script.encode())}
     rows = (
         f"{mode:o} {hashlib.sha256(content).hexdigest()} {name}\n"
         for name, (mode, content) in sorted(members.items(), key=lambda member: Path(member[0]).parts)
     )
     digest = hashlib.sha256("".join(rows).encode()).hexdigest()
-    parts = [File(f"{INCOMING}/{digest}/{name}", mode, content) for name, (mode, content) in members.items()]
+    parts = [File(f"{contract.INCOMING}/{digest}/{name}", mode, content) for name, (mode, content) in members.items()]
     return [*parts, stanza(recipe.target, parts=digest)]
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bake.app import project_metadata
 from bake.bundle import debian_choice, release_archive
-from bake.config import loader
+from bake.config import contract, loader
 from bake.config.debian import TARGETS, Target
 from bake.config.recipe import Recipe
 from bake.config.sections import BaseImage
@@ -264,7 +264,7 @@ def _run_packer(
 ) -> PackerResult:
     key = work / "bake-key"
     public_key = qemu.make_key(key, "bake")
-    copy_bundle = render("check/copy-bundle.sh.j2", folder=release_source.INCOMING, digest=bundle.sha256)
+    copy_bundle = render("check/copy-bundle.sh.j2", folder=contract.INCOMING, digest=bundle.sha256)
     commands = (copy_bundle, cloud_config.bake_command(settings))
     (work / "user-data").write_text(document(target, bundle, commands).text)
     (work / "meta-data").write_text(cloud_config.meta_data("bake", recipe.name or "app", [public_key]))
@@ -322,7 +322,7 @@ def keeping_log(path: Path, settings: cloud_config.CheckSettings) -> Iterator[No
 def _write_notes(observed: ObservedPaths) -> Iterator[str]:
     """Yield a line for each path that bake observed the app write, and how the machine treats it."""
     for path, is_folder in observed.data.items():
-        yield f"writable: {printable(path)}{'/' * is_folder} is kept in /var/lib/app"
+        yield f"writable: {printable(path)}{'/' * is_folder} is kept in {contract.DATA}"
     for path in observed.fresh:
         yield f"writable: {printable(path)} resets with each release; to keep it, add it to `writable`"
     for path in observed.refused:

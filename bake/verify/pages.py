@@ -13,17 +13,16 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
+from bake.config import contract
 from bake.config.sections import Page
 from bake.diagnosis import diagnosis
 from bake.errors import ProgramError
 from bake.host import paths
 from bake.verify import comparison, report
 from bake.verify.comparison import Difference
-from bake.verify.record import Record
+from bake.verify.record import AuthorRecord, Record
 from bake.verify.rules import Verdict
 
-#: The record of the author's server on a machine, which cloud-init/features/observe/author.py writes.
-AUTHOR = "/var/lib/app-author.json"
 #: The time limit of a crawl in seconds, the number of simultaneous visitors, and the number of pages that they request.
 SECONDS, VISITORS, BUSY_PAGES = 30, 20, 6
 #: The visitors and the time limit in seconds of the first requests, which reach every worker of a small machine.
@@ -44,28 +43,27 @@ class Author:
 
     @classmethod
     def read(cls, text: str, release: str, check: dict[str, Any]) -> Author:
-        """Return the record in the text of AUTHOR, if it is of this release (a digest) and `check` allows it.
+        """Return the record in the text of contract.AUTHOR, if it is of this release (a digest) and `check` allows it.
 
         Raises ProgramError if the text is not such a file.
         """
         if check.get("author") == "off":
             return cls(None, "check.author is off")
         try:
-            facts = json.loads(text or "{}")
-            records = [Record.from_json(json.dumps(record)) for record in facts.get("records", ())]
-        except (ValueError, AttributeError) as error:
-            raise ProgramError(f"{AUTHOR} cannot be read: {error}", "Bake the image again.") from error
-        if not facts or facts.get("release") != release:
+            author = AuthorRecord.from_json(text or "{}")
+        except ValueError as error:
+            raise ProgramError(f"{contract.AUTHOR} cannot be read: {error}", "Bake the image again.") from error
+        if author.release != release:
             return cls(None, "no bake ran the author's server for this release")
-        if not records:
-            exception = diagnosis.diagnose(facts.get("log", "")).exception
+        if not author.records:
+            exception = diagnosis.diagnose(author.log).exception
             reason = f": {exception.text.splitlines()[0]}" if exception else ""
-            service = diagnosis.unreachable_service(facts.get("log", ""))
-            return cls(None, f"needs {service}" if service else f"`{facts['command']}` does not serve{reason}")
-        record = reduce(Record.joined, records)
+            service = diagnosis.unreachable_service(author.log)
+            return cls(None, f"needs {service}" if service else f"`{author.command}` does not serve{reason}")
+        record = reduce(Record.joined, author.records)
         if not record.is_informative:
-            return cls(None, f"`{facts['command']}` only redirects to HTTPS or shows debug pages")
-        return cls(record, seconds=float(facts.get("seconds", 0)))
+            return cls(None, f"`{author.command}` only redirects to HTTPS or shows debug pages")
+        return cls(record, seconds=author.seconds)
 
 
 @dataclass(frozen=True)

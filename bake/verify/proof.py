@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bake.config import contract
 from bake.diagnosis import diagnosis
 from bake.disk import partitions
 from bake.document import cloud_config
@@ -24,7 +25,10 @@ from bake.vm import qemu
 from bake.vm.qemu import VmOptions
 
 #: Prints the journal of the app and of nginx since this boot.
-JOURNAL = "sudo journalctl --no-pager -b -n 2000 -u app -u app-next -u app-setup -u 'app-job@*' -u nginx"
+JOURNAL = (
+    f"sudo journalctl --no-pager -b -n 2000 -u {contract.SERVICE} -u {contract.NEXT} -u {contract.SETUP} "
+    f"-u '{contract.JOB}*' -u nginx"
+)
 #: The option of QEMU's network that isolates a machine. Port forwarding still works.
 ISOLATED_NETWORK = "restrict=on"
 #: A callback for the completed share, from 0 to 1, and the current activity.
@@ -137,7 +141,7 @@ def _reboot(machine: qemu.Machine, other_identity: str, work: Path, progress: Pr
     """Compare a machine with the identity of another one of the same image, and with itself after a reboot."""
     progress(0.1, "rebooting")
     facts = {"BAKE_BEFORE": _identity(machine), "BAKE_OTHER": other_identity}
-    machine.ssh("sudo touch /var/lib/app/kept")
+    machine.ssh(f"sudo touch {contract.DATA}/kept")
     machine.reboot()
     return run_checks(machine, ["proof/test_identity.py", "proof/test_reboot.py"], work, facts=facts, progress=progress)
 

@@ -142,7 +142,31 @@ class Record:
         return parts.scheme, parts.hostname or ""
 
 
-_Part = TypeVar("_Part", Answer, Location, Record)
+@dataclass(frozen=True)
+class AuthorRecord:
+    """The record of the author's server, which a bake puts into the image.
+
+    `release` is the digest of the release that the server ran, and `command` starts it. `seconds` is the duration of
+    the crawls in `records`, which have the same pages. `log` is the end of the server's log if it did not answer.
+    """
+
+    release: str = ""
+    command: str = ""
+    seconds: float = 0.0
+    records: tuple[Record, ...] = ()
+    log: str = ""
+
+    @classmethod
+    def from_json(cls, text: str) -> AuthorRecord:
+        """Return the record in the file's text. Raises ValueError, and ProgramError for an unknown version."""
+        value = json.loads(text)
+        if not isinstance(value, dict):
+            raise ValueError("it is not a JSON object")
+        records = tuple(Record.from_json(json.dumps(record)) for record in value.get("records", ()))
+        return replace(_read(cls, value), records=records)
+
+
+_Part = TypeVar("_Part", Answer, Location, Record, AuthorRecord)
 
 
 def _is_list(value: object) -> bool:

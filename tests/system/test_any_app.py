@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import AWAIT_BOOT
 
-from bake.verify import pages, proof
+from bake.config import contract
+from bake.verify import proof
 from bake.vm import qemu
 
 pytestmark = pytest.mark.long
@@ -119,7 +120,7 @@ def booted(any_app, bake, tmp_path_factory):
         machine.await_ssh()
         machine.ssh(AWAIT_BOOT, check=False, timeout=900)
         # The author's server showed the slow front page. The cases show others, so nothing is compared with it.
-        machine.ssh(f"sudo rm {pages.AUTHOR}")
+        machine.ssh(f"sudo rm {contract.AUTHOR}")
         yield machine
     finally:
         machine.stop()

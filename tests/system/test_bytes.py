@@ -5,6 +5,7 @@ import re
 import pytest
 
 from bake.bundle import release_files
+from bake.config import contract
 from bake.config.debian import TARGETS
 from bake.config.providers import SMALLEST_LIMIT
 from bake.document import cloud_config, machine_files, release_source
@@ -45,7 +46,7 @@ def test_each_feature_s_share_of_a_document(target, capsys):
     rows = {name: whole - size([file for file in files if file not in group], target) for name, group in groups.items()}
     for name in ("exchange", "certificate", "steps", "django"):
         brought = [
-            cloud_config.minified(File(f"{release_source.INCOMING}/{'ab' * 32}/{path}", file.mode, file.text.encode()))
+            cloud_config.minified(File(f"{contract.INCOMING}/{'ab' * 32}/{path}", file.mode, file.text.encode()))
             for path, file in release_files.feature_files(name).items()
         ]
         rows[f"release: {name}"] = size([*files, *brought], target) - whole

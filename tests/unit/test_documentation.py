@@ -13,7 +13,7 @@ import pytest
 from conftest import REPOSITORY
 
 from bake.aws import policy
-from bake.config import loader
+from bake.config import contract, loader
 from bake.config.providers import PROVIDERS
 from bake.errors import BakeError
 
@@ -110,6 +110,16 @@ def test_a_marker_names_a_generator_and_each_generator_is_used() -> None:
 def test_the_generated_tables_of_a_page_are_current(path: Path) -> None:
     text = path.read_text()
     assert generate.fill(text) == text, f"{path} is out of date; run: python docs/_generate.py"
+
+
+def test_the_schema_of_the_contract_is_current() -> None:
+    assert generate.contract_schema() == generate.SCHEMA.read_text(), "run: python docs/_generate.py"
+
+
+def test_the_page_of_the_contract_has_every_file_and_name() -> None:
+    text = page("contract")
+    assert all(f"### {path}\n" in text for path in generate.CONTRACT_FILES)
+    assert all(f"| `{name}` |" in text for name in vars(contract) if name.isupper())
 
 
 def test_a_changed_generated_table_is_found() -> None:

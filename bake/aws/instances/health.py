@@ -9,6 +9,8 @@ import ssl
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from bake.config import contract
+
 #: Seconds to wait for a connection, and then for the app's answer. A machine during its setup answers 503 at once.
 CONNECT_PATIENCE, ANSWER_PATIENCE = 15, 60
 #: The number of bytes of an answer's body to show.
@@ -44,7 +46,7 @@ class Answer:
 
     def is_healthy(self, has_path: bool) -> bool:
         """Return whether the app is healthy: status 2xx or 3xx for the path in bake.yaml, any below 500 for `/`."""
-        return 0 < self.status < (400 if has_path else 500)
+        return contract.is_healthy(self.status, has_path)
 
     def __str__(self) -> str:
         host, port = self.endpoint

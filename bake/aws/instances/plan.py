@@ -12,6 +12,7 @@ from bake.aws import listing, tags
 from bake.aws.images.publish import HEALTH
 from bake.aws.instances import health, inventory, replacement
 from bake.aws.session import Cloud, code_of
+from bake.config import contract
 from bake.config.providers import PROVIDERS
 from bake.document import cloud_config
 from bake.document.launch_settings import Settings
@@ -133,9 +134,9 @@ def user_data(options: LaunchOptions, secrets: dict[str, str], volume: str | Non
     files = list(options.settings.files)
     if secrets:
         text = "".join(f"{name}={arn}\n" for name, arn in secrets.items())
-        files.append(File("/etc/app/secrets.aws", 0o600, text.encode()))
+        files.append(File(contract.SECRET_REFERENCES, 0o600, text.encode()))
     if volume:
-        files.append(File("/etc/app/data", 0o644, f"{volume}\n".encode()))
+        files.append(File(contract.VOLUME, 0o644, f"{volume}\n".encode()))
     document = cloud_config.launch(files)
     limit = PROVIDERS["aws"].capacity
     if document.size > limit:

@@ -14,6 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from bake.aws import tags
 from bake.aws.instances import inventory, removal
 from bake.aws.session import Cloud, code_of
+from bake.config import contract
 from bake.errors import BakeError, RetireError
 from bake.host.progress import Phase
 
@@ -48,7 +49,8 @@ def find_previous(cloud: Cloud, instance_id: str, *, forget_data: bool, forget_c
     if not volume and not forget_data:
         raise RetireError(
             f"{instance_id} has its data on its root disk, which would be deleted",
-            "Save /var/lib/app, then pass --forget-data. (Launched with --data, an instance hands over its volume.)",
+            f"Save {contract.DATA}, then pass --forget-data. (Launched with --data, an instance hands over its "
+            "volume.)",
         )
     keeps_certificate = instance_tags.get(inventory.KEEP, "").startswith("s3://")
     if instance_tags.get(inventory.DOMAINS) and not keeps_certificate and not forget_certificate:

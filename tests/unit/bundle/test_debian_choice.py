@@ -14,9 +14,10 @@ from conftest import Site, publish
 
 from bake.app import detect
 from bake.bundle import debian_choice, lock
+from bake.config.contract_files import Source
+from bake.config.debian import DEBIAN_12
 from bake.config.recipe import Recipe
 from bake.deploy import push
-from bake.document import release_source
 from bake.errors import AppSyntaxError, BakeError, ConflictError, RequirementError, WheelError
 from bake.host.cache import Age
 from bake.host.progress import Reporter
@@ -253,8 +254,8 @@ def test_a_look_resolves_nothing_and_leaves_the_base_open(app: Path, monkeypatch
 
 
 def test_a_push_reads_the_app_for_the_release_of_the_machine(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stanza = {"release": "debian-12", "machine": release_source.MACHINES["amd64"], "layout": release_source.LAYOUT}
-    monkeypatch.setattr(push, "facts", lambda ssh: push.Facts(stanza, "", "", frozenset()))
+    source = Source.of(DEBIAN_12)
+    monkeypatch.setattr(push, "facts", lambda ssh: push.Facts(source, "", "", frozenset()))
 
     def read(base: str) -> Recipe:
         assert base == "debian-12"

@@ -218,13 +218,6 @@ def test_limits_are_said_where_they_are_not_the_usual_ones(app: Path) -> None:
     assert dict(said["uwsgi"]) == {"harakiri": "90", "threads": "8"}
     assert "settings/uwsgi.ini" not in files(app, limits={"body": "5000"})
     assert "settings/nginx/limits.conf" not in files(app, limits={"threads": "8"})
-    usual = Recipe().limits
-    main = (PROGRAMS / "nginx/nginx.conf").read_text()
-    assert f"client_max_body_size {usual.body >> 20}m;" in main
-    workers = (PROGRAMS / "uwsgi.ini").read_text()
-    assert f"\nharakiri = {usual.request}\n" in workers and f"\nthreads = {usual.threads}\n" in workers
-    for way in ("read", "send"):
-        assert f"uwsgi_{way}_timeout {usual.request + release_files.TIMEOUT_MARGIN}s;" in main
 
 
 @pytest.mark.parametrize(("prefix", "folder"), [("/static", "static"), ("/static/", "static/")])

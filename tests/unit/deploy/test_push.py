@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import Fake, write
 
+from bake.config.contract_files import Source
 from bake.deploy import push
 from bake.errors import BootError, SetupError, UnhealthyError
 from bake.host import remote_scripts
@@ -59,7 +60,7 @@ def printed() -> tuple[Reporter, io.StringIO]:
 
 
 def test_a_machine_tells_its_releases(machine: Path) -> None:
-    assert push.facts(LOGIN) == push.Facts(STANZA, "new", "old", frozenset({"new", "old"}))
+    assert push.facts(LOGIN) == push.Facts(Source(**STANZA), "new", "old", frozenset({"new", "old"}))
     (machine / "srv/app/previous").unlink()
     assert push.facts(LOGIN).previous == ""
 

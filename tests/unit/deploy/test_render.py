@@ -19,11 +19,12 @@ import yaml
 from conftest import EMPTY_WHEEL, Clone, Site
 
 from bake.bundle import debian_choice, lock, release_archive, release_files, shared_libraries, wheel_cache
+from bake.config import contract
 from bake.config.debian import DEBIAN_12, DEBIAN_13, Target
 from bake.config.providers import PROVIDERS, SMALLEST_LIMIT, Provider
 from bake.config.recipe import Recipe
 from bake.deploy import render
-from bake.document import cloud_config, machine_files, release_source
+from bake.document import cloud_config, machine_files
 from bake.document.cloud_config import Document
 from bake.document.launch_settings import Settings
 from bake.errors import DocumentError, SourceError
@@ -89,7 +90,7 @@ def test_all_of_a_machine_its_app_and_its_settings_is_in_a_document(app: Path) -
     assert found["/etc/app/domains"] == "b.example\n" and found["/etc/app/env"] == 'A="1"\n'
     stanza = json.loads(found["/etc/app/source.json"])
     assert stanza["release"] == "debian-13"
-    place = f"{release_source.INCOMING}/{stanza['parts']}"
+    place = f"{contract.INCOMING}/{stanza['parts']}"
     assert found[f"{place}/source/app.py"] == "app = 1\n"
     # What the recipe says is in the release; what is given lies over it.
     assert "the recipe" in found[f"{place}/settings/env"]

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from conftest import Fake, write
 
+from bake.config import contract
 from bake.config.debian import DEBIAN_13
 from bake.deploy import push, upgrade
-from bake.document import cloud_config, release_source
+from bake.document import cloud_config
 from bake.document.machine_files import File
 from bake.document.machine_set import MachineSet
 from bake.errors import BootError, SetupError, UnhealthyError
@@ -183,7 +184,7 @@ def test_another_layout_is_upgraded_with_a_release(machine: Machine, app: Path, 
     machine.set_layout("4")
     upgrade.upgrade(machine.login, source(app, machine.report), machine.report)
     stanza = json.loads((machine.root / "etc/app/source.json").read_text())
-    assert stanza["layout"] == release_source.LAYOUT and stanza["bundle"] != RELEASE
+    assert stanza["layout"] == contract.LAYOUT and stanza["bundle"] != RELEASE
     assert (machine.root / f"var/lib/app-incoming/{stanza['bundle']}.tar").is_file()
     assert push.facts(machine.login).current == stanza["bundle"] and push.facts(machine.login).previous == ""
 

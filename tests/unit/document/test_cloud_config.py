@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from bake.bundle import release_files
+from bake.config import contract
 from bake.config.debian import DEBIAN_13, TARGETS, Target
 from bake.config.providers import PROVIDERS, SMALLEST_LIMIT
 from bake.document import cloud_config, machine_files, release_source
@@ -34,7 +35,7 @@ STANZA = release_source.stanza(DEBIAN_13, parts="ab" * 32)
 
 def app_file(name: str, content: bytes, mode: int = 0o644) -> File:
     """A file of the app's in a document."""
-    return File(f"{release_source.INCOMING}/{'ab' * 32}/source/{name}", mode, content)
+    return File(f"{contract.INCOMING}/{'ab' * 32}/source/{name}", mode, content)
 
 
 def rows(document: Document) -> dict[str, tuple[int, bytes]]:

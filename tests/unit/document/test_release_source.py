@@ -19,6 +19,7 @@ from conftest import EMPTY_WHEEL, REPOSITORY, Clone, Fake, Site
 
 from bake.bundle import release, release_files
 from bake.bundle.lock import Lock
+from bake.config import contract
 from bake.config.debian import DEBIAN_12, DEBIAN_13, Target
 from bake.config.recipe import Recipe
 from bake.config.sections import Certificate
@@ -42,7 +43,7 @@ def gather(folder: Path, wheels: tuple[Path, ...] = (), recipe: Recipe = RECIPE)
 
 def parts(files: list[File]) -> dict[str, File]:
     """The release's files in a document, by their names there; all lie below the digest that the stanza names."""
-    prefix = f"{release_source.INCOMING}/{stanza(files)['parts']}/"
+    prefix = f"{contract.INCOMING}/{stanza(files)['parts']}/"
     found = {file.path.removeprefix(prefix): file for file in files if file.path.startswith(prefix)}
     assert {file.path for file in files} == {f"{prefix}{name}" for name in found} | {LINK}
     return found

@@ -18,6 +18,7 @@ from conftest import Clone, Fake, Site
 
 from bake.bundle import release
 from bake.bundle.lock import Lock
+from bake.config import contract
 from bake.config.recipe import Recipe
 from bake.document import release_source
 from bake.document.machine_files import File
@@ -65,7 +66,7 @@ def bring(setup: ModuleType, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> Bri
 def put(setup: ModuleType, files: list[File]) -> dict[str, str]:
     """Write a document's files; its stanza."""
     for file in files:
-        inside = file.path.removeprefix(f"{release_source.INCOMING}/")
+        inside = file.path.removeprefix(f"{contract.INCOMING}/")
         place = setup.SOURCE if inside == file.path else setup.INCOMING / inside
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(file.content)

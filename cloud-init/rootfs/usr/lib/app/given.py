@@ -10,7 +10,7 @@ from pathlib import Path
 #: A valid line: one value, and optionally a comment.
 LINE = r"[ \t]*(%s)[ \t\r]*(?:#.*)?(?:\n|$)"
 #: Names in ASCII (RFC 1123). A wildcard stands for one level.
-DOMAIN = re.compile(LINE % r"(?:\*\.)?(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]*[a-z0-9]", re.I)
+DOMAIN = re.compile(LINE % r"(?:\*\.)?(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]", re.I)
 EMAIL = re.compile(LINE % r"[^@\s]+@[^@\s]+\.[^@\s]+")
 #: The syntax of an EnvironmentFile, systemd.exec(5), where a quoted value may have several lines. Unlike there, nothing
 #: may follow a closing quote, so that an unclosed quote invalidates only its own line. Also invalid are NUL, bytes that
