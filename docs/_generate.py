@@ -26,7 +26,7 @@ from bake import errors
 from bake.aws import policy
 from bake.cli.main import cli
 from bake.config import contract, recipe, sections
-from bake.config.contract_files import MachineRecipe, Source
+from bake.config.contract_files import MachineRecipe, Result, Source
 from bake.config.providers import METADATA_SERVICES, PROVIDERS
 from bake.errors import BakeError
 from bake.image.manifest import ObservedPaths
@@ -41,6 +41,7 @@ SCHEMA = REPOSITORY / "docs" / "reference" / "contract.schema.json"
 CONTRACT_FILES: dict[str, type] = {
     contract.SOURCE: Source,
     f"{contract.CURRENT}/{contract.RECIPE}": MachineRecipe,
+    contract.RESULT: Result,
     contract.OBSERVED: ObservedPaths,
     contract.AUTHOR: AuthorRecord,
 }

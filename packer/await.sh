@@ -15,22 +15,31 @@ done
 
 result=$(systemctl show --value --property Result app-setup.service)
 active=$(systemctl is-active app.service)
+# Print the machine's error for bake: JSON in base64, because Packer changes commas and line breaks.
+report() {
+    echo "bake: result $(printf %s "$1" | base64 -w 0)"
+}
 if [ "$(systemctl show --value --property ExecMainStartTimestampMonotonic app-setup.service)" = 0 ]; then
     echo "bake: the end of cloud-init's output:"
     tail -n 30 /var/log/cloud-init-output.log
-    echo "app-setup failed: cloud-init did not start it"
+    unstarted='{"kind": "StepError", "message": "cloud-init did not start app-setup"}'
+    report "$(cat /run/app/result.json 2> /dev/null || echo "$unstarted")"
     exit 1
 fi
 if [ "$result" != success ] || [ "$active" != active ]; then
     journalctl --sync
-    journalctl --no-pager -b -o cat -u app-setup.service | grep 'app-setup failed' | tail -n 1
+    if [ "$result" = success ]; then
+        report '{"kind": "NotStarted", "message": "app has ended after its start"}'
+    else
+        report "$(cat /run/app/result.json)"
+    fi
     echo "bake: app-setup $result, app $active; their last lines:"
     # bake writes all lines to its log, and shows the last ones on the screen.
     journalctl --no-pager -b -o cat -n 2000 -u app-setup.service -u 'app-job@*' -u app.service -u app-next.service
     exit 1
 fi
 if [ -s /var/lib/app-observed.json ]; then echo "bake: observed $(cat /var/lib/app-observed.json)"; fi
-journalctl --no-pager -b -o cat -u app-setup.service | sed -n 's/.* is not tried here: .*/bake: note &/p' | sort -u
+if [ -e /run/app-check/notes ]; then sort -u /run/app-check/notes | sed 's/^/bake: note /'; fi
 cloud-init status --long | grep -E '^(status|errors|recoverable)' || true
 
 # Residue for a test: the proof checks that the finished disk does not contain this text.

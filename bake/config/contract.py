@@ -43,11 +43,17 @@ AUTHOR = "/var/lib/app-author.json"
 RUN = "/run/app"
 #: The host names that the machine answers to, one a line.
 NAMES = f"{RUN}/names"
+#: The result of app-setup's last run.
+RESULT = f"{RUN}/result.json"
 #: Exists while bake makes, checks or runs an image. With `observe` in it, the machine observes the app's writes.
 CHECK = "/run/app-check"
 CHECK_ENV = f"{CHECK}/env"
 CHECK_RULES = f"{CHECK}/network.nft"
 CHECK_OBSERVE = f"{CHECK}/observe"
+#: The steps that a bake skipped, one a line.
+CHECK_NOTES = f"{CHECK}/notes"
+#: The result of a boot whose bundle was not uploaded in time.
+CHECK_LATE = f"{CHECK}/late.json"
 #: The folder from which systemd reads the units of a release, and those of one boot.
 RUNTIME_UNITS = "/run/systemd/system"
 
@@ -74,6 +80,10 @@ DJANGO_SETTINGS, DJANGO_MEDIA, DJANGO_AUTHOR = "APP_DJANGO_SETTINGS", "APP_DJANG
 LAYOUT = "6"
 #: Debian's name of an architecture to the kernel's name.
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+
+#: Kinds of errors in RESULT: a service of the app does not start; its health check fails; a setting is missing.
+#: Any other exception of Python is possible, most often STEP.
+NOT_STARTED, UNHEALTHY, WAITING, STEP = "NotStarted", "Unhealthy", "Waiting", "StepError"
 
 #: A label of a domain name in ASCII (RFC 1123), and a name whose last label begins with a letter. A wildcard has `*.`
 #: before it.

@@ -1,4 +1,4 @@
-"""Define the JSON files that bake writes for a machine to read.
+"""Define the JSON files that bake writes for a machine to read, and the result that a machine writes.
 
 docs/reference/contract.schema.json is the JSON Schema of these files and of those that a machine writes.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bake.config import contract
 from bake.config.debian import Target
@@ -39,6 +39,23 @@ class Source(_File):
     def to_json(self) -> str:
         """Return the file's text. The machine distinguishes a missing key from null, so missing keys stay missing."""
         return json.dumps(self.model_dump(exclude_unset=True), indent=1) + "\n"
+
+
+class Result(_File):
+    """The result of app-setup's last run. A successful run has no `kind`."""
+
+    step: str = Field(default="", description="The last step, as visitors see it.")
+    kind: str = Field(default="", description="The kind of the error: NotStarted, Unhealthy, Waiting or another one.")
+    message: str = Field(default="", description="The error's message.")
+
+    @classmethod
+    def failure(cls, text: str | bytes) -> Self | None:
+        """Return the result in the file's text; None if it is incomplete, or not that of a failed run."""
+        try:
+            result = cls.model_validate_json(text)
+        except ValidationError:
+            return None
+        return result if result.kind else None
 
 
 class MachineLimits(_File):

@@ -14,6 +14,7 @@ from pathlib import Path
 from bake.bundle import release_archive
 from bake.bundle.debian_choice import REFUSALS
 from bake.config import contract, contract_files
+from bake.config.contract_files import Result
 from bake.config.debian import TARGETS, Target
 from bake.config.recipe import Recipe
 from bake.diagnosis.diagnosis import setup_error
@@ -171,11 +172,25 @@ def _switch(login: Login, state: Facts, digest: str, report: Reporter) -> str:
             + (" as before" if is_same else f"; `--back` rolls back to {state.current[:12]}")
         )
         return digest
-    setup_log = result.stdout.partition("\n--- the app's journal")[0]
-    reason = setup_log.partition("app-setup failed: ")[2].strip().partition("\nwent back")[0]
-    if not reason:
+    result_json, _, log = result.stdout.partition("\n")
+    failure = Result.failure(result_json) or _failure_in(log)
+    if failure is None:
         raise BootError(
             f"The connection to {login.host} was lost during the switch", "Run the same command again.", result.stderr
         )
     report.note(f"release {digest[:12]} is not healthy; {login.host} runs {new_state.current[:12]}")
-    raise setup_error(reason, result.stdout.strip())
+    raise setup_error(failure, log.strip())
+
+
+def _failure_in(log: str) -> Result | None:
+    """Return the result in the journal of a machine that writes no result, because an older version of bake made it.
+
+    Such a machine has the same layout of releases, but reports its failure by a sentence alone.
+    """
+    setup_log = log.partition("\n--- the app's journal")[0]
+    message = setup_log.partition("app-setup failed: ")[2].strip().partition("\nwent back")[0]
+    if message.startswith("unhealthy: "):
+        return Result(kind=contract.UNHEALTHY, message=message.splitlines()[0].removeprefix("unhealthy: "))
+    if message.startswith("app start failed"):
+        return Result(kind=contract.NOT_STARTED, message=message)
+    return Result(kind=contract.STEP, message=message) if message else None

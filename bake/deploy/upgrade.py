@@ -7,11 +7,12 @@ machine in a consistent state.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 
 from bake import __version__
 from bake.config import contract
-from bake.config.contract_files import Source
+from bake.config.contract_files import Result, Source
 from bake.config.debian import Target
 from bake.deploy import push
 from bake.diagnosis.diagnosis import setup_error
@@ -132,8 +133,10 @@ def _error(login: Login, stdout: str, stderr: str, files: str) -> BakeError:
             "Run the same command again.",
             f"{stdout}{stderr}",
         )
-    if "app-setup failed: " in reason:
-        error = setup_error(reason.partition("app-setup failed: ")[2], stdout.strip())
+    results = re.findall("^app-upgrade result: (.*)$", stdout, re.MULTILINE)
+    failure = Result.failure(results[0]) if results else None
+    if failure:
+        error = setup_error(failure, stdout.strip())
     else:
         error = SetupError(f"{login.host} could not be upgraded: {reason}", "Correct the cause and try again.", stdout)
     error.hint += f"\n{login.host} has {files}{problem.strip().removeprefix('to the earlier files')}."

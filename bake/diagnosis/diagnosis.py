@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from bake.config import contract
+from bake.config.contract_files import Result
 from bake.diagnosis.causes import CAUSES
 from bake.diagnosis.cures import Cure, Evidence, service_of
 from bake.diagnosis.tracebacks import (
@@ -80,18 +82,17 @@ def last_lines(log: str, count: int = SHOWN_LINES) -> str:
     return "\n".join([line for line in lines_of(log) if line and not BANNER.match(line)][-count:])
 
 
-def setup_error(reason: str, log: str) -> BakeError:
-    """Return the error for a machine whose setup failed. `reason` follows "app-setup failed: " in its `log`."""
+def setup_error(result: Result, log: str) -> BakeError:
+    """Return the error for a machine whose setup failed, from its result and its log."""
     cure, details = diagnose(log).text, last_lines(log)
-    if "app start failed" in reason:
+    if result.kind == contract.NOT_STARTED:
         advice = "The last lines of its log are above. Correct the app and try again."
         return AppStartError("The app does not start on the machine", cure or advice, details)
-    if reason.startswith("unhealthy"):
-        problem = reason.splitlines()[0].removeprefix("unhealthy: ")
+    if result.kind == contract.UNHEALTHY:
         advice = "Correct the page, or set another one in bake.yaml: `check: {health: /path}`."
-        return UnhealthyError(f"The app starts, but {problem}", f"{advice}\n{cure}".rstrip(), details)
+        return UnhealthyError(f"The app starts, but {result.message}", f"{advice}\n{cure}".rstrip(), details)
     hint = cure or "The last lines of the setup's log are above. Correct the cause and try again."
-    return SetupError(f"The machine could not be set up: {reason}", hint, details)
+    return SetupError(f"The machine could not be set up: {result.message or result.kind}", hint, details)
 
 
 def _merge(left: Mapping[str, object], right: Mapping[str, object]) -> dict[str, object]:

@@ -7,6 +7,7 @@ Packer reported an artifact and the artifact exists.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shutil
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bake.config.contract_files import Result
 from bake.diagnosis.diagnosis import last_lines, setup_error
 from bake.errors import BakeError, PackerError, SpaceError, ToolError
 from bake.host import paths, programs
@@ -28,6 +30,8 @@ CANCEL_GRACE = 30.0
 
 #: The maximum number of lines of Packer's output to keep. await.sh prints up to 2,000 lines of the machine's journal.
 MAX_LINES = 20_000
+#: The text before the machine's result (`contract.RESULT` in base64) in the output of await.sh.
+RESULT_PREFIX = "bake: result "
 #: The end of the line that await.sh prints before the machine's journal, and the beginning of Packer's own lines.
 JOURNAL, PACKER_PREFIX = "; their last lines:", "==> "
 
@@ -97,12 +101,16 @@ def build_argv(template: Path, variables: Path) -> list[str]:
 
 @dataclass
 class _BuildResult:
-    """The result of a build: exit status, last lines, whether Packer reported an artifact, and the artifact's id."""
+    """The result of a build: exit status, last lines, whether Packer reported an artifact, and the artifact's id.
+
+    `failure` is the machine's result if it reported an error.
+    """
 
     status: int = -1
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_LINES))
     artifact: bool = False
     id: str = ""
+    failure: Result | None = None
 
 
 def build(
@@ -159,7 +167,7 @@ def _run(
     )  # fmt: skip
     result = _BuildResult()
     try:
-        for event in _events(process, result.lines):
+        for event in _events(process, result):
             if event.kind == "artifact":
                 result.artifact = True
                 if event.data[1:2] == ("id",):
@@ -172,15 +180,20 @@ def _run(
     return result
 
 
-def _events(process: subprocess.Popen[bytes], lines: deque[str]) -> Iterator[Event]:
+def _events(process: subprocess.Popen[bytes], result: _BuildResult) -> Iterator[Event]:
+    """Yield the events of a build, and add their lines and the machine's failure to its result."""
     assert process.stdout is not None
     for raw in process.stdout:
         line = raw.decode(errors="replace")
         event = parse(line)
         if event is None:
-            lines.append(line.rstrip())
+            result.lines.append(line.rstrip())
             continue
-        lines.extend(event.text.splitlines())
+        _, marker, encoded = event.text.partition(RESULT_PREFIX)
+        if marker:
+            result.failure = Result.failure(base64.b64decode(encoded))
+        else:
+            result.lines.extend(event.text.splitlines())
         yield event
 
 
@@ -193,15 +206,11 @@ def _fault(result: _BuildResult, artifact: str, console: str) -> BakeError:
 
 def _error(result: _BuildResult, artifact: str, console: str) -> BakeError:
     lines = [line.strip() for line in result.lines]
-    failure_line = next((line for line in lines if "app-setup failed: " in line), "")
     details = last_lines("\n".join(result.lines))
-    reason = failure_line.partition("app-setup failed: ")[2]
-    if not reason and any("bake: app-setup success, app " in line for line in lines):
-        reason = "app start failed"
-    if reason:
+    if result.failure:
         journal_index = next((number for number, line in enumerate(lines) if line.endswith(JOURNAL)), -1)
         log_lines = list(result.lines)[journal_index + 1 :]
-        return setup_error(reason, "\n".join(line for line in log_lines if not line.startswith(PACKER_PREFIX)))
+        return setup_error(result.failure, "\n".join(line for line in log_lines if not line.startswith(PACKER_PREFIX)))
     if "Kernel panic" in console:
         return PackerError(
             "The kernel panicked on the machine during the bake",

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Make app-setup switch to the release that a source stanza ($1) names, and print app-setup's journal. If the switch
-# fails, print the app's journal as well, and exit with the status of systemctl.
+# Make app-setup switch to the release that a source stanza ($1) names. Print app-setup's result as one line, which is
+# empty if an older bake made the machine, and then its journal. If the switch fails, print the app's journal as well,
+# and exit with the status of systemctl.
 set -eu
 
 # The lock allows one push or upgrade at a time. A run in progress ends first, even if its connection was lost.
@@ -12,9 +13,11 @@ while states | grep -qvE '^(inactive|failed|)$'; do sleep 1; done
 printf '%s\n' "$1" > /etc/app/source.json.partial
 chmod 644 /etc/app/source.json.partial
 mv /etc/app/source.json.partial /etc/app/source.json
+rm -f /run/app/result.json
 start=$(date +%s)
 status=0
 systemctl start app-setup.service 2> /dev/null || status=$?
+printf '%s\n' "$(cat /run/app/result.json 2> /dev/null)"
 journalctl --sync || true
 run=$(systemctl show --value --property InvocationID app-setup.service)
 

@@ -16,4 +16,5 @@ try:
     setup.bring(json.loads(sys.argv[2]))
 # A release's own programs may raise any exception.
 except Exception as problem:
-    sys.exit(f"app-setup failed: {problem}")
+    result = {**setup.result, "kind": type(problem).__name__, "message": str(problem)}
+    sys.exit(f"app-setup result: {json.dumps(result)}")

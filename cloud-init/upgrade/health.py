@@ -14,4 +14,5 @@ from step import StepError
 try:
     serving.await_health(json.loads(Path(sys.argv[2]).read_text()))
 except StepError as problem:
-    sys.exit(f"app-setup failed: {problem}")
+    result = {"step": "app", "kind": type(problem).__name__, "message": str(problem)}
+    sys.exit(f"app-setup result: {json.dumps(result)}")

@@ -47,12 +47,22 @@ TRIED = Path("srv/app/tried-after")
 #: Without this file, app-setup exchanges the app's workers.
 SERVED = Path("run/app/served")
 
-#: The text before a reason of app-setup, which bake parses.
-SETUP_FAILED = "app-setup failed: "
+#: The result of app-setup's last run.
+RESULT = Path("run/app/result.json")
+#: The text before a result in the output of bring.py and health.py.
+RESULT_PREFIX = "app-setup result: "
 
 
 class Failed(Exception):
     """A step failed. The message is the reason."""
+
+
+class SetupFailed(Failed):
+    """app-setup or the health check failed. `result` is its result as JSON, which bake reads."""
+
+    def __init__(self, result: str) -> None:
+        super().__init__("app-setup failed: " + json.loads(result)["message"])
+        self.result = result
 
 
 def beside(name: str) -> Path:
@@ -70,8 +80,10 @@ def run(*argv: object) -> None:
     words = [str(word) for word in argv]
     done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
-        before, known, after = done.stdout.strip().partition(SETUP_FAILED)
-        raise Failed(known + after or f"`{' '.join(words[:3])}` failed with {done.returncode}: {before[-2000:]}")
+        before, known, result = done.stdout.strip().partition(RESULT_PREFIX)
+        if known:
+            raise SetupFailed(result)
+        raise Failed(f"`{' '.join(words[:3])}` failed with {done.returncode}: {before[-2000:]}")
 
 
 def write(path: Path, text: str) -> None:
@@ -226,25 +238,16 @@ def choose(root: Path) -> None:
 
 def serve(root: Path) -> None:
     """Make app-setup serve the release of source.json, then reload nginx, and check the health. Raises Failed."""
+    (root / RESULT).unlink(missing_ok=True)
     try:
         run("systemctl", "start", "app-setup.service")
     except Failed:
-        raise Failed(reason()) from None
+        # The programs of an older bake, which `heal` puts back, write no result.
+        result = text_of(root / RESULT)
+        raise (SetupFailed(result) if result else Failed("app-setup failed: see `journalctl -u app-setup`")) from None
     # nginx's unit tests the configuration before it reloads.
     run("systemctl", "reload-or-restart", "nginx.service")
     run("python3", "-B", beside("health.py"), root / PROGRAMS, root / CURRENT / "recipe.json")
-
-
-def reason() -> str:
-    """Return the reason that the last run of app-setup printed."""
-    shown = subprocess.run(
-        ["systemctl", "show", "--value", "--property", "InvocationID", "app-setup.service"],
-        stdout=subprocess.PIPE, text=True,
-    ).stdout  # fmt: skip
-    subprocess.run(["journalctl", "--sync"])
-    journal = ["journalctl", "-q", "-o", "cat", f"_SYSTEMD_INVOCATION_ID={shown.strip()}"]
-    text = subprocess.run(journal, stdout=subprocess.PIPE, text=True).stdout
-    return SETUP_FAILED + (text.partition(SETUP_FAILED)[2].strip() or "see `journalctl -u app-setup`")
 
 
 def install(root: Path, folder: Path) -> None:
@@ -335,6 +338,8 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])
     except (Failed, OSError) as problem:
+        if isinstance(problem, SetupFailed):
+            say(f"result: {problem.result.strip()}")
         # systemd reads the priority <3>.
         print(f"<3>app-upgrade failed: {problem}", flush=True)
         sys.exit(1)

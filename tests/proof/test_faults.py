@@ -4,6 +4,8 @@ import json
 import shlex
 import time
 
+from bake.config import contract
+
 #: Seconds within which a killed app answers again. systemd waits 2 s, and may wait 120 s for an app to start on an
 #: emulated machine; a page may take 60 s.
 PATIENCE = 180
@@ -40,6 +42,10 @@ def test_visitors_get_a_page_with_status_503_while_the_app_is_down(host, fetch, 
     finally:
         assert host.run("systemctl restart app-setup.service").rc == 0
     assert eventually(healthy)
+
+
+def test_a_setup_that_succeeds_reports_no_error(host):
+    assert json.loads(host.run(f"cat {contract.RESULT}").stdout) == {"step": "app"}
 
 
 def test_a_challenge_is_answered_and_text_compressed(host, fetch):

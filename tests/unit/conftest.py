@@ -183,7 +183,8 @@ def setup(
     module = program("setup")
     for name, path in {
         "SOURCE": "etc/app/source.json", "RELEASES": "srv/app/releases", "CURRENT": "srv/app/current",
-        "PREVIOUS": "srv/app/previous", "TRIED": "srv/app/tried-after", "BEGUN": "run/begun", "INCOMING": "incoming",
+        "PREVIOUS": "srv/app/previous", "TRIED": "srv/app/tried-after", "BEGUN": "run/begun",
+        "RESULT": "run/result.json", "INCOMING": "incoming",
         "PACKAGES": "packages", "SITE": "site", "STATE": "run/state", "FAULTS": "run/faults",
     }.items():  # fmt: skip
         monkeypatch.setattr(module, name, tmp_path / path)
@@ -219,6 +220,7 @@ def steps(
         "SECRET": "secret",
         "URL": "static-url",
         "CHECK": "check",
+        "NOTES": "check/notes",
         "FRESH": "fresh",
     }.items():
         monkeypatch.setattr(module, name, tmp_path / path)

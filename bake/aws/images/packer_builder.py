@@ -23,6 +23,7 @@ from bake.aws.session import DENIED_CODES, Cloud, aws_errors, code_of
 from bake.bundle import release_archive
 from bake.bundle.release_archive import Bundle
 from bake.config import contract, sections
+from bake.config.contract_files import Result
 from bake.config.debian import Target
 from bake.config.providers import PROVIDERS
 from bake.config.recipe import Recipe
@@ -105,9 +106,14 @@ def newest_debian_ami(cloud: Cloud, target: Target) -> ImageTypeDef:
 def user_data(target: Target, bundle: Bundle, settings: cloud_config.CheckSettings) -> bytes:
     """Return the document of a bake within EC2's limit, with the files that only this boot needs."""
     path = f"{contract.INCOMING}/{bundle.sha256}.tar"
-    await_upload = render("check/await-upload.conf.j2", path=path, digest=bundle.sha256[:12])
+    late = Result(step="release", kind=contract.STEP, message=f"no bundle {bundle.sha256[:12]} came within 900 s")
+    await_upload = render("check/await-upload.conf.j2", path=path, late=contract.CHECK_LATE, result=contract.RESULT)
     drop_in = f"{contract.RUNTIME_UNITS}/{contract.SETUP}.service.d/50-upload.conf"
-    boot_files = [*settings.bake_files, File(drop_in, 0o644, await_upload.encode())]
+    boot_files = [
+        *settings.bake_files,
+        File(drop_in, 0o644, await_upload.encode()),
+        File(contract.CHECK_LATE, 0o600, late.model_dump_json().encode() + b"\n"),
+    ]
     files = [*machine_files.files(target), *release_source.bundled(target, bundle.sha256), *boot_files]
     document = cloud_config.fit(files, target, PROVIDERS["aws"].capacity, binary=True)
     return base64.b64decode(document.text) if document.form == cloud_config.GZIPPED else document.text.encode()

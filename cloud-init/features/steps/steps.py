@@ -21,6 +21,8 @@ FRESH = Path("/var/cache/app/fresh")
 URL = Path("/var/cache/app/static-url")
 #: Exists while bake makes, checks or runs an image.
 CHECK = Path("/run/app-check")
+#: The steps that a bake skips, a line each, for the person who bakes.
+NOTES = Path("/run/app-check/notes")
 #: The command for the end of a job's log; and the errors of database clients that cannot reach their server.
 JOURNAL = ("journalctl", "-b", "-o", "cat", "-n", "40", "-u")
 UNREACHABLE = re.compile(
@@ -141,7 +143,10 @@ def run(job: str, release: Path, recipe: dict) -> None:
         command("systemctl", "set-property", "--runtime", "app-job@release.service", *closed)
     if subprocess.run(["systemctl", "restart", f"app-job@{job}.service"]).returncode:
         if CHECK.exists() and UNREACHABLE.search(command(*JOURNAL, f"app-job@{job}")):
-            say(f"<4>{job} is not tried here: it needs a server that a bake cannot reach")
+            note = f"{job} is not tried here: it needs a server that a bake cannot reach"
+            say(f"<4>{note}")
+            with NOTES.open("a") as stream:
+                stream.write(f"{note}\n")
             return
         problem = f"a step of bake.yaml's `{job}` failed: see `journalctl -u app-job@{job}`"
         if not (release / FOLLOWED).exists():

@@ -14,7 +14,7 @@ from conftest import PROGRAMS, REPOSITORY
 
 from bake.bundle import release_files
 from bake.config import contract, field_types
-from bake.config.contract_files import MachineCheck, MachineLimits, MachineRecipe, Source
+from bake.config.contract_files import MachineCheck, MachineLimits, MachineRecipe, Result, Source
 from bake.config.sections import OPTIONS, Limits
 from bake.document import cloud_config
 from bake.host import paths
@@ -53,6 +53,7 @@ CONSTANTS = {
     ("setup", "PREVIOUS"): contract.PREVIOUS,
     ("setup", "INCOMING"): contract.INCOMING,
     ("setup", "PACKAGES"): contract.PACKAGES,
+    ("setup", "RESULT"): contract.RESULT,
     ("setup", "VOLUME"): contract.VOLUME,
     ("serving.py", "RUN"): contract.RUN,
     ("serving.py", "NAMES"): contract.NAMES,
@@ -61,6 +62,7 @@ CONSTANTS = {
     ("configure", "UNITS"): contract.RUNTIME_UNITS,
     ("upgrade/renew.py", "HOME"): contract.MACHINE_SET,
     ("upgrade/renew.py", "PROGRAMS"): contract.PROGRAMS,
+    ("upgrade/renew.py", "RESULT"): contract.RESULT,
     ("upgrade/renew.py", "SOURCE"): contract.SOURCE,
     ("upgrade/renew.py", "RELEASES"): contract.RELEASES,
     ("upgrade/renew.py", "CURRENT"): contract.CURRENT,
@@ -84,6 +86,7 @@ CONSTANTS = {
     ("steps/secret", "SECRETS"): contract.SECRETS,
     ("steps/steps.py", "CHECK"): contract.CHECK,
     ("steps/steps.py", "DATA"): contract.DATA,
+    ("steps/steps.py", "NOTES"): contract.CHECK_NOTES,
     ("steps/steps.py", "OBSERVED"): contract.OBSERVED,
 }
 
@@ -176,6 +179,7 @@ def test_the_scripts_over_ssh_have_the_contract_s_paths() -> None:
     text = "".join(path.read_text() for path in (REPOSITORY / "cloud-init/remote").iterdir())
     found = {match.removesuffix(".partial") for match in PATH.findall(text)}
     names = {contract.SOURCE, contract.CURRENT, contract.PREVIOUS, contract.RELEASES, contract.NAMES, contract.AUTHOR}
+    names |= {contract.RESULT}
     # The lock of pushes, the folder that an upgrade unpacks, and a path in a comment.
     own = {f"{contract.RUN}/push.lock", f"{contract.MACHINE_SET}/new", f"{contract.MACHINE_SET}/new/renew.py"}
     assert found - own == names | {contract.MACHINE_SET, contract.PROGRAMS}
@@ -266,7 +270,7 @@ def test_the_health_rule_is_the_same(serving: ModuleType, path: str | None) -> N
         try:
             serving.await_health(recipe, lambda path, host, status=status: status)
             healthy = True
-        except serving.StepError:
+        except serving.Unhealthy:
             healthy = False
         if status == 503:
             continue
@@ -359,6 +363,18 @@ def test_the_machine_reads_the_fields_of_source_json() -> None:
     keys = keys_read(PROGRAMS / "setup", "source")
     # bake alone reads the layout, before a push.
     assert keys == set(Source.model_fields) - {"layout"}
+
+
+def test_the_machine_writes_the_fields_of_its_result(program: Program, setup: ModuleType) -> None:
+    tree = ast.parse((PROGRAMS / "setup").read_text())
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    (update,) = (call for call in calls if ast.unparse(call.func) == "result.update")
+    setup.begin("app")
+    assert {*setup.result, *(keyword.arg for keyword in update.keywords)} == set(Result.model_fields)
+    # A kind is the name of an exception.
+    step = program("step.py")
+    for kind in (contract.NOT_STARTED, contract.UNHEALTHY, contract.WAITING, contract.STEP):
+        assert issubclass(getattr(step, kind), step.StepError)
 
 
 def test_the_machine_writes_the_fields_of_the_observed_paths(program: Program) -> None:

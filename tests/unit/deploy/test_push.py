@@ -11,7 +11,7 @@ from conftest import Fake, write
 
 from bake.config.contract_files import Source
 from bake.deploy import push
-from bake.errors import BootError, SetupError, UnhealthyError
+from bake.errors import AppStartError, BakeError, BootError, SetupError, UnhealthyError
 from bake.host import remote_scripts
 from bake.host.programs import run
 from bake.host.progress import Reporter
@@ -88,14 +88,59 @@ def test_a_switch_waits_until_a_run_in_progress_ends(machine: Path, fake: Fake) 
     assert words.index("start app-setup.service") > words.rindex("ActiveState") > words.index("ActiveState")
 
 
-def test_a_release_that_is_not_healthy_ends_with_both_journals(machine: Path, fake: Fake) -> None:
-    systemd(fake, machine, "exit 1")
-    (machine / "journal").write_text("a step\napp-setup failed: unhealthy: / answers 500\nwent back to release new\n")
+def setup_fails(fake: Fake, machine: Path, result: dict[str, str] | None, sentence: str) -> None:
+    """Let app-setup write a result, or none, and a sentence to its journal. An earlier run has left a result, too."""
+    (machine / "run/app/result.json").write_text('{"kind": "OSError", "message": "of an earlier run"}')
+    (machine / "result").write_text(json.dumps(result))
+    systemd(fake, machine, f"{'cp' if result else ': '} {machine}/result {machine}/run/app/result.json; exit 1")
+    (machine / "journal").write_text(f"a step\n<3>app-setup failed: {sentence}\n")
+
+
+@pytest.mark.parametrize(
+    ("result", "kind", "message"),
+    [
+        ({"kind": "Unhealthy", "message": "/ answers 500"}, UnhealthyError, "The app starts, but / answers 500"),
+        ({"kind": "NotStarted", "message": "app"}, AppStartError, "The app does not start on the machine"),
+        ({"kind": "Waiting", "message": "no KEY"}, SetupError, "The machine could not be set up: no KEY"),
+        ({"kind": "OSError", "message": "two\nlines"}, SetupError, "The machine could not be set up: two\nlines"),
+    ],
+)
+def test_a_failed_switch_has_the_error_of_the_result_and_both_journals(
+    machine: Path, fake: Fake, result: dict[str, str], kind: type[BakeError], message: str
+) -> None:
+    # The sentence in the journal is for people, and may change.
+    setup_fails(fake, machine, {"step": "app", **result}, "any sentence")
     report, stream = printed()
-    with pytest.raises(UnhealthyError, match="The app starts, but / answers 500") as caught:
+    with pytest.raises(BakeError) as caught:
         push.roll_back(LOGIN, report)
-    assert caught.value.details.endswith("went back to release new\n--- the app's journal\nof the app")
+    assert (type(caught.value), caught.value.message) == (kind, message)
+    journals = "a step\napp-setup failed: any sentence\n--- the app's journal\nof the app"
+    assert caught.value.details == journals
     assert "release old is not healthy; host.example runs new" in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("sentence", "kind", "message"),
+    [
+        ("unhealthy: / answers 500\nwent back to release aaa", UnhealthyError, "The app starts, but / answers 500"),
+        ("app start failed: see `journalctl -u app`", AppStartError, "The app does not start on the machine"),
+        ("no KEY\nwent back to release aaa", SetupError, "The machine could not be set up: no KEY"),
+    ],
+)
+def test_a_machine_by_an_older_bake_writes_no_result(
+    machine: Path, fake: Fake, sentence: str, kind: type[BakeError], message: str
+) -> None:
+    setup_fails(fake, machine, None, sentence)
+    with pytest.raises(BakeError) as caught:
+        push.roll_back(LOGIN, printed()[0])
+    assert (type(caught.value), caught.value.message) == (kind, message)
+
+
+def test_a_switch_without_any_report_was_interrupted(machine: Path, fake: Fake) -> None:
+    setup_fails(fake, machine, None, "")
+    (machine / "journal").write_text("a step\n")
+    with pytest.raises(BootError, match=r"The connection to host\.example was lost"):
+        push.roll_back(LOGIN, printed()[0])
 
 
 def test_a_machine_that_cannot_store_the_request_starts_nothing(machine: Path, fake: Fake) -> None:

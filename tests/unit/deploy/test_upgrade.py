@@ -79,7 +79,8 @@ class Machine:
     def healthy(self, is_healthy: bool) -> None:
         """Answer the health page with 200, or with 500. All other programs in Python run."""
         real = 'exec /usr/bin/python3 "$@"'
-        answer = "exit 0" if is_healthy else "echo 'app-setup failed: unhealthy: / answers 500'; exit 1"
+        result = '{"step": "app", "kind": "Unhealthy", "message": "/ answers 500"}'
+        answer = "exit 0" if is_healthy else f"echo 'app-setup result: {result}'; exit 1"
         self.fake("python3", f"case $2 in */health.py) {answer};; */bring.py) exit 0;; esac; {real}")
 
     def set_layout(self, layout: str) -> None:

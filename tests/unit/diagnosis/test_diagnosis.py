@@ -6,6 +6,7 @@ import pytest
 import yaml
 from cure_texts import JOURNALS, cure, trace
 
+from bake.config.contract_files import Result
 from bake.diagnosis.diagnosis import diagnose, last_lines, setup_error
 from bake.errors import AppStartError, BakeError, SetupError, UnhealthyError
 
@@ -64,20 +65,25 @@ def test_the_screen_shows_the_last_lines_without_a_server_s_banner() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "kind", "message"),
+    ("result", "kind", "message"),
     [
-        ("app start failed: see `journalctl -u app`", AppStartError, "The app does not start on the machine"),
-        ("unhealthy: / answers 500\nmore", UnhealthyError, "The app starts, but / answers 500"),
-        ("a step failed", SetupError, "The machine could not be set up: a step failed"),
+        (Result(kind="NotStarted", message="x"), AppStartError, "The app does not start on the machine"),
+        (Result(kind="Unhealthy", message="/ answers 500"), UnhealthyError, "The app starts, but / answers 500"),
+        (
+            Result(kind="StepError", message="a step failed"),
+            SetupError,
+            "The machine could not be set up: a step failed",
+        ),
+        (Result(kind="Waiting", message="no KEY"), SetupError, "The machine could not be set up: no KEY"),
     ],
 )
 def test_an_error_of_a_machine_ends_with_the_exception_and_its_cure(
-    reason: str, kind: type[BakeError], message: str
+    result: Result, kind: type[BakeError], message: str
 ) -> None:
-    error = setup_error(reason, (JOURNALS / "read-only.txt").read_text())
+    error = setup_error(result, (JOURNALS / "read-only.txt").read_text())
     assert (type(error), error.message) == (kind, message)
     assert error.hint.endswith(
         "OSError: [Errno 30] Read-only file system: 'logs'\n  at shop/erofs.py:4\nAdd to bake.yaml:  writable: [logs]"
     )
     assert error.details.splitlines()[-1] == "OSError: [Errno 30] Read-only file system: 'logs'"
-    assert setup_error(reason, "nothing of note").hint
+    assert setup_error(result, "nothing of note").hint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -11,9 +12,11 @@ from pathlib import Path
 import pytest
 from conftest import Fake, Helper, running, soon
 
+from bake.config import contract
+from bake.config.contract_files import Result
 from bake.errors import AppStartError, BakeError, PackerError, SetupError, SpaceError, ToolError, UnhealthyError
 from bake.host import paths, programs
-from bake.image import packer
+from bake.image import packer, pipeline
 from bake.image.packer import Event
 
 VERSION = 'if [ "$1" = version ]; then echo "Packer v1.6.6"; exit 0; fi\n'
@@ -32,6 +35,12 @@ packer.build("qemu.pkr.hcl", {}, work / "disk.qcow2", work, lambda event: print(
 def says(*lines: str) -> str:
     """Packer's way to say lines."""
     return "".join(f"echo '1700000000,,ui,say,    qemu.machine: {line}'\n" for line in lines)
+
+
+def failed(kind: str, message: str) -> str:
+    """Packer's line with the result of a machine that failed."""
+    result = Result(step="app", kind=kind, message=message).model_dump_json()
+    return f"{packer.RESULT_PREFIX}{base64.b64encode(result.encode()).decode()}"
 
 
 ARTIFACT = "echo '1700000000,qemu.machine,artifact,0,id,VM'\n"
@@ -151,10 +160,13 @@ def test_a_failing_status_is_no_success_whatever_is_there(fake: Fake, tmp_path: 
 @pytest.mark.parametrize(
     ("said", "kind", "words"),
     [
-        ("<3>app-setup failed: unhealthy: / answers 500", UnhealthyError, "The app starts, but / answers 500"),
-        ("app-setup failed: app start failed: see the journal", AppStartError, "does not start"),
-        ("bake: app-setup success%!(PACKER_COMMA) app failed; their last lines:", AppStartError, "does not start"),
-        ("app-setup failed: no bundle 12ab came within 120 s", SetupError, "no bundle 12ab came within 120 s"),
+        (failed("Unhealthy", "/ answers 500"), UnhealthyError, "The app starts, but / answers 500"),
+        (failed("NotStarted", "app does not start"), AppStartError, "The app does not start"),
+        (failed("StepError", "it lacks, among others,\n'\\n'"), SetupError, "set up: it lacks, among others,\n'\\n'"),
+        (failed("KeyError", ""), SetupError, "could not be set up: KeyError"),
+        # The machine's output alone decides nothing.
+        ("<3>app-setup failed: unhealthy: / answers 500", PackerError, "exit status 1"),
+        (f"{packer.RESULT_PREFIX}", PackerError, "exit status 1"),
         ("qemu-img: error while writing: No space left on device", SpaceError, "full"),
         ("Timeout waiting for SSH.", PackerError, "exit status 1"),
     ],
@@ -177,7 +189,7 @@ def test_a_failed_start_ends_with_the_exception_and_its_cure(fake: Fake, tmp_pat
         "    os.mkdir(LOGS)",
         "OSError: [Errno 30] Read-only file system: 'logs'",
     ]
-    lines = ["app-setup failed: app start failed: see the journal"]
+    lines = [failed("NotStarted", "app does not start")]
     lines += ["bake: app-setup failed%!(PACKER_COMMA) app activating; their last lines:", *journal]
     (tmp_path / "said").write_text("".join(f"1700000000,,ui,say,    qemu.machine: {line}\n" for line in lines))
     cleanup = "echo '1700000000,,ui,say,==> qemu.machine: Deleting output directory...'\n"
@@ -190,6 +202,7 @@ def test_a_failed_start_ends_with_the_exception_and_its_cure(fake: Fake, tmp_pat
     ]
     shown = error.details.splitlines()
     assert len(shown) == 40 and shown[0] == "line 1964" and shown[-1] == error.hint.splitlines()[-3]
+    assert packer.RESULT_PREFIX not in error.log
     assert "line 0\n" in error.log and "Deleting output directory" in error.log
 
 
@@ -251,9 +264,45 @@ def test_our_scripts_say_what_milestones_and_faults_listen_for() -> None:
     ours = [words for words, _, _ in packer.MILESTONES if words.startswith("bake: ")]
     assert len(ours) == 2
     assert all(f'echo "{words}' in script for words in ours)
-    assert 'echo "bake: app-setup $result, app $active; their last lines:"' in script
+    assert f'echo "bake: app-setup $result, app $active{packer.JOURNAL}"' in script
+    assert f'echo "{packer.RESULT_PREFIX}$(' in script
+    assert f'echo "{pipeline.OBSERVED_PREFIX}$(cat {contract.OBSERVED})"' in script
+    assert f"{contract.CHECK_NOTES} | sed 's/^/{pipeline.NOTE_PREFIX}/'" in script
     for name in ("await.sh", "seal.sh"):
         programs.run(["sh", "-n", paths.tree() / "packer" / name])
+
+
+RESULT = '{"step": "app", "kind": "Unhealthy", "message": "/ answers 500, \\"a\\\\nb\\""}'
+
+
+@pytest.mark.parametrize(
+    ("started", "setup", "app", "result", "kind", "message"),
+    [
+        (1, "exit-code", "failed", RESULT, "Unhealthy", '/ answers 500, "a\\nb"'),
+        (1, "success", "failed", '{"step": "app"}', "NotStarted", "app has ended after its start"),
+        (0, "exit-code", "inactive", "", "StepError", "cloud-init did not start app-setup"),
+        (0, "exit-code", "inactive", RESULT, "Unhealthy", '/ answers 500, "a\\nb"'),
+    ],
+)
+def test_await_sh_prints_the_result_of_a_machine_that_failed(
+    fake: Fake, tmp_path: Path, started: int, setup: str, app: str, result: str, kind: str, message: str
+) -> None:
+    answers = f"*ExecMain*) echo {started};; *Result*) echo {setup};; is-active*) echo {app};;"
+    fake("systemctl", f'case "$*" in {answers} esac')
+    for name in ("cloud-init", "journalctl"):
+        fake(name, "exit 0")
+    (tmp_path / "result").write_text(result)
+    script = "set -e; mount -t tmpfs none /run; mkdir -p /run/app /run/cloud-init; touch /run/cloud-init/result.json\n"
+    script += f"[ ! -s {tmp_path}/result ] || cp {tmp_path}/result {contract.RESULT}\n"
+    script += f"exec sh {paths.tree() / 'packer/await.sh'}"
+    own_user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    done = programs.run(["unshare", *own_user, "--mount", "sh", "-c", script], check=False)
+    if "mount:" in done.stderr or "unshare:" in done.stderr:
+        pytest.skip(f"no mount namespace here: {done.stderr}")
+    assert done.status == 1
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith(packer.RESULT_PREFIX)]
+    failure = Result.failure(base64.b64decode(line.removeprefix(packer.RESULT_PREFIX)))
+    assert failure and (failure.kind, failure.message) == (kind, message)
 
 
 @pytest.fixture

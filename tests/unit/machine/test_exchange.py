@@ -146,7 +146,7 @@ def test_an_app_that_is_not_well_is_seen_by_no_visitor(
 ) -> None:
     app("app-next", 500)
     exchange.SERVED.write_text("before")
-    with pytest.raises(serving.StepError, match="answers 500"):
+    with pytest.raises(serving.Unhealthy, match="answers 500"):
         exchange.hand_over({})
     words = systemctl.read_text()
     assert "app.service" not in words and "(app-next.sock)" not in words
@@ -160,7 +160,7 @@ def test_what_runs_is_unknown_once_an_app_was_exchanged_that_is_not_well(
     app("app", 500)
     app("app-next", 200)
     exchange.SERVED.write_text("before")
-    with pytest.raises(serving.StepError, match="answers 500"):
+    with pytest.raises(serving.Unhealthy, match="answers 500"):
         exchange.hand_over({})
     assert not exchange.SERVED.exists()
     assert systemctl.read_text().endswith("stop app-next.socket app-next.service (app.sock)\n")
@@ -170,7 +170,7 @@ def test_an_app_that_does_not_start_is_said_so(
     exchange: ModuleType, serving: ModuleType, systemctl: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "fails").write_text("restart app-next.service\n")
-    with pytest.raises(serving.StepError, match="app start failed: see `journalctl -u app-next`"):
+    with pytest.raises(serving.NotStarted, match="app-next does not start: see `journalctl -u app-next`"):
         exchange.hand_over({})
     assert exchange.DOOR.readlink().name == "app.sock"
 

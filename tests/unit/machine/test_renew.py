@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from conftest import PROGRAMS, Fake, write
 
+from bake.config import contract
+from bake.config.contract_files import Result
 from bake.config.debian import DEBIAN_13
 from bake.document import machine_set
 from bake.document.machine_files import File
@@ -295,20 +297,30 @@ def test_a_run_of_app_setup_that_outlives_a_killed_upgrade_ends_before_the_files
 
 def test_an_unhealthy_machine_goes_back_and_names_the_reason(root: Path, small: Path, fake: Fake) -> None:
     before = contents(root)
-    fake("python3", "case $2 in */health.py) echo 'app-setup failed: unhealthy: / answers 500'; exit 1;; esac")
+    result = '{"step": "app", "kind": "Unhealthy", "message": "/ answers 500"}'
+    fake("python3", f"case $2 in */health.py) echo 'app-setup result: {result}'; exit 1;; esac")
     said = renew("install", root, small, status=1)
-    assert said == "<3>app-upgrade failed: app-setup failed: unhealthy: / answers 500\n"
+    assert said == f"app-upgrade result: {result}\n<3>app-upgrade failed: app-setup failed: / answers 500\n"
     fake("python3", "")
     assert renew("heal", root) == "app-upgrade went back to the earlier files\n"
     assert contents(root) == before and described(root)["pending"] is False
 
 
-def test_the_reason_of_app_setup_is_in_its_journal(root: Path, small: Path, fake: Fake) -> None:
-    fake("systemctl", "[ \"$*\" != 'start app-setup.service' ] || exit 1; echo 1234")
-    fake("journalctl", "case $* in *INVOCATION_ID=1234) echo 'app-setup failed: missing secrets: KEY';; esac")
+def test_the_reason_of_app_setup_is_in_its_result(root: Path, small: Path, fake: Fake) -> None:
+    result = '{"step": "settings", "kind": "Waiting", "message": "missing secrets: KEY"}'
+    write(root, {"run/app/result.json": '{"kind": "StepError", "message": "of an earlier run"}'})
+    writes = f"echo '{result}' > {root}/run/app/result.json"
+    fake("systemctl", f"[ \"$*\" != 'start app-setup.service' ] || {{ {writes}; exit 1; }}")
     said = renew("install", root, small, status=1)
-    assert said == "<3>app-upgrade failed: app-setup failed: missing secrets: KEY\n"
+    assert said == f"app-upgrade result: {result}\n<3>app-upgrade failed: app-setup failed: missing secrets: KEY\n"
     assert renew("heal", root).startswith("app-upgrade went back to the earlier files, but: app-setup failed: missing")
+
+
+def test_an_app_setup_that_writes_no_result_has_its_reason_in_the_journal(root: Path, small: Path, fake: Fake) -> None:
+    write(root, {"run/app/result.json": '{"kind": "StepError", "message": "of an earlier run"}'})
+    fake("systemctl", "[ \"$*\" != 'start app-setup.service' ] || exit 1")
+    said = renew("install", root, small, status=1)
+    assert said == "<3>app-upgrade failed: app-setup failed: see `journalctl -u app-setup`\n"
 
 
 def test_systemd_runs_boot_only_after_a_reboot_during_an_upgrade(root: Path, small: Path, fake: Fake) -> None:
@@ -344,7 +356,9 @@ def test_the_health_is_judged_by_the_machine_s_own_rule(tmp_path: Path) -> None:
     write(tmp_path, {"names": "shop.example\n", "recipe.json": '{"check": {"health": "/steps"}}'})
     folder = programs(tmp_path / "app", HEALTH_PATIENCE=0.1, NAMES=f"Path('{tmp_path}/names')")
     status, said = beside("health.py", folder, tmp_path / "recipe.json")
-    assert status == 1 and said.startswith("app-setup failed: unhealthy: /steps ")
+    result = Result.failure(said.removeprefix("app-setup result: "))
+    assert status == 1 and result and (result.step, result.kind) == ("app", contract.UNHEALTHY)
+    assert result.message.startswith("/steps ")
 
 
 def test_a_release_is_built_by_the_machine_s_own_app_setup(tmp_path: Path, fake: Fake) -> None:
@@ -357,8 +371,10 @@ def test_a_release_is_built_by_the_machine_s_own_app_setup(tmp_path: Path, fake:
     (folder / "setup").write_text((folder / "setup").read_text().replace("/usr/lib/app/packages", f"{folder}/packages"))
     assert beside("bring.py", folder, '{"bundle": "12ab"}') == (0, "")
     status, said = beside("bring.py", folder, '{"bundle": "34cd"}')
-    assert status == 1 and said.startswith("app-setup failed: ") and "34cd.tar" in said
+    result = Result.failure(said.removeprefix("app-setup result: "))
+    assert status == 1 and result and result.step == "release" and "34cd.tar" in result.message
     fake("dpkg-query", "")
     fake("dpkg", "echo hopeless; exit 1")
     status, said = beside("bring.py", folder, '{"bundle": "12ab"}')
-    assert (status, said) == (1, "hopeless")
+    result = Result.failure(said.removeprefix("app-setup result: "))
+    assert status == 1 and result and result.message.endswith("failed with 1:\nhopeless")

@@ -86,12 +86,12 @@ def test_the_app_is_asked_as_a_visitor_would(serving: ModuleType, nginx: Nginx) 
     [
         ([200], None, None),
         ([404], None, None),
-        ([500], None, "unhealthy: / answers 500"),
+        ([500], None, "/ answers 500"),
         ([302], "/healthz?deep=1", None),
-        ([404], "/healthz", "unhealthy: /healthz answers 404"),
+        ([404], "/healthz", "/healthz answers 404"),
         # An app may need a moment.
         ([503, 200], None, None),
-        ([503], None, "unhealthy: / answers 503"),
+        ([503], None, "/ answers 503"),
     ],
 )
 def test_health_is_what_the_recipe_says(
@@ -101,7 +101,7 @@ def test_health_is_what_the_recipe_says(
     # What /etc/app/domains says goes before what the recipe said.
     recipe = {"check": {"health": path}, "domains": ["recipe.example"]}
     if problem:
-        with pytest.raises(serving.StepError, match=problem):
+        with pytest.raises(serving.Unhealthy, match=problem):
             serving.await_health(recipe)
     else:
         serving.await_health(recipe)
@@ -124,7 +124,7 @@ def test_an_app_that_nobody_serves_is_unhealthy(serving: ModuleType, https: Call
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         https(deaf.getsockname())
-        with pytest.raises(serving.StepError, match="unhealthy: / does not answer"):
+        with pytest.raises(serving.Unhealthy, match=r"^/ does not answer"):
             serving.await_health({})
 
 
@@ -135,7 +135,7 @@ def test_a_page_may_take_all_of_the_patience(
     monkeypatch.setattr(serving, "HEALTH_PATIENCE", 5)
     serving.await_health({})
     monkeypatch.setattr(serving, "HEALTH_PATIENCE", 0.2)
-    with pytest.raises(serving.StepError, match="unhealthy: / does not answer: The read operation timed out"):
+    with pytest.raises(serving.Unhealthy, match=r"^/ does not answer: The read operation timed out"):
         serving.await_health({})
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
-from step import StepError, command, say
+from step import NotStarted, Unhealthy, command, say
 
 RUN = Path("/run/app")
 #: The socket that nginx connects to: a link to that of the app.
@@ -46,7 +46,7 @@ def ask(path: str, host: str) -> int:
 def await_health(recipe: dict, ask: Callable[[str, str], int] = ask) -> None:
     """Ask for the health path under the machine's name until the app is healthy.
 
-    A status below 400 is healthy; below 500 if the recipe has no health path. Raises StepError for other statuses, and
+    A status below 400 is healthy; below 500 if the recipe has no health path. Raises Unhealthy for other statuses, and
     after HEALTH_PATIENCE for 503 and failed connections.
     """
     named = (recipe.get("check") or {}).get("health")
@@ -64,16 +64,15 @@ def await_health(recipe: dict, ask: Callable[[str, str], int] = ask) -> None:
             status = 503
         # 503 means that the app is still starting.
         if status != 503 or time.monotonic() > deadline:
-            raise StepError(f"unhealthy: {path} {problem}")
+            raise Unhealthy(f"{path} {problem}")
         time.sleep(0.5)
 
 
 def start(name: str) -> None:
-    """Start or restart a service and its socket. Raises StepError if that fails."""
+    """Start or restart a service and its socket. Raises NotStarted if the service does not start."""
     command("systemctl", "start", f"{name}.socket")
-    restarting = ["systemctl", "restart", f"{name}.service"]
-    if subprocess.run(restarting, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
-        raise StepError(f"app start failed: see `journalctl -u {name}`")
+    if subprocess.run(["systemctl", "restart", f"{name}.service"], stderr=subprocess.DEVNULL).returncode:
+        raise NotStarted(f"{name} does not start: see `journalctl -u {name}`")
 
 
 def runs(name: str) -> bool:

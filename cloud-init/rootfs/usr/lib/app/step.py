@@ -22,6 +22,14 @@ class StepError(Exception):
     """A step failed. The message names the problem and the next command or edit."""
 
 
+class NotStarted(StepError):
+    """A service of the app does not start."""
+
+
+class Unhealthy(StepError):
+    """The app is started, but its health check fails."""
+
+
 class Waiting(StepError):
     """The machine lacks a setting that a user must provide first."""
 
@@ -33,8 +41,7 @@ def say(text: str) -> None:
 
 def tell(state: str) -> None:
     """Write the state that visitors see, as the end of a sentence that begins with "This site"."""
-    STATE.parent.mkdir(exist_ok=True)
-    STATE.write_text(state)
+    write(STATE, state)
 
 
 def command(*argv: object, patience: float = 900, env: dict | None = None, cwd: Path | None = None) -> str:
