@@ -55,7 +55,7 @@ def bring(setup: ModuleType, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> Bri
     """Put a document's files where cloud-init would, and bring the release; its virtualenv is another's test."""
     monkeypatch.setattr(setup, "build", lambda *folders: None)
     # However git came here, nothing is to be installed.
-    fake("dpkg-query", "echo git installed")
+    fake("dpkg-query", "echo =installed git")
 
     def deliver(files: list[File]) -> Path:
         return Path(setup.bring(put(setup, files)))

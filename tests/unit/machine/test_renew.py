@@ -363,7 +363,7 @@ def test_the_health_is_judged_by_the_machine_s_own_rule(tmp_path: Path) -> None:
 
 def test_a_release_is_built_by_the_machine_s_own_app_setup(tmp_path: Path, fake: Fake) -> None:
     fake("systemctl", "")
-    fake("dpkg-query", 'shift 3; for name in "$@"; do echo "$name installed"; done')
+    fake("dpkg-query", 'shift 3; for name in "$@"; do echo "=installed $name"; done')
     write(tmp_path, {"releases/12ab/recipe.json": "{}", "run/state": ""})
     folders = {name: f"Path('{tmp_path}/{name.lower()}')" for name in ("RELEASES", "INCOMING")}
     folder = programs(tmp_path / "app", STATE=f"Path('{tmp_path}/run/state')", **folders)

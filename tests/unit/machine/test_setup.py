@@ -153,7 +153,7 @@ def test_a_release_that_fails_half_way_never_gets_its_name(setup: ModuleType, fa
 
 def test_nothing_is_installed_where_nothing_is_missing(setup: ModuleType, fake: Fake, tmp_path: Path) -> None:
     setup.PACKAGES.write_text("nginx\ncurl\n")
-    fake("dpkg-query", 'printf "nginx installed\\ncurl installed\\nlibpq5 installed\\n"')
+    fake("dpkg-query", 'printf "=installed nginx\\n=installed curl\\n=installed libpq5\\n"')
     fake("apt-get", f"touch {tmp_path}/called")
     setup.install_packages(["libpq5"])
     assert not (tmp_path / "called").exists()
@@ -161,13 +161,14 @@ def test_nothing_is_installed_where_nothing_is_missing(setup: ModuleType, fake: 
 
 def test_what_is_missing_is_installed(setup: ModuleType, fake: Fake, tmp_path: Path) -> None:
     setup.PACKAGES.write_text("nginx\ncurl\nuwsgi-core\n")
-    # Removed, but its settings are kept: that is not installed.
-    fake("dpkg-query", 'printf "nginx installed\\ncurl config-files\\n"; exit 1')
+    # Removed, but its settings are kept, or known by name: that is not installed.
+    statuses = "=installed nginx\\n=config-files curl\\n=not-installed uwsgi-core\\n=installed libpq5-more\\n"
+    fake("dpkg-query", f'printf "{statuses}"; exit 1')
     fake("apt-get", f'echo "$* $DEBIAN_FRONTEND" >> {tmp_path}/words')
     setup.install_packages(["libpq5"])
     update, install = (tmp_path / "words").read_text().splitlines()
     assert update.endswith(" update noninteractive")
-    assert install.endswith(" install --no-install-recommends curl libpq5 uwsgi-core noninteractive")
+    assert install.endswith(" install --no-install-recommends curl uwsgi-core libpq5 noninteractive")
 
 
 def test_a_command_that_fails_is_quoted_with_what_it_said(setup: ModuleType) -> None:
