@@ -44,7 +44,7 @@ DEPTH, MOST, ALIKE, EXTRAS = 2, 60, 5, 20
 #: Bytes read of a body, bytes searched for links, and characters of the longest address. MOST + EXTRAS addresses and
 #: this program fit into one argument of a process (128 KiB).
 BODY, PARSED, LONGEST = 2 << 20, 512 << 10, 1000
-#: Seconds for a response, and for a stream after its start. The limit of consecutive redirects.
+#: Seconds for a response of the first page, and for a stream after its start. The limit of consecutive redirects.
 PATIENCE, STREAM, HOPS = 15.0, 2.0, 10
 STREAMS = ("text/event-stream", "multipart/x-mixed-replace")
 PORTS = {"http": 80, "https": 443}
@@ -537,10 +537,10 @@ def decode(body: bytes, charset: str) -> str:
 class Crawl:
     """All requests of one run, with a common deadline."""
 
-    def __init__(self, site: Site, seconds: float) -> None:
+    def __init__(self, site: Site, seconds: float, first: str) -> None:
         self.site, self.identity = site, secrets.token_hex(6)
         self.deadline = time.monotonic() + seconds
-        self.patience = min(PATIENCE, seconds / 4)
+        self.first, self.patience = first, min(PATIENCE, seconds / 4)
         self.complete = True
 
     def visitor(self, number: int) -> Visitor:
@@ -549,7 +549,8 @@ class Crawl:
 
     def ask(self, visitor: Visitor, path: str, method: str = "GET") -> tuple[Answer, list[Link]] | None:
         """Return the answer to a request and its links; None if the deadline of the crawl passed."""
-        own = time.monotonic() + self.patience
+        # An app whose first page is slow has answers to compare, too.
+        own = time.monotonic() + (PATIENCE if path == self.first else self.patience)
         if time.monotonic() < self.deadline:
             answer, links = visitor.ask(path, min(own, self.deadline), method)
             if time.monotonic() < self.deadline or answer.end == "whole" or own <= self.deadline:
@@ -675,7 +676,7 @@ def main(
     """Run a crawl, and return its record in types of JSON."""
     begin = time.monotonic()
     site = Site(url, (connect[0], connect[1]) if connect else None, host or "")
-    crawl = Crawl(site, seconds)
+    crawl = Crawl(site, seconds, [*(paths or seeds or ()), FRONT][0])
     answers: list[Answer] = []
     if paths is None:
         answers = crawl.discover(seeds or [FRONT])

@@ -378,6 +378,15 @@ def test_slow_silent_huge_and_endless_answers_end(serve: Serve, ask: Ask) -> Non
     assert answer(record).end == "whole"
 
 
+def test_a_slow_first_page_is_waited_for(serve: Serve, ask: Ask) -> None:
+    def slow(handler: Handler) -> tuple[str, str]:
+        time.sleep(2.5)
+        return page("/report")
+
+    record = ask(serve({"/": slow, "/report": slow}), seconds=8)
+    assert (answer(record).status, answer(record, "/report").error) == (200, "timeout")
+
+
 def test_an_event_stream_is_given_up_soon(serve: Serve, ask: Ask, crawl: types.ModuleType) -> None:
     def events(handler: Handler) -> None:
         handler.send_response(200)
