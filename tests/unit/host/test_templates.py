@@ -42,8 +42,9 @@ def test_the_bundle_comes_from_the_seed_disk(tmp_path: Path, fake: Fake) -> None
 
 
 def test_app_setup_waits_for_the_upload_on_a_builder_instance(tmp_path: Path, fake: Fake) -> None:
-    bundle, sleeps = tmp_path / "12ab.tar", tmp_path / "sleeps"
-    unit = render("check/await-upload.conf.j2", path=bundle, digest="12ab").splitlines()
+    bundle, sleeps, late, result = (tmp_path / name for name in ("12ab.tar", "sleeps", "late.json", "result.json"))
+    late.write_text('{"kind": "StepError"}')
+    unit = render("check/await-upload.conf.j2", path=bundle, late=late, result=result).splitlines()
     # systemd reads $$ as $.
     command = unit[1].partition("=/bin/sh -c '")[2].removesuffix("'").replace("$$", "$")
     assert unit[0] == "[Service]" and len(unit) == 2 and "'" not in command
@@ -51,6 +52,8 @@ def test_app_setup_waits_for_the_upload_on_a_builder_instance(tmp_path: Path, fa
     run(["sh", "-c", command])
     assert sleeps.read_text() == "1\n" * 3
     bundle.unlink()
-    fake("sleep", "exit 0")
-    done = run(["sh", "-c", command], check=False)
-    assert (done.status, done.stdout) == (1, "app-setup failed: no bundle 12ab came within 900 s\n")
+    assert not result.exists()
+    for name in ("sleep", "mkdir"):
+        fake(name, "exit 0")
+    assert run(["sh", "-c", command], check=False).status == 1
+    assert result.read_text() == late.read_text()
