@@ -122,7 +122,8 @@ def path_with(tmp_path, **programs):
     folder.mkdir()
     for place in map(Path, os.environ["PATH"].split(os.pathsep)):
         for program in place.iterdir() if place.is_dir() else ():
-            if program.name != "packer" and not (folder / program.name).exists():
+            # A link that leads nowhere is there, too.
+            if program.name != "packer" and not os.path.lexists(folder / program.name):
                 (folder / program.name).symlink_to(program)
     for name, script in programs.items():
         (folder / name).write_text(f"#!/bin/sh\n{script}\n")
