@@ -1,5 +1,6 @@
 """What the system cases share: the bake as a user calls it, and a baked image."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -216,16 +217,22 @@ def baked(example, bake):
     return example, Path(called.stdout.strip()), called
 
 
-@pytest.fixture
-def machine(baked, tmp_path):
-    """The baked image, booted and settled, with stand-ins for its secrets as in a proof."""
-    _, image, _ = baked
-    key = tmp_path / "key"
+@contextlib.contextmanager
+def settled(image, work, user_data):
+    """A machine of an image, booted and settled, with its key and its disk in a folder."""
+    key = work / "key"
     qemu.make_key(key, "case")
-    booted = proof.start(image, tmp_path / "vm", key, STAND_INS)
+    booted = proof.start(image, work / "vm", key, user_data)
     try:
         booted.await_ssh()
         booted.ssh(AWAIT_BOOT, check=False, timeout=900)
         yield booted
     finally:
         booted.stop()
+
+
+@pytest.fixture
+def machine(baked, tmp_path):
+    """The baked image, booted and settled, with stand-ins for its secrets as in a proof."""
+    with settled(baked[1], tmp_path, STAND_INS) as booted:
+        yield booted

@@ -5,11 +5,10 @@ import random
 from pathlib import Path
 
 import pytest
-from conftest import AWAIT_BOOT
+from conftest import settled
 
 from bake.config import contract
 from bake.verify import proof
-from bake.vm import qemu
 
 pytestmark = pytest.mark.long
 
@@ -113,17 +112,10 @@ def booted(any_app, bake, tmp_path_factory):
     """A machine of its image."""
     called = bake("image", any_app, timeout=2400)
     assert called.code == 0, called.stderr
-    work = tmp_path_factory.mktemp("any-app")
-    qemu.make_key(work / "key", "case")
-    machine = proof.start(Path(called.stdout.strip()), work / "vm", work / "key")
-    try:
-        machine.await_ssh()
-        machine.ssh(AWAIT_BOOT, check=False, timeout=900)
+    with settled(Path(called.stdout.strip()), tmp_path_factory.mktemp("any-app"), proof.UserData()) as machine:
         # The author's server showed the slow front page. The cases show others, so nothing is compared with it.
         machine.ssh(f"sudo rm {contract.AUTHOR}")
         yield machine
-    finally:
-        machine.stop()
 
 
 def show(machine, front):

@@ -1,5 +1,6 @@
 """New releases onto a machine that runs, by `bake push`, with visitors on it all the time."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -47,20 +48,21 @@ def host(machine, tmp_path, monkeypatch):
     return f"ssh://debian@127.0.0.1:{machine.port}", "-i", machine.private_key
 
 
-def visited(machine, during):
-    """How visitors were answered while something was done."""
-    machine.ssh("sudo rm -f /tmp/stop; cat > /tmp/visitors.py", stdin=VISITORS)
+@contextlib.contextmanager
+def visited(machine, program):
+    """Have a program visit the machine meanwhile. Yield a dictionary that has its counts of answers at the end."""
+    machine.ssh("sudo rm -f /tmp/stop; cat > /tmp/visitors.py", stdin=program)
     argv = qemu.ssh_argv(machine.port, machine.private_key, machine.known_hosts, "python3 /tmp/visitors.py")
+    seen: dict[str, int] = {}
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as visitors:
         try:
-            during()
+            yield seen
         finally:
             machine.ssh("touch /tmp/stop")
-            said, _ = visitors.communicate(timeout=120)
-    return json.loads(said)
+            said, _ = visitors.communicate(timeout=180)
+    seen.update(json.loads(said))
 
 
-@pytest.mark.long
 def test_no_visitor_is_turned_away(baked, machine, host, bake, tmp_path):
     folder = tmp_path / "flask-hello"
     shutil.copytree(baked[0], folder)
@@ -87,7 +89,8 @@ def test_no_visitor_is_turned_away(baked, machine, host, bake, tmp_path):
             # uWSGI 2.0.21 may hang for a minute here (docs/explanation/decisions/0044-exchange.md).
             machine.ssh("sudo systemctl restart app", timeout=300)
 
-    seen = visited(machine, switch)
+    with visited(machine, VISITORS) as seen:
+        switch()
     assert [called.code for called in pushed] == [0, 0], pushed[0].stderr + pushed[-1].stderr
     assert set(seen) == {"200"} and seen["200"] >= 1000, seen
     second = pushed[0].stdout.strip()
@@ -108,7 +111,8 @@ def test_no_visitor_is_turned_away(baked, machine, host, bake, tmp_path):
             (folder / "app.py").write_text(text)
             broken.append(bake("push", *host, folder))
 
-    seen = visited(machine, fail)
+    with visited(machine, VISITORS) as seen:
+        fail()
     assert [called.code for called in broken] == [43, 44]
     assert "broken on purpose" in broken[0].stderr and "/steps answers 500" in broken[1].stderr
     assert all(called.stdout == "" and "Traceback (most" not in called.stderr.split("error: ")[1] for called in broken)

@@ -1,6 +1,5 @@
 """`bake upgrade` of a machine that bake made at 612737a, whose layout is 4, with visitors on it all the time."""
 
-import contextlib
 import json
 import os
 import shutil
@@ -11,13 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import AWAIT_BOOT, EXAMPLE
-from test_push import host  # noqa: F401
+from conftest import AWAIT_BOOT, EXAMPLE, settled
+from test_push import host, visited  # noqa: F401
 
 from bake.config.debian import TARGETS
 from bake.document.machine_set import MachineSet
 from bake.verify import proof
-from bake.vm import qemu
 
 pytestmark = pytest.mark.long
 
@@ -118,30 +116,8 @@ def older(folder, tmp_path_factory):
 @pytest.fixture
 def machine(older, tmp_path):
     """The older image, booted and settled."""
-    key = tmp_path / "key"
-    qemu.make_key(key, "case")
-    booted = proof.start(older, tmp_path / "vm", key)
-    try:
-        booted.await_ssh()
-        booted.ssh(AWAIT_BOOT, check=False, timeout=900)
+    with settled(older, tmp_path, proof.UserData()) as booted:
         yield booted
-    finally:
-        booted.stop()
-
-
-@contextlib.contextmanager
-def visitors(machine):
-    """Yield a dictionary that has the numbers of answers at the end."""
-    machine.ssh("sudo rm -f /tmp/stop; cat > /tmp/visitors.py", stdin=VISITORS)
-    argv = qemu.ssh_argv(machine.port, machine.private_key, machine.known_hosts, "python3 /tmp/visitors.py")
-    seen: dict[str, int] = {}
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield seen
-        finally:
-            machine.ssh("touch /tmp/stop")
-            stdout, _ = process.communicate(timeout=180)
-    seen.update(json.loads(stdout))
 
 
 def layout(machine):
@@ -172,14 +148,14 @@ def test_an_older_machine_is_upgraded_under_load(folder, machine, host, bake, tm
     shutil.copytree(folder, ill)
     text = (ill / "app.py").read_text()
     (ill / "app.py").write_text(text.replace('return Path("instance/steps").read_text()', "1 / 0"))
-    with visitors(machine) as seen:
+    with visited(machine, VISITORS) as seen:
         called = bake("upgrade", *host, ill, timeout=3600)
     assert called.code == 44 and "/steps answers 500" in called.stderr, called.stderr
     assert "has its earlier files again." in called.stderr
     assert {kind.rpartition(" ")[2] for kind in seen} == {"200"} and len(seen) == 4, seen
     assert programs_of(machine) == before and layout(machine) == "4"
 
-    with visitors(machine) as seen:
+    with visited(machine, VISITORS) as seen:
         called = bake("upgrade", *host, folder, timeout=3600)
     assert called.code == 0 and called.stdout.strip() == version, called.stderr
     assert f"unknown (layout 4) became {version}" in called.stderr
