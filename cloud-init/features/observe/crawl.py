@@ -676,10 +676,11 @@ def main(
     """Run a crawl, and return its record in types of JSON."""
     begin = time.monotonic()
     site = Site(url, (connect[0], connect[1]) if connect else None, host or "")
-    crawl = Crawl(site, seconds, [*(paths or seeds or ()), FRONT][0])
+    seeds = seeds or [FRONT]
+    crawl = Crawl(site, seconds, (paths or seeds)[0])
     answers: list[Answer] = []
     if paths is None:
-        answers = crawl.discover(seeds or [FRONT])
+        answers = crawl.discover(seeds)
         paths = [answer.path for answer in answers if answer.method == "GET"] if visitors > 1 else []
     known = dict.fromkeys(path for path in map(site.path, paths) if path is not None)
     if known:
