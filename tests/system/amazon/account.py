@@ -62,7 +62,7 @@ class Account:
         #: How often DeleteSecurityGroup says DependencyViolation still, once its machine has ended.
         self.held_looks = 0
         #: How many calls AWS needs to learn of what was just made, or let go of: the first blocks of a snapshot, looks
-        #: for an AMI, deletions of a snapshot whose AMI has gone. How many it is at AWS nobody says.
+        #: for an AMI, deletions of a snapshot whose AMI has gone. AWS does not document its number.
         self.lag = 0
         self._lags: dict[str, int] = {}
         self._left_alone: set[str] = set()

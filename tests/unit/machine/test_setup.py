@@ -708,7 +708,7 @@ def test_a_power_cut_while_keeping_is_no_obstacle(setup: ModuleType, steps: Modu
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of a run as systemd starts it: its status, what it says, what visitors are told, and what bake is told."""
+    """The exit status of setup, its output, the state that visitors see, and the result for bake."""
 
     status: int
     said: str
