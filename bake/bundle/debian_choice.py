@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bake.app import detect, project_metadata, requirements_files
+from bake.bundle import pin_dates
 from bake.bundle.lock import lock_key, package_names, resolve
 from bake.config.debian import TARGETS, Target
 from bake.config.recipe import Recipe
@@ -120,10 +122,9 @@ def _use_release(app: _App, base: Target) -> Recipe:
 def _choose_release(app: _App) -> Recipe:
     """Return the recipe for the first release that suits the app, and note the choice with its reason.
 
-    The releases whose Python is nearest to the one that the app requests come first, and of these the newest.
+    The releases that the app prefers come first.
     """
-    request = None if app.recipe.package else requested_python(app.folder)
-    targets = sorted(NEWEST_FIRST, key=request.distance) if request else NEWEST_FIRST
+    targets, preference = _preference(app)
     refusals: dict[Target, _Refusal] = {}
     # A cached refusal saves time if another release suits the app. It is never final, because the index may meanwhile
     # have the missing wheels.
@@ -137,9 +138,7 @@ def _choose_release(app: _App) -> Recipe:
                 if refusal.key and not refusal.is_cached:
                     files.write(_refusal_path(refusal.key), refusal.error.message)
             reasons = [refusal.reason(other) for other, refusal in refusals.items() if other is not target]
-            if not reasons and request:
-                reasons = [f"Python {target.python_version}; {request.file} requests {request.text}"]
-            app.note(f"base: {target.name} ({'; '.join(reasons) or f'Python {target.python_version}, the newest'})")
+            app.note(f"base: {target.name} ({'; '.join(reasons) or f'Python {target.python_version}{preference}'})")
             return outcome
         if not any(refusal.is_cached for refusal in refusals.values()):
             break
@@ -170,6 +169,35 @@ def _try(app: _App, target: Target, *, choosing: bool = False, trust_cache: bool
     for name in detection.frameworks.keys() - package_names(lock):
         app.note(f"warning: {detection.frameworks[name]} imports {name}, which {source} does not list")
     return detection.recipe
+
+
+def _preference(app: _App) -> tuple[Sequence[Target], str]:
+    """Return all releases, the one that the app prefers first, and the reason for that one.
+
+    An app prefers the Python that it requests, or else one that existed when the newest of its pins was published.
+    """
+    if request := None if app.recipe.package else requested_python(app.folder):
+        return sorted(NEWEST_FIRST, key=request.distance), f"; {request.file} requests {request.text}"
+    pin = None if app.recipe.package else _newest_pin(app)
+    newer = [target for target in NEWEST_FIRST if pin and target.python_date > pin.date]
+    if not pin or not newer:
+        return NEWEST_FIRST, ", the newest"
+    reason = (
+        f"; the newest pin, {pin.name} {pin.version}, was published on {pin.date}, before Python "
+        f"{newer[0].python_version}"
+    )
+    return [*(target for target in NEWEST_FIRST if target not in newer), *reversed(newer)], reason
+
+
+def _newest_pin(app: _App) -> pin_dates.PinnedRelease | None:
+    """Return the newest release that the app pins. Returns None for faults of its files, which are reported later."""
+    source = app.recipe.requirements
+    try:
+        source = requirements_files.requirements_file(app.folder) if source is None else source
+        lines = requirements_files.requirement_lines(app.folder, source, NEWEST_FIRST[0]) if source else []
+    except RequirementError:
+        return None
+    return pin_dates.newest(lines, app.recipe, NEWEST_FIRST[0], app.age)
 
 
 def _refusal_path(key: str) -> Path:

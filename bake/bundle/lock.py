@@ -74,14 +74,15 @@ class _Request:
     @property
     def pinned_names(self) -> frozenset[str]:
         """Return the names of the packages that a line pins to one version."""
-        return frozenset(line.name for line in self.lines if _is_pin(line.text))
+        return frozenset(line.name for line in self.lines if is_pin(line.text))
 
     def location(self, name: str) -> str:
         """Return `file:line` of a requirement, or "" for a dependency of another package."""
         return next((line.location for line in self.lines if line.name == canonicalize_name(name)), "")
 
 
-def _is_pin(text: str) -> bool:
+def is_pin(text: str) -> bool:
+    """Return whether a requirement admits one version only."""
     specifiers = Requirement(text).specifier
     return any(specifier.operator in ("==", "===") and not specifier.version.endswith("*") for specifier in specifiers)
 

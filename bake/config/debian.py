@@ -11,13 +11,15 @@ class Target:
 
     `python` and `glibc` are (major, minor) versions, which decide the compatible
     wheels; `patch` is the third part of Python's version. They come from the
-    release's package lists.
+    release's package lists. `python_date` is the day (YYYY-MM-DD) on which that
+    minor version of Python was released, from PEP 664 (3.11) and PEP 719 (3.13).
     """
 
     name: str
     suite: str
     python: tuple[int, int]
     glibc: tuple[int, int]
+    python_date: str
     arch: str = "amd64"
     patch: int = 0
 
@@ -37,8 +39,8 @@ class Target:
         return "x86_64-manylinux_{}_{}".format(*min(self.glibc, (2, 40)))
 
 
-DEBIAN_12 = Target("debian-12", "bookworm", python=(3, 11), glibc=(2, 36), patch=2)
-DEBIAN_13 = Target("debian-13", "trixie", python=(3, 13), glibc=(2, 41), patch=5)
+DEBIAN_12 = Target("debian-12", "bookworm", python=(3, 11), glibc=(2, 36), python_date="2022-10-24", patch=2)
+DEBIAN_13 = Target("debian-13", "trixie", python=(3, 13), glibc=(2, 41), python_date="2024-10-07", patch=5)
 TARGETS = {target.name: target for target in (DEBIAN_12, DEBIAN_13)}
 
 #: Packages that every machine needs. The document installs them; the base disk already has them.

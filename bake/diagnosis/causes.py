@@ -15,6 +15,7 @@ from bake.diagnosis.cures import (
     HINT,
     JIT,
     JIT_CURE,
+    OLDER_PYTHON,
     Cure,
     Cures,
     Evidence,
@@ -99,6 +100,18 @@ CAUSES = (
         "missing part",
         re.compile(r"no pq wrapper available"),
         always(Cure("Replace psycopg by psycopg[binary] in the app's requirements.")),
+    ),
+    Cause(
+        "library older than Python",
+        re.compile(
+            # SQLAlchemy below 2.0.31, pydantic 1, pkg_resources of old setuptools, names that Python 3.12 removed.
+            r"directly inherits TypingOnly but has additional attributes"
+            r"|ForwardRef\._evaluate\(\) missing 1 required keyword-only argument: 'recursive_guard'"
+            r"|module 'pkgutil' has no attribute 'ImpImporter'"
+            r"|module 'configparser' has no attribute 'SafeConfigParser'"
+            r"|No module named '[\w.]{1,100}\bsix\.moves"
+        ),
+        always(OLDER_PYTHON),
     ),
     Cause("missing module", re.compile(r"No module named ['\"]?([\w.]{1,200})"), missing_module),
     Cause(

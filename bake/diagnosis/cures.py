@@ -157,9 +157,20 @@ REMOVED_MODULES = {
 }  # fmt: skip
 
 
-def missing_module(match: re.Match[str], evidence: Evidence) -> Cure:
+#: The cure for a library that was published before the newest Python, and does not work with it.
+OLDER_PYTHON = Cure(
+    "A library of the app does not support Python 3.13. Python 3.11 of Debian 12 suits it, or a newer version of the "
+    "library does.",
+    {"base": "debian-12"},
+)
+
+
+def missing_module(match: re.Match[str], evidence: Evidence) -> Cure | None:
     """Return the cure for a Python module that the release lacks."""
     name, top = match[1], match[1].partition(".")[0]
+    if ".six.moves" in name:
+        # OLDER_PYTHON is the cure. The module is part of an old copy of six, and Python 3.12 no longer imports it.
+        return None
     app_paths = [frame.app_path.removeprefix("src/") for frame in evidence.frames if frame.app_path]
     app_modules = {path.partition("/")[0].removesuffix(".py") for path in app_paths} - {""}
     if top in app_modules or not any(frame.app_path or frame.library_path for frame in evidence.frames):

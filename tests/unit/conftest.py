@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import importlib.machinery
 import importlib.util
+import json
 import os
 import shutil
 import signal
@@ -15,8 +16,9 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen
 from types import ModuleType
@@ -275,6 +277,11 @@ class Handler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *words: object) -> None:
         """Say nothing."""
 
+    def guess_type(self, path: str | os.PathLike[str]) -> str:
+        if str(path).endswith(".json"):
+            return "application/vnd.pypi.simple.v1+json"
+        return super().guess_type(path)
+
     def do_GET(self) -> None:
         self.answer(super().do_GET)
 
@@ -338,16 +345,17 @@ def site(tmp_path: Path, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch)
     server.server_close()
 
 
-def publish(site: Site, name: str, *files: str) -> None:
+def publish(site: Site, name: str, *files: str, dates: Sequence[str] = ()) -> None:
     """Put a page that lists these files on the site's package index, at /simple/.
 
-    A wheel is whole, and requires nothing. A source is listed and cannot be had.
+    A wheel is whole, and requires nothing. A source is listed and cannot be had. With `dates` (YYYY-MM-DD, one
+    for each file) the page is JSON, which says when each file was published (PEP 700).
     """
     page, wheels = site.folder / "simple" / name / "index.html", site.folder / "files"
     page.parent.mkdir(parents=True)
     wheels.mkdir(exist_ok=True)
-    rows = []
-    for file in files:
+    rows, entries = [], []
+    for file, date in zip_longest(files, dates, fillvalue=""):
         digest = "0" * 64
         if file.endswith(".whl"):
             stem = "-".join(file.split("-")[:2])
@@ -360,7 +368,17 @@ def publish(site: Site, name: str, *files: str) -> None:
                 archive.writestr(f"{stem}.dist-info/RECORD", "")
             digest = hashlib.sha256((wheels / file).read_bytes()).hexdigest()
         rows.append(f'<a href="/files/{file}#sha256={digest}">{file}</a>\n')
-    page.write_text(f"<!doctype html>\n{''.join(rows)}")
+        entries.append({
+            "filename": file, "url": f"/files/{file}", "hashes": {"sha256": digest}, "size": 1000,
+            "upload-time": f"{date}T12:00:00.000000Z",
+        })  # fmt: skip
+    if dates:
+        versions = sorted({file.removesuffix(".tar.gz").split("-")[1] for file in files})
+        listing = {"meta": {"api-version": "1.1"}, "name": name, "versions": versions, "files": entries}
+        page.with_suffix(".json").write_text(json.dumps(listing))
+        site.aliases[f"/simple/{name}/"] = f"/simple/{name}/index.json"
+    else:
+        page.write_text(f"<!doctype html>\n{''.join(rows)}")
 
 
 @dataclass

@@ -165,6 +165,35 @@ def test_a_wish_yields_to_what_can_be_had(read: Read) -> None:
     assert base_note(notes) == "base: debian-13 (requirements.txt:1: for-313==1.0 has no wheel for Python 3.11)"
 
 
+@pytest.mark.parametrize(
+    ("requirements", "files", "base", "reason"),
+    [
+        # Python 3.11 is of 2022-10-24, Python 3.13 of 2024-10-07.
+        ("of-2023==1.0\n", {}, "debian-12", "published on 2023-09-18, before Python 3.13"),
+        ("of-2025==1.0\n", {}, "debian-13", "the newest"),
+        ("of-2023==1.0\nof-2025==1.0\n", {}, "debian-13", "the newest"),
+        # No Debian has a Python of that time. The oldest is the nearest.
+        ("of-2019==1.0\n", {}, "debian-12", "published on 2019-09-18"),
+        # Most requirements admit newer releases, so they are of no time.
+        ("of-2023==1.0\nof-2025\nof-2019\n", {}, "debian-13", "the newest"),
+        # What the index does not date, and what the project says itself.
+        ("for-both==1.0\n", {}, "debian-13", "the newest"),
+        ("of-2023==1.0\n", {".python-version": "3.13\n"}, "debian-13", ".python-version requests 3.13"),
+        ("of-2023==1.0\nfor-313==1.0\n", {}, "debian-13", "for-313==1.0"),
+    ],
+)
+def test_pins_that_are_older_than_a_python_want_an_older_one(
+    read: Read, site: Site, requirements: str, files: dict[str, str], base: str, reason: str
+) -> None:
+    for year in ("2019", "2023", "2025"):
+        publish(site, f"of-{year}", f"of_{year}-1.0-py3-none-any.whl", dates=[f"{year}-09-18"])
+    found, notes = read(requirements, files)
+    assert found == base and reason in base_note(notes)
+    asked = len(site.asked)
+    assert base_note(read(requirements, files)[1]) == base_note(notes)
+    assert len(site.asked) == asked
+
+
 def test_a_named_release_is_obeyed_without_a_note(read: Read) -> None:
     files = {"runtime.txt": "python-3.13\n", "pyproject.toml": '[project]\nname = "x"\nrequires-python = ">=3.13"\n'}
     base, notes = read("for-both==1.0\n", files, "base: debian-12\n")

@@ -29,7 +29,7 @@ def test_releases_are_what_their_package_lists_say() -> None:
     ("glibc", "platform"), [((2, 36), "2_36"), ((2, 40), "2_40"), ((2, 41), "2_40"), ((3, 0), "2_40")]
 )
 def test_uv_is_asked_for_no_platform_it_does_not_know(glibc: tuple[int, int], platform: str) -> None:
-    assert Target("any", "any", (3, 11), glibc).uv_platform == f"x86_64-manylinux_{platform}"
+    assert Target("any", "any", (3, 11), glibc, "2022-10-24").uv_platform == f"x86_64-manylinux_{platform}"
 
 
 def test_packages_are_named_once() -> None:

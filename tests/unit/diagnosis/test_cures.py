@@ -7,6 +7,11 @@ from cure_texts import EXCLUDED, JIT, LIBRARY, NETWORK, SOURCE, SQLITE, TABLES, 
 
 from bake.config import loader
 
+OLDER_PYTHON = (
+    "A library of the app does not support Python 3.13. Python 3.11 of Debian 12 suits it, or a newer version of the "
+    "library does.\nAdd to bake.yaml:  base: debian-12"
+)
+
 
 @pytest.mark.parametrize(
     ("log", "cured"),
@@ -80,6 +85,27 @@ from bake.config import loader
             trace("ModuleNotFoundError: No module named 'distutils'", f"{LIBRARY}/old/a.py"),
             "Python 3.13 no longer has the module distutils. Python 3.11 of Debian 12 has it.\n"
             "Add to bake.yaml:  base: debian-12",
+        ),
+        (
+            trace(
+                "AssertionError: Class <class 'sqlalchemy.sql.elements.SQLCoreOperations'> directly inherits "
+                "TypingOnly but has additional attributes {'__firstlineno__', '__static_attributes__'}.",
+                f"{LIBRARY}/sqlalchemy/util/langhelpers.py",
+            ),
+            OLDER_PYTHON,
+        ),
+        (
+            trace(
+                "TypeError: ForwardRef._evaluate() missing 1 required keyword-only argument: 'recursive_guard'",
+                f"{LIBRARY}/pydantic/typing.py",
+            ),
+            OLDER_PYTHON,
+        ),
+        (
+            trace(
+                "ModuleNotFoundError: No module named 'urllib3.packages.six.moves'", f"{LIBRARY}/urllib3/exceptions.py"
+            ),
+            OLDER_PYTHON,
         ),
         (
             trace("ModuleNotFoundError: No module named 'flask.ext'", f"{LIBRARY}/flask/app.py"),

@@ -1,0 +1,65 @@
+"""Find out when the releases that an app pins were published. The date shows the Python that they were made for."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import tomllib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from bake.app.requirements_files import Line
+from bake.bundle.lock import is_pin, listing_argv
+from bake.bundle.package_index import index_env
+from bake.config.debian import Target
+from bake.config.recipe import Recipe
+from bake.host import cache, paths
+from bake.host.files import digest, write
+from bake.host.programs import run
+
+
+@dataclass(frozen=True)
+class PinnedRelease:
+    """A release that the app's requirements pin. `date` is the day on which it was published, as YYYY-MM-DD."""
+
+    name: str
+    version: str
+    date: str
+
+
+def newest(lines: Sequence[Line], recipe: Recipe, target: Target, age: cache.Age) -> PinnedRelease | None:
+    """Return the newest of the releases that an app pins, or None if it pins less than half of its requirements.
+
+    Reads only the index, and keeps the result in the cache. Also returns None if the index gives no dates, or if uv
+    fails, because the resolution that follows explains the failure.
+    """
+    pins = sorted(line.text for line in lines if is_pin(line.text))
+    if not pins or 2 * len(pins) < len(lines):
+        return None
+    path = paths.cache() / "locks" / f"{digest([pins, recipe.index, importlib.metadata.version('uv')])}.newest.json"
+    if age.admits_file(path):
+        return PinnedRelease(**json.loads(path.read_text()))
+    with cache.work_folder() as work:
+        (work / "pins.txt").write_text("".join(f"{pin}\n" for pin in pins))
+        # Markers exclude some pins on this target. They say nothing about the Python that the others were made for.
+        target_options = [f"--python-version={target.python_version}", f"--python-platform={target.uv_platform}"]
+        argv = listing_argv(target_options, ["pins.txt"])
+        result = run(argv, cwd=work, check=False, env={"NO_COLOR": "1", **index_env(recipe)})
+    packages = [] if result.status else tomllib.loads(result.stdout).get("packages", [])
+    releases = [release for package in packages if (release := _release(package))]
+    if not releases:
+        return None
+    release = max(releases, key=lambda release: release.date)
+    write(path, json.dumps(asdict(release)))
+    return release
+
+
+def _release(package: dict[str, object]) -> PinnedRelease | None:
+    """Return a release with the day of its first file: some projects add wheels for a new Python years later."""
+    files = [package["sdist"]] if "sdist" in package else []
+    wheels = package.get("wheels", [])
+    files += wheels if isinstance(wheels, list) else []
+    times = [file["upload-time"] for file in files if isinstance(file, dict) and "upload-time" in file]
+    dates = [time.date().isoformat() for time in times if isinstance(time, datetime.datetime)]
+    return PinnedRelease(str(package["name"]), str(package["version"]), min(dates)) if dates else None
