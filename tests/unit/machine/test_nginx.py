@@ -51,6 +51,21 @@ def expected(host: str, port: int | str, protocol: str = "HTTP/1.1") -> dict[str
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("target", "seen"),
+    [
+        ("/proxy/https://site.example//a/b.png", "/proxy/https://site.example//a/b.png"),
+        ("//a//b/", "//a//b/"),
+        ("/a%2Fb", "/a/b"),
+        ("/a/./b/../c", "/a/c"),
+        ("/static//x.css", "/static//x.css"),
+    ],
+)
+def test_the_app_sees_the_path_that_was_asked_for(nameless: MachineNginx, target: str, seen: str) -> None:
+    params = nameless.get(target, "127.0.0.1").params
+    assert (params["PATH_INFO"], params["REQUEST_URI"]) == (seen, target)
+
+
 # Names.
 
 ACCEPTED = {
