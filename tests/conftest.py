@@ -184,10 +184,12 @@ def crawler(host, recipe):
     """Return a function that has the app's pages judged by a function of bake.verify.pages."""
     program = pages.crawler()
     host.run(remote_scripts.text("await-workers.sh"))
-    record = host.file(contract.AUTHOR)
-    release = host.run(f"basename $(readlink -f {contract.CURRENT})").stdout.strip()
-    author = pages.Author.read(record.content_string if record.exists else "", release, recipe["check"])
-    site = pages.Site.of(host.run(f"cat {contract.NAMES}").stdout, recipe["check"])
+    result = host.run(remote_scripts.text("site.sh"))
+    if result.rc:
+        pytest.skip("the release is of an older bake, without a crawler")
+    names, _, release, *record = result.stdout.split("\n", 3)
+    author = pages.Author.read("".join(record), release, recipe["check"])
+    site = pages.Site.of(names, recipe["check"])
 
     def ask(crawls):
         # Run on the machine itself, so that the answers do not depend on the network.

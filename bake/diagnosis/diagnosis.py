@@ -16,6 +16,7 @@ from bake.diagnosis.tracebacks import (
     BANNER,
     ExceptionSummary,
     Traceback,
+    chains,
     last_chain,
     lines_before_the_end,
     lines_of,
@@ -75,6 +76,15 @@ def unreachable_service(log: str) -> str:
     _, evidence = _evidence(log)
     service = service_of(evidence) if re.search(UNREACHABLE, evidence.chain) else None
     return f"{service.name} at {service.variable}" if service else ""
+
+
+def has_other_failures(log: str) -> bool:
+    """Return whether a journal also has exceptions that no unreachable server explains."""
+    for chain in chains(lines_of(log)):
+        text = "\n".join(line for traceback in chain for line in traceback.lines)
+        if not chain[-1].is_ending and not re.search(UNREACHABLE, text):
+            return True
+    return False
 
 
 def last_lines(log: str, count: int = SHOWN_LINES) -> str:

@@ -132,11 +132,17 @@ def lines_before_the_end(lines: list[str]) -> list[str]:
 
 
 def last_chain(lines: Iterable[str]) -> list[Traceback]:
-    """Return the tracebacks of the last chain of exceptions, in order. An ending counts only if there is no other.
+    """Return the tracebacks of the last chain of exceptions, in order. An ending counts only if there is no other."""
+    found = chains(lines)
+    return next((chain for chain in reversed(found) if not chain[-1].is_ending), found[0] if found else [])
+
+
+def chains(lines: Iterable[str]) -> list[list[Traceback]]:
+    """Return the chains of exceptions in a journal, each with its tracebacks in order.
 
     Lines of other processes may be between those of a traceback.
     """
-    last_tracebacks: list[Traceback] = []
+    found: list[list[Traceback]] = []
     chain: list[Traceback] = []
     block: Traceback | None = None
     is_linked = is_ignored = False
@@ -160,7 +166,10 @@ def last_chain(lines: Iterable[str]) -> list[Traceback]:
             exception = None if line[0].isspace() else _exception(line)
             if exception:
                 block.type, block.message = exception
-                last_tracebacks = last_tracebacks if last_tracebacks and block.is_ending else chain
+                if len(chain) > 1 and found and found[-1][-1] is chain[-2]:
+                    found[-1] = chain
+                else:
+                    found.append(chain)
             if exception or line[0].isspace():
                 block.lines.append(line)
         elif not is_linked:
@@ -169,7 +178,7 @@ def last_chain(lines: Iterable[str]) -> list[Traceback]:
                 block = None
             else:
                 block.lines.append(line)
-    return [traceback for traceback in last_tracebacks if traceback.type]
+    return [[traceback for traceback in chain if traceback.type] for chain in found]
 
 
 def _exception(line: str) -> tuple[str, str] | None:

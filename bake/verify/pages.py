@@ -77,8 +77,8 @@ class Site:
 
     @classmethod
     def of(cls, names: str, check: dict[str, Any]) -> Site:
-        """Return the site with the names in /run/app/names and the `check` of recipe.json."""
-        hosts = [name.replace("*", "www") for name in names.split()] or ["localhost"]
+        """Return the site with the names that remote/site.sh prints and the `check` of recipe.json."""
+        hosts = [name.replace("*", "www") for name in names.split()]
         pages = [Page.model_validate(page) for page in check.get("pages", ())]
         return cls(hosts, check.get("health"), pages, check.get("crawl", True))
 
@@ -170,12 +170,19 @@ def _fails(difference: Difference) -> bool:
 
 
 def _judgement(differences: tuple[Difference, ...], author: Author, journal: Callable[[], str]) -> Judgement:
-    """Return the findings. Pages that fail because a server is missing, as the app's journal shows, are only notes."""
-    service = diagnosis.unreachable_service(journal()) if any(map(_fails, differences)) else ""
+    """Return the findings. Pages that fail because a server is missing, as the app's journal shows, are only notes.
+
+    If the journal also has other exceptions, a page that the author's server serves without that server is a fault.
+    """
+    log = journal() if any(map(_fails, differences)) else ""
+    service = diagnosis.unreachable_service(log)
     if service:
         sentence = f"Not checked, because the page needs {service}."
+        is_only_cause = not diagnosis.has_other_failures(log)
         differences = tuple(
-            replace(difference, verdict=Verdict.NOTE, sentence=sentence, cure="") if _fails(difference) else difference
+            replace(difference, verdict=Verdict.NOTE, sentence=sentence, cure="")
+            if _fails(difference) and (is_only_cause or difference.author[:1] not in ("2", "3", "4"))
+            else difference
             for difference in differences
         )
     reason = f"needs {service}" if service else author.reason

@@ -18,6 +18,8 @@ from bake.config.sections import Page
 from bake.verify.record import Answer, Record
 
 FRONT = "/"
+#: Seconds after which a page of the author's server counts as slow. The machine has longer, but not without end.
+SLOW = 2.0
 #: Suffixes of static files. An app does not serve HTML at such a path.
 STATIC = {
     ".css", ".js", ".mjs", ".map", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".avif", ".ico", ".woff", ".woff2",
@@ -124,6 +126,8 @@ def _no_response(case: Case) -> Finding | None:
         return None
     if case.author and not case.author.status:
         return note(f"Neither server responds ({error}; the author's: {case.author.error}).")
+    if error == "timeout" and case.author and case.author.seconds >= SLOW:
+        return note(f"The page takes long: {case.author.seconds:.0f} s on the author's server, and more here.")
     if case.record.visitors > 1 and error in ("timeout", "reset", "tls"):
         # If the app does not respond, nginx does. A slow machine may exceed the time for a handshake or a request.
         return note(f"The machine does not respond in time to {case.record.visitors} simultaneous visitors ({error}).")
@@ -190,6 +194,8 @@ def _status(case: Case) -> Finding | None:
         return None
     author, machine = case.author.status, case.answer.status
     sentence = f"The machine responds with {case.answer.summary}, the author's server with {case.author.summary}."
+    if machine == 429 and case.author.good:
+        return note(f"{sentence} The app limits how often a visitor may ask.")
     if case.created_by_crawl and author < 400 and machine in (404, 410):
         return note(f"{sentence} A page with links to it has different links on each request.")
     if case.author.good and machine >= 400 and not (author in (401, 403) and machine in (401, 403)):
@@ -259,13 +265,12 @@ def _type(case: Case) -> Finding | None:
     same_file = bool(answer.sha256) and answer.sha256 == author.sha256
     if media_type != author_type and not (same_file and answer.kind == "empty"):
         sentence = f"The content type is {media_type or 'missing'}; on the author's server, {author_type or 'missing'}."
-        # nginx knows fewer types than Python. A browser rejects style sheets, scripts and pages with a wrong type.
-        is_unknown = media_type in ("", "text/plain", "application/octet-stream") and author.kind not in (
-            "html",
-            "css",
-            "js",
-        )
-        return note(sentence) if same_file and is_unknown else fault(sentence)
+        # nginx knows fewer types than Python, and other names. A browser rejects style sheets, scripts and pages with a
+        # wrong type.
+        is_unknown = media_type in ("", "text/plain", "application/octet-stream")
+        is_media = author.kind in ("image", "font", "binary")
+        needs_type = author.kind in ("html", "css", "js")
+        return note(sentence) if same_file and (is_unknown or is_media) and not needs_type else fault(sentence)
     if answer.kind == "empty" and answer.end == "stream" and case.record.visitors > 1:
         return None
     if answer.kind != author.kind:
@@ -313,7 +318,15 @@ def _incomplete(case: Case) -> Finding | None:
 
 
 def _broken_link(case: Case) -> Finding | None:
-    if case.author or case.answer.status not in (404, 410) or case.answer.via not in ("link", "asset"):
+    answer, author = case.answer, case.author
+    if answer.status not in (404, 410) or answer.via not in ("link", "asset"):
+        return None
+    if author and answer.via == "asset" and author.status in (404, 410):
+        return note(
+            f"A file that {answer.source} needs is missing, also with the author's server ({answer.status}).",
+            "If a build makes it, run the build before the bake. If git ignores it, include it by .bakeignore.",
+        )
+    if author:
         return None
     return note(f"The link on {case.answer.source} is broken ({case.answer.status}).")
 

@@ -1,12 +1,13 @@
 #!/bin/sh
 # Print the site of the current release, one line each: the names of the site, the recipe of the release, and the
 # release's digest. Then print the record of the author's server. Fail if the release has no crawler.
+# A machine without names is visited at its address, and as localhost under `bake run`.
 set -eu
 
 cd /srv/app/current
 test -e settings/crawl.py
-tr '\n' ' ' < /run/app/names || true
-echo
+names=$(tr '\n' ' ' < /run/app/names || true)
+echo "${names:-localhost $(hostname -I | tr ' ' '\n' | grep -m 1 -F . || true)}"
 tr -d '\n' < recipe.json
 echo
 basename "$(readlink -f .)"

@@ -163,6 +163,14 @@ def test_the_site_of_a_release_is_its_names_recipe_and_record(machine: Path) -> 
     assert json.loads(record) == {"a": 1}
 
 
+def test_a_site_without_names_is_visited_at_its_address(machine: Path) -> None:
+    write(machine / "srv/app/releases/new", {"settings/crawl.py": ""})
+    (machine / "run/app/names").write_text("")
+    first, *addresses = LOGIN.script(remote_scripts.text("site.sh")).stdout.partition("\n")[0].split()
+    own = run(["hostname", "-I"]).stdout.split()
+    assert first == "localhost" and addresses == [address for address in own if "." in address][:1]
+
+
 def test_a_release_without_a_crawler_is_not_visited(machine: Path) -> None:
     report, stream = printed()
     push.visit(LOGIN, report)

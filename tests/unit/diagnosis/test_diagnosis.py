@@ -7,7 +7,7 @@ import yaml
 from cure_texts import JOURNALS, cure, trace
 
 from bake.config.contract_files import Result
-from bake.diagnosis.diagnosis import diagnose, last_lines, setup_error
+from bake.diagnosis.diagnosis import diagnose, has_other_failures, last_lines, setup_error
 from bake.errors import AppStartError, BakeError, SetupError, UnhealthyError
 
 
@@ -87,3 +87,15 @@ def test_an_error_of_a_machine_ends_with_the_exception_and_its_cure(
     )
     assert error.details.splitlines()[-1] == "OSError: [Errno 30] Read-only file system: 'logs'"
     assert setup_error(result, "nothing of note").hint
+
+
+UNREACHABLE = trace("redis.exceptions.ConnectionError: Error 111 connecting to 127.0.0.1:6379. Connection refused.")
+
+
+def test_exceptions_that_no_missing_server_explains() -> None:
+    bug = trace("ZeroDivisionError: division by zero")
+    assert not has_other_failures(UNREACHABLE) and not has_other_failures("")
+    assert has_other_failures(bug + UNREACHABLE) and has_other_failures(UNREACHABLE + bug)
+    link = "\nDuring handling of the above exception, another exception occurred:\n\n"
+    assert not has_other_failures(UNREACHABLE + link + bug)
+    assert not has_other_failures(UNREACHABLE + trace("SystemExit: 0"))

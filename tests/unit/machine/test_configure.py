@@ -192,7 +192,17 @@ def faults(root: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["two words", "http://x.example", "x.example;", "-x.example", "localhost", "1.2.3.4", "*.*.x.example"]
+    "name",
+    [
+        "a" * 60 + "." + ("b" * 61 + ".") * 3 + "example",
+        "two words",
+        "http://x.example",
+        "x.example;",
+        "-x.example",
+        "localhost",
+        "1.2.3.4",
+        "*.*.x.example",
+    ],
 )
 def test_a_wrong_name_is_left_out_and_the_others_are_served(root: Path, name: str) -> None:
     domains(root, f"good.example\n\n{name}\nother.example\n")
@@ -264,7 +274,7 @@ def test_secrets_have_the_last_word(root: Path) -> None:
 @pytest.mark.parametrize(
     "line",
     [b"no assignment", b"export A=1", b"1A=x", b'A="no end', b"A='no end", b"A=\xff", b"APP_WORKERS=many", b"=x",
-     b"A-B=x", b"A=\0", b'A="x" "'],
+     b"A-B=x", b"A=\0", b'A="x" "', b"A=1\rAPP_RELEASE=/no"],
 )  # fmt: skip
 def test_a_wrong_line_is_left_out_without_its_value(root: Path, line: bytes) -> None:
     content = b"FIRST=1\n" + line + b'\nKEY="a\nb"\nLAST=2'
@@ -274,6 +284,12 @@ def test_a_wrong_line_is_left_out_without_its_value(root: Path, line: bytes) -> 
     places = [f"/etc/app/{name}, line 2" for name in ("env", "secrets.env")]
     assert [fault.partition(": ")[0] for fault in told] == places
     assert "no end" not in str(told) and "many" not in str(told)
+
+
+def test_nul_in_a_further_line_of_a_value_hides_no_other_setting(root: Path) -> None:
+    # systemd would ignore the whole file.
+    assert given(root, b'FIRST=1\nA="x\n\0y"\nLAST=2 # caf\xe9\n') == "FIRST=1\nLAST=2 # caf\ufffd\n"
+    assert len(faults(root)) == 2
 
 
 def test_a_wrong_address_leaves_the_recipes(root: Path) -> None:

@@ -15,6 +15,7 @@ CSS = Answer(
     path="/static/a.css", status=200, type="text/css", kind="css", length=5, sha256="c", end="whole", validator=True
 )
 JS = replace(CSS, path="/a.js", type="text/javascript", kind="js")
+BMP = replace(CSS, path="/a.bmp", type="image/bmp", kind="image")
 JSON = replace(HTML, type="application/json", charset="", kind="json")
 
 

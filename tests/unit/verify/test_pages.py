@@ -145,6 +145,16 @@ def test_a_page_that_needs_a_server_of_another_machine_is_not_tried(served: Call
     assert noted.sentence == "Not checked, because the page needs PostgreSQL at DATABASE_URL."
 
 
+def test_a_missing_server_hides_no_page_that_works_without_it(served: Callable[..., Any]) -> None:
+    author = Author.read(recorded(served(FRONT)), "12ab", {})
+    machine = served({**FRONT, "/prices": (500, "broken")})
+    other = 'Traceback (most recent call last):\n  File "app.py", line 3, in prices\nKeyError: 0\n'
+    alone = pages.judge(asking(machine), Site(["localhost"]), author, lambda: UNREACHABLE)
+    assert alone.faults == ()
+    both = pages.judge(asking(machine), Site(["localhost"]), author, lambda: other + UNREACHABLE)
+    assert {fault.address for fault in both.faults} == {"/prices"}
+
+
 def test_an_author_s_server_that_does_not_serve_is_a_reason(tmp_path: Path) -> None:
     facts = {"release": "12ab", "command": "python app.py", "records": []}
     needs = Author.read(json.dumps({**facts, "log": UNREACHABLE}), "12ab", {})
@@ -197,4 +207,4 @@ def test_the_site_is_what_the_machine_and_its_recipe_say() -> None:
     site = Site.of("*.shop.example shop.example\n", {"health": "/health", "pages": [{"path": "/prices"}]})
     assert site.names == ["www.shop.example", "shop.example"]
     assert site.seeds == ["/", "/health", "/prices"] and site.crawl
-    assert Site.of("", {}).names == ["localhost"]
+    assert Site.of("localhost 192.0.2.1", {}).names == ["localhost", "192.0.2.1"]

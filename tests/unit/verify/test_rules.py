@@ -6,7 +6,23 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sample_records import CSS, FAULT, JS, JSON, NOTE, SAME, author, failed, machine, missing, only, page, to, verdict
+from sample_records import (
+    BMP,
+    CSS,
+    FAULT,
+    JS,
+    JSON,
+    NOTE,
+    SAME,
+    author,
+    failed,
+    machine,
+    missing,
+    only,
+    page,
+    to,
+    verdict,
+)
 
 from bake.config.sections import Page
 from bake.verify.record import Answer
@@ -23,6 +39,8 @@ from bake.verify.rules import Verdict, masked
         (page(), page(status=500), FAULT),
         (to("/login"), missing(), FAULT),
         (missing(status=401), missing(), FAULT),
+        (page(), missing(status=429), NOTE),
+        (missing(), missing(status=429), NOTE),
         (missing(status=401), missing(status=403), NOTE),
         (missing(status=401), missing(status=401), SAME),
         (missing(), missing(), SAME),
@@ -61,6 +79,8 @@ def test_a_server_error_is_a_fault_also_where_both_give_it() -> None:
         (page(), failed("refused"), 20, FAULT),
         (page(), failed("reset"), 1, FAULT),
         (failed("timeout"), failed("timeout"), 1, NOTE),
+        (page(seconds=6.0), failed("timeout"), 1, NOTE),
+        (page(seconds=6.0), failed("refused"), 1, FAULT),
         (failed("timeout"), page(), 1, SAME),
     ],
 )
@@ -79,6 +99,8 @@ def test_no_answer_is_a_fault(before: Answer | None, after: Answer, visitors: in
         (JS, replace(JS, type="application/javascript"), SAME),
         (page("/a.map", JSON), page("/a.map", JSON, type="application/octet-stream"), NOTE),
         (CSS, replace(CSS, type="application/octet-stream"), FAULT),
+        (page("/a.bmp", BMP), page("/a.bmp", BMP, type="image/x-ms-bmp"), NOTE),
+        (page("/a.bmp", BMP), page("/a.bmp", BMP, type="image/x-ms-bmp", sha256="5" * 64), FAULT),
         (page(), page(charset="latin-1"), NOTE),
         (CSS, replace(CSS, charset="utf-8"), SAME),
         (missing(like=JSON), missing(), NOTE),
@@ -225,6 +247,12 @@ def test_a_status_of_the_recipe_wins() -> None:
 def test_without_the_author_s_record_a_broken_link_is_a_note() -> None:
     assert verdict(None, missing(via="link", source="/")) is NOTE
     assert verdict(None, missing("/bake-no-such-page-7f3a", via="missing")) is SAME
+
+
+def test_an_asset_that_neither_server_has_is_a_note() -> None:
+    asset = missing("/static/dist/app.css", via="asset", source="/")
+    assert verdict(asset, asset) is NOTE
+    assert verdict(replace(asset, via="link"), replace(asset, via="link")) is SAME
 
 
 @pytest.mark.parametrize(

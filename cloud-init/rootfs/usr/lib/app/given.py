@@ -9,15 +9,17 @@ from pathlib import Path
 
 #: A valid line: one value, and optionally a comment.
 LINE = r"[ \t]*(%s)[ \t\r]*(?:#.*)?(?:\n|$)"
-#: Names in ASCII (RFC 1123). A wildcard stands for one level.
-DOMAIN = re.compile(LINE % r"(?:\*\.)?(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]", re.I)
+#: Names in ASCII of at most 253 characters (RFC 1123, RFC 1035). A wildcard stands for one level.
+DOMAIN = re.compile(
+    LINE % r"(?!\S{254})(?:\*\.)?(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]", re.I
+)
 EMAIL = re.compile(LINE % r"[^@\s]+@[^@\s]+\.[^@\s]+")
 #: The syntax of an EnvironmentFile, systemd.exec(5), where a quoted value may have several lines. Unlike there, nothing
 #: may follow a closing quote, so that an unclosed quote invalidates only its own line. Also invalid are NUL, bytes that
 #: are not UTF-8, and the names of variables that the machine sets.
 ASSIGNMENT = re.compile(
-    LINE % r"""(?!.*[\0\ufffd]|APP_(?:RELEASE|WORKERS|NEXT)\b)[A-Za-z_]\w*[ \t]*=[ \t]*"""
-    r"""(?:(?:"(?:\\[\s\S]|[^"\\])*"|'[^']*')+|(?:[^\s"'\\]|\\[\s\S])(?:\\[\s\S]|[^\\\n])*|)""",
+    LINE % r"""(?!APP_(?:RELEASE|WORKERS|NEXT)\b)[A-Za-z_]\w*[ \t]*=[ \t]*"""
+    r"""(?:(?:"(?:\\[\s\S]|[^"\\])*"|'[^']*')+|(?:[^\s"'\\]|\\[\s\S])(?:\\[\s\S]|[^\\\n\r])*|)""",
     re.A,
 )
 
@@ -38,7 +40,7 @@ def read(root: Path, name: str, right: re.Pattern, what: str, faults: list[str])
     values, wrong, at = [], [], 0
     while at < len(text):
         end = text.find("\n", at) + 1 or len(text)
-        if found := right.match(text, at):
+        if (found := right.match(text, at)) and not re.search("[\0\ufffd]", found[1]):
             values.append(found[1])
             end = found.end()
         elif text[at:end].strip()[:1] not in ("", "#", ";"):
