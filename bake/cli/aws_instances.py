@@ -25,6 +25,7 @@ from bake.errors import CloudError, SettingsError
 from bake.host.progress import Reporter
 from bake.image import host_requirements, pipeline
 from bake.verify import checks
+from bake.verify.checks import Host, Suites
 from bake.vm import qemu
 
 AMI = re.compile(r"ami-[0-9a-f]{8,17}")
@@ -212,10 +213,8 @@ def _check(endpoints: health.Endpoints, address: str, identity: Path, report: Re
     with tempfile.TemporaryDirectory() as folder, report.phase("check") as phase:
         work = Path(folder)
         # The instance has just been created, so its host key is not known yet.
-        config = checks.ssh_config(work / "ssh", port, qemu.USER, identity.absolute(), work / "known_hosts", host)
-        outcome = checks.run_suites(
-            ["machine"], host="ssh://machine?sudo=true", work=work, config=config, progress=phase.progress
-        )
+        access = qemu.Access(port, identity.absolute(), work / "known_hosts", host)
+        outcome = checks.run_suites(Suites(["machine"]), Host.of(access, work), work, phase.progress)
     checks.require(outcome)
     report.note(f"{outcome.passed} checks passed; app: {outcome.app}")
 

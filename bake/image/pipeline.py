@@ -34,6 +34,7 @@ from bake.host.terminal import printable
 from bake.image import leaks, manifest, packer
 from bake.image.manifest import ImageManifest, ObservedPaths
 from bake.verify import proof
+from bake.verify.proof import Candidate
 from bake.vm import qemu
 
 #: The maximum disk space of a bake in bytes: a copy of the base, a raw disk, an image and overlays.
@@ -187,7 +188,7 @@ def _bake(folder: Path, recipe: Recipe, output: Path, work: Path, options: Optio
         partitions.to_qcow2(sealed_disk, image, compress=True)
     with report.phase("proof") as phase, keeping_log(log, settings):
         vm = qemu.VmOptions(accel, port=options.port)
-        proof_result = proof.prove(image, sealed_disk, work / "proof", settings, vm, phase)
+        proof_result = proof.prove(Candidate(image, sealed_disk), work / "proof", settings, vm, phase)
     sealed_disk.unlink()
 
     key = _key(recipe, bundle.sha256, base)
