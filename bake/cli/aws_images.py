@@ -13,6 +13,7 @@ from rich.table import Table
 from bake.aws import cleanup, policy
 from bake.aws.images import packer_builder, publish
 from bake.aws.session import Cloud, aws_errors, partition_of
+from bake.document.release_source import AppSource
 from bake.host.progress import Reporter
 from bake.host.terminal import Terminal
 from bake.image import host_requirements, pipeline
@@ -90,9 +91,8 @@ def ami_command(
                 "--builder packer does not support --kms-key; it uses the account's default encryption."
             )
         cloud.require()
-        ami = packer_builder.bake(
-            app, pipeline.read(app, report), publish.PublishOptions(**options), ssh_from, cloud, report
-        )
+        source = AppSource(app, pipeline.read(app, report))
+        ami = packer_builder.bake(source, publish.PublishOptions(**options), ssh_from, cloud, report)
     else:
         if options["kms_key"] and options["regions"]:
             raise click.UsageError(
@@ -102,7 +102,7 @@ def ami_command(
         if app.is_dir():
             cloud.require()
             host_requirements.verify()
-            app = pipeline.bake(app, pipeline.read(app, report), pipeline.Options(), report).path
+            app = pipeline.bake(AppSource(app, pipeline.read(app, report)), pipeline.Options(), report).path
         ami = publish.publish(app, publish.PublishOptions(**options), cloud, report)
     table = Table.grid(padding=(0, 2))
     for region_name, ami_id in ami.regions.items():

@@ -21,6 +21,7 @@ from bake.cli.options import DOMAINS, EMAIL, ENVIRONMENT
 from bake.config import contract
 from bake.config.recipe import Recipe
 from bake.document import launch_settings
+from bake.document.release_source import AppSource
 from bake.errors import CloudError, SettingsError
 from bake.host.progress import Reporter
 from bake.image import host_requirements, pipeline
@@ -203,7 +204,7 @@ def _publish(app: str, recipe: Recipe | None, cloud: Cloud, report: Reporter) ->
     if recipe is None:
         raise click.BadParameter(f"{app!r} is neither the id of an AMI nor a folder", param_hint="APP")
     host_requirements.verify()
-    path = pipeline.bake(Path(app), recipe, pipeline.Options(), report).path
+    path = pipeline.bake(AppSource(Path(app), recipe), pipeline.Options(), report).path
     return publish.publish(path, publish.PublishOptions(), cloud.for_command("ami"), report).id
 
 

@@ -29,6 +29,7 @@ from bake.config.providers import PROVIDERS
 from bake.config.recipe import Recipe
 from bake.deploy import local_run, render
 from bake.document import launch_settings
+from bake.document.release_source import AppSource
 from bake.errors import BakeError, Cancelled, SettingsError, SpaceError
 from bake.host import cache
 from bake.host.progress import Reporter
@@ -122,7 +123,7 @@ def image_command(
     if install:
         _install_missing(report)
     host_requirements.verify()
-    image = pipeline.bake(app, recipe, options, report)
+    image = pipeline.bake(AppSource(app, recipe), options, report)
     table = Table.grid(padding=(0, 2))
     table.add_row("image", str(image.path))
     table.add_row("size", f"{image.size / 1e6:.0f} MB")
@@ -168,7 +169,7 @@ def run_command(app: Path, port: int | None, shell: bool) -> None:
         if port:
             qemu.free_port(port)
         host_requirements.verify()
-        app = pipeline.bake(app, pipeline.read(app, report), pipeline.Options(), report).path
+        app = pipeline.bake(AppSource(app, pipeline.read(app, report)), pipeline.Options(), report).path
     else:
         manifest.require_image(app, f"bake run {app.parent}")
     local_run.run(app, port, shell, report, click.echo)
@@ -257,7 +258,7 @@ def render_command(
     if launch:
         document = render.launch_document(settings, provider, report)
     else:
-        document = render.machine_document(app, recipe, settings, provider, inline, report)
+        document = render.machine_document(AppSource(app, recipe), settings, provider, inline, report)
     click.echo(document.text, nl=False)
 
 
