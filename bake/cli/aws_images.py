@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from rich.table import Table
 from bake.aws import cleanup, policy
 from bake.aws.images import packer_builder, publish
 from bake.aws.session import Cloud, aws_errors, partition_of
+from bake.cli import options
+from bake.document.release_source import AppSource
 from bake.host.progress import Reporter
 from bake.host.terminal import Terminal
 from bake.image import host_requirements, pipeline
@@ -44,6 +47,15 @@ PROFILE = click.option("--profile", metavar="NAME", help="AWS profile (default: 
 REGION = click.option("--region", metavar="NAME", help="AWS region (default: AWS_REGION or the profile's).")
 
 
+def cloud_options(command: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that adds --region and --profile to a command, which gets the account there as `cloud`."""
+
+    def cloud(profile: str | None, region: str | None) -> Cloud:
+        return Cloud(profile, region, command)
+
+    return lambda function: REGION(PROFILE(options.collect("cloud", cloud)(function)))
+
+
 @click.command("ami")
 @click.argument("app", type=click.Path(path_type=Path), default=".")
 @click.option("--name", metavar="NAME", help="AMI name (default: the app's name and the image digest).")
@@ -72,29 +84,27 @@ REGION = click.option("--region", metavar="NAME", help="AWS region (default: AWS
     "--ssh-from", type=TextPattern("a network: 198.51.100.7/32", NETWORK), default=packer_builder.ANYWHERE,
     metavar="CIDR", show_default=True, help="For packer: networks that may reach SSH of its instance.",
 )  # fmt: skip
-@REGION
-@PROFILE
-def ami_command(
-    app: Path, builder: str, ssh_from: str, region: str | None, profile: str | None, **options: Any
-) -> None:
+@cloud_options("ami")
+@options.collect("publish_options", publish.PublishOptions)
+def ami_command(app: Path, builder: str, ssh_from: str, cloud: Cloud, publish_options: publish.PublishOptions) -> None:
     """Publish APP as an AMI and print its id. APP is an image, or a folder, which is baked first.
 
     Uploads the checked image itself, without an instance. If the image was published before, prints the id of that AMI.
     """
-    report, cloud = Reporter(errors), Cloud(profile, region, "ami-packer" if builder == "packer" else "ami")
+    report = Reporter(errors)
     if builder == "packer":
+        cloud = cloud.for_command("ami-packer")
         if not app.is_dir():
             raise click.UsageError("--builder packer bakes at AWS, so APP must be the app's folder.")
-        if options["kms_key"]:
+        if publish_options.kms_key:
             raise click.UsageError(
                 "--builder packer does not support --kms-key; it uses the account's default encryption."
             )
         cloud.require()
-        ami = packer_builder.bake(
-            app, pipeline.read(app, report), publish.PublishOptions(**options), ssh_from, cloud, report
-        )
+        source = AppSource(app, pipeline.read(app, report))
+        ami = packer_builder.bake(source, publish_options, ssh_from, cloud, report)
     else:
-        if options["kms_key"] and options["regions"]:
+        if publish_options.kms_key and publish_options.regions:
             raise click.UsageError(
                 "--kms-key excludes --copy-to, because a KMS key belongs to one region. Run `bake ami` once for each "
                 "region, with --region and a key of that region."
@@ -102,8 +112,8 @@ def ami_command(
         if app.is_dir():
             cloud.require()
             host_requirements.verify()
-            app = pipeline.bake(app, pipeline.read(app, report), pipeline.Options(), report).path
-        ami = publish.publish(app, publish.PublishOptions(**options), cloud, report)
+            app = pipeline.bake(AppSource(app, pipeline.read(app, report)), pipeline.Options(), report).path
+        ami = publish.publish(app, publish_options, cloud, report)
     table = Table.grid(padding=(0, 2))
     for region_name, ami_id in ami.regions.items():
         table.add_row(region_name, ami_id)
@@ -127,15 +137,14 @@ def policy_command(command: str, kms_key: str | None, region: str | None) -> Non
 
 
 @click.command("sweep")
-@REGION
-@PROFILE
-def sweep_command(region: str | None, profile: str | None) -> None:
+@cloud_options("sweep")
+def sweep_command(cloud: Cloud) -> None:
     """Remove AWS resources that interrupted runs left behind.
 
     bake finds them by the tags that it sets when it creates a resource, and touches no other resources. Prints the
     resources that it removed.
     """
-    for line in cleanup.sweep(Cloud(profile, region, "sweep"), Reporter(errors)):
+    for line in cleanup.sweep(cloud, Reporter(errors)):
         click.echo(line)
 
 
@@ -145,15 +154,13 @@ def sweep_command(region: str | None, profile: str | None) -> None:
 )
 @click.option("--app", metavar="NAME", help="Only this app's AMIs.")
 @click.option("--yes", is_flag=True, help="Deregister the AMIs. Without it, they are only listed.")
-@REGION
-@PROFILE
-def prune_command(keep: int, app: str | None, yes: bool, region: str | None, profile: str | None) -> None:
+@cloud_options("prune")
+def prune_command(keep: int, app: str | None, yes: bool, cloud: Cloud) -> None:
     """Deregister old AMIs, and delete their snapshots.
 
     Keeps the newest N of each app, and those that an instance, a launch template or an Auto Scaling group uses. Prints
     the ids of the others.
     """
-    cloud = Cloud(profile, region, "prune")
     with aws_errors(cloud):
         images = cleanup.surplus_images(cloud, keep, app)
         unused_images = [image for image in images if not image.user]

@@ -6,6 +6,7 @@ import ipaddress
 import json
 import re
 import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,17 @@ from bake.aws.images import publish
 from bake.aws.instances import health, inventory, launch, plan, termination
 from bake.aws.session import Cloud
 from bake.bundle.release_files import keys
-from bake.cli.aws_images import KEY, PROFILE, REGION, TextPattern, errors
-from bake.cli.options import DOMAINS, EMAIL, ENVIRONMENT
+from bake.cli.aws_images import KEY, TextPattern, cloud_options, errors
+from bake.cli.options import DOMAINS, EMAIL, ENVIRONMENT, collect
 from bake.config import contract
 from bake.config.recipe import Recipe
 from bake.document import launch_settings
+from bake.document.release_source import AppSource
 from bake.errors import CloudError, SettingsError
 from bake.host.progress import Reporter
 from bake.image import host_requirements, pipeline
 from bake.verify import checks
+from bake.verify.checks import Host, Suites
 from bake.vm import qemu
 
 AMI = re.compile(r"ami-[0-9a-f]{8,17}")
@@ -54,6 +57,42 @@ class _ConnectTo(click.ParamType[tuple[int, health.Endpoint]]):
         if override is None:
             self.fail(f"{value!r} is neither HOST:PORT nor, for a single port, :PORT:HOST:PORT", param, ctx)
         return override
+
+
+@dataclass(frozen=True)
+class ImageChoice:
+    """The image to launch. `app` is an AMI's id, or an app's folder or name; `published`: its newest AMI, no bake."""
+
+    app: str
+    published: bool
+
+    @property
+    def folder(self) -> Path | None:
+        """Return the app's folder, or None for an AMI's id and for an app's name."""
+        return Path(self.app) if not AMI.fullmatch(self.app) and Path(self.app).is_dir() else None
+
+    def ami_id(self, recipe: Recipe | None, cloud: Cloud, report: Reporter) -> str:
+        """Return the AMI's id. Bake and publish the app's folder if it has no AMI. `recipe` is the folder's."""
+        if AMI.fullmatch(self.app):
+            return self.app
+        if self.published:
+            return _newest_ami(recipe.name if recipe and recipe.name else self.app, cloud)
+        return _publish(self.app, recipe, cloud, report)
+
+
+@dataclass(frozen=True)
+class LoginCheck:
+    """Whether to run the checks on the new instance, and the private key to log in with."""
+
+    check: bool
+    identity: Path | None
+
+    def verify(self, options: plan.LaunchOptions) -> None:
+        """Raise a usage error if the checks cannot log in."""
+        if self.check and not (self.identity and options.key_pair and options.ssh_from):
+            raise click.UsageError(
+                "--check logs in by SSH, so it needs -i, --key-pair, and --ssh-from with your network."
+            )
 
 
 @click.command("launch")
@@ -113,20 +152,17 @@ class _ConnectTo(click.ParamType[tuple[int, health.Endpoint]]):
 )  # fmt: skip
 @click.option("--check", is_flag=True, help="Run the read-only checks before the instance counts as healthy.")
 @click.option("-i", "--identity", type=click.Path(path_type=Path, exists=True), help="Private key for --check.")
-@REGION
-@PROFILE
+@cloud_options("launch")
+@collect("image", ImageChoice)
+@collect("arguments", launch_settings.Arguments)
+@collect("login_check", LoginCheck)
+@collect("options", plan.LaunchOptions)
 def launch_command(
-    app: str,
-    published: bool,
-    domains: tuple[str, ...],
-    email: str | None,
-    pairs: tuple[str, ...],
-    references: tuple[str, ...],
-    check: bool,
-    identity: Path | None,
-    region: str | None,
-    profile: str | None,
-    **options: Any,
+    image: ImageChoice,
+    arguments: launch_settings.Arguments,
+    login_check: LoginCheck,
+    cloud: Cloud,
+    options: plan.LaunchOptions,
 ) -> None:
     """Launch an EC2 instance of APP and print its id. APP is an AMI's id, or a folder, which bake bakes and publishes.
 
@@ -134,28 +170,19 @@ def launch_command(
     terminates the previous instance. If the instance does not become healthy, bake rolls back: it terminates the new
     instance, and the previous one keeps serving.
     """
-    report, cloud = Reporter(errors), Cloud(profile, region, "launch")
-    if options["data"] and options["volume"]:
+    report, recipe = Reporter(errors), None
+    if options.data and options.volume:
         raise click.UsageError("--data creates a volume and --volume names an existing one; pass only one of them.")
-    if check and not (identity and options["key_pair"] and options["ssh_from"]):
-        raise click.UsageError("--check logs in by SSH, so it needs -i, --key-pair, and --ssh-from with your network.")
-    recipe = None
-    if not AMI.fullmatch(app) and Path(app).is_dir():
+    login_check.verify(options)
+    if folder := image.folder:
         cloud.require()
-        recipe = (pipeline.read_unresolved if published else pipeline.read)(Path(app), report)
-    settings = launch_settings.read(domains, email, pairs, recipe)
-    secrets = _secrets(references, settings, recipe)
-    launch_options = plan.LaunchOptions(settings=settings, secrets=secrets, **options)
-    ami_id = app
-    if not AMI.fullmatch(app):
-        ami_id = (
-            _newest_ami(recipe.name if recipe and recipe.name else app, cloud)
-            if published
-            else _publish(app, recipe, cloud, report)
-        )
-    endpoints = health.Endpoints("", launch_options.connect_to)
-    examine = (lambda address: _check(endpoints, address, identity, report)) if check and identity else None
-    result = launch.launch(ami_id, launch_options, examine, cloud, report)
+        recipe = (pipeline.read_unresolved if image.published else pipeline.read)(folder, report)
+    settings = launch_settings.read(arguments, recipe)
+    options = replace(options, settings=settings, secrets=_secrets(arguments.references, settings, recipe))
+    ami_id = image.ami_id(recipe, cloud, report)
+    endpoints, identity = health.Endpoints("", options.connect_to), login_check.identity
+    examine = (lambda address: _check(endpoints, address, identity, report)) if login_check.check and identity else None
+    result = launch.launch(ami_id, options, examine, cloud, report)
     table = Table.grid(padding=(0, 2))
     table.add_row("instance", result.id)
     table.add_row("AMI", result.ami)
@@ -163,7 +190,7 @@ def launch_command(
     table.add_row(
         "URL", result.answer.url + {True: "", False: " (certificate not trusted)", None: ""}[result.answer.is_trusted]
     )
-    if launch_options.ssh_from:
+    if options.ssh_from:
         table.add_row("log in", f"ssh {qemu.USER}@{result.address}")
     errors.print(table, soft_wrap=True)
     click.echo(result.id)
@@ -202,7 +229,7 @@ def _publish(app: str, recipe: Recipe | None, cloud: Cloud, report: Reporter) ->
     if recipe is None:
         raise click.BadParameter(f"{app!r} is neither the id of an AMI nor a folder", param_hint="APP")
     host_requirements.verify()
-    path = pipeline.bake(Path(app), recipe, pipeline.Options(), report).path
+    path = pipeline.bake(AppSource(Path(app), recipe), pipeline.Options(), report).path
     return publish.publish(path, publish.PublishOptions(), cloud.for_command("ami"), report).id
 
 
@@ -212,10 +239,8 @@ def _check(endpoints: health.Endpoints, address: str, identity: Path, report: Re
     with tempfile.TemporaryDirectory() as folder, report.phase("check") as phase:
         work = Path(folder)
         # The instance has just been created, so its host key is not known yet.
-        config = checks.ssh_config(work / "ssh", port, qemu.USER, identity.absolute(), work / "known_hosts", host)
-        outcome = checks.run_suites(
-            ["machine"], host="ssh://machine?sudo=true", work=work, config=config, progress=phase.progress
-        )
+        access = qemu.Access(port, identity.absolute(), work / "known_hosts", host)
+        outcome = checks.run_suites(Suites(["machine"]), Host.of(access, work), work, phase.progress)
     checks.require(outcome)
     report.note(f"{outcome.passed} checks passed; app: {outcome.app}")
 
@@ -223,11 +248,9 @@ def _check(endpoints: health.Endpoints, address: str, identity: Path, report: Re
 @click.command("ls")
 @click.option("--amis", is_flag=True, help="List the AMIs as well.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@REGION
-@PROFILE
-def list_command(amis: bool, as_json: bool, region: str | None, profile: str | None) -> None:
+@cloud_options("ls")
+def list_command(amis: bool, as_json: bool, cloud: Cloud) -> None:
     """List the instances that bake launched."""
-    cloud = Cloud(profile, region, "ls")
     rows = inventory.instance_rows(cloud)
     images = inventory.amis(cloud) if amis else []
     if as_json:
@@ -252,14 +275,12 @@ def _lines(rows: list[dict[str, Any]]) -> str:
 @click.argument("name", metavar="INSTANCE|APP-NAME")
 @click.option("--all", "allow_several", is_flag=True, help="Terminate all instances of the app.")
 @click.option("--with-data", is_flag=True, help="Delete the volume with the app's data as well.")
-@REGION
-@PROFILE
-def down_command(name: str, allow_several: bool, with_data: bool, region: str | None, profile: str | None) -> None:
+@cloud_options("down")
+def down_command(name: str, allow_several: bool, with_data: bool, cloud: Cloud) -> None:
     """Terminate an instance that bake launched.
 
     Takes its id or its app's name, and prints the id. Keeps its data volume.
     """
-    cloud = Cloud(profile, region, "down")
     result = termination.down(
         name, allow_several=allow_several, with_data=with_data, cloud=cloud, report=Reporter(errors)
     )

@@ -12,6 +12,7 @@ from bake.host.progress import Reporter
 from bake.host.terminal import Terminal
 from bake.image import pipeline
 from bake.verify import checks
+from bake.verify.checks import Host, Suites
 from bake.vm import ssh
 
 errors = Terminal()
@@ -88,7 +89,7 @@ def check_command(host: str, identity: Path | None) -> None:
     report = Reporter(errors)
     report.note(upgrade.versions(login))
     with tempfile.TemporaryDirectory() as work, report.phase("check") as phase:
-        outcome = checks.run_suites(["machine"], host=login.spec(), work=Path(work), progress=phase.progress)
+        outcome = checks.run_suites(Suites(["machine"]), Host(login.spec()), Path(work), phase.progress)
     checks.require(outcome)
     report.note(f"app: {outcome.app}")
     click.echo(f"{outcome.passed} passed, {outcome.skipped} skipped")

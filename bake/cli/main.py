@@ -12,6 +12,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,6 +30,7 @@ from bake.config.providers import PROVIDERS
 from bake.config.recipe import Recipe
 from bake.deploy import local_run, render
 from bake.document import launch_settings
+from bake.document.release_source import AppSource
 from bake.errors import BakeError, Cancelled, SettingsError, SpaceError
 from bake.host import cache
 from bake.host.progress import Reporter
@@ -89,6 +91,7 @@ for machine_command in machines.COMMANDS:
 @APP
 @click.option(
     "--max-age",
+    "days",
     type=click.FloatRange(min=0),
     default=7.0,
     show_default=True,
@@ -109,20 +112,19 @@ for machine_command in machines.COMMANDS:
     show_default=True,
     help="Format of the image file.",
 )
-def image_command(
-    app: Path, max_age: float, refresh: bool, install: bool, ssh_port: int | None, image_format: str
-) -> None:
+@options.collect("age", cache.Age)
+def image_command(app: Path, age: cache.Age, install: bool, ssh_port: int | None, image_format: str) -> None:
     """Bake APP (a folder) into an image that is booted and checked.
 
     Prints the image's path. If a check fails, no image is made.
     """
     report = Reporter(errors)
-    options = pipeline.Options(cache.Age(max_age, refresh), ssh_port, image_format)
-    recipe = pipeline.read(app, report, options)
+    bake_options = pipeline.Options(age, ssh_port, image_format)
+    recipe = pipeline.read(app, report, bake_options)
     if install:
         _install_missing(report)
     host_requirements.verify()
-    image = pipeline.bake(app, recipe, options, report)
+    image = pipeline.bake(AppSource(app, recipe), bake_options, report)
     table = Table.grid(padding=(0, 2))
     table.add_row("image", str(image.path))
     table.add_row("size", f"{image.size / 1e6:.0f} MB")
@@ -168,7 +170,7 @@ def run_command(app: Path, port: int | None, shell: bool) -> None:
         if port:
             qemu.free_port(port)
         host_requirements.verify()
-        app = pipeline.bake(app, pipeline.read(app, report), pipeline.Options(), report).path
+        app = pipeline.bake(AppSource(app, pipeline.read(app, report)), pipeline.Options(), report).path
     else:
         manifest.require_image(app, f"bake run {app.parent}")
     local_run.run(app, port, shell, report, click.echo)
@@ -195,6 +197,24 @@ def init_command(app: Path, image_file: Path | None) -> None:
     click.echo(path)
 
 
+@dataclass(frozen=True)
+class DocumentChoice:
+    """The document to print: for a provider, for a Debian version, only launch settings, with the app's files."""
+
+    provider_name: str | None
+    launch: bool
+    inline: bool
+    release: str | None
+
+
+@dataclass(frozen=True)
+class SecretsChoice:
+    """Whether a document has the values of secrets, and their file, if they are not in the environment."""
+
+    with_secrets: bool
+    secrets_file: Path | None
+
+
 @cli.command("render")
 @APP
 @click.option(
@@ -215,17 +235,11 @@ def init_command(app: Path, image_file: Path | None) -> None:
 @click.option(
     "--secrets-file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="File with NAME=VALUE lines."
 )
+@options.collect("choice", DocumentChoice)
+@options.collect("arguments", launch_settings.Arguments)
+@options.collect("secrets", SecretsChoice)
 def render_command(
-    app: Path,
-    provider_name: str | None,
-    launch: bool,
-    inline: bool,
-    release: str | None,
-    domains: tuple[str, ...],
-    email: str | None,
-    pairs: tuple[str, ...],
-    with_secrets: bool,
-    secrets_file: Path | None,
+    app: Path, choice: DocumentChoice, arguments: launch_settings.Arguments, secrets: SecretsChoice
 ) -> None:
     """Print user-data for a stock Debian machine that serves APP.
 
@@ -235,15 +249,18 @@ def render_command(
     package index.
     """
     report = Reporter(errors)
-    recipe = pipeline.read_unresolved(app, report, release) if launch else pipeline.read(app, report, base=release)
-    settings = launch_settings.read(domains, email, pairs, recipe)
-    root_keys = keys(recipe)
+    if choice.launch:
+        recipe = pipeline.read_unresolved(app, report, choice.release)
+    else:
+        recipe = pipeline.read(app, report, base=choice.release)
+    settings = launch_settings.read(arguments, recipe)
+    root_keys, secrets_file = keys(recipe), secrets.secrets_file
     if secrets_file and secrets_file.suffix != ".env" and secrets_file.resolve().is_relative_to(app.resolve()):
         raise SettingsError(
             f"{secrets_file} is in the app's folder and would become part of the app",
             "Move it elsewhere, or rename it to secrets.env: bake excludes *.env.",
         )
-    if with_secrets or secrets_file:
+    if secrets.with_secrets or secrets_file:
         settings = launch_settings.with_secrets(settings, recipe.secrets, root_keys, secrets_file)
         report.note("this document contains the values of the secrets: everyone with access to it can read them")
     else:
@@ -253,11 +270,11 @@ def render_command(
         for name, file in root_keys.items():
             install = f"sudo install -m 600 /dev/stdin {contract.SETTINGS}/{file} < FILE"
             report.note(f"the machine needs {name}; on the machine: {install}")
-    provider = PROVIDERS.get(provider_name or "")
-    if launch:
+    provider = PROVIDERS.get(choice.provider_name or "")
+    if choice.launch:
         document = render.launch_document(settings, provider, report)
     else:
-        document = render.machine_document(app, recipe, settings, provider, inline, report)
+        document = render.machine_document(AppSource(app, recipe), settings, provider, choice.inline, report)
     click.echo(document.text, nl=False)
 
 

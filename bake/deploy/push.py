@@ -18,7 +18,7 @@ from bake.config.contract_files import Result
 from bake.config.debian import TARGETS, Target
 from bake.config.recipe import Recipe
 from bake.diagnosis.diagnosis import setup_error
-from bake.document import release_source
+from bake.document.release_source import AppSource
 from bake.errors import BootError, CheckError, SetupError
 from bake.host import cache, remote_scripts
 from bake.host.progress import Reporter
@@ -99,10 +99,8 @@ def upload_release(login: Login, state: Facts, target: Target, source: Source, r
     """Bundle an app's folder for a machine, upload the bundle unless the machine has it, and return its digest."""
     with cache.work_folder() as work:
         try:
-            recipe = source.read_recipe(target.name)
-            bundle = release_archive.collect(
-                release_source.folder_of(source.folder, recipe), recipe, work / "bundle.tar", report
-            )
+            app = AppSource(source.folder, source.read_recipe(target.name))
+            bundle = release_archive.collect(app.files, app.recipe, work / "bundle.tar", report)
         except REFUSALS as error:
             error.hint += (
                 f" {login.host} runs {target.name} with Python {target.python_version}. "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import combinations
-from pathlib import Path
 
 from bake.bundle import release_archive, release_files
 from bake.bundle.release import Release
@@ -15,6 +14,7 @@ from bake.config.recipe import Recipe
 from bake.document import cloud_config, machine_files, release_source
 from bake.document.launch_settings import Settings
 from bake.document.machine_files import File
+from bake.document.release_source import AppSource
 from bake.errors import DocumentError
 from bake.host import cache
 from bake.host.progress import Reporter
@@ -29,19 +29,20 @@ UNTESTED_NOTE = (
 
 
 def machine_document(
-    folder: Path, recipe: Recipe, settings: Settings, provider: Provider | None, inline: bool, report: Reporter
+    app: AppSource, settings: Settings, provider: Provider | None, inline: bool, report: Reporter
 ) -> cloud_config.Document:
     """Return a document with a machine and its app for a provider. Raises DocumentError if it exceeds the limit."""
-    target = recipe.target
+    recipe, target = app.recipe, app.recipe.target
     with cache.work_folder() as work:
-        bundle = release_archive.collect(release_source.folder_of(folder, recipe), recipe, work / "bundle.tar", report)
-        app = _app_files(folder, recipe, bundle.release, inline, report)
+        bundle = release_archive.collect(app.files, recipe, work / "bundle.tar", report)
+        app_files = _app_files(app, bundle.release, inline, report)
         document, missing_extras = _fullest_document(
-            [*machine_files.files(target), *settings.files], app, target, provider
+            [*machine_files.files(target), *settings.files], app_files, target, provider
         )
     _report_size(document, provider, report)
     proof = manifest.proof_of(bundle.sha256)
-    report.note(f"this release was baked and checked here: {proof}" if proof else UNTESTED_NOTE.format(folder=folder))
+    untested = UNTESTED_NOTE.format(folder=app.folder)
+    report.note(f"this release was baked and checked here: {proof}" if proof else untested)
     if provider and target.name in provider.unknown_to:
         alternative = next(name for name in TARGETS if name not in provider.unknown_to)
         report.note(
@@ -117,15 +118,14 @@ def launch_document(settings: Settings, provider: Provider | None, report: Repor
     return document
 
 
-def _app_files(folder: Path, recipe: Recipe, release: Release, inline: bool, report: Reporter) -> AppFiles:
+def _app_files(app: AppSource, release: Release, inline: bool, report: Reporter) -> AppFiles:
     """Return the function that makes the files of the app in the document, and print where the app comes from."""
-    app = recipe.app
-    if app and not app.package:
-        source = release_source.folder_of(folder, recipe)
-        fetched_paths = frozenset(str(path.relative_to(source)) for path in source.rglob("*"))
-        script = release_source.script_of(app)
+    recipe, named = app.recipe, app.recipe.app
+    if named and not named.package:
+        fetched_paths = frozenset(str(path.relative_to(app.files)) for path in app.files.rglob("*"))
+        script = release_source.script_of(named)
         return lambda extras: release_source.fetched(release, recipe, fetched_paths, script, extras)
-    remote = "" if inline or app else release_source.remote(folder)
+    remote = "" if inline or named else release_source.remote(app.folder)
     if isinstance(remote, str):
         if remote:
             report.note(f"the app's files are in the document: {remote}")

@@ -15,7 +15,7 @@ from bake.disk import base_manifest, partitions
 from bake.disk.base_manifest import BaseManifest
 from bake.errors import BaseError, NetworkError, ProgramError, RequirementError
 from bake.host import cache, files, paths
-from bake.host.programs import Argv, run
+from bake.host.programs import Argv, stream
 from bake.host.progress import Phase
 
 #: The image's virtual size in bytes. On larger disks of a cloud, the root file system grows.
@@ -136,9 +136,9 @@ def build(target: Target, extra_packages: tuple[str, ...], mirror: str | None, w
 
     try:
         # For users other than root, mmdebstrap creates its own namespaces, which is impossible inside another one.
-        run(
-            mmdebstrap_argv(target, packages, mirror, tree, archive),
-            on_line=on_line, env={"TMPDIR": str(scratch)}, namespaces=os.geteuid() == 0,
+        stream(
+            mmdebstrap_argv(target, packages, mirror, tree, archive), on_line,
+            env={"TMPDIR": str(scratch)}, namespaces=os.geteuid() == 0,
         )  # fmt: skip
     except ProgramError as error:
         raise _fault(log, mirror) from error

@@ -41,16 +41,29 @@ class Settings:
         return [File(path, mode, text.encode()) for path, (mode, text) in texts.items() if text]
 
 
-def read(domains: tuple[str, ...], email: str | None, pairs: tuple[str, ...], recipe: Recipe | None = None) -> Settings:
-    """Return the settings of a command line. `pairs` are NAME=VALUE. Raises SettingsError with every fault.
+@dataclass(frozen=True)
+class Arguments:
+    """Launch settings as a command line has them.
 
-    `recipe` is the app's. Its `certificate` decides whether a domain may be a wildcard, and `pairs` must not have its
+    `pairs` are NAME=VALUE. `references` are NAME=REF, the sources from which an instance at AWS fetches secrets.
+    """
+
+    domains: tuple[str, ...] = ()
+    email: str | None = None
+    pairs: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+
+
+def read(arguments: Arguments, recipe: Recipe | None = None) -> Settings:
+    """Return the settings of a command line, without its references. Raises SettingsError with every fault.
+
+    `recipe` is the app's. Its `certificate` decides whether a domain may be a wildcard, and the pairs must not have its
     secrets.
     """
-    recipe = recipe or Recipe()
+    recipe, pairs, email = recipe or Recipe(), arguments.pairs, arguments.email
     faults = [f"env: {pair!r} is not NAME=VALUE" for pair in pairs if "=" not in pair]
     env = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
-    values = {"domains": list(domains), "env": env} | ({"email": email} if email is not None else {})
+    values = {"domains": list(arguments.domains), "env": env} | ({"email": email} if email is not None else {})
     launch_recipe = loader.validate({"certificate": recipe.certificate, "secrets": recipe.secrets, **values}, faults)
     if faults:
         raise SettingsError.of_faults("The command line", faults)

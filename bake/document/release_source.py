@@ -11,8 +11,10 @@ import shutil
 import sys
 import zipfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+from bake.app import project_metadata
 from bake.bundle import built_wheels, release_files
 from bake.bundle.exclusions import is_stdout
 from bake.bundle.release import Release
@@ -35,6 +37,30 @@ UNZIP = ("-I", "-m", "zipfile", "-e")
 UNTAR = ("--no-same-owner", "--no-same-permissions", "-C")
 #: Debian's pip, which python3-venv installs.
 PIP = "python3 $(echo /usr/share/python-wheels/pip-*.whl)/pip"
+
+
+@dataclass(frozen=True)
+class AppSource:
+    """An app: the folder that a person named, and its recipe, which may name another source of the app's files."""
+
+    folder: Path
+    recipe: Recipe
+
+    @cached_property
+    def files(self) -> Path:
+        """Return the folder with the app's files. Raises the errors of `folder_of`."""
+        return folder_of(self.folder, self.recipe)
+
+    @property
+    def commit(self) -> str:
+        """Return the commit of the app's files, with `-dirty` if they differ from it; empty if there is none."""
+        return commit_of(self.folder, self.recipe)
+
+    @property
+    def version(self) -> str:
+        """Return the version of the app, or "" if it is unknown."""
+        project = project_metadata.find(self.files)
+        return (project.version if project else (self.recipe.package or "").partition("==")[2]) or ""
 
 
 @dataclass(frozen=True)

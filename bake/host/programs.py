@@ -19,18 +19,25 @@ import shlex
 import shutil
 import signal
 import subprocess
-import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TypedDict, Unpack
 
 from bake.errors import ProgramError, ToolError
 
 Argv = Sequence[str | Path]
 TAIL_LINES = 40
 GRACE_SECONDS = 10.0
+
+
+class Surroundings(TypedDict, total=False):
+    """The surroundings of a program: its working folder, variables added to bake's, and whether it gets namespaces."""
+
+    cwd: Path | None
+    env: Mapping[str, str] | None
+    namespaces: bool
 
 
 @dataclass(frozen=True)
@@ -89,23 +96,19 @@ def _program_path(program: str) -> str:
 def start(
     argv: Argv,
     *,
-    cwd: Path | None = None,
-    env: Mapping[str, str] | None = None,
     stdin: int | IO[bytes] = subprocess.DEVNULL,
     stdout: int | IO[bytes] = subprocess.DEVNULL,
     stderr: int | IO[bytes] = subprocess.DEVNULL,
-    namespaces: bool = False,
-    pass_fds: Sequence[int] = (),
+    **surroundings: Unpack[Surroundings],
 ) -> subprocess.Popen[bytes]:
-    """Start a program and return without waiting; end it with `stop`. `env` is added to bake's environment."""
+    """Start a program and return without waiting; end it with `stop`."""
     return subprocess.Popen(
-        contained_argv(argv, namespaces=namespaces),
-        cwd=cwd,
-        env={**os.environ, "PATH": search_path(), **(env or {})},
+        contained_argv(argv, namespaces=surroundings.get("namespaces", False)),
+        cwd=surroundings.get("cwd"),
+        env={**os.environ, "PATH": search_path(), **(surroundings.get("env") or {})},
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,
-        pass_fds=pass_fds,
     )
 
 
@@ -138,66 +141,68 @@ def stop(process: subprocess.Popen[bytes], sig: int = signal.SIGTERM, grace: flo
 def run(
     argv: Argv,
     *,
-    cwd: Path | None = None,
-    env: Mapping[str, str] | None = None,
     stdin: str | None = None,
-    on_line: Callable[[str], None] | None = None,
     check: bool = True,
     timeout: float | None = None,
-    namespaces: bool = False,
-    cancel: int = signal.SIGTERM,
+    **surroundings: Unpack[Surroundings],
 ) -> Result:
-    """Run a program and wait until it ends.
+    """Run a program, wait until it ends, and return both streams completely.
 
-    With `on_line`, call it with each line of both streams as it arrives; `stdin` is not supported then. Otherwise
-    return both streams completely. `timeout` is in seconds. `cancel` is the signal for the program when bake is
-    interrupted. Raises ProgramError after a timeout and, if `check` is true, for a status other than 0.
+    `timeout` is in seconds. Raises ProgramError after a timeout and, if `check` is true, for a status other than 0.
     """
-    stream = on_line is not None
     process = start(
         argv,
-        cwd=cwd,
-        env=env,
         stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT if stream else subprocess.PIPE,
-        namespaces=namespaces,
+        stderr=subprocess.PIPE,
+        **surroundings,
     )
-    timed_out = threading.Event()
-
-    def expire() -> None:
-        timed_out.set()
-        process.kill()
-
-    timer = threading.Timer(timeout, expire) if stream and timeout is not None else None
     try:
-        if on_line is not None:
-            if timer:
-                timer.start()
-            assert process.stdout is not None
-            tail: deque[str] = deque(maxlen=TAIL_LINES)
-            for raw in process.stdout:
-                line = raw.decode(errors="replace").rstrip("\r\n")
-                tail.append(line)
-                on_line(line)
-            out, err = "", "\n".join(tail)
-            process.wait()
-            if timed_out.is_set():
-                raise subprocess.TimeoutExpired([str(word) for word in argv], timeout or 0)
-        else:
-            raw_out, raw_err = process.communicate(stdin.encode() if stdin is not None else None, timeout)
-            out, err = raw_out.decode(errors="replace"), raw_err.decode(errors="replace")
+        out, err = process.communicate(stdin.encode() if stdin is not None else None, timeout)
     except subprocess.TimeoutExpired:
         raise ProgramError(
             f"{argv[0]} did not end within {timeout:.0f} s", details=shlex.join(map(str, argv))
         ) from None
     finally:
-        if timer:
-            timer.cancel()
+        stop(process)
+    result = Result(process.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
+    return _checked(argv, result) if check else result
+
+
+def stream(
+    argv: Argv,
+    on_line: Callable[[str], None],
+    *,
+    check: bool = True,
+    cancel: int = signal.SIGTERM,
+    **surroundings: Unpack[Surroundings],
+) -> Result:
+    """Run a program, and call `on_line` with each line of both streams as it arrives.
+
+    The result has the last lines as standard error. `cancel` is the signal for the program when bake is interrupted.
+    Raises ProgramError for a status other than 0 if `check` is true.
+    """
+    process = start(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **surroundings)
+    tail: deque[str] = deque(maxlen=TAIL_LINES)
+    try:
+        assert process.stdout is not None
+        for raw in process.stdout:
+            line = raw.decode(errors="replace").rstrip("\r\n")
+            tail.append(line)
+            on_line(line)
+        process.wait()
+    finally:
         stop(process, cancel)
-    if check and process.returncode != 0:
+    result = Result(process.returncode, "", "\n".join(tail))
+    return _checked(argv, result) if check else result
+
+
+def _checked(argv: Argv, result: Result) -> Result:
+    """Return the result of a program. Raises ProgramError for a status other than 0."""
+    if result.status != 0:
+        lines = (result.stderr or result.stdout).splitlines()[-TAIL_LINES:]
         raise ProgramError(
-            f"{argv[0]} failed with exit status {process.returncode}",
-            details="\n".join((shlex.join(map(str, argv)), *(err or out).splitlines()[-TAIL_LINES:])),
+            f"{argv[0]} failed with exit status {result.status}",
+            details="\n".join((shlex.join(map(str, argv)), *lines)),
         )
-    return Result(process.returncode, out, err)
+    return result

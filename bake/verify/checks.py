@@ -6,12 +6,16 @@ import re
 import signal
 import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bake.errors import BootError, CheckError, ProgramError
 from bake.host import paths, programs
+from bake.vm.qemu import Access
+
+#: A callback for the completed share, from 0 to 1, and the current activity.
+Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
@@ -30,45 +34,51 @@ class Outcome:
     pages: str = ""
 
 
-def ssh_config(path: Path, port: int, user: str, private_key: Path, known_hosts: Path, host: str = "127.0.0.1") -> Path:
-    """Write an ssh_config in which `machine` is the name of a machine that bake booted, and return its path."""
-    settings = {
-        "HostName": host, "Port": port, "User": user, "IdentityFile": private_key, "IdentitiesOnly": "yes",
-        "UserKnownHostsFile": known_hosts, "StrictHostKeyChecking": "accept-new", "BatchMode": "yes",
-        "LogLevel": "ERROR",
-    }  # fmt: skip
-    path.write_text("Host machine\n" + "".join(f"  {name} {value}\n" for name, value in settings.items()))
-    return path
+@dataclass(frozen=True)
+class Host:
+    """A host as testinfra names it (None: this computer), and the ssh_config that explains the name."""
+
+    name: str | None = None
+    config: Path | None = None
+
+    @classmethod
+    def of(cls, access: Access, work: Path) -> Host:
+        """Return the host for a machine that bake created. Its ssh_config is written to `work`."""
+        settings = {
+            "HostName": access.address, "Port": access.port, "User": access.user, "IdentityFile": access.private_key,
+            "IdentitiesOnly": "yes", "UserKnownHostsFile": access.known_hosts, "StrictHostKeyChecking": "accept-new",
+            "BatchMode": "yes", "LogLevel": "ERROR",
+        }  # fmt: skip
+        config = work / "ssh_config"
+        config.write_text("Host machine\n" + "".join(f"  {name} {value}\n" for name, value in settings.items()))
+        return cls("ssh://machine?sudo=true", config)
 
 
-def pytest_argv(suites: list[str], host: str | None, config: Path | None, report: Path) -> list[str]:
-    """Return the pytest command that runs suites (`machine`, `proof`) against a host, named as testinfra does."""
-    folders = [str(paths.tree() / "tests" / suite) for suite in suites]
+@dataclass(frozen=True)
+class Suites:
+    """Folders or files of checks, relative to tests/, and the facts that these get as environment variables."""
+
+    names: Sequence[str]
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+def pytest_argv(names: Sequence[str], host: Host, report: Path) -> list[str]:
+    """Return the pytest command that runs suites (`machine`, `proof`) against a host."""
+    folders = [str(paths.tree() / "tests" / name) for name in names]
     argv = [
         sys.executable, "-m", "pytest", "-v", "--tb=short", "--no-header", "-p", "no:cacheprovider", "-c", "/dev/null",
         "--rootdir", str(paths.tree() / "tests"), f"--junitxml={report}", *folders,
     ]  # fmt: skip
-    if host:
-        argv.append(f"--hosts={host}")
-    if config:
-        argv.append(f"--ssh-config={config}")
+    if host.name:
+        argv.append(f"--hosts={host.name}")
+    if host.config:
+        argv.append(f"--ssh-config={host.config}")
     return argv
 
 
-def run_suites(
-    suites: list[str],
-    *,
-    host: str | None,
-    work: Path,
-    config: Path | None = None,
-    facts: Mapping[str, str] | None = None,
-    progress: Callable[[float, str], None] = lambda share, activity: None,
-) -> Outcome:
-    """Run suites against a host, with `facts` as environment variables of the checks.
-
-    Raises BootError if pytest could not run the checks.
-    """
-    report = work / f"report-{'-'.join(suites).replace('/', '_')}.xml"
+def run_suites(suites: Suites, host: Host, work: Path, progress: Progress = lambda share, activity: None) -> Outcome:
+    """Run suites against a host; `work` gets the report. Raises BootError if pytest could not run the checks."""
+    report = work / f"report-{'-'.join(suites.names).replace('/', '_')}.xml"
     tail: list[str] = []
 
     def on_line(text: str) -> None:
@@ -77,12 +87,11 @@ def run_suites(
         if match:
             progress(int(match[3]) / 100, match[2].removeprefix("test_").replace("_", " "))
 
-    env = {"PYTHONDONTWRITEBYTECODE": "1", **(facts or {})}
-    result = programs.run(
-        pytest_argv(suites, host, config, report),
+    result = programs.stream(
+        pytest_argv(suites.names, host, report),
+        on_line,
         cwd=work,
-        on_line=on_line,
-        env=env,
+        env={"PYTHONDONTWRITEBYTECODE": "1", **suites.facts},
         check=False,
         namespaces=True,
         # pytest has nothing to clean up, and it ignores SIGINT where its parent does.

@@ -8,7 +8,6 @@ inject faults, and must recover.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from bake.errors import CheckError
 from bake.host import remote_scripts
 from bake.host.progress import Phase
 from bake.verify import checks
+from bake.verify.checks import Host, Progress, Suites
 from bake.vm import qemu
 from bake.vm.qemu import VmOptions
 
@@ -31,8 +31,6 @@ JOURNAL = (
 )
 #: The option of QEMU's network that isolates a machine. Port forwarding still works.
 ISOLATED_NETWORK = "restrict=on"
-#: A callback for the completed share, from 0 to 1, and the current activity.
-Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
@@ -52,13 +50,16 @@ class UserData:
     vendor: str = ""
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """An image that bake has not checked yet, and the raw disk it was made from."""
+
+    image: Path
+    raw: Path
+
+
 def prove(
-    image: Path,
-    raw: Path,
-    work: Path,
-    settings: cloud_config.CheckSettings,
-    options: VmOptions,
-    phase: Phase,
+    candidate: Candidate, work: Path, settings: cloud_config.CheckSettings, options: VmOptions, phase: Phase
 ) -> ProofResult:
     """Check an image, and the raw disk it was made from.
 
@@ -78,11 +79,11 @@ def prove(
         return lambda share, activity: phase.progress(low + (high - low) * share, f"{name}: {activity}")
 
     try:
-        machines.append(start(image, work / "first", key, user_data, options))
-        machines.append(start(image, work / "second", key, user_data, replace(options, port=None, cpus=1)))
+        machines.append(start(candidate.image, work / "first", key, user_data, options))
+        machines.append(start(candidate.image, work / "second", key, user_data, replace(options, port=None, cpus=1)))
         first, second = machines
-        facts = {"BAKE_DISK": partitions.root_of(raw)}
-        sealed_outcome = checks.run_suites(["proof/test_sealed.py"], host=None, work=work, facts=facts)
+        facts = {"BAKE_DISK": partitions.root_of(candidate.raw)}
+        sealed_outcome = checks.run_suites(Suites(["proof/test_sealed.py"], facts), Host(), work)
         with ThreadPoolExecutor(1) as pool:
             # A child dies with the thread that started it (see programs.py), so this thread waits for its own children.
             second_identity = pool.submit(_identity, second)
@@ -132,9 +133,7 @@ def run_checks(
     facts: dict[str, str] | None = None,
 ) -> checks.Outcome:
     """Run suites of checks on a machine that bake booted."""
-    config = checks.ssh_config(work / "ssh_config", machine.port, qemu.USER, machine.private_key, machine.known_hosts)
-    host = "ssh://machine?sudo=true"
-    return checks.run_suites(suites, host=host, work=work, config=config, facts=facts, progress=progress)
+    return checks.run_suites(Suites(suites, facts or {}), Host.of(machine.access, work), work, progress)
 
 
 def _reboot(machine: qemu.Machine, other_identity: str, work: Path, progress: Progress) -> checks.Outcome:

@@ -168,6 +168,17 @@ def make_seed(path: Path, files: dict[str, str]) -> Path:
     return path
 
 
+@dataclass(frozen=True)
+class Access:
+    """The way to log in to a machine that bake created. `known_hosts` gets its host key at the first login."""
+
+    port: int
+    private_key: Path
+    known_hosts: Path
+    address: str = "127.0.0.1"
+    user: str = USER
+
+
 #: The socket of the connection that commands share, relative to the folder in which ssh runs. A full path may be longer
 #: than the 107 bytes that a socket's path can have. A login takes an emulated machine 3 s, another command 1 s.
 CONTROL = "ssh.control"
@@ -186,6 +197,11 @@ class Machine:
     private_key: Path
     known_hosts: Path
     shares_connection: bool = False
+
+    @property
+    def access(self) -> Access:
+        """Return the way to log in."""
+        return Access(self.port, self.private_key, self.known_hosts)
 
     def ssh(self, *command: str, stdin: str | None = None, check: bool = True, timeout: float = 120) -> programs.Result:
         """Run a command in a shell on the machine. `timeout` is in seconds."""

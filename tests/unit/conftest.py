@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import importlib.abc
 import importlib.machinery
 import importlib.util
 import json
@@ -21,7 +22,7 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen
-from types import ModuleType
+from types import CodeType, ModuleType
 
 import pytest
 import trustme
@@ -31,6 +32,12 @@ from bake.host.programs import run
 
 REPOSITORY = Path(__file__).parents[2]
 PROGRAMS = REPOSITORY / "cloud-init" / "rootfs" / "usr" / "lib" / "app"
+
+#: Folders of every machine, relative to its root.
+FOLDERS = (
+    "etc/app", "etc/letsencrypt/renewal-hooks/deploy", "run/app", "run/cloud-init", "srv/app", "usr/lib/app",
+    "usr/local/sbin", "var/cache/app", "var/lib",
+)  # fmt: skip
 
 Fake = Callable[[str, str], Path]
 #: The smallest zip archive, which passes for a wheel.
@@ -151,19 +158,37 @@ def installed(tmp_path: Path) -> Path:
     return there
 
 
+class Loader(importlib.machinery.SourceFileLoader):
+    """Load one of the machine's programs; a path that it writes as `Path("/…")` is below `root`."""
+
+    root = ""
+
+    def get_code(self, fullname: str) -> CodeType:
+        text = Path(self.path).read_text()
+        return compile(text.replace('Path("/', f'Path("{self.root}/'), self.path, "exec", dont_inherit=True)
+
+
+class Finder(importlib.abc.MetaPathFinder):
+    """Find the modules that the machine's programs import of each other."""
+
+    folders = (PROGRAMS, paths.features() / "certificate")
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> importlib.machinery.ModuleSpec | None:
+        found = next((file for folder in self.folders if (file := folder / f"{name}.py").is_file()), None)
+        return importlib.util.spec_from_loader(name, Loader(name, str(found))) if found else None
+
+
 @pytest.fixture
 def program(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModuleType]:
     """One of the machine's programs as a module: program("configure"); those of a release lie in another folder."""
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    # What they import of each other is beside them, and made anew for each test.
-    certificate = paths.features() / "certificate"
-    monkeypatch.syspath_prepend(certificate)
-    monkeypatch.syspath_prepend(PROGRAMS)
-    for shared in (*PROGRAMS.glob("*.py"), certificate / "issued.py"):
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+    # What they import of each other is made anew for each test.
+    for shared in (path for folder in Finder.folders for path in folder.glob("*.py")):
         monkeypatch.delitem(sys.modules, shared.stem, raising=False)
 
     def load(name: str, folder: Path = PROGRAMS) -> ModuleType:
-        loader = importlib.machinery.SourceFileLoader(f"machine_{name}", str(folder / name))
+        loader = Loader(f"machine_{name}", str(folder / name))
         spec = importlib.util.spec_from_loader(loader.name, loader)
         assert spec is not None
         module = importlib.util.module_from_spec(spec)
@@ -174,31 +199,31 @@ def program(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ModuleType]:
 
 
 @pytest.fixture
+def rooted(
+    program: Callable[..., ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., ModuleType]:
+    """The same; their paths are below the test's folder, which has the folders that every machine has."""
+    monkeypatch.setattr(Loader, "root", str(tmp_path))
+    for folder in FOLDERS:
+        (tmp_path / folder).mkdir(parents=True)
+    return program
+
+
+@pytest.fixture
 def setup(
-    program: Callable[[str], ModuleType], fake: Fake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    rooted: Callable[[str], ModuleType], fake: Fake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> ModuleType:
     """The machine's `setup`, with its fixed paths below a folder of the test's, and without patience.
 
     Its systemd is content with everything, until a test says otherwise.
     """
     fake("systemctl", "exit 0")
-    module = program("setup")
-    for name, path in {
-        "SOURCE": "etc/app/source.json", "RELEASES": "srv/app/releases", "CURRENT": "srv/app/current",
-        "PREVIOUS": "srv/app/previous", "TRIED": "srv/app/tried-after", "BEGUN": "run/begun",
-        "RESULT": "run/result.json", "INCOMING": "incoming",
-        "PACKAGES": "packages", "SITE": "site", "STATE": "run/state", "FAULTS": "run/faults",
-    }.items():  # fmt: skip
-        monkeypatch.setattr(module, name, tmp_path / path)
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-    monkeypatch.setattr(sys.modules["step"], "STATE", module.STATE)
+    module = rooted("setup")
     monkeypatch.setattr(sys.modules["step"], "PATIENCE", 0)
     module.RELEASES.mkdir()
     module.INCOMING.mkdir()
     module.PACKAGES.write_text("")
     module.FAULTS.write_text("")
-    for name in ("DOOR", "SERVED"):
-        monkeypatch.setattr(module.serving, name, tmp_path / name)
     brought = module.own
 
     def own(release: Path, name: str) -> ModuleType | None:
@@ -211,40 +236,24 @@ def setup(
 
 
 @pytest.fixture
-def steps(
-    program: Callable[..., ModuleType], setup: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> ModuleType:
+def steps(rooted: Callable[..., ModuleType], setup: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """What a release brings for apps that ask for more; app-setup finds it wherever one brings it."""
-    module = program("steps.py", paths.features() / "steps")
+    module = rooted("steps.py", paths.features() / "steps")
     monkeypatch.setitem(sys.modules, "steps", module)
-    for name, path in {
-        "DATA": "data",
-        "SECRET": "secret",
-        "URL": "static-url",
-        "CHECK": "check",
-        "NOTES": "check/notes",
-        "FRESH": "fresh",
-    }.items():
-        monkeypatch.setattr(module, name, tmp_path / path)
     module.URL.write_text("/static")
-    monkeypatch.setattr(module, "GIVEN", (tmp_path / "etc/app/env", tmp_path / "etc/app/secrets.env"))
     monkeypatch.setattr(module, "OWNER", {})
     module.DATA.mkdir()
     return module
 
 
 @pytest.fixture
-def serving(program: Callable[..., ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+def serving(rooted: Callable[..., ModuleType], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The machine's `serving`, which others import: its paths are below a folder of the test's; with little patience.
 
     The machine has two names.
     """
-    module = program("serving.py")
+    module = rooted("serving.py")
     monkeypatch.setitem(sys.modules, "serving", module)
-    for name, path in {
-        "RUN": "", "DOOR": "uwsgi.sock", "SOCKET": "app.sock", "SERVED": "served", "NAMES": "names",
-    }.items():  # fmt: skip
-        monkeypatch.setattr(module, name, tmp_path / path)
     monkeypatch.setattr(module, "HEALTH_PATIENCE", 0.3)
     module.NAMES.write_text("one.example\ntwo.example\n")
     return module

@@ -11,6 +11,8 @@ import base64
 import contextlib
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,12 +31,13 @@ from bake.config.providers import PROVIDERS
 from bake.config.recipe import Recipe
 from bake.document import cloud_config, machine_files, release_source
 from bake.document.machine_files import File
+from bake.document.release_source import AppSource
 from bake.errors import AmiError, PackerError, PolicyError, QuotaError
 from bake.host import cache, paths
 from bake.host.files import digest
 from bake.host.progress import Phase, Reporter
 from bake.host.templates import render
-from bake.image import packer, pipeline
+from bake.image import build, packer
 from bake.image.manifest import ImageManifest
 from bake.vm import qemu
 
@@ -47,13 +50,44 @@ DEBIAN_ACCOUNT, DEBIAN_AMI = "136693071363", "{release}-amd64-*"
 ANYWHERE = "0.0.0.0/0"
 
 
-def bake(
-    folder: Path, recipe: Recipe, options: publish.PublishOptions, ssh_from: str, cloud: Cloud, report: Reporter
-) -> publish.Ami:
-    """Bake an app's folder into an AMI. The same document on the same Debian AMI again returns the same AMI.
+@dataclass(frozen=True)
+class CloudBuild:
+    """A bake of an AMI from Debian's AMI at AWS: its app, the names of both AMIs, the final tags and the folder `work`.
 
     `ssh_from` is the network, as a CIDR, from which the instance's security group allows SSH.
     """
+
+    cloud: Cloud
+    recipe: Recipe
+    bundle: Bundle
+    debian_ami: str
+    ami_name: str
+    image_tags: tags.Tags
+    ssh_from: str
+    work: Path
+
+    @cached_property
+    def run_tags(self) -> tags.Tags:
+        """Return the tags of the temporary resources."""
+        return {key: self.image_tags[key] for key in ("Name", tags.APP, tags.RUN)} | tags.expiry()
+
+    @property
+    def access_name(self) -> str:
+        """Return the name of the key pair and the security group."""
+        return f"bake-{self.image_tags[tags.RUN]}"
+
+    @property
+    def key_file(self) -> Path:
+        """Return the file of the private key."""
+        return self.work / "bake-key"
+
+
+def bake(app: AppSource, options: publish.PublishOptions, ssh_from: str, cloud: Cloud, report: Reporter) -> publish.Ami:
+    """Bake an app into an AMI. The same document on the same Debian AMI again returns the same AMI.
+
+    `ssh_from` is the network, as a CIDR, from which the instance's security group allows SSH.
+    """
+    recipe = app.recipe
     if isinstance(recipe.base, sections.BaseImage):
         raise AmiError(
             "With --builder, Packer bakes from Debian's AMIs, but `base` in bake.yaml names another image",
@@ -63,24 +97,21 @@ def bake(
     packer.version()
     with cache.work_folder() as work, aws_errors(cloud), tags.run() as run:
         assert cloud.account
-        debian_ami = newest_debian_ami(cloud, target)
-        code = release_source.folder_of(folder, recipe)
-        bundle = release_archive.collect(code, recipe, work / "bundle.tar", report)
-        origin = pipeline.origin_of(folder, code, recipe)
+        debian_ami = newest_debian_ami(cloud, target)["Name"]
+        bundle = release_archive.collect(app.files, recipe, work / "bundle.tar", report)
         facts = ImageManifest(
-            name=recipe.name or "", document=digest(pipeline.document(target, bundle).text),
-            health=recipe.check.health, commit=origin.commit, version=origin.version,
+            name=recipe.name or "", document=digest(build.document(target, bundle).text),
+            health=recipe.check.health, commit=app.commit, version=app.version,
         )  # fmt: skip
-        image_tags = publish.manifest_tags(facts, run) | {publish.BASE: debian_ami["Name"]}
+        image_tags = publish.manifest_tags(facts, run) | {publish.BASE: debian_ami}
         ami_id = publish.find_ami(cloud, image_tags)
         if ami_id is None:
             if recipe.check.network:
-                report.note(pipeline.NETWORK_NOTE)
-            ami_name = options.name or f"{recipe.name}-{digest([facts.document, debian_ami['Name']])[:12]}"
+                report.note(build.NETWORK_NOTE)
+            ami_name = options.name or f"{recipe.name}-{digest([facts.document, debian_ami])[:12]}"
             with report.phase("bake") as phase:
-                ami_id = _bake_ami(
-                    ami_name, recipe, target, debian_ami["Name"], bundle, image_tags, ssh_from, cloud, work, phase
-                )
+                cloud_build = CloudBuild(cloud, recipe, bundle, debian_ami, ami_name, image_tags, ssh_from, work)
+                ami_id = _bake_ami(cloud_build, phase)
         with report.phase("register") as phase:
             publish.make_permanent(cloud, ami_id, phase)
         regions = publish.distribute(cloud, ami_id, image_tags, options, report)
@@ -119,14 +150,14 @@ def user_data(target: Target, bundle: Bundle, settings: cloud_config.CheckSettin
     return base64.b64decode(document.text) if document.form == cloud_config.GZIPPED else document.text.encode()
 
 
-def variables(
-    ami_name: str, base_name: str, group_id: str, key_file: Path, run_tags: tags.Tags, cloud: Cloud, work: Path
-) -> dict[str, object]:
+def variables(cloud_build: CloudBuild, group_id: str) -> dict[str, object]:
     """Return the variables of the Packer template."""
+    cloud, work = cloud_build.cloud, cloud_build.work
     return {
-        "region": cloud.region, "endpoint": cloud("ec2").meta.endpoint_url, "known": True, "base": base_name,
-        "ami_name": ami_name, "user_data": str(work / "user-data"), "bundle": str(work / "bundle.tar"),
-        "key_pair": access_name(run_tags), "private_key": str(key_file), "security_group": group_id, "tags": run_tags,
+        "region": cloud.region, "endpoint": cloud("ec2").meta.endpoint_url, "known": True,
+        "base": cloud_build.debian_ami, "ami_name": cloud_build.ami_name, "user_data": str(work / "user-data"),
+        "bundle": str(work / "bundle.tar"), "key_pair": cloud_build.access_name,
+        "private_key": str(cloud_build.key_file), "security_group": group_id, "tags": cloud_build.run_tags,
     }  # fmt: skip
 
 
@@ -144,35 +175,24 @@ def credentials(cloud: Cloud) -> dict[str, str]:
     }  # fmt: skip
 
 
-def access_name(run_tags: tags.Tags) -> str:
-    """Return the name of a run's key pair and security group."""
-    return f"bake-{run_tags[tags.RUN]}"
-
-
-def _bake_ami(
-    ami_name: str, recipe: Recipe, target: Target, base_name: str, bundle: Bundle, image_tags: tags.Tags, ssh_from: str,
-    cloud: Cloud, work: Path, phase: Phase,
-) -> str:  # fmt: skip
+def _bake_ami(cloud_build: CloudBuild, phase: Phase) -> str:
     """Bake the AMI, set the tags and attributes that Packer cannot set, and then remove the temporary tag."""
-    run_tags = {key: image_tags[key] for key in ("Name", tags.APP, tags.RUN)} | tags.expiry()
-    key_file = work / "bake-key"
-    public_key = qemu.make_key(key_file, "bake")
-    network = cloud_config.Network.UNBOUND if recipe.check.network else cloud_config.Network.CLOSED
-    settings = cloud_config.CheckSettings(
-        {**recipe.check.env, **pipeline.random_secrets(recipe)}, network, recipe.writable.observe
-    )
-    (work / "user-data").write_bytes(user_data(target, bundle, settings))
-    publish.require_free_name(cloud, ami_name)
+    cloud, recipe, image_tags = cloud_build.cloud, cloud_build.recipe, cloud_build.image_tags
+    public_key = qemu.make_key(cloud_build.key_file, "bake")
+    settings = build.check_settings(recipe, cloud_config.Network.UNBOUND)
+    document = user_data(recipe.target, cloud_build.bundle, settings)
+    (cloud_build.work / "user-data").write_bytes(document)
+    publish.require_free_name(cloud, cloud_build.ami_name)
     try:
-        group_id = _open_access(cloud, run_tags, ami_name, public_key, ssh_from, phase)
+        group_id = _open_access(cloud_build, public_key, phase)
         listener = _Listener(cloud, phase)
         log = paths.outputs(recipe.name or "app") / f"{recipe.name}.log"
-        with _packer_errors(), pipeline.keeping_log(log, settings):
+        with _packer_errors(), build.keeping_log(log, settings):
             artifact = packer.build_in_cloud(
                 "amazon-ebs.pkr.hcl",
-                variables(ami_name, base_name, group_id, key_file, run_tags, cloud, work),
+                variables(cloud_build, group_id),
                 credentials(cloud),
-                work,
+                cloud_build.work,
                 listener.handle,
             )
         ami_id = artifact.partition(":")[2]
@@ -190,16 +210,17 @@ def _bake_ami(
     return ami_id
 
 
-def _open_access(cloud: Cloud, run_tags: tags.Tags, ami_name: str, public_key: str, ssh_from: str, phase: Phase) -> str:
+def _open_access(cloud_build: CloudBuild, public_key: str, phase: Phase) -> str:
     """Create the key pair and the security group of a run, and return the group's id.
 
     If the first response was lost, boto3 retries; a duplicate name then means that the first request succeeded.
     """
-    ec2, name = cloud("ec2"), access_name(run_tags)
+    cloud, name, run_tags = cloud_build.cloud, cloud_build.access_name, cloud_build.run_tags
+    ec2 = cloud("ec2")
     with _ignore_error("InvalidKeyPair.Duplicate"):
         ec2.import_key_pair(
             KeyName=name, PublicKeyMaterial=public_key.encode(),
-            TagSpecifications=tags.specifications(["key-pair"], run_tags | {tags.AMI_NAME: ami_name}),
+            TagSpecifications=tags.specifications(["key-pair"], run_tags | {tags.AMI_NAME: cloud_build.ami_name}),
         )  # fmt: skip
     with _ignore_error("InvalidGroup.Duplicate"):
         ec2.create_security_group(
@@ -209,7 +230,7 @@ def _open_access(cloud: Cloud, run_tags: tags.Tags, ami_name: str, public_key: s
         )
     group_id = inventory.await_group(cloud, name, phase)
     ssh: IpPermissionTypeDef = {
-        "IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": ssh_from}]
+        "IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": cloud_build.ssh_from}]
     }  # fmt: skip
     with _ignore_error("InvalidPermission.Duplicate"):
         ec2.authorize_security_group_ingress(GroupId=group_id, IpPermissions=[ssh])

@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 
 from bake.aws import listing, tags
 from bake.aws.images import blocks
-from bake.aws.images.snapshot import Snapshot, upload
+from bake.aws.images.snapshot import Destination, Snapshot, upload
 from bake.aws.instances import inventory
 from bake.aws.session import Cloud, aws_errors, code_of
 from bake.disk import partitions
@@ -106,7 +106,7 @@ def publish(path: Path, options: PublishOptions, cloud: Cloud, report: Reporter)
     facts = read_checked_manifest(path)
     with aws_errors(cloud), tags.run() as run:
         image_tags = manifest_tags(facts, run) | ({KMS_KEY: options.kms_key} if options.kms_key else {})
-        account = cloud.account
+        assert cloud.account
         for region in options.regions:
             # Report a misspelt region before the upload.
             find_ami(cloud.in_region(region), image_tags)
@@ -117,7 +117,7 @@ def publish(path: Path, options: PublishOptions, cloud: Cloud, report: Reporter)
             require_free_name(cloud, ami_name)
             try:
                 with report.phase("upload") as phase:
-                    snapshot = _upload_image(path, options.kms_key, image_tags, cloud, account, phase)
+                    snapshot = _upload_image(path, Destination(cloud, options.kms_key, image_tags), phase)
             except BaseException:
                 report.note(
                     "AWS keeps the uploaded blocks for an hour: the same command resumes the upload, and `bake sweep` "
@@ -169,19 +169,18 @@ def find_ami(cloud: Cloud, image_tags: tags.Tags) -> str | None:
     return min(images, key=lambda image: image.get("CreationDate", ""))["ImageId"] if images else None
 
 
-def _upload_image(
-    path: Path, kms_key: str | None, image_tags: tags.Tags, cloud: Cloud, account: str, phase: Phase
-) -> Snapshot:
+def _upload_image(path: Path, destination: Destination, phase: Phase) -> Snapshot:
     """Upload an image's disk, or only the blocks that differ from the last upload in this region."""
-    record = path.with_name(f"{image_tags[tags.APP]}.{account}.{cloud.region}.json")
+    cloud = destination.cloud
+    record = path.with_name(f"{destination.image_tags[tags.APP]}.{cloud.account}.{cloud.region}.json")
     with cache.work_folder() as work:
         disk = path
         if path.suffix != ".raw":
             phase.progress(0, "unpacking the image")
             disk = work / "disk.raw"
             partitions.to_raw(path, disk)
-        snapshot = upload(cloud, disk, blocks.Content.load(record), kms_key, image_tags, phase)
-    if not kms_key:
+        snapshot = upload(disk, blocks.Content.load(record), destination, phase)
+    if not destination.kms_key:
         snapshot.content.save(record)
     return snapshot
 

@@ -54,6 +54,63 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
+class Destination:
+    """The place of a snapshot: an account and region, the ARN of the key that encrypts it (or None), and its tags."""
+
+    cloud: Cloud
+    kms_key: str | None
+    image_tags: tags.Tags
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The blocks of a disk that its snapshot's parent lacks: indexes of those with data, and of those that are zero.
+
+    `digests` has the digest of each block with data, also of those that did not change.
+    """
+
+    disk: Path
+    digests: dict[int, str]
+    data: frozenset[int]
+    zeros: frozenset[int]
+
+    @classmethod
+    def of(cls, disk: Path, digests: dict[int, str], parent: dict[int, str]) -> Changes:
+        """Return the changes since a parent, given by the digests of its blocks."""
+        data = frozenset(index for index, value in digests.items() if parent.get(index) != value)
+        # Blocks of the parent that are zero now must be uploaded as zeros.
+        return cls(disk, digests, data, frozenset(parent) - frozenset(digests))
+
+    def __len__(self) -> int:
+        return len(self.data) + len(self.zeros)
+
+    def without(self, indexes: frozenset[int]) -> Changes:
+        """Return the changes except some blocks."""
+        return replace(self, data=self.data - indexes, zeros=self.zeros - indexes)
+
+    def read(self) -> Iterator[tuple[int, bytes]]:
+        """Yield the index and the content of each block."""
+        with self.disk.open("rb") as stream:
+            for index in sorted(self.data):
+                yield index, os.pread(stream.fileno(), blocks.SIZE, index * blocks.SIZE).ljust(blocks.SIZE, b"\0")
+        for index in sorted(self.zeros):
+            yield index, blocks.ZEROS
+
+    def verify(self, index: int, block: bytes) -> None:
+        """Raise CloudError if a block differs from its digest, because the disk changed."""
+        if index in self.data and self.digests[index] != blocks.digest(block):
+            raise CloudError(f"{self.disk} changed during its upload", "Run the same command again.")
+
+    @property
+    def checksum(self) -> str:
+        """Return the digest of the blocks' digests in the order of the blocks, in base64."""
+        zeros = blocks.digest(blocks.ZEROS)
+        indexes = sorted(self.data | self.zeros)
+        linear = b"".join(base64.b64decode(self.digests.get(index, zeros)) for index in indexes)
+        return base64.b64encode(hashlib.sha256(linear).digest()).decode()
+
+
+@dataclass(frozen=True)
 class UploadState:
     """An upload in progress: the parent's blocks, and the indexes of the blocks that were sent."""
 
@@ -94,48 +151,29 @@ class Journal:
             stream.write(f"{index}.\n")
 
 
-def upload(
-    cloud: Cloud,
-    disk: Path,
-    last_content: blocks.Content | None,
-    kms_key: str | None,
-    image_tags: tags.Tags,
-    phase: Phase,
-) -> Snapshot:
-    """Upload a raw disk, wait until the snapshot is complete, and return it. It has `image_tags` and is temporary.
+def upload(disk: Path, last_content: blocks.Content | None, destination: Destination, phase: Phase) -> Snapshot:
+    """Upload a raw disk, wait until the snapshot is complete, and return it. It is temporary.
 
-    `last_content` is the content of the last snapshot, which may become the parent. `kms_key` is the ARN of a key to
-    encrypt with; StartSnapshot does not accept both a key and a parent. If the account encrypts by default, a snapshot
-    has the key of its parent.
+    `last_content` is the content of the last snapshot, which may become the parent. StartSnapshot does not accept both
+    a key and a parent. If the account encrypts by default, a snapshot has the key of its parent.
     """
+    cloud, kms_key = destination.cloud, destination.kms_key
     phase.progress(0, "reading the disk")
     digests = blocks.digests(disk)
     size = blocks.gibibytes(disk)
     content = blocks.Content("", size, digests)
     journal = Journal(paths.cache() / "uploads" / f"{files.digest([content.sha256, cloud.region, kms_key])}.journal")
-    state = _resume(cloud, journal, image_tags)
+    state = _resume(journal, destination)
     if state is None:
         parent = last_content if last_content and not kms_key and _is_usable_parent(cloud, last_content, size) else None
-        state = _start(cloud, content, parent, kms_key, image_tags)
+        state = _start(content, parent, destination)
         journal.begin(state)
-    data_blocks = {index for index, value in digests.items() if state.parent.get(index) != value}
-    # Blocks of the parent that are zero now must be uploaded as zeros.
-    zero_blocks = set(state.parent) - set(digests)
-    changed_blocks = data_blocks | zero_blocks
+    changes = Changes.of(disk, digests, state.parent)
     if not state.is_complete:
-        _send(
-            cloud,
-            state.snapshot,
-            disk,
-            digests,
-            data_blocks - state.sent_blocks,
-            zero_blocks - state.sent_blocks,
-            journal,
-            phase,
-        )
-        _complete(cloud, state.snapshot, changed_blocks, digests, phase)
+        _send(cloud, state.snapshot, changes.without(state.sent_blocks), journal, phase)
+        _complete(cloud, state.snapshot, changes, phase)
     journal.path.unlink(missing_ok=True)
-    return Snapshot(state.snapshot, replace(content, snapshot=state.snapshot), len(changed_blocks))
+    return Snapshot(state.snapshot, replace(content, snapshot=state.snapshot), len(changes))
 
 
 def _is_usable_parent(cloud: Cloud, content: blocks.Content, size: int) -> bool:
@@ -160,54 +198,44 @@ def find(cloud: Cloud, snapshot_id: str) -> SnapshotTypeDef | None:
     return snapshot
 
 
-def _resume(cloud: Cloud, journal: Journal, image_tags: tags.Tags) -> UploadState | None:
+def _resume(journal: Journal, destination: Destination) -> UploadState | None:
     """Return the upload in the journal if it can resume, and tag it as this run's."""
-    state = journal.read()
+    cloud, state = destination.cloud, journal.read()
     snapshot = find(cloud, state.snapshot) if state else None
     if state is None or snapshot is None or snapshot["State"] == "error" or tags.EXPIRES not in tags.read(snapshot):
         return None
-    cloud("ec2").create_tags(Resources=[state.snapshot], Tags=tags.to_api({**image_tags, **tags.expiry()}))
+    snapshot_tags = {**destination.image_tags, **tags.expiry()}
+    cloud("ec2").create_tags(Resources=[state.snapshot], Tags=tags.to_api(snapshot_tags))
     return replace(state, is_complete=snapshot["State"] == "completed")
 
 
-def _start(
-    cloud: Cloud, content: blocks.Content, parent: blocks.Content | None, kms_key: str | None, image_tags: tags.Tags
-) -> UploadState:
+def _start(content: blocks.Content, parent: blocks.Content | None, destination: Destination) -> UploadState:
+    image_tags = destination.image_tags
     parameters: StartSnapshotRequestTypeDef = {
         "VolumeSize": content.gibibytes, "Timeout": TIMEOUT, "Description": f"bake: {image_tags.get(tags.APP, '')}",
         "Tags": tags.to_api({**image_tags, **tags.expiry(), CONTENT: content.sha256}),
     }  # fmt: skip
-    if kms_key:
-        parameters |= {"Encrypted": True, "KmsKeyArn": kms_key}
+    if destination.kms_key:
+        parameters |= {"Encrypted": True, "KmsKeyArn": destination.kms_key}
     if parent:
         parameters["ParentSnapshotId"] = parent.snapshot
     try:
-        response = cloud("ebs").start_snapshot(**parameters)
+        response = destination.cloud("ebs").start_snapshot(**parameters)
     except ClientError as error:
         # An account that encrypts by default rejects an unencrypted parent (EBS user guide, "Encryption outcomes").
         if parent is None or code_of(error) != "ValidationException":
             raise
-        return _start(cloud, content, None, kms_key, image_tags)
+        return _start(content, None, destination)
     return UploadState(response["SnapshotId"], parent.blocks if parent else {})
 
 
-def _send(
-    cloud: Cloud,
-    snapshot_id: str,
-    disk: Path,
-    digests: dict[int, str],
-    data_blocks: set[int],
-    zero_blocks: set[int],
-    journal: Journal,
-    phase: Phase,
-) -> None:
+def _send(cloud: Cloud, snapshot_id: str, changes: Changes, journal: Journal, phase: Phase) -> None:
     """Upload blocks in parallel, with at most IN_FLIGHT of them in memory."""
-    client, total = cloud("ebs"), len(data_blocks) + len(zero_blocks)
+    client, total = cloud("ebs"), len(changes)
     deadline = time.monotonic() + NEW_SNAPSHOT_PATIENCE
 
     def put(index: int, block: bytes) -> None:
-        if index in data_blocks and digests[index] != blocks.digest(block):
-            raise CloudError(f"{disk} changed during its upload", "Run the same command again.")
+        changes.verify(index, block)
         while True:
             try:
                 client.put_snapshot_block(
@@ -224,7 +252,7 @@ def _send(
     count, futures = 0, set[Future[None]]()
     with ThreadPoolExecutor(WORKERS) as pool:
         try:
-            for index, block in _changed_data(disk, data_blocks, zero_blocks):
+            for index, block in changes.read():
                 futures.add(pool.submit(put, index, block))
                 if len(futures) >= IN_FLIGHT:
                     completed_futures, futures = wait(futures, return_when=FIRST_COMPLETED)
@@ -238,14 +266,6 @@ def _send(
             raise
 
 
-def _changed_data(disk: Path, data_blocks: set[int], zero_blocks: set[int]) -> Iterator[tuple[int, bytes]]:
-    with disk.open("rb") as stream:
-        for index in sorted(data_blocks):
-            yield index, os.pread(stream.fileno(), blocks.SIZE, index * blocks.SIZE).ljust(blocks.SIZE, b"\0")
-    for index in sorted(zero_blocks):
-        yield index, blocks.ZEROS
-
-
 def _count_results(futures: set[Future[None]]) -> int:
     """Return the number of uploads that ended. Raises the error of one that failed."""
     for future in futures:
@@ -253,18 +273,16 @@ def _count_results(futures: set[Future[None]]) -> int:
     return len(futures)
 
 
-def _complete(cloud: Cloud, snapshot_id: str, changed_blocks: set[int], digests: dict[int, str], phase: Phase) -> None:
+def _complete(cloud: Cloud, snapshot_id: str, changes: Changes, phase: Phase) -> None:
     """Complete a snapshot and wait until AWS has verified it.
 
-    AWS gets the number of changed blocks, and the digest of their digests in the order of the blocks.
+    AWS gets the number of changed blocks and their checksum.
     """
-    zeros = blocks.digest(blocks.ZEROS)
-    linear = b"".join(base64.b64decode(digests.get(index, zeros)) for index in sorted(changed_blocks))
     rejection: ClientError | None = None
     try:
         cloud("ebs").complete_snapshot(
-            SnapshotId=snapshot_id, ChangedBlocksCount=len(changed_blocks), ChecksumAlgorithm="SHA256",
-            ChecksumAggregationMethod="LINEAR", Checksum=base64.b64encode(hashlib.sha256(linear).digest()).decode(),
+            SnapshotId=snapshot_id, ChangedBlocksCount=len(changes), ChecksumAlgorithm="SHA256",
+            ChecksumAggregationMethod="LINEAR", Checksum=changes.checksum,
         )  # fmt: skip
     except ClientError as error:
         # If the first response was lost, boto3 retries, and AWS rejects the second request.

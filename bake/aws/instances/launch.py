@@ -71,12 +71,12 @@ def launch(
     with aws_errors(cloud), tags.run() as run:
         with report.phase("plan") as phase:
             plan = make_plan(ami_id, options, cloud, phase)
-        state = LaunchState(run, plan.run_tags(options, run))
+        state = LaunchState(run, plan.run_tags(run))
         try:
             with report.phase("start") as phase:
-                instance = _start(plan, options, state, cloud, phase)
+                instance = _start(plan, state, cloud, phase)
             with report.phase("health") as phase:
-                answer = _await_health(instance, plan, options, cloud, phase)
+                answer = _await_health(instance, plan, cloud, phase)
             if examine:
                 examine(inventory.address_of(instance))
             address = _move_address(instance, options, state, cloud)
@@ -90,10 +90,10 @@ def launch(
     return LaunchResult(state.instance, ami_id, address, answer)
 
 
-def _start(plan: Plan, options: LaunchOptions, state: LaunchState, cloud: Cloud, phase: Phase) -> InstanceTypeDef:
+def _start(plan: Plan, state: LaunchState, cloud: Cloud, phase: Phase) -> InstanceTypeDef:
     """Start the instance with its volume, wait until it passes AWS's status checks, and return its description."""
-    ec2, resource_tags = cloud("ec2"), state.run_tags | tags.expiry()
-    group_id = _create_group(plan, options, state, resource_tags, cloud, phase)
+    ec2, options, resource_tags = cloud("ec2"), plan.options, state.run_tags | tags.expiry()
+    group_id = _create_group(plan, state, resource_tags, cloud, phase)
     volume_id = plan.volume
     if options.data:
         volume: CreateVolumeRequestTypeDef = {
@@ -162,9 +162,7 @@ def _run(cloud: Cloud, parameters: RunInstancesRequestTypeDef) -> str | None:
     return None
 
 
-def _create_group(
-    plan: Plan, options: LaunchOptions, state: LaunchState, resource_tags: tags.Tags, cloud: Cloud, phase: Phase
-) -> str:
+def _create_group(plan: Plan, state: LaunchState, resource_tags: tags.Tags, cloud: Cloud, phase: Phase) -> str:
     """Create the instance's security group, which allows HTTP and HTTPS from anywhere and SSH from `ssh_from`."""
     ec2, network_id, group_name = cloud("ec2"), plan.subnet["VpcId"], f"bake-{plan.app}-{state.run}"
     try:
@@ -181,7 +179,7 @@ def _create_group(
 
     def allow_ingress() -> bool | None:
         try:
-            ec2.authorize_security_group_ingress(GroupId=group_id, IpPermissions=rules(options.ssh_from))
+            ec2.authorize_security_group_ingress(GroupId=group_id, IpPermissions=rules(plan.options.ssh_from))
         except ClientError as error:
             if code_of(error) == "InvalidGroup.NotFound":
                 return None
@@ -240,13 +238,11 @@ def _is_checked(cloud: Cloud, instance_id: str) -> bool | None:
     )
 
 
-def _await_health(
-    instance: InstanceTypeDef, plan: Plan, options: LaunchOptions, cloud: Cloud, phase: Phase
-) -> health.Answer:
-    address = inventory.address_of(instance)
+def _await_health(instance: InstanceTypeDef, plan: Plan, cloud: Cloud, phase: Phase) -> health.Answer:
+    address, options = inventory.address_of(instance), plan.options
     endpoints = health.Endpoints(address, options.connect_to)
     # For a wildcard, request one name that matches it.
-    name = next((name.replace("*", "www", 1) for name in plan.names(options)), address)
+    name = next((name.replace("*", "www", 1) for name in plan.names), address)
     start = time.monotonic()
     while True:
         answer = health.ask(endpoints, name, plan.health or "/")

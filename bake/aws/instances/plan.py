@@ -64,8 +64,9 @@ class LaunchOptions:
 
 @dataclass(frozen=True)
 class Plan:
-    """The facts before a launch: the AMI, the subnet, the existing volume and the instance to terminate."""
+    """The options of a launch, and the facts before it: AMI, subnet, existing volume, and instance to terminate."""
 
+    options: LaunchOptions
     image: ImageTypeDef
     subnet: SubnetTypeDef
     volume: str | None
@@ -89,15 +90,16 @@ class Plan:
         """Return the path of the health check in bake.yaml, or None."""
         return tags.read(self.image).get(HEALTH)
 
-    def names(self, options: LaunchOptions) -> list[str]:
+    @property
+    def names(self) -> list[str]:
         """Return the instance's domains."""
-        return list(options.settings.domains) or tags.read(self.image).get(inventory.DOMAINS, "").split()
+        return list(self.options.settings.domains) or tags.read(self.image).get(inventory.DOMAINS, "").split()
 
-    def run_tags(self, options: LaunchOptions, run: str) -> tags.Tags:
+    def run_tags(self, run: str) -> tags.Tags:
         """Return the tags of all resources of the launch: instance, disks and security group."""
         image_tags = tags.read(self.image)
         copied_tags = {key: image_tags.get(key, "") for key in (inventory.IMAGE, inventory.VERSION, inventory.KEEP)}
-        domains = tags.join_names(self.names(options))
+        domains = tags.join_names(self.names)
         return {"Name": self.app, tags.RUN: run, tags.APP: self.app, inventory.DOMAINS: domains, **copied_tags}
 
 
@@ -121,7 +123,8 @@ def make_plan(ami_id: str, options: LaunchOptions, cloud: Cloud, phase: Phase) -
             "Omit --data and --volume: the volume then moves to the new instance. Or pass --forget-data.",
         )
     zone = _zone(cloud, volume, previous) if volume else None
-    plan = Plan(image, _subnet(cloud, options.subnet, zone), volume, previous, holder, secret_arns(options, cloud))
+    subnet, secrets = _subnet(cloud, options.subnet, zone), secret_arns(options, cloud)
+    plan = Plan(options, image, subnet, volume, previous, holder, secrets)
     user_data(options, plan.secrets, PLACEHOLDER_VOLUME if options.data else volume)
     return plan
 

@@ -119,8 +119,9 @@ def role() -> Role:
     return Role(region, [("user", user), ("header", f"X-Amz-Security-Token: {security}")])
 
 
-def signed(host: str, service: str, region: str, path: str, words: list, who: Role) -> Answer:
-    """Send a signed request to AWS, and return the answer."""
+def signed(host: str, path: str, words: list, who: Role) -> Answer:
+    """Send a signed request to AWS, and return the answer. `host` is like ssm.eu-west-1 or bucket.s3.eu-west-1."""
+    service, region = host.split(".")[-2:]
     china = ".cn" if region.startswith("cn-") else ""
     there = ENDPOINT or f"https://{host}.amazonaws.com{china}"
     return ask(f"{there}{path}", [("aws-sigv4", f"aws:amz:{region}:{service}"), *who.words, *words])
@@ -165,7 +166,7 @@ def value(reference: re.Match) -> str:
         ("header", f"X-Amz-Target: {target}"), ("header", "Content-Type: application/x-amz-json-1.1"),
         ("data", json.dumps(said)),
     ]  # fmt: skip
-    answer = signed(f"{service}.{region}", service, region, "/", words, role())
+    answer = signed(f"{service}.{region}", "/", words, role())
     try:
         told = json.loads(answer.body)
     except ValueError:

@@ -30,7 +30,7 @@ class Bucket:
         digest = hashlib.sha256(content).hexdigest()
         style = f"/{self.name}" if aws.ENDPOINT else ""
         answer = aws.signed(
-            f"{self.name}.s3.{region}", "s3", region, f"{style}/{self.prefix}{name}",
+            f"{self.name}.s3.{region}", f"{style}/{self.prefix}{name}",
             [*words, ("header", f"X-Amz-Content-Sha256: {digest}")], who,
         )  # fmt: skip
         if answer.status in (301, 307, 400) and answer.region not in ("", region) and not self.region:

@@ -664,20 +664,25 @@ def shape(path: str, via: str) -> str:
     return re.sub(r"\d+", "0", f"{place}?{names}")
 
 
-def main(
-    url: str,
-    connect: list[Any] | None = None,
-    host: str = "",
-    seeds: list[str] | None = None,
-    paths: list[str] | None = None,
-    visitors: int = 1,
-    seconds: float = 60,
-) -> dict[str, Any]:
+@dataclass
+class Task:
+    """A crawl as the program's argument describes it."""
+
+    url: str
+    connect: list[Any] | None = None
+    host: str = ""
+    seeds: list[str] | None = None
+    paths: list[str] | None = None
+    visitors: int = 1
+    seconds: float = 60
+
+
+def main(task: Task) -> dict[str, Any]:
     """Run a crawl, and return its record in types of JSON."""
     begin = time.monotonic()
-    site = Site(url, (connect[0], connect[1]) if connect else None, host or "")
-    seeds = seeds or [FRONT]
-    crawl = Crawl(site, seconds, (paths or seeds)[0])
+    site = Site(task.url, (task.connect[0], task.connect[1]) if task.connect else None, task.host or "")
+    seeds, paths, visitors = task.seeds or [FRONT], task.paths, task.visitors
+    crawl = Crawl(site, task.seconds, (paths or seeds)[0])
     answers: list[Answer] = []
     if paths is None:
         answers = crawl.discover(seeds)
@@ -686,7 +691,7 @@ def main(
     if known:
         answers = crawl.ask_all(list(known), visitors)
     return {
-        "version": VERSION, "url": url, "host": site.name, "visitors": visitors, "complete": crawl.complete,
+        "version": VERSION, "url": task.url, "host": site.name, "visitors": visitors, "complete": crawl.complete,
         "seconds": round(time.monotonic() - begin, 3),
         # Omit default values. The reader has the same defaults.
         "answers": [{key: value for key, value in asdict(answer).items() if value} for answer in answers],
@@ -694,4 +699,4 @@ def main(
 
 
 if __name__ == "__main__":
-    print(json.dumps([main(**crawl) for crawl in json.loads(sys.argv[1])]))
+    print(json.dumps([main(Task(**crawl)) for crawl in json.loads(sys.argv[1])]))

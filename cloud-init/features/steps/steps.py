@@ -33,7 +33,7 @@ UNREACHABLE = re.compile(
 collected: set = set()
 OWNER = {"user": "app", "group": "app", "extra_groups": []}
 #: Files that may contain secrets. app-configure writes the last one from /etc/app.
-GIVEN = tuple(Path(name) for name in ("/run/app-check/env", "/run/app/secrets.env", "/run/app/given.env"))
+GIVEN = Path("/run/app-check/env"), Path("/run/app/secrets.env"), Path("/run/app/given.env")
 #: The command for secrets in the PATH, a link to the program in the release.
 SECRET, PROGRAM = Path("/usr/local/sbin/app-secret"), Path("/srv/app/current/settings/secret")
 

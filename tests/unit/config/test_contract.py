@@ -291,22 +291,18 @@ def test_the_default_limits_are_the_same() -> None:
     assert f'get("request", {contract.REQUEST}) + {contract.TIMEOUT_MARGIN}' in exchange
 
 
-def test_the_values_of_an_environment_file_are_quoted_alike(
-    program: Program, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_values_of_an_environment_file_are_quoted_alike(rooted: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     value = "a\"b\\c$d`e 'f' #g"
     text = release_files.environment({"KEY": value})
-    secret = feature(program, "steps/secret")
-    monkeypatch.setattr(secret, "SECRETS", tmp_path / "secrets.env")
+    secret = feature(rooted, "steps/secret")
     secret.main("KEY", value)
     assert secret.SECRETS.read_text() == text
-    aws = feature(program, "aws/aws.py")
-    monkeypatch.setattr(aws, "VALUES", tmp_path / "values.env")
+    aws = feature(rooted, "aws/aws.py")
     monkeypatch.setattr(aws, "references", lambda: [{"name": "KEY"}])
     monkeypatch.setattr(aws, "value", lambda reference: value)
     aws.fetch({})
     assert aws.VALUES.read_text() == text
-    assert program("given.py").ASSIGNMENT.fullmatch(text)
+    assert rooted("given.py").ASSIGNMENT.fullmatch(text)
 
 
 def test_the_keys_that_only_root_reads_are_the_same(program: Program) -> None:

@@ -27,6 +27,7 @@ from bake.deploy import render
 from bake.document import cloud_config, machine_files
 from bake.document.cloud_config import Document
 from bake.document.launch_settings import Settings
+from bake.document.release_source import AppSource
 from bake.errors import DocumentError, SourceError
 from bake.host import files
 from bake.host.progress import Reporter
@@ -54,7 +55,7 @@ def said(folder: Path, recipe: Recipe = RECIPE, **other: object) -> tuple[Docume
     console = Terminal(file=io.StringIO(), width=200)
     given, provider, inline = words["given"], words["provider"], words["inline"]
     assert isinstance(given, Settings) and isinstance(inline, bool) and isinstance(provider, Provider | None)
-    made = render.machine_document(folder, recipe, given, provider, inline, Reporter(console))
+    made = render.machine_document(AppSource(folder, recipe), given, provider, inline, Reporter(console))
     assert isinstance(console.file, io.StringIO)
     return made, console.file.getvalue()
 
@@ -343,7 +344,7 @@ def test_a_small_app_fits_every_provider(tmp_path: Path, monkeypatch: pytest.Mon
     for provider, share in zip((None, PROVIDERS["aws"]), (document.size for document in alone), strict=True):
         machines = f"the machine's own share is {share:,} of {SMALLEST_LIMIT:,}"
         try:
-            made = render.machine_document(folder, recipe, Settings(), provider, True, report)
+            made = render.machine_document(AppSource(folder, recipe), Settings(), provider, True, report)
         except DocumentError as error:
             pytest.fail(f"{error.message}; {machines}\n{error.details}")
         assert made.size <= SMALLEST_LIMIT == 16_384, f"{made.size:,} bytes; {machines}"

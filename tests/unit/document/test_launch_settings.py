@@ -9,7 +9,7 @@ import pytest
 from bake.bundle.release_files import environment
 from bake.config.recipe import Recipe
 from bake.document import launch_settings
-from bake.document.launch_settings import Settings
+from bake.document.launch_settings import Arguments, Settings
 from bake.errors import SettingsError
 
 SECRETS = ("KEY", "TOKEN")
@@ -20,12 +20,12 @@ def texts(given: Settings) -> dict[str, tuple[int, str | None]]:
 
 
 def test_nothing_said_is_no_file() -> None:
-    assert launch_settings.read((), None, ()) == Settings()
+    assert launch_settings.read(Arguments()) == Settings()
     assert Settings().files == []
 
 
 def test_each_setting_has_its_file_and_secrets_are_root_s() -> None:
-    given = launch_settings.read(("A.example.", "b.example"), "me@a.example", ("B=two words", "A="))
+    given = launch_settings.read(Arguments(("A.example.", "b.example"), "me@a.example", ("B=two words", "A=")))
     assert texts(given) == {
         "/etc/app/domains": (0o644, "a.example\nb.example\n"),
         "/etc/app/email": (0o644, "me@a.example\n"),
@@ -37,16 +37,19 @@ def test_each_setting_has_its_file_and_secrets_are_root_s() -> None:
 
 def test_a_launch_may_name_wildcards_where_the_recipe_may() -> None:
     zone = Recipe.model_validate({"certificate": {"dns": {"server": "192.0.2.53", "key": "a-key"}}})
-    assert launch_settings.read(("*.a.example",), None, (), zone).domains == ("*.a.example",)
+    assert launch_settings.read(Arguments(("*.a.example",)), zone).domains == ("*.a.example",)
 
 
 def test_a_value_may_hold_what_parts_it_from_its_name() -> None:
-    assert launch_settings.read((), None, ("URL=postgres://a?b=c", "E= ")).env == {"URL": "postgres://a?b=c", "E": " "}
+    arguments = Arguments(pairs=("URL=postgres://a?b=c", "E= "))
+    assert launch_settings.read(arguments).env == {"URL": "postgres://a?b=c", "E": " "}
 
 
 def test_every_fault_is_told_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
-        launch_settings.read(("*.a.example", "b.example", "127.0.0.1"), "nobody", ("NOTHING", "1A=x", "A=x\ny"))
+        launch_settings.read(
+            Arguments(("*.a.example", "b.example", "127.0.0.1"), "nobody", ("NOTHING", "1A=x", "A=x\ny"))
+        )
     lines = caught.value.details.splitlines()
     assert SettingsError.code == 18
     places = sorted(line.partition(":")[0] for line in lines)
@@ -56,7 +59,7 @@ def test_every_fault_is_told_at_once() -> None:
 
 def test_an_empty_e_mail_address_is_none() -> None:
     with pytest.raises(SettingsError):
-        launch_settings.read((), "", ())
+        launch_settings.read(Arguments(email=""))
 
 
 def test_secrets_come_from_the_environment_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

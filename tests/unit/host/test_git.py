@@ -266,10 +266,10 @@ def test_a_bake_of_a_hostile_folder_starts_no_program(clone: Clone, trap: Trap) 
         (clone.folder / f"{word}.py").write_text(f"open({str(trap.mark)!r}, 'w')\n")
     (clone.folder / "app.py").write_text("from flask import Flask\napp = Flask(__name__)\n")
     report = Reporter(Terminal(file=io.StringIO()))
-    recipe = pipeline.read(clone.folder, report)
-    # The part of a bake on this computer is bundle.collect, which render.machine_document begins with, and origin_of.
-    render.machine_document(clone.folder, recipe, Settings(), PROVIDERS["gcp"], False, report)
-    assert pipeline.origin_of(clone.folder, clone.folder, recipe).commit == f"{commit}-dirty"
+    shop = release_source.AppSource(clone.folder, pipeline.read(clone.folder, report))
+    # The part of a bake on this computer is bundle.collect, which render.machine_document begins with, and the origin.
+    render.machine_document(shop, Settings(), PROVIDERS["gcp"], False, report)
+    assert (shop.commit, shop.version) == (f"{commit}-dirty", "")
     assert not trap.sprung()
 
 

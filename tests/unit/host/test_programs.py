@@ -32,7 +32,7 @@ def test_lines_come_while_the_program_runs() -> None:
     heard: list[tuple[str, float]] = []
     script = "echo first; echo second >&2; sleep 0.5; printf third"
     started = time.monotonic()
-    done = programs.run(["sh", "-c", script], on_line=lambda line: heard.append((line, time.monotonic() - started)))
+    done = programs.stream(["sh", "-c", script], lambda line: heard.append((line, time.monotonic() - started)))
     assert [line for line, _ in heard] == ["first", "second", "third"]
     assert heard[2][1] - heard[0][1] > 0.3
     assert (done.stdout, done.stderr) == ("", "first\nsecond\nthird")
@@ -40,7 +40,7 @@ def test_lines_come_while_the_program_runs() -> None:
 
 def test_lines_that_are_not_text_are_shown_all_the_same() -> None:
     heard: list[str] = []
-    programs.run(["printf", r"caf\351\r\n\nend"], on_line=heard.append)
+    programs.stream(["printf", r"caf\351\r\n\nend"], heard.append)
     assert heard == ["caf\ufffd", "", "end"]
 
 
@@ -58,7 +58,7 @@ def test_a_failing_program_that_only_uses_standard_output_is_quoted_too() -> Non
         programs.run(["sh", "-c", "echo the reason; exit 1"])
     assert "\nthe reason" in caught.value.details
     with pytest.raises(ProgramError) as caught:
-        programs.run(["sh", "-c", "echo streamed; exit 1"], on_line=lambda line: None)
+        programs.stream(["sh", "-c", "echo streamed; exit 1"], lambda line: None)
     assert "\nstreamed" in caught.value.details
 
 
@@ -96,20 +96,12 @@ def test_a_timeout_ends_the_program(marker: str) -> None:
     assert running(marker) == []
 
 
-def test_a_timeout_ends_a_program_that_is_listened_to(marker: str) -> None:
-    started = time.monotonic()
-    with pytest.raises(ProgramError, match="did not end within"):
-        programs.run(["sh", "-c", "exec sleep 20", marker], timeout=0.3, on_line=lambda line: None)
-    assert time.monotonic() - started < 10
-    assert running(marker) == []
-
-
 def test_an_exception_while_listening_ends_the_program(marker: str) -> None:
     def refuse(line: str) -> None:
         raise ValueError(line)
 
     with pytest.raises(ValueError, match="hello"):
-        programs.run(["sh", "-c", 'echo hello; exec sleep "$0"', marker], on_line=refuse)
+        programs.stream(["sh", "-c", 'echo hello; exec sleep "$0"', marker], refuse)
     assert running(marker) == []
 
 

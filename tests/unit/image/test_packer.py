@@ -16,7 +16,8 @@ from bake.config import contract
 from bake.config.contract_files import Result
 from bake.errors import AppStartError, BakeError, PackerError, SetupError, SpaceError, ToolError, UnhealthyError
 from bake.host import paths, programs
-from bake.image import packer, pipeline
+from bake.image import packer
+from bake.image.build import NOTE_PREFIX, OBSERVED_PREFIX
 from bake.image.packer import Event
 
 VERSION = 'if [ "$1" = version ]; then echo "Packer v1.6.6"; exit 0; fi\n'
@@ -266,8 +267,8 @@ def test_our_scripts_say_what_milestones_and_faults_listen_for() -> None:
     assert all(f'echo "{words}' in script for words in ours)
     assert f'echo "bake: app-setup $result, app $active{packer.JOURNAL}"' in script
     assert f'echo "{packer.RESULT_PREFIX}$(' in script
-    assert f'echo "{pipeline.OBSERVED_PREFIX}$(cat {contract.OBSERVED})"' in script
-    assert f"{contract.CHECK_NOTES} | sed 's/^/{pipeline.NOTE_PREFIX}/'" in script
+    assert f'echo "{OBSERVED_PREFIX}$(cat {contract.OBSERVED})"' in script
+    assert f"{contract.CHECK_NOTES} | sed 's/^/{NOTE_PREFIX}/'" in script
     for name in ("await.sh", "seal.sh"):
         programs.run(["sh", "-n", paths.tree() / "packer" / name])
 

@@ -17,15 +17,12 @@ SETTINGS = str(paths.features() / "django/django/app_settings.py")
 
 
 @pytest.fixture
-def settings(program: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
-    module = program(SETTINGS)
-    monkeypatch.setattr(module, "SOURCE", tmp_path / "source")
-    (tmp_path / "source").mkdir()
-    return module
+def settings(program: Callable[[str], ModuleType]) -> ModuleType:
+    return program(SETTINGS)
 
 
 def test_a_new_project_is_made_fit_for_a_server(settings: ModuleType, tmp_path: Path) -> None:
-    beside = {"ENGINE": "django.db.backends.sqlite3", "NAME": tmp_path / "source" / "db.sqlite3"}
+    beside = {"ENGINE": "django.db.backends.sqlite3", "NAME": settings.SOURCE / "db.sqlite3"}
     theirs = {"DEBUG": True, "ALLOWED_HOSTS": [], "DATABASES": {"default": beside}, "STATIC_URL": "static/"}
     changed = settings.served(theirs, {"APP_DOMAINS": "a.example b.example", "SECRET_KEY": "from the machine"})
     assert changed == {

@@ -431,8 +431,8 @@ def keeper(ec2: Ec2, request: pytest.FixtureRequest) -> Keeper:
         pytest.skip("Debian's package age is not here")
     root = ec2.root
     places = {
-        "/etc/letsencrypt/renewal-hooks/deploy/app": "hook", "/etc/letsencrypt": "etc/letsencrypt", "/etc/app/": "",
-        "/run/app-check": "checked", "/run/app/": "run/", "/var/lib/app-certificate": "state", "/srv/app/current/": "",
+        "/etc/letsencrypt": "etc/letsencrypt", "/etc/app/": "", "/run/app-check": "checked", "/run/app/": "run/",
+        "/var/lib/app-certificate": "var/lib/app-certificate", "/srv/app/current/": "",
         "SHORT = 20": "SHORT = 1", "PATIENCE = 180": "PATIENCE = 3",
     }  # fmt: skip
     for path in (REPOSITORY / "cloud-init/features").glob("[ck]e*/*.py"):
@@ -440,12 +440,11 @@ def keeper(ec2: Ec2, request: pytest.FixtureRequest) -> Keeper:
         for old, new in places.items():
             text = text.replace(old, new if "=" in new else f"{root}/{new}")
         (ec2.settings / path.name).write_text(text)
-    (root / "hook").write_text(f"#!/bin/sh\necho called >> {root}/hooked\n")
-    (root / "hook").chmod(0o755)
     bucket = re.sub("[^a-z]+", "-", request.node.name)[-40:].strip("-")
     ec2.gate.client("s3").create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
     (root / "recipe.json").write_text(json.dumps({"keep": f"s3://{bucket}/shop"}))
     made = Keeper(ec2, Machine(None, root, None, None), bucket)  # type: ignore[arg-type]
+    made.machine.hook()
     made.reference()
     return made
 

@@ -25,19 +25,15 @@ LOOK = 50
 
 @pytest.fixture
 def certificate(
-    program: Callable[..., ModuleType], fake: Fake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    rooted: Callable[..., ModuleType], fake: Fake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> ModuleType:
     """The program, below a folder of the test's, on a machine with the address 192.0.2.1."""
     fake("hostname", "echo 192.0.2.1 2001:db8::1")
     fake("systemctl", f'echo "$@" >> {tmp_path}/systemctl')
     fake("certbot", "exit 0")
-    module = program("certificate.py", REPOSITORY / "cloud-init/features/certificate")
-    for name, path in {
-        "CERTBOT": "etc/letsencrypt", "NAMES": "names", "STATE": "orders.json", "CHALLENGES": "http/x/y",
-        "LOGS": "logs", "INSTANCE": "instance.json", "HOOK": "hook", "RECIPE": "recipe.json", "EMAIL": "email",
-        "AUTHORITY": "authority",
-    }.items():  # fmt: skip
-        monkeypatch.setattr(module, name, tmp_path / path)
+    module = rooted("certificate.py", REPOSITORY / "cloud-init/features/certificate")
+    for folder in (module.RECIPE.parent, module.STATE.parent):
+        folder.mkdir()
     monkeypatch.setattr("sys.argv", ["certificate.py", "look"])
     module.HOOK.write_text(f"#!/bin/sh\necho called >> {tmp_path}/hooked\n")
     module.HOOK.chmod(0o755)
@@ -85,7 +81,7 @@ class Machine:
 
     def certbot(self, script: str) -> None:
         """A certbot that notes its words, then does as it is told."""
-        self.fake("certbot", f'echo "$@" >> {self.root}/called\nmkdir -p {self.root}/logs\n{script}')
+        self.fake("certbot", f'echo "$@" >> {self.root}/called\nmkdir -p {self.program.LOGS}\n{script}')
 
     @property
     def issues(self) -> str:
@@ -198,7 +194,7 @@ def test_ready_names_are_ordered_together(machine: Machine, tmp_path: Path, addr
     assert "ordering a certificate for a.example c.example\n" in machine.look()
     (words,) = machine.ordered()
     assert words[-2:] == ["--domains", "a.example,c.example"] and "--email me@a.example" in " ".join(words)
-    assert f"--webroot -w {tmp_path}/http --email" in " ".join(words)
+    assert f"--webroot -w {tmp_path}/var/lib/letsencrypt/http --email" in " ".join(words)
     assert (tmp_path / "hooked").read_text() == "called\n"
     assert "renew_before_expiry = 43200 minutes" in (tmp_path / "etc/letsencrypt/renewal/app.conf").read_text()
     # The third joins when it comes, whoever is to be written to by then.
@@ -244,7 +240,7 @@ def test_a_certificate_that_could_not_be_renewed_is_ordered_anew_for_those_who_a
 def test_what_comes_of_a_failed_order(machine: Machine, tmp_path: Path, said: str, wait: float, orders: int) -> None:
     machine.names("a.example")
     machine.dns(a="192.0.2.1")
-    machine.certbot(f"echo '{said}' > {tmp_path}/logs/letsencrypt.log; echo no luck; exit 1")
+    machine.certbot(f"echo '{said}' > {machine.program.LOGS}/letsencrypt.log; echo no luck; exit 1")
     with pytest.raises(Exception, match="no luck"):
         machine.program.main()
     state = json.loads(machine.program.STATE.read_text())
@@ -328,7 +324,7 @@ def test_what_a_power_cut_left_is_ordered_anew(machine: Machine, tmp_path: Path,
 def test_an_order_that_comes_to_nothing_is_a_failed_one(machine: Machine, tmp_path: Path) -> None:
     machine.names("a.example")
     machine.dns(a="192.0.2.1")
-    machine.certbot(f"echo '{{\"identifiers\"' > {tmp_path}/logs/log.log")
+    machine.certbot(f"echo '{{\"identifiers\"' > {machine.program.LOGS}/log.log")
     with pytest.raises(Exception, match="issued no readable certificate"):
         machine.program.main()
     assert machine.program.main() is None
@@ -353,14 +349,14 @@ def test_who_was_stopped_before_nginx_knew_tells_it_later(machine: Machine, tmp_
 def test_a_first_certificate_does_not_wait_for_a_name_that_is_refused(machine: Machine, tmp_path: Path) -> None:
     machine.names("a.example", "b.example")
     machine.dns(a="192.0.2.1", b="192.0.2.1")
-    machine.certbot(f"echo '{{\"identifiers\"' > {tmp_path}/logs/log.log; exit 1")
+    machine.certbot(f"echo '{{\"identifiers\"' > {machine.program.LOGS}/log.log; exit 1")
     with pytest.raises(Exception, match="certbot"):
         machine.program.main()
     later = json.loads(machine.program.STATE.read_text())
     early = {**later, "since": later["since"] - HOUR, "orders": [then - HOUR for then in later["orders"]]}
     machine.program.STATE.write_text(json.dumps(early))
     lineage(tmp_path / "new", ["a.example"])
-    machine.certbot(f"echo '{{\"identifiers\"' > {tmp_path}/logs/log.log; {machine.issues}")
+    machine.certbot(f"echo '{{\"identifiers\"' > {machine.program.LOGS}/log.log; {machine.issues}")
     machine.look()
     assert "--allow-subset-of-names" in machine.ordered()[-1]
     # With a certificate for the others, the refused one's turn comes as rarely as ever.
@@ -378,15 +374,13 @@ def test_a_state_that_cannot_be_read_waits_an_hour(machine: Machine) -> None:
 
 
 @pytest.fixture
-def zone(machine: Machine, program: Callable[..., ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def zone(machine: Machine, rooted: Callable[..., ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A release whose names are proved by their zone; where the key belongs. The name server takes every record."""
-    module = program("zone.py", REPOSITORY / "cloud-init/features/dns")
-    monkeypatch.setattr(module, "KEY", tmp_path / "dns.key")
-    monkeypatch.setattr(module, "CREDENTIALS", tmp_path / "dns.ini")
+    module: ModuleType = rooted("zone.py", REPOSITORY / "cloud-init/features/dns")
     monkeypatch.setattr(module.Zone, "tried", lambda self, record, token: None)
     monkeypatch.setitem(sys.modules, "zone", module)
     machine.fake("resolvectl", f"touch {tmp_path}/looked")
-    return tmp_path / "dns.key"
+    return Path(module.KEY)
 
 
 IN_ZONE = {"server": "192.0.2.53", "port": 53, "key": "a-key", "algorithm": "HMAC-SHA256", "wait": 30}
@@ -404,7 +398,8 @@ def test_names_that_lead_nowhere_are_ordered_by_their_zone(machine: Machine, zon
     (words,) = machine.ordered()
     said = " ".join(words)
     assert "--webroot" not in words and "c2VjcmV0" not in said
-    assert f"--dns-rfc2136 --dns-rfc2136-credentials {tmp_path}/dns.ini --dns-rfc2136-propagation-seconds 30" in said
+    credentials = tmp_path / "etc/letsencrypt/dns.ini"
+    assert f"--dns-rfc2136 --dns-rfc2136-credentials {credentials} --dns-rfc2136-propagation-seconds 30" in said
     # Boulder refuses an order for both a wildcard and a name that it stands for.
     assert words[-2:] == ["--domains", "a.example,*.a.example"]
     (tmp_path / "systemctl").unlink(missing_ok=True)
@@ -414,7 +409,7 @@ def test_names_that_lead_nowhere_are_ordered_by_their_zone(machine: Machine, zon
     # A new key is certbot's too, before it is needed.
     zone.write_text("b3RoZXI=")
     machine.look()
-    assert "b3RoZXI=" in (tmp_path / "dns.ini").read_text()
+    assert "b3RoZXI=" in (tmp_path / "etc/letsencrypt/dns.ini").read_text()
 
 
 def test_a_zone_that_takes_nothing_costs_no_order(

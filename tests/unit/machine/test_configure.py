@@ -470,9 +470,12 @@ def test_only_root_reads_the_environment(root: Path) -> None:
     ],
 )
 def test_nginx_listens_where_the_machine_has_addresses(
-    configure: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ipv6: bool, default: bool, lines: list[str]
+    rooted: Callable[[str], ModuleType], ipv6: bool, default: bool, lines: list[str]
 ) -> None:
-    monkeypatch.setattr(configure, "IPV6", tmp_path if ipv6 else tmp_path / "none")
+    configure = rooted("configure")
+    if ipv6:
+        configure.IPV6.parent.mkdir(parents=True)
+        configure.IPV6.touch()
     assert configure.listen("ssl", " default_server" if default else "").splitlines() == lines
 
 

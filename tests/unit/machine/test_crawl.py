@@ -106,7 +106,7 @@ def ask(crawl: types.ModuleType) -> Callable[..., Record]:
 
     def record(site: Site | str, **argument: Any) -> Record:
         url = site if isinstance(site, str) else site.url
-        return Record.from_json(json.dumps(crawl.main(**{"url": url, "seconds": 20, **argument})))
+        return Record.from_json(json.dumps(crawl.main(crawl.Task(**{"url": url, "seconds": 20, **argument}))))
 
     return record
 

@@ -18,8 +18,9 @@ from bake.host import paths
 
 
 @pytest.fixture
-def exchange(serving: ModuleType, program: Callable[..., ModuleType]) -> ModuleType:
-    return program("exchange.py", paths.features() / "exchange")
+def exchange(serving: ModuleType, rooted: Callable[..., ModuleType], tmp_path: Path) -> ModuleType:
+    (tmp_path / "proc").symlink_to("/proc")
+    return rooted("exchange.py", paths.features() / "exchange")
 
 
 class App:
@@ -53,7 +54,7 @@ def app(tmp_path: Path) -> Iterator[Callable[..., App]]:
     started: list[App] = []
 
     def start(name: str, status: int) -> App:
-        started.append(App(tmp_path / f"{name}.sock", status))
+        started.append(App(tmp_path / f"run/app/{name}.sock", status))
         return started[-1]
 
     yield start
@@ -83,22 +84,22 @@ def test_a_service_may_take_all_of_the_patience(
     assert exchange.ask("app-next", "/", "one.example") == 200
 
 
-def test_visitors_are_led_to_a_service_in_one_step(exchange: ModuleType, tmp_path: Path) -> None:
-    (tmp_path / ".uwsgi.sock.new").symlink_to("/left/by/a/power/cut")
+def test_visitors_are_led_to_a_service_in_one_step(exchange: ModuleType) -> None:
+    (exchange.RUN / ".uwsgi.sock.new").symlink_to("/left/by/a/power/cut")
     for name in ("app", "app-next"):
         exchange.lead(name)
-        assert exchange.DOOR.readlink() == tmp_path / f"{name}.sock"
-    assert [path.name for path in tmp_path.iterdir() if path.is_symlink()] == ["uwsgi.sock"]
+        assert exchange.DOOR.readlink() == exchange.socket_of(name)
+    assert [path.name for path in exchange.RUN.iterdir() if path.is_symlink()] == ["uwsgi.sock"]
 
 
-def test_a_service_is_busy_while_somebody_is_connected(exchange: ModuleType, tmp_path: Path) -> None:
+def test_a_service_is_busy_while_somebody_is_connected(exchange: ModuleType) -> None:
     # The kernel's own table, and a server that accepts nobody yet: who waits counts as well.
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(tmp_path / "app.sock"))
+        listener.bind(str(exchange.socket_of("app")))
         listener.listen()
         assert not exchange.busy("app")
         with socket.socket(socket.AF_UNIX) as client:
-            client.connect(str(tmp_path / "app.sock"))
+            client.connect(str(exchange.socket_of("app")))
             assert exchange.busy("app")
             assert not exchange.busy("app-next")
             exchange.await_idle("app", 0.1)
@@ -111,14 +112,14 @@ def test_names_of_any_bytes_disturb_nobody(exchange: ModuleType, tmp_path: Path)
     table = tmp_path / "unix"
     table.write_bytes(f"Num RefCount Protocol Flags Type St Inode Path\n{row} @odd".encode() + b"\n\n\xff name\n")
     assert not exchange.busy("app", table)
-    table.write_text(table.read_text(errors="replace") + f"{row} {tmp_path}/app.sock\n")
+    table.write_text(table.read_text(errors="replace") + f"{row} {exchange.socket_of('app')}\n")
     assert exchange.busy("app", table)
 
 
 @pytest.fixture
 def systemctl(exchange: ModuleType, fake: Fake, tmp_path: Path) -> Path:
     """A systemctl that notes its words, and where the door leads at that moment; it fails at those in `fails`."""
-    note = f'echo "$* ($(basename "$(readlink {tmp_path}/uwsgi.sock)"))" >> {tmp_path}/words'
+    note = f'echo "$* ($(basename "$(readlink {exchange.DOOR})"))" >> {tmp_path}/words'
     fake("systemctl", f'{note}; ! grep -qxF "$*" {tmp_path}/fails 2> /dev/null')
     exchange.lead("app")
     return tmp_path / "words"
@@ -175,8 +176,8 @@ def test_an_app_that_does_not_start_is_said_so(
     assert exchange.DOOR.readlink().name == "app.sock"
 
 
-def test_the_units_listen_where_nginx_is_led(exchange: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "RUN", Path("/run/app"))
+def test_the_units_listen_where_nginx_is_led(program: Callable[..., ModuleType]) -> None:
+    exchange = program("exchange.py", paths.features() / "exchange")
     ours, brought = paths.rootfs() / "etc/systemd/system", paths.features() / "exchange/units"
     for path in (ours / "app.socket", brought / "app-next.socket"):
         assert f"ListenStream={exchange.socket_of(path.stem)}\n" in path.read_text()

@@ -39,7 +39,7 @@ class Machine:
     @property
     def orders(self) -> Path:
         """When something was ordered."""
-        return self.root / "state/orders.json"
+        return self.root / "var/lib/app-certificate/orders.json"
 
     def issue(self, name: str = "a.example", number: int = 1) -> bytes:
         """A certificate as certbot keeps it: live leads into archive; the certificate."""
@@ -56,7 +56,7 @@ class Machine:
             (live / f"{part}.pem").symlink_to(f"../../archive/app/{part}{number}.pem")
         (self.certbot / "renewal/app.conf").write_text("[renewalparams]\naccount = x\n")
         (self.certbot / "accounts/x/private_key.json").write_text("{}")
-        self.orders.parent.mkdir(exist_ok=True)
+        self.orders.parent.mkdir(parents=True, exist_ok=True)
         self.orders.write_text('{"orders": [1.0]}')
         return self.served
 
@@ -77,6 +77,14 @@ class Machine:
         shutil.rmtree(self.certbot, ignore_errors=True)
         shutil.rmtree(self.orders.parent, ignore_errors=True)
         (self.root / "hooked").unlink(missing_ok=True)
+        self.hook()
+
+    def hook(self) -> None:
+        """Give it the program that certbot calls when a certificate is new."""
+        hook = self.certbot / "renewal-hooks/deploy/app"
+        hook.parent.mkdir(parents=True, exist_ok=True)
+        hook.write_text(f"#!/bin/sh\necho called >> {self.root}/hooked\n")
+        hook.chmod(0o755)
 
     def key(self) -> None:
         """Give it a key that nobody else has."""
@@ -96,28 +104,21 @@ class Machine:
 
 @pytest.fixture
 def machine(
-    program: Callable[..., ModuleType],
+    rooted: Callable[..., ModuleType],
     fake: Fake,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> Machine:
     fake("udevadm", "exit 0")
-    ordering = program("certificate.py", RELEASE / "certificate")
+    ordering = rooted("certificate.py", RELEASE / "certificate")
     monkeypatch.setitem(sys.modules, "certificate", ordering)
-    module = program("keep.py", RELEASE / "keep")
-    for name, path in {
-        "CERTBOT": "etc/letsencrypt", "STATE": "state/orders.json", "RECIPE": "recipe.json", "LOCK": "lock",
-        "HOOK": "hook",
-    }.items():  # fmt: skip
-        monkeypatch.setattr(ordering, name, tmp_path / path)
-    for name, path in {"KEY": "key", "CHECKED": "checked", "LABELS": "labels", "MOUNTED": "mounted"}.items():
-        monkeypatch.setattr(module, name, tmp_path / path)
+    module = rooted("keep.py", RELEASE / "keep")
+    ordering.RECIPE.parent.mkdir()
     ordering.RECIPE.write_text(json.dumps({"keep": str(tmp_path / "keep")}))
-    ordering.HOOK.write_text(f"#!/bin/sh\necho called >> {tmp_path}/hooked\n")
-    ordering.HOOK.chmod(0o755)
     (tmp_path / "keep").mkdir()
     made = Machine(module, tmp_path, capsys, monkeypatch)
+    made.hook()
     made.key()
     return made
 
@@ -416,7 +417,7 @@ def volume(machine: Machine, fake: Fake) -> Path:
     sys.modules["certificate"].RECIPE.write_text('{"keep": "LABEL=vault"}')
     fake("mount", f'echo "$@" >> {machine.root}/mounts; rmdir {mounted}; ln -s {there} {mounted}')
     fake("umount", f'echo umount "$@" >> {machine.root}/mounts; rm {mounted}')
-    machine.program.LABELS.mkdir()
+    machine.program.LABELS.mkdir(parents=True)
     return Path(machine.program.LABELS, "vault")
 
 

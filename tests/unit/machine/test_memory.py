@@ -13,20 +13,16 @@ from bake.host import paths
 
 
 @pytest.fixture
-def memory(
-    program: Callable[..., ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fake: Fake
-) -> ModuleType:
+def memory(rooted: Callable[..., ModuleType], fake: Fake) -> ModuleType:
     """The machine's program, on an app whose master is process 7."""
-    module = program("memory.py", paths.features() / "observe")
-    for name in ("PROC", "GROUPS"):
-        monkeypatch.setattr(module, name, tmp_path / name)
+    module = rooted("memory.py", paths.features() / "observe")
     fake("systemctl", "printf 'MainPID=7\\nControlGroup=/system.slice/app.service\\n'")
-    group = tmp_path / "GROUPS/system.slice/app.service"
+    group = module.GROUPS / "system.slice/app.service"
     group.mkdir(parents=True)
     (group / "cgroup.procs").write_text("7\n8\n9\n")
     for pid, kibibytes in ((7, 90_000), (8, 40_000), (9, 41_000)):
-        (tmp_path / f"PROC/{pid}").mkdir(parents=True)
-        (tmp_path / f"PROC/{pid}/smaps_rollup").write_text(
+        (module.PROC / str(pid)).mkdir(parents=True)
+        (module.PROC / f"{pid}/smaps_rollup").write_text(
             f"00400000-7fff [rollup]\nRss: 99999 kB\nPss:  {kibibytes} kB\nPss_Dirty: 1 kB\n"
         )
     return module

@@ -27,8 +27,8 @@ SHIPPED = {
 
 
 @pytest.fixture
-def observe(program: Callable[..., ModuleType]) -> ModuleType:
-    return program("observe.py", paths.features() / "observe")
+def observe(rooted: Callable[..., ModuleType]) -> ModuleType:
+    return rooted("observe.py", paths.features() / "observe")
 
 
 DATA, FRESH, REFUSED = "data", "fresh", "refused"
@@ -110,16 +110,14 @@ def machine(
     fake: Fake,
 ) -> Machine:
     """A machine with a release whose app writes when it is started; systemctl notes its words."""
-    for name, path in {"WANTED": "wanted", "SCRATCH": "scratch", "OBSERVED": "observed", "DROP_INS": "units"}.items():
-        monkeypatch.setattr(observe, name, tmp_path / path)
-    monkeypatch.setattr(steps, "OBSERVED", tmp_path / "observed")
-    monkeypatch.setattr(steps, "FRESH", tmp_path / "fresh")
     monkeypatch.setattr(observe, "serving", serving)
+    observe.WANTED.parent.mkdir()
     observe.WANTED.touch()
     for unit in observe.UNITS:
-        (tmp_path / f"units/{unit}.d").mkdir(parents=True)
+        (observe.DROP_INS / f"{unit}.d").mkdir(parents=True)
     fake(
-        "systemctl", f'echo "$*" >> {tmp_path}/words; cat {tmp_path}/units/app.service.d/* >> {tmp_path}/bound || true'
+        "systemctl",
+        f'echo "$*" >> {tmp_path}/words; cat {observe.DROP_INS}/app.service.d/* >> {tmp_path}/bound || true',
     )
     fake("chown", "exit 0")
     release = tmp_path / "releases/one"
@@ -145,7 +143,7 @@ def test_the_app_runs_once_on_a_copy_and_its_data_is_kept(machine: Machine, tmp_
     machine.patch.setattr(machine.observe, "load", lambda release, name: SimpleNamespace(ask=ask))
     machine.watch({})
     source = machine.release / "source"
-    found = json.loads((tmp_path / "observed").read_text())
+    found = json.loads(machine.observe.OBSERVED.read_text())
     assert found == {"data": {"logs": True, "made": True, "site.db": False}, "fresh": ["static"], "refused": ["app.py"]}
     # The release itself is as it was, but for links; what was written is where the links lead.
     assert (source / "app.py").read_text() == "app"
@@ -158,7 +156,7 @@ def test_the_app_runs_once_on_a_copy_and_its_data_is_kept(machine: Machine, tmp_
     words = (tmp_path / "words").read_text().splitlines()
     assert words == ["daemon-reload", "stop app.service", "stop app.service app.socket", "daemon-reload"]
     assert f"BindPaths={copy}:{source}\n" in (tmp_path / "bound").read_text()
-    assert not machine.observe.SCRATCH.exists() and not list((tmp_path / "units").glob("*/70-scratch.conf"))
+    assert not machine.observe.SCRATCH.exists() and not list(machine.observe.DROP_INS.glob("*/70-scratch.conf"))
     # Only once.
     machine.watch({})
     assert starts == ["app"]
@@ -168,8 +166,7 @@ def test_where_the_author_s_server_does_not_serve_the_app_is_visited(machine: Ma
     starts: list[str] = []
     asked: list[dict[str, object]] = []
     machine.patch.setattr(machine.serving, "start", starts.append)
-    machine.patch.setattr(machine.serving, "NAMES", tmp_path / "names")
-    (tmp_path / "names").write_text("*.shop.example\n")
+    machine.serving.NAMES.write_text("*.shop.example\n")
     author = SimpleNamespace(
         ask=lambda release, recipe: False,
         crawl=lambda release, argument: asked.append(argument),
@@ -189,12 +186,12 @@ def test_an_app_that_does_not_start_leaves_nothing_bound(machine: Machine, tmp_p
     machine.patch.setattr(machine.serving, "start", start)
     with pytest.raises(machine.serving.NotStarted):
         machine.watch({})
-    assert not list((tmp_path / "units").glob("*/70-scratch.conf"))
+    assert not list(machine.observe.DROP_INS.glob("*/70-scratch.conf"))
     assert (tmp_path / "words").read_text().endswith("daemon-reload\n")
 
 
 def test_a_later_release_that_ships_more_begins_as_it_ships_it(machine: Machine, tmp_path: Path) -> None:
-    (tmp_path / "observed").write_text(json.dumps({"data": {"logs": True}, "fresh": ["static"], "refused": []}))
+    machine.observe.OBSERVED.write_text(json.dumps({"data": {"logs": True}, "fresh": ["static"], "refused": []}))
     machine.steps.keep(machine.release, {})
     (machine.release / "source/static/built.css").write_text("by the app")
     (machine.release / "source/logs/x").write_text("kept")
@@ -223,7 +220,9 @@ def test_people_are_told_which_is_which() -> None:
 
 
 def test_a_later_release_s_code_is_not_made_writable(machine: Machine, tmp_path: Path) -> None:
-    (tmp_path / "observed").write_text(json.dumps({"data": {"shop/cache": True, "new.py": False}, "fresh": ["static"]}))
+    machine.observe.OBSERVED.write_text(
+        json.dumps({"data": {"shop/cache": True, "new.py": False}, "fresh": ["static"]})
+    )
     write(machine.release / "source", {"shop/cache/__init__.py": "code", "new.py": "code", "static/tool.py": "code"})
     machine.steps.keep(machine.release, {})
     assert not [name for name in ("shop/cache", "new.py", "static") if (machine.release / "source" / name).is_symlink()]
@@ -233,7 +232,7 @@ def test_a_later_release_s_code_is_not_made_writable(machine: Machine, tmp_path:
 
 
 def test_static_files_are_collected_once_while_an_image_is_made(machine: Machine, tmp_path: Path) -> None:
-    machine.patch.setattr(machine.steps, "URL", tmp_path / "url")
+    machine.steps.URL.unlink()
     machine.steps.URL.write_text("")
     machine.patch.setattr(
         machine.observe, "load", lambda release, name: SimpleNamespace(ask=lambda release, recipe: True)

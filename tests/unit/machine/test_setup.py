@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from conftest import PROGRAMS, Fake
+from conftest import PROGRAMS, Fake, write
 
 from bake.config import contract
 from bake.config.contract_files import Result
@@ -283,16 +283,15 @@ def test_what_is_served_already_is_left_alone(setup: ModuleType, machine: Servin
 
 @pytest.mark.parametrize(("place", "words"), [(release, RESTART), (bundled, EXCHANGE)])
 def test_new_settings_exchange_the_app_where_its_release_can(
-    setup: ModuleType, machine: Serving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: Place, words: list[str]
+    setup: ModuleType, machine: Serving, tmp_path: Path, place: Place, words: list[str]
 ) -> None:
-    monkeypatch.setattr(setup.serving, "SETTINGS", (tmp_path / "env",))
     place(setup, "one")
     run_with(setup, "one")
     assert told(tmp_path)[-2:] == RESTART, "nothing ran that could be exchanged"
     # As a run that was killed may leave it.
     setup.link(setup.serving.DOOR, Path("/run/app/app-next.sock"))
     for text in ("NEW=1\n", "NEW=2\n"):
-        (tmp_path / "env").write_text(text)
+        setup.serving.SETTINGS[0].write_text(text)
         run_with(setup, "one")
         assert told(tmp_path) == ["reload-or-restart app-configure.service", *words]
         assert setup.serving.DOOR.readlink() == setup.serving.SOCKET
@@ -836,14 +835,14 @@ def test_how_far_it_is_is_told_while_it_runs(
 
 @pytest.mark.parametrize("text", ["KEY=", "OTHER_KEY=x", "# KEY=x", 'KEY=""'])
 def test_what_gives_no_secret(setup: ModuleType, steps: ModuleType, text: str) -> None:
-    (setup.SOURCE.parent / "secrets.env").write_text(f"{text}\n")
+    steps.GIVEN[1].write_text(f"{text}\n")
     with pytest.raises(setup.Waiting, match="KEY"):
         steps.require_secrets({"secrets": ["KEY"]})
 
 
-@pytest.mark.parametrize("name", ["env", "secrets.env"])
-def test_what_gives_a_secret(setup: ModuleType, steps: ModuleType, name: str) -> None:
-    (setup.SOURCE.parent / name).write_text('OTHER=1\nKEY="a value"\n')
+@pytest.mark.parametrize("name", ["app-check/env", "app/secrets.env", "app/given.env"])
+def test_what_gives_a_secret(setup: ModuleType, steps: ModuleType, tmp_path: Path, name: str) -> None:
+    write(tmp_path / "run", {name: 'OTHER=1\nKEY="a value"\n'})
     steps.require_secrets({"secrets": ["KEY"]})
     with pytest.raises(setup.Waiting, match="MORE"):
         steps.require_secrets({"secrets": ["KEY", "MORE"]})
@@ -895,7 +894,7 @@ def test_uwsgi_reads_the_limits_of_the_release_in_place(program: Callable[[str],
 
 
 @pytest.fixture
-def called(setup: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+def called(setup: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What a release calls of what it brings for EC2, in its order, beside what the others are called for."""
     words: list[str] = []
     for name, does in {"volume": "mount", "aws": "fetch", "steps": "keep require_secrets prepare"}.items():
@@ -907,7 +906,6 @@ def called(setup: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setattr(setup.serving, "start", lambda name: words.append(f"start {name}"))
     monkeypatch.setattr(setup.serving, "await_health", lambda recipe: None)
     monkeypatch.setattr(setup.serving, "runs", lambda name: False)
-    monkeypatch.setattr(setup, "VOLUME", tmp_path / "data")
     return words
 
 

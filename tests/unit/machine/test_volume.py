@@ -28,7 +28,7 @@ def disk(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def volume(
-    program: Callable[..., ModuleType], fake: Fake, disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rooted: Callable[..., ModuleType], fake: Fake, disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> ModuleType:
     """The program on a machine below a folder of the test's, whose kernel shows that volume as an NVMe one.
 
@@ -37,10 +37,7 @@ def volume(
     monkeypatch.setenv("PATH", f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
     fake("systemctl", "exit 3")
     fake("mount", f'echo "$@" >> {tmp_path}/mounted')
-    module = program("volume.py", REPOSITORY / "cloud-init/features/aws")
-    for name, path in {"ASKED": "data", "DATA": "lib", "DEVICES": "dev", "BLOCKS": "block", "STATE": "state"}.items():
-        monkeypatch.setattr(module, name, tmp_path / path)
-    monkeypatch.setattr(sys.modules["step"], "STATE", module.STATE)
+    module = rooted("volume.py", REPOSITORY / "cloud-init/features/aws")
     monkeypatch.setattr(module, "PATIENCE", 0.5)
     monkeypatch.setattr(module.shutil, "chown", lambda *words: None)
     module.ASKED.write_text(f"{ID}\n")

@@ -7,7 +7,6 @@ import socketserver
 import stat
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -29,11 +28,9 @@ TOKEN = "a-token"
 
 
 @pytest.fixture
-def zone(program: Callable[..., ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+def zone(rooted: Callable[..., ModuleType], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The program, below a folder of the test's; its key is there."""
-    module = program("zone.py", paths.features() / "dns")
-    monkeypatch.setattr(module, "KEY", tmp_path / "dns.key")
-    monkeypatch.setattr(module, "CREDENTIALS", tmp_path / "dns.ini")
+    module = rooted("zone.py", paths.features() / "dns")
     monkeypatch.setattr(module, "PATIENCE", 2)
     module.KEY.write_text(f"{SECRET}\n")
     return module

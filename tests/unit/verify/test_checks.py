@@ -11,6 +11,7 @@ import pytest
 from bake.errors import BootError, ProgramError
 from bake.host import paths, programs
 from bake.verify import checks
+from bake.vm.qemu import Access
 
 SUITE = """
 import os
@@ -52,7 +53,8 @@ from pathlib import Path
 from bake.verify import checks
 heard = []
 told = lambda share, what: heard.append((share, what))
-outcome = checks.run_suites(["machine"], host=None, work=Path(sys.argv[1]), facts={"FACT": "known"}, progress=told)
+suites = checks.Suites(["machine"], {"FACT": "known"})
+outcome = checks.run_suites(suites, checks.Host(), Path(sys.argv[1]), told)
 print(json.dumps([[name for name, _ in outcome.failures], heard]))
 """
 
@@ -94,7 +96,7 @@ def test_suites_run_with_facts_and_tell_how_far_they_are(installed: Path, tmp_pa
 @pytest.mark.parametrize("text", ["import no_such_module\n", "# no test at all\n"])
 def test_checks_that_cannot_be_run_are_no_success(tmp_path: Path, text: str) -> None:
     with pytest.raises(BootError, match="pytest could not run the checks") as caught:
-        checks.run_suites([suite(tmp_path, text)], host=None, work=tmp_path)
+        checks.run_suites(checks.Suites([suite(tmp_path, text)]), checks.Host(), tmp_path)
     assert caught.value.details
 
 
@@ -106,17 +108,18 @@ def test_a_report_that_is_broken_is_said_so(tmp_path: Path, text: str) -> None:
 
 
 def test_the_words_for_pytest() -> None:
-    argv = checks.pytest_argv(["machine", "proof/test_faults.py"], "ssh://x", Path("/config"), Path("/report.xml"))
+    host = checks.Host("ssh://x", Path("/config"))
+    argv = checks.pytest_argv(["machine", "proof/test_faults.py"], host, Path("/report.xml"))
     assert argv[:3] == [sys.executable, "-m", "pytest"]
     tests = paths.tree() / "tests"
     assert {str(tests / "machine"), str(tests / "proof" / "test_faults.py")} <= set(argv)
     assert {"--hosts=ssh://x", "--ssh-config=/config", "--junitxml=/report.xml"} <= set(argv)
-    local = checks.pytest_argv(["machine"], None, None, Path("/report.xml"))
+    local = checks.pytest_argv(["machine"], checks.Host(), Path("/report.xml"))
     assert not any(word.startswith(("--hosts", "--ssh-config")) for word in local)
 
 
 def test_pytest_finds_our_suites(tmp_path: Path) -> None:
-    argv = checks.pytest_argv(["machine", "proof"], None, None, tmp_path / "report.xml")
+    argv = checks.pytest_argv(["machine", "proof"], checks.Host(), tmp_path / "report.xml")
     facts = {"BAKE_DISK": "none", "BAKE_BEFORE": "{}", "BAKE_OTHER": "{}", "BAKE_NETWORK": "CLOSED"}
     facts |= {"PYTHONDONTWRITEBYTECODE": "1"}
     said = programs.run([*argv, "--collect-only"], cwd=tmp_path, env=facts).stdout
@@ -126,8 +129,9 @@ def test_pytest_finds_our_suites(tmp_path: Path) -> None:
 
 
 def test_ssh_reads_the_configuration_as_meant(tmp_path: Path) -> None:
-    config = checks.ssh_config(tmp_path / "config", 2222, "debian", tmp_path / "key", tmp_path / "known")
-    said = programs.run(["ssh", "-G", "-F", config, "machine"]).stdout.splitlines()
+    host = checks.Host.of(Access(2222, tmp_path / "key", tmp_path / "known"), tmp_path)
+    assert host.name == "ssh://machine?sudo=true" and host.config
+    said = programs.run(["ssh", "-G", "-F", host.config, "machine"]).stdout.splitlines()
     for line in (
         "hostname 127.0.0.1", "port 2222", "user debian", "batchmode yes", "identitiesonly yes",
         f"identityfile {tmp_path}/key", f"userknownhostsfile {tmp_path}/known", "stricthostkeychecking accept-new",

@@ -1,4 +1,4 @@
-"""The pipeline's parts that need no machine: the log of a bake that failed."""
+"""The parts of a build that need no machine: the log of a bake that failed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from bake.document import cloud_config
 from bake.errors import AppStartError, SpaceError
 from bake.host import files
-from bake.image import pipeline
+from bake.image import build
 
 SETTINGS = cloud_config.CheckSettings({"SECRET_KEY": "hunter2!"})
 
@@ -17,14 +17,14 @@ SETTINGS = cloud_config.CheckSettings({"SECRET_KEY": "hunter2!"})
 def fail(path: Path, log: str) -> AppStartError:
     error = AppStartError("The app does not start", "a way out", "its key is hunter2!")
     error.log = log
-    with pytest.raises(AppStartError) as caught, pipeline.keeping_log(path, SETTINGS):
+    with pytest.raises(AppStartError) as caught, build.keeping_log(path, SETTINGS):
         raise error
     assert caught.value is error
     return error
 
 
 def test_the_log_of_a_failure_is_kept_without_stand_ins_and_escapes(tmp_path: Path) -> None:
-    path = pipeline.log_of(tmp_path / "shop" / "shop.qcow2")
+    path = build.log_of(tmp_path / "shop" / "shop.qcow2")
     error = fail(path, "first line\nkey=hunter2!\n\x1b[31mlast line")
     assert path == tmp_path / "shop" / "shop.log"
     assert path.read_text() == "first line\nkey=[SECRET_KEY]\nlast line\n"
