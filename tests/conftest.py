@@ -40,7 +40,7 @@ class RootShell(SshBackend):  # type: ignore[misc]  # testinfra carries no types
 
     def __init__(self, plain):
         """Use the host and the options of `plain`, testinfra's ssh backend."""
-        alive = "-o ServerAliveInterval=5 -o ServerAliveCountMax=2"
+        alive = "-o ServerAliveInterval=15 -o ServerAliveCountMax=4"
         super().__init__(
             plain.hostname, plain.ssh_config, plain.ssh_identity_file, controlpersist=0, ssh_extra_args=alive
         )

@@ -21,7 +21,7 @@ from bake.diagnosis import redaction
 from bake.disk import base_disk, partitions
 from bake.document import cloud_config, machine_files, release_source
 from bake.document.cloud_config import CheckSettings, Network
-from bake.errors import BakeError, PlaceError, SpaceError
+from bake.errors import BakeError, BaseError, PlaceError, SpaceError
 from bake.host import files, paths
 from bake.host.progress import Reporter
 from bake.host.templates import render
@@ -168,11 +168,22 @@ class Build:
             phase.progress(0.5, "looking for residue")
             random_values = {f"stand-in for {name}": self.settings.env[name] for name in stand_ins(recipe)}
             random_values |= {"canary": self.canary, "build key": qemu.public_key(work / "bake-key").split()[1]}
-            chosen_values = {f"value of check.env's {name}": value for name, value in recipe.check.env.items()}
+            private_values = leaks.private(recipe.check.env, self._shown(sealed_disk))
+            chosen_values = {f"value of check.env's {name}": value for name, value in private_values.items()}
             leaks.require_none(sealed_disk, random_values, chosen_values, self.inputs.disks(work))
             phase.progress(0.7, "compressing")
             partitions.to_qcow2(sealed_disk, image, compress=True)
         return Candidate(image, sealed_disk), packages
+
+    def _shown(self, disk: Path) -> str:
+        """Return the text of the files on a disk that tell what the app showed and wrote during the bake."""
+        texts, copy = "", self.work / "shown"
+        for path in (contract.AUTHOR, contract.OBSERVED):
+            with suppress(BaseError):
+                partitions.extract(disk, path, copy)
+                texts += copy.read_text(errors="replace")
+            copy.unlink(missing_ok=True)
+        return texts
 
     def _prove(self, candidate: Candidate, port: int | None) -> ProofResult:
         with self.report.phase("proof") as phase, keeping_log(self.log, self.settings):

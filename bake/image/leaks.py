@@ -6,9 +6,10 @@ import mmap
 import os
 import tarfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from bake.config.secret_names import may_be_secret
 from bake.errors import CheckError
 
 #: Minimum length of a value in bytes. Shorter values occur in other files by chance.
@@ -24,6 +25,15 @@ def find(disk: Path, words: dict[str, str]) -> dict[str, int]:
             if offset >= 0:
                 offsets.setdefault(name, offset)
     return offsets
+
+
+def private(values: Mapping[str, str], shown: str) -> dict[str, str]:
+    """Return the values of check.env, by their variables' names, that an image must not contain.
+
+    `shown` is text that the image has because the app made it public: the titles and paths of its pages, and the names
+    of folders that it wrote. A value in there counts only if its name is that of a secret.
+    """
+    return {name: value for name, value in values.items() if may_be_secret(name) or value not in shown}
 
 
 def require_none(
@@ -42,10 +52,10 @@ def require_none(
         name for name in offsets if name in random_values or not _any_contains(sources, long_values[name].encode())
     ]
     if leaks:
-        raise CheckError(
-            f"The image still contains the {leaks[0]} of the bake, at byte {offsets[leaks[0]]}",
-            "This is a bug in bake's sealing step. Please report it.",
-        )
+        hint = "This is a bug in bake's sealing step. Please report it."
+        if leaks[0] in chosen_values:
+            hint = f"If the app shows this value to visitors, choose one that it does not show. Otherwise: {hint}"
+        raise CheckError(f"The image still contains the {leaks[0]} of the bake, at byte {offsets[leaks[0]]}", hint)
 
 
 def _data(disk: Path) -> Iterator[tuple[int, int, mmap.mmap]]:

@@ -39,8 +39,9 @@ def ssh_argv(port: int, private_key: Path, known_hosts: Path, *command: str) -> 
         "ssh", "-q", "-i", str(private_key), "-p", str(port), "-o", "BatchMode=yes", "-o",
         "StrictHostKeyChecking=accept-new",
         "-o", f"UserKnownHostsFile={known_hosts}", "-o", "ConnectTimeout=10", "-o", "IdentitiesOnly=yes",
-        # A machine that reboots does not close its connections.
-        "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=2",
+        # A machine that stops does not close its connections. An emulated one on a busy computer may not answer for
+        # half a minute.
+        "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4",
         "--", f"{USER}@127.0.0.1", *command,
     ]  # fmt: skip
 
@@ -256,7 +257,8 @@ class Machine:
     def reboot(self) -> None:
         """Reboot the machine from within and wait until a login succeeds again."""
         boot_id = self.await_ssh()
-        self.ssh("sudo systemctl reboot", check=False)
+        # Without waiting, because the machine may not close the connection.
+        self.ssh("sudo systemd-run --quiet --on-active=1 systemctl reboot")
         self.await_ssh(rebooted_since=boot_id)
 
     def tail(self, lines: int = 30) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bake.errors import CheckError
-from bake.image.leaks import find, require_none
+from bake.image.leaks import find, private, require_none
 
 SIZE = 64 << 20
 
@@ -56,6 +56,13 @@ def test_a_planted_word_that_is_left_is_a_fault(tmp_path: Path) -> None:
     with pytest.raises(CheckError, match=rf"The image still contains the canary of the bake, at byte {SIZE - 11}"):
         require_none(raw, {"canary": "canary-1234"}, {}, [])
     require_none(raw, {"canary": "canary-5678"}, {}, [])
+
+
+def test_what_the_app_shows_to_everyone_is_not_private() -> None:
+    values = {"SITE_TITLE": "Green Garden Shop", "LOG_DIR": "logs-prod", "API_TOKEN": "shown-by-mistake", "MAIL": "x@y.example"}
+    shown = '{"title": "Green Garden Shop: shown-by-mistake"} {"data": {"logs-prod": true}}'
+    assert [*private(values, shown)] == ["API_TOKEN", "MAIL"]
+    assert private(values, "") == values
 
 
 @pytest.mark.parametrize("value", ["sk_test_4eC39HqLyjWD", "päßwörter"])
