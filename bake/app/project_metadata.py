@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import configparser
+import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bake.app import poetry
 from bake.app.scopes import dotted_name
 from bake.errors import RequirementError
 
@@ -19,7 +21,9 @@ FILES = ("pyproject.toml", "setup.cfg", "setup.py")
 class Project:
     """A project as one file describes it. Values that the file omits or computes are None or empty.
 
-    `dependencies` is None if the file has no list of them. `entry_points` maps group to name to target.
+    `dependencies` is None if the file has no list of them. `dependency_files` list more of them.
+    `is_computed`: code computes them. `extras` maps the name of an extra to its dependencies, and `entry_points` group
+    to name to target.
     """
 
     file: str
@@ -29,6 +33,9 @@ class Project:
     requires_python: str = ""
     dependencies: tuple[str, ...] | None = None
     entry_points: dict[str, dict[str, str]] = field(default_factory=dict)
+    dependency_files: tuple[str, ...] = ()
+    extras: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    is_computed: bool = False
 
     def location(self, requirement: str) -> str:
         """Return `file:line` of a requirement."""
@@ -72,13 +79,34 @@ def find(folder: Path) -> Project | None:
 
 
 def _pyproject(path: Path) -> Project:
-    project = table(path).get("project", {})
+    content = table(path)
+    project, tool = content.get("project", {}), content.get("tool", {})
     entry_points = {"console_scripts": project.get("scripts", {}), **project.get("entry-points", {})}
-    dependencies = project.get("dependencies")
+    dependencies, requires_python = project.get("dependencies"), project.get("requires-python", "")
+    names, is_computed = tuple[str, ...](), False
+    if "dependencies" in project.get("dynamic", ()):
+        dynamic = tool.get("setuptools", {}).get("dynamic", {}).get("dependencies", {})
+        value = dynamic.get("file", ()) if isinstance(dynamic, dict) else ()
+        names = (value,) if isinstance(value, str) else tuple(value)
+        dependencies, is_computed = () if names else None, not names
+    elif dependencies is None and "dependencies" in tool.get("poetry", {}):
+        dependencies, requires_python = _poetry(tool["poetry"]["dependencies"])
+        is_computed = dependencies is None
     return Project(
-        path.name, text_of(path), project.get("name"), project.get("version"), project.get("requires-python", ""),
-        None if dependencies is None else tuple(dependencies), entry_points,
+        path.name, text_of(path), project.get("name"), project.get("version"), requires_python,
+        None if dependencies is None else tuple(dependencies), entry_points, names,
+        {name: tuple(lines) for name, lines in project.get("optional-dependencies", {}).items()},
+        is_computed,
     )  # fmt: skip
+
+
+def _poetry(dependencies: dict[str, Any]) -> tuple[tuple[str, ...] | None, str]:
+    """Return the dependencies of a Poetry project and its requires-python. None and "" if pip knows no equal."""
+    try:
+        python = dependencies.get("python", "")
+        return poetry.requirements(dependencies), poetry.specifiers(python if isinstance(python, str) else "")
+    except poetry.UnsupportedError:
+        return None, ""
 
 
 def _setup_cfg(path: Path) -> Project:
@@ -89,13 +117,21 @@ def _setup_cfg(path: Path) -> Project:
         raise RequirementError(f"{path.name}: {error}", "Correct that line.") from None
     dependencies = config.get("options", "install_requires", fallback=None)
     version = config.get("metadata", "version", fallback="")
-    entry_points = config.items("options.entry_points") if config.has_section("options.entry_points") else ()
+    names: tuple[str, ...] = ()
+    if dependencies and dependencies.strip().startswith("file:"):
+        names, dependencies = tuple(re.split(r"[,\s]+", dependencies.strip().removeprefix("file:").strip())), ""
+    entry_points = _section(config, "options.entry_points")
     return Project(
         path.name, text, config.get("metadata", "name", fallback=None),
         None if version.startswith(("attr:", "file:")) else version or None,
         config.get("options", "python_requires", fallback=""), None if dependencies is None else _lines(dependencies),
-        {group: _points(lines) for group, lines in entry_points},
+        {group: _points(lines) for group, lines in entry_points}, names,
+        {name: _lines(lines) for name, lines in _section(config, "options.extras_require")},
     )  # fmt: skip
+
+
+def _section(config: configparser.RawConfigParser, name: str) -> list[tuple[str, str]]:
+    return config.items(name) if config.has_section(name) else []
 
 
 def _setup_py(path: Path) -> Project:
@@ -136,7 +172,16 @@ def _setup_py(path: Path) -> Project:
         path.name, text, text_value("name"), version, text_value("python_requires") or "",
         None if dependencies is None else tuple(map(str, dependencies)),
         {group: _points(lines) for group, lines in (entry_points or {}).items()},
+        extras=_extras(values.get("extras_require")),
+        is_computed=dependencies is None and not keywords.isdisjoint({"install_requires", None}),
     )  # fmt: skip
+
+
+def _extras(value: object) -> dict[str, tuple[str, ...]]:
+    """Return the argument extras_require of setup() as a mapping."""
+    if not isinstance(value, dict):
+        return {}
+    return {str(name): _lines(lines) if isinstance(lines, str) else tuple(lines) for name, lines in value.items()}
 
 
 def _lines(text: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bake.app import detect, project_metadata, requirements_files
-from bake.bundle.lock import lock_key, package_names, resolve
+from bake.bundle.lock import lock_key, package_names, requirement_notes, resolve
 from bake.config.debian import TARGETS, Target
 from bake.config.recipe import Recipe
 from bake.config.sections import BaseImage
@@ -97,7 +97,10 @@ def complete(folder: Path, recipe: Recipe, report: Reporter, age: cache.Age) -> 
     Raises the errors of `detect.complete` and `resolve`.
     """
     if isinstance(recipe.base, BaseImage):
-        return complete_without_base(folder, recipe, report)
+        recipe = complete_without_base(folder, recipe, report)
+        for text in requirement_notes(folder, recipe, recipe.target):
+            report.note(text)
+        return recipe
     app = _App(folder, recipe, report, age)
     with report.phase("resolve"):
         return _use_release(app, TARGETS[recipe.base]) if recipe.base else _choose_release(app)
@@ -163,6 +166,7 @@ def _try(app: _App, target: Target, *, choosing: bool = False, trust_cache: bool
         lock = resolve(app.folder, detection.recipe, target, app.age)
     except REFUSALS as error:
         return _Refusal(error, key)
+    app.note(*lock.notes)
     if lock.built_packages:
         app.note(lock.build_note)
     requirements = detection.recipe.requirements
