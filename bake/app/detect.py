@@ -14,9 +14,9 @@ from pathlib import Path, PurePosixPath
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from bake.app import author_server
+from bake.app import author_server, python_files
 from bake.app.django import production_keys
-from bake.app.entry import PASTE, named_app, only_app
+from bake.app.entry import Entry, find, named_app
 from bake.app.frameworks import DISTRIBUTIONS, FRAMEWORKS
 from bake.app.name_resolution import App, Reader
 from bake.app.requirements_files import requirements_file
@@ -26,6 +26,9 @@ from bake.config import contract, field_types, secret_names
 from bake.config.recipe import Recipe
 from bake.config.sections import Django, Writable
 from bake.errors import NoAppError, RequirementError
+
+#: The maximum number of files that bake did not read, and that it names.
+MAX_UNREAD_NOTES = 5
 
 
 @dataclass(frozen=True)
@@ -47,16 +50,14 @@ def complete(folder: Path, recipe: Recipe) -> Detection:
         return _complete_package(recipe, recipe.package)
     reader = Reader(folder, recipe.target.python)
     notes = _secret_notes(recipe)
-    app = named_app(reader, recipe.wsgi) if recipe.wsgi else only_app(reader, notes)
-    changes: dict[str, object] = {"wsgi": recipe.wsgi or (app.wsgi if app else PASTE)}
-    if app is None and not recipe.wsgi:
-        notes.insert(0, f"wsgi: {PASTE} (its [app:main])")
-    elif app and not recipe.wsgi:
-        origin = "" if app.root.location == app.location else f", created at {app.root.location}"
-        notes.insert(0, f"wsgi: {app.wsgi} ({app.location}{origin})")
-    notes += (
-        f"not read: {module.path} ({module.skip_reason})" for module in reader.modules.values() if module.skip_reason
-    )
+    if recipe.wsgi:
+        entry = Entry(recipe.wsgi, named_app(reader, recipe.wsgi))
+    else:
+        entry = find(reader, notes)
+        notes.insert(0, entry.note)
+    app = entry.app
+    changes: dict[str, object] = {"wsgi": entry.wsgi}
+    notes += _unread_notes(reader)
     if recipe.requirements is None:
         changes["requirements"] = detect_requirements(reader)
         notes.append(f"requirements: {changes['requirements'] or 'none, because the app imports no other packages'}")
@@ -74,6 +75,9 @@ def complete(folder: Path, recipe: Recipe) -> Detection:
     settings = getattr(changes.get("django", recipe.django), "settings", "")
     app_modules = [app.module, app.root.module] if app else []
     modules = reader.import_closure(*app_modules, *(module for module in [reader.modules.get(settings)] if module))
+    python_files.require_valid(
+        {module.path: reader.faults[module.path] for module in modules if module.path in reader.faults}
+    )
     notes += _variables(reader, modules, variables)
     if recipe.check.author is None:
         command = author_server.command(reader, app, str(changes["wsgi"]))
@@ -103,6 +107,14 @@ def _complete_package(recipe: Recipe, package: str) -> Detection:
     changes = {"name": name, "requirements": (package, *requirements), "static": {}, "check": check}
     source = f"app: {package} from the package index; the folder's files are not in it"
     return Detection(recipe.model_copy(update=changes), (source, *_secret_notes(recipe)))
+
+
+def _unread_notes(reader: Reader) -> list[str]:
+    """Return a note for each of the first files that bake did not read, and one for the others."""
+    modules = [module for module in reader.modules.values() if module.skip_reason]
+    notes = [f"not read: {module.path} ({module.skip_reason})" for module in modules[:MAX_UNREAD_NOTES]]
+    count = len(modules) - len(notes)
+    return [*notes, f"not read: {count} more files"] if count else notes
 
 
 def _secret_notes(recipe: Recipe) -> list[str]:
