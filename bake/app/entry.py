@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from bake.app import entry_evidence
 from bake.app.entry_evidence import Evidence
 from bake.app.frameworks import QUICKSTART, WSGI_MAKERS
+from bake.app.import_roots import other_folders
 from bake.app.name_resolution import USUAL_FACTORIES, USUAL_NAMES, App, Reader
 from bake.app.python_files import require_valid
 from bake.app.scopes import Module, bound_names, dotted_name, statements
@@ -163,6 +164,12 @@ def _no_app_error(reader: Reader, apps: list[App]) -> NoAppError:
         candidates += [f"{module.path}: not read: {module.skip_reason}"] if module.skip_reason else []
         if any(reader.makes(module.scope, name, {*WSGI_MAKERS, QUICKSTART}) for name in module.calls):
             candidates += _unserved_calls(reader, module, known_calls)
+    if folders := list(other_folders(reader.folder)):
+        return NoAppError(
+            f"bake found no WSGI app in {reader.folder}, but one in its folder {folders[0]}",
+            f"Bake that folder: {reader.folder / folders[0]}.",
+            "\n".join([*candidates, *(f"{folder}/ has an app" for folder in folders)]),
+        )
     count = len(reader.modules)
     files = "Python file" if count == 1 else f"{count} Python files"
     return NoAppError(

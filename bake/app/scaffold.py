@@ -74,9 +74,12 @@ def _requirements(reader: Reader, notes: list[str]) -> str:
         return f"\n# {error.message}. {error.hint}\n"
     if file:
         return f"\n# The app's requirements.\n# requirements: {file}\n"
-    if proposal := detect.proposed_requirements(reader):
+    proposal, unknown_names = detect.proposed_requirements(reader)
+    if proposal or unknown_names:
         notes.append(f"{detect.unlisted(reader.folder)}: check `requirements`")
-        return f"\n# Made from the app's imports. Check the names.\nrequirements: [{', '.join(proposal)}]\n"
+        unknown = f"# bake does not know which packages contain {', '.join(unknown_names)}.\n" * bool(unknown_names)
+        line = f"requirements: [{', '.join(proposal)}]"
+        return f"\n# Proposed from the app's imports. Check the names.\n{unknown}{line}\n"
     return "\n# The app imports no other packages.\n# requirements: []\n"
 
 
