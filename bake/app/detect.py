@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from bake.app import author_server, import_roots, python_files
+from bake.app import author_server, import_roots, python_files, unguarded_server
 from bake.app.distributions import distribution
 from bake.app.django import production_keys
 from bake.app.entry import Entry, find, named_app
@@ -80,6 +80,7 @@ def complete(folder: Path, recipe: Recipe) -> Detection:
     python_files.require_valid(
         {module.path: reader.faults[module.path] for module in modules if module.path in reader.faults}
     )
+    unguarded_server.require_none(reader, modules)
     notes += _variables(reader, modules, variables)
     if recipe.check.author is None:
         command = author_server.command(reader, app, str(changes["wsgi"]))

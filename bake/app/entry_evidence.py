@@ -174,13 +174,20 @@ def _procfile(folder: Path, name: str, text: str) -> Iterator[Evidence]:
 def _dockerfile(folder: Path, name: str, text: str) -> Iterator[Evidence]:
     """Yield the app of the last CMD or ENTRYPOINT, and that of FLASK_APP."""
     lines = text.replace("\\\n", " ").splitlines()
-    commands = re.findall(r"^\s*(?:CMD|ENTRYPOINT)\s+(.+)$", "\n".join(lines), re.M | re.I)
-    for command in reversed(commands):
-        with suppress(ValueError):
-            words = json.loads(command) if command.lstrip().startswith("[") else [command]
-            yield from _command(folder, name, shlex.join(words) if len(words) > 1 else " ".join(words))
+    instructions = dict(re.findall(r"^\s*(CMD|ENTRYPOINT)\s+(.+)$", "\n".join(lines), re.M))
+    entrypoint, command = (_words(instructions.get(name, "")) for name in ("ENTRYPOINT", "CMD"))
+    yield from _command(folder, name, " ".join([*entrypoint, *command]))
     for match in re.finditer(r"\bFLASK_APP[= ]+(\S+)", "\n".join(lines)):
         yield from _flask_app(f"{name}: FLASK_APP", match[1])
+
+
+def _words(command: str) -> list[str]:
+    """Return the words of a CMD or an ENTRYPOINT, quoted for a shell. Not only a JSON list is valid."""
+    with suppress(ValueError):
+        words = json.loads(command)
+        if isinstance(words, list):
+            return [shlex.quote(str(word)) for word in words]
+    return [command]
 
 
 def _yaml(folder: Path, name: str, text: str) -> Iterator[Evidence]:
@@ -202,8 +209,9 @@ def _toml(folder: Path, name: str, text: str) -> Iterator[Evidence]:
 def _json(_folder: Path, name: str, text: str) -> Iterator[Evidence]:
     """Yield the app of FLASK_APP in Heroku's file."""
     with suppress(ValueError, RecursionError):
-        value = json.loads(text)["env"]["FLASK_APP"]
-        yield from _flask_app(f"{name}: FLASK_APP", value["value"] if isinstance(value, dict) else value)
+        match json.loads(text):
+            case {"env": {"FLASK_APP": {"value": str(value)} | str(value)}}:
+                yield from _flask_app(f"{name}: FLASK_APP", value)
 
 
 def _pairs(value: Any) -> Iterator[tuple[str, str]]:

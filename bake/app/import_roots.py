@@ -16,6 +16,8 @@ from bake.app.requirements_files import requirements_file
 from bake.app.scopes import Module
 from bake.errors import BakeError, RequirementError
 
+#: Folders on the machine's sys.path: `uwsgi.ini` and `app-job@.service` add them.
+MACHINE_ROOTS = {"src"}
 #: The maximum depth of other folders with apps, and the maximum number of them to read.
 MAX_DEPTH = 3
 MAX_FOLDERS = 20
@@ -27,6 +29,8 @@ class FlatImport:
 
     text: str
     folder: PurePosixPath
+    #: The import to write instead, if the folder is a package.
+    correction: str = ""
 
     def message(self) -> str:
         """Return the message about the import."""
@@ -34,15 +38,14 @@ class FlatImport:
 
     def hint(self, folder: Path) -> str:
         """Return the next step for an app in `folder`."""
+        if self.correction:
+            return f"Python 3 does not search a package's own folder: write `{self.correction}`."
         has_requirements = False
         with suppress(RequirementError):
             has_requirements = bool(requirements_file(folder / self.folder))
         move = "" if has_requirements else "Move the file with the requirements into it, because bake does not read "
         move += "outside of the folder. " * bool(move)
-        return (
-            f"Bake that folder: {folder / self.folder}. {move}"
-            "If the import does resolve, set `wsgi` in bake.yaml."
-        )
+        return f"Bake that folder: {folder / self.folder}. {move}If the import does resolve, set `wsgi` in bake.yaml."
 
 
 def flat_import(reader: Reader, modules: Iterable[Module]) -> FlatImport | None:
@@ -51,15 +54,20 @@ def flat_import(reader: Reader, modules: Iterable[Module]) -> FlatImport | None:
     paths = {module.path for module in reader.modules.values()}
     folders = {parent for path in paths for parent in path.parents}
     listed_names = _listed_names(reader.folder)
+    # Packages that the app also imports by their own names, so that their folder cannot be the app's.
+    origins = {origin for module in reader.modules.values() for origin in module.scope.imports.values()}
+    known_packages = {".".join(origin.split(".")[:length]) for origin in origins for length in (1, 2, 3)}
     for module in modules:
-        for parent in _subfolders(reader, module):
+        for parent in _subfolders(module):
             for alias, origin in module.scope.imports.items():
                 name = origin.partition(".")[0]
                 file = parent / f"{name}.py"
                 is_own = (file in paths and file != module.path) or parent / name in folders
                 if is_own and name not in known_names and name.lower() not in listed_names:
                     line = module.scope.names[alias][-1].line if alias in module.scope.names else 1
-                    return FlatImport(f"{module.path}:{line} imports {name}", parent)
+                    package = ".".join(parent.parts)
+                    correction = f"from {package}.{name} import …" * (package in known_packages)
+                    return FlatImport(f"{module.path}:{line} imports {name}", parent, correction)
             for name in module.settings:
                 path = parent.joinpath(*name.split("."))
                 if name not in reader.modules and {path.with_suffix(".py"), path / "__init__.py"} & paths:
@@ -67,9 +75,9 @@ def flat_import(reader: Reader, modules: Iterable[Module]) -> FlatImport | None:
     return None
 
 
-def _subfolders(reader: Reader, module: Module) -> list[PurePosixPath]:
+def _subfolders(module: Module) -> list[PurePosixPath]:
     """Return the folders of a module below the folders that the machine's Python searches."""
-    return [path for path in module.path.parents if path.parts and str(path) not in reader.roots]
+    return [path for path in module.path.parents if path.parts and str(path) not in MACHINE_ROOTS]
 
 
 def _listed_names(folder: Path) -> set[str]:

@@ -6,6 +6,7 @@ import ast
 import configparser
 import re
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from bake.app.scopes import dotted_name
 from bake.errors import RequirementError
 
 FILES = ("pyproject.toml", "setup.cfg", "setup.py")
+#: Dependency groups (PEP 735) for production, in a project that is not a package, and the maximum depth of includes.
+GROUPS = {"main", "prod", "production"}
+MAX_INCLUDES = 10
 
 
 @dataclass(frozen=True)
@@ -92,12 +96,23 @@ def _pyproject(path: Path) -> Project:
     elif dependencies is None and "dependencies" in tool.get("poetry", {}):
         dependencies, requires_python = _poetry(tool["poetry"]["dependencies"])
         is_computed = dependencies is None
+    elif dependencies is None and (group := GROUPS & content.get("dependency-groups", {}).keys()):
+        dependencies = tuple(_group(content["dependency-groups"], min(group)))
     return Project(
         path.name, text_of(path), project.get("name"), project.get("version"), requires_python,
         None if dependencies is None else tuple(dependencies), entry_points, names,
         {name: tuple(lines) for name, lines in project.get("optional-dependencies", {}).items()},
         is_computed,
     )  # fmt: skip
+
+
+def _group(groups: dict[str, Any], name: str, depth: int = 0) -> Iterator[str]:
+    """Yield the dependencies of a group (PEP 735) and of the groups that it includes."""
+    for entry in groups.get(name, ()) if depth < MAX_INCLUDES else ():
+        if isinstance(entry, dict):
+            yield from _group(groups, str(entry.get("include-group")), depth + 1)
+        else:
+            yield str(entry)
 
 
 def _poetry(dependencies: dict[str, Any]) -> tuple[tuple[str, ...] | None, str]:

@@ -80,5 +80,5 @@ def _address_hint(address: str) -> str:
     package = name[1] if name else "name"
     return (
         "bake installs packages from an index only. Require a release of it, as in "
-        f"`{package}==1.0`, or build a wheel (`pip wheel --no-deps 'URL'`) and upload it to a package `index`."
+        f"`{package}==…`, or build a wheel (`pip wheel --no-deps 'URL'`) and upload it to a package `index`."
     )

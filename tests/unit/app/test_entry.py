@@ -108,7 +108,7 @@ BOTTLE = "from bottle import route, run\n@route('/')\ndef index(): return 'hello
         ({"app.py": "import bottle\napp = bottle.Bottle()\n"}, "app:app"),
         ({"app.py": "import bottle\napp = bottle.default_app()\n"}, "app:app"),
         ({"app.py": BOTTLE + MAIN + "    run()\n"}, "app:bottle.default_app()"),
-        ({"app.py": BOTTLE, "main.py": "import app, bottle\nbottle.run(port=8080)\n"}, "main:bottle.default_app()"),
+        ({"app.py": BOTTLE, "main.py": f"import app, bottle\n{MAIN}    bottle.run()\n"}, "main:bottle.default_app()"),
         ({"things.py": "import falcon\napi = falcon.App()\n"}, "things:api"),
         ({"app.py": "import cherrypy\napp = cherrypy.tree.mount(object(), '/')\n"}, "app:app"),
         ({"code.py": "import web\napplication = web.application((), globals()).wsgifunc()\n"}, "code:application"),

@@ -48,6 +48,7 @@ def test_a_command_of_another_kind_is_no_evidence(tmp_path: Path, command: str) 
         ({"Dockerfile": 'FROM x\nCMD ["gunicorn", "-b", ":80", "run:app"]\n'}, "run:app"),
         ({"Dockerfile": "CMD gunicorn \\\n  run:app\n"}, "run:app"),
         ({"Dockerfile": 'ENTRYPOINT ["./boot.sh"]\n', "boot.sh": "#!/bin/sh\nexec gunicorn run:app\n"}, "run:app"),
+        ({"Dockerfile": 'ENTRYPOINT ["/x/bin/gunicorn", "-w", "4"]\nCMD ["shop.run"]\n'}, "shop.run:"),
         ({"Dockerfile": "ENV FLASK_APP=shop.py\n"}, "shop:"),
         ({".flaskenv": "FLASK_APP=shop:create_app('x')\nFLASK_ENV=development\n"}, "shop:create_app('x')"),
         ({"app.json": '{"env": {"FLASK_APP": {"value": "run.py"}}}'}, "run:"),
@@ -65,6 +66,12 @@ def test_each_file_that_starts_the_app_names_it(tmp_path: Path, files: dict[str,
 def test_the_procfile_comes_before_flask_app(tmp_path: Path) -> None:
     files = {".flaskenv": "FLASK_APP=dev.py\n", "Procfile": "web: gunicorn run:app\n"}
     assert found(tmp_path, files) == ["run:app", "dev:"]
+
+
+def test_a_file_without_an_app_is_no_evidence(tmp_path: Path) -> None:
+    files = {"app.json": '{"env": {"X": 1}}', "Dockerfile": "CMD [1, {}]\nCMD 7\n", "app.yaml": "- 1\n", "fly.toml": ""}
+    assert found(tmp_path, files) == []
+    assert found(tmp_path, {"app.json": "[]", "render.yaml": "startCommand: [1]\n", "Procfile": "web:"}) == []
 
 
 @pytest.mark.parametrize("name", ["app.json", "app.yaml", "fly.toml", "gunicorn.conf.py", "render.yaml"])

@@ -27,9 +27,11 @@ def test_requirements_outside_of_the_folder_have_to_move(tmp_path: Path) -> None
     assert "Move the file with the requirements into it" in fails(NoAppError, tmp_path, FLAT).hint
 
 
-def test_a_package_with_flat_imports_is_baked_from_inside(tmp_path: Path) -> None:
-    files = {"src/__init__.py": "", "src/app.py": FLASK + "from config import NAME\n", "src/config.py": "NAME = 1\n"}
-    assert fails(NoAppError, tmp_path, files).message.endswith("from the folder src")
+def test_a_package_with_imports_of_python_2_is_told_the_import_to_write(tmp_path: Path) -> None:
+    files = {"shop/__init__.py": FLASK + "from models import x\n", "shop/models.py": "x = 1\n"}
+    error = fails(NoAppError, tmp_path, {**files, "run.py": "from shop import app\n"})
+    assert error.message.startswith("shop/__init__.py:3 imports models")
+    assert error.hint == "Python 3 does not search a package's own folder: write `from shop.models import …`."
 
 
 def test_a_django_project_in_a_subfolder_names_the_folder_to_bake(tmp_path: Path) -> None:
@@ -55,6 +57,7 @@ def test_a_named_app_with_flat_imports_is_a_warning(tmp_path: Path) -> None:
         {"shop/app.py": FLASK + "import json\n", "shop/json.py": ""},
         {"shop/redis.py": FLASK + "import redis\n"},
         {"src/app.py": FLASK + "import models\n", "src/models.py": ""},
+        {"src/__init__.py": "", "src/app.py": FLASK + "import models\n", "src/models.py": ""},
     ],
 )
 def test_imports_that_resolve_are_no_obstacle(tmp_path: Path, files: dict[str, str]) -> None:

@@ -23,7 +23,7 @@ def test_a_repository_is_refused_with_a_release_to_write_instead(text: str, name
     with pytest.raises(RequirementError) as caught:
         parse(text, "requirements.txt:1", DEBIAN_13)
     assert caught.value.message == f"requirements.txt:1: bake cannot use {text!r}"
-    assert f"`{name}==1.0`" in caught.value.hint and "pip wheel" in caught.value.hint
+    assert f"`{name}==…`" in caught.value.hint and "pip wheel" in caught.value.hint
 
 
 def test_a_folder_is_refused_with_the_way_into_the_app() -> None:
