@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from bake.app import python_files
-from bake.app.name_resolution import Reader
+from bake.app.distributions import distribution
+from bake.app.name_resolution import USUAL_FACTORIES, Reader
 from bake.app.requirements_files import requirements_file
-from bake.app.scopes import Module
+from bake.app.scopes import FunctionScope, Module
 from bake.errors import BakeError, RequirementError
 
 #: Folders on the machine's sys.path: `uwsgi.ini` and `app-job@.service` add them.
@@ -59,12 +60,13 @@ def flat_import(reader: Reader, modules: Iterable[Module]) -> FlatImport | None:
     known_packages = {".".join(origin.split(".")[:length]) for origin in origins for length in (1, 2, 3)}
     for module in modules:
         for parent in _subfolders(module):
-            for alias, origin in module.scope.imports.items():
+            for line, origin in _imports(module):
                 name = origin.partition(".")[0]
                 file = parent / f"{name}.py"
                 is_own = (file in paths and file != module.path) or parent / name in folders
-                if is_own and name not in known_names and name.lower() not in listed_names:
-                    line = module.scope.names[alias][-1].line if alias in module.scope.names else 1
+                # A module may have the name of a package that it uses: shop/celery.py.
+                is_package = name in known_names or name.lower() in listed_names or distribution(name)
+                if is_own and not is_package:
                     package = ".".join(parent.parts)
                     correction = f"from {package}.{name} import …" * (package in known_packages)
                     return FlatImport(f"{module.path}:{line} imports {name}", parent, correction)
@@ -73,6 +75,14 @@ def flat_import(reader: Reader, modules: Iterable[Module]) -> FlatImport | None:
                 if name not in reader.modules and {path.with_suffix(".py"), path / "__init__.py"} & paths:
                     return FlatImport(f"{module.path} sets DJANGO_SETTINGS_MODULE to {name}", parent)
     return None
+
+
+def _imports(module: Module) -> Iterator[tuple[int, str]]:
+    """Yield the line and the dotted name of each import of a module, and of its functions that create the app."""
+    factories = (binding.value for name in USUAL_FACTORIES for binding in module.scope.names.get(name, ()))
+    for scope in (module.scope, *(value for value in factories if isinstance(value, FunctionScope))):
+        for alias, origin in scope.imports.items():
+            yield (scope.names[alias][-1].line if alias in scope.names else 1), origin
 
 
 def _subfolders(module: Module) -> list[PurePosixPath]:

@@ -44,6 +44,9 @@ class Project:
     def location(self, requirement: str) -> str:
         """Return `file:line` of a requirement."""
         index = self.text.find(requirement)
+        if index < 0 and (name := re.match(r"[\w.-]+", requirement)):  # Poetry's are written otherwise.
+            match = re.search(rf"^[\"']?{re.escape(name[0])}\b", self.text, re.M | re.I)
+            index = match.start() if match else -1
         return f"{self.file}:{self.text.count(chr(10), 0, max(index, 0)) + 1}"
 
 

@@ -23,6 +23,12 @@ def test_an_app_with_flat_imports_names_the_folder_to_bake(tmp_path: Path) -> No
     assert complete(tmp_path / "backend", Recipe()).recipe.wsgi == "app:app"
 
 
+def test_an_import_in_a_factory_counts(tmp_path: Path) -> None:
+    factory = "from flask import Flask\ndef create_app():\n    from models import x\n    return Flask('x')\n"
+    error = fails(NoAppError, tmp_path, {"backend/app.py": factory, "backend/models.py": "x = 1\n"})
+    assert error.message.startswith("backend/app.py:3 imports models")
+
+
 def test_requirements_outside_of_the_folder_have_to_move(tmp_path: Path) -> None:
     assert "Move the file with the requirements into it" in fails(NoAppError, tmp_path, FLAT).hint
 
@@ -55,6 +61,7 @@ def test_a_named_app_with_flat_imports_is_a_warning(tmp_path: Path) -> None:
         {"shop/app.py": FLASK + "from shop.models import x\nfrom . import models\n", "shop/models.py": ""},
         {"shop/app.py": FLASK + "import redis\n", "shop/redis.py": "", "requirements.txt": "flask\nredis\n"},
         {"shop/app.py": FLASK + "import json\n", "shop/json.py": ""},
+        {"shop/app.py": FLASK + "import celery\n", "shop/celery.py": ""},
         {"shop/redis.py": FLASK + "import redis\n"},
         {"src/app.py": FLASK + "import models\n", "src/models.py": ""},
         {"src/__init__.py": "", "src/app.py": FLASK + "import models\n", "src/models.py": ""},

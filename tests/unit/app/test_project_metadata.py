@@ -100,3 +100,10 @@ def test_a_dependency_group_for_production_lists_the_requirements(tmp_path: Path
     assert dependencies is not None and {*dependencies} == {"six", "flask"}
     (tmp_path / "pyproject.toml").write_text('[dependency-groups]\ndev = ["pytest"]\n')
     assert project_metadata.read(tmp_path / "pyproject.toml").dependencies is None
+
+
+def test_a_dependency_of_poetry_has_its_line(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.poetry.dependencies]\npython = "^3.11"\nflask = "^3.0"\n')
+    project = project_metadata.read(tmp_path / "pyproject.toml")
+    assert (project.dependencies, project.requires_python) == (("flask>=3.0,<4",), ">=3.11,<4")
+    assert project.location("flask>=3.0,<4") == "pyproject.toml:3"
