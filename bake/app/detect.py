@@ -14,10 +14,11 @@ from pathlib import Path, PurePosixPath
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from bake.app import author_server
+from bake.app import author_server, import_roots, python_files, unguarded_server
+from bake.app.distributions import distribution
 from bake.app.django import production_keys
-from bake.app.entry import PASTE, named_app, only_app
-from bake.app.frameworks import DISTRIBUTIONS, FRAMEWORKS
+from bake.app.entry import Entry, find, named_app
+from bake.app.frameworks import FRAMEWORKS
 from bake.app.name_resolution import App, Reader
 from bake.app.requirements_files import requirements_file
 from bake.app.scopes import Module, dotted_name
@@ -26,6 +27,9 @@ from bake.config import contract, field_types, secret_names
 from bake.config.recipe import Recipe
 from bake.config.sections import Django, Writable
 from bake.errors import NoAppError, RequirementError
+
+#: The maximum number of files that bake did not read, and that it names.
+MAX_UNREAD_NOTES = 5
 
 
 @dataclass(frozen=True)
@@ -47,18 +51,17 @@ def complete(folder: Path, recipe: Recipe) -> Detection:
         return _complete_package(recipe, recipe.package)
     reader = Reader(folder, recipe.target.python)
     notes = _secret_notes(recipe)
-    app = named_app(reader, recipe.wsgi) if recipe.wsgi else only_app(reader, notes)
-    changes: dict[str, object] = {"wsgi": recipe.wsgi or (app.wsgi if app else PASTE)}
-    if app is None and not recipe.wsgi:
-        notes.insert(0, f"wsgi: {PASTE} (its [app:main])")
-    elif app and not recipe.wsgi:
-        origin = "" if app.root.location == app.location else f", created at {app.root.location}"
-        notes.insert(0, f"wsgi: {app.wsgi} ({app.location}{origin})")
-    notes += (
-        f"not read: {module.path} ({module.skip_reason})" for module in reader.modules.values() if module.skip_reason
-    )
+    if recipe.wsgi:
+        entry = Entry(recipe.wsgi, named_app(reader, recipe.wsgi))
+    else:
+        entry = find(reader, notes)
+        notes.insert(0, entry.note)
+    app = entry.app
+    _check_imports(reader, app, notes if recipe.wsgi else None)
+    changes: dict[str, object] = {"wsgi": entry.wsgi}
+    notes += _unread_notes(reader)
     if recipe.requirements is None:
-        changes["requirements"] = detect_requirements(reader)
+        changes["requirements"] = detect_requirements(reader, app)
         notes.append(f"requirements: {changes['requirements'] or 'none, because the app imports no other packages'}")
     if recipe.static is None:
         changes["static"] = _static(reader, app, notes)
@@ -74,6 +77,10 @@ def complete(folder: Path, recipe: Recipe) -> Detection:
     settings = getattr(changes.get("django", recipe.django), "settings", "")
     app_modules = [app.module, app.root.module] if app else []
     modules = reader.import_closure(*app_modules, *(module for module in [reader.modules.get(settings)] if module))
+    python_files.require_valid(
+        {module.path: reader.faults[module.path] for module in modules if module.path in reader.faults}
+    )
+    unguarded_server.require_none(reader, modules)
     notes += _variables(reader, modules, variables)
     if recipe.check.author is None:
         command = author_server.command(reader, app, str(changes["wsgi"]))
@@ -105,6 +112,14 @@ def _complete_package(recipe: Recipe, package: str) -> Detection:
     return Detection(recipe.model_copy(update=changes), (source, *_secret_notes(recipe)))
 
 
+def _unread_notes(reader: Reader) -> list[str]:
+    """Return a note for each of the first files that bake did not read, and one for the others."""
+    modules = [module for module in reader.modules.values() if module.skip_reason]
+    notes = [f"not read: {module.path} ({module.skip_reason})" for module in modules[:MAX_UNREAD_NOTES]]
+    count = len(modules) - len(notes)
+    return [*notes, f"not read: {count} more files"] if count else notes
+
+
 def _secret_notes(recipe: Recipe) -> list[str]:
     """Return a note for each value in the recipe's `env` that looks like a secret."""
     note = "warning: env.{0} looks like a secret, and `env` becomes part of the image; write  secrets: [{0}]  instead"
@@ -129,26 +144,38 @@ def _frameworks(reader: Reader, modules: list[Module]) -> dict[str, str]:
     frameworks = FRAMEWORKS - {name.partition(".")[0] for name in reader.modules}
     for module in modules:
         for name in sorted(module.imported_packages & frameworks):
-            files.setdefault(canonicalize_name(DISTRIBUTIONS.get(name, name)), str(module.path))
+            files.setdefault(canonicalize_name(distribution(name) or name), str(module.path))
     return files
 
 
-def detect_requirements(reader: Reader) -> str | tuple[str, ...]:
+def _check_imports(reader: Reader, app: App | None, notes: list[str] | None) -> None:
+    """Raise NoAppError if the app's imports resolve only from a subfolder. With `notes`, add a warning instead."""
+    modules = reader.import_closure(app.module, app.root.module) if app else []
+    if flat_import := import_roots.flat_import(reader, modules):
+        if notes is None:
+            raise NoAppError(flat_import.message(), flat_import.hint(reader.folder))
+        notes.append(f"warning: {flat_import.message()}")
+
+
+def detect_requirements(reader: Reader, app: App | None = None) -> str | tuple[str, ...]:
     """Return the file that lists the app's requirements, or () if the app imports no other packages.
 
-    Raises RequirementError with a proposed line for bake.yaml, made from the imports.
+    The app's own subfolder may have it, too. Raises RequirementError with a proposed line for bake.yaml, made from the
+    imports.
     """
-    if file := requirements_file(reader.folder):
-        return file
-    proposal = proposed_requirements(reader)
-    if not proposal:
+    for parent in [PurePosixPath(), *(app.root.module.path.parents if app else ())]:
+        if file := requirements_file(reader.folder / parent):
+            return str(parent / file)
+    proposal, unknown_names = proposed_requirements(reader)
+    if not proposal and not unknown_names:
         return ()
-    raise RequirementError(
-        unlisted(reader.folder),
-        "bake made the line above from the app's imports. Check it and add it to bake.yaml, as `bake init` does. "
-        "Or add a requirements.txt.",
-        f"requirements: [{', '.join(proposal)}]",
+    hint = (
+        "bake proposes the line above, made from the app's imports. Check it and add it to bake.yaml, as `bake init` "
+        "does. Or add a requirements.txt."
     )
+    if unknown_names:
+        hint += f" bake does not know which packages contain {', '.join(unknown_names)}."
+    raise RequirementError(unlisted(reader.folder), hint, f"requirements: [{', '.join(proposal)}]")
 
 
 def unlisted(folder: Path) -> str:
@@ -156,14 +183,20 @@ def unlisted(folder: Path) -> str:
     return f"{folder} has no requirements.txt or other file that lists the app's requirements"
 
 
-def proposed_requirements(reader: Reader) -> tuple[str, ...]:
-    """Return the distributions of the packages that the app imports and that are neither its own nor Python's."""
+def proposed_requirements(reader: Reader) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the distributions of the packages that the app imports, and the packages that bake does not know.
+
+    Neither contains the app's own modules or those of Python's library.
+    """
     own_names = {name.partition(".")[0] for name in reader.modules} | {
         path.name for path in reader.folder.iterdir() if path.is_dir()
     }
-    imported_names = {name for module in reader.modules.values() for name in module.imported_packages}
+    imported_names = {name for module in reader.modules.values() for name in module.imported_packages if name}
     packages = imported_names - own_names - set(sys.stdlib_module_names)
-    return tuple(sorted({DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in packages}))
+    distributions = {name: distribution(name) for name in packages}
+    own_parts = {part for name in reader.modules for part in name.split(".")}
+    unknown_names = {name for name, known_name in distributions.items() if known_name is None} - own_parts
+    return tuple(sorted(filter(None, distributions.values()))), tuple(sorted(unknown_names))
 
 
 def _imports(reader: Reader, package: str) -> bool:

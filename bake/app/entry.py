@@ -6,40 +6,135 @@ import ast
 import configparser
 import difflib
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from bake.app import entry_evidence
+from bake.app.entry_evidence import Evidence
 from bake.app.frameworks import QUICKSTART, WSGI_MAKERS
+from bake.app.import_roots import other_folders
 from bake.app.name_resolution import USUAL_FACTORIES, USUAL_NAMES, App, Reader
+from bake.app.python_files import require_valid
 from bake.app.scopes import Module, bound_names, dotted_name, statements
+from bake.config import field_types
 from bake.errors import AsgiAppError, NoAppError, SeveralAppsError
 
 #: The settings file for production in Pyramid's project templates.
 PASTE = "production.ini"
+#: Folders whose apps are not the one to serve if there is another.
+SECONDARY_FOLDERS = {"examples", "example", "samples", "benchmarks", "scripts", "tools", "contrib"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The value of `wsgi`, the app if its source shows one, and the file that decided, or ""."""
+
+    wsgi: str
+    app: App | None = None
+    source: str = ""
+
+    @property
+    def note(self) -> str:
+        """Return the note about a detected entry."""
+        app = self.app
+        places = [app.location] if app else []
+        if app and app.root.location != app.location:
+            places.append(f"created at {app.root.location}")
+        if self.wsgi == PASTE:
+            return f"wsgi: {PASTE} (its [app:main])"
+        return f"wsgi: {self.wsgi} ({', '.join(places)}{'; ' * bool(places and self.source)}{self.source})"
+
+
+def find(reader: Reader, notes: list[str]) -> Entry:
+    """Return the app to serve: the one that a file such as a Procfile names, or else the only one in the folder.
+
+    Raises the errors of `only_app`.
+    """
+    for evidence in entry_evidence.find(reader.folder):
+        if entry := _named_by(reader, evidence):
+            return entry
+    app = only_app(reader, notes)
+    return Entry(app.wsgi if app else PASTE, app)
+
+
+def _named_by(reader: Reader, evidence: Evidence) -> Entry | None:
+    """Return the app that a file names, or None if the folder does not have it."""
+    for name in evidence.modules:
+        module = reader.modules.get(name)
+        if module is None:
+            continue
+        expressions = [evidence.expression]
+        if not evidence.expression:
+            apps = sorted((app for app in reader.apps if app.module is module), key=lambda app: app.rank)
+            expressions = [app.wsgi.partition(":")[2] for app in apps if not app.asgi and not app.required_arguments]
+            expressions = expressions if evidence.is_script else ["application", *expressions]
+        elif evidence.expression.isidentifier():
+            expressions.append(f"{evidence.expression}()")
+        for expression in expressions:
+            with suppress(NoAppError, AsgiAppError, ValueError):
+                wsgi = field_types.wsgi(f"{name}:{expression}")
+                app = named_app(reader, wsgi)
+                is_bound = expression.partition("(")[0] in module.scope.names
+                if app or is_bound or (module.dynamic and evidence.expression):
+                    return Entry(wsgi, app, evidence.source)
+    return None
 
 
 def only_app(reader: Reader, notes: list[str]) -> App | None:
     """Return the only app in the folder, or None if only a PasteDeploy file defines one.
 
-    Raises NoAppError, SeveralAppsError, AsgiAppError.
+    Raises NoAppError, SeveralAppsError, AsgiAppError, AppSyntaxError.
     """
-    apps = reader.apps()
+    apps = reader.apps
     wsgi_apps = [app for app in apps if not app.asgi and not app.required_arguments]
     if not wsgi_apps and _is_paste(reader.folder / PASTE):
         return None
     if not wsgi_apps:
         asgi_apps = sorted((app for app in apps if app.asgi), key=lambda app: app.rank)
+        if not asgi_apps:
+            require_valid(reader.faults)  # The app may be in one of these files.
         raise _asgi_error(asgi_apps[0]) if asgi_apps else _no_app_error(reader, apps)
     notes += dict.fromkeys(f"ignored: the ASGI app at {app.root.location}" for app in apps if app.asgi)
-    best_apps: dict[tuple[Module, str], App] = {}
-    for app in sorted(wsgi_apps, key=lambda app: app.rank):
-        best_apps.setdefault((app.root.module, app.root.name), app)
+    return _best_app(wsgi_apps)
+
+
+def _best_app(apps: list[App]) -> App:
+    """Return the one app that all these names refer to, under its best name. Raises NoAppError, SeveralAppsError."""
+    names: dict[tuple[Module, str], list[App]] = {}
+    for app in sorted(apps, key=lambda app: app.rank):
+        names.setdefault((app.root.module, app.root.name), []).append(app)
+    best_apps = [apps[0] for apps in names.values()]
     apps_by_module: dict[Module, list[App]] = {}
-    for app in best_apps.values():
+    for app in [app for app in best_apps if not _is_secondary(app)] or best_apps:
         apps_by_module.setdefault(app.module, []).append(app)
     candidates = [app for module_apps in apps_by_module.values() for app in _prefer_usual_names(module_apps)]
     if len(candidates) > 1:
         raise SeveralAppsError({app.wsgi: app.root.location for app in candidates})
-    return candidates[0]
+    (best_app,) = candidates
+    if best_app.is_script and best_app.module is not best_app.root.module:
+        raise NoAppError(
+            f"bake found an app only in a script for workers or administration: {best_app.location}",
+            f"If it is the app to serve, write `wsgi: {best_app.wsgi}` in bake.yaml.",
+        )
+    _require_one_call(best_app, names[best_app.root.module, best_app.root.name])
+    return best_app
+
+
+def _is_secondary(app: App) -> bool:
+    """Return whether an app is one for workers, or an example."""
+    return app.is_script or app.module.path.parts[0] in SECONDARY_FOLDERS
+
+
+def _require_one_call(best_app: App, names: list[App]) -> None:
+    """Raise SeveralAppsError if other modules call the app's factory with other arguments. A wsgi.py decides."""
+    is_decided = best_app.module.name.rpartition(".")[2] == "wsgi" or best_app.factory
+    calls: dict[str, App] = {}
+    for app in [] if is_decided else names:
+        if not app.factory and not _is_secondary(app):
+            calls.setdefault(app.arguments, app)
+    if len(calls) > 1:
+        raise SeveralAppsError({app.wsgi: app.location for app in calls.values()})
 
 
 def _is_paste(path: Path) -> bool:
@@ -69,6 +164,12 @@ def _no_app_error(reader: Reader, apps: list[App]) -> NoAppError:
         candidates += [f"{module.path}: not read: {module.skip_reason}"] if module.skip_reason else []
         if any(reader.makes(module.scope, name, {*WSGI_MAKERS, QUICKSTART}) for name in module.calls):
             candidates += _unserved_calls(reader, module, known_calls)
+    if folders := list(other_folders(reader.folder)):
+        return NoAppError(
+            f"bake found no WSGI app in {reader.folder}, but one in its folder {folders[0]}",
+            f"Bake that folder: {reader.folder / folders[0]}.",
+            "\n".join([*candidates, *(f"{folder}/ has an app" for folder in folders)]),
+        )
     count = len(reader.modules)
     files = "Python file" if count == 1 else f"{count} Python files"
     return NoAppError(
@@ -147,7 +248,7 @@ def named_app(reader: Reader, wsgi: str) -> App | None:
         call = node if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else call
         node = node.func if isinstance(node, ast.Call) else node.value  # type: ignore[attr-defined]
     name = node.id
-    apps = [app for app in reader.apps() if not app.asgi and not app.required_arguments]
+    apps = [app for app in reader.apps if not app.asgi and not app.required_arguments]
     proposals = [app.wsgi for app in apps]
     if wsgi in proposals:
         return apps[proposals.index(wsgi)]

@@ -1,4 +1,4 @@
-"""List the frameworks that bake knows: the calls that create their apps, and the distributions of imported packages."""
+"""List the frameworks that bake knows: the calls that create their apps."""
 
 #: Callables that create a WSGI app, by their dotted names.
 WSGI_MAKERS = {
@@ -39,34 +39,3 @@ QUICKSTART = "cherrypy.quickstart"
 MAKERS = {*WSGI_MAKERS, *ASGI_MAKERS, QUICKSTART}
 #: Frameworks by the first part of their modules' names. `paste` is in several distributions.
 FRAMEWORKS = {maker.partition(".")[0] for maker in (*WSGI_MAKERS, *ASGI_MAKERS)} - {"paste"}
-#: Modules, and the distributions with another name that contain them.
-DISTRIBUTIONS = {
-    "Crypto": "pycryptodome",
-    "MySQLdb": "mysqlclient",
-    "OpenSSL": "pyOpenSSL",
-    "PIL": "pillow",
-    "allauth": "django-allauth",
-    "bs4": "beautifulsoup4",
-    "corsheaders": "django-cors-headers",
-    "crispy_forms": "django-crispy-forms",
-    "cv2": "opencv-python-headless",
-    "dateutil": "python-dateutil",
-    "debug_toolbar": "django-debug-toolbar",
-    "decouple": "python-decouple",
-    "docx": "python-docx",
-    "dotenv": "python-dotenv",
-    "environ": "django-environ",
-    "fitz": "PyMuPDF",
-    "git": "GitPython",
-    "jwt": "PyJWT",
-    "magic": "python-magic",
-    "pkg_resources": "setuptools",
-    "psycopg2": "psycopg2-binary",
-    "rest_framework": "djangorestframework",
-    "skimage": "scikit-image",
-    "sklearn": "scikit-learn",
-    "slugify": "python-slugify",
-    "storages": "django-storages",
-    "web": "web.py",
-    "yaml": "PyYAML",
-}

@@ -7,9 +7,11 @@ creates the app. Two names that lead to the same call are one app.
 from __future__ import annotations
 
 import ast
+import re
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from bake.app import python_files
@@ -22,6 +24,11 @@ USUAL_NAMES = ("app", "application")
 #: Names that still refer to the app after `app = Middleware(app)`, and the return value of a function.
 WRAPPED_NAMES = {*USUAL_NAMES, RETURN}
 USUAL_FACTORIES = ("create_app", "make_app")
+#: Names of modules for administration, and parts of the names of modules and packages for workers.
+SCRIPT = re.compile(
+    r"manage|cli|shell|console|fabfile|tasks?|seeds?|populate\w*|(init|create|setup|drop)_?db|migrate\w*|deploy|cron\w*"
+)
+WORKER = re.compile(r"celery|(^|_)worker|(^|_)scheduler|(^|_)rq($|_)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +51,8 @@ class App:
     call: ast.Call | None = None
     #: The attribute or call that gives the WSGI app: ".server" for Dash, ".wsgifunc()" for web.py.
     inner: str = ""
+    #: The arguments of the factory's call that returned it, as source text.
+    arguments: str = ""
 
     def with_name(self, module: Module, name: str, line: int) -> App:
         """Return the same app under another name."""
@@ -66,14 +75,36 @@ class App:
         return f"{self.module.path}:{self.line}"
 
     @property
+    def is_script(self) -> bool:
+        """Return whether its module is a program for workers or for administration, by its name."""
+        *packages, name = self.module.name.split(".")
+        return bool(SCRIPT.fullmatch(name) or any(WORKER.search(part) for part in (*packages, name)))
+
+    @property
     def rank(self) -> tuple[object, ...]:
-        """Return the sort key of a name of an app: first apps, wsgi.py, the app's own module, and usual names."""
+        """Return the sort key of a name of an app: first apps, wsgi.py, its own module, usual names; last scripts."""
         module_name = self.module.name.rpartition(".")[2]
         usual_names = USUAL_FACTORIES if self.factory else USUAL_NAMES
         is_entry_module = module_name in ("app", "main") or self.module is self.root.module
         # In a file, the last name refers to the app with its middleware.
         position = (self.module.name.count("."), self.module.name, -self.line)
-        return (self.factory, module_name != "wsgi", not is_entry_module, self.name not in usual_names, *position)
+        is_script = self.is_script and self.module is not self.root.module
+        return (
+            is_script,
+            self.factory,
+            module_name != "wsgi",
+            not is_entry_module,
+            self.name not in usual_names,
+            *position,
+        )
+
+
+def _arguments(call: ast.Call) -> str:
+    """Return the arguments of a call as source text, or "…" if Python cannot write them."""
+    try:
+        return ", ".join(ast.unparse(value) for value in (*call.args, *(keyword.value for keyword in call.keywords)))
+    except (RecursionError, ValueError):  # nested too deeply, or a number of more than 4,300 digits
+        return "…"
 
 
 #: A name and the number of its bindings to consider, or an expression and its position in its scope.
@@ -89,16 +120,20 @@ class Reader:
         self.python = python
         #: Folders on the machine's sys.path, which are not part of a module's name.
         self.roots = ("src",) if (folder / "src").is_dir() and not (folder / "src" / "__init__.py").exists() else ()
+        #: The files that bake could not parse.
+        self.faults: dict[PurePosixPath, python_files.Fault] = {}
         self.modules = {module.name: module for module in self.parse(python_files.find(folder))}
         self._classes = self._subclasses()
         self._answers = Answers(self._rule)
 
     def parse(self, paths: Iterable[PurePosixPath]) -> list[Module]:
-        """Parse the files and return them as modules. Raises AppSyntaxError and AppFolderError."""
-        return [
-            Module(self._name(file.path), file.path, file.tree, file.skip_reason)
-            for file in python_files.parse(self.folder, paths, self.python)
-        ]
+        """Parse the files and return them as modules. Raises AppFolderError."""
+        modules = []
+        for file in python_files.parse(self.folder, paths, self.python):
+            modules.append(Module(self._name(file.path), file.path, file.tree, file.skip_reason))
+            if file.fault:
+                self.faults[file.path] = file.fault
+        return modules
 
     def tree(self, module: Module) -> ast.Module:
         """Read a module again and return its tree, or an empty one if the file no longer exists."""
@@ -147,6 +182,7 @@ class Reader:
                         pending.append(child)
         return makers_by_class
 
+    @cached_property
     def apps(self) -> list[App]:
         """Return every module-level name that refers to an app or a factory."""
         lookups = (self.look_up(module.scope, name) for module in self.modules.values() for name in module.scope.names)
@@ -259,7 +295,8 @@ class Reader:
             )
         factory = part(node.func)
         if factory is not None and factory.factory:
-            return App(scope.module, "", node.lineno, factory.asgi, origin=factory.root, call=factory.call)
+            created_app = App(scope.module, "", node.lineno, factory.asgi, origin=factory.root, call=factory.call)
+            return replace(created_app, arguments=_arguments(node))
         if may_be_wrapped and node.args:  # app = Middleware(app) is still the app
             app = part(node.args[0])
             return app if app and not app.factory else None

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import ast
 import configparser
+import re
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bake.app import poetry
 from bake.app.scopes import dotted_name
 from bake.errors import RequirementError
 
 FILES = ("pyproject.toml", "setup.cfg", "setup.py")
+#: Dependency groups (PEP 735) for production, in a project that is not a package, and the maximum depth of includes.
+GROUPS = {"main", "prod", "production"}
+MAX_INCLUDES = 10
 
 
 @dataclass(frozen=True)
 class Project:
     """A project as one file describes it. Values that the file omits or computes are None or empty.
 
-    `dependencies` is None if the file has no list of them. `entry_points` maps group to name to target.
+    `dependencies` is None if the file has no list of them. `dependency_files` list more of them.
+    `is_computed`: code computes them. `extras` maps the name of an extra to its dependencies, and `entry_points` group
+    to name to target.
     """
 
     file: str
@@ -29,10 +37,16 @@ class Project:
     requires_python: str = ""
     dependencies: tuple[str, ...] | None = None
     entry_points: dict[str, dict[str, str]] = field(default_factory=dict)
+    dependency_files: tuple[str, ...] = ()
+    extras: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    is_computed: bool = False
 
     def location(self, requirement: str) -> str:
         """Return `file:line` of a requirement."""
         index = self.text.find(requirement)
+        if index < 0 and (name := re.match(r"[\w.-]+", requirement)):  # Poetry's are written otherwise.
+            match = re.search(rf"^[\"']?{re.escape(name[0])}\b", self.text, re.M | re.I)
+            index = match.start() if match else -1
         return f"{self.file}:{self.text.count(chr(10), 0, max(index, 0)) + 1}"
 
 
@@ -72,13 +86,45 @@ def find(folder: Path) -> Project | None:
 
 
 def _pyproject(path: Path) -> Project:
-    project = table(path).get("project", {})
+    content = table(path)
+    project, tool = content.get("project", {}), content.get("tool", {})
     entry_points = {"console_scripts": project.get("scripts", {}), **project.get("entry-points", {})}
-    dependencies = project.get("dependencies")
+    dependencies, requires_python = project.get("dependencies"), project.get("requires-python", "")
+    names, is_computed = tuple[str, ...](), False
+    if "dependencies" in project.get("dynamic", ()):
+        dynamic = tool.get("setuptools", {}).get("dynamic", {}).get("dependencies", {})
+        value = dynamic.get("file", ()) if isinstance(dynamic, dict) else ()
+        names = (value,) if isinstance(value, str) else tuple(value)
+        dependencies, is_computed = () if names else None, not names
+    elif dependencies is None and "dependencies" in tool.get("poetry", {}):
+        dependencies, requires_python = _poetry(tool["poetry"]["dependencies"])
+        is_computed = dependencies is None
+    elif dependencies is None and (group := GROUPS & content.get("dependency-groups", {}).keys()):
+        dependencies = tuple(_group(content["dependency-groups"], min(group)))
     return Project(
-        path.name, text_of(path), project.get("name"), project.get("version"), project.get("requires-python", ""),
-        None if dependencies is None else tuple(dependencies), entry_points,
+        path.name, text_of(path), project.get("name"), project.get("version"), requires_python,
+        None if dependencies is None else tuple(dependencies), entry_points, names,
+        {name: tuple(lines) for name, lines in project.get("optional-dependencies", {}).items()},
+        is_computed,
     )  # fmt: skip
+
+
+def _group(groups: dict[str, Any], name: str, depth: int = 0) -> Iterator[str]:
+    """Yield the dependencies of a group (PEP 735) and of the groups that it includes."""
+    for entry in groups.get(name, ()) if depth < MAX_INCLUDES else ():
+        if isinstance(entry, dict):
+            yield from _group(groups, str(entry.get("include-group")), depth + 1)
+        else:
+            yield str(entry)
+
+
+def _poetry(dependencies: dict[str, Any]) -> tuple[tuple[str, ...] | None, str]:
+    """Return the dependencies of a Poetry project and its requires-python. None and "" if pip knows no equal."""
+    try:
+        python = dependencies.get("python", "")
+        return poetry.requirements(dependencies), poetry.specifiers(python if isinstance(python, str) else "")
+    except poetry.UnsupportedError:
+        return None, ""
 
 
 def _setup_cfg(path: Path) -> Project:
@@ -89,13 +135,21 @@ def _setup_cfg(path: Path) -> Project:
         raise RequirementError(f"{path.name}: {error}", "Correct that line.") from None
     dependencies = config.get("options", "install_requires", fallback=None)
     version = config.get("metadata", "version", fallback="")
-    entry_points = config.items("options.entry_points") if config.has_section("options.entry_points") else ()
+    names: tuple[str, ...] = ()
+    if dependencies and dependencies.strip().startswith("file:"):
+        names, dependencies = tuple(re.split(r"[,\s]+", dependencies.strip().removeprefix("file:").strip())), ""
+    entry_points = _section(config, "options.entry_points")
     return Project(
         path.name, text, config.get("metadata", "name", fallback=None),
         None if version.startswith(("attr:", "file:")) else version or None,
         config.get("options", "python_requires", fallback=""), None if dependencies is None else _lines(dependencies),
-        {group: _points(lines) for group, lines in entry_points},
+        {group: _points(lines) for group, lines in entry_points}, names,
+        {name: _lines(lines) for name, lines in _section(config, "options.extras_require")},
     )  # fmt: skip
+
+
+def _section(config: configparser.RawConfigParser, name: str) -> list[tuple[str, str]]:
+    return config.items(name) if config.has_section(name) else []
 
 
 def _setup_py(path: Path) -> Project:
@@ -136,7 +190,16 @@ def _setup_py(path: Path) -> Project:
         path.name, text, text_value("name"), version, text_value("python_requires") or "",
         None if dependencies is None else tuple(map(str, dependencies)),
         {group: _points(lines) for group, lines in (entry_points or {}).items()},
+        extras=_extras(values.get("extras_require")),
+        is_computed=dependencies is None and not keywords.isdisjoint({"install_requires", None}),
     )  # fmt: skip
+
+
+def _extras(value: object) -> dict[str, tuple[str, ...]]:
+    """Return the argument extras_require of setup() as a mapping."""
+    if not isinstance(value, dict):
+        return {}
+    return {str(name): _lines(lines) if isinstance(lines, str) else tuple(lines) for name, lines in value.items()}
 
 
 def _lines(text: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import stat
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -28,6 +28,31 @@ MAX_FILE_BYTES = 2**20
 MAX_BYTES = 64 * 2**20
 
 
+#: Newer syntax, by the version of Python that introduced it: what the faulty line or the parser's message contains.
+NEWER_SYNTAX = {
+    (3, 12): re.compile(r"^f-string|\b[fF][rR]?[\"']|\b[rR][fF][\"']|^\s*type\s+\w+|\b(def|class)\s+\w+\s*\["),
+    (3, 14): re.compile(r"^\s*except\*?\s+[\w.]+\s*,(?!.*\bas\b)|\b[tT][rR]?[\"']|\b[rR][tT][\"']"),
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A line that bake cannot parse. `newer`: the Python that may have introduced its syntax, if bake's is older."""
+
+    line: int
+    message: str
+    text: str = ""
+    newer: tuple[int, int] | None = None
+
+    @property
+    def reason(self) -> str:
+        """Return why the file was not read."""
+        if self.newer is None:
+            return f"line {self.line}: {self.message}"
+        own, newer = ("{}.{}".format(*version) for version in (sys.version_info[:2], self.newer))
+        return f"line {self.line} may need Python {newer}, and bake runs on {own}"
+
+
 @dataclass(frozen=True)
 class PythonFile:
     """A file's path below the app's folder and its tree, which is empty if bake did not read the file."""
@@ -36,10 +61,11 @@ class PythonFile:
     tree: ast.Module
     #: Why the file was not read.
     skip_reason: str = ""
+    fault: Fault | None = None
 
 
 def find(folder: Path) -> Iterator[PurePosixPath]:
-    """Yield the files that could be modules of the app, in order, except those that a .bakeignore excludes."""
+    """Yield the files that could be modules of the app, in order, except those that an ignore file excludes."""
     pending: list[tuple[str, list[ignore.Rules]]] = [("", [])]
     while pending:
         prefix, rules = pending.pop()
@@ -48,17 +74,23 @@ def find(folder: Path) -> Iterator[PurePosixPath]:
             entries = sorted(os.scandir(subfolder), key=lambda entry: entry.name)
         except OSError:
             continue
-        if (subfolder / ignore.BAKEIGNORE).is_file():
-            rules = [ignore.read(folder, subfolder / ignore.BAKEIGNORE), *rules]
+        ignore_files = [subfolder / name for name in ignore.IGNORE_FILES if (subfolder / name).is_file()]
+        rules = [*(ignore.read(folder, path) for path in ignore_files), *rules]
         folders = []
         for entry in entries:
             name = prefix + entry.name
             if entry.is_dir(follow_symlinks=False):
-                if _may_be_package(entry) and not ignore.verdict(rules, ignore.BAKEIGNORE, f"{name}/")[0]:
+                if _may_be_package(entry) and not _is_ignored(rules, f"{name}/"):
                     folders.append((f"{name}/", rules))
-            elif _may_be_module(entry.name) and not ignore.verdict(rules, ignore.BAKEIGNORE, name)[0]:
+            elif _may_be_module(entry.name) and not _is_ignored(rules, name):
                 yield PurePosixPath(name)
         pending += reversed(folders)
+
+
+def _is_ignored(rules: list[ignore.Rules], name: str) -> bool:
+    """Return whether the release excludes a path. .bakeignore overrides .gitignore."""
+    verdicts = (ignore.verdict(rules, file, name)[0] for file in (ignore.BAKEIGNORE, ".gitignore"))
+    return bool(next((verdict for verdict in verdicts if verdict is not None), False))
 
 
 def _may_be_package(entry: os.DirEntry[str]) -> bool:
@@ -73,13 +105,12 @@ def _may_be_module(name: str) -> bool:
 def parse(folder: Path, paths: Iterable[PurePosixPath], python: tuple[int, int]) -> Iterator[PythonFile]:
     """Yield the files with their trees, one at a time. `python` is the version on the target.
 
-    A file that is too large or too deeply nested has no tree. Skips anything but regular files. Raises AppFolderError
-    before reading if the total exceeds MAX_BYTES, and AppSyntaxError at the end with all faults.
+    A file that is too large, too deeply nested or has a fault has no tree. Skips anything but regular files. Raises
+    AppFolderError before reading if the total exceeds MAX_BYTES.
     """
     sizes = _sizes(folder, paths)
     if sum(size for size in sizes.values() if size <= MAX_FILE_BYTES) > MAX_BYTES:
         raise _size_error(folder, sizes)
-    faults: list[tuple[str, str, str]] = []
     for path, size in sizes.items():
         if size > MAX_FILE_BYTES:
             limit = f"{_megabytes(size)}; bake treats files of more than {_megabytes(MAX_FILE_BYTES)} as data"
@@ -92,21 +123,36 @@ def parse(folder: Path, paths: Iterable[PurePosixPath], python: tuple[int, int])
         except OSError as error:
             raise _unreadable(path, error) from None
         except SyntaxError as error:
-            faults.append((f"{path}:{error.lineno or 1}", error.msg, (error.text or "").strip()))
+            fault = _fault(error, python)
+            yield PythonFile(path, ast.Module([], []), fault.reason, fault)
         except ValueError as error:  # null bytes
-            faults.append((f"{path}:1", str(error), ""))
+            fault = Fault(1, str(error))
+            yield PythonFile(path, ast.Module([], []), fault.reason, fault)
         except (RecursionError, MemoryError):  # by Python's limits for its parser
             yield PythonFile(path, ast.Module([], []), "its code is nested too deeply")
         else:
             yield PythonFile(path, tree)
-    if faults:
-        hint, own_python = "Correct the line.", sys.version_info[:2]
-        if own_python < python:
-            hint += " bake runs on Python {}.{} and cannot parse newer syntax, even if the image's Python {}.{} can."
+
+
+def _fault(error: SyntaxError, python: tuple[int, int]) -> Fault:
+    """Return a fault. Its line may be correct on the target's Python if that is newer than bake's own."""
+    own_python, text = sys.version_info[:2], error.text or ""
+    versions = (
+        version
+        for version, pattern in NEWER_SYNTAX.items()
+        if own_python < version <= python and (pattern.search(text) or pattern.search(error.msg))
+    )
+    return Fault(error.lineno or 1, error.msg, text.strip(), next(versions, None))
+
+
+def require_valid(faults: Mapping[PurePosixPath, Fault]) -> None:
+    """Raise AppSyntaxError with all faults, unless there is none or each is in newer syntax than bake can parse."""
+    lines = {f"{path}:{fault.line}": fault for path, fault in faults.items() if fault.newer is None}
+    for location, fault in [*lines.items()][:1]:
         raise AppSyntaxError(
-            f"{faults[0][0]}: {faults[0][1]}",
-            hint.format(*own_python, *python),
-            "\n".join(f"{location}: {line}" for location, _, line in faults),
+            f"{location}: {fault.message}",
+            "Correct the line. If the app does not use the file, add it to .bakeignore.",
+            "\n".join(f"{location}: {fault.text}" for location, fault in lines.items()),
         )
 
 

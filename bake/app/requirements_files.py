@@ -1,100 +1,160 @@
-"""Read the files that list an app's requirements, with the location of each line for errors."""
+"""Find and read the files that list an app's requirements, with the location of each line for errors."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import uv
-from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
-from bake.app import project_metadata
+from bake.app import index_options, lock_files, project_metadata
+from bake.app.requirement_line import EDITABLE, HASH, Line, parse
 from bake.config.debian import Target
-from bake.errors import ProgramError, RequirementError
-from bake.host.programs import run
+from bake.errors import RequirementError
 
-HASH = re.compile(r"--hash[= ]sha256:([0-9a-f]{64})")
-#: Options of a requirements file that change nothing, because bake only uses wheels with hashes.
-IDLE_OPTIONS = re.compile(r"--(require-hashes|prefer-binary|only-binary|no-binary)\b")
+__all__ = ["HASH", "Line", "require_allowed", "requirement_lines", "requirements_file"]
 
-#: uv's options that export a lock as requirement lines with hashes. uv does not use the network, and ignores the
-#: settings in the folder, which could set the path of a cache.
-EXPORT = (
-    "--frozen", "--no-config", "--no-dev", "--no-emit-project", "--no-header", "--no-annotate", "--no-python-downloads",
-    "-q",
-)  # fmt: skip
+INCLUDE = re.compile(r"(-r|--requirement|-c|--constraint)[= ]?\s*(.+)")
+#: The app's own folder, with extras: `.[web]`.
+OWN_FOLDER = re.compile(r"\./?(?:\[([^]]*)\])?")
+#: Files of tools that bake does not read, and the command that makes one that it does.
+FOREIGN_FILES = {"environment.yml": "pip list --format=freeze > requirements.txt"}
+#: Names of requirements files for production in other places, most specific first, and their usual folders.
+PRODUCTION_NAMES = ("production", "prod", "deploy", "live")
+BASE_NAMES = ("requirements", "base", "common", "main", "default", "app")
+REQUIREMENTS_FOLDERS = ("requirements", "reqs", "deps", "requirements.d")
+LOOSE_NAME = re.compile(r"(?:[\w-]+[-_.])?(?:requirements?|reqs?)(?:[-_.][\w-]+)?\.(?:txt|in|pip)", re.I)
 
 
-@dataclass(frozen=True)
-class Line:
-    """A requirement, and its location as `file:line`."""
+@dataclass
+class Reading:
+    """One reading of an app's requirements: where, for which target and `index`, and the notes about it."""
 
-    text: str
-    location: str
-    name: str
-    constraint: bool = False
-    hashes: frozenset[str] = frozenset()
+    folder: Path
+    target: Target
+    index: str = ""
+    notes: list[str] = field(default_factory=list)
 
 
 def requirements_file(folder: Path) -> str | None:
     """Return the file in an app's folder that lists its requirements, or None.
 
-    Raises RequirementError if it belongs to a tool that bake does not support.
+    Raises RequirementError if it belongs to a tool that bake does not support, or if several could be meant.
     """
-    lock_file = next(
-        (name for name in ("requirements.txt", "uv.lock", "Pipfile.lock") if (folder / name).is_file()), None
-    )
-    if lock_file:
-        return lock_file
-    uses_poetry = "poetry" in project_metadata.table(folder / "pyproject.toml").get("tool", {})
-    for name, command in (
-        ("poetry.lock", "poetry export --without-hashes -o requirements.txt"),
-        ("pdm.lock", "pdm export --prod -o requirements.txt"),
-        ("Pipfile", "pipenv lock"),
-        ("environment.yml", "pip list --format=freeze > requirements.txt"),
-    ):
+    names = ("requirements.txt", *lock_files.LOCK_FILES)
+    files = [name for name in names if (folder / name).is_file()]
+    # `pip freeze` in a folder without packages, or a comment: the project's own list counts.
+    if files == ["requirements.txt"] and not _has_lines(folder / "requirements.txt"):
+        return _project_file(folder) or "requirements.txt"
+    if files:
+        return files[0]
+    for name, command in FOREIGN_FILES.items():
         if (folder / name).is_file():
             raise RequirementError(f"bake does not read {folder / name}", f"Run `{command}` there, and bake again.")
-    names = (name for name in project_metadata.FILES if (folder / name).is_file())
-    project_file = next((name for name in names if project_metadata.read(folder / name).dependencies is not None), None)
-    if project_file is None and uses_poetry:
+    if file := _project_file(folder):
+        return file
+    if (folder / "Pipfile").is_file():
+        return "Pipfile"
+    return _elsewhere(folder)
+
+
+def _has_lines(path: Path) -> bool:
+    """Return whether a requirements file has a line that is not a comment. If it cannot be read, an error follows."""
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    return any(line.strip() and not line.strip().startswith("#") for line in lines)
+
+
+def _project_file(folder: Path) -> str | None:
+    """Return the first file of project metadata that lists dependencies. Raises RequirementError for Poetry's own."""
+    projects = [project_metadata.read(folder / name) for name in project_metadata.FILES if (folder / name).is_file()]
+    file = next((project.file for project in projects if project.dependencies is not None), None)
+    if file is None and "poetry" in project_metadata.table(folder / "pyproject.toml").get("tool", {}):
         raise RequirementError(
             f"{folder / 'pyproject.toml'} lists its dependencies only for Poetry",
             "Run `poetry export --without-hashes -o requirements.txt` there, and bake again.",
         )
-    return project_file
+    return file
 
 
-def requirement_lines(folder: Path, source: str | tuple[str, ...], target: Target) -> list[Line]:
-    """Return the requirements of a list, or of a file with its includes. Raises RequirementError with the line."""
+def _elsewhere(folder: Path) -> str | None:
+    """Return the requirements file with another usual name or place. Raises RequirementError if several fit."""
+    paths = [path for path in sorted(folder.iterdir()) if path.is_file() and LOOSE_NAME.fullmatch(path.name)]
+    for name in REQUIREMENTS_FOLDERS:
+        paths += [path for path in sorted((folder / name).glob("*")) if path.suffix in (".txt", ".in", ".pip")]
+    for names in (PRODUCTION_NAMES, BASE_NAMES):
+        matches = [path for path in paths if not names or _words(path) & {*names}]
+        # pip-tools makes a .txt from each .in.
+        matches = [path for path in matches if path.suffix != ".in" or path.with_suffix(".txt") not in matches]
+        for name in names:
+            candidates = [path for path in matches if path.stem.lower() == name] or matches
+            if len(candidates) == 1:
+                return candidates[0].relative_to(folder).as_posix()
+    if not paths:
+        return None
+    files = [path.relative_to(folder).as_posix() for path in paths]
+    raise RequirementError(
+        f"{folder} has no requirements.txt, but {', '.join(files)}",
+        "Add the line of the file for production to bake.yaml.",
+        "\n".join(f"requirements: {file}" for file in files),
+    )
+
+
+def _words(path: Path) -> set[str]:
+    return set(re.split(r"[-_.]", path.stem.lower()))
+
+
+def requirement_lines(
+    folder: Path, source: str | tuple[str, ...], target: Target, index: str = "", notes: list[str] | None = None
+) -> list[Line]:
+    """Return the requirements of a list, or of a file with its includes. Raises RequirementError with the line.
+
+    `index` is the one in bake.yaml. Adds to `notes` the requirements that the machine does not need, which are
+    not in the result, and the indexes that bake ignores.
+    """
+    reading = Reading(folder, target, index, [] if notes is None else notes)
+    lines = _lines(reading, source)
+    reading.notes += dict.fromkeys(
+        f"not installed: {line.text} ({line.location}): {line.unneeded}" for line in lines if line.unneeded
+    )
+    return [line for line in lines if not line.unneeded]
+
+
+def _lines(reading: Reading, source: str | tuple[str, ...]) -> list[Line]:
     if not isinstance(source, str):
-        return [_line(text, f"requirements[{number}]", False) for number, text in enumerate(source)]
-    path = folder / source
+        return [parse(text, f"requirements[{number}]", reading.target) for number, text in enumerate(source)]
+    path = reading.folder / source
     if path.name in project_metadata.FILES:
-        return _project_lines(project_metadata.read(path), path.parent, target)
-    if path.name == "uv.lock":
-        argv = [uv.find_uv_bin(), "export", *EXPORT, "--project", str(path.parent), "--python", sys.executable]
-        try:
-            text = run(argv, env={"NO_COLOR": "1"}).stdout
-        except ProgramError as error:
-            raise RequirementError(f"uv cannot read {source}", "Run `uv lock` there.", error.details) from None
-        return [_line(line, source, False) for line in text.replace("\\\n", " ").splitlines() if line.strip()]
-    if path.name == "Pipfile.lock":
-        return _pipfile_lines(path, source)
-    return list(_file_lines(folder, path, "", False, ()))
+        return _project_lines(reading, project_metadata.read(path), path.parent)
+    if path.name in lock_files.LOCK_FILES:
+        return lock_files.read(path, source, reading.target)
+    if path.name == "Pipfile":
+        _check_indexes(reading, path.parent, "Pipfile")
+        reading.notes.append("Pipfile.lock is missing: bake resolves the newest versions that Pipfile allows")
+        return lock_files.pipfile(path, source, reading.target)
+    return list(_file_lines(reading, path, "", False, ()))
 
 
-def _project_lines(project: project_metadata.Project, folder: Path, target: Target) -> list[Line]:
+def _check_indexes(reading: Reading, folder: Path, file: str) -> None:
+    """Raise RequirementError if a file sets an index that bake would not use."""
+    for location, address in index_options.of_project(folder):
+        if location.startswith(file):
+            index_options.require_known(address, location, reading.index, reading.notes)
+
+
+def _project_lines(
+    reading: Reading, project: project_metadata.Project, folder: Path, ancestors: tuple[Path, ...] = ()
+) -> list[Line]:
     """Return the dependencies of a project. Raises RequirementError."""
-    require_allowed(project, target)
-    lines = [_line(text, project.location(text), False) for text in project.dependencies or ()]
+    require_allowed(project, reading.target)
+    _check_indexes(reading, folder, project.file)
+    lines = [parse(text, project.location(text), reading.target) for text in project.dependencies or ()]
+    for name in project.dependency_files:
+        path = Path(os.path.normpath(folder / name))
+        lines += _file_lines(reading, path, project.location(name), False, ancestors)
     sources = project_metadata.table(folder / "pyproject.toml").get("tool", {}).get("uv", {}).get("sources", {})
     for source in sources if project.file == "pyproject.toml" else ():
         if canonicalize_name(source) in {line.name for line in lines}:
@@ -102,6 +162,29 @@ def _project_lines(project: project_metadata.Project, folder: Path, target: Targ
                 f"{project.file}: bake does not support {source} in [tool.uv.sources]",
                 "Upload a wheel of it to a package `index`.",
             )
+    return lines
+
+
+def _own_lines(reading: Reading, text: str, location: str, ancestors: tuple[Path, ...]) -> list[Line]:
+    """Return the dependencies that the project in the app's folder lists for `-e .` or `.[extra]`."""
+    folder = reading.folder
+    projects = [project_metadata.read(folder / name) for name in project_metadata.FILES if (folder / name).is_file()]
+    project = next((project for project in projects if project.dependencies is not None), None)
+    if project is None:
+        computed = next((project.file for project in projects if project.is_computed), "")
+        if projects and not computed:
+            return []
+        cause = f": {computed} computes its requirements" if computed else ": the folder has no pyproject.toml"
+        raise RequirementError(
+            f"{location}: bake cannot use {text!r}{cause}",
+            "Replace the line by the app's requirements. The image contains the app's own folder.",
+        )
+    lines = _project_lines(reading, project, folder, ancestors)
+    extras = re.search(r"\[([^]]*)\]", text)
+    for name in extras[1].split(",") if extras else ():
+        if name.strip() not in project.extras:
+            raise RequirementError(f"{location}: {project.file} has no extra {name.strip()}", "Correct its name.")
+        lines += [parse(line, project.location(line), reading.target) for line in project.extras[name.strip()]]
     return lines
 
 
@@ -124,27 +207,8 @@ def require_allowed(project: project_metadata.Project, target: Target) -> None:
         )
 
 
-def _pipfile_lines(path: Path, file: str) -> list[Line]:
-    """Return the requirements of a Pipfile.lock. Raises RequirementError."""
-    try:
-        packages = json.loads(project_metadata.text_of(path))["default"]
-    except (ValueError, KeyError, TypeError):
-        raise RequirementError(f"{file} is not a lock file of pipenv", "Run `pipenv lock` there.") from None
-    lines = []
-    for name, package in packages.items():
-        extras = f"[{','.join(package['extras'])}]" if package.get("extras") else ""
-        if "version" not in package:  # A folder or a repository, which _line refuses.
-            reference = f"git+{package['git']}" if "git" in package else f"./{package.get('path', name)}"
-            lines.append(_line(reference, file, False))
-            continue
-        marker = f" ; {package['markers']}" if package.get("markers") else ""
-        hashes = "".join(f" --hash={value}" for value in package.get("hashes", []))
-        lines.append(_line(f"{name}{extras}{package['version']}{marker}{hashes}", file, False))
-    return lines
-
-
 def _file_lines(
-    folder: Path, path: Path, location: str, constraint: bool, ancestors: tuple[Path, ...]
+    reading: Reading, path: Path, location: str, constraint: bool, ancestors: tuple[Path, ...]
 ) -> Iterator[Line]:
     """Yield the requirements of a file and of the files that it includes. Raises RequirementError.
 
@@ -152,7 +216,7 @@ def _file_lines(
     """
     if path in ancestors:
         raise RequirementError(f"{location}: the file includes itself", "Remove the line.")
-    relative_path = os.path.relpath(path, folder)
+    relative_path = os.path.relpath(path, reading.folder)
     logical_line, start = "", 0
     for number, line in enumerate([*project_metadata.text_of(path, location).splitlines(), ""], 1):
         start = start if logical_line else number
@@ -161,36 +225,20 @@ def _file_lines(
             logical_line = logical_line[:-1] + " "
             continue
         text, logical_line, location = logical_line.strip(), "", f"{relative_path}:{start}"
-        include = re.fullmatch(r"(-r|--requirement|-c|--constraint)[= ]?\s*(.+)", text)
-        if include:
+        if include := INCLUDE.fullmatch(text):
             include_path = path.parent / include[2].strip("\"' ")
             is_constraint = constraint or include[1] in ("-c", "--constraint")
             yield from _file_lines(
-                folder, Path(os.path.normpath(include_path)), location, is_constraint, (*ancestors, path)
+                reading, Path(os.path.normpath(include_path)), location, is_constraint, (*ancestors, path)
             )
-        elif text and not IDLE_OPTIONS.match(text):
-            yield _line(text, location, constraint)
-
-
-def _line(text: str, location: str, constraint: bool) -> Line:
-    """Return a requirement. Raises RequirementError for one that bake does not support."""
-    specification = re.sub(r"\s--hash[= ]\S+", "", text).strip()
-    if re.match(r"(-i|--index-url|--extra-index-url|-f|--find-links|--no-index|--trusted-host)\b", specification):
-        hint = "Remove the line, and set the package index in bake.yaml: `index: https://…`."
-    elif re.match(r"(-e|--editable)\b", specification) or re.match(r"[./~]|file:|.*\.whl$", specification):
-        hint = (
-            "If it is the app's own folder, remove the line: the image contains it. Publish others on a package index."
-        )
-    elif re.match(r"(git|hg|svn|bzr)\+|https?:", specification) or re.search(r"@\s*[\w+]+:", specification):
-        hint = "The file at a URL can change. Upload a wheel to a package index, and require its version."
-    else:
-        try:
-            requirement = Requirement(specification)
-            # For a path, which may be the app's own folder, uv would run a build backend.
-            if not requirement.url:
-                name = canonicalize_name(requirement.name)
-                return Line(specification, location, name, constraint, frozenset(HASH.findall(text)))
-            hint = "Require a version on a package index instead of a URL."
-        except InvalidRequirement as error:
-            hint = f"Write it as name==version. {str(error).splitlines()[0]}."
-    raise RequirementError(f"{location}: bake cannot use {specification!r}", hint)
+        elif index := index_options.INDEX_OPTION.fullmatch(text):
+            index_options.require_known(index[1], location, reading.index, reading.notes)
+        elif index_options.OTHER_PLACE.match(text):
+            raise RequirementError(
+                f"{location}: bake cannot use {text!r}",
+                "Remove the line, and set a package index in bake.yaml: `index: https://…`.",
+            )
+        elif OWN_FOLDER.fullmatch(EDITABLE.sub("", text)):
+            yield from _own_lines(reading, text, location, (*ancestors, path))
+        elif text and not index_options.IDLE_OPTION.match(text):
+            yield parse(text, location, reading.target, constraint)

@@ -50,7 +50,7 @@ def draft(folder: Path, notes: list[str]) -> str:
 
 def _app(reader: Reader, notes: list[str]) -> str:
     try:
-        app = entry.only_app(reader, [])
+        choice = entry.find(reader, [])
     except SeveralAppsError as error:
         choices = "".join(f"# wsgi: {wsgi}    # {location}\n" for wsgi, location in error.candidates.items())
         notes.append(f"{error.message}: set `wsgi`")
@@ -59,8 +59,11 @@ def _app(reader: Reader, notes: list[str]) -> str:
         candidates = "".join(f"#   {line}\n" for line in error.details.splitlines())
         notes.append(f"{error.message}: set `wsgi`")
         return f"\n# {error.message}.\n{candidates}# Set its module and callable:\n# wsgi: module:callable\n"
-    wsgi, origin = (app.wsgi, f"created at {app.root.location}") if app else (entry.PASTE, "its [app:main]")
-    return f"\n# The app: {origin}.\n# wsgi: {wsgi}\n"
+    if choice.app:
+        origin = f"created at {choice.app.root.location}"
+    else:
+        origin = choice.source or "its [app:main]"
+    return f"\n# The app: {origin}.\n# wsgi: {choice.wsgi}\n"
 
 
 def _requirements(reader: Reader, notes: list[str]) -> str:
@@ -71,9 +74,12 @@ def _requirements(reader: Reader, notes: list[str]) -> str:
         return f"\n# {error.message}. {error.hint}\n"
     if file:
         return f"\n# The app's requirements.\n# requirements: {file}\n"
-    if proposal := detect.proposed_requirements(reader):
+    proposal, unknown_names = detect.proposed_requirements(reader)
+    if proposal or unknown_names:
         notes.append(f"{detect.unlisted(reader.folder)}: check `requirements`")
-        return f"\n# Made from the app's imports. Check the names.\nrequirements: [{', '.join(proposal)}]\n"
+        unknown = f"# bake does not know which packages contain {', '.join(unknown_names)}.\n" * bool(unknown_names)
+        line = f"requirements: [{', '.join(proposal)}]"
+        return f"\n# Proposed from the app's imports. Check the names.\n{unknown}{line}\n"
     return "\n# The app imports no other packages.\n# requirements: []\n"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bake.app import detect, project_metadata, requirements_files
 from bake.bundle import pin_dates
-from bake.bundle.lock import lock_key, package_names, resolve
+from bake.bundle.lock import lock_key, package_names, requirement_notes, resolve
 from bake.config.debian import TARGETS, Target
 from bake.config.recipe import Recipe
 from bake.config.sections import BaseImage
@@ -99,7 +99,10 @@ def complete(folder: Path, recipe: Recipe, report: Reporter, age: cache.Age) -> 
     Raises the errors of `detect.complete` and `resolve`.
     """
     if isinstance(recipe.base, BaseImage):
-        return complete_without_base(folder, recipe, report)
+        recipe = complete_without_base(folder, recipe, report)
+        for text in requirement_notes(folder, recipe, recipe.target):
+            report.note(text)
+        return recipe
     app = _App(folder, recipe, report, age)
     with report.phase("resolve"):
         return _use_release(app, TARGETS[recipe.base]) if recipe.base else _choose_release(app)
@@ -162,6 +165,7 @@ def _try(app: _App, target: Target, *, choosing: bool = False, trust_cache: bool
         lock = resolve(app.folder, detection.recipe, target, app.age)
     except REFUSALS as error:
         return _Refusal(error, key)
+    app.note(*lock.notes)
     if lock.built_packages:
         app.note(lock.build_note)
     requirements = detection.recipe.requirements
@@ -194,10 +198,11 @@ def _newest_pin(app: _App) -> pin_dates.PinnedRelease | None:
     source = app.recipe.requirements
     try:
         source = requirements_files.requirements_file(app.folder) if source is None else source
-        lines = requirements_files.requirement_lines(app.folder, source, NEWEST_FIRST[0]) if source else []
+        target, index = NEWEST_FIRST[0], app.recipe.index or ""
+        lines = requirements_files.requirement_lines(app.folder, source, target, index) if source else []
     except RequirementError:
         return None
-    return pin_dates.newest(lines, app.recipe, NEWEST_FIRST[0], app.age)
+    return pin_dates.newest(lines, app.recipe, target, app.age)
 
 
 def _refusal_path(key: str) -> Path:

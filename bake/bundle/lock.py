@@ -11,7 +11,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -39,12 +39,14 @@ OLDER_PYTHONS = ("3.8", "3.10", "3.12")
 class Lock:
     """The app's requirements, pinned and with hashes, as a requirements file. `key` is the digest of its inputs.
 
-    `built_packages` are the packages that bake has just built because they have no wheel.
+    `built_packages` are the packages that bake has just built because they have no wheel. `notes` tell which
+    requirements and indexes in the app's files are not used.
     """
 
     text: str
     key: str
     built_packages: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def hashes(self) -> frozenset[str]:
@@ -65,6 +67,7 @@ class _Request:
     requirements: str
     constraints: str
     key: str
+    notes: tuple[str, ...]
 
     @property
     def hashed_lines(self) -> dict[str, Line]:
@@ -89,18 +92,24 @@ def is_pin(text: str) -> bool:
 
 def _request(folder: Path, recipe: Recipe, target: Target) -> _Request:
     source = "requirements.txt" if recipe.requirements is None else recipe.requirements
-    lines = requirement_lines(folder, source, target)
+    notes: list[str] = []
+    lines = requirement_lines(folder, source, target, recipe.index or "", notes)
     requirements = [f"{line.text}\n" for line in lines if not line.constraint]
     constraints = [f"{line.text}\n" for line in lines if line.constraint]
     hashes = [(line.name, sorted(line.hashes)) for line in lines if line.hashes]
     version = importlib.metadata.version("uv")
     key = digest([requirements, constraints, hashes, target.python_version, target.uv_platform, recipe.index, version])
-    return _Request(lines, "".join(requirements), "".join(constraints), key)
+    return _Request(lines, "".join(requirements), "".join(constraints), key, tuple(notes))
 
 
 def lock_key(folder: Path, recipe: Recipe, target: Target) -> str:
     """Return the digest of all inputs of the lock, except the index. Raises RequirementError."""
     return _request(folder, recipe, target).key
+
+
+def requirement_notes(folder: Path, recipe: Recipe, target: Target) -> tuple[str, ...]:
+    """Return the notes about the app's requirements, without resolving them. Raises RequirementError."""
+    return _request(folder, recipe, target).notes
 
 
 def resolve(folder: Path, recipe: Recipe, target: Target, age: cache.Age) -> Lock:
@@ -111,7 +120,7 @@ def resolve(folder: Path, recipe: Recipe, target: Target, age: cache.Age) -> Loc
     request = _request(folder, recipe, target)
     path = paths.cache() / "locks" / f"{request.key}.txt"
     if age.admits_file(path):
-        return Lock(path.read_text(), request.key)
+        return Lock(path.read_text(), request.key, notes=request.notes)
     sources: list[str] = []
     with cache.work_folder() as work:
         (work / "requirements.txt").write_text(request.requirements)
@@ -141,7 +150,7 @@ def resolve(folder: Path, recipe: Recipe, target: Target, age: cache.Age) -> Loc
         for entry in source_entries.values():
             text = text.replace(entry, build(entry, recipe, target, work))
     write(path, text)
-    return Lock(text, request.key, tuple(source_entries))
+    return Lock(text, request.key, tuple(source_entries), request.notes)
 
 
 def _uv(argv: list[str], recipe: Recipe, work: Path) -> Result:

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from bake.app.requirements_files import Line
+from bake.app.requirement_line import Line
 from bake.bundle.lock import is_pin, listing_argv
 from bake.bundle.package_index import index_env
 from bake.config.debian import Target

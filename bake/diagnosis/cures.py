@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from bake.app.frameworks import DISTRIBUTIONS
+from bake.app.distributions import distribution
 from bake.bundle.shared_libraries import PACKAGES
 from bake.config import contract, secret_names
 from bake.diagnosis.tracebacks import INSTALLED_FILE, TREE, Frame
@@ -185,8 +185,8 @@ def missing_module(match: re.Match[str], evidence: Evidence) -> Cure | None:
         return Cure(
             f"{top} has no module {name}. {EXCLUDED_HINT} If {top} is a library, pin the version that the app needs."
         )
-    distribution = DISTRIBUTIONS.get(top, top.replace("_", "-"))
-    return Cure(f"Add {distribution} to the app's requirements.")
+    package = distribution(top) or f"the package that contains the module {top}"
+    return Cure(f"Add {package} to the app's requirements.")
 
 
 def missing_variable(match: re.Match[str], evidence: Evidence) -> Cure:

@@ -46,6 +46,19 @@ def test_missing_requirements_are_proposed(tmp_path: Path) -> None:
     assert found.recipe.requirements == ("PyYAML", "flask", "flask-login", "pillow")
 
 
+def test_only_known_packages_are_proposed(tmp_path: Path) -> None:
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop/__init__.py").touch()
+    (tmp_path / "shop/models.py").touch()
+    (tmp_path / "shop/app.py").write_text(
+        FLASK + "import strangers_package\ntry:\n    import models\nexcept ImportError: ...\n"
+    )
+    with pytest.raises(RequirementError) as caught:
+        complete(tmp_path, Recipe.model_validate({"wsgi": "shop.app:app"}))
+    assert caught.value.details == "requirements: [flask]"
+    assert caught.value.hint.endswith("bake does not know which packages contain strangers_package.")
+
+
 @pytest.mark.parametrize(
     ("module", "made", "folder", "static"),
     [
@@ -126,4 +139,4 @@ def test_missing_requirements_lead_to_the_draft(tmp_path: Path) -> None:
     with pytest.raises(RequirementError) as caught:
         complete(tmp_path, Recipe())
     assert caught.value.details == "requirements: [flask]"
-    assert "made the line above" in caught.value.hint and "`bake init`" in caught.value.hint
+    assert "proposes the line above" in caught.value.hint and "`bake init`" in caught.value.hint

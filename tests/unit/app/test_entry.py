@@ -108,7 +108,7 @@ BOTTLE = "from bottle import route, run\n@route('/')\ndef index(): return 'hello
         ({"app.py": "import bottle\napp = bottle.Bottle()\n"}, "app:app"),
         ({"app.py": "import bottle\napp = bottle.default_app()\n"}, "app:app"),
         ({"app.py": BOTTLE + MAIN + "    run()\n"}, "app:bottle.default_app()"),
-        ({"app.py": BOTTLE, "main.py": "import app, bottle\nbottle.run(port=8080)\n"}, "main:bottle.default_app()"),
+        ({"app.py": BOTTLE, "main.py": f"import app, bottle\n{MAIN}    bottle.run()\n"}, "main:bottle.default_app()"),
         ({"things.py": "import falcon\napi = falcon.App()\n"}, "things:api"),
         ({"app.py": "import cherrypy\napp = cherrypy.tree.mount(object(), '/')\n"}, "app:app"),
         ({"code.py": "import web\napplication = web.application((), globals()).wsgifunc()\n"}, "code:application"),
@@ -222,3 +222,58 @@ def test_a_wrong_wsgi_is_corrected(tmp_path: Path) -> None:
 )
 def test_what_reading_cannot_tell_is_believed(tmp_path: Path, text: str) -> None:
     assert find(tmp_path, {"web.py": text}, wsgi="web:app").recipe.wsgi == "web:app"
+
+
+CALL = "from shop import create_app\napp = create_app({})\n"
+SHOP = {"shop/__init__.py": FACTORY.replace("create_app()", "create_app(config=None)")}
+
+
+@pytest.mark.parametrize(
+    ("files", "wsgi", "source"),
+    [
+        ({"api.py": FLASK, "web.py": FLASK, "Procfile": "web: gunicorn web:app\n"}, "web:app", "Procfile"),
+        ({"manage.py": FLASK, "run.py": FLASK, "Procfile": "web: gunicorn manage:app\n"}, "manage:app", "Procfile"),
+        ({"api.py": FLASK, "web.py": FLASK, ".flaskenv": "FLASK_APP=api.py\n"}, "api:app", ".flaskenv: FLASK_APP"),
+        ({**SHOP, "Procfile": "web: gunicorn 'shop:create_app()'\n"}, "shop:create_app()", "Procfile"),
+        ({**SHOP, "Procfile": "web: gunicorn 'shop:create_app(\"x\")'\n"}, "shop:create_app('x')", "Procfile"),
+        ({**SHOP, "Procfile": "web: waitress-serve --call shop:create_app\n"}, "shop:create_app()", "Procfile"),
+        ({"shop/run.py": "application = Made()\n", "Procfile": "web: gunicorn shop.run\n"}, "shop.run:application",
+         "Procfile"),
+        ({"api.py": FLASK, "Procfile": "web: gunicorn gone:app\n"}, "api:app", ""),
+    ],
+)  # fmt: skip
+def test_a_file_that_names_the_app_decides_and_is_printed(
+    tmp_path: Path, files: dict[str, str], wsgi: str, source: str
+) -> None:
+    completed = find(tmp_path, files)
+    assert str(completed.recipe.wsgi).replace('"', "'") == wsgi
+    assert source in completed.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("files", "wsgi"),
+    [
+        ({**SHOP, "manage.py": CALL.format("'dev'"), "run.py": CALL.format("'prod'")}, "run:app"),
+        ({**SHOP, "celery_worker.py": CALL.format("'x'")}, "shop:create_app()"),
+        ({"website.py": FLASK, "celery_app.py": FLASK}, "website:app"),
+        ({"shop/wsgi.py": FLASK, "shop/__init__.py": "", "celeryshop/wsgi.py": FLASK}, "shop.wsgi:app"),
+        ({"app.py": FLASK, "examples/hello.py": FLASK}, "app:app"),
+        ({"tasks.py": FLASK}, "tasks:app"),
+        ({**SHOP, "wsgi.py": CALL.format("'prod'"), "run.py": CALL.format("'dev'")}, "wsgi:app"),
+        ({**SHOP, "a.py": CALL.format("'x'"), "b.py": CALL.format("'x'")}, "a:app"),
+    ],
+)
+def test_a_script_is_not_the_app_if_there_is_another(tmp_path: Path, files: dict[str, str], wsgi: str) -> None:
+    assert find(tmp_path, files).recipe.wsgi == wsgi
+
+
+def test_entries_with_different_arguments_are_a_question(tmp_path: Path) -> None:
+    error = fails(SeveralAppsError, tmp_path, {**SHOP, "run.py": CALL.format("'prod'"), "dev.py": CALL.format("'dev'")})
+    assert isinstance(error, SeveralAppsError)
+    assert sorted(error.candidates) == ["dev:app", "run:app"]
+
+
+def test_an_app_that_only_a_script_creates_is_named(tmp_path: Path) -> None:
+    shop = {"shop/__init__.py": FACTORY.replace("create_app()", "create_app(config)")}
+    error = fails(NoAppError, tmp_path, {**shop, "manage.py": CALL.format("'dev'")})
+    assert error.message.endswith("manage.py:2") and "`wsgi: manage:app`" in error.hint

@@ -1,10 +1,8 @@
-"""The tables of frameworks and of distributions."""
+"""The tables of frameworks."""
 
 from __future__ import annotations
 
-from packaging.utils import canonicalize_name
-
-from bake.app.frameworks import ASGI_MAKERS, DISTRIBUTIONS, FRAMEWORKS, WSGI_MAKERS
+from bake.app.frameworks import ASGI_MAKERS, FRAMEWORKS, WSGI_MAKERS
 
 
 def test_no_call_creates_both_kinds_of_app() -> None:
@@ -14,7 +12,3 @@ def test_no_call_creates_both_kinds_of_app() -> None:
 def test_a_framework_is_the_package_that_its_calls_are_in() -> None:
     assert {"flask", "django", "fastapi", "web"} <= FRAMEWORKS
     assert all(any(maker.startswith(f"{name}.") for maker in WSGI_MAKERS | ASGI_MAKERS) for name in FRAMEWORKS)
-
-
-def test_each_row_of_distributions_is_needed() -> None:
-    assert [name for name, known in DISTRIBUTIONS.items() if canonicalize_name(name) == canonicalize_name(known)] == []

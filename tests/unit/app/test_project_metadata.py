@@ -91,3 +91,19 @@ def test_a_broken_file_is_named(tmp_path: Path, name: str, text: str) -> None:
 def test_no_project_is_none(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("[tool.black]\n")
     assert project_metadata.find(tmp_path) is None
+
+
+def test_a_dependency_group_for_production_lists_the_requirements(tmp_path: Path) -> None:
+    groups = 'base = ["flask"]\nmain = ["six", {include-group = "base"}, {include-group = "main"}]\ndev = ["pytest"]\n'
+    (tmp_path / "pyproject.toml").write_text(f"[dependency-groups]\n{groups}")
+    dependencies = project_metadata.read(tmp_path / "pyproject.toml").dependencies
+    assert dependencies is not None and {*dependencies} == {"six", "flask"}
+    (tmp_path / "pyproject.toml").write_text('[dependency-groups]\ndev = ["pytest"]\n')
+    assert project_metadata.read(tmp_path / "pyproject.toml").dependencies is None
+
+
+def test_a_dependency_of_poetry_has_its_line(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.poetry.dependencies]\npython = "^3.11"\nflask = "^3.0"\n')
+    project = project_metadata.read(tmp_path / "pyproject.toml")
+    assert (project.dependencies, project.requires_python) == (("flask>=3.0,<4",), ">=3.11,<4")
+    assert project.location("flask>=3.0,<4") == "pyproject.toml:3"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import sys
+from pathlib import Path, PurePosixPath
 
 import pytest
 from conftest import write
@@ -60,3 +61,77 @@ def test_an_app_that_was_not_read_is_named(tmp_path: Path) -> None:
     assert "app.py: not read" in caught.value.details
     # Named, it is served.
     assert detect.complete(folder, Recipe(wsgi="app:app")).recipe.wsgi == "app:app"
+
+
+FLASK = "from flask import Flask\napp = Flask(__name__)\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({"tools/old.py": 'print "hello"\n'}, "line 1: Missing parentheses"),
+        ({"template/settings.py": "X = {% if a %}1{% endif %}\n"}, "line 1: invalid syntax"),
+        ({"notes.py": "\0"}, "line 1: source code string cannot contain null bytes"),
+    ],
+)
+def test_a_faulty_file_that_the_app_does_not_import_is_a_note(
+    tmp_path: Path, files: dict[str, str], reason: str
+) -> None:
+    folder = write(tmp_path, {"app.py": FLASK, "requirements.txt": "", **files})
+    notes = detect.complete(folder, Recipe()).notes
+    assert any(note.startswith(f"not read: {next(iter(files))} ({reason}") for note in notes)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"app.py": FLASK + "import lib\n", "lib.py": 'print "hello"\n'},
+        {"app.py": FLASK + "from shop import lib\n", "shop/__init__.py": "", "shop/lib.py": "def f(:\n"},
+        {"app.py": FLASK.replace("app =", "app ==") + "def f(:\n"},
+    ],
+)
+def test_a_faulty_file_of_the_app_is_refused(tmp_path: Path, files: dict[str, str]) -> None:
+    folder = write(tmp_path, {"requirements.txt": "", **files})
+    with pytest.raises(AppSyntaxError) as caught:
+        detect.complete(folder, Recipe())
+    assert caught.value.message.startswith(f"{[*files][-1]}:")
+
+
+@pytest.mark.parametrize(
+    ("file", "pattern"), [(".gitignore", "scratch/"), (".bakeignore", "scratch/"), ("scratch/.gitignore", "*")]
+)
+def test_a_file_that_is_not_in_the_release_is_not_read(tmp_path: Path, file: str, pattern: str) -> None:
+    folder = write(tmp_path, {"app.py": FLASK, "requirements.txt": "", "scratch/app.py": FLASK, file: pattern})
+    completed = detect.complete(folder, Recipe())
+    assert completed.recipe.wsgi == "app:app"
+
+
+def test_bakeignore_overrides_gitignore(tmp_path: Path) -> None:
+    write(tmp_path, {"app.py": FLASK, ".gitignore": "app.py\n", ".bakeignore": "!app.py\n"})
+    assert [path.name for path in python_files.find(tmp_path)] == ["app.py"]
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("type Name = str\n", (3, 12)),
+        ("def first[T](items: list[T]) -> T: ...\n", (3, 12)),
+        ("x = f'{a['b']}'\n", (3, 12)),
+        ("try:\n    pass\nexcept ValueError, KeyError:\n    pass\n", (3, 14)),
+    ],
+)
+def test_newer_syntax_is_no_fault_where_only_the_target_knows_it(
+    tmp_path: Path, text: str, version: tuple[int, int]
+) -> None:
+    if sys.version_info[:2] >= version:
+        pytest.skip("this Python parses it")
+    write(tmp_path, {"a.py": text})
+    for python, newer in ((version, version), ((3, 11), None)):
+        (file,) = python_files.parse(tmp_path, [PurePosixPath("a.py")], python)
+        assert file.fault and file.fault.newer == newer
+
+
+def test_an_old_except_clause_is_a_fault_on_each_python(tmp_path: Path) -> None:
+    write(tmp_path, {"a.py": "try:\n    pass\nexcept ValueError, error:\n    raise error\n"})
+    (file,) = python_files.parse(tmp_path, [PurePosixPath("a.py")], (3, 13))
+    assert file.fault and file.fault.newer is None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
+from conftest import write
 
+from bake.app.index_options import default_index
 from bake.app.requirements_files import requirement_lines, requirements_file
 from bake.config.debian import DEBIAN_13
 from bake.errors import RequirementError
@@ -24,7 +25,8 @@ from bake.errors import RequirementError
         ("x @ ${PWD}\n", "requirements.txt:1: bake cannot use 'x @ ${PWD}'"),
         ("x@/srv/x\n", "requirements.txt:1: bake cannot use 'x@/srv/x'"),
         ("x @ ../x-1-py3-none-any.whl#here\n", "requirements.txt:1: "),
-        ("--extra-index-url https://packages.example/\n", "requirements.txt:1: "),
+        ("--extra-index-url https://packages.example/\n", "requirements.txt:1: bake does not use the package index"),
+        ("-f https://packages.example/\n", "requirements.txt:1: bake cannot use '-f"),
         ("--frobnicate\n", "requirements.txt:1: "),
         ("-r missing.txt\n", "requirements.txt:1: missing.txt cannot be read: No such file"),
         ("-r requirements.txt\n", "requirements.txt:1: the file includes itself"),
@@ -77,80 +79,11 @@ def test_pyproject(app: Path) -> None:
             requirement_lines(app, "pyproject.toml", DEBIAN_13)
 
 
-UV_LOCK = """
-version = 1
-requires-python = ">=3.11"
-
-[[package]]
-name = "shop"
-version = "0.1"
-source = { virtual = "." }
-dependencies = [{ name = "six" }]
-
-[package.dev-dependencies]
-dev = [{ name = "pytest" }]
-
-[[package]]
-name = "six"
-version = "1.17.0"
-source = { registry = "https://packages.example/simple" }
-wheels = [{ url = "https://packages.example/six-1.17.0-py2.py3-none-any.whl", hash = "sha256:%s", size = 11050 }]
-"""
-HASH = "ab" * 32
-
-
-def test_uv_s_lock(app: Path) -> None:
-    (app / "pyproject.toml").write_text('[project]\nname = "shop"\nversion = "0.1"\ndependencies = ["six"]\n')
-    (app / "uv.lock").write_text(UV_LOCK.replace("%s", HASH).replace("[package.dev-dep", "[package.x-dep"))
-    assert requirements_file(app) == "uv.lock"
-    lines = requirement_lines(app, "uv.lock", DEBIAN_13)
-    assert [(line.text, line.location, line.hashes) for line in lines] == [
-        ("six==1.17.0", "uv.lock", frozenset({HASH}))
-    ]
-    (app / "uv.lock").write_text("nonsense")
-    with pytest.raises(RequirementError, match=r"uv cannot read uv\.lock"):
-        requirement_lines(app, "uv.lock", DEBIAN_13)
-
-
-def test_the_settings_of_a_folder_are_not_uv_s(app: Path) -> None:
-    mark, elsewhere = app.parent / "mark", app.parent / "elsewhere"
-    (app / "pyproject.toml").write_text(
-        '[project]\nname = "shop"\ndynamic = ["version"]\ndependencies = ["six"]\n'
-        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
-    )
-    (app / "backend.py").write_text(f"open({str(mark)!r}, 'w')\n")
-    for name in ("python", "python3"):
-        (app / ".venv/bin").mkdir(parents=True, exist_ok=True)
-        (app / ".venv/bin" / name).write_text(f"#!/bin/sh\ntouch {mark}\n")
-        (app / ".venv/bin" / name).chmod(0o755)
-    (app / ".venv/pyvenv.cfg").write_text("home = /usr/bin\n")
-    (app / "uv.toml").write_text(f'cache-dir = "{elsewhere}"\nkeyring-provider = "subprocess"\n')
-    (app / "uv.lock").write_text(UV_LOCK.replace("%s", HASH).replace("[package.dev-dep", "[package.x-dep"))
-    assert [line.name for line in requirement_lines(app, "uv.lock", DEBIAN_13)] == ["six"]
-    assert not mark.exists() and not elsewhere.exists()
-
-
-def test_pipenv_s_lock(app: Path) -> None:
-    six = {"version": "==1.17.0", "hashes": [f"sha256:{HASH}"], "markers": "python_version >= '3'", "extras": ["x"]}
-    (app / "Pipfile").touch()
-    (app / "Pipfile.lock").write_text(json.dumps({"default": {"six": six}, "develop": {"pytest": {"version": "==1"}}}))
-    assert requirements_file(app) == "Pipfile.lock"
-    (line,) = requirement_lines(app, "Pipfile.lock", DEBIAN_13)
-    assert (line.text, line.location) == ("six[x]==1.17.0 ; python_version >= '3'", "Pipfile.lock")
-    assert line.hashes == frozenset({HASH})
-    for said in ({"git": "https://code.example/x"}, {"path": "."}):
-        (app / "Pipfile.lock").write_text(json.dumps({"default": {"x": said}}))
-        with pytest.raises(RequirementError, match=r"Pipfile\.lock"):
-            requirement_lines(app, "Pipfile.lock", DEBIAN_13)
-
-
 @pytest.mark.parametrize(
     ("files", "command"),
     [
-        ({"poetry.lock": "", "pyproject.toml": '[project]\ndependencies = ["six"]\n'}, "poetry export"),
-        ({"pyproject.toml": '[tool.poetry.dependencies]\nsix = "*"\n'}, "poetry export"),
-        ({"pdm.lock": ""}, "pdm export"),
-        ({"Pipfile": ""}, "pipenv lock"),
+        ({"pyproject.toml": '[tool.poetry.dependencies]\nsix = "^1 || ^2"\n'}, "poetry export"),
+        ({"environment.yml": ""}, "pip list"),
     ],
 )
 def test_tools_that_are_not_asked_have_a_way_out(app: Path, files: dict[str, str], command: str) -> None:
@@ -159,7 +92,7 @@ def test_tools_that_are_not_asked_have_a_way_out(app: Path, files: dict[str, str
     with pytest.raises(RequirementError) as caught:
         requirements_file(app)
     assert f"`{command}" in caught.value.hint
-    (app / "requirements.txt").touch()
+    (app / "requirements.txt").write_text("six\n")
     assert requirements_file(app) == "requirements.txt"
 
 
@@ -185,3 +118,121 @@ def test_a_missing_include_leads_to_its_line(app: Path) -> None:
         requirement_lines(app, "requirements.txt", DEBIAN_13)
     assert caught.value.message.startswith("requirements.txt:2: nofile.txt cannot be read: No such file")
     assert caught.value.hint == "Create the file, or remove that line."
+
+
+def test_the_default_index_and_idle_options_are_no_obstacle(app: Path) -> None:
+    (app / "requirements.txt").write_text(
+        f"-i {default_index()}\n--extra-index-url={default_index()}/\n--trusted-host packages.example\nsix\n"
+    )
+    assert [line.text for line in requirement_lines(app, "requirements.txt", DEBIAN_13)] == ["six"]
+
+
+@pytest.mark.parametrize("text", ["-e .\n", ".\n", "-e ./\n", "--editable=.\n"])
+def test_the_own_folder_means_the_requirements_of_the_project(app: Path, text: str) -> None:
+    write(
+        app,
+        {"requirements.txt": text, "setup.py": "from setuptools import setup\nsetup(install_requires=['six>=1'])\n"},
+    )
+    lines = requirement_lines(app, "requirements.txt", DEBIAN_13)
+    assert [(line.text, line.location) for line in lines] == [("six>=1", "setup.py:2")]
+
+
+def test_an_extra_of_the_own_folder_adds_its_requirements(app: Path) -> None:
+    project = '[project]\nname = "x"\ndependencies = ["six"]\noptional-dependencies = {web = ["flask"]}\n'
+    write(app, {"requirements.txt": "-e .[web]\n", "pyproject.toml": project})
+    assert [line.text for line in requirement_lines(app, "requirements.txt", DEBIAN_13)] == ["six", "flask"]
+    (app / "requirements.txt").write_text(".[nothing]\n")
+    with pytest.raises(RequirementError, match=r"pyproject\.toml has no extra nothing"):
+        requirement_lines(app, "requirements.txt", DEBIAN_13)
+
+
+def test_computed_requirements_of_the_own_folder_are_refused(app: Path) -> None:
+    write(
+        app, {"requirements.txt": "-e .\n", "setup.py": "from setuptools import setup\nsetup(install_requires=f())\n"}
+    )
+    with pytest.raises(RequirementError, match=r"requirements\.txt:1: .*setup\.py computes its requirements"):
+        requirement_lines(app, "requirements.txt", DEBIAN_13)
+
+
+def test_a_requirements_file_without_lines_gives_way_to_the_project(app: Path) -> None:
+    write(
+        app,
+        {
+            "requirements.txt": "# see setup.py\n",
+            "setup.py": "from setuptools import setup\nsetup(install_requires=['six'])\n",
+        },
+    )
+    assert requirements_file(app) == "setup.py"
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("pyproject.toml", '[project]\nname = "x"\ndynamic = ["dependencies"]\n'
+         '[tool.setuptools.dynamic]\ndependencies = {file = ["deps/base.in"]}\n'),
+        ("setup.cfg", "[options]\ninstall_requires = file: deps/base.in\n"),
+    ],
+)  # fmt: skip
+def test_a_project_may_keep_its_requirements_in_another_file(app: Path, file: str, text: str) -> None:
+    write(app, {file: text, "deps/base.in": "# why\nsix\n"})
+    assert requirements_file(app) == file
+    lines = requirement_lines(app, file, DEBIAN_13)
+    assert [(line.text, line.location) for line in lines] == [("six", "deps/base.in:2")]
+
+
+@pytest.mark.parametrize(
+    ("names", "file"),
+    [
+        (
+            ["requirements/base.txt", "requirements/production.txt", "requirements/dev.txt"],
+            "requirements/production.txt",
+        ),
+        (["requirements/prod.txt", "requirements/test.txt"], "requirements/prod.txt"),
+        (["requirements/base.in", "requirements/base.txt", "requirements/dev.in"], "requirements/base.txt"),
+        (["requirements-prod.txt", "requirements-dev.txt"], "requirements-prod.txt"),
+        (["Requirements.txt"], "Requirements.txt"),
+        (["requirements.in"], "requirements.in"),
+        (["notes.txt"], None),
+    ],
+)
+def test_requirements_in_another_place_are_found(app: Path, names: list[str], file: str | None) -> None:
+    write(app, dict.fromkeys(names, "six\n"))
+    assert requirements_file(app) == file
+
+
+def test_several_requirements_files_are_a_question(app: Path) -> None:
+    write(app, dict.fromkeys(["requirements/web.txt", "requirements/worker.txt"], "six\n"))
+    with pytest.raises(RequirementError) as caught:
+        requirements_file(app)
+    assert caught.value.details == "requirements: requirements/web.txt\nrequirements: requirements/worker.txt"
+
+
+def test_what_a_machine_never_needs_is_left_out_and_noted(app: Path) -> None:
+    notes: list[str] = []
+    (app / "requirements.txt").write_text("uWSGI==2.0.28\nsix\npkg-resources==0.0.0\n")
+    lines = requirement_lines(app, "requirements.txt", DEBIAN_13, notes=notes)
+    assert [line.text for line in lines] == ["six"]
+    assert notes == [
+        "not installed: uWSGI==2.0.28 (requirements.txt:1): the machine's own server serves the app",
+        "not installed: pkg-resources==0.0.0 (requirements.txt:3): "
+        "Debian's pip lists it by mistake; it is a part of setuptools",
+    ]
+
+
+def test_an_index_of_a_project_is_never_dropped(app: Path) -> None:
+    project = '[project]\nname = "x"\ndependencies = ["six"]\n[[tool.uv.index]]\nurl = "https://packages.example/"\n'
+    (app / "pyproject.toml").write_text(project)
+    with pytest.raises(RequirementError, match=r"\[\[tool\.uv\.index\]\]: bake does not use the package index"):
+        requirement_lines(app, "pyproject.toml", DEBIAN_13)
+    assert requirement_lines(app, "pyproject.toml", DEBIAN_13, "https://packages.example/")
+
+
+def test_a_pipfile_without_a_lock_is_resolved(app: Path) -> None:
+    notes: list[str] = []
+    text = '[packages]\nsix = "*"\nflask = {version = ">=3", extras = ["async"]}\n'
+    text += "wmi = {version = '*', sys_platform = \"== 'win32'\"}\n"
+    (app / "Pipfile").write_text(f'[[source]]\nurl = "{default_index()}"\n{text}')
+    assert requirements_file(app) == "Pipfile"
+    lines = requirement_lines(app, "Pipfile", DEBIAN_13, notes=notes)
+    assert [line.text for line in lines] == ["six", "flask[async]>=3", "wmi ; sys_platform == 'win32'"]
+    assert notes == ["Pipfile.lock is missing: bake resolves the newest versions that Pipfile allows"]

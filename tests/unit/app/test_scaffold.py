@@ -49,8 +49,8 @@ def test_no_app_says_what_came_near(tmp_path: Path) -> None:
 
 
 def test_a_tool_s_lock_has_its_way_out(tmp_path: Path) -> None:
-    (tmp_path / "poetry.lock").touch()
-    assert "Run `poetry export" in write(tmp_path, app=FLASK)
+    (tmp_path / "environment.yml").touch()
+    assert "Run `pip list" in write(tmp_path, app=FLASK)
     loader.read(tmp_path)
 
 

@@ -32,7 +32,11 @@ pytestmark = pytest.mark.usefixtures("cache_folder")
             "flask==3.0.0 (requirements.txt:1), Werkzeug<2 (requirements.txt:2)",
         ),
         # Only a source, for Python 2 alone; only a source, which has C code.
-        ("flask\nwsgiref\n", WheelError, "requirements.txt:2: wsgiref has no wheel for Python 3.13 on debian-13"),
+        (
+            "flask\nMySQL-python\n",
+            WheelError,
+            "requirements.txt:2: mysql-python has no wheel for Python 3.13 on debian-13",
+        ),
         ("psycopg2==2.9.10\n", WheelError, "requirements.txt:1: psycopg2==2.9.10 has no wheel for Python 3.13"),
         (
             f"flask --hash=sha256:{'0' * 64}\n",

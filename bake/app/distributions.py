@@ -1,0 +1,57 @@
+"""Map the modules that apps import to the distributions that contain them.
+
+bake proposes only distributions in this table. To guess one from the name of a module could install a stranger's
+package that happens to have the name.
+"""
+
+from __future__ import annotations
+
+from bake.app.frameworks import FRAMEWORKS
+
+#: Modules, and the distributions with another name that contain them.
+OTHER_NAMES = {
+    "Crypto": "pycryptodome", "MySQLdb": "mysqlclient", "OpenSSL": "pyOpenSSL", "PIL": "pillow",
+    "allauth": "django-allauth", "attr": "attrs", "bs4": "beautifulsoup4", "corsheaders": "django-cors-headers",
+    "crispy_forms": "django-crispy-forms", "cv2": "opencv-python-headless", "dateutil": "python-dateutil",
+    "debug_toolbar": "django-debug-toolbar", "decouple": "python-decouple", "django_filters": "django-filter",
+    "docx": "python-docx", "dotenv": "python-dotenv", "environ": "django-environ", "fitz": "PyMuPDF",
+    "git": "GitPython", "jose": "python-jose", "jwt": "PyJWT", "ldap": "python-ldap", "magic": "python-magic",
+    "model_utils": "django-model-utils", "nacl": "PyNaCl", "pkg_resources": "setuptools", "pptx": "python-pptx",
+    "psycopg2": "psycopg2-binary", "rest_framework": "djangorestframework",
+    "rest_framework_simplejwt": "djangorestframework-simplejwt", "skimage": "scikit-image",
+    "sklearn": "scikit-learn", "slugify": "python-slugify", "social_django": "social-auth-app-django",
+    "storages": "django-storages", "telegram": "python-telegram-bot", "web": "web.py", "yaml": "PyYAML",
+    "zmq": "pyzmq",
+}  # fmt: skip
+#: Modules whose distribution has their name, apart from `-` and `_`.
+SAME_NAMES = frozenset(
+    {
+        "aiohttp", "alembic", "altair", "anthropic", "apscheduler", "arrow", "asgiref", "authlib", "babel",
+        "bcrypt", "bleach", "blinker", "boto3", "botocore", "braintree", "cachetools", "celery", "certifi",
+        "cffi", "chardet", "click", "colorama", "crispy_bootstrap5", "cryptography",
+        "dash_bootstrap_components", "dj_database_url", "django_htmlx", "django_redis", "elasticsearch",
+        "email_validator", "faker", "feedgen", "feedparser", "flask_admin", "flask_assets", "flask_babel",
+        "flask_bcrypt", "flask_bootstrap", "flask_caching", "flask_compress", "flask_cors", "flask_dance",
+        "flask_debugtoolbar", "flask_httpauth", "flask_jwt_extended", "flask_limiter", "flask_login",
+        "flask_mail", "flask_marshmallow", "flask_migrate", "flask_moment", "flask_pagedown", "flask_principal",
+        "flask_restful", "flask_session", "flask_smorest", "flask_socketio", "flask_sqlalchemy",
+        "flask_talisman", "flask_wtf", "geopy", "gevent", "gunicorn", "html5lib", "httpx", "humanize",
+        "importlib_metadata", "itsdangerous", "jinja2", "jsonschema", "kombu", "loguru", "lxml", "mako",
+        "markdown", "markupsafe", "marshmallow", "matplotlib", "mistune", "mongoengine", "nltk", "numpy",
+        "oauthlib", "openai", "openpyxl", "orjson", "packaging", "pandas", "paramiko", "passlib", "peewee",
+        "phonenumbers", "plotly", "pony", "prometheus_client", "psutil", "psycopg", "pycountry", "pydantic",
+        "pydantic_settings", "pygments", "pymongo", "pymysql", "pyotp", "pypdf", "pytesseract", "pytz",
+        "qrcode", "rcssmin", "redis", "reportlab", "requests", "requests_oauthlib", "rq", "scipy", "seaborn",
+        "sendgrid", "sentry_sdk", "shortuuid", "simplejson", "six", "sqlalchemy", "sqlalchemy_utils",
+        "sqlmodel", "stripe", "sympy", "tabulate", "tenacity", "tiktoken", "tldextract", "tqdm", "twilio",
+        "tzlocal", "ujson", "urllib3", "user_agents", "validators", "waitress", "werkzeug", "whitenoise",
+        "wtforms", "xlrd", "xlsxwriter", "xmltodict", "zeep", "zstandard",
+    }
+)  # fmt: skip
+
+
+def distribution(module: str) -> str | None:
+    """Return the distribution that contains a top-level module, or None if bake does not know it."""
+    if name := OTHER_NAMES.get(module):
+        return name
+    return module.replace("_", "-") if module in SAME_NAMES or module in FRAMEWORKS else None

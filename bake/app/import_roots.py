@@ -1,0 +1,116 @@
+"""Find the folder from which an app's imports resolve, if it is not the folder that bake reads."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from bake.app import python_files
+from bake.app.distributions import distribution
+from bake.app.name_resolution import USUAL_FACTORIES, Reader
+from bake.app.requirements_files import requirements_file
+from bake.app.scopes import FunctionScope, Module
+from bake.errors import BakeError, RequirementError
+
+#: Folders on the machine's sys.path: `uwsgi.ini` and `app-job@.service` add them.
+MACHINE_ROOTS = {"src"}
+#: The maximum depth of other folders with apps, and the maximum number of them to read.
+MAX_DEPTH = 3
+MAX_FOLDERS = 20
+
+
+@dataclass(frozen=True)
+class FlatImport:
+    """An import that Python resolves only from a subfolder: `text` describes it, with its location."""
+
+    text: str
+    folder: PurePosixPath
+    #: The import to write instead, if the folder is a package.
+    correction: str = ""
+
+    def message(self) -> str:
+        """Return the message about the import."""
+        return f"{self.text}, which Python finds only from the folder {self.folder}"
+
+    def hint(self, folder: Path) -> str:
+        """Return the next step for an app in `folder`."""
+        if self.correction:
+            return f"Python 3 does not search a package's own folder: write `{self.correction}`."
+        has_requirements = False
+        with suppress(RequirementError):
+            has_requirements = bool(requirements_file(folder / self.folder))
+        move = "" if has_requirements else "Move the file with the requirements into it, because bake does not read "
+        move += "outside of the folder. " * bool(move)
+        return f"Bake that folder: {folder / self.folder}. {move}If the import does resolve, set `wsgi` in bake.yaml."
+
+
+def flat_import(reader: Reader, modules: Iterable[Module]) -> FlatImport | None:
+    """Return the first import in these modules that resolves only from a subfolder, or None."""
+    known_names = {name.partition(".")[0] for name in reader.modules} | sys.stdlib_module_names
+    paths = {module.path for module in reader.modules.values()}
+    folders = {parent for path in paths for parent in path.parents}
+    listed_names = _listed_names(reader.folder)
+    # Packages that the app also imports by their own names, so that their folder cannot be the app's.
+    origins = {origin for module in reader.modules.values() for origin in module.scope.imports.values()}
+    known_packages = {".".join(origin.split(".")[:length]) for origin in origins for length in (1, 2, 3)}
+    for module in modules:
+        for parent in _subfolders(module):
+            for line, origin in _imports(module):
+                name = origin.partition(".")[0]
+                file = parent / f"{name}.py"
+                is_own = (file in paths and file != module.path) or parent / name in folders
+                # A module may have the name of a package that it uses: shop/celery.py.
+                is_package = name in known_names or name.lower() in listed_names or distribution(name)
+                if is_own and not is_package:
+                    package = ".".join(parent.parts)
+                    correction = f"from {package}.{name} import …" * (package in known_packages)
+                    return FlatImport(f"{module.path}:{line} imports {name}", parent, correction)
+            for name in module.settings:
+                path = parent.joinpath(*name.split("."))
+                if name not in reader.modules and {path.with_suffix(".py"), path / "__init__.py"} & paths:
+                    return FlatImport(f"{module.path} sets DJANGO_SETTINGS_MODULE to {name}", parent)
+    return None
+
+
+def _imports(module: Module) -> Iterator[tuple[int, str]]:
+    """Yield the line and the dotted name of each import of a module, and of its functions that create the app."""
+    factories = (binding.value for name in USUAL_FACTORIES for binding in module.scope.names.get(name, ()))
+    for scope in (module.scope, *(value for value in factories if isinstance(value, FunctionScope))):
+        for alias, origin in scope.imports.items():
+            yield (scope.names[alias][-1].line if alias in scope.names else 1), origin
+
+
+def _subfolders(module: Module) -> list[PurePosixPath]:
+    """Return the folders of a module below the folders that the machine's Python searches."""
+    return [path for path in module.path.parents if path.parts and str(path) not in MACHINE_ROOTS]
+
+
+def _listed_names(folder: Path) -> set[str]:
+    """Return the words of the app's requirements file, as names of modules."""
+    with suppress(BakeError, OSError):
+        if file := requirements_file(folder):
+            text = (folder / file).read_text(encoding="utf-8-sig", errors="replace")
+            return set(re.findall(r"\w+", text.lower().replace("-", "_")))
+    return set()
+
+
+def other_folders(folder: Path) -> Iterator[str]:
+    """Yield the subfolders with an app that bake did not read, because their names cannot be in an import."""
+    count = 0
+    for root, names, _ in os.walk(folder):
+        depth = len(Path(root).relative_to(folder).parts)
+        names[:] = sorted(
+            name for name in names if depth < MAX_DEPTH and name[0] != "." and name not in python_files.SKIPPED_FOLDERS
+        )
+        for name in [name for name in names if not name.isidentifier()]:
+            names.remove(name)
+            path, count = Path(root) / name, count + 1
+            if count <= MAX_FOLDERS and not (path / "pyvenv.cfg").exists():
+                with suppress(BakeError):
+                    if any(not app.asgi for app in Reader(path, (3, 13)).apps):
+                        yield path.relative_to(folder).as_posix()

@@ -1,0 +1,191 @@
+"""Read the lock files of other tools: uv, pip (pylock.toml), Poetry, PDM and pipenv."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import uv
+from packaging.markers import InvalidMarker, Marker, UndefinedEnvironmentName
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from bake.app import poetry, project_metadata
+from bake.app.requirement_line import Line, marker_environment, parse
+from bake.config.debian import Target
+from bake.errors import ProgramError, RequirementError
+from bake.host.programs import run
+
+#: uv's options that export a lock as requirement lines with hashes. uv does not use the network, and ignores the
+#: settings in the folder, which could set the path of a cache.
+EXPORT = (
+    "--frozen", "--no-config", "--no-dev", "--no-emit-project", "--no-header", "--no-annotate", "--no-python-downloads",
+    "-q",
+)  # fmt: skip
+
+#: The markers that a Pipfile writes as keys of a package.
+MARKER_KEYS = (
+    "sys_platform", "platform_system", "platform_machine", "os_name", "python_version", "python_full_version",
+)  # fmt: skip
+
+
+def read(path: Path, file: str, target: Target) -> list[Line]:
+    """Return the requirements in one of LOCK_FILES. `file` is its name in errors. Raises RequirementError."""
+    return LOCK_FILES[path.name](path, file, target)
+
+
+def _uv(path: Path, file: str, target: Target) -> list[Line]:
+    argv = [uv.find_uv_bin(), "export", *EXPORT, "--project", str(path.parent), "--python", sys.executable]
+    try:
+        text = run(argv, env={"NO_COLOR": "1"}).stdout
+    except ProgramError as error:
+        raise RequirementError(f"uv cannot read {file}", "Run `uv lock` there.", error.details) from None
+    return [parse(line, file, target) for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+
+
+def _pipenv(path: Path, file: str, target: Target) -> list[Line]:
+    try:
+        packages = json.loads(project_metadata.text_of(path))["default"]
+    except (ValueError, KeyError, TypeError):
+        raise RequirementError(f"{file} is not a lock file of pipenv", "Run `pipenv lock` there.") from None
+    return [
+        parse(text, file, target)
+        for name, package in packages.items()
+        for text in [_pipenv_requirement(name, package)]
+        if text
+    ]
+
+
+def pipfile(path: Path, file: str, target: Target) -> list[Line]:
+    """Return the packages in a Pipfile, which has no hashes. Raises RequirementError."""
+    packages = project_metadata.table(path).get("packages", {})
+    texts = [
+        _pipenv_requirement(name, package if isinstance(package, dict) else {"version": package})
+        for name, package in packages.items()
+    ]
+    return [parse(text, file, target) for text in texts if text]
+
+
+def _pipenv_requirement(name: str, package: dict[str, Any]) -> str:
+    """Return a package of a Pipfile or its lock as a requirement, or "" for the app's own folder."""
+    extras = f"[{','.join(package['extras'])}]" if package.get("extras") else ""
+    if package.get("path", "") in (".", "./"):
+        return ""
+    if "version" not in package:
+        url = package.get("git")
+        commit = f"@{package['ref']}" if package.get("ref") else ""
+        return f"{name} @ git+{url}{commit}" if url else f"./{package.get('path', name)}"
+    markers = [package["markers"]] if package.get("markers") else []
+    markers += [f"{key} {package[key]}" for key in MARKER_KEYS if key in package]
+    marker = f" ; {' and '.join(markers)}" if markers else ""
+    hashes = "".join(f" --hash={value}" for value in package.get("hashes", []))
+    version = "" if package["version"] == "*" else package["version"]
+    return f"{name}{extras}{version}{marker}{hashes}"
+
+
+def _pylock(path: Path, file: str, target: Target) -> list[Line]:
+    """Return the packages of a pylock.toml (PEP 751) that its default groups install on the target."""
+    content = project_metadata.table(path)
+    groups = frozenset(content.get("default-groups", ()))
+    environment: dict[str, str | frozenset[str]] = {
+        **marker_environment(target),
+        "extras": frozenset(),
+        "dependency_groups": groups,
+    }
+    lines = []
+    for package in content.get("packages", ()):
+        try:
+            marker = Marker(package["marker"]) if package.get("marker") else None
+            applies = marker is None or marker.evaluate(environment, context="lock_file")
+        except (InvalidMarker, UndefinedEnvironmentName):
+            raise RequirementError(f"{file}: the marker {package['marker']!r} is invalid", "Lock it again.") from None
+        if not applies or package.get("directory", {}).get("path") in (".", "./"):
+            continue
+        artifacts = [*package.get("wheels", ()), *([package["sdist"]] if "sdist" in package else [])]
+        hashes = [f" --hash=sha256:{item['hashes']['sha256']}" for item in artifacts if "sha256" in item["hashes"]]
+        lines.append(parse(_pylock_requirement(package) + "".join(hashes), file, target))
+    return lines
+
+
+def _pylock_requirement(package: dict[str, Any]) -> str:
+    if "vcs" in package:
+        vcs = package["vcs"]
+        return f"{package['name']} @ {vcs['type']}+{vcs.get('url') or vcs['path']}@{vcs['commit-id']}"
+    if "archive" in package or "directory" in package:
+        source = package.get("archive") or package["directory"]
+        return f"{package['name']} @ {source.get('url') or 'file:' + source['path']}"
+    return f"{package['name']}=={package['version']}" if "version" in package else str(package["name"])
+
+
+def _project_lock(path: Path, file: str, target: Target) -> list[Line]:
+    """Return a project's own dependencies, and the packages in the lock of Poetry or PDM as constraints with hashes.
+
+    The two locks have the same fields. Their files of a package are those of all systems and Pythons.
+    """
+    project = project_metadata.read(path.parent / "pyproject.toml")
+    command = "poetry export --without-hashes" if path.name == "poetry.lock" else "pdm export --prod"
+    if project.dependencies is None:
+        raise RequirementError(
+            f"bake cannot read the dependencies of {path.parent / 'pyproject.toml'}, which {file} locks",
+            f"Run `{command} -o requirements.txt` there, and bake again.",
+        )
+    packages: dict[str, list[dict[str, Any]]] = {}
+    for package in project_metadata.table(path).get("package", ()):
+        if _applies(package, target):
+            packages.setdefault(canonicalize_name(package["name"]), []).append(package)
+    roots = [parse(text, project.location(text), target) for text in project.dependencies]
+    names = _reachable([line.name for line in roots if not line.unneeded], packages)
+    constraints = [_locked(packages[name], file, target) for name in sorted(names)]
+    return [*roots, *constraints]
+
+
+def _applies(package: dict[str, Any], target: Target) -> bool:
+    """Return whether an entry of the lock is for the target's Python. A marker that cannot be read is no obstacle."""
+    versions = package.get("python-versions") or package.get("requires_python") or ""
+    try:
+        return SpecifierSet(poetry.specifiers(versions), prereleases=True).contains(target.python_full_version)
+    except (poetry.UnsupportedError, InvalidSpecifier):
+        return True
+
+
+def _reachable(names: list[str], packages: dict[str, list[dict[str, Any]]]) -> set[str]:
+    """Return the names of the locked packages that these need."""
+    result: set[str] = set()
+    pending = names
+    while pending:
+        name = pending.pop()
+        if name in packages and name not in result:
+            result.add(name)
+            for package in packages[name]:
+                pending += map(canonicalize_name, _dependency_names(package.get("dependencies", ())))
+    return result
+
+
+def _dependency_names(dependencies: Any) -> Iterator[str]:
+    """Yield the names in Poetry's table of dependencies, or in PDM's list."""
+    for dependency in dependencies:
+        if match := re.match(r"[\w.-]*\w", dependency):
+            yield match[0]
+
+
+def _locked(packages: list[dict[str, Any]], file: str, target: Target) -> Line:
+    """Return the newest of a package's entries as a constraint with hashes."""
+    package = max(packages, key=lambda entry: Version(str(entry["version"])))
+    source = package.get("source", {})
+    if package.get("git") or source.get("type", "legacy") != "legacy":
+        address = package.get("git") or source["url"]
+        commit = package.get("revision") or source.get("resolved_reference")
+        return parse(f"{package['name']} @ git+{address}@{commit}", file, target, constraint=True)
+    hashes = "".join(f" --hash={entry['hash']}" for entry in package.get("files", ()))
+    return parse(f"{package['name']}=={package['version']}{hashes}", file, target, constraint=True)
+
+
+LOCK_FILES: dict[str, Callable[[Path, str, Target], list[Line]]] = {
+    "uv.lock": _uv, "pylock.toml": _pylock, "poetry.lock": _project_lock, "pdm.lock": _project_lock,
+    "Pipfile.lock": _pipenv,
+}  # fmt: skip

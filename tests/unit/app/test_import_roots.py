@@ -1,0 +1,83 @@
+"""An app whose imports resolve from a subfolder is baked from there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from app_folders import DJANGO, FLASK, fails, find
+from conftest import write
+
+from bake.app import import_roots
+from bake.app.detect import complete
+from bake.config.recipe import Recipe
+from bake.errors import NoAppError
+
+FLAT = {"backend/app.py": FLASK + "from models import NAMES\n", "backend/models.py": "NAMES = []\n"}
+
+
+def test_an_app_with_flat_imports_names_the_folder_to_bake(tmp_path: Path) -> None:
+    error = fails(NoAppError, tmp_path, {**FLAT, "backend/requirements.txt": "flask\n"})
+    assert error.message == "backend/app.py:3 imports models, which Python finds only from the folder backend"
+    assert error.hint.startswith(f"Bake that folder: {tmp_path / 'backend'}. If")
+    assert complete(tmp_path / "backend", Recipe()).recipe.wsgi == "app:app"
+
+
+def test_an_import_in_a_factory_counts(tmp_path: Path) -> None:
+    factory = "from flask import Flask\ndef create_app():\n    from models import x\n    return Flask('x')\n"
+    error = fails(NoAppError, tmp_path, {"backend/app.py": factory, "backend/models.py": "x = 1\n"})
+    assert error.message.startswith("backend/app.py:3 imports models")
+
+
+def test_requirements_outside_of_the_folder_have_to_move(tmp_path: Path) -> None:
+    assert "Move the file with the requirements into it" in fails(NoAppError, tmp_path, FLAT).hint
+
+
+def test_a_package_with_imports_of_python_2_is_told_the_import_to_write(tmp_path: Path) -> None:
+    files = {"shop/__init__.py": FLASK + "from models import x\n", "shop/models.py": "x = 1\n"}
+    error = fails(NoAppError, tmp_path, {**files, "run.py": "from shop import app\n"})
+    assert error.message.startswith("shop/__init__.py:3 imports models")
+    assert error.hint == "Python 3 does not search a package's own folder: write `from shop.models import …`."
+
+
+def test_a_django_project_in_a_subfolder_names_the_folder_to_bake(tmp_path: Path) -> None:
+    files = {f"backend/{name}": text for name, text in DJANGO.items()}
+    files["backend/site1/wsgi.py"] += "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'site1.settings')\n"
+    error = fails(NoAppError, tmp_path, files)
+    assert error.message == (
+        "backend/site1/wsgi.py sets DJANGO_SETTINGS_MODULE to site1.settings, "
+        "which Python finds only from the folder backend"
+    )
+
+
+def test_a_named_app_with_flat_imports_is_a_warning(tmp_path: Path) -> None:
+    completed = find(tmp_path, FLAT, wsgi="backend.app:app")
+    assert any(note.startswith("warning: backend/app.py:3 imports models") for note in completed.notes)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"shop/app.py": FLASK + "from shop.models import x\nfrom . import models\n", "shop/models.py": ""},
+        {"shop/app.py": FLASK + "import redis\n", "shop/redis.py": "", "requirements.txt": "flask\nredis\n"},
+        {"shop/app.py": FLASK + "import json\n", "shop/json.py": ""},
+        {"shop/app.py": FLASK + "import celery\n", "shop/celery.py": ""},
+        {"shop/redis.py": FLASK + "import redis\n"},
+        {"src/app.py": FLASK + "import models\n", "src/models.py": ""},
+        {"src/__init__.py": "", "src/app.py": FLASK + "import models\n", "src/models.py": ""},
+    ],
+)
+def test_imports_that_resolve_are_no_obstacle(tmp_path: Path, files: dict[str, str]) -> None:
+    assert find(tmp_path, {**files}).recipe.wsgi
+
+
+def test_an_app_in_a_folder_with_a_hyphen_is_named(tmp_path: Path) -> None:
+    error = fails(NoAppError, tmp_path, {"my-app/app.py": FLASK, "web/old-site/x.py": "y = 1\n"})
+    assert error.message == f"bake found no WSGI app in {tmp_path}, but one in its folder my-app"
+    assert error.hint == f"Bake that folder: {tmp_path / 'my-app'}."
+    assert list(import_roots.other_folders(tmp_path)) == ["my-app"]
+
+
+def test_the_requirements_beside_the_app_count(tmp_path: Path) -> None:
+    write(tmp_path, {"backend/app.py": FLASK, "backend/requirements.txt": "flask\n"})
+    assert complete(tmp_path, Recipe()).recipe.requirements == "backend/requirements.txt"

@@ -1,0 +1,177 @@
+"""The lock files of other tools."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import write
+
+from bake.app.requirements_files import requirement_lines, requirements_file
+from bake.config.debian import DEBIAN_12, DEBIAN_13
+from bake.errors import RequirementError
+
+UV_LOCK = """
+version = 1
+requires-python = ">=3.11"
+
+[[package]]
+name = "shop"
+version = "0.1"
+source = { virtual = "." }
+dependencies = [{ name = "six" }]
+
+[package.dev-dependencies]
+dev = [{ name = "pytest" }]
+
+[[package]]
+name = "six"
+version = "1.17.0"
+source = { registry = "https://packages.example/simple" }
+wheels = [{ url = "https://packages.example/six-1.17.0-py2.py3-none-any.whl", hash = "sha256:%s", size = 11050 }]
+"""
+HASH = "ab" * 32
+
+
+def test_uv_s_lock(app: Path) -> None:
+    (app / "pyproject.toml").write_text('[project]\nname = "shop"\nversion = "0.1"\ndependencies = ["six"]\n')
+    (app / "uv.lock").write_text(UV_LOCK.replace("%s", HASH).replace("[package.dev-dep", "[package.x-dep"))
+    assert requirements_file(app) == "uv.lock"
+    lines = requirement_lines(app, "uv.lock", DEBIAN_13)
+    assert [(line.text, line.location, line.hashes) for line in lines] == [
+        ("six==1.17.0", "uv.lock", frozenset({HASH}))
+    ]
+    (app / "uv.lock").write_text("nonsense")
+    with pytest.raises(RequirementError, match=r"uv cannot read uv\.lock"):
+        requirement_lines(app, "uv.lock", DEBIAN_13)
+
+
+def test_the_settings_of_a_folder_are_not_uv_s(app: Path) -> None:
+    mark, elsewhere = app.parent / "mark", app.parent / "elsewhere"
+    (app / "pyproject.toml").write_text(
+        '[project]\nname = "shop"\ndynamic = ["version"]\ndependencies = ["six"]\n'
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    )
+    (app / "backend.py").write_text(f"open({str(mark)!r}, 'w')\n")
+    for name in ("python", "python3"):
+        (app / ".venv/bin").mkdir(parents=True, exist_ok=True)
+        (app / ".venv/bin" / name).write_text(f"#!/bin/sh\ntouch {mark}\n")
+        (app / ".venv/bin" / name).chmod(0o755)
+    (app / ".venv/pyvenv.cfg").write_text("home = /usr/bin\n")
+    (app / "uv.toml").write_text(f'cache-dir = "{elsewhere}"\nkeyring-provider = "subprocess"\n')
+    (app / "uv.lock").write_text(UV_LOCK.replace("%s", HASH).replace("[package.dev-dep", "[package.x-dep"))
+    assert [line.name for line in requirement_lines(app, "uv.lock", DEBIAN_13)] == ["six"]
+    assert not mark.exists() and not elsewhere.exists()
+
+
+def test_pipenv_s_lock(app: Path) -> None:
+    six = {"version": "==1.17.0", "hashes": [f"sha256:{HASH}"], "markers": "python_version >= '3'", "extras": ["x"]}
+    (app / "Pipfile").touch()
+    (app / "Pipfile.lock").write_text(json.dumps({"default": {"six": six}, "develop": {"pytest": {"version": "==1"}}}))
+    assert requirements_file(app) == "Pipfile.lock"
+    (line,) = requirement_lines(app, "Pipfile.lock", DEBIAN_13)
+    assert (line.text, line.location) == ("six[x]==1.17.0 ; python_version >= '3'", "Pipfile.lock")
+    assert line.hashes == frozenset({HASH})
+    for said in ({"git": "https://code.example/x"}, {"path": "./lib"}):
+        (app / "Pipfile.lock").write_text(json.dumps({"default": {"x": said}}))
+        with pytest.raises(RequirementError, match=r"Pipfile\.lock"):
+            requirement_lines(app, "Pipfile.lock", DEBIAN_13)
+
+
+PROJECT = '[project]\nname = "shop"\nversion = "1"\ndependencies = ["Flask>=3"]\n'
+POETRY = '[tool.poetry]\nname = "shop"\n[tool.poetry.dependencies]\npython = "^3.9"\nFlask = "^3.0"\n'
+PACKAGES = """
+[[package]]
+name = "flask"
+version = "3.1.0"
+FIELDS
+files = [{file = "flask-3.1.0-py3-none-any.whl", hash = "sha256:HASH"}]
+
+[[package]]
+name = "werkzeug"
+version = "3.0.0"
+files = []
+
+[[package]]
+name = "pytest"
+version = "8.0.0"
+files = []
+"""
+
+
+@pytest.mark.parametrize(
+    ("lock", "project", "fields"),
+    [
+        ("poetry.lock", POETRY, 'dependencies = {Werkzeug = ">=3"}'),
+        ("poetry.lock", PROJECT, 'dependencies = {Werkzeug = {version = ">=3", markers = "os_name == \'posix\'"}}'),
+        ("pdm.lock", PROJECT, 'requires_python = ">=3.9"\ndependencies = ["Werkzeug>=3"]'),
+    ],
+)
+def test_a_lock_constrains_the_dependencies_of_its_project(app: Path, lock: str, project: str, fields: str) -> None:
+    write(app, {"pyproject.toml": project, lock: PACKAGES.replace("HASH", HASH).replace("FIELDS", fields)})
+    assert requirements_file(app) == lock
+    first, *constraints = requirement_lines(app, lock, DEBIAN_13)
+    assert (first.name, first.constraint) == ("flask", False)
+    assert [(line.text, line.constraint) for line in constraints] == [
+        ("flask==3.1.0", True), ("werkzeug==3.0.0", True)
+    ]  # fmt: skip
+    assert constraints[0].hashes == {HASH}
+
+
+def test_a_lock_with_two_versions_gives_the_one_for_the_target(app: Path) -> None:
+    entry = '[[package]]\nname = "six"\nversion = "{}"\npython-versions = "{}"\nfiles = []\n'
+    lock = entry.format("1.1", "<3.12") + entry.format("1.2", ">=3.12")
+    write(app, {"pyproject.toml": POETRY.replace("Flask", "six"), "poetry.lock": lock})
+    versions = [requirement_lines(app, "poetry.lock", target)[-1].text for target in (DEBIAN_12, DEBIAN_13)]
+    assert versions == ["six==1.1", "six==1.2"]
+
+
+def test_a_locked_repository_is_refused(app: Path) -> None:
+    source = '[package.source]\ntype = "git"\nurl = "https://code.example/six.git"\nresolved_reference = "abc"\n'
+    lock = f'[[package]]\nname = "six"\nversion = "1"\n{source}'
+    write(app, {"pyproject.toml": POETRY.replace("Flask", "six"), "poetry.lock": lock})
+    with pytest.raises(RequirementError, match=r"poetry\.lock: bake cannot use .*six\.git@abc"):
+        requirement_lines(app, "poetry.lock", DEBIAN_13)
+
+
+def test_a_lock_whose_project_cannot_be_read_leads_to_the_export(app: Path) -> None:
+    write(app, {"poetry.lock": "", "pyproject.toml": '[tool.poetry.dependencies]\nsix = "^1 || ^2"\n'})
+    with pytest.raises(RequirementError) as caught:
+        requirement_lines(app, "poetry.lock", DEBIAN_13)
+    assert "`poetry export" in caught.value.hint
+
+
+def test_a_pylock_gives_the_packages_of_its_default_groups(app: Path) -> None:
+    text = """
+lock-version = "1.0"
+default-groups = ["web"]
+[[packages]]
+name = "six"
+version = "1.17.0"
+wheels = [{name = "six-1.17.0-py2.py3-none-any.whl", hashes = {sha256 = "HASH"}}]
+[[packages]]
+name = "pytest"
+version = "8"
+marker = "'dev' in dependency_groups"
+[[packages]]
+name = "flask"
+version = "3.1.0"
+marker = "'web' in dependency_groups and sys_platform == 'linux'"
+[[packages]]
+name = "shop"
+directory = {path = ".", editable = true}
+"""
+    (app / "pylock.toml").write_text(text.replace("HASH", HASH))
+    assert requirements_file(app) == "pylock.toml"
+    lines = requirement_lines(app, "pylock.toml", DEBIAN_13)
+    assert [(line.text, line.hashes) for line in lines] == [
+        ("six==1.17.0", frozenset({HASH})),
+        ("flask==3.1.0", frozenset()),
+    ]
+
+
+def test_a_pylock_with_an_invalid_marker_is_refused(app: Path) -> None:
+    (app / "pylock.toml").write_text('[[packages]]\nname = "six"\nversion = "1"\nmarker = "when it rains"\n')
+    with pytest.raises(RequirementError, match="the marker 'when it rains' is invalid"):
+        requirement_lines(app, "pylock.toml", DEBIAN_13)
