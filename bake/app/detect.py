@@ -18,7 +18,7 @@ from bake.app import author_server, import_roots, python_files, unguarded_server
 from bake.app.distributions import distribution
 from bake.app.django import production_keys
 from bake.app.entry import Entry, find, named_app
-from bake.app.frameworks import FRAMEWORKS
+from bake.app.frameworks import FRAMEWORKS, WEBSOCKETS
 from bake.app.name_resolution import App, Reader
 from bake.app.requirements_files import requirements_file
 from bake.app.scopes import Module, dotted_name
@@ -82,6 +82,7 @@ def complete(folder: Path, recipe: Recipe) -> Detection:
     )
     unguarded_server.require_none(reader, modules)
     notes += _variables(reader, modules, variables)
+    notes += _websocket_notes(modules, recipe)
     if recipe.check.author is None:
         command = author_server.command(reader, app, str(changes["wsgi"]))
         changes["check"] = recipe.check.model_copy(update={"author": command})
@@ -146,6 +147,19 @@ def _frameworks(reader: Reader, modules: list[Module]) -> dict[str, str]:
         for name in sorted(module.imported_packages & frameworks):
             files.setdefault(canonicalize_name(distribution(name) or name), str(module.path))
     return files
+
+
+def _websocket_notes(modules: list[Module], recipe: Recipe) -> list[str]:
+    """Return a warning for an app that speaks WebSocket, with the keys that long polling needs."""
+    users = [(module, names) for module in modules if (names := module.imported_packages & WEBSOCKETS)]
+    if not users:
+        return []
+    module, names = users[0]
+    cure = "" if recipe.limits.workers == 1 else ", which needs  limits: {workers: 1}"
+    return [
+        f"warning: {module.path} imports {min(names)}, and bake does not serve WebSockets; clients of Socket.IO use "
+        f"long polling instead{cure}"
+    ]
 
 
 def _check_imports(reader: Reader, app: App | None, notes: list[str] | None) -> None:

@@ -34,6 +34,8 @@ ASGI_MAKERS = {
     "django.core.asgi.get_asgi_application",
     "asgiref.wsgi.WsgiToAsgi",
 }
+#: Packages whose apps speak WebSocket.
+WEBSOCKETS = {"channels", "flask_sock", "flask_socketio", "flask_sockets", "simple_websocket", "socketio"}
 #: Starts its own server. It has the arguments of cherrypy.tree.mount.
 QUICKSTART = "cherrypy.quickstart"
 MAKERS = {*WSGI_MAKERS, *ASGI_MAKERS, QUICKSTART}

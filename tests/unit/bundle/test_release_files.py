@@ -225,7 +225,7 @@ def test_static_folders_end_in_one_slash(app: Path, prefix: str, folder: str) ->
     text = files(app, static={prefix: folder})["settings/nginx/static.conf"]
     assert "location ^~ /static/ {" in text
     assert "alias /srv/app/current/source/static/;" in text
-    assert text.count("{") == text.count("}") == 1
+    assert text.count("{") == text.count("}") == 2
     # Uploads that only the app may read, and files that it makes up, have a page at the app.
     server = (PROGRAMS / "nginx/server.conf").read_text()
     assert "error_page 403 404 = @app;" in text and "location @app {" in server and "try_files /none @app;" in server

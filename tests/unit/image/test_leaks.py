@@ -60,7 +60,7 @@ def test_a_planted_word_that_is_left_is_a_fault(tmp_path: Path) -> None:
 
 def test_what_the_app_shows_to_everyone_is_not_private() -> None:
     values = {
-        "SITE_TITLE": "Green Garden Shop", "LOG_DIR": "logs-prod", "API_TOKEN": "shown-by-mistake", "MAIL": "a@b.example"
+        "SITE_TITLE": "Green Garden Shop", "LOG_DIR": "logs-prod", "API_TOKEN": "shown-by-mistake", "MAIL": "a@b.c",
     }  # fmt: skip
     shown = '{"title": "Green Garden Shop: shown-by-mistake"} {"data": {"logs-prod": true}}'
     assert [*private(values, shown)] == ["API_TOKEN", "MAIL"]

@@ -15,6 +15,8 @@ from machine_nginx import NO_ANSWER, MachineNginx, Params
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Request
 
+from bake.bundle import release_files
+from bake.config.recipe import Recipe
 from bake.host import paths
 
 #: Stands in each header that a visitor forges.
@@ -64,6 +66,20 @@ def expected(host: str, port: int | str, protocol: str = "HTTP/1.1") -> dict[str
 def test_the_app_sees_the_path_that_was_asked_for(nameless: MachineNginx, target: str, seen: str) -> None:
     params = nameless.get(target, "127.0.0.1").params
     assert (params["PATH_INFO"], params["REQUEST_URI"]) == (seen, target)
+
+
+def test_static_files_have_the_types_that_browsers_need(tmp_path: Path) -> None:
+    names = ("a.css", "a.js", "a.mjs", "a.webmanifest", "a.wasm", "a.avif", "a.unknown")
+    served = "srv/app/current/source/static"
+    location = release_files.static(Recipe(static={"/static": "static"}))
+    files = {"srv/app/current/settings/nginx/static.conf": location, **{f"{served}/{name}": "x" for name in names}}
+    with MachineNginx(tmp_path / "root", files=files) as nginx:
+        types = {name: nginx.get(f"/static/{name}", "x").headers["content-type"].partition(";")[0] for name in names}
+    assert types == {
+        "a.css": "text/css", "a.js": "application/javascript", "a.mjs": "text/javascript",
+        "a.webmanifest": "application/manifest+json", "a.wasm": "application/wasm", "a.avif": "image/avif",
+        "a.unknown": "application/octet-stream",
+    }  # fmt: skip
 
 
 # Names.
