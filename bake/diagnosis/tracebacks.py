@@ -133,8 +133,9 @@ def lines_before_the_end(lines: list[str]) -> list[str]:
 
 def last_chain(lines: Iterable[str]) -> list[Traceback]:
     """Return the tracebacks of the last chain of exceptions, in order. An ending counts only if there is no other."""
-    found = chains(lines)
-    return next((chain for chain in reversed(found) if not chain[-1].is_ending), found[0] if found else [])
+    all_chains = chains(lines)
+    default = all_chains[0] if all_chains else []
+    return next((chain for chain in reversed(all_chains) if not chain[-1].is_ending), default)
 
 
 def chains(lines: Iterable[str]) -> list[list[Traceback]]:
@@ -142,7 +143,7 @@ def chains(lines: Iterable[str]) -> list[list[Traceback]]:
 
     Lines of other processes may be between those of a traceback.
     """
-    found: list[list[Traceback]] = []
+    all_chains: list[list[Traceback]] = []
     chain: list[Traceback] = []
     block: Traceback | None = None
     is_linked = is_ignored = False
@@ -166,10 +167,10 @@ def chains(lines: Iterable[str]) -> list[list[Traceback]]:
             exception = None if line[0].isspace() else _exception(line)
             if exception:
                 block.type, block.message = exception
-                if len(chain) > 1 and found and found[-1][-1] is chain[-2]:
-                    found[-1] = chain
+                if len(chain) > 1 and all_chains and all_chains[-1][-1] is chain[-2]:
+                    all_chains[-1] = chain
                 else:
-                    found.append(chain)
+                    all_chains.append(chain)
             if exception or line[0].isspace():
                 block.lines.append(line)
         elif not is_linked:
@@ -178,7 +179,7 @@ def chains(lines: Iterable[str]) -> list[list[Traceback]]:
                 block = None
             else:
                 block.lines.append(line)
-    return [[traceback for traceback in chain if traceback.type] for chain in found]
+    return [[traceback for traceback in chain if traceback.type] for chain in all_chains]
 
 
 def _exception(line: str) -> tuple[str, str] | None:
