@@ -5,7 +5,6 @@ import hashlib
 import os
 import re
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nox
@@ -87,12 +86,10 @@ def tests(session: nox.Session) -> None:
     check_style(session)
     install_programs(session)
     unpack_nginx(session)
-    # Machines leave a part of two cores unused. `silent` holds the report of the unit tests back until they end.
-    with ThreadPoolExecutor(1) as pool:
-        unit_tests = pool.submit(session.run, "pytest", "-n", "2", "--durations=15", "tests/unit", silent=True)
-        # One process bakes and boots, case after case. The cases of the other three mostly wait for moto.
-        session.run("pytest", "-n", "4", "tests/system", "-m", "not long", *session.posargs)
-    print(unit_tests.result())
+    # Apart, since each folder has fixtures of its own; and one after the other, since two cores are too few for both.
+    session.run("pytest", "-n", "auto", "--durations=10", "tests/unit")
+    # One process bakes and boots, case after case. The cases of the other three mostly wait for moto.
+    session.run("pytest", "-n", "4", "tests/system", "-m", "not long", *session.posargs)
 
 
 @nox.session

@@ -54,7 +54,7 @@ def where(tmp_path_factory):
 def bake(where):
     """Call `bake` as a user would: a child process, in a folder of its own."""
 
-    def call(*words, timeout=1500, **env):
+    def call(*words, timeout=2400, **env):
         done = subprocess.run(
             [sys.executable, "-m", "bake", *map(str, words)], cwd=where, env={**os.environ, **env},
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False,
