@@ -63,6 +63,7 @@ def visited(machine, program):
     seen.update(json.loads(said))
 
 
+@pytest.mark.long
 def test_no_visitor_is_turned_away(baked, machine, host, bake, tmp_path):
     folder = tmp_path / "flask-hello"
     shutil.copytree(baked[0], folder)
