@@ -94,7 +94,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def unit(session: nox.Session) -> None:
-    """The unit tests: 4 to 6 minutes on two cores (b2c879b, e536ffa)."""
+    """The unit tests: 4 to 6 minutes on two cores (b2c879b, 942ef9f)."""
     set_up(session, "locks/dev.txt")
     unpack_nginx(session)
     session.run("pytest", "-n", "auto", "tests/unit", *session.posargs)
