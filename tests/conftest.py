@@ -180,16 +180,14 @@ def fetch(host, name):
 
 
 @pytest.fixture(scope="module")
-def crawler(host, recipe):
+def crawler(host):
     """Return a function that has the app's pages judged by a function of bake.verify.pages."""
     program = pages.crawler()
     host.run(remote_scripts.text("await-workers.sh"))
     result = host.run(remote_scripts.text("site.sh"))
     if result.rc:
         pytest.skip("the release is of an older bake, without a crawler")
-    names, _, release, *record = result.stdout.split("\n", 3)
-    author = pages.Author.read("".join(record), release, recipe["check"])
-    site = pages.Site.of(names, recipe["check"])
+    site, author = pages.read_site(result.stdout)
 
     def ask(crawls):
         # Run on the machine itself, so that the answers do not depend on the network.

@@ -12,11 +12,9 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
 from bake.app import index_options, lock_files, project_metadata
-from bake.app.requirement_line import EDITABLE, HASH, Line, parse
+from bake.app.requirement_line import EDITABLE, Line, parse
 from bake.config.debian import Target
 from bake.errors import RequirementError
-
-__all__ = ["HASH", "Line", "require_allowed", "requirement_lines", "requirements_file"]
 
 INCLUDE = re.compile(r"(-r|--requirement|-c|--constraint)[= ]?\s*(.+)")
 #: The app's own folder, with extras: `.[web]`.

@@ -13,13 +13,15 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import uv
 from packaging.requirements import Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
-from bake.app.requirements_files import HASH, Line, requirement_lines
+from bake.app.requirement_line import HASH, Line
+from bake.app.requirements_files import requirement_lines
 from bake.bundle.built_wheels import NO_WHEEL_HINT, build
 from bake.bundle.package_index import NO_NETWORK, TRACEBACK, index_env
 from bake.config.debian import Target
@@ -163,9 +165,7 @@ def _without_wheel(request: _Request, recipe: Recipe, target: Target, work: Path
     Reads only the index. If uv fails, returns {}, because uv then explains the complete resolution.
     """
     files = ["--constraints=constraints.txt", "requirements.txt"]
-    target_options = [f"--python-version={target.python_version}", f"--python-platform={target.uv_platform}"]
-    result = _uv(listing_argv(target_options, files), recipe, work)
-    packages = [] if result.status else tomllib.loads(result.stdout).get("packages", [])
+    packages = listed_packages(target_argv(target), files, recipe, work) or []
     return {package["name"]: package["version"] for package in packages if not package.get("wheels")}
 
 
@@ -192,9 +192,8 @@ def _compiled_names(releases: Mapping[str, str], recipe: Recipe, work: Path) -> 
     """Return the names of the releases that have a wheel for a particular system or processor."""
     (work / "releases.txt").write_text("".join(f"{name}=={version}\n" for name, version in releases.items()))
     for python in OLDER_PYTHONS:
-        result = _uv(listing_argv(["--universal", f"--python-version={python}"], ["releases.txt"]), recipe, work)
-        if not result.status:
-            packages = tomllib.loads(result.stdout).get("packages", [])
+        packages = listed_packages(["--universal", f"--python-version={python}"], ["releases.txt"], recipe, work)
+        if packages is not None:
             return {package["name"] for package in packages if any(map(_is_compiled, package.get("wheels", ())))}
     return set()
 
@@ -207,6 +206,22 @@ def _is_compiled(wheel: Mapping[str, str]) -> bool:
     except InvalidWheelFilename:
         return False
     return all(tag.platform != "any" for tag in tags)
+
+
+def target_argv(target: Target) -> list[str]:
+    """Return uv's options that choose a target's Python and platform."""
+    return [f"--python-version={target.python_version}", f"--python-platform={target.uv_platform}"]
+
+
+def listed_packages(
+    options: Sequence[str], files: Sequence[str], recipe: Recipe, work: Path
+) -> list[dict[str, Any]] | None:
+    """Return the packages that uv lists for requirements files in `work`, or None if it fails."""
+    result = _uv(listing_argv(options, files), recipe, work)
+    if result.status:
+        return None
+    packages: list[dict[str, Any]] = tomllib.loads(result.stdout).get("packages", [])
+    return packages
 
 
 def listing_argv(target_options: Sequence[str], files: Sequence[str]) -> list[str]:
@@ -226,8 +241,7 @@ def compile_argv(target: Target, refresh: bool, sources: Sequence[str] = ()) -> 
     """
     options = "--quiet --no-config --no-python-downloads --no-sources --only-binary=:all: --generate-hashes"
     options += " --no-header --no-annotate --no-emit-index-url"
-    target_options = [f"--python={sys.executable}", f"--python-version={target.python_version}"]
-    target_options.append(f"--python-platform={target.uv_platform}")
+    target_options = [f"--python={sys.executable}", *target_argv(target)]
     refresh_options = ["--refresh"] if refresh else []
     refresh_options += [f"--no-binary={name}" for name in sources]
     files = ["--constraints=constraints.txt", "requirements.txt"]

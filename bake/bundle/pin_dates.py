@@ -5,18 +5,15 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import json
-import tomllib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from bake.app.requirement_line import Line
-from bake.bundle.lock import is_pin, listing_argv
-from bake.bundle.package_index import index_env
+from bake.bundle.lock import is_pin, listed_packages, target_argv
 from bake.config.debian import Target
 from bake.config.recipe import Recipe
 from bake.host import cache, paths
 from bake.host.files import digest, write
-from bake.host.programs import run
 
 
 @dataclass(frozen=True)
@@ -43,10 +40,7 @@ def newest(lines: Sequence[Line], recipe: Recipe, target: Target, age: cache.Age
     with cache.work_folder() as work:
         (work / "pins.txt").write_text("".join(f"{pin}\n" for pin in pins))
         # Markers exclude some pins on this target. They say nothing about the Python that the others were made for.
-        target_options = [f"--python-version={target.python_version}", f"--python-platform={target.uv_platform}"]
-        argv = listing_argv(target_options, ["pins.txt"])
-        result = run(argv, cwd=work, check=False, env={"NO_COLOR": "1", **index_env(recipe)})
-    packages = [] if result.status else tomllib.loads(result.stdout).get("packages", [])
+        packages = listed_packages(target_argv(target), ["pins.txt"], recipe, work) or []
     releases = [release for package in packages if (release := _release(package))]
     if not releases:
         return None

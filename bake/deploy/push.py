@@ -136,15 +136,13 @@ def visit(login: Login, report: Reporter) -> None:
     result = login.script(remote_scripts.text("site.sh"))
     if result.status:
         return
-    names, recipe_json, release, *record_lines = result.stdout.split("\n", 3)
 
     def ask(crawls: list[dict[str, object]]) -> str:
         return login.script(CRAWL.format(argument=shlex.quote(json.dumps(crawls)))).stdout
 
     with report.phase("pages"):
         login.script(remote_scripts.text("await-workers.sh"))
-        check = json.loads(recipe_json).get("check", {})
-        site, author = pages.Site.of(names, check), pages.Author.read("".join(record_lines), release, check)
+        site, author = pages.read_site(result.stdout)
         judgement = pages.judge(ask, site, author, lambda: login.script(JOURNAL).stdout)
     report.note(f"app: {judgement.summary}")
     if judgement.faults:

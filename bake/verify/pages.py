@@ -88,6 +88,13 @@ class Site:
         return list(dict.fromkeys(["/", *([self.health] if self.health else []), *(page.path for page in self.pages)]))
 
 
+def read_site(text: str) -> tuple[Site, Author]:
+    """Return the site and its author's record from the output of remote/site.sh. Raises ProgramError as Author.read."""
+    names, recipe_json, release, *record_lines = text.split("\n", 3)
+    check = json.loads(recipe_json).get("check", {})
+    return Site.of(names, check), Author.read("".join(record_lines), release, check)
+
+
 @dataclass(frozen=True)
 class Judgement:
     """The differences and a one-line summary. `seconds` is the total time for both servers."""

@@ -269,8 +269,8 @@ def _type(case: Case) -> Finding | None:
         # wrong type.
         is_unknown = media_type in ("", "text/plain", "application/octet-stream")
         is_media = author.kind in ("image", "font", "binary")
-        needs_type = author.kind in ("html", "css", "js")
-        return note(sentence) if same_file and (is_unknown or is_media) and not needs_type else fault(sentence)
+        is_harmless = is_media or (is_unknown and author.kind not in ("html", "css", "js"))
+        return note(sentence) if same_file and is_harmless else fault(sentence)
     if answer.kind == "empty" and answer.end == "stream" and case.record.visitors > 1:
         return None
     if answer.kind != author.kind:

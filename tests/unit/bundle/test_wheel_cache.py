@@ -11,7 +11,7 @@ import pytest
 from app_locks import resolve
 from conftest import Site, publish
 
-from bake.app.requirements_files import HASH
+from bake.app.requirement_line import HASH
 from bake.bundle import lock, release, release_archive, wheel_cache
 from bake.config.debian import DEBIAN_13
 from bake.config.recipe import Recipe
