@@ -22,6 +22,7 @@ from bake.app.frameworks import FRAMEWORKS, WEBSOCKETS
 from bake.app.name_resolution import App, Reader
 from bake.app.requirements_files import requirements_file
 from bake.app.scopes import Module, dotted_name
+from bake.app.table_commands import table_commands
 from bake.app.variables import ALWAYS_SET
 from bake.config import contract, field_types, secret_names
 from bake.config.recipe import Recipe
@@ -227,11 +228,29 @@ def _release(reader: Reader, django: object, notes: list[str]) -> tuple[str, ...
         commands = ("flask db upgrade",)
     elif (reader.folder / "alembic.ini").is_file():
         notes.append("alembic.ini found: to migrate with each release, write  release: [alembic upgrade head]")
+    elif _imports(reader, "flask"):
+        notes += [_table_note(name) for name in _table_commands(reader)]
     if commands:
         notes.append(
             f"release: [{', '.join(commands)}] (once for each release, before it serves; `release: []` turns it off)"
         )
     return commands
+
+
+def _table_commands(reader: Reader) -> list[str]:
+    """Return the app's own commands that create its tables. Few files have commands, and are read again."""
+    modules = [module for module in reader.modules.values() if module.imported_packages & {"click", "flask"}]
+    files = [module for module in modules if b"command(" in (reader.folder / module.path).read_bytes()]
+    return list(dict.fromkeys(name for module in files for name in table_commands(reader.tree(module))))
+
+
+def _table_note(name: str) -> str:
+    """Return how to run such a command once. It may delete data, so no later release may run it again."""
+    mark = f"{contract.DATA}/tables"
+    return (
+        f"`flask {name}` seems to create the app's tables: to run it once, write  "
+        f"release: ['test -e {mark} || {{ flask {name} && touch {mark}; }}']"
+    )
 
 
 def _writable(reader: Reader, recipe: Recipe, notes: list[str]) -> Writable:

@@ -120,6 +120,16 @@ def test_migrations_are_release_steps(tmp_path: Path, files: dict[str, str], ste
     assert find(tmp_path, files, release=[]).recipe.release == ()
 
 
+def test_the_app_s_own_command_for_its_tables_is_proposed(tmp_path: Path) -> None:
+    app = f"{FLASK}\nimport click\n\n@click.command('init-db')\ndef fill():\n    pass\n"
+    found = find(tmp_path, {"app.py": app})
+    mark = "/var/lib/app/tables"
+    line = f"release: ['test -e {mark} || {{ flask init-db && touch {mark}; }}']"
+    assert f"`flask init-db` seems to create the app's tables: to run it once, write  {line}" in found.notes
+    # It may empty the database, so nothing runs it unasked.
+    assert found.recipe.release == ()
+
+
 def test_a_secret_in_env_is_noted_without_its_value(tmp_path: Path) -> None:
     env = {"STRIPE_KEY": "hunter2", "SITE": "shop"}
     notes = [

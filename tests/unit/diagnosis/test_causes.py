@@ -5,7 +5,21 @@ from __future__ import annotations
 import time
 
 import pytest
-from cure_texts import EXCLUDED, JOURNALS, NETWORK, SERVER, SQLITE, TABLES, cure, plain, secret, service, trace
+from cure_texts import (
+    EXCLUDED,
+    FLASK_TABLES,
+    JOURNALS,
+    NETWORK,
+    OTHER_TABLES,
+    SERVER,
+    SQLITE,
+    TABLES,
+    cure,
+    plain,
+    secret,
+    service,
+    trace,
+)
 
 from bake.diagnosis.causes import CAUSES
 from bake.diagnosis.diagnosis import diagnose
@@ -86,12 +100,12 @@ from bake.diagnosis.diagnosis import diagnose
         (
             "flask-table",
             "sqlalchemy.exc.OperationalError: (sqlite3.OperationalError) no such table: user",
-            f"{TABLES}\nAdd to bake.yaml:  release: [flask db upgrade]",
+            f"{TABLES} {FLASK_TABLES}",
         ),
         (
             "sqlalchemy-table",
             "sqlalchemy.exc.OperationalError: (sqlite3.OperationalError) no such table: user",
-            f"{TABLES} Replace … by the command that creates them.\nAdd to bake.yaml:  release: […]",
+            f"{TABLES} {OTHER_TABLES}",
         ),
         (
             "django-static",

@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 import pytest
-from cure_texts import EXCLUDED, JIT, LIBRARY, NETWORK, SOURCE, SQLITE, TABLES, cure, plain, secret, service, trace
+from cure_texts import (
+    EXCLUDED,
+    FLASK_TABLES,
+    JIT,
+    LIBRARY,
+    NETWORK,
+    SOURCE,
+    SQLITE,
+    TABLES,
+    cure,
+    plain,
+    secret,
+    service,
+    trace,
+)
 
 from bake.config import loader
 
@@ -173,7 +187,7 @@ OLDER_PYTHON = (
         ),
         (
             trace('psycopg2.errors.UndefinedTable: relation "user" does not exist', f"{LIBRARY}/flask_sqlalchemy/a.py"),
-            f"{TABLES}\nAdd to bake.yaml:  release: [flask db upgrade]",
+            f"{TABLES} {FLASK_TABLES}",
         ),
         # The sandbox.
         (
