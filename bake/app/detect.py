@@ -16,12 +16,13 @@ from packaging.utils import canonicalize_name
 
 from bake.app import author_server, import_roots, python_files, unguarded_server
 from bake.app.distributions import distribution
-from bake.app.django import production_keys
+from bake.app.django import production_keys, secret_keys
 from bake.app.entry import Entry, find, named_app
 from bake.app.frameworks import FRAMEWORKS, WEBSOCKETS
 from bake.app.name_resolution import App, Reader
 from bake.app.requirements_files import requirements_file
 from bake.app.scopes import Module, dotted_name
+from bake.app.session_keys import OWN_KEY, SessionKey
 from bake.app.table_commands import table_commands
 from bake.app.variables import ALWAYS_SET
 from bake.config import contract, field_types, secret_names
@@ -72,12 +73,15 @@ def complete(folder: Path, recipe: Recipe) -> Detection:
         changes["release"] = _release(reader, changes.get("django", recipe.django), notes)
     if recipe.writable.observe:
         changes["writable"] = _writable(reader, recipe, notes)
-    if recipe.preload is None:
-        changes["preload"] = _preload(reader, {*recipe.env, *recipe.secrets}, notes)
-    variables = {*recipe.model_copy(update=changes).secrets, *recipe.env}
     settings = getattr(changes.get("django", recipe.django), "settings", "")
     app_modules = [app.module, app.root.module] if app else []
     modules = reader.import_closure(*app_modules, *(module for module in [reader.modules.get(settings)] if module))
+    if recipe.random_secrets is None:
+        keys = [(f"{module.path}:{key.line}", key) for module in modules for key in module.session_keys]
+        changes["random_secrets"] = _random_secrets(secret_keys(reader, settings) if settings else keys, recipe, notes)
+    variables = {*recipe.env, *recipe.secrets, *(recipe.model_copy(update=changes).random_secrets or ())}
+    if recipe.preload is None:
+        changes["preload"] = _preload(reader, variables, notes)
     python_files.require_valid(
         {module.path: reader.faults[module.path] for module in modules if module.path in reader.faults}
     )
@@ -288,14 +292,36 @@ def _is_inside(path: PurePosixPath) -> bool:
     return False
 
 
+def _random_secrets(keys: list[tuple[str, SessionKey]], recipe: Recipe, notes: list[str]) -> tuple[str, ...]:
+    """Return the variables of keys that sign sessions, unless the recipe sets them, and note them.
+
+    `keys` have their locations.
+    """
+    names = {*recipe.env, *recipe.secrets}
+    results: list[str] = []
+    for location, key in keys:
+        if key.strings & names or key.variable in names:
+            continue
+        if key.variable:
+            names.add(key.variable)
+            results.append(key.variable)
+            notes.append(f"random_secrets: {key.variable} ({location}: each machine generates its own session key)")
+        elif key.literal and not any(map(OWN_KEY.fullmatch, names)):
+            notes.append(
+                f"warning: {location} has the session key, and anyone with the source can log in as any user; write  "
+                'os.environ["SECRET_KEY"]  there'
+            )
+    return tuple(results)
+
+
 def _preload(reader: Reader, variables: set[str], notes: list[str]) -> bool:
     """Return whether the app generates a random secret key, unless one of `variables` sets it.
 
     Its workers must then share the key of one import. With different keys, sessions would end at random.
     """
     for module in reader.modules.values():
-        for key in module.random_keys:
-            if not key.strings & variables:
+        for key in module.session_keys:
+            if key.random and not key.strings & variables:
                 notes.append(
                     f"preload: on ({module.path}:{key.line} generates a secret key at random, so all workers share one "
                     "import; each restart logs users out)"

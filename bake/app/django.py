@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from bake.app.name_resolution import App, Reader
 from bake.app.scopes import statements
+from bake.app.session_keys import SessionKey, session_key
 from bake.config import contract
 from bake.config.recipe import Recipe
 from bake.config.sections import Django
@@ -35,12 +37,21 @@ def production_keys(reader: Reader, recipe: Recipe, app: App | None, notes: list
             f"domains: not set, so the site accepts any host name; ALLOWED_HOSTS suggests  domains: [{hosts[0]}]"
         )
     changes: dict[str, object] = {"django": Django(settings=settings, media=media)}
-    key_strings = {*_strings(values.get("SECRET_KEY"))}
-    is_insecure = any(text.startswith("django-insecure-") for text in key_strings)
-    if is_insecure and key_strings.isdisjoint({*recipe.env, *recipe.secrets}):
-        changes["secrets"] = (*recipe.secrets, *({"SECRET_KEY"} - set(recipe.secrets)))
-        notes.append("secrets: SECRET_KEY (the key in the settings is marked insecure)")
     return changes
+
+
+def secret_keys(reader: Reader, settings: str) -> list[tuple[str, SessionKey]]:
+    """Return the key that the settings module of a project has in the end, with the name of that module.
+
+    The machine's variable SECRET_KEY replaces a key that Django itself marked as insecure.
+    """
+    value = _setting_values(reader, settings).get("SECRET_KEY") if settings in reader.modules else None
+    if value is None:
+        return []
+    key = session_key("SECRET_KEY", value)
+    if not key.variable and any(text.startswith("django-insecure-") for text in key.strings):
+        key = replace(key, variable="SECRET_KEY")
+    return [(settings, key)]
 
 
 def _settings_module(reader: Reader, recipe: Recipe, app: App | None) -> str | None:

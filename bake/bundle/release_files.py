@@ -77,7 +77,8 @@ def feature_names(recipe: Recipe) -> tuple[str, ...]:
     aws = recipe.aws is not None or (recipe.certificate.keep or "").startswith("s3://")
     django = isinstance(recipe.django, Django)
     steps = any((recipe.writable.paths, recipe.secrets, recipe.setup, recipe.release, django))
-    return ("steps",) * steps + ("django",) * django + ("aws",) * aws + recipe.certificate.options
+    random_secrets = ("random-secrets",) * bool(recipe.random_secrets)
+    return ("steps",) * steps + ("django",) * django + random_secrets + ("aws",) * aws + recipe.certificate.options
 
 
 def keys(recipe: Recipe) -> dict[str, str]:

@@ -106,6 +106,7 @@ class MachineRecipe(_File):
     domains: tuple[str, ...] = Field(default=(), description="Host names of the app.")
     static: dict[str, str] = Field(default={}, description="Static files: URL prefix to folder.")
     secrets: tuple[str, ...] = Field(default=(), description="Names of secrets.")
+    random_secrets: tuple[str, ...] = Field(default=(), description="Names of secrets that the machine generates.")
     writable: tuple[str, ...] = Field(default=(), description=f"Paths that the machine keeps in {contract.DATA}.")
     setup: tuple[str, ...] = Field(default=(), description="Commands that run before the app starts.")
     release: tuple[str, ...] = Field(default=(), description="Commands that run once for each release.")

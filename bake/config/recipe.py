@@ -61,6 +61,14 @@ def _secret_names(names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ..
     return names
 
 
+def _random_names(names: _Names, info: ValidationInfo) -> _Names:
+    """Return the names of generated secrets. Raises ValueError if another key has one of them."""
+    for key in ("env", "secrets"):
+        if duplicates := [name for name in names if name in info.data.get(key, ())]:
+            raise ValueError(f"{', '.join(duplicates)} is also in `{key}`; remove it from one of them")
+    return names
+
+
 class Recipe(Section):
     """The description of an app. None: not set, so that `detect` finds the value."""
 
@@ -111,6 +119,13 @@ class Recipe(Section):
     ] = Field(
         default=(),
         description=f"Names of secrets. Their values are in {contract.SECRETS} on the machine, never in an image.",
+    )
+    random_secrets: (
+        Annotated[tuple[field_types.EnvName, ...], AfterValidator(_app_variables), AfterValidator(_random_names)] | None
+    ) = Field(
+        default=None,
+        description="Names of secrets that each machine generates on its first boot, unless "
+        f"{contract.SECRETS} has them (default: the variables of session keys in the source).",
     )
     writable: Annotated[
         Writable,

@@ -23,6 +23,7 @@ env: {PLAIN: private to the host}
 writable: [data]
 setup: ["true"]
 release: [migrate]
+random_secrets: [SESSION_KEY]
 timers: {tidy: {run: tidy, when: daily}}
 packages: [git]
 django: {settings: site.settings}
