@@ -954,7 +954,7 @@ def test_data_is_mounted_before_anything_is_written_and_values_come_before_they_
 
 def test_a_release_that_cannot_mount_the_volume_is_not_served_without_it(setup: ModuleType, called: list[str]) -> None:
     setup.VOLUME.write_text("vol-0123456789abcdef0\n")
-    with pytest.raises(setup.StepError, match=r"names a volume, which needs `aws`"):
+    with pytest.raises(setup.StepError, match=r"needs `aws` in bake.yaml"):
         setup.serve(release(setup, "one"), changed=True, first=False)
     assert called == []
 

@@ -4,15 +4,15 @@ import re
 import secrets
 from pathlib import Path
 
-from step import say, write
+from step import command, say, write
 
 SECRETS = Path("/etc/app/secrets.env")
 #: Files that may set them: a bake or a check, a launch's references, and /etc/app.
-GIVEN = Path("/run/app-check/env"), Path("/etc/app/secrets.aws"), Path("/run/app/given.env")
+GIVEN = Path("/run/app-check/env"), Path("/run/app/secrets.env"), Path("/run/app/given.env")
 
 
-def generate(recipe: dict) -> bool:
-    """Write the recipe's random secrets that nothing sets into SECRETS, and return whether there are any."""
+def fetch(recipe: dict) -> None:
+    """Fetch random values for the recipe's `random_secrets` that nothing sets, and keep them in SECRETS."""
     given = "\n".join(path.read_text() for path in GIVEN if path.exists())
     missing = [name for name in recipe["random_secrets"] if not re.search(rf"^{name}[ \t]*=", given, re.MULTILINE)]
     if missing:
@@ -20,4 +20,4 @@ def generate(recipe: dict) -> bool:
         write(SECRETS, "".join([text, *(f"\n{name}={secrets.token_urlsafe(32)}\n" for name in missing)]), 0o600)
         names = ", ".join(missing)
         say(f"generated {names} in {SECRETS}")
-    return bool(missing)
+        command("systemctl", "reload-or-restart", "app-configure.service")
