@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bake.app import detect, project_metadata, requirements_files
 from bake.bundle import pin_dates
-from bake.bundle.lock import lock_key, package_names, requirement_notes, resolve
+from bake.bundle.lock import Requirements, package_names, resolve
 from bake.config.debian import TARGETS, Target
 from bake.config.recipe import Recipe
 from bake.config.sections import BaseImage
@@ -54,13 +54,24 @@ class _Refusal:
 
 @dataclass
 class _App:
-    """An app during the choice of its release. `notes` are the notes already shown."""
+    """An app during the choice of its release. `notes` are the notes already shown.
+
+    `readings` are its requirements, by their file or list and the release.
+    """
 
     folder: Path
     recipe: Recipe
     report: Reporter
     age: cache.Age
     notes: set[str] = field(default_factory=set)
+    readings: dict[tuple[str | tuple[str, ...] | None, Target], Requirements] = field(default_factory=dict)
+
+    def requirements(self, recipe: Recipe, target: Target) -> Requirements:
+        """Return the requirements that a recipe of the app names, for a release. Read them only once."""
+        key = recipe.requirements, target
+        if key not in self.readings:
+            self.readings[key] = Requirements.read(self.folder, recipe, target)
+        return self.readings[key]
 
     def note(self, *notes: str) -> None:
         """Show the notes that were not shown yet."""
@@ -100,7 +111,7 @@ def complete(folder: Path, recipe: Recipe, report: Reporter, age: cache.Age) -> 
     """
     if isinstance(recipe.base, BaseImage):
         recipe = complete_without_base(folder, recipe, report)
-        for text in requirement_notes(folder, recipe, recipe.target):
+        for text in Requirements.read(folder, recipe, recipe.target).notes:
             report.note(text)
         return recipe
     app = _App(folder, recipe, report, age)
@@ -133,6 +144,8 @@ def _choose_release(app: _App) -> Recipe:
     # have the missing wheels.
     for trust_cache in (True, False):
         for target in targets:
+            if target in refusals and not refusals[target].is_cached:
+                continue
             outcome = _try(app, target, choosing=True, trust_cache=trust_cache)
             if isinstance(outcome, _Refusal):
                 refusals[target] = outcome
@@ -158,21 +171,22 @@ def _try(app: _App, target: Target, *, choosing: bool = False, trust_cache: bool
         if choosing and not app.recipe.package:
             _require_allowed(app.folder, target)
         detection = detect.complete(app.folder, app.recipe.model_copy(update={"base": target.name}))
+        recipe = detection.recipe
         app.note(*detection.notes)
-        key = lock_key(app.folder, detection.recipe, target)
+        requirements = app.requirements(recipe, target)
+        key = requirements.key
         if trust_cache and app.age.admits_file(_refusal_path(key)):
             return _Refusal(WheelError(_refusal_path(key).read_text()), key, is_cached=True)
-        lock = resolve(app.folder, detection.recipe, target, app.age)
+        lock = resolve(requirements, app.age)
     except REFUSALS as error:
         return _Refusal(error, key)
     app.note(*lock.notes)
     if lock.built_packages:
         app.note(lock.build_note)
-    requirements = detection.recipe.requirements
-    source = requirements if isinstance(requirements, str) else "requirements in bake.yaml"
+    source = recipe.requirements if isinstance(recipe.requirements, str) else "requirements in bake.yaml"
     for name in detection.frameworks.keys() - package_names(lock):
         app.note(f"warning: {detection.frameworks[name]} imports {name}, which {source} does not list")
-    return detection.recipe
+    return recipe
 
 
 def _preference(app: _App) -> tuple[Sequence[Target], str]:
@@ -195,14 +209,13 @@ def _preference(app: _App) -> tuple[Sequence[Target], str]:
 
 def _newest_pin(app: _App) -> pin_dates.PinnedRelease | None:
     """Return the newest release that the app pins. Returns None for faults of its files, which are reported later."""
-    source = app.recipe.requirements
+    recipe = app.recipe
     try:
-        source = requirements_files.requirements_file(app.folder) if source is None else source
-        target, index = NEWEST_FIRST[0], app.recipe.index or ""
-        lines = requirements_files.requirement_lines(app.folder, source, target, index) if source else []
+        if recipe.requirements is None:
+            recipe = recipe.model_copy(update={"requirements": requirements_files.requirements_file(app.folder)})
+        return pin_dates.newest(app.requirements(recipe, NEWEST_FIRST[0]), app.age) if recipe.requirements else None
     except RequirementError:
         return None
-    return pin_dates.newest(lines, app.recipe, target, app.age)
 
 
 def _refusal_path(key: str) -> Path:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bake.bundle import shared_libraries, wheel_cache
-from bake.bundle.lock import resolve
+from bake.bundle.lock import Requirements, resolve
 from bake.bundle.release import Member, Release, gather
 from bake.config.recipe import Recipe
 from bake.host import cache
@@ -40,11 +40,11 @@ def collect(
     target = recipe.target
     with report.phase("bundle") as phase:
         phase.progress(0.1, "resolving requirements")
-        lock = resolve(folder, recipe, target, age)
+        lock = resolve(Requirements.read(folder, recipe, target), age)
         if lock.built_packages:
             report.note(lock.build_note)
         phase.progress(0.5, "fetching wheels")
-        wheels = wheel_cache.wheels(lock, target, recipe)
+        wheels = wheel_cache.wheels(lock, target, recipe.index)
         libraries = wheel_cache.required_libraries(lock, target)
         unknown_libraries = shared_libraries.require(libraries, recipe.packages, target)
         if unknown_libraries and not recipe.packages:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 from conftest import Site, publish
 
-from bake.app import detect
+from bake.app import detect, project_metadata
 from bake.bundle import debian_choice, lock
 from bake.config.contract_files import Source
 from bake.config.debian import DEBIAN_12
@@ -20,6 +22,7 @@ from bake.config.recipe import Recipe
 from bake.deploy import push
 from bake.errors import AppSyntaxError, BakeError, ConflictError, RequirementError, WheelError
 from bake.host.cache import Age
+from bake.host.programs import Result, run
 from bake.host.progress import Reporter
 from bake.host.terminal import Terminal
 from bake.image import pipeline
@@ -57,6 +60,12 @@ def read(app: Path, site: Site) -> Read:
         return found.base, stream.getvalue().splitlines()
 
     return call
+
+
+def replace(site: Site, name: str, *files: str) -> None:
+    """Publish other files of a package, instead of those that the index has."""
+    shutil.rmtree(site.folder / "simple" / name)
+    publish(site, name, *files)
 
 
 def base_note(notes: list[str]) -> str:
@@ -257,10 +266,7 @@ def test_a_kept_refusal_is_never_the_answer_itself(
     kept.write_text("an older reason")
     lock12.unlink()
     # By now, the index has a wheel for the newest release alone.
-    page = site.folder / "simple/for-311/index.html"
-    page.unlink()
-    page.parent.rmdir()
-    publish(site, "for-311", "for_311-1.0-cp313-cp313-manylinux_2_17_x86_64.whl", "for_311-1.0.tar.gz")
+    replace(site, "for-311", "for_311-1.0-cp313-cp313-manylinux_2_17_x86_64.whl", "for_311-1.0.tar.gz")
     monkeypatch.setenv("UV_CACHE_DIR", str(cache_folder / "uv"))
     base, notes = read("for-311==1.0\n")
     assert base == "debian-13" and "an older reason" not in base_note(notes)
@@ -302,3 +308,61 @@ def test_a_framework_that_the_requirements_lack_is_noted(read: Read, site: Site)
     publish(site, "flask", "flask-3.0-py3-none-any.whl")
     _, notes = read("for-both==1.0\nflask==3.0\n")
     assert not [note for note in notes if "does not list" in note]
+
+
+@dataclass
+class Count:
+    """How often the requirements were read, and the operations that uv was started for."""
+
+    readings: int = 0
+    uv: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def count(monkeypatch: pytest.MonkeyPatch) -> Count:
+    counted = Count()
+    text_of = project_metadata.text_of
+
+    def count_reading(path: Path, location: str = "") -> str:
+        counted.readings += 1
+        return text_of(path, location)
+
+    def count_run(argv: list[str], **options: Any) -> Result:
+        counted.uv.append("list" if "--no-deps" in argv else "resolve")
+        return run(argv, **options)
+
+    monkeypatch.setattr(project_metadata, "text_of", count_reading)
+    monkeypatch.setattr(lock, "run", count_run)
+    return counted
+
+
+@pytest.mark.parametrize(
+    ("requirements", "keys", "readings", "uv"),
+    [
+        # The dates of the pins, and the lock.
+        ("for-both==1.0\n", "", 1, ["list", "resolve"]),
+        ("for-both==1.0\n", "base: debian-13\n", 1, ["resolve"]),
+        # The first version lacks a wheel: which pins lack one as well, and whether they are pure Python.
+        ("for-311==1.0\n", "", 2, ["list", "resolve", "list", "list", "resolve"]),
+    ],
+)
+def test_requirements_are_read_once_for_each_debian_version(
+    read: Read, count: Count, requirements: str, keys: str, readings: int, uv: list[str]
+) -> None:
+    read(requirements, keys=keys)
+    assert (count.readings, count.uv) == (readings, uv)
+
+
+def test_a_debian_version_that_was_just_refused_is_not_tried_again(
+    read: Read, site: Site, cache_folder: Path, count: Count, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert read("for-311==1.0\n")[0] == "debian-12"
+    (lock12,) = (cache_folder / "locks").glob("*.txt")
+    lock12.unlink()
+    replace(site, "for-311", "for_311-1.0-cp39-cp39-manylinux_2_17_x86_64.whl", "for_311-1.0.tar.gz")
+    monkeypatch.setenv("UV_CACHE_DIR", str(cache_folder / "uv"))
+    count.readings, count.uv = 0, []
+    with pytest.raises(WheelError):
+        read("for-311==1.0\n")
+    # Once for each: that of the newest version was in the cache.
+    assert (count.readings, count.uv.count("resolve")) == (2, 2)
