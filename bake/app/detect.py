@@ -57,7 +57,8 @@ def complete(folder: Path, recipe: Recipe) -> Detection:
         entry = find(reader, notes)
         notes.insert(0, entry.note)
     app = entry.app
-    _check_imports(reader, app, notes if recipe.wsgi else None)
+    modules = reader.import_closure(app.module, app.root.module) if app else []
+    _check_imports(reader, modules, notes if recipe.wsgi else None)
     changes: dict[str, object] = {"wsgi": entry.wsgi}
     notes += _unread_notes(reader)
     if recipe.requirements is None:
@@ -75,8 +76,8 @@ def complete(folder: Path, recipe: Recipe) -> Detection:
         changes["preload"] = _preload(reader, {*recipe.env, *recipe.secrets}, notes)
     variables = {*recipe.model_copy(update=changes).secrets, *recipe.env}
     settings = getattr(changes.get("django", recipe.django), "settings", "")
-    app_modules = [app.module, app.root.module] if app else []
-    modules = reader.import_closure(*app_modules, *(module for module in [reader.modules.get(settings)] if module))
+    if settings_module := reader.modules.get(settings):
+        modules = sorted({*modules, *reader.import_closure(settings_module)}, key=lambda module: module.path)
     python_files.require_valid(
         {module.path: reader.faults[module.path] for module in modules if module.path in reader.faults}
     )
@@ -162,9 +163,8 @@ def _websocket_notes(modules: list[Module], recipe: Recipe) -> list[str]:
     ]
 
 
-def _check_imports(reader: Reader, app: App | None, notes: list[str] | None) -> None:
-    """Raise NoAppError if the app's imports resolve only from a subfolder. With `notes`, add a warning instead."""
-    modules = reader.import_closure(app.module, app.root.module) if app else []
+def _check_imports(reader: Reader, modules: list[Module], notes: list[str] | None) -> None:
+    """Raise NoAppError if modules' imports resolve only from a subfolder. With `notes`, add a warning instead."""
     if flat_import := import_roots.flat_import(reader, modules):
         if notes is None:
             raise NoAppError(flat_import.message(), flat_import.hint(reader.folder))
