@@ -283,6 +283,16 @@ def test_a_launch_is_the_settings_and_nothing_else() -> None:
     assert f"{made.size:,} of" in console.file.getvalue() and "Mind this." in console.file.getvalue()
 
 
+def test_an_app_that_is_far_too_large_is_refused_without_a_thorough_compression(
+    app: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (app / "film.mp4").write_bytes(random.Random(1).randbytes(1_200_000))
+    # It would take minutes for a film of a usual size.
+    monkeypatch.setattr("lzma.compress", None)
+    with pytest.raises(DocumentError, match="far too large for any provider: 1,"):
+        said(app)
+
+
 def test_a_launch_that_is_too_large_is_refused() -> None:
     with pytest.raises(DocumentError):
         render.launch_document(Settings(env={"A": "x" * SMALLEST_LIMIT}), None, Reporter(Terminal(file=io.StringIO())))
