@@ -99,16 +99,16 @@ LOCAL = '{"localhost", "127.0.0.1", "[::1]"}'
 @pytest.fixture
 def server(rooted: Callable[..., ModuleType]) -> ModuleType:
     module = rooted("author.py", paths.features() / "observe")
-    # The kernel's own: it knows the real processes of the tests.
-    module.PROC = Path("/proc")
+    module.PROC.symlink_to("/proc")
+    module.STAND_INS.parent.mkdir()
     return module
 
 
 @pytest.fixture
-def unit(fake: Fake, tmp_path: Path) -> Iterator[Callable[[str], object]]:
+def unit(server: ModuleType, fake: Fake, tmp_path: Path) -> Iterator[Callable[[str], object]]:
     """Have `systemctl start` start a Python program whose code is given, and `stop` end it."""
-    (tmp_path / "group").mkdir()
-    pids, journal = tmp_path / "group/cgroup.procs", tmp_path / "journal"
+    pids, journal = server.GROUPS / "group/cgroup.procs", tmp_path / "journal"
+    pids.parent.mkdir(parents=True)
     fake("journalctl", f"cat {journal}")
     fake("setpriv", 'while [ "${1#--}" != "$1" ]; do shift; done; exec "$@"')
     fake(
@@ -152,18 +152,16 @@ def test_the_server_is_found_by_its_socket_and_crawled_twice(
 
 
 @pytest.mark.parametrize(("address", "asked"), [("::1", "::1"), ("::", "::1"), ("0.0.0.0", "127.0.0.1")])
-def test_the_address_of_a_socket_comes_from_the_kernel(
-    server: ModuleType, tmp_path: Path, address: str, asked: str
-) -> None:
+def test_the_address_of_a_socket_comes_from_the_kernel(server: ModuleType, address: str, asked: str) -> None:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    (tmp_path / "group").mkdir()
-    (tmp_path / "group/cgroup.procs").write_text(f"{os.getpid()}\n")
+    (server.GROUPS / "group").mkdir(parents=True)
+    (server.GROUPS / "group/cgroup.procs").write_text(f"{os.getpid()}\n")
     with socket.create_server((address, 0), family=family) as listener:
         assert (asked, listener.getsockname()[1]) in server.listening("group")
 
 
 def test_where_the_crawl_is_off_the_named_pages_alone_are_asked(
-    server: ModuleType, unit: Callable[[str], object], release: Path, tmp_path: Path
+    server: ModuleType, unit: Callable[[str], object], release: Path
 ) -> None:
     unit(SITE.format("", hosts=LOCAL, address="127.0.0.1"))
     server.ask(release, {"check": {"author": "python app.py", "pages": [{"path": "/prices"}], "crawl": False}})
@@ -172,7 +170,7 @@ def test_where_the_crawl_is_off_the_named_pages_alone_are_asked(
 
 
 def test_a_server_that_wants_the_domain_is_asked_by_it(
-    server: ModuleType, unit: Callable[[str], object], release: Path, tmp_path: Path
+    server: ModuleType, unit: Callable[[str], object], release: Path
 ) -> None:
     unit(SITE.format("", hosts='{"shop.example"}', address="127.0.0.1"))
     assert server.ask(release, {"check": {"author": "python app.py"}, "domains": ["shop.example"]})
@@ -181,7 +179,7 @@ def test_a_server_that_wants_the_domain_is_asked_by_it(
 
 
 def test_a_server_that_ends_leaves_its_journal(
-    server: ModuleType, unit: Callable[[str], object], release: Path, tmp_path: Path
+    server: ModuleType, unit: Callable[[str], object], release: Path
 ) -> None:
     unit("raise RuntimeError('no database')")
     begin = time.monotonic()
@@ -206,7 +204,7 @@ def test_a_server_that_never_listens_is_given_up(
 
 
 def test_a_server_that_answers_no_page_leaves_its_journal(
-    server: ModuleType, unit: Callable[[str], object], release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: ModuleType, unit: Callable[[str], object], release: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unanswered = {"answers": [{"path": "/", "method": "GET", "error": "refused"}]}
     monkeypatch.setattr(server, "crawl", lambda *argument: unanswered)
@@ -256,7 +254,7 @@ VALUES = {"CLIENT_ID": 'k3y"$\\-6b1f/4a9e77c0d2', "DATABASE_URL": "mysql://app:h
 
 
 def test_no_stand_in_for_a_secret_is_in_the_record(
-    server: ModuleType, unit: Callable[[str], object], release: Path, tmp_path: Path
+    server: ModuleType, unit: Callable[[str], object], release: Path
 ) -> None:
     server.STAND_INS.write_text(bundled.environment(VALUES))
     key = VALUES["CLIENT_ID"]
@@ -272,9 +270,7 @@ def test_no_stand_in_for_a_secret_is_in_the_record(
     assert (front["title"], front["path"]) == ("Key 00000000", "/")
 
 
-def test_no_stand_in_is_in_the_log(
-    server: ModuleType, unit: Callable[[str], object], release: Path, tmp_path: Path
-) -> None:
+def test_no_stand_in_is_in_the_log(server: ModuleType, unit: Callable[[str], object], release: Path) -> None:
     server.STAND_INS.write_text(bundled.environment(VALUES))
     unit(f"print({VALUES!r})\nraise RuntimeError('no database at mysql://app:hunter2@db.example/app (hunter2), 1')")
     assert not server.ask(release, {"check": {"author": "python app.py"}})
