@@ -13,7 +13,6 @@ from pathlib import Path
 
 from bake.bundle import debian_choice, release_archive
 from bake.config import contract, loader
-from bake.config.debian import TARGETS
 from bake.config.recipe import Recipe
 from bake.config.sections import BaseImage
 from bake.disk import base_disk, cloud_image, partitions
@@ -104,10 +103,11 @@ def _bake(app: AppSource, output: Path, work: Path, options: Options, report: Re
     if isinstance(recipe.base, BaseImage):
         base = base_disk.find(cloud_image.key(recipe.base), options.age)
         if base is None:
-            # The Debian release in the image decides which wheels fit.
             with report.phase("base") as phase:
                 base = cloud_image.build(recipe.base, app.folder, work, phase)
-        target = TARGETS[base.release]
+        # The Debian release in the image decides which wheels fit.
+        recipe = recipe.model_copy(update={"base": base.release})
+        target = recipe.target
     else:
         target = recipe.target
         base = base_disk.find(base_disk.key(target, recipe.debian_packages, recipe.mirror), options.age)
