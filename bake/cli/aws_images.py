@@ -57,7 +57,7 @@ def cloud_options(command: str) -> Callable[[Callable[..., None]], Callable[...,
 
 
 @click.command("ami")
-@click.argument("app", type=click.Path(path_type=Path), default=".")
+@options.APP
 @click.option("--name", metavar="NAME", help="AMI name (default: the app's name and the image digest).")
 @click.option("--copy-to", "regions", multiple=True, metavar="REGION", help="Copy the AMI to this region; repeatable.")
 @click.option(

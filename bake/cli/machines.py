@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from bake.cli import options
 from bake.deploy import push, upgrade
 from bake.host.progress import Reporter
 from bake.host.terminal import Terminal
@@ -34,7 +35,7 @@ def _source(app: Path, report: Reporter) -> push.Source:
 
 @click.command("push")
 @click.argument("host")
-@click.argument("app", type=click.Path(path_type=Path), default=".")
+@options.APP
 @IDENTITY
 @click.option("--back", is_flag=True, help="Roll back to the previous release; APP is ignored.")
 def push_command(host: str, app: Path, identity: Path | None, back: bool) -> None:
