@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bake.app import detect, project_metadata, requirements_files
 from bake.bundle import pin_dates
-from bake.bundle.lock import Requirements, package_names, resolve
+from bake.bundle.lock import Lock, Requirements, package_names, resolve
 from bake.config.debian import TARGETS, Target
 from bake.config.recipe import Recipe
 from bake.config.sections import BaseImage
@@ -50,6 +50,14 @@ class _Refusal:
     def reason(self, target: Target) -> str:
         """Return the reason in one line that does not repeat the target's name."""
         return self.error.message.replace(f" on {target.name}", "")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The recipe of an app, with its Debian release, and the lock of its requirements if they were resolved."""
+
+    recipe: Recipe
+    lock: Lock | None = None
 
 
 @dataclass
@@ -102,30 +110,30 @@ def complete_without_base(folder: Path, recipe: Recipe, report: Reporter) -> Rec
     return detection.recipe
 
 
-def complete(folder: Path, recipe: Recipe, report: Reporter, age: cache.Age) -> Recipe:
-    """Return the recipe with all keys that bake detects in the app's `folder`, including `base`, and print notes.
+def complete(folder: Path, recipe: Recipe, report: Reporter, age: cache.Age) -> Choice:
+    """Return the recipe with all keys that bake detects in the app's `folder`, including `base`, and the lock.
 
-    Resolves the requirements, and keeps their lock in the cache. A release in the recipe is final. The release of an
-    image is not known before bake reads the image, so this function resolves nothing for it.
+    Prints notes. Resolves the requirements, and keeps their lock in the cache. A release in the recipe is final. The
+    release of an image is not known before bake reads the image, so this function resolves nothing for it.
     Raises the errors of `detect.complete` and `resolve`.
     """
     if isinstance(recipe.base, BaseImage):
         recipe = complete_without_base(folder, recipe, report)
         for text in Requirements.read(folder, recipe, recipe.target).notes:
             report.note(text)
-        return recipe
+        return Choice(recipe)
     app = _App(folder, recipe, report, age)
     with report.phase("resolve"):
         return _use_release(app, TARGETS[recipe.base]) if recipe.base else _choose_release(app)
 
 
-def _use_release(app: _App, base: Target) -> Recipe:
-    """Return the recipe for the release in its `base`. An error names another release that suits the app."""
+def _use_release(app: _App, base: Target) -> Choice:
+    """Return the choice of the release in `base`. An error names another release that suits the app."""
     outcome = _try(app, base)
-    if isinstance(outcome, Recipe):
+    if isinstance(outcome, Choice):
         return outcome
     others = (target for target in NEWEST_FIRST if target is not base)
-    if other := next((target for target in others if isinstance(_try(app, target, choosing=True), Recipe)), None):
+    if other := next((target for target in others if isinstance(_try(app, target, choosing=True), Choice)), None):
         outcome.error.hint += (
             f" On {other.name} with Python {other.python_version}, all requirements resolve: "
             f"write `base: {other.name}`."
@@ -133,8 +141,8 @@ def _use_release(app: _App, base: Target) -> Recipe:
     raise outcome.error
 
 
-def _choose_release(app: _App) -> Recipe:
-    """Return the recipe for the first release that suits the app, and note the choice with its reason.
+def _choose_release(app: _App) -> Choice:
+    """Return the choice of the first release that suits the app, and note the choice with its reason.
 
     The releases that the app prefers come first.
     """
@@ -161,8 +169,8 @@ def _choose_release(app: _App) -> Recipe:
     raise _no_release_error(refusals)
 
 
-def _try(app: _App, target: Target, *, choosing: bool = False, trust_cache: bool = False) -> Recipe | _Refusal:
-    """Return the recipe completed for a release on which the requirements resolve, or why there is none.
+def _try(app: _App, target: Target, *, choosing: bool = False, trust_cache: bool = False) -> Choice | _Refusal:
+    """Return the recipe and the lock for a release on which the requirements resolve, or why there is none.
 
     `choosing`: requires-python of the app's project counts. `trust_cache`: a cached refusal counts.
     """
@@ -186,7 +194,7 @@ def _try(app: _App, target: Target, *, choosing: bool = False, trust_cache: bool
     source = recipe.requirements if isinstance(recipe.requirements, str) else "requirements in bake.yaml"
     for name in detection.frameworks.keys() - package_names(lock):
         app.note(f"warning: {detection.frameworks[name]} imports {name}, which {source} does not list")
-    return recipe
+    return Choice(recipe, lock)
 
 
 def _preference(app: _App) -> tuple[Sequence[Target], str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from bake.bundle.app_source import AppSource
 from bake.bundle.release_files import keys
 from bake.cli import options
 from bake.config import contract
@@ -14,11 +15,9 @@ from bake.config.debian import TARGETS
 from bake.config.providers import PROVIDERS
 from bake.deploy import render
 from bake.document import launch_settings
-from bake.document.release_source import AppSource
 from bake.errors import SettingsError
 from bake.host.progress import Reporter
 from bake.host.terminal import Terminal
-from bake.image import pipeline
 
 errors = Terminal()
 
@@ -76,9 +75,10 @@ def render_command(
     """
     report = Reporter(errors)
     if choice.launch:
-        recipe = pipeline.read_unresolved(app, report, choice.release)
+        source = AppSource.read_unresolved(app, report, choice.release)
     else:
-        recipe = pipeline.read(app, report, base=choice.release)
+        source = AppSource.read(app, report, base=choice.release)
+    recipe = source.recipe
     settings = launch_settings.read(arguments, recipe)
     root_keys, secrets_file = keys(recipe), secrets.secrets_file
     if secrets_file and secrets_file.suffix != ".env" and secrets_file.resolve().is_relative_to(app.resolve()):
@@ -100,7 +100,7 @@ def render_command(
     if choice.launch:
         document = render.launch_document(settings, provider, report)
     else:
-        document = render.machine_document(AppSource(app, recipe), settings, provider, choice.inline, report)
+        document = render.machine_document(source, settings, provider, choice.inline, report)
     click.echo(document.text, nl=False)
 
 

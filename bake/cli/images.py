@@ -8,9 +8,9 @@ import click
 from rich.table import Table
 from rich.text import Text
 
+from bake.bundle.app_source import AppSource
 from bake.cli import options
 from bake.deploy import local_run
-from bake.document.release_source import AppSource
 from bake.host import cache
 from bake.host.progress import Reporter
 from bake.host.terminal import Terminal
@@ -53,11 +53,12 @@ def image_command(app: Path, age: cache.Age, install: bool, ssh_port: int | None
     """
     report = Reporter(errors)
     bake_options = pipeline.Options(age, ssh_port, image_format)
-    recipe = pipeline.read(app, report, bake_options)
+    source = AppSource.read(app, report, age)
     if install:
         _install_missing(report)
     host_requirements.verify()
-    image = pipeline.bake(AppSource(app, recipe), bake_options, report)
+    image = pipeline.bake(source, bake_options, report)
+    recipe = source.recipe
     table = Table.grid(padding=(0, 2))
     table.add_row("image", str(image.path))
     table.add_row("size", f"{image.size / 1e6:.0f} MB")
@@ -103,7 +104,7 @@ def run_command(app: Path, port: int | None, shell: bool) -> None:
         if port:
             qemu.free_port(port)
         host_requirements.verify()
-        app = pipeline.bake(AppSource(app, pipeline.read(app, report)), pipeline.Options(), report).path
+        app = pipeline.bake(AppSource.read(app, report), pipeline.Options(), report).path
     else:
         manifest.require_image(app, f"bake run {app.parent}")
     local_run.run(app, port, shell, report, click.echo)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from itertools import combinations
 
 from bake.bundle import release_archive, release_files
+from bake.bundle.app_source import AppSource
 from bake.bundle.release import Release
 from bake.config import contract
 from bake.config.debian import TARGETS, Target
@@ -14,7 +15,6 @@ from bake.config.recipe import Recipe
 from bake.document import cloud_config, machine_files, release_source
 from bake.document.launch_settings import Settings
 from bake.document.machine_files import File
-from bake.document.release_source import AppSource
 from bake.errors import DocumentError
 from bake.host import cache
 from bake.host.progress import Reporter
@@ -34,7 +34,7 @@ def machine_document(
     """Return a document with a machine and its app for a provider. Raises DocumentError if it exceeds the limit."""
     recipe, target = app.recipe, app.recipe.target
     with cache.work_folder() as work:
-        bundle = release_archive.collect(app.files, recipe, work / "bundle.tar", report)
+        bundle = release_archive.collect(app, work / "bundle.tar", report)
         app_files = _app_files(app, bundle.release, inline, report)
         document, missing_extras = _fullest_document(
             [*machine_files.files(target), *settings.files], app_files, target, provider

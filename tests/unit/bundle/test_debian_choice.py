@@ -15,7 +15,8 @@ import pytest
 from conftest import Site, publish
 
 from bake.app import detect, project_metadata
-from bake.bundle import debian_choice, lock
+from bake.bundle import debian_choice, lock, release_archive
+from bake.bundle.app_source import AppSource
 from bake.config.contract_files import Source
 from bake.config.debian import DEBIAN_12
 from bake.config.recipe import Recipe
@@ -25,7 +26,6 @@ from bake.host.cache import Age
 from bake.host.programs import Result, run
 from bake.host.progress import Reporter
 from bake.host.terminal import Terminal
-from bake.image import pipeline
 from bake.vm import ssh
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
@@ -38,7 +38,7 @@ FOR_PYTHON = {
     "39": ("1.0-cp39-cp39-manylinux_2_17_x86_64.whl", "1.0.tar.gz"),
 }
 
-#: Read an app of these files, with options for `image.read`; the base that was chosen and all notes.
+#: Read an app of these files, with options for `AppSource.read`; the base that was chosen and all notes.
 Read = Callable[..., tuple[object, list[str]]]
 
 
@@ -56,8 +56,8 @@ def read(app: Path, site: Site) -> Read:
         for name, text in written.items():
             (app / name).write_text(text)
         stream = io.StringIO()
-        found = pipeline.read(app, Reporter(Terminal(file=stream, width=1000)), pipeline.Options(age=Age(**age)))
-        return found.base, stream.getvalue().splitlines()
+        found = AppSource.read(app, Reporter(Terminal(file=stream, width=1000)), Age(**age))
+        return found.recipe.base, stream.getvalue().splitlines()
 
     return call
 
@@ -284,15 +284,15 @@ def test_a_look_resolves_nothing_and_leaves_the_base_open(app: Path, monkeypatch
     (app / "app.py").write_text(APP)
     (app / "requirements.txt").write_text("flask\n")
     report = Reporter(Terminal(file=io.StringIO()))
-    assert pipeline.read_unresolved(app, report).base is None
-    assert pipeline.read_unresolved(app, report, "debian-12").base == "debian-12"
+    assert AppSource.read_unresolved(app, report).recipe.base is None
+    assert AppSource.read_unresolved(app, report, "debian-12").recipe.base == "debian-12"
 
 
 def test_a_push_reads_the_app_for_the_release_of_the_machine(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = Source.of(DEBIAN_12)
     monkeypatch.setattr(push, "facts", lambda ssh: push.Facts(source, "", "", frozenset()))
 
-    def read(base: str) -> Recipe:
+    def read(base: str) -> AppSource:
         assert base == "debian-12"
         raise WheelError("a==1.0 has no wheel for Python 3.11 on debian-12", "Allow another version.")
 
@@ -366,3 +366,16 @@ def test_a_debian_version_that_was_just_refused_is_not_tried_again(
         read("for-311==1.0\n")
     # Once for each: that of the newest version was in the cache.
     assert (count.readings, count.uv.count("resolve")) == (2, 2)
+
+
+def test_a_bundle_has_the_lock_that_was_resolved_for_the_choice(
+    read: Read, app: Path, count: Count, tmp_path: Path
+) -> None:
+    read("for-both==1.0\n", keys="base: debian-13\n")
+    count.readings, count.uv = 0, []
+    report, refresh = Reporter(Terminal(file=io.StringIO())), Age(refresh=True)
+    source = AppSource.read(app, report, refresh)
+    bundle = release_archive.collect(source, tmp_path / "bundle.tar", report, refresh)
+    assert (count.readings, count.uv) == (1, ["resolve"])
+    with bundle.release.members[0].open() as lock_file:
+        assert b"for-both==1.0" in lock_file.read()

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from bake.bundle import release_archive
+from bake.bundle.app_source import AppSource
 from bake.config.debian import DEBIAN_12, DEBIAN_13, Target
 from bake.config.recipe import Recipe
 from bake.config.sections import BaseImage
 from bake.disk import base_disk
 from bake.disk.base_disk import Base
-from bake.document.release_source import AppSource
 from bake.host.cache import Age
 from bake.host.progress import Reporter
 from bake.host.terminal import Terminal
@@ -31,8 +31,8 @@ def test_an_app_on_a_cloud_image_gets_the_wheels_for_the_debian_version_of_the_i
     base = Base(app / "disk.qcow2", app / "vmlinuz", "key", 0, "2026-11-28", target.name)
     collected: list[Target] = []
 
-    def collect(folder: Path, recipe: Recipe, out: Path, report: Reporter, age: Age) -> None:
-        collected.append(recipe.target)
+    def collect(app: AppSource, out: Path, report: Reporter, age: Age) -> None:
+        collected.append(app.recipe.target)
         raise Stop
 
     monkeypatch.setattr(base_disk, "find", lambda key, age: base)
