@@ -231,8 +231,13 @@ def plain_link(text: str) -> str:
 
 
 def metadata_services() -> str:
-    """Return a table of the addresses that a machine's firewall denies to the app."""
-    return table(("address", "service"), [(f"`{address}`", plain(of)) for address, of in METADATA_SERVICES.items()])
+    """Return a table of the networks that a machine's firewall denies to the app, and the services in each."""
+    rows = [
+        (f"`{address}`", f"`{network}`", plain(service))
+        for network, services in METADATA_SERVICES.items()
+        for address, service in services.items()
+    ]
+    return table(("address", "denied", "service"), rows)
 
 
 def iam_policies() -> str:

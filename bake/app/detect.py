@@ -59,7 +59,8 @@ def complete(folder: Path, recipe: Recipe) -> Detection:
         entry = find(reader, notes)
         notes.insert(0, entry.note)
     app = entry.app
-    _check_imports(reader, app, notes if recipe.wsgi else None)
+    modules = reader.import_closure(app.module, app.root.module) if app else []
+    _check_imports(reader, modules, notes if recipe.wsgi else None)
     changes: dict[str, object] = {"wsgi": entry.wsgi}
     notes += _unread_notes(reader)
     if recipe.requirements is None:
@@ -74,8 +75,8 @@ def complete(folder: Path, recipe: Recipe) -> Detection:
     if recipe.writable.observe:
         changes["writable"] = _writable(reader, recipe, notes)
     settings = getattr(changes.get("django", recipe.django), "settings", "")
-    app_modules = [app.module, app.root.module] if app else []
-    modules = reader.import_closure(*app_modules, *(module for module in [reader.modules.get(settings)] if module))
+    if settings_module := reader.modules.get(settings):
+        modules = sorted({*modules, *reader.import_closure(settings_module)}, key=lambda module: module.path)
     if recipe.random_secrets is None:
         keys = [(f"{module.path}:{key.line}", key) for module in modules for key in module.session_keys]
         changes["random_secrets"] = _random_secrets(secret_keys(reader, settings) if settings else keys, recipe, notes)
@@ -167,9 +168,8 @@ def _websocket_notes(modules: list[Module], recipe: Recipe) -> list[str]:
     ]
 
 
-def _check_imports(reader: Reader, app: App | None, notes: list[str] | None) -> None:
-    """Raise NoAppError if the app's imports resolve only from a subfolder. With `notes`, add a warning instead."""
-    modules = reader.import_closure(app.module, app.root.module) if app else []
+def _check_imports(reader: Reader, modules: list[Module], notes: list[str] | None) -> None:
+    """Raise NoAppError if modules' imports resolve only from a subfolder. With `notes`, add a warning instead."""
     if flat_import := import_roots.flat_import(reader, modules):
         if notes is None:
             raise NoAppError(flat_import.message(), flat_import.hint(reader.folder))

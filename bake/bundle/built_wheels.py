@@ -7,7 +7,6 @@ from pathlib import Path
 
 from bake.bundle.package_index import NO_NETWORK, PIP, TRACEBACK, fetch_error, index_env
 from bake.config.debian import Target
-from bake.config.recipe import Recipe
 from bake.errors import ProgramError, WheelError
 from bake.host import paths
 from bake.host.files import atomic_output, file_digest
@@ -19,8 +18,8 @@ NO_WHEEL_HINT = (
 )
 
 
-def build(entry: str, recipe: Recipe, target: Target, work: Path) -> str:
-    """Build a wheel for a package that has none, and return its entry for the lock."""
+def build(entry: str, index: str | None, target: Target, work: Path) -> str:
+    """Build a wheel for a package that has none, and return its entry for the lock. `index` is that of bake.yaml."""
     pin = entry.split(maxsplit=1)[0]
     (work / "source.txt").write_text(entry)
     try:
@@ -28,7 +27,7 @@ def build(entry: str, recipe: Recipe, target: Target, work: Path) -> str:
         run(
             build_argv(pin.partition("==")[0]),
             cwd=work,
-            env={**PIP, **index_env(recipe), "SOURCE_DATE_EPOCH": "315532800"},
+            env={**PIP, **index_env(index), "SOURCE_DATE_EPOCH": "315532800"},
         )
     except ProgramError as error:
         if NO_NETWORK.search(error.details):

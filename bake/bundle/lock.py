@@ -62,14 +62,34 @@ class Lock:
 
 
 @dataclass(frozen=True)
-class _Request:
-    """An app's requirements for uv. `key` is the digest of everything that the result depends on."""
+class Requirements:
+    """An app's requirements for a Debian release, as uv takes them.
 
-    lines: list[Line]
-    requirements: str
+    `index` is the URL in bake.yaml. `key` is the digest of all inputs of the lock, except the index's content. `notes`
+    tell which requirements and indexes in the app's files are not used.
+    """
+
+    target: Target
+    index: str | None
+    lines: tuple[Line, ...]
+    text: str
     constraints: str
     key: str
     notes: tuple[str, ...]
+
+    @classmethod
+    def read(cls, folder: Path, recipe: Recipe, target: Target) -> Requirements:
+        """Read the requirements in the recipe's list, or in its file in the app's folder. Raises RequirementError."""
+        source = "requirements.txt" if recipe.requirements is None else recipe.requirements
+        index = recipe.index
+        notes: list[str] = []
+        lines = requirement_lines(folder, source, target, index or "", notes)
+        requirements = [f"{line.text}\n" for line in lines if not line.constraint]
+        constraints = [f"{line.text}\n" for line in lines if line.constraint]
+        hashes = [(line.name, sorted(line.hashes)) for line in lines if line.hashes]
+        version = importlib.metadata.version("uv")
+        key = digest([requirements, constraints, hashes, target.python_version, target.uv_platform, index, version])
+        return cls(target, index, tuple(lines), "".join(requirements), "".join(constraints), key, tuple(notes))
 
     @property
     def hashed_lines(self) -> dict[str, Line]:
@@ -77,108 +97,86 @@ class _Request:
         return {line.name: line for line in self.lines if line.hashes}
 
     @property
-    def pinned_names(self) -> frozenset[str]:
-        """Return the names of the packages that a line pins to one version."""
-        return frozenset(line.name for line in self.lines if is_pin(line.text))
+    def pins(self) -> tuple[Line, ...]:
+        """Return the lines that admit one version only."""
+        return tuple(line for line in self.lines if _is_pin(line.text))
 
     def location(self, name: str) -> str:
         """Return `file:line` of a requirement, or "" for a dependency of another package."""
         return next((line.location for line in self.lines if line.name == canonicalize_name(name)), "")
 
 
-def is_pin(text: str) -> bool:
+def _is_pin(text: str) -> bool:
     """Return whether a requirement admits one version only."""
     specifiers = Requirement(text).specifier
     return any(specifier.operator in ("==", "===") and not specifier.version.endswith("*") for specifier in specifiers)
 
 
-def _request(folder: Path, recipe: Recipe, target: Target) -> _Request:
-    source = "requirements.txt" if recipe.requirements is None else recipe.requirements
-    notes: list[str] = []
-    lines = requirement_lines(folder, source, target, recipe.index or "", notes)
-    requirements = [f"{line.text}\n" for line in lines if not line.constraint]
-    constraints = [f"{line.text}\n" for line in lines if line.constraint]
-    hashes = [(line.name, sorted(line.hashes)) for line in lines if line.hashes]
-    version = importlib.metadata.version("uv")
-    key = digest([requirements, constraints, hashes, target.python_version, target.uv_platform, recipe.index, version])
-    return _Request(lines, "".join(requirements), "".join(constraints), key, tuple(notes))
-
-
-def lock_key(folder: Path, recipe: Recipe, target: Target) -> str:
-    """Return the digest of all inputs of the lock, except the index. Raises RequirementError."""
-    return _request(folder, recipe, target).key
-
-
-def requirement_notes(folder: Path, recipe: Recipe, target: Target) -> tuple[str, ...]:
-    """Return the notes about the app's requirements, without resolving them. Raises RequirementError."""
-    return _request(folder, recipe, target).notes
-
-
-def resolve(folder: Path, recipe: Recipe, target: Target, age: cache.Age) -> Lock:
-    """Return the lock of the app's requirements. Use one in the cache if its age is admitted.
+def resolve(requirements: Requirements, age: cache.Age) -> Lock:
+    """Return the lock of an app's requirements. Use one in the cache if its age is admitted.
 
     Raises RequirementError, ConflictError, WheelError, NetworkError.
     """
-    request = _request(folder, recipe, target)
-    path = paths.cache() / "locks" / f"{request.key}.txt"
+    path = paths.cache() / "locks" / f"{requirements.key}.txt"
     if age.admits_file(path):
-        return Lock(path.read_text(), request.key, notes=request.notes)
+        return Lock(path.read_text(), requirements.key, notes=requirements.notes)
+    target, index = requirements.target, requirements.index
     sources: list[str] = []
     with cache.work_folder() as work:
-        (work / "requirements.txt").write_text(request.requirements)
-        (work / "constraints.txt").write_text(request.constraints)
-        result = _uv(compile_argv(target, age.refresh), recipe, work)
+        (work / "requirements.txt").write_text(requirements.text)
+        (work / "constraints.txt").write_text(requirements.constraints)
+        result = _uv(compile_argv(target, age.refresh), index, work)
         versions: dict[str, str] = {}
         checked_names: set[str] = set()
         while result.status:
             match = NO_WHEEL.search(" ".join(result.stderr.split()))
             if match is None or match[1] in sources:
-                raise _resolution_error(result.stderr, request, target)
+                raise _resolution_error(result.stderr, requirements)
             names = {match[1]}
             if not sources:
-                versions = _without_wheel(request, recipe, target, work)
-                names |= request.pinned_names
+                versions = _without_wheel(requirements, work)
+                names |= {pin.name for pin in requirements.pins}
             suspects = {name: version for name, version in versions.items() if name in names}
-            _require_pure(suspects, request, recipe, target, work)
+            _require_pure(suspects, requirements, work)
             checked_names |= suspects.keys()
             sources += sorted({match[1], *suspects} - {*sources})
-            result = _uv(compile_argv(target, age.refresh, sources), recipe, work)
-        text = _with_required_hashes(result.stdout, request.hashed_lines)
+            result = _uv(compile_argv(target, age.refresh, sources), index, work)
+        text = _with_required_hashes(result.stdout, requirements.hashed_lines)
         source_entries = {name: entry for entry in lock_entries(text) if (name := _name(entry)) in sources}
         unchecked_versions = {
             name: _version(entry) for name, entry in source_entries.items() if name not in checked_names
         }
-        _require_pure(unchecked_versions, request, recipe, target, work)
+        _require_pure(unchecked_versions, requirements, work)
         for entry in source_entries.values():
-            text = text.replace(entry, build(entry, recipe, target, work))
+            text = text.replace(entry, build(entry, index, target, work))
     write(path, text)
-    return Lock(text, request.key, tuple(source_entries), request.notes)
+    return Lock(text, requirements.key, tuple(source_entries), requirements.notes)
 
 
-def _uv(argv: list[str], recipe: Recipe, work: Path) -> Result:
-    return run(argv, cwd=work, check=False, env={"NO_COLOR": "1", **index_env(recipe)})
+def _uv(argv: list[str], index: str | None, work: Path) -> Result:
+    return run(argv, cwd=work, check=False, env={"NO_COLOR": "1", **index_env(index)})
 
 
-def _without_wheel(request: _Request, recipe: Recipe, target: Target, work: Path) -> dict[str, str]:
+def _without_wheel(requirements: Requirements, work: Path) -> dict[str, str]:
     """Return the requirements whose newest allowed version has no wheel for the target, with that version.
 
     Reads only the index. If uv fails, returns {}, because uv then explains the complete resolution.
     """
     files = ["--constraints=constraints.txt", "requirements.txt"]
-    packages = listed_packages(target_argv(target), files, recipe, work) or []
+    packages = listed_packages(target_argv(requirements.target), files, requirements.index, work) or []
     return {package["name"]: package["version"] for package in packages if not package.get("wheels")}
 
 
-def _require_pure(releases: Mapping[str, str], request: _Request, recipe: Recipe, target: Target, work: Path) -> None:
+def _require_pure(releases: Mapping[str, str], requirements: Requirements, work: Path) -> None:
     """Raise WheelError for those of these releases (name to version) that have compiled wheels for other systems.
 
     Their source is not pure Python, so bake refuses them without a download or a build.
     """
-    names = _compiled_names(releases, recipe, work) if releases else set()
+    names = _compiled_names(releases, requirements.index, work) if releases else set()
     if not names:
         return
-    locations = {f"{name}=={releases[name]}": request.location(name) for name in sorted(names)}
-    reason = f"no wheel for Python {target.python_version} on {target.name}"
+    locations = {f"{name}=={releases[name]}": requirements.location(name) for name in sorted(names)}
+    reason = f"no wheel for Python {requirements.target.python_version} on {requirements.target.name}"
     if len(locations) == 1:
         ((pin, location),) = locations.items()
         message = f"{location}: " * bool(location) + f"{pin} has {reason}"
@@ -188,11 +186,11 @@ def _require_pure(releases: Mapping[str, str], request: _Request, recipe: Recipe
     raise WheelError(message, NO_WHEEL_HINT)
 
 
-def _compiled_names(releases: Mapping[str, str], recipe: Recipe, work: Path) -> set[str]:
+def _compiled_names(releases: Mapping[str, str], index: str | None, work: Path) -> set[str]:
     """Return the names of the releases that have a wheel for a particular system or processor."""
     (work / "releases.txt").write_text("".join(f"{name}=={version}\n" for name, version in releases.items()))
     for python in OLDER_PYTHONS:
-        packages = listed_packages(["--universal", f"--python-version={python}"], ["releases.txt"], recipe, work)
+        packages = listed_packages(["--universal", f"--python-version={python}"], ["releases.txt"], index, work)
         if packages is not None:
             return {package["name"] for package in packages if any(map(_is_compiled, package.get("wheels", ())))}
     return set()
@@ -214,10 +212,10 @@ def target_argv(target: Target) -> list[str]:
 
 
 def listed_packages(
-    options: Sequence[str], files: Sequence[str], recipe: Recipe, work: Path
+    options: Sequence[str], files: Sequence[str], index: str | None, work: Path
 ) -> list[dict[str, Any]] | None:
     """Return the packages that uv lists for requirements files in `work`, or None if it fails."""
-    result = _uv(listing_argv(options, files), recipe, work)
+    result = _uv(listing_argv(options, files), index, work)
     if result.status:
         return None
     packages: list[dict[str, Any]] = tomllib.loads(result.stdout).get("packages", [])
@@ -248,13 +246,14 @@ def compile_argv(target: Target, refresh: bool, sources: Sequence[str] = ()) -> 
     return [uv.find_uv_bin(), "pip", "compile", *options.split(), *target_options, *refresh_options, *files]
 
 
-def _resolution_error(stderr: str, request: _Request, target: Target) -> BakeError:
+def _resolution_error(stderr: str, requirements: Requirements) -> BakeError:
     """Return the error that matches uv's explanation."""
+    target = requirements.target
     explanation = TRACEBACK.sub("", re.sub(r"^error: ", "", stderr.strip()))
     sentence = " ".join(explanation.split())
 
     def location_prefix(name: str) -> str:
-        location = request.location(name)
+        location = requirements.location(name)
         return f"{location}: " if location else ""
 
     if NO_NETWORK.search(sentence):
@@ -290,7 +289,9 @@ def _resolution_error(stderr: str, request: _Request, target: Target) -> BakeErr
         )
     if "No solution found" in sentence:
         lines = [
-            line for line in request.lines if re.search(rf"(?<![\w-]){re.escape(line.name)}(?![\w-])", sentence, re.I)
+            line
+            for line in requirements.lines
+            if re.search(rf"(?<![\w-]){re.escape(line.name)}(?![\w-])", sentence, re.I)
         ]
         conflict = ", ".join(dict.fromkeys(f"{line.text} ({line.location})" for line in lines))
         return ConflictError(

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bake.bundle import shared_libraries, wheel_cache
-from bake.bundle.lock import resolve
+from bake.bundle.app_source import AppSource
+from bake.bundle.lock import Requirements, resolve
 from bake.bundle.release import Member, Release, gather
-from bake.config.recipe import Recipe
 from bake.host import cache
 from bake.host.files import atomic_output, file_digest
 from bake.host.progress import Reporter
@@ -26,25 +26,21 @@ class Bundle:
     release: Release
 
 
-def collect(
-    folder: Path,
-    recipe: Recipe,
-    out: Path,
-    report: Reporter,
-    age: cache.Age = cache.A_WEEK,
-) -> Bundle:
-    """Resolve an app's requirements for its Debian release, fetch the wheels, and pack both at `out`.
+def collect(app: AppSource, out: Path, report: Reporter, age: cache.Age = cache.A_WEEK) -> Bundle:
+    """Fetch the wheels of an app for its Debian release, and pack them with its files at `out`.
 
-    `age` is the age that the lock may have.
+    Resolves the requirements first if the app has no lock. `age` is the age that the lock may have.
     """
-    target = recipe.target
+    recipe, target = app.recipe, app.recipe.target
     with report.phase("bundle") as phase:
-        phase.progress(0.1, "resolving requirements")
-        lock = resolve(folder, recipe, target, age)
-        if lock.built_packages:
-            report.note(lock.build_note)
+        lock = app.lock
+        if lock is None:
+            phase.progress(0.1, "resolving requirements")
+            lock = resolve(Requirements.read(app.files, recipe, target), age)
+            if lock.built_packages:
+                report.note(lock.build_note)
         phase.progress(0.5, "fetching wheels")
-        wheels = wheel_cache.wheels(lock, target, recipe)
+        wheels = wheel_cache.wheels(lock, target, recipe.index)
         libraries = wheel_cache.required_libraries(lock, target)
         unknown_libraries = shared_libraries.require(libraries, recipe.packages, target)
         if unknown_libraries and not recipe.packages:
@@ -52,7 +48,7 @@ def collect(
                 f"no wheel contains {', '.join(unknown_libraries)}: "
                 "if the app does not start, add Debian packages to `packages`"
             )
-        bundle = pack(gather(folder, recipe, lock, wheels), out)
+        bundle = pack(gather(app.files, recipe, lock, wheels), out)
     if bundle.release.exclusion_notes:
         report.note(f"excluded: {', '.join(bundle.release.exclusion_notes)}")
     return bundle

@@ -14,8 +14,8 @@ from rich.table import Table
 from bake.aws import cleanup, policy
 from bake.aws.images import packer_builder, publish
 from bake.aws.session import Cloud, aws_errors, partition_of
+from bake.bundle.app_source import AppSource
 from bake.cli import options
-from bake.document.release_source import AppSource
 from bake.host.progress import Reporter
 from bake.host.terminal import Terminal
 from bake.image import host_requirements, pipeline
@@ -57,7 +57,7 @@ def cloud_options(command: str) -> Callable[[Callable[..., None]], Callable[...,
 
 
 @click.command("ami")
-@click.argument("app", type=click.Path(path_type=Path), default=".")
+@options.APP
 @click.option("--name", metavar="NAME", help="AMI name (default: the app's name and the image digest).")
 @click.option("--copy-to", "regions", multiple=True, metavar="REGION", help="Copy the AMI to this region; repeatable.")
 @click.option(
@@ -101,7 +101,7 @@ def ami_command(app: Path, builder: str, ssh_from: str, cloud: Cloud, publish_op
                 "--builder packer does not support --kms-key; it uses the account's default encryption."
             )
         cloud.require()
-        source = AppSource(app, pipeline.read(app, report))
+        source = AppSource.read(app, report)
         ami = packer_builder.bake(source, publish_options, ssh_from, cloud, report)
     else:
         if publish_options.kms_key and publish_options.regions:
@@ -112,7 +112,7 @@ def ami_command(app: Path, builder: str, ssh_from: str, cloud: Cloud, publish_op
         if app.is_dir():
             cloud.require()
             host_requirements.verify()
-            app = pipeline.bake(AppSource(app, pipeline.read(app, report)), pipeline.Options(), report).path
+            app = pipeline.bake(AppSource.read(app, report), pipeline.Options(), report).path
         ami = publish.publish(app, publish_options, cloud, report)
     table = Table.grid(padding=(0, 2))
     for region_name, ami_id in ami.regions.items():

@@ -11,14 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bake.bundle import debian_choice, release_archive
-from bake.config import contract, loader
-from bake.config.debian import TARGETS
-from bake.config.recipe import Recipe
+from bake.bundle import release_archive
+from bake.bundle.app_source import AppSource
+from bake.config import contract
 from bake.config.sections import BaseImage
 from bake.disk import base_disk, cloud_image, partitions
-from bake.document import release_source
-from bake.document.release_source import AppSource
 from bake.errors import ProgramError
 from bake.host import cache, files, paths
 from bake.host.progress import Reporter
@@ -58,31 +55,6 @@ class Image:
     fresh: bool
 
 
-def read(folder: Path, report: Reporter, options: Options | None = None, base: str | None = None) -> Recipe:
-    """Return an app's recipe, with all keys that bake detects in its folder and the Debian release that suits it.
-
-    `base` overrides the one in bake.yaml. Resolves the requirements. Raises the errors of `debian_choice.complete`.
-    """
-    options = options or Options()
-    recipe = _recipe(folder, base)
-    return debian_choice.complete(release_source.folder_of(folder, recipe), recipe, report, options.age)
-
-
-def read_unresolved(folder: Path, report: Reporter, base: str | None = None) -> Recipe:
-    """Return an app's recipe as `read` does, without resolving its requirements. A missing `base` stays missing.
-
-    For machines with a known release, and for launch settings.
-    """
-    recipe = _recipe(folder, base)
-    return debian_choice.complete_without_base(release_source.folder_of(folder, recipe), recipe, report)
-
-
-def _recipe(folder: Path, base: str | None) -> Recipe:
-    """Return the recipe in bake.yaml, with `base` if it is set."""
-    recipe = loader.read(folder)
-    return recipe.model_copy(update={"base": base}) if base else recipe
-
-
 def bake(app: AppSource, options: Options, report: Reporter) -> Image:
     """Bake an app into a checked image in `dist/<name>/`, or return the existing one if nothing changed."""
     name = app.recipe.name
@@ -104,14 +76,15 @@ def _bake(app: AppSource, output: Path, work: Path, options: Options, report: Re
     if isinstance(recipe.base, BaseImage):
         base = base_disk.find(cloud_image.key(recipe.base), options.age)
         if base is None:
-            # The Debian release in the image decides which wheels fit.
             with report.phase("base") as phase:
                 base = cloud_image.build(recipe.base, app.folder, work, phase)
-        target = TARGETS[base.release]
+        # The Debian release in the image decides which wheels fit.
+        recipe = recipe.model_copy(update={"base": base.release})
+        app, target = replace(app, recipe=recipe), recipe.target
     else:
         target = recipe.target
         base = base_disk.find(base_disk.key(target, recipe.debian_packages, recipe.mirror), options.age)
-    bundle = release_archive.collect(app.files, recipe, work / "bundle.tar", report, options.age)
+    bundle = release_archive.collect(app, work / "bundle.tar", report, options.age)
     if base:
         entry = Inputs(recipe, target, bundle, base).entry
         if (entry / manifest.FILE_NAME).is_file():

@@ -219,7 +219,7 @@ def test_there_is_something_to_look_at() -> None:
 @by_name
 def test_every_module_has_tests(path: Path) -> None:
     name = name_of(path)
-    if name == "image.pipeline" or package_of(name) in {"aws", "cli"} or path.stem.startswith("__"):
+    if package_of(name) in {"aws", "cli"} or path.stem.startswith("__"):
         pytest.skip("its tests boot machines, or speak to a server: tests/system")
     assert (REPOSITORY / "tests/unit" / path.relative_to(PACKAGE).with_name(f"test_{path.name}")).is_file()
 

@@ -15,7 +15,7 @@ from bake.config.recipe import Recipe
 def test_a_package_without_a_wheel_is_built_here(app: Path, cache_folder: Path) -> None:
     locked = resolve(app, "docopt==0.6.2\nsix\n")
     assert locked.built_packages == ("docopt",)
-    wheels = wheel_cache.wheels(locked, DEBIAN_13, Recipe())
+    wheels = wheel_cache.wheels(locked, DEBIAN_13, None)
     docopt, _ = wheels
     assert docopt.name == "docopt-0.6.2-py2.py3-none-any.whl"
     packed = release_archive.pack(release.gather(app, Recipe(), locked, wheels), app.parent / "a.tar")
@@ -23,7 +23,7 @@ def test_a_package_without_a_wheel_is_built_here(app: Path, cache_folder: Path) 
     shutil.rmtree(cache_folder)
     again = resolve(app, "docopt==0.6.2\nsix\n")
     assert again.text == locked.text
-    wheels = wheel_cache.wheels(again, DEBIAN_13, Recipe())
+    wheels = wheel_cache.wheels(again, DEBIAN_13, None)
     assert (
         release_archive.pack(release.gather(app, Recipe(), again, wheels), app.parent / "b.tar").sha256 == packed.sha256
     )

@@ -28,7 +28,7 @@ def test_no_network(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_RETRIES", "1")
     locked = Lock(f"nowhere==1.0 \\\n    --hash=sha256:{'0' * 64}\n", "key")
     with pytest.raises(NetworkError):
-        wheel_cache.wheels(locked, DEBIAN_13, Recipe(index="https://127.0.0.1:9/simple"))
+        wheel_cache.wheels(locked, DEBIAN_13, "https://127.0.0.1:9/simple")
 
 
 class Index(http.server.BaseHTTPRequestHandler):
@@ -58,10 +58,10 @@ def test_an_index_is_told_who_asks(app: Path, cache_folder: Path, monkeypatch: p
         # A recipe takes https alone; a server for tests has no certificate.
         recipe = Recipe.model_construct(**{**dict(Recipe()), "index": f"http://127.0.0.1:{server.server_port}/simple"})
         with pytest.raises(BakeError) as caught:
-            lock.resolve(app, recipe, DEBIAN_13, Age())
+            lock.resolve(lock.Requirements.read(app, recipe, DEBIAN_13), Age())
         server.shutdown()
     assert base64.b64encode(b"me@work:s/ecret").decode() in Index.asked[-1]
     assert "ecret" not in f"{caught.value} {caught.value.hint} {caught.value.details}"
     words = [*lock.compile_argv(DEBIAN_13, False), *wheel_cache.download_argv(DEBIAN_13), *built_wheels.build_argv("x")]
     assert not [word for word in words if "http" in word]
-    assert package_index.index_env(Recipe()) == {}
+    assert package_index.index_env(None) == {}
