@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -384,3 +385,13 @@ def test_while_the_app_does_not_answer_visitors_are_told_how_far_the_machine_is(
         answer = nginx.get("/", "any.example")
         assert (answer.status, answer.headers["retry-after"]) == (503, "10")
         assert b"This site is being set up: step 2 of 6. " in answer.body
+
+
+def test_headers_that_nginx_accepts_fit_into_uwsgi_s_buffer(named: MachineNginx) -> None:
+    (size,) = re.findall(r"buffer-size = (\d+)", (paths.rootfs() / "usr/lib/app/uwsgi.ini").read_text())
+    # nginx has four buffers of 14 KiB.
+    headers = {f"X-{number}": "a" * (14 * 1024 - 80) for number in range(4)}
+    params = named.get("/", "shop.example", headers).params
+    assert 14 * 4 * 1000 < sum(len(name) + len(value) + 4 for name, value in params.items()) < int(size)
+    headers["X-4"] = "a" * (14 * 1024 - 80)
+    assert named.get("/", "shop.example", headers).status == 400
