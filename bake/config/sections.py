@@ -82,6 +82,19 @@ class Certificate(Section):
         description="Where encrypted certificates outlive the machine: an absolute folder, LABEL=name of an "
         "attached volume, or s3://bucket/prefix.",
     )
+    hsts: (
+        Annotated[
+            int,
+            field_types.unit(field_types.DAYS, 2 * 365 * 86400, "1h"),
+            BeforeValidator(lambda value: 0 if value == "off" else value),
+            WithJsonSchema({"type": ["string", "integer", "boolean"], "pattern": r"^(off|\d+[smhd]?)$"}),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="How long browsers may insist on HTTPS after a visit: 1h, 30d. off: ends it. Default: an hour, and "
+        "two years after the first renewal.",
+    )
     dns: Dns | None = Field(
         default=None,
         description="Prove control of the names by DNS records instead of HTTP: for wildcards, and for machines that "
