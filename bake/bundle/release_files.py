@@ -198,6 +198,8 @@ def units(recipe: Recipe) -> dict[str, str]:
     if texts:
         wants = render("release/units/60-timers.conf.j2", timers=tuple(texts))
         texts[f"{contract.SERVICE}.service.d/60-timers.conf"] = wants
+    for unit, seconds in job_limits(recipe).items():
+        texts[f"{unit}.service.d/60-limit.conf"] = render("release/units/60-limit.conf.j2", seconds=seconds)
     drop_ins: dict[str, str] = {}
     if recipe.sandbox.allow:
         drop_ins["60-allow.conf"] = render("release/units/60-allow.conf.j2", allow=recipe.sandbox.allow)
@@ -209,6 +211,15 @@ def units(recipe: Recipe) -> dict[str, str]:
     if keep and keep.startswith("/"):
         texts[f"{contract.KEEP}.service.d/60-place.conf"] = render("release/units/60-place.conf.j2", folder=keep)
     return texts
+
+
+def job_limits(recipe: Recipe) -> dict[str, int]:
+    """Return the limits in seconds that differ from those of the units: of the app's jobs, and of app-setup."""
+    limits = {f"app-job@{name}": job.limit for name, job in recipe.timers.items() if job.limit}
+    if steps := recipe.limits.steps:
+        # app-setup waits for both, and has an hour for all else.
+        limits |= {"app-job@setup": steps, "app-job@release": steps, contract.SETUP: 2 * steps + 3600}
+    return limits
 
 
 def distribution(folder: Path, source_paths: list[Path]) -> dict[str, str]:

@@ -30,6 +30,13 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+_JobLimit = Annotated[
+    int,
+    field_types.unit(field_types.SECONDS, 86400, "15m"),
+    WithJsonSchema({"type": ["string", "integer"], "pattern": r"^\d+[smh]?$"}),
+]
+
+
 class Limits(Section):
     """Limits of a request, and the number of workers. `body` is in bytes, `request` in seconds."""
 
@@ -49,6 +56,9 @@ class Limits(Section):
         WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}]}),
     ] = Field(default="auto", description="Number of worker processes. auto: from the CPUs and the memory at boot.")
     threads: int = Field(default=contract.THREADS, ge=1, le=256, description="Number of threads in each worker.")
+    steps: _JobLimit | None = Field(
+        default=None, description="Longest time for the commands of `release`, and for those of `setup` (default: 15m)."
+    )
 
 
 class Dns(Section):
@@ -157,6 +167,7 @@ class Timer(Section):
     when: Annotated[str, AfterValidator(field_types.calendar)] = Field(
         description="The schedule in the format of systemd.time(7): hourly, daily, Mon 06:30, *:0/15."
     )
+    limit: _JobLimit | None = Field(default=None, description="Longest time for the command (default: 15m).")
 
 
 class Aws(Section):

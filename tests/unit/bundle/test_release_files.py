@@ -15,6 +15,7 @@ from conftest import PROGRAMS, REPOSITORY
 from bake.bundle import release_files
 from bake.config.recipe import Recipe
 from bake.config.sections import OPTIONS
+from bake.host import paths
 from bake.host.programs import run
 
 ODD = {
@@ -183,6 +184,20 @@ def test_the_environment_is_read_as_it_was_meant(app: Path) -> None:
 @pytest.mark.parametrize("name", ESCAPED)
 def test_what_quotes_would_read_is_escaped(app: Path, name: str) -> None:
     assert understood(app, {name: ESCAPED[name]}) == {name: ESCAPED[name]}
+
+
+def test_a_job_may_take_longer_than_usual(app: Path) -> None:
+    timers = {"digest": {"run": "true", "when": "daily"}, "report": {"run": "true", "when": "daily", "limit": "2h"}}
+    found = files(app, timers=timers, limits={"steps": "40m"}, release=["true"])
+    seconds = {"app-job@report": 7200, "app-job@setup": 2400, "app-job@release": 2400, "app-setup": 8400}
+    texts = {f"settings/units/{unit}.service.d/60-limit.conf": limit for unit, limit in seconds.items()}
+    assert {name: text for name, text in found.items() if "60-limit" in name} == {
+        name: f"[Service]\nTimeoutStartSec={limit}\n" for name, limit in texts.items()
+    }
+    # app-configure installs only units of these names.
+    ours = (paths.rootfs() / "usr/lib/app/configure").read_text()
+    assert '"app*.service.d/?0-*.conf"' in ours
+    assert not [name for name in files(app, timers={"digest": timers["digest"]}) if "60-limit" in name]
 
 
 def test_jobs_and_what_the_sandbox_allows(app: Path) -> None:
