@@ -203,6 +203,9 @@ def units(recipe: Recipe) -> dict[str, str]:
     drop_ins: dict[str, str] = {}
     if recipe.sandbox.allow:
         drop_ins["60-allow.conf"] = render("release/units/60-allow.conf.j2", allow=recipe.sandbox.allow)
+    # /tmp is in memory on Debian 13, and frameworks keep large uploads there.
+    if recipe.limits.body > contract.BODY:
+        drop_ins["60-tmp.conf"] = render("release/units/60-tmp.conf.j2")
     if uses_role(recipe):
         drop_ins["60-role.conf"] = render("release/units/60-role.conf.j2", addresses=AWS_METADATA_SERVICES)
     for service in contract.APP_UNITS:

@@ -200,6 +200,13 @@ def test_a_job_may_take_longer_than_usual(app: Path) -> None:
     assert not [name for name in files(app, timers={"digest": timers["digest"]}) if "60-limit" in name]
 
 
+def test_large_uploads_are_not_kept_in_memory(app: Path) -> None:
+    names = [f"settings/units/{unit}.service.d/60-tmp.conf" for unit in ("app", "app-next", "app-job@")]
+    found = files(app, limits={"body": "1G"})
+    assert [found[name] for name in names] == ["[Service]\nEnvironment=TMPDIR=/var/tmp\n"] * 3
+    assert not {*names} & {*files(app, limits={"body": "10M"})}
+
+
 def test_jobs_and_what_the_sandbox_allows(app: Path) -> None:
     timers = {"digest": {"run": "flask send", "when": "daily"}}
     setup = ["flask db upgrade", "echo 'it is' done"]
