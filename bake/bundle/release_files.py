@@ -161,7 +161,8 @@ def static(recipe: Recipe) -> str:
 
 def location(prefix: str, folder: str) -> str:
     """Return nginx's location for the files of a folder."""
-    return render("release/nginx/location.conf.j2", prefix=prefix, folder=folder)
+    is_collected = folder == contract.COLLECTED_STATIC
+    return render("release/nginx/location.conf.j2", prefix=prefix, folder=folder, is_collected=is_collected)
 
 
 def collected_static() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import ssl
@@ -413,3 +414,19 @@ def test_headers_that_nginx_accepts_fit_into_uwsgi_s_buffer(named: MachineNginx)
     assert 14 * 4 * 1000 < sum(len(name) + len(value) + 4 for name, value in params.items()) < int(size)
     headers["X-4"] = "a" * (14 * 1024 - 80)
     assert named.get("/", "shop.example", headers).status == 400
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+def test_links_of_the_app_show_no_file_of_others(tmp_path: Path) -> None:
+    location = release_files.collected_static().replace("STATIC_URL", "/static")
+    served, private = "var/cache/app/static", "run/cloud-init/data.txt"
+    files = {"srv/app/current/settings/nginx/collected.conf": location, f"{served}/own.txt": "own", private: "private"}
+    with MachineNginx(tmp_path / "root", files=files) as nginx:
+        (nginx.root / served / "link.txt").symlink_to("own.txt")
+        (nginx.root / served / "stolen.txt").symlink_to(nginx.root / private)
+        for path in (nginx.root / served).iterdir():
+            os.chown(path, 800, 800, follow_symlinks=False)
+        (nginx.root / private).chmod(0o644)
+        nginx.app.answer = lambda params, body: b"HTTP/1.1 200 OK\r\n\r\nthe app"
+        bodies = {name: nginx.get(f"/static/{name}.txt", "x").body for name in ("own", "link", "stolen")}
+    assert bodies == {"own": b"own", "link": b"own", "stolen": b"the app"}
