@@ -101,6 +101,12 @@ class SettingsError(BakeError):
     code = 18
 
 
+class SecretError(BakeError):
+    """A file of the app contains a private key or a token, which a release would contain."""
+
+    code = 19
+
+
 # What the app needs.
 class RequirementError(BakeError):
     """A requirement does not exist, or the file that lists them cannot be read."""

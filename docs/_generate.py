@@ -244,7 +244,11 @@ def iam_policies() -> str:
     """Return a section for each command that needs AWS: its statements, and the policy itself."""
     text = ""
     for command, statements in sorted(policy.STATEMENTS.items()):
-        rows = [(name, ", ".join(f"`{action}`" for action in actions), which) for name, actions, which in statements]
+        rows = [
+            (name, ", ".join(f"`{action}`" for action in actions), f"`{option}`" if option else kind)
+            for name, actions, kind in statements
+            for option in [policy.OPTIONS.get(kind)]
+        ]
         document = json.dumps(policy.document(command), indent=2)
         text += f"## {command}\n\n{table(('statement', 'actions', 'resources'), rows)}\n"
         text += f"<details><summary>The policy as JSON</summary>\n\n{code(document, 'json')}\n</details>\n\n"

@@ -162,7 +162,8 @@ def static(recipe: Recipe) -> str:
 
 def location(prefix: str, folder: str) -> str:
     """Return nginx's location for the files of a folder."""
-    return render("release/nginx/location.conf.j2", prefix=prefix, folder=folder)
+    is_collected = folder == contract.COLLECTED_STATIC
+    return render("release/nginx/location.conf.j2", prefix=prefix, folder=folder, is_collected=is_collected)
 
 
 def collected_static() -> str:
@@ -199,9 +200,14 @@ def units(recipe: Recipe) -> dict[str, str]:
     if texts:
         wants = render("release/units/60-timers.conf.j2", timers=tuple(texts))
         texts[f"{contract.SERVICE}.service.d/60-timers.conf"] = wants
+    for unit, seconds in job_limits(recipe).items():
+        texts[f"{unit}.service.d/60-limit.conf"] = render("release/units/60-limit.conf.j2", seconds=seconds)
     drop_ins: dict[str, str] = {}
     if recipe.sandbox.allow:
         drop_ins["60-allow.conf"] = render("release/units/60-allow.conf.j2", allow=recipe.sandbox.allow)
+    # /tmp is in memory on Debian 13, and frameworks keep large uploads there.
+    if recipe.limits.body > contract.BODY:
+        drop_ins["60-tmp.conf"] = render("release/units/60-tmp.conf.j2")
     if uses_role(recipe):
         drop_ins["60-role.conf"] = render("release/units/60-role.conf.j2", addresses=AWS_METADATA_SERVICES)
     for service in contract.APP_UNITS:
@@ -210,6 +216,15 @@ def units(recipe: Recipe) -> dict[str, str]:
     if keep and keep.startswith("/"):
         texts[f"{contract.KEEP}.service.d/60-place.conf"] = render("release/units/60-place.conf.j2", folder=keep)
     return texts
+
+
+def job_limits(recipe: Recipe) -> dict[str, int]:
+    """Return the limits in seconds that differ from those of the units: of the app's jobs, and of app-setup."""
+    limits = {f"app-job@{name}": job.limit for name, job in recipe.timers.items() if job.limit}
+    if steps := recipe.limits.steps:
+        # app-setup waits for both, and has an hour for all else.
+        limits |= {"app-job@setup": steps, "app-job@release": steps, contract.SETUP: 2 * steps + 3600}
+    return limits
 
 
 def distribution(folder: Path, source_paths: list[Path]) -> dict[str, str]:

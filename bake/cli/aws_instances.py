@@ -18,7 +18,7 @@ from bake.aws.instances import health, inventory, launch, plan, termination
 from bake.aws.session import Cloud
 from bake.bundle.app_source import AppSource
 from bake.bundle.release_files import keys
-from bake.cli.aws_images import KEY, TextPattern, cloud_options, errors
+from bake.cli.aws_images import KEY, TextPattern, cloud_options, errors, id_pattern
 from bake.cli.options import DOMAINS, EMAIL, ENVIRONMENT, collect
 from bake.config import contract
 from bake.config.recipe import Recipe
@@ -31,10 +31,6 @@ from bake.verify.checks import Host, Suites
 from bake.vm import qemu
 
 AMI = re.compile(r"ami-[0-9a-f]{8,17}")
-
-
-def _id_pattern(kind: str, description: str) -> TextPattern:
-    return TextPattern(description, re.compile(rf"{kind}-[0-9a-f]{{8,17}}"))
 
 
 class _Network(click.ParamType[str]):
@@ -103,7 +99,7 @@ class LoginCheck:
 @click.option("--type", default="t3.small", show_default=True, help="Instance type.")
 @click.option(
     "--subnet",
-    type=_id_pattern("subnet", "a subnet's id"),
+    type=id_pattern("subnet", "a subnet's id"),
     metavar="SUBNET",
     help="Subnet (default: a default subnet).",
 )
@@ -123,11 +119,11 @@ class LoginCheck:
     "--data", type=click.IntRange(1, 16384), metavar="GIB", help=f"Create a volume of this size for {contract.DATA}."
 )
 @click.option(
-    "--volume", type=_id_pattern("vol", "a volume's id"), metavar="VOLUME", help=f"Use this volume for {contract.DATA}."
+    "--volume", type=id_pattern("vol", "a volume's id"), metavar="VOLUME", help=f"Use this volume for {contract.DATA}."
 )
 @click.option(
     "--address",
-    type=_id_pattern("eipalloc", "an Elastic IP's allocation"),
+    type=id_pattern("eipalloc", "an Elastic IP's allocation"),
     metavar="ALLOCATION",
     help="Elastic IP to move to the instance once it is healthy.",
 )

@@ -119,6 +119,7 @@ class MachineRecipe(_File):
     check: MachineCheck = Field(default=MachineCheck(), description="Checks of the app.")
     authority: str | None = Field(default=None, description="`staging`, or the URL of an ACME directory.")
     keep: str | None = Field(default=None, description="Where certificates outlive the machine.")
+    hsts: int | None = Field(default=None, description="Seconds for which browsers may insist on HTTPS.")
     dns: MachineDns | None = Field(default=None, description="The name server for DNS challenges.")
 
     @classmethod
@@ -132,7 +133,7 @@ class MachineRecipe(_File):
             exclude_none=True,
         )
         values |= {**recipe.certificate.model_dump(mode="json"), "packages": recipe.debian_packages}
-        return cls.model_validate({key: value for key, value in values.items() if value})
+        return cls.model_validate({key: value for key, value in values.items() if value or (key, value) == ("hsts", 0)})
 
     def to_json(self) -> str:
         """Return the file's text, without default values."""

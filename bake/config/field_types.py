@@ -24,6 +24,7 @@ _ON_MACHINE = "Set the value on the machine: sudo app-secret NAME < FILE"
 ALGORITHMS = ("HMAC-SHA224", "HMAC-SHA256", "HMAC-SHA384", "HMAC-SHA512")
 SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
+DAYS = {**SECONDS, "d": 86400}
 
 
 def matching(pattern: str, description: str) -> AfterValidator:

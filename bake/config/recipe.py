@@ -93,7 +93,8 @@ class Recipe(Section):
         WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
     ] = Field(default=None, description="The app's requirements: a file or a list (default: detected).")
     index: Annotated[str, field_types.url("https")] | None = Field(
-        default=None, description="The URL of another package index, for the build only."
+        default=None,
+        description="The URL of another package index. bake uses it, and so does a machine from a pasted document.",
     )
     mirror: Annotated[str, field_types.url("http", "https")] | None = Field(
         default=None, description="The URL of a mirror of the Debian archive, for the build only."

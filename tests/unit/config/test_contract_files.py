@@ -31,7 +31,7 @@ limits: {body: 20M, workers: 3}
 email: me@a.example
 aws: {role: on}
 check: {health: /healthz, pages: [/a, {path: /b, status: 401}], crawl: off, env: {KEY: for a bake}}
-certificate: {authority: staging, keep: /srv/keep, dns: {server: 192.0.2.1, key: name}}
+certificate: {authority: staging, keep: /srv/keep, hsts: off, dns: {server: 192.0.2.1, key: name}}
 index: https://private.example/simple
 """
 
