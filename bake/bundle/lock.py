@@ -20,6 +20,7 @@ import uv
 from packaging.requirements import Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
+from bake.app import asgi_server
 from bake.app.requirement_line import HASH, Line
 from bake.app.requirements_files import requirement_lines
 from bake.bundle.built_wheels import NO_WHEEL_HINT, build
@@ -63,13 +64,17 @@ class Lock:
 
 @dataclass(frozen=True)
 class _Request:
-    """An app's requirements for uv. `key` is the digest of everything that the result depends on."""
+    """An app's requirements for uv. `key` is the digest of everything that the result depends on.
+
+    `optional` are requirements to leave out if they do not resolve.
+    """
 
     lines: list[Line]
     requirements: str
     constraints: str
     key: str
     notes: tuple[str, ...]
+    optional: str = ""
 
     @property
     def hashed_lines(self) -> dict[str, Line]:
@@ -96,12 +101,17 @@ def _request(folder: Path, recipe: Recipe, target: Target) -> _Request:
     source = "requirements.txt" if recipe.requirements is None else recipe.requirements
     notes: list[str] = []
     lines = requirement_lines(folder, source, target, recipe.index or "", notes)
+    optional = ""
+    if recipe.asgi:
+        lines += asgi_server.required(lines, notes)
+        optional = asgi_server.optional(lines)
     requirements = [f"{line.text}\n" for line in lines if not line.constraint]
     constraints = [f"{line.text}\n" for line in lines if line.constraint]
     hashes = [(line.name, sorted(line.hashes)) for line in lines if line.hashes]
     version = importlib.metadata.version("uv")
-    key = digest([requirements, constraints, hashes, target.python_version, target.uv_platform, recipe.index, version])
-    return _Request(lines, "".join(requirements), "".join(constraints), key, tuple(notes))
+    inputs = [requirements, constraints, hashes, target.python_version, target.uv_platform, recipe.index, version]
+    key = digest([*inputs, optional] if optional else inputs)
+    return _Request(lines, "".join(requirements), "".join(constraints), key, tuple(notes), optional)
 
 
 def lock_key(folder: Path, recipe: Recipe, target: Target) -> str:
@@ -125,9 +135,12 @@ def resolve(folder: Path, recipe: Recipe, target: Target, age: cache.Age) -> Loc
         return Lock(path.read_text(), request.key, notes=request.notes)
     sources: list[str] = []
     with cache.work_folder() as work:
-        (work / "requirements.txt").write_text(request.requirements)
+        (work / "requirements.txt").write_text(request.requirements + request.optional)
         (work / "constraints.txt").write_text(request.constraints)
         result = _uv(compile_argv(target, age.refresh), recipe, work)
+        if result.status and request.optional:
+            (work / "requirements.txt").write_text(request.requirements)
+            result = _uv(compile_argv(target, age.refresh), recipe, work)
         versions: dict[str, str] = {}
         checked_names: set[str] = set()
         while result.status:

@@ -61,6 +61,13 @@ def _secret_names(names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ..
     return names
 
 
+def _only_entry(text: str, info: ValidationInfo) -> str:
+    """Return the value of `asgi`. Raises ValueError if the recipe has `wsgi` too."""
+    if info.data.get("wsgi"):
+        raise ValueError("the recipe has `wsgi` too; remove one of the two")
+    return text
+
+
 class Recipe(Section):
     """The description of an app. None: not set, so that `detect` finds the value."""
 
@@ -77,6 +84,10 @@ class Recipe(Section):
     wsgi: Annotated[str, AfterValidator(field_types.wsgi)] | None = Field(
         default=None,
         description="The app: module:callable, module:factory(), or a PasteDeploy .ini file (default: detected).",
+    )
+    asgi: Annotated[str, AfterValidator(field_types.asgi), AfterValidator(_only_entry)] | None = Field(
+        default=None,
+        description="The app, if it is an ASGI app: module:callable or module:factory() (default: detected).",
     )
     requirements: Annotated[
         str | tuple[str, ...] | None,
@@ -178,6 +189,11 @@ class Recipe(Section):
         description="The machine's Debian release, or {image: …, sha512: …}. Default: the newest release whose Python "
         "suits the app and for which all requirements have wheels or pure-Python sources.",
     )
+
+    @property
+    def entry(self) -> str | None:
+        """Return the app: `wsgi` or `asgi`. None if neither is set."""
+        return self.asgi or self.wsgi
 
     @property
     def package(self) -> str | None:
