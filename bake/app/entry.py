@@ -108,7 +108,8 @@ def only_app(reader: Reader, notes: list[str]) -> App | None:
     if wsgi_apps:
         note = "ignored: the ASGI app at {}; to serve it, write  asgi: {}"
         notes += dict.fromkeys(note.format(app.root.location, app.target) for app in apps if app.asgi)
-    return _best_app(wsgi_apps or apps)
+    # A function with the arguments of an ASGI app may be a middleware.
+    return _best_app(wsgi_apps or [app for app in apps if app.root.call] or apps)
 
 
 def _best_app(apps: list[App]) -> App:

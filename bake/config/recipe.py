@@ -149,7 +149,7 @@ class Recipe(Section):
     )
     preload: Annotated[bool, WithJsonSchema({"enum": ["on", "off", True, False]})] | None = Field(
         default=None,
-        description="on: uWSGI loads the app once and forks the workers. off: each worker loads it. Default: on if the "
+        description="on: the app is loaded once, then the workers fork. off: each worker loads it. Default: on if the "
         "app generates a random secret key, which its workers must share.",
     )
     release: Annotated[tuple[field_types.Command, ...] | None, BeforeValidator(field_types.release)] = Field(

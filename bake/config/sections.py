@@ -48,7 +48,7 @@ class Limits(Section):
         BeforeValidator(field_types.workers),
         WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}]}),
     ] = Field(default="auto", description="Number of worker processes. auto: from the CPUs and the memory at boot.")
-    threads: int = Field(default=contract.THREADS, ge=1, le=256, description="Number of threads in each worker.")
+    threads: int = Field(default=contract.THREADS, ge=1, le=256, description="Number of threads in each worker (WSGI).")
 
 
 class Dns(Section):

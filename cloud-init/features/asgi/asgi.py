@@ -49,7 +49,7 @@ def bounded(app: Callable, limit: float) -> Callable:
                 begun = True
                 deadline.reschedule(None)
                 headers = list(message.get("headers", []))
-                if b"content-length" not in {name.lower() for name, _ in headers}:
+                if not {b"content-length", b"x-accel-buffering"} & {name.lower() for name, _ in headers}:
                     headers.append((b"x-accel-buffering", b"no"))
                 message = {**message, "headers": headers}
             await send(message)

@@ -38,6 +38,7 @@ PROJECT = {
         ({"main.py": FASTAPI + "app = CORSMiddleware(app=app)\n"}, "main:app"),
         ({"shop/app.py": FASTAPI, "asgi.py": "from shop.app import app as application\n"}, "asgi:application"),
         ({"main.py": FASTAPI, "examples/hello.py": FASTAPI}, "main:app"),
+        ({"main.py": FASTAPI, "timing.py": "async def timed(scope, receive, send): ...\n"}, "main:app"),
         (PROJECT, "site1.asgi:application"),
         ({**PROJECT, "site1/settings.py": SETTINGS.partition("\n")[0]}, "site1.asgi:application"),
     ],

@@ -25,7 +25,7 @@ def test_the_server_s_packages_are_added_and_noted(texts: list[str], added: list
     required = asgi_server.required(lines, notes)
     # Without an app's own pin, and with one, uvicorn has the options that the loader sets.
     assert [each.text for each in required] == ["uvicorn>=0.22", *(name for name in added if name != "uvicorn")]
-    assert [each.name for each in required][0] == "uvicorn"
+    assert required[0].name == "uvicorn"
     assert asgi_server.optional(lines).split() == optional
     beginning = f"requirements: bake adds {' and '.join(added)} to serve the ASGI app"
     assert [note.startswith(beginning) for note in notes] == [True] * bool(added)

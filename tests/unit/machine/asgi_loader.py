@@ -127,7 +127,7 @@ class Loader:
     ) -> None:
         """Start the loader. It may not serve yet."""
         self.release, self.log, self.program = folder / "release", folder / "log", folder / "asgi.py"
-        (self.release / "source").mkdir(parents=True)
+        (self.release / "source").mkdir(parents=True, exist_ok=True)
         (self.release / "source/app.py").write_text(text)
         (self.release / "recipe.json").write_text(json.dumps({"asgi": "app:app", **recipe}))
         program = (paths.features() / "asgi/asgi.py").read_text()
