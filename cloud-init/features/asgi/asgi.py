@@ -100,7 +100,10 @@ def work(listener: socket.socket, recipe: dict, app: Callable | None) -> int:
         """Load the app, report the start to the parent, and stop without a lost request."""
 
         async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-            self.config.app = bounded(app or load(recipe), limit)
+            self.config.app = app or load(recipe)
+            # This decides whether the app has the interface of ASGI 2 or 3.
+            self.config.load()
+            self.config.loaded_app = bounded(self.config.loaded_app, limit)
             await super().serve(sockets)
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from asgi_loader import APP, Connection, Loader
+from asgi_loader import APP, PATIENCE, REQUEST, Connection, Loader
 from conftest import soon
 
 from bake.config import contract
@@ -20,12 +20,30 @@ def test_each_worker_loads_the_app_and_stops_with_its_lifespan(tmp_path: Path) -
     with Loader(tmp_path, workers=2) as loader:
         loader.await_ready()
         # READY comes with the first worker; the lock is free when all serve.
-        assert soon(lambda: loader.events() == ["startup"] * 2)
+        assert soon(lambda: loader.events() == ["startup"] * 2, PATIENCE)
         assert len(loader.workers()) == 2
         assert loader.get("/").status == 200
         assert loader.stop() == 0
         assert sorted(loader.events()) == ["shutdown"] * 2 + ["startup"] * 2
     assert loader.log.read_text() == ""
+
+
+ASGI2 = """
+class app:
+    def __init__(self, scope):
+        self.scope = scope
+
+    async def __call__(self, receive, send):
+        assert self.scope["type"] == "http"
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"hello"})
+"""
+
+
+def test_an_app_with_the_older_interface_is_served(tmp_path: Path) -> None:
+    with Loader(tmp_path, ASGI2) as loader:
+        loader.await_ready()
+        assert loader.get("/").body == b"hello"
 
 
 def test_the_visitor_is_the_one_that_nginx_names(tmp_path: Path) -> None:
@@ -48,7 +66,7 @@ def test_the_visitor_is_the_one_that_nginx_names(tmp_path: Path) -> None:
 )
 def test_an_app_that_does_not_start_ends_the_loader_with_a_traceback(tmp_path: Path, text: str, message: str) -> None:
     with Loader(tmp_path, text, workers=2) as loader:
-        assert loader.process.wait(20) == 1
+        assert loader.process.wait(PATIENCE) == 1
     log = loader.log.read_text()
     assert message in log
     # The last traceback is what `bake image` and `bake push` show.
@@ -60,26 +78,26 @@ def test_an_app_that_does_not_start_ends_the_loader_with_a_traceback(tmp_path: P
     assert cause.location.startswith("app.py:") or "SystemExit" in text
 
 
-@pytest.mark.parametrize("path", ["/wait?seconds=30", "/block?seconds=2"])
+@pytest.mark.parametrize("path", ["/wait?seconds=60", "/block?seconds=60"])
 def test_a_request_that_exceeds_its_limit_is_answered(tmp_path: Path, path: str) -> None:
-    with Loader(tmp_path, limits={"request": 1}) as loader:
+    with Loader(tmp_path, limits={"request": REQUEST}) as loader:
         loader.await_ready()
         begin = time.monotonic()
         assert loader.get(path).status == 504
-        assert time.monotonic() - begin < 2
-        assert f"app: GET '{path.partition('?')[0]}' took longer than 1 s" in loader.log.read_text()
+        assert time.monotonic() - begin < 30
+        assert f"app: GET '{path.partition('?')[0]}' took longer than {REQUEST} s" in loader.log.read_text()
         # A response that has begun may take longer.
         assert loader.get("/stream").body.endswith(b"part 2\n")
 
 
 def test_a_worker_whose_event_loop_is_blocked_is_replaced(tmp_path: Path) -> None:
-    with Loader(tmp_path, limits={"request": 1}) as loader:
+    with Loader(tmp_path, limits={"request": REQUEST}) as loader:
         loader.await_ready()
         (worker,) = loader.workers()
         with pytest.raises(ConnectionError):
             loader.get("/hang?seconds=30")
         log = loader.log.read_text()
-        assert "Timeout (0:00:02)!" in log and "in hang\n" in log
+        assert f"Timeout (0:00:0{REQUEST + 1})!" in log and "in hang\n" in log
         assert loader.get("/").status == 200
         assert worker not in loader.workers()
 
@@ -87,14 +105,14 @@ def test_a_worker_whose_event_loop_is_blocked_is_replaced(tmp_path: Path) -> Non
 def test_a_worker_that_dies_is_replaced_while_others_serve(tmp_path: Path) -> None:
     with Loader(tmp_path, workers=2) as loader:
         loader.await_ready()
-        assert soon(lambda: len(loader.events()) == 2)
+        assert soon(lambda: len(loader.events()) == 2, PATIENCE)
         os.kill(loader.workers()[0], signal.SIGKILL)
         assert loader.get("/").status == 200
-        assert soon(lambda: len(loader.events()) == 3)
+        assert soon(lambda: len(loader.events()) == 3, PATIENCE)
 
 
 def test_a_stopped_loader_finishes_its_requests_within_a_bound(tmp_path: Path) -> None:
-    with Loader(tmp_path, limits={"request": 3}) as loader:
+    with Loader(tmp_path) as loader:
         loader.await_ready()
         answers = list[int]()
         visitor = threading.Thread(target=lambda: answers.append(loader.get("/wait?seconds=2").status))
@@ -107,14 +125,14 @@ def test_a_stopped_loader_finishes_its_requests_within_a_bound(tmp_path: Path) -
 
 def test_an_endless_stream_does_not_keep_a_stopped_loader(tmp_path: Path) -> None:
     endless = APP.replace("for number in range(3)", "for number in range(999)")
-    with Loader(tmp_path, endless, limits={"request": 1}) as loader:
+    with Loader(tmp_path, endless, limits={"request": REQUEST}) as loader:
         loader.await_ready()
         connection = Connection(loader.path)
         connection.request("GET", "/stream")
         assert connection.getresponse().read(7) == b"part 0\n"
         begin = time.monotonic()
         assert loader.stop() == 0
-        assert time.monotonic() - begin < 5
+        assert time.monotonic() - begin < 30
         connection.close()
 
 
@@ -122,7 +140,7 @@ def test_one_import_serves_all_workers_of_an_app_that_is_preloaded(tmp_path: Pat
     text = APP + "import secrets\nKEY = secrets.token_hex()\nprint('loaded', flush=True)\n"
     with Loader(tmp_path, text, workers=2, environment={contract.PRELOAD: "1"}) as loader:
         loader.await_ready()
-        assert soon(lambda: len(loader.events()) == 2)
+        assert soon(lambda: len(loader.events()) == 2, PATIENCE)
     assert loader.log.read_text().count("loaded") == 1
 
 
@@ -168,4 +186,4 @@ def test_restarts_over_one_inherited_socket_lose_no_request(tmp_path: Path) -> N
         finally:
             visitors.end()
     assert visitors.problems == []
-    assert set(visitors.statuses) == {200} and len(visitors.statuses) > 200
+    assert set(visitors.statuses) == {200} and len(visitors.statuses) > 50
