@@ -28,6 +28,7 @@ INNER = {"dash.Dash": ".server", "web.application": ".wsgifunc()"}
 BOTTLE_ROUTES = {f"bottle.{name}" for name in ("route", "get", "post", "put", "delete", "patch")}
 #: Callables that create an ASGI app.
 ASGI_MAKERS = {
+    "a2wsgi.WSGIMiddleware",
     "asgiref.wsgi.WsgiToAsgi",
     "channels.routing.ProtocolTypeRouter",
     "django.core.asgi.get_asgi_application",

@@ -41,28 +41,33 @@ def bounded(app: Callable, limit: float) -> Callable:
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
-        begun = False
+        begun = late = False
 
         async def relay(message: dict) -> None:
             nonlocal begun
-            if message["type"] == "http.response.start" and not deadline.expired():
+            if late:
+                return
+            if message["type"] == "http.response.start":
                 begun = True
-                deadline.reschedule(None)
                 headers = list(message.get("headers", []))
                 if not {b"content-length", b"x-accel-buffering"} & {name.lower() for name, _ in headers}:
                     headers.append((b"x-accel-buffering", b"no"))
                 message = {**message, "headers": headers}
             await send(message)
 
+        # The app may wait for a thread, which cannot be ended. So it has a task of its own.
+        task = asyncio.create_task(app(scope, receive, relay))
         try:
-            async with asyncio.timeout(limit) as deadline:
-                await app(scope, receive, relay)
-        except TimeoutError:
-            if begun or not deadline.expired():
-                raise
+            await asyncio.wait({task}, timeout=limit)
+            if begun or task.done():
+                await task
+                return
+            late = True
             print(f"<4>app: {scope['method']} {scope['path']!r} took longer than {limit} s", file=sys.stderr)
             await send({"type": "http.response.start", "status": 504, "headers": [(b"content-type", b"text/plain")]})
             await send({"type": "http.response.body", "body": b"The request took too long.\n"})
+        finally:
+            task.cancel()
 
     return application
 

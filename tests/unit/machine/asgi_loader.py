@@ -8,6 +8,7 @@ The loader is the machine's, byte for byte, but for the paths of the WSGI loader
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -35,6 +36,8 @@ APP = """
 import asyncio, contextlib, os, time
 from pathlib import Path
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 
@@ -77,7 +80,13 @@ async def echo(websocket):
 
 routes = [Route("/wait", wait), Route("/block", block), Route("/hang", hang), Route("/stream", stream),
           WebSocketRoute("/echo", echo), Route("/{path:path}", show, methods=["GET", "POST"])]
-app = Starlette(routes=routes, lifespan=lifespan)
+
+async def around(request, call_next):
+    # As `@app.middleware("http")` of FastAPI: the app's own task waits for its threads.
+    return await call_next(request)
+
+middleware = [Middleware(BaseHTTPMiddleware, dispatch=around)]
+app = Starlette(routes=routes, lifespan=lifespan, middleware=middleware)
 """
 
 
@@ -196,9 +205,13 @@ class Loader:
         return self
 
     def __exit__(self, *problem: object) -> None:
-        for pid in [self.process.pid, *(self.workers() if self.process.poll() is None else [])]:
-            if self.process.poll() is None:
-                os.kill(pid, signal.SIGKILL)
+        if self.process.poll() is None:
+            # The parent would replace its workers. Like systemd, kill them after it.
+            workers = self.workers()
+            self.process.kill()
+            for pid in workers:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         self.process.wait()
         self.notified.close()
         self.listener.close()

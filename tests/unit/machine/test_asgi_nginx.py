@@ -145,6 +145,11 @@ def test_a_websocket_works_over_http_and_https(machine: Machine, tls: bool) -> N
             assert client.recv(PATIENCE) == text
 
 
+def test_challenges_do_not_reach_the_app(machine: Machine) -> None:
+    answer = machine.nginx.get("/.well-known/acme-challenge/none", "a")
+    assert answer.status == 404 and b"<center>nginx</center>" in answer.body
+
+
 def test_nginx_serves_static_files_and_the_app_the_missing_ones(machine: Machine) -> None:
     assert machine.nginx.get("/static/a.css", "a").body == b"body {}"
     assert seen(machine.nginx.get("/static/b.css", "a"))["path"] == "/static/b.css"
