@@ -53,15 +53,16 @@ def complete(folder: Path, recipe: Recipe) -> Detection:
         return _complete_package(recipe, recipe.package)
     reader = Reader(folder, recipe.target.python)
     notes = _secret_notes(recipe)
-    if recipe.wsgi:
-        entry = Entry(recipe.wsgi, named_app(reader, recipe.wsgi))
+    if recipe.entry:
+        key = "asgi" if recipe.asgi else "wsgi"
+        entry = Entry(recipe.entry, named_app(reader, recipe.entry, key), asgi=key == "asgi")
     else:
         entry = find(reader, notes)
         notes.insert(0, entry.note)
     app = entry.app
     modules = reader.import_closure(app.module, app.root.module) if app else []
-    _check_imports(reader, modules, notes if recipe.wsgi else None)
-    changes: dict[str, object] = {"wsgi": entry.wsgi}
+    _check_imports(reader, modules, notes if recipe.entry else None)
+    changes: dict[str, object] = {entry.key: entry.target}
     notes += _unread_notes(reader)
     if recipe.requirements is None:
         changes["requirements"] = detect_requirements(reader, app)
@@ -88,9 +89,9 @@ def complete(folder: Path, recipe: Recipe) -> Detection:
     )
     unguarded_server.require_none(reader, modules)
     notes += _variables(reader, modules, variables)
-    notes += _websocket_notes(modules, recipe)
+    notes += _asgi_notes(modules, recipe) if entry.asgi else _websocket_notes(modules, recipe)
     if recipe.check.author is None:
-        command = author_server.command(reader, app, str(changes["wsgi"]))
+        command = author_server.command(reader, app, entry)
         changes["check"] = recipe.check.model_copy(update={"author": command})
         notes.append(f"check.author: {command} (the machine's pages are compared with those of this server)")
     if recipe.name is None:
@@ -102,9 +103,9 @@ def complete(folder: Path, recipe: Recipe) -> Detection:
 
 def _complete_package(recipe: Recipe, package: str) -> Detection:
     """Return the recipe of an app that is a package on the index. The folder's files are not part of it."""
-    if recipe.wsgi is None:
+    if recipe.entry is None:
         raise NoAppError(
-            f"app: {package} needs `wsgi`, because bake cannot detect it",
+            f"app: {package} needs `wsgi` or `asgi`, because bake cannot detect it",
             "Add it to bake.yaml: `wsgi: module:callable`.",
         )
     requirements = recipe.requirements or ()
@@ -113,7 +114,8 @@ def _complete_package(recipe: Recipe, package: str) -> Detection:
             f"app: {package}: `requirements` cannot be a file here", "Write them as a list: `requirements: [flask]`."
         )
     name = recipe.name or canonicalize_name(Requirement(package).name)
-    check = recipe.check if recipe.check.author else recipe.check.model_copy(update={"author": author_server.PLAIN})
+    author = author_server.asgi_command(recipe.asgi) or "off" if recipe.asgi else author_server.PLAIN
+    check = recipe.check if recipe.check.author else recipe.check.model_copy(update={"author": author})
     changes = {"name": name, "requirements": (package, *requirements), "static": {}, "check": check}
     source = f"app: {package} from the package index; the folder's files are not in it"
     return Detection(recipe.model_copy(update=changes), (source, *_secret_notes(recipe)))
@@ -166,6 +168,15 @@ def _websocket_notes(modules: list[Module], recipe: Recipe) -> list[str]:
         f"warning: {module.path} imports {min(names)}, and bake does not serve WebSockets; clients of Socket.IO use "
         f"long polling instead{cure}"
     ]
+
+
+def _asgi_notes(modules: list[Module], recipe: Recipe) -> Iterator[str]:
+    """Yield warnings about keys that do not suit an ASGI app."""
+    if "threads" in recipe.limits.model_fields_set:
+        yield "warning: limits.threads has no effect on an ASGI app"
+    users = [module for module in modules if "socketio" in module.imported_packages]
+    if users and recipe.limits.workers != 1:
+        yield f"warning: {users[0].path} imports socketio, whose clients need  limits: {{workers: 1}}"
 
 
 def _check_imports(reader: Reader, modules: list[Module], notes: list[str] | None) -> None:

@@ -15,7 +15,9 @@ from bake.config.recipe import Recipe
 from bake.config.sections import Django
 
 #: The settings of a Django project that detection reads.
-SETTINGS = {"ALLOWED_HOSTS", "SECRET_KEY"}
+SETTINGS = {"ALLOWED_HOSTS", "SECRET_KEY", "INSTALLED_APPS", "ASGI_APPLICATION"}
+#: The packages that serve a project through its asgi.py.
+CHANNELS = {"channels", "daphne"}
 
 
 def production_keys(reader: Reader, recipe: Recipe, app: App | None, notes: list[str]) -> dict[str, object]:
@@ -54,12 +56,26 @@ def secret_keys(reader: Reader, settings: str) -> list[tuple[str, SessionKey]]:
     return [(settings, key)]
 
 
+def channels_app(reader: Reader) -> tuple[str, str, str] | None:
+    """Return the ASGI app of a project that uses Channels: its module, its name, and the file of the settings."""
+    names = dict.fromkeys(name for module in reader.modules.values() for name in module.settings)
+    for settings in (name for name in names if name in reader.modules):
+        values = _setting_values(reader, settings)
+        module, _, name = next(_strings(values.get("ASGI_APPLICATION")), "").rpartition(".")
+        is_imported = any(CHANNELS & module.imported_packages for module in reader.modules.values())
+        if CHANNELS & {*_strings(values.get("INSTALLED_APPS"))} or (module and is_imported):
+            asgi_modules = (name for name in reader.modules if name.rpartition(".")[2] == "asgi")
+            module = module or next(asgi_modules, "")
+            return (module, name or "application", str(reader.modules[settings].path)) if module else None
+    return None
+
+
 def _settings_module(reader: Reader, recipe: Recipe, app: App | None) -> str | None:
     """Return the settings module of a Django project: that of the environment, or else of its WSGI module.
 
     In project templates, manage.py often names the settings for development and wsgi.py those for production.
     """
-    candidates = [reader.modules.get((recipe.wsgi or "").partition(":")[0])]
+    candidates = [reader.modules.get((recipe.entry or "").partition(":")[0])]
     candidates += [app.module, app.root.module] if app else []
     modules = dict.fromkeys(module for module in (*candidates, *reader.modules.values()) if module)
     names = [recipe.env.get("DJANGO_SETTINGS_MODULE"), *(name for module in modules for name in module.settings)]

@@ -20,6 +20,7 @@ import uv
 from packaging.requirements import Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
+from bake.app import asgi_server
 from bake.app.requirement_line import HASH, Line
 from bake.app.requirements_files import requirement_lines
 from bake.bundle.built_wheels import NO_WHEEL_HINT, build
@@ -66,7 +67,8 @@ class Requirements:
     """An app's requirements for a Debian release, as uv takes them.
 
     `index` is the URL in bake.yaml. `key` is the digest of all inputs of the lock, except the index's content. `notes`
-    tell which requirements and indexes in the app's files are not used.
+    tell which requirements and indexes in the app's files are not used. `optional` are requirements to leave out if
+    they do not resolve.
     """
 
     target: Target
@@ -76,6 +78,7 @@ class Requirements:
     constraints: str
     key: str
     notes: tuple[str, ...]
+    optional: str = ""
 
     @classmethod
     def read(cls, folder: Path, recipe: Recipe, target: Target) -> Requirements:
@@ -84,12 +87,18 @@ class Requirements:
         index = recipe.index
         notes: list[str] = []
         lines = requirement_lines(folder, source, target, index or "", notes)
+        optional = ""
+        if recipe.asgi:
+            lines += asgi_server.required(lines, notes)
+            optional = asgi_server.optional(lines)
         requirements = [f"{line.text}\n" for line in lines if not line.constraint]
         constraints = [f"{line.text}\n" for line in lines if line.constraint]
         hashes = [(line.name, sorted(line.hashes)) for line in lines if line.hashes]
         version = importlib.metadata.version("uv")
-        key = digest([requirements, constraints, hashes, target.python_version, target.uv_platform, index, version])
-        return cls(target, index, tuple(lines), "".join(requirements), "".join(constraints), key, tuple(notes))
+        inputs = [requirements, constraints, hashes, target.python_version, target.uv_platform, index, version]
+        key = digest([*inputs, optional] if optional else inputs)
+        texts = "".join(requirements), "".join(constraints)
+        return cls(target, index, tuple(lines), *texts, key, tuple(notes), optional)
 
     @property
     def hashed_lines(self) -> dict[str, Line]:
@@ -123,9 +132,12 @@ def resolve(requirements: Requirements, age: cache.Age) -> Lock:
     target, index = requirements.target, requirements.index
     sources: list[str] = []
     with cache.work_folder() as work:
-        (work / "requirements.txt").write_text(requirements.text)
+        (work / "requirements.txt").write_text(requirements.text + requirements.optional)
         (work / "constraints.txt").write_text(requirements.constraints)
         result = _uv(compile_argv(target, age.refresh), index, work)
+        if result.status and requirements.optional:
+            (work / "requirements.txt").write_text(requirements.text)
+            result = _uv(compile_argv(target, age.refresh), index, work)
         versions: dict[str, str] = {}
         checked_names: set[str] = set()
         while result.status:

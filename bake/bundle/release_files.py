@@ -43,12 +43,14 @@ def files(folder: Path, recipe: Recipe, source_paths: list[Path]) -> dict[str, F
     """Return the files of a release by path. `source_paths` are the paths of the app's folder in the release."""
     metadata = {} if recipe.package else distribution(folder, source_paths)
     settings = {
-        "env": environment({**flask(recipe.wsgi or ""), **django(recipe), **recipe.env}),
-        "nginx/limits.conf": limits(recipe.limits),
+        "env": environment({**flask(recipe.wsgi or ""), **preload(recipe), **django(recipe), **recipe.env}),
+        "nginx/asgi.conf": asgi() if recipe.asgi else "",
+        "exchange.py": render("release/exchange.py.j2") if recipe.asgi else "",
+        "nginx/limits.conf": limits(recipe),
         "uwsgi.ini": uwsgi(recipe),
         "role.nft": role_rules() if uses_role(recipe) else "",
         "nginx/static.conf": static(recipe),
-        "static-location": collected_static() if isinstance(recipe.django, Django) else "",
+        "static-location": collected_static(recipe) if isinstance(recipe.django, Django) else "",
         **{f"jobs/{name}": text for name, text in jobs(recipe).items()},
         **{f"units/{name}": text for name, text in units(recipe).items()},
     }
@@ -77,8 +79,9 @@ def feature_names(recipe: Recipe) -> tuple[str, ...]:
     aws = recipe.aws is not None or (recipe.certificate.keep or "").startswith("s3://")
     django = isinstance(recipe.django, Django)
     steps = any((recipe.writable.paths, recipe.secrets, recipe.setup, recipe.release, django))
-    random_secrets = ("random-secrets",) * bool(recipe.random_secrets)
-    return ("steps",) * steps + ("django",) * django + random_secrets + ("aws",) * aws + recipe.certificate.options
+    asgi, random_secrets = ("asgi",) * bool(recipe.asgi), ("random-secrets",) * bool(recipe.random_secrets)
+    options = (*("steps",) * steps, *("django",) * django, *random_secrets, *("aws",) * aws)
+    return (*asgi, *options, *recipe.certificate.options)
 
 
 def keys(recipe: Recipe) -> dict[str, str]:
@@ -122,6 +125,11 @@ def django(recipe: Recipe) -> dict[str, str]:
     }
 
 
+def preload(recipe: Recipe) -> dict[str, str]:
+    """Return the environment that makes the loader of ASGI apps load the app once, for all workers."""
+    return {contract.PRELOAD: "1"} if recipe.asgi and recipe.preload else {}
+
+
 def uses_role(recipe: Recipe) -> bool:
     """Return whether the app can get the credentials of the instance's role."""
     return recipe.aws is not None and recipe.aws.role
@@ -132,18 +140,29 @@ def role_rules() -> str:
     return render("release/role.nft.j2", uid=contract.UID, addresses=AWS_METADATA_SERVICES)
 
 
-def limits(app_limits: Limits) -> str:
-    """Return nginx's limits for the app, or "" if they equal those in the main file."""
-    defaults = Limits()
-    if (app_limits.body, app_limits.request) == (defaults.body, defaults.request):
+def limits(recipe: Recipe) -> str:
+    """Return nginx's limits for the app, or "" if they equal those in the main file, which has none for ASGI apps."""
+    app_limits, defaults = recipe.limits, Limits()
+    if not recipe.asgi and (app_limits.body, app_limits.request) == (defaults.body, defaults.request):
         return ""
-    timeout = app_limits.request + contract.TIMEOUT_MARGIN
-    return render("release/nginx/limits.conf.j2", body=app_limits.body, timeout=timeout)
+    protocol, timeout = "proxy" if recipe.asgi else "uwsgi", app_limits.request + contract.TIMEOUT_MARGIN
+    return render("release/nginx/limits.conf.j2", body=app_limits.body, protocol=protocol, timeout=timeout)
+
+
+def asgi() -> str:
+    """Return nginx's locations for an ASGI app. The headers are those that server.conf sets or drops for WSGI apps."""
+    text = (paths.rootfs() / "usr/lib/app/nginx/server.conf").read_text()
+    headers = {
+        name.replace("_", "-").title(): value for name, value in re.findall(r"uwsgi_param HTTP_(\w+) (.+);", text)
+    }
+    return render("release/nginx/asgi.conf.j2", socket=contract.DOOR, headers=headers)
 
 
 def uwsgi(recipe: Recipe) -> str:
     """Return uWSGI's settings that differ from the main file. The machine computes the number of workers."""
     app_limits, defaults = recipe.limits, Limits()
+    if recipe.asgi:
+        return ""
     options: dict[str, object] = {}
     if recipe.preload is True:
         options["lazy-apps"] = "false"
@@ -157,18 +176,19 @@ def uwsgi(recipe: Recipe) -> str:
 def static(recipe: Recipe) -> str:
     """Return nginx's locations for static files. If nginx does not have a file or cannot read it, the app responds."""
     folders = {prefix: f"{contract.CURRENT}/source/{path}" for prefix, path in (recipe.static or {}).items()}
-    return "".join(location(prefix, folder) for prefix, folder in sorted(folders.items()))
+    return "".join(location(recipe, prefix, folder) for prefix, folder in sorted(folders.items()))
 
 
-def location(prefix: str, folder: str) -> str:
+def location(recipe: Recipe, prefix: str, folder: str) -> str:
     """Return nginx's location for the files of a folder."""
-    is_collected = folder == contract.COLLECTED_STATIC
-    return render("release/nginx/location.conf.j2", prefix=prefix, folder=folder, is_collected=is_collected)
+    is_collected, server = folder == contract.COLLECTED_STATIC, "asgi" if recipe.asgi else "app"
+    values = {"prefix": prefix, "folder": folder, "is_collected": is_collected, "server": server}
+    return render("release/nginx/location.conf.j2", **values)
 
 
-def collected_static() -> str:
+def collected_static(recipe: Recipe) -> str:
     """Return nginx's location for Django's static files. The machine replaces the URL when it knows it."""
-    return location(contract.STATIC_URL, contract.COLLECTED_STATIC)
+    return location(recipe, contract.STATIC_URL, contract.COLLECTED_STATIC)
 
 
 def jobs(recipe: Recipe) -> dict[str, str]:

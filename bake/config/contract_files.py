@@ -103,6 +103,7 @@ class MachineRecipe(_File):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     wsgi: str | None = Field(default=None, description="The app: module:callable, or a PasteDeploy .ini file.")
+    asgi: str | None = Field(default=None, description="The app, if it is an ASGI app: module:callable.")
     domains: tuple[str, ...] = Field(default=(), description="Host names of the app.")
     static: dict[str, str] = Field(default={}, description="Static files: URL prefix to folder.")
     secrets: tuple[str, ...] = Field(default=(), description="Names of secrets.")

@@ -251,6 +251,13 @@ def wsgi(text: str) -> str:
     return text
 
 
+def asgi(text: str) -> str:
+    """Return module:expression (see `expression`). Raises ValueError."""
+    if text.endswith(".ini"):
+        raise ValueError(f"{text!r} is a PasteDeploy file, whose apps are WSGI apps: write `wsgi: {text}`")
+    return wsgi(text)
+
+
 def pin(text: str) -> str:
     """Return a requirement for exactly one version. Raises ValueError."""
     try:

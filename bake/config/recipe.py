@@ -69,6 +69,13 @@ def _random_names(names: _Names, info: ValidationInfo) -> _Names:
     return names
 
 
+def _only_entry(text: str, info: ValidationInfo) -> str:
+    """Return the value of `asgi`. Raises ValueError if the recipe has `wsgi` too."""
+    if info.data.get("wsgi"):
+        raise ValueError("the recipe has `wsgi` too; remove one of the two")
+    return text
+
+
 class Recipe(Section):
     """The description of an app. None: not set, so that `detect` finds the value."""
 
@@ -85,6 +92,10 @@ class Recipe(Section):
     wsgi: Annotated[str, AfterValidator(field_types.wsgi)] | None = Field(
         default=None,
         description="The app: module:callable, module:factory(), or a PasteDeploy .ini file (default: detected).",
+    )
+    asgi: Annotated[str, AfterValidator(field_types.asgi), AfterValidator(_only_entry)] | None = Field(
+        default=None,
+        description="The app, if it is an ASGI app: module:callable or module:factory() (default: detected).",
     )
     requirements: Annotated[
         str | tuple[str, ...] | None,
@@ -154,7 +165,7 @@ class Recipe(Section):
     )
     preload: Annotated[bool, WithJsonSchema({"enum": ["on", "off", True, False]})] | None = Field(
         default=None,
-        description="on: uWSGI loads the app once and forks the workers. off: each worker loads it. Default: on if the "
+        description="on: the app is loaded once, then the workers fork. off: each worker loads it. Default: on if the "
         "app generates a random secret key, which its workers must share.",
     )
     release: Annotated[tuple[field_types.Command, ...] | None, BeforeValidator(field_types.release)] = Field(
@@ -194,6 +205,11 @@ class Recipe(Section):
         description="The machine's Debian release, or {image: …, sha512: …}. Default: the newest release whose Python "
         "suits the app and for which all requirements have wheels or pure-Python sources.",
     )
+
+    @property
+    def entry(self) -> str | None:
+        """Return the app: `wsgi` or `asgi`. None if neither is set."""
+        return self.asgi or self.wsgi
 
     @property
     def package(self) -> str | None:

@@ -55,7 +55,7 @@ class Limits(Section):
         BeforeValidator(field_types.workers),
         WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}]}),
     ] = Field(default="auto", description="Number of worker processes. auto: from the CPUs and the memory at boot.")
-    threads: int = Field(default=contract.THREADS, ge=1, le=256, description="Number of threads in each worker.")
+    threads: int = Field(default=contract.THREADS, ge=1, le=256, description="Number of threads in each worker (WSGI).")
     steps: _JobLimit | None = Field(
         default=None, description="Longest time for the commands of `release`, and for those of `setup` (default: 15m)."
     )

@@ -174,7 +174,7 @@ def missing_module(match: re.Match[str], evidence: Evidence) -> Cure | None:
     app_paths = [frame.app_path.removeprefix("src/") for frame in evidence.frames if frame.app_path]
     app_modules = {path.partition("/")[0].removesuffix(".py") for path in app_paths} - {""}
     if top in app_modules or not any(frame.app_path or frame.library_path for frame in evidence.frames):
-        return Cure(f"The release has no module {name}. {EXCLUDED_HINT} Or correct `wsgi` in bake.yaml.")
+        return Cure(f"The release has no module {name}. {EXCLUDED_HINT} Or correct `wsgi` or `asgi` in bake.yaml.")
     if top in REMOVED_MODULES:
         return Cure(
             f"Python 3.13 no longer has the module {top}. Python 3.11 of Debian 12 has it.", {"base": "debian-12"}

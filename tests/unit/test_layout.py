@@ -27,7 +27,7 @@ LONGEST = 400
 #: The most lines of a text in a module. A longer one is a program, a unit or settings, and so a file below cloud-init.
 LONGEST_TEXT = 2
 #: Modules with longer texts for a reader: lines to copy, and a new bake.yaml.
-READ_BY_PEOPLE = {"app.entry", "app.scaffold", "image.host_requirements"}
+READ_BY_PEOPLE = {"app.scaffold", "image.host_requirements"}
 #: Other ways to start a program.
 STARTERS = ("system", "popen", "fork", "exec", "spawn", "posix_spawn", "create_subprocess")
 

@@ -80,6 +80,28 @@ def test_a_range_without_a_wheel_is_refused_without_a_build(app: Path, site: Sit
     assert not [path for path in site.asked if path.startswith("/files/")]
 
 
+UVLOOP = ("uvloop-1.0-cp310-cp310-win_amd64.whl", "uvloop-1.0-cp313-cp313-manylinux_2_17_x86_64.whl")
+
+
+@pytest.mark.parametrize(("uvloop", "names"), [(UVLOOP[:1], set()), (UVLOOP, {"httptools", "uvloop"})])
+def test_an_asgi_app_s_server_is_in_the_lock(app: Path, site: Site, uvloop: tuple[str, ...], names: set[str]) -> None:
+    for name, version in (("uvicorn", "0.30.0"), ("websockets", "1.0"), ("httptools", "1.0")):
+        publish(site, name, f"{name}-{version}-py3-none-any.whl")
+    publish(site, "uvloop", *uvloop)
+    index = f"{site.address}/simple/"
+    locked = resolve(app, "", index=index, asgi="main:app")
+    assert lock.package_names(locked) == {"uvicorn", "websockets", *names}
+    assert [note for note in locked.notes if "bake adds uvicorn and websockets" in note]
+    assert resolve(app, "", index=index, wsgi="main:app").text == ""
+
+
+def test_a_uvicorn_that_is_too_old_is_named_with_its_line(app: Path, site: Site) -> None:
+    publish(site, "uvicorn", "uvicorn-0.20.0-py3-none-any.whl", "uvicorn-0.30.0-py3-none-any.whl")
+    publish(site, "websockets", "websockets-1.0-py3-none-any.whl")
+    error = fails(ConflictError, app, "uvicorn==0.20.0\n", index=f"{site.address}/simple/", asgi="main:app")
+    assert "uvicorn==0.20.0 (requirements.txt:1)" in error.message
+
+
 def test_a_lock_is_kept_for_its_age(app: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     nowhere = "https://127.0.0.1:9/simple"

@@ -242,6 +242,24 @@ def test_limits_are_said_where_they_are_not_the_usual_ones(app: Path) -> None:
     assert "settings/nginx/limits.conf" not in files(app, limits={"threads": "8"})
 
 
+def test_an_asgi_app_s_release_has_its_loader_and_speaks_http(app: Path) -> None:
+    keys = {"limits": {"request": "90s"}, "static": {"/static": "static"}, "preload": True}
+    made = files(app, asgi="main:app", **keys)
+    assert json.loads(made["recipe.json"])["asgi"] == "main:app"
+    assert made["settings/env"] == 'APP_PRELOAD="1"\n'
+    for unit in ("app", "app-next"):
+        drop_in = made[f"settings/units/{unit}.service.d/60-asgi.conf"]
+        assert "ExecStart=\nExecStart=/usr/bin/env" in drop_in and "/settings/asgi.py\n" in drop_in
+    assert made["settings/asgi.py"] == (REPOSITORY / "cloud-init/features/asgi/asgi.py").read_text()
+    assert "proxy_read_timeout 95s;\n" in made["settings/nginx/limits.conf"]
+    assert "error_page 403 404 = @asgi;" in made["settings/nginx/static.conf"]
+    assert "location @asgi {" in made["settings/nginx/asgi.conf"]
+    assert "settings/uwsgi.ini" not in made
+    # A WSGI app's release has none of it.
+    plain = files(app, wsgi="main:app", **keys)
+    assert not any("asgi" in name or "@asgi" in text or "proxy_" in text for name, text in plain.items())
+
+
 @pytest.mark.parametrize(("prefix", "folder"), [("/static", "static"), ("/static/", "static/")])
 def test_static_folders_end_in_one_slash(app: Path, prefix: str, folder: str) -> None:
     text = files(app, static={prefix: folder})["settings/nginx/static.conf"]

@@ -323,7 +323,7 @@ def test_a_machine_nobody_can_log_in_to_is_said_so(fake: Fake) -> None:
 def test_a_draft_without_an_app_is_noted_beside_its_path(tmp_path: Path) -> None:
     done = bake("init", tmp_path, env={"COLUMNS": "200"})
     assert (done.status, done.stdout) == (0, f"{tmp_path}/bake.yaml\n")
-    assert "found no WSGI app" in done.stderr and f"set `wsgi` in {tmp_path}/bake.yaml" in done.stderr
+    assert "found no WSGI or ASGI app" in done.stderr and f"set `wsgi` or `asgi` in {tmp_path}/bake.yaml" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ from bake.diagnosis.diagnosis import diagnose
         (
             "own-module",
             "ModuleNotFoundError: No module named 'shop.local'\n  at shop/own.py:1",
-            f"The release has no module shop.local. {EXCLUDED} Or correct `wsgi` in bake.yaml.",
+            f"The release has no module shop.local. {EXCLUDED} Or correct `wsgi` or `asgi` in bake.yaml.",
         ),
         (
             "other-version",

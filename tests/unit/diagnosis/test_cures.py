@@ -228,6 +228,14 @@ OLDER_PYTHON = (
             "A request exceeded the time limit `limits.request`.\nAdd to bake.yaml:  limits: {request: 5m}",
         ),
         (
+            "<4>app: GET '/report' took longer than 60 s\n",
+            "A request exceeded the time limit `limits.request`.\nAdd to bake.yaml:  limits: {request: 5m}",
+        ),
+        (
+            'Timeout (0:01:01)!\nThread 0x00007f (most recent call first):\n  File "app.py", line 3 in report\n',
+            "A request exceeded the time limit `limits.request`.\nAdd to bake.yaml:  limits: {request: 5m}",
+        ),
+        (
             "unable to load app 0 (mountpoint='') (callable not found or import error)\n"
             "*** no app loaded. GAME OVER ***\n",
             "uWSGI found no app. Replace … by the app's module, and app by its callable.\n"
