@@ -418,7 +418,7 @@ def test_headers_that_nginx_accepts_fit_into_uwsgi_s_buffer(named: MachineNginx)
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
 def test_links_of_the_app_show_no_file_of_others(tmp_path: Path) -> None:
-    location = release_files.collected_static().replace("STATIC_URL", "/static")
+    location = release_files.collected_static(Recipe()).replace("STATIC_URL", "/static")
     served, private = "var/cache/app/static", "run/cloud-init/data.txt"
     files = {"srv/app/current/settings/nginx/collected.conf": location, f"{served}/own.txt": "own", private: "private"}
     with MachineNginx(tmp_path / "root", files=files) as nginx:
