@@ -147,6 +147,8 @@ def run(job: str, release: Path, recipe: dict) -> None:
             say(f"<4>{note}")
             with NOTES.open("a") as stream:
                 stream.write(f"{note}\n")
+            # A failed unit would be a fault of the machine.
+            command("systemctl", "reset-failed", f"app-job@{job}.service")
             return
         problem = f"a step of bake.yaml's `{job}` failed: see `journalctl -u app-job@{job}`"
         if not (release / FOLLOWED).exists():

@@ -416,7 +416,9 @@ def test_release_steps_change_no_database_outside_of_a_machine_that_is_checked(
         with pytest.raises(setup.StepError, match="`release` failed"):
             run_with(setup, "one")
     closed = "set-property --runtime app-job@release.service IPAddressDeny=any IPAddressAllow=localhost"
-    assert told(tmp_path)[1:3] == [closed, "restart app-job@release.service"]
+    words = told(tmp_path)
+    assert words[1:3] == [closed, "restart app-job@release.service"]
+    assert ("reset-failed app-job@release.service" in words) is tolerated
 
 
 def test_the_release_before_is_kept_and_older_ones_are_not(setup: ModuleType, machine: Serving) -> None:
