@@ -63,7 +63,8 @@ def bounded(app: Callable, limit: float) -> Callable:
                 await task
                 return
             late = True
-            print(f"<4>app: {scope['method']} {scope['path']!r} took longer than {limit} s", file=sys.stderr)
+            method, path = scope["method"], scope["path"]
+            print(f"<4>app: {method} {path!r} took longer than {limit} s", file=sys.stderr)
             await send({"type": "http.response.start", "status": 504, "headers": [(b"content-type", b"text/plain")]})
             await send({"type": "http.response.body", "body": b"The request took too long.\n"})
         finally:

@@ -16,13 +16,14 @@ TEMPLATES = sorted(FOLDER.rglob("*.j2"))
 
 
 def test_a_value_stays_as_it_is() -> None:
-    text = render("release/nginx/location.conf.j2", prefix="/a&b<c", folder='/srv/"x"', is_collected=False)
+    values = {"prefix": "/a&b<c", "folder": '/srv/"x"', "server": "app", "is_collected": False}
+    text = render("release/nginx/location.conf.j2", **values)
     assert text.startswith("location ^~ /a&b<c/ {\n") and 'alias /srv/"x"/;\n' in text and text.endswith("}\n")
 
 
 def test_a_missing_value_is_an_error() -> None:
     with pytest.raises(jinja2.UndefinedError):
-        render("release/nginx/location.conf.j2", prefix="/static")
+        render("release/nginx/location.conf.j2", prefix="/static", server="app")
 
 
 @pytest.mark.parametrize("name", [str(path.relative_to(FOLDER)) for path in TEMPLATES])
