@@ -13,8 +13,8 @@ nox.options.default_venv_backend = "uv"
 nox.options.reuse_venv = "yes"
 nox.options.sessions = ["tests"]
 
-#: Percent of the package that the unit tests must reach: what 24 of their 75 files reached (2026-11-28). Raise it.
-FLOOR = 69
+#: Percent of the package that the unit tests must reach: one less than they reached (2026-11-29, a765b25). Raise it.
+FLOOR = 82
 #: Unit tests that hold a limit of CPU time.
 TIMED = ["app/test_scopes.py"]
 
