@@ -64,7 +64,8 @@ class Author:
         if not record.is_informative:
             return cls(None, f"`{author.command}` only redirects to HTTPS or shows debug pages")
         if not record.has_page:
-            reason = f"`{author.command}` serves no page at the addresses that bake requested; name one in check.pages"
+            status = record.answers[0].status
+            reason = f"`{author.command}` responds with {status}; name a page that it serves in check.pages"
             return cls(record, reason, author.seconds)
         return cls(record, seconds=author.seconds)
 

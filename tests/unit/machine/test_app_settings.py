@@ -82,6 +82,8 @@ def test_the_author_s_server_answers_at_its_own_address_and_is_the_project_else(
     module = program(SETTINGS)
     assert (module.DEBUG, module.MIDDLEWARE, module.SECURE_SSL_REDIRECT) == (False, ["a.b"], False)
     assert module.ALLOWED_HOSTS == ["shop.example", "localhost", "127.0.0.1", "[::1]"]
+    # A manifest of static files is among the collected ones.
+    assert module.STATIC_ROOT == module.COLLECTED
     sys.modules.pop("author_settings")
 
 

@@ -181,7 +181,7 @@ def test_servers_that_both_serve_no_page_are_not_compared(served: Callable[..., 
     ports = served({"/": (front, "<title>No</title>"), "/api/items": (200, "<title>Items</title>")})
     author = Author.read(recorded(ports), "12ab", {})
     judged = pages.judge(asking(ports), Site(["shop.example"]), author, str)
-    reason = "`flask run` serves no page at the addresses that bake requested; name one in check.pages"
+    reason = f"`flask run` responds with {front}; name a page that it serves in check.pages"
     assert judged.summary == f"not compared ({reason}); 2 addresses requested"
     # A server that fails as the author's does is a fault all the same.
     assert {fault.address for fault in judged.faults} == ({"/"} if front in (400, 500) else set())

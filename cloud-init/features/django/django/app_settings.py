@@ -36,10 +36,12 @@ def placed(theirs: dict, environ: dict) -> dict:
 def authored(theirs: dict, environ: dict) -> dict:
     """Return the settings of the author's server that differ from the project's.
 
-    A project with DEBUG off answers only to its domains, and may redirect everything to HTTPS.
+    A project with DEBUG off answers only to its domains, may redirect everything to HTTPS, and may look up the names of
+    its static files among the collected ones.
     """
     hosts = [*theirs.get("ALLOWED_HOSTS", []), "localhost", "127.0.0.1", "[::1]"]
-    return {**placed(theirs, environ), "ALLOWED_HOSTS": hosts, "SECURE_SSL_REDIRECT": False}
+    changed = {"ALLOWED_HOSTS": hosts, "SECURE_SSL_REDIRECT": False, "STATIC_ROOT": COLLECTED}
+    return {**placed(theirs, environ), **changed}
 
 
 def served(theirs: dict, environ: dict) -> dict:
