@@ -96,22 +96,20 @@ def test_a_websocket_works_over_https(machine):
 
 def test_a_push_fails_no_request_and_closes_a_websocket_with_its_code(machine, host, folder, bake):  # noqa: F811
     argv = qemu.ssh_argv(machine.port, machine.private_key, machine.known_hosts, f"{PYTHON} - 999")
-    client = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert client.stdin is not None
-    client.stdin.write(WEBSOCKET)
-    client.stdin.close()
     source = folder / "main.py"
     source.write_text(source.read_text().replace('"version": "first"', '"version": "second"'))
-    with visited(machine, VISITORS) as seen:
-        pushed = bake("push", *host, folder)
-        machine.ssh("sudo systemctl restart app", timeout=300)
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
+        assert client.stdin is not None and client.stdout is not None
+        client.stdin.write(WEBSOCKET)
+        client.stdin.close()
+        with visited(machine, VISITORS) as seen:
+            pushed = bake("push", *host, folder)
+            machine.ssh("sudo systemctl restart app", timeout=300)
+        echoes, code = json.loads(client.stdout.read())
     assert pushed.code == 0, pushed.stderr
     assert set(seen) == {"200"} and seen["200"] >= 300, seen
     assert json.loads(machine.ssh("curl -sk https://127.0.0.1/facts").stdout)["version"] == "second"
-    assert client.stdout is not None
-    echoes, code = json.loads(client.stdout.read())
-    assert client.wait(60) == 0
-    assert (echoes > 0, code) == (True, 1012)
+    assert (client.returncode, echoes > 0, code) == (0, True, 1012)
 
 
 def test_a_release_that_does_not_start_is_refused_with_its_exception(machine, host, folder, bake):  # noqa: F811
