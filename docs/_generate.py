@@ -173,7 +173,7 @@ def examples() -> dict[str, str]:
     """Return the lines of bake.example.yaml for each top-level key, comments included."""
     found: dict[str, str] = {}
     for block in (REPOSITORY / "bake.example.yaml").read_text().split("\n\n"):
-        for key in re.findall(r"^(?:# )?([a-z]+):", block, re.M):
+        for key in re.findall(r"^(?:# )?([a-z_]+):", block, re.M):
             found.setdefault(key, block.strip())
     return found
 

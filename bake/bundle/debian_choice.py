@@ -11,15 +11,16 @@ from pathlib import Path
 from bake.app import detect, project_metadata, requirements_files
 from bake.bundle import pin_dates
 from bake.bundle.lock import lock_key, package_names, requirement_notes, resolve
+from bake.bundle.wheel_builder import LockOptions
 from bake.config.debian import TARGETS, Target
 from bake.config.recipe import Recipe
 from bake.config.sections import BaseImage
-from bake.errors import AppSyntaxError, BakeError, ConflictError, RequirementError, WheelError
-from bake.host import cache, files, paths
+from bake.errors import AppSyntaxError, BakeError, BuildError, ConflictError, RequirementError, WheelError
+from bake.host import files, paths
 from bake.host.progress import Reporter
 
 #: Errors that another Debian release may not have, because its Python is another one.
-REFUSALS = (AppSyntaxError, RequirementError, ConflictError, WheelError)
+REFUSALS = (AppSyntaxError, RequirementError, ConflictError, WheelError, BuildError)
 NEWEST_FIRST = tuple(sorted(TARGETS.values(), key=lambda target: target.python, reverse=True))
 
 
@@ -52,6 +53,22 @@ class _Refusal:
         return self.error.message.replace(f" on {target.name}", "")
 
 
+@dataclass(frozen=True)
+class _Trial:
+    """How to try a release.
+
+    `choosing`: requires-python of the app's project counts. `trust_cache`: a cached refusal counts. `pure_only`: only
+    pure-Python sources are built.
+    """
+
+    choosing: bool = False
+    trust_cache: bool = False
+    pure_only: bool = False
+
+
+A_TRIAL = _Trial()
+
+
 @dataclass
 class _App:
     """An app during the choice of its release. `notes` are the notes already shown."""
@@ -59,8 +76,13 @@ class _App:
     folder: Path
     recipe: Recipe
     report: Reporter
-    age: cache.Age
+    options: LockOptions
     notes: set[str] = field(default_factory=set)
+
+    @property
+    def may_build(self) -> bool:
+        """Return whether bake may build any requirement without a wheel."""
+        return self.options.builds and self.recipe.build
 
     def note(self, *notes: str) -> None:
         """Show the notes that were not shown yet."""
@@ -91,7 +113,7 @@ def complete_without_base(folder: Path, recipe: Recipe, report: Reporter) -> Rec
     return detection.recipe
 
 
-def complete(folder: Path, recipe: Recipe, report: Reporter, age: cache.Age) -> Recipe:
+def complete(folder: Path, recipe: Recipe, report: Reporter, options: LockOptions) -> Recipe:
     """Return the recipe with all keys that bake detects in the app's `folder`, including `base`, and print notes.
 
     Resolves the requirements, and keeps their lock in the cache. A release in the recipe is final. The release of an
@@ -103,7 +125,7 @@ def complete(folder: Path, recipe: Recipe, report: Reporter, age: cache.Age) -> 
         for text in requirement_notes(folder, recipe, recipe.target):
             report.note(text)
         return recipe
-    app = _App(folder, recipe, report, age)
+    app = _App(folder, recipe, report, options)
     with report.phase("resolve"):
         return _use_release(app, TARGETS[recipe.base]) if recipe.base else _choose_release(app)
 
@@ -114,7 +136,9 @@ def _use_release(app: _App, base: Target) -> Recipe:
     if isinstance(outcome, Recipe):
         return outcome
     others = (target for target in NEWEST_FIRST if target is not base)
-    if other := next((target for target in others if isinstance(_try(app, target, choosing=True), Recipe)), None):
+    if other := next(
+        (target for target in others if isinstance(_try(app, target, _Trial(choosing=True)), Recipe)), None
+    ):
         outcome.error.hint += (
             f" On {other.name} with Python {other.python_version}, all requirements resolve: "
             f"write `base: {other.name}`."
@@ -128,46 +152,44 @@ def _choose_release(app: _App) -> Recipe:
     The releases that the app prefers come first.
     """
     targets, preference = _preference(app)
-    refusals: dict[Target, _Refusal] = {}
-    # A cached refusal saves time if another release suits the app. It is never final, because the index may meanwhile
-    # have the missing wheels.
-    for trust_cache in (True, False):
-        for target in targets:
-            outcome = _try(app, target, choosing=True, trust_cache=trust_cache)
-            if isinstance(outcome, _Refusal):
-                refusals[target] = outcome
-                continue
-            for refusal in refusals.values():
-                if refusal.key and not refusal.is_cached:
-                    files.write(_refusal_path(refusal.key), refusal.error.message)
-            reasons = [refusal.reason(other) for other, refusal in refusals.items() if other is not target]
-            app.note(f"base: {target.name} ({'; '.join(reasons) or f'Python {target.python_version}{preference}'})")
-            return outcome
-        if not any(refusal.is_cached for refusal in refusals.values()):
-            break
+    # Building takes longer. So a release that needs only pure-Python sources comes before a newer one.
+    for pure_only in (True, False) if app.may_build else (True,):
+        refusals: dict[Target, _Refusal] = {}
+        # A cached refusal saves time if another release suits the app. It is never final, because the index may
+        # meanwhile have the missing wheels.
+        for trust_cache in (True, False):
+            for target in targets:
+                outcome = _try(app, target, _Trial(choosing=True, trust_cache=trust_cache, pure_only=pure_only))
+                if isinstance(outcome, _Refusal):
+                    refusals[target] = outcome
+                    continue
+                for refusal in refusals.values():
+                    if refusal.key and not refusal.is_cached:
+                        files.write(_refusal_path(refusal.key), refusal.error.message)
+                reasons = [refusal.reason(other) for other, refusal in refusals.items() if other is not target]
+                app.note(f"base: {target.name} ({'; '.join(reasons) or f'Python {target.python_version}{preference}'})")
+                return outcome
+            if not any(refusal.is_cached for refusal in refusals.values()):
+                break
     raise _no_release_error(refusals)
 
 
-def _try(app: _App, target: Target, *, choosing: bool = False, trust_cache: bool = False) -> Recipe | _Refusal:
-    """Return the recipe completed for a release on which the requirements resolve, or why there is none.
-
-    `choosing`: requires-python of the app's project counts. `trust_cache`: a cached refusal counts.
-    """
+def _try(app: _App, target: Target, trial: _Trial = A_TRIAL) -> Recipe | _Refusal:
+    """Return the recipe completed for a release on which the requirements resolve, or why there is none."""
     key = ""
     try:
-        if choosing and not app.recipe.package:
+        if trial.choosing and not app.recipe.package:
             _require_allowed(app.folder, target)
         detection = detect.complete(app.folder, app.recipe.model_copy(update={"base": target.name}))
         app.note(*detection.notes)
-        key = lock_key(app.folder, detection.recipe, target)
-        if trust_cache and app.age.admits_file(_refusal_path(key)):
+        key = lock_key(app.folder, detection.recipe, target) + "-pure" * trial.pure_only
+        if trial.trust_cache and app.options.age.admits_file(_refusal_path(key)):
             return _Refusal(WheelError(_refusal_path(key).read_text()), key, is_cached=True)
-        lock = resolve(app.folder, detection.recipe, target, app.age)
+        builder = app.options.builder(detection.recipe, target, app.report, pure_only=trial.pure_only)
+        lock = resolve(app.folder, detection.recipe, target, app.options.age, builder)
     except REFUSALS as error:
         return _Refusal(error, key)
     app.note(*lock.notes)
-    if lock.built_packages:
-        app.note(lock.build_note)
     requirements = detection.recipe.requirements
     source = requirements if isinstance(requirements, str) else "requirements in bake.yaml"
     for name in detection.frameworks.keys() - package_names(lock):
@@ -202,7 +224,7 @@ def _newest_pin(app: _App) -> pin_dates.PinnedRelease | None:
         lines = requirements_files.requirement_lines(app.folder, source, target, index) if source else []
     except RequirementError:
         return None
-    return pin_dates.newest(lines, app.recipe, target, app.age)
+    return pin_dates.newest(lines, app.recipe, target, app.options.age)
 
 
 def _refusal_path(key: str) -> Path:

@@ -1,37 +1,38 @@
 """Resolve an app's requirements to a lock file with hashes.
 
-uv resolves for the target's Python and glibc. If a package has no wheel, bake builds
-one here. Errors name the file and line of a requirement.
+uv resolves to wheels for the target's Python and glibc. A builder makes wheels of the
+sources that lack one, until the resolution closes. Errors name the file and line of a
+requirement.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import re
-import sys
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
-import uv
 from packaging.requirements import Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from bake.app.requirement_line import HASH, Line
 from bake.app.requirements_files import requirement_lines
-from bake.bundle.built_wheels import NO_WHEEL_HINT, build
-from bake.bundle.package_index import NO_NETWORK, TRACEBACK, index_env
+from bake.bundle import built_wheels
+from bake.bundle.built_wheels import BuiltWheel
+from bake.bundle.resolution_errors import NO_WHEEL, no_wheel_error, resolution_error
+from bake.bundle.uv_resolver import CompileOptions, compile_argv, listed_packages, run_uv, target_argv
 from bake.config.debian import Target
 from bake.config.recipe import Recipe
-from bake.errors import BakeError, ConflictError, NetworkError, ProgramError, RequirementError, WheelError
+from bake.errors import RequirementError, WheelError
 from bake.host import cache, paths
 from bake.host.files import digest, write
-from bake.host.programs import Result, run
+from bake.host.programs import Result
 
-NO_WHEEL = re.compile(r"Wheels are required for `([^`]+)`")
+#: What uv concludes from the facts in an explanation.
+CONCLUSION = re.compile(r"we can conclude that .*?(?=And because |Because |hint: |$)")
 #: uv lists the wheels of releases for these Python versions and newer ones. bake uses the first that every release
 #: supports.
 OLDER_PYTHONS = ("3.8", "3.10", "3.12")
@@ -41,13 +42,11 @@ OLDER_PYTHONS = ("3.8", "3.10", "3.12")
 class Lock:
     """The app's requirements, pinned and with hashes, as a requirements file. `key` is the digest of its inputs.
 
-    `built_packages` are the packages that bake has just built because they have no wheel. `notes` tell which
-    requirements and indexes in the app's files are not used.
+    `notes` tell which requirements and indexes in the app's files are not used.
     """
 
     text: str
     key: str
-    built_packages: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
@@ -55,10 +54,33 @@ class Lock:
         """Return the SHA-256 digests (hex) of all files that the lock allows."""
         return frozenset(HASH.findall(self.text))
 
+
+@dataclass(frozen=True)
+class Source:
+    """The source of a release on the index. `published` is the day (YYYY-MM-DD) of its upload, or ""."""
+
+    name: str
+    version: str
+    url: str
+    sha256: str
+    published: str
+    location: str = ""
+
     @property
-    def build_note(self) -> str:
-        """Return the note that names the packages that bake built, which ran their code."""
-        return f"built from source on this computer, which ran their code: {', '.join(self.built_packages)}"
+    def pin(self) -> str:
+        """Return the requirement that admits only this release."""
+        return f"{self.name}=={self.version}"
+
+
+class Builder(Protocol):
+    """Builds wheels. `pure_only`: only of sources that have no compiled wheels for other systems."""
+
+    @property
+    def pure_only(self) -> bool:
+        """Return whether only pure-Python sources may be built."""
+
+    def build(self, source: Source) -> BuiltWheel:
+        """Return a wheel of a source. Raises WheelError or BuildError."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +122,10 @@ def _request(folder: Path, recipe: Recipe, target: Target) -> _Request:
     constraints = [f"{line.text}\n" for line in lines if line.constraint]
     hashes = [(line.name, sorted(line.hashes)) for line in lines if line.hashes]
     version = importlib.metadata.version("uv")
-    key = digest([requirements, constraints, hashes, target.python_version, target.uv_platform, recipe.index, version])
+    build = [recipe.build, sorted(recipe.build_packages)]
+    key = digest(
+        [requirements, constraints, hashes, target.python_version, target.uv_platform, recipe.index, version, build]
+    )
     return _Request(lines, "".join(requirements), "".join(constraints), key, tuple(notes))
 
 
@@ -114,82 +139,146 @@ def requirement_notes(folder: Path, recipe: Recipe, target: Target) -> tuple[str
     return _request(folder, recipe, target).notes
 
 
-def resolve(folder: Path, recipe: Recipe, target: Target, age: cache.Age) -> Lock:
+def resolve(folder: Path, recipe: Recipe, target: Target, age: cache.Age, builder: Builder | None = None) -> Lock:
     """Return the lock of the app's requirements. Use one in the cache if its age is admitted.
 
-    Raises RequirementError, ConflictError, WheelError, NetworkError.
+    Without a builder, a requirement without a wheel is refused.
+    Raises RequirementError, ConflictError, WheelError, BuildError, NetworkError.
     """
     request = _request(folder, recipe, target)
     path = paths.cache() / "locks" / f"{request.key}.txt"
     if age.admits_file(path):
-        return Lock(path.read_text(), request.key, notes=request.notes)
-    sources: list[str] = []
+        lock = Lock(path.read_text(), request.key, request.notes)
+        if not (builder and builder.pure_only and built_wheels.any_compiled(lock.hashes)):
+            return lock
     with cache.work_folder() as work:
-        (work / "requirements.txt").write_text(request.requirements)
-        (work / "constraints.txt").write_text(request.constraints)
-        result = _uv(compile_argv(target, age.refresh), recipe, work)
-        versions: dict[str, str] = {}
-        checked_names: set[str] = set()
-        while result.status:
-            match = NO_WHEEL.search(" ".join(result.stderr.split()))
-            if match is None or match[1] in sources:
-                raise _resolution_error(result.stderr, request, target)
-            names = {match[1]}
-            if not sources:
-                versions = _without_wheel(request, recipe, target, work)
-                names |= request.pinned_names
-            suspects = {name: version for name, version in versions.items() if name in names}
-            _require_pure(suspects, request, recipe, target, work)
-            checked_names |= suspects.keys()
-            sources += sorted({match[1], *suspects} - {*sources})
-            result = _uv(compile_argv(target, age.refresh, sources), recipe, work)
-        text = _with_required_hashes(result.stdout, request.hashed_lines)
-        source_entries = {name: entry for entry in lock_entries(text) if (name := _name(entry)) in sources}
-        unchecked_versions = {
-            name: _version(entry) for name, entry in source_entries.items() if name not in checked_names
-        }
-        _require_pure(unchecked_versions, request, recipe, target, work)
-        for entry in source_entries.values():
-            text = text.replace(entry, build(entry, recipe, target, work))
+        options = CompileOptions(refresh=age.refresh)
+        text = _Resolution(request, recipe, target, builder, work, options).lock_text()
     write(path, text)
-    return Lock(text, request.key, tuple(source_entries), request.notes)
+    return Lock(text, request.key, request.notes)
 
 
-def _uv(argv: list[str], recipe: Recipe, work: Path) -> Result:
-    return run(argv, cwd=work, check=False, env={"NO_COLOR": "1", **index_env(recipe)})
+def resolve_build_requirements(
+    requirements: Sequence[str], recipe: Recipe, target: Target, builder: Builder, newest: str
+) -> Lock:
+    """Return the lock of a source's build requirements, uploaded before the day `newest` (YYYY-MM-DD) unless it is "".
 
-
-def _without_wheel(request: _Request, recipe: Recipe, target: Target, work: Path) -> dict[str, str]:
-    """Return the requirements whose newest allowed version has no wheel for the target, with that version.
-
-    Reads only the index. If uv fails, returns {}, because uv then explains the complete resolution.
+    Raises the errors of `resolve`.
     """
-    files = ["--constraints=constraints.txt", "requirements.txt"]
-    packages = listed_packages(target_argv(target), files, recipe, work) or []
-    return {package["name"]: package["version"] for package in packages if not package.get("wheels")}
+    request = _Request([], "".join(f"{requirement}\n" for requirement in requirements), "", "", ())
+    with cache.work_folder() as work:
+        options = CompileOptions(newest=newest)
+        return Lock(_Resolution(request, recipe, target, builder, work, options).lock_text(), "")
 
 
-def _require_pure(releases: Mapping[str, str], request: _Request, recipe: Recipe, target: Target, work: Path) -> None:
-    """Raise WheelError for those of these releases (name to version) that have compiled wheels for other systems.
+@dataclass
+class _Resolution:
+    """A resolution to wheels in the folder `work`. `built` has the wheels built so far, by pin."""
 
-    Their source is not pure Python, so bake refuses them without a download or a build.
-    """
-    names = _compiled_names(releases, recipe, work) if releases else set()
-    if not names:
-        return
-    locations = {f"{name}=={releases[name]}": request.location(name) for name in sorted(names)}
-    reason = f"no wheel for Python {target.python_version} on {target.name}"
-    if len(locations) == 1:
-        ((pin, location),) = locations.items()
-        message = f"{location}: " * bool(location) + f"{pin} has {reason}"
-    else:
-        listing = ", ".join(pin + f" ({location})" * bool(location) for pin, location in locations.items())
-        message = f"{len(locations)} requirements have {reason}: {listing}"
-    raise WheelError(message, NO_WHEEL_HINT)
+    request: _Request
+    recipe: Recipe
+    target: Target
+    builder: Builder | None
+    work: Path
+    options: CompileOptions
+    built: dict[str, BuiltWheel] = field(default_factory=dict)
+
+    def lock_text(self) -> str:
+        """Return the text of the lock."""
+        (self.work / "requirements.txt").write_text(self.request.requirements)
+        (self.work / "constraints.txt").write_text(self.request.constraints)
+        result = self._compile()
+        while result.status:
+            self._build_missing(result.stderr)
+            result = self._compile()
+        return "".join(map(self._entry, lock_entries(result.stdout)))
+
+    def _compile(self) -> Result:
+        folders = tuple(wheel.path.parent for wheel in self.built.values())
+        options = CompileOptions(self.options.refresh, folders, self.options.newest)
+        return run_uv(compile_argv(self.target, options), self.recipe, self.work)
+
+    def _build_missing(self, explanation: str) -> None:
+        """Build the release that a resolution lacks, and all pinned releases without a wheel.
+
+        Raises the error that matches uv's explanation if there is none, and WheelError for releases that the builder
+        may not build.
+        """
+        sentence = " ".join(explanation.split())
+        match = NO_WHEEL.search(sentence)
+        name = canonicalize_name(match[1]) if match else ""
+        releases = {
+            package["name"]: package
+            for package in self._releases_without_wheel(name, sentence)
+            if f"{package['name']}=={package['version']}" not in self.built
+        }
+        if name not in releases:
+            raise resolution_error(explanation, self.request.lines, self.target)
+        versions = {key: package["version"] for key, package in releases.items()}
+        refused_names = {*versions} if self.builder is None else set()
+        if self.builder is None or self.builder.pure_only:
+            # Refused without a download or a build.
+            refused_names = _compiled_names(versions, self.recipe, self.work) or refused_names
+        refused_names |= {key for key, package in releases.items() if "sdist" not in package}
+        if refused_names:
+            locations = {f"{key}=={versions[key]}": self.request.location(key) for key in sorted(refused_names)}
+            raise no_wheel_error(locations, self.target, self.recipe.build)
+        assert self.builder is not None
+        for package in releases.values():
+            source = self._source(package)
+            self.built[source.pin] = self.builder.build(source)
+
+    def _releases_without_wheel(self, name: str, explanation: str) -> list[dict[str, Any]]:
+        """Return the newest admitted release of `name` and of all pinned requirements, if it has no wheel.
+
+        Reads only the index. If uv fails, returns [], because uv then explains the complete resolution.
+        """
+        if not name:
+            return []
+        facts = CONCLUSION.sub("", explanation)
+        specifiers = re.findall(rf"depends? on {re.escape(name)}(?:\[[^]]*\])?([<>=!~][\w.<>=!~*+,]*[\w*])", facts)
+        (self.work / "missing.txt").write_text(f"{name}{','.join(dict.fromkeys(specifiers))}\n")
+        files = ["--constraints=constraints.txt", "requirements.txt", "missing.txt"]
+        date_options = [f"--exclude-newer={self.options.newest}"] if self.options.newest else []
+        packages = listed_packages([*target_argv(self.target), *date_options], files, self.recipe, self.work) or []
+        names = {name, *self.request.pinned_names}
+        return [package for package in packages if not package.get("wheels") and package["name"] in names]
+
+    def _source(self, package: dict[str, Any]) -> Source:
+        """Return the source in a row of a pylock.toml. Raises RequirementError for one that the app does not allow."""
+        name, sdist = package["name"], package["sdist"]
+        line = self.request.hashed_lines.get(name)
+        sha256 = sdist.get("hashes", {}).get("sha256", "")
+        if line and sha256 not in line.hashes:
+            raise _hash_error(line)
+        if not sha256 or "url" not in sdist:
+            raise WheelError(
+                f"{name}=={package['version']} has no wheel, and the index has no SHA-256 of its source",
+                "Require another version.",
+            )
+        published = sdist["upload-time"].date().isoformat() if "upload-time" in sdist else ""
+        return Source(name, package["version"], sdist["url"], sha256, published, self.request.location(name))
+
+    def _entry(self, entry: str) -> str:
+        """Return an entry of the lock with only the hashes that the app allows, or that of a wheel built here."""
+        if wheel := self.built.get(entry.split(maxsplit=1)[0]):
+            return f"{entry.split(maxsplit=1)[0]} \\\n    --hash=sha256:{wheel.sha256}\n"
+        if line := self.request.hashed_lines.get(_name(entry)):
+            entry = with_hashes(entry, line.hashes)
+            if not HASH.search(entry):
+                raise _hash_error(line)
+        return entry
+
+
+def _hash_error(line: Line) -> RequirementError:
+    return RequirementError(
+        f"{line.location}: no file of {line.name} on the package index has one of its hashes",
+        "Correct the hashes, or remove them.",
+    )
 
 
 def _compiled_names(releases: Mapping[str, str], recipe: Recipe, work: Path) -> set[str]:
-    """Return the names of the releases that have a wheel for a particular system or processor."""
+    """Return the names of the releases (name to version) that have a wheel for a particular system or processor."""
     (work / "releases.txt").write_text("".join(f"{name}=={version}\n" for name, version in releases.items()))
     for python in OLDER_PYTHONS:
         packages = listed_packages(["--universal", f"--python-version={python}"], ["releases.txt"], recipe, work)
@@ -208,116 +297,6 @@ def _is_compiled(wheel: Mapping[str, str]) -> bool:
     return all(tag.platform != "any" for tag in tags)
 
 
-def target_argv(target: Target) -> list[str]:
-    """Return uv's options that choose a target's Python and platform."""
-    return [f"--python-version={target.python_version}", f"--python-platform={target.uv_platform}"]
-
-
-def listed_packages(
-    options: Sequence[str], files: Sequence[str], recipe: Recipe, work: Path
-) -> list[dict[str, Any]] | None:
-    """Return the packages that uv lists for requirements files in `work`, or None if it fails."""
-    result = _uv(listing_argv(options, files), recipe, work)
-    if result.status:
-        return None
-    packages: list[dict[str, Any]] = tomllib.loads(result.stdout).get("packages", [])
-    return packages
-
-
-def listing_argv(target_options: Sequence[str], files: Sequence[str]) -> list[str]:
-    """Return uv's command that lists the files of each requirement as a pylock.toml, without dependencies.
-
-    It allows sources, so that it lists releases without a matching wheel. Without dependencies, uv reads only the
-    index: it downloads no wheel and builds nothing.
-    """
-    options = "--quiet --no-config --no-python-downloads --no-sources --no-deps --format=pylock.toml"
-    return [uv.find_uv_bin(), "pip", "compile", *options.split(), f"--python={sys.executable}", *target_options, *files]
-
-
-def compile_argv(target: Target, refresh: bool, sources: Sequence[str] = ()) -> list[str]:
-    """Return uv's command that resolves requirements.txt and constraints.txt in its working folder.
-
-    It considers only wheels, except for the packages in `sources`.
-    """
-    options = "--quiet --no-config --no-python-downloads --no-sources --only-binary=:all: --generate-hashes"
-    options += " --no-header --no-annotate --no-emit-index-url"
-    target_options = [f"--python={sys.executable}", *target_argv(target)]
-    refresh_options = ["--refresh"] if refresh else []
-    refresh_options += [f"--no-binary={name}" for name in sources]
-    files = ["--constraints=constraints.txt", "requirements.txt"]
-    return [uv.find_uv_bin(), "pip", "compile", *options.split(), *target_options, *refresh_options, *files]
-
-
-def _resolution_error(stderr: str, request: _Request, target: Target) -> BakeError:
-    """Return the error that matches uv's explanation."""
-    explanation = TRACEBACK.sub("", re.sub(r"^error: ", "", stderr.strip()))
-    sentence = " ".join(explanation.split())
-
-    def location_prefix(name: str) -> str:
-        location = request.location(name)
-        return f"{location}: " if location else ""
-
-    if NO_NETWORK.search(sentence):
-        address = re.search(r"https?://[^/\s`)]+", sentence)
-        return NetworkError(
-            f"The package index cannot be reached{f' at {address[0]}' if address else ''}",
-            "Check the network, a proxy's settings, and `index` in bake.yaml.",
-            explanation,
-        )
-    if match := NO_WHEEL.search(sentence) or re.search(
-        r"Failed to (?:build|download and build) `([\w.-]+?)(?:==[^`]*)?`", sentence
-    ):
-        return WheelError(
-            f"{location_prefix(match[1])}{match[1]} has no wheel for Python {target.python_version} on {target.name}",
-            NO_WHEEL_HINT,
-            explanation,
-        )
-    if match := re.search(r"(\S+) was not found in the package registry", sentence):
-        return RequirementError(
-            f"{location_prefix(match[1])}the package index has no package {match[1]}",
-            "Check the spelling of its name.",
-            explanation,
-        )
-    if match := re.search(r"there (?:is|are) no versions? of ([\w.-]+)(?:\[\S*?\])?(\S*)", sentence):
-        name, requirement = match[1], match[1] + match[2]
-    elif match := re.search(r"only ([\w.-]+?)(?:[<>=!].*?)? is available and you require (\1\S*), we can", sentence):
-        name, requirement = match[1], match[2]
-    if match:
-        return RequirementError(
-            f"{location_prefix(name)}the package index has no release of {requirement}",
-            "Require a version that exists.",
-            explanation,
-        )
-    if "No solution found" in sentence:
-        lines = [
-            line for line in request.lines if re.search(rf"(?<![\w-]){re.escape(line.name)}(?![\w-])", sentence, re.I)
-        ]
-        conflict = ", ".join(dict.fromkeys(f"{line.text} ({line.location})" for line in lines))
-        return ConflictError(
-            f"The requirements conflict on Python {target.python_version}" + (f": {conflict}" if conflict else ""),
-            "Relax one of the requirements that uv's explanation above names.",
-            explanation,
-        )
-    return ProgramError(
-        "uv could not resolve the requirements", "Correct the cause that uv reports above.", explanation
-    )
-
-
-def _with_required_hashes(text: str, lines: dict[str, Line]) -> str:
-    """Return the lock. For requirements with hashes, it has only those hashes."""
-    for name, line in lines.items():
-        entry = next((candidate for candidate in lock_entries(text) if _name(candidate) == name), "")
-        if entry:
-            restricted_entry = with_hashes(entry, line.hashes)
-            if not HASH.search(restricted_entry):
-                raise RequirementError(
-                    f"{line.location}: no file of {name} on the package index has one of its hashes",
-                    "Correct the hashes, or remove them.",
-                )
-            text = text.replace(entry, restricted_entry)
-    return text
-
-
 def lock_entries(text: str) -> list[str]:
     """Return the entries of a lock, each with its hashes."""
     return re.findall(r"^\S.*\n(?:[ \t]+.*\n)*", text, re.M)
@@ -330,10 +309,6 @@ def _name(entry: str) -> str:
 def package_names(lock: Lock) -> set[str]:
     """Return the names of the distributions in a lock."""
     return {_name(entry) for entry in lock_entries(lock.text)}
-
-
-def _version(entry: str) -> str:
-    return entry.split(maxsplit=1)[0].partition("==")[2]
 
 
 def with_hashes(entry: str, hashes: frozenset[str]) -> str:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from bake.app.requirement_line import Line
-from bake.bundle.lock import is_pin, listed_packages, target_argv
+from bake.bundle.lock import is_pin
+from bake.bundle.uv_resolver import listed_packages, target_argv
 from bake.config.debian import Target
 from bake.config.recipe import Recipe
 from bake.host import cache, paths

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import os
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bake.bundle import shared_libraries, wheel_cache
-from bake.bundle.lock import resolve
+from bake.bundle import built_wheels, shared_libraries, wheel_cache
+from bake.bundle.lock import Lock, resolve
 from bake.bundle.release import Member, Release, gather
+from bake.bundle.wheel_builder import LockOptions
 from bake.config.recipe import Recipe
-from bake.host import cache
 from bake.host.files import atomic_output, file_digest
 from bake.host.progress import Reporter
+
+#: For documents: their machines fetch wheels from the index.
+LOCK_WITHOUT_BUILDS = LockOptions()
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """The archive of a release, and its `size` in bytes."""
+    """The archive of a release, its `size` in bytes, and the Debian packages of the recipe and of built wheels."""
 
     path: Path
     sha256: str
     size: int
     release: Release
+    packages: tuple[str, ...] = ()
 
 
 def collect(
@@ -31,31 +35,47 @@ def collect(
     recipe: Recipe,
     out: Path,
     report: Reporter,
-    age: cache.Age = cache.A_WEEK,
+    options: LockOptions = LOCK_WITHOUT_BUILDS,
 ) -> Bundle:
     """Resolve an app's requirements for its Debian release, fetch the wheels, and pack both at `out`.
 
-    `age` is the age that the lock may have.
+    The Debian packages with the libraries of wheels that bake built become packages of the machine.
     """
     target = recipe.target
     with report.phase("bundle") as phase:
         phase.progress(0.1, "resolving requirements")
-        lock = resolve(folder, recipe, target, age)
-        if lock.built_packages:
-            report.note(lock.build_note)
+        lock = resolve(folder, recipe, target, options.age, options.builder(recipe, target, report))
+        built_libraries = _built_libraries(lock)
+        packages = tuple(dict.fromkeys(value for value in built_libraries.values() if value not in recipe.packages))
+        if packages:
+            report.note(f"packages: {', '.join(packages)} (libraries of the wheels that bake built)")
         phase.progress(0.5, "fetching wheels")
         wheels = wheel_cache.wheels(lock, target, recipe)
-        libraries = wheel_cache.required_libraries(lock, target)
+        libraries = {
+            library: wheel
+            for library, wheel in wheel_cache.required_libraries(lock, target).items()
+            if library not in built_libraries
+        }
         unknown_libraries = shared_libraries.require(libraries, recipe.packages, target)
         if unknown_libraries and not recipe.packages:
             report.note(
                 f"no wheel contains {', '.join(unknown_libraries)}: "
                 "if the app does not start, add Debian packages to `packages`"
             )
-        bundle = pack(gather(folder, recipe, lock, wheels), out)
+        all_packages = (*recipe.packages, *packages)
+        release = gather(folder, recipe.model_copy(update={"packages": all_packages}), lock, wheels)
+        bundle = replace(pack(release, out), packages=all_packages)
     if bundle.release.exclusion_notes:
         report.note(f"excluded: {', '.join(bundle.release.exclusion_notes)}")
     return bundle
+
+
+def _built_libraries(lock: Lock) -> dict[str, str]:
+    """Return the libraries that the wheels built by bake need, with the Debian package that contains each."""
+    libraries: dict[str, str] = {}
+    for wheel in built_wheels.of_hashes(lock.hashes):
+        libraries |= {library: package for library, package in wheel.libraries.items() if package}
+    return libraries
 
 
 def pack(release: Release, out: Path) -> Bundle:

@@ -120,9 +120,10 @@ def image_command(app: Path, age: cache.Age, install: bool, ssh_port: int | None
     """
     report = Reporter(errors)
     bake_options = pipeline.Options(age, ssh_port, image_format)
-    recipe = pipeline.read(app, report, bake_options)
     if install:
+        # Before the app is read, because its requirements may have to be built.
         _install_missing(report)
+    recipe = pipeline.read(app, report, bake_options)
     host_requirements.verify()
     image = pipeline.bake(AppSource(app, recipe), bake_options, report)
     table = Table.grid(padding=(0, 2))
@@ -252,7 +253,7 @@ def render_command(
     if choice.launch:
         recipe = pipeline.read_unresolved(app, report, choice.release)
     else:
-        recipe = pipeline.read(app, report, base=choice.release)
+        recipe = pipeline.read(app, report, pipeline.Options(builds=False), choice.release)
     settings = launch_settings.read(arguments, recipe)
     root_keys, secrets_file = keys(recipe), secrets.secrets_file
     if secrets_file and secrets_file.suffix != ".env" and secrets_file.resolve().is_relative_to(app.resolve()):

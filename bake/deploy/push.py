@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bake.bundle import release_archive
 from bake.bundle.debian_choice import REFUSALS
+from bake.bundle.wheel_builder import LockOptions
 from bake.config import contract, contract_files
 from bake.config.contract_files import Result
 from bake.config.debian import TARGETS, Target
@@ -100,7 +101,8 @@ def upload_release(login: Login, state: Facts, target: Target, source: Source, r
     with cache.work_folder() as work:
         try:
             app = AppSource(source.folder, source.read_recipe(target.name))
-            bundle = release_archive.collect(app.files, app.recipe, work / "bundle.tar", report)
+            options = LockOptions(builds=True)
+            bundle = release_archive.collect(app.files, app.recipe, work / "bundle.tar", report, options)
         except REFUSALS as error:
             error.hint += (
                 f" {login.host} runs {target.name} with Python {target.python_version}. "

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bake.bundle import debian_choice, release_archive
+from bake.bundle.wheel_builder import LockOptions
 from bake.config import contract, loader
 from bake.config.debian import TARGETS
 from bake.config.recipe import Recipe
@@ -36,12 +37,19 @@ SPACE_NEEDED = 4 * 1000**3
 class Options:
     """Options of a bake. `age` is the age that the base and the lock may have.
 
-    `port` is the SSH port during the proof. `form` is the image format: qcow2 or raw.
+    `port` is the SSH port during the proof. `form` is the image format: qcow2 or raw. `builds`: bake may build wheels
+    of requirements that have none.
     """
 
     age: cache.Age = cache.A_WEEK
     port: int | None = None
     form: str = "qcow2"
+    builds: bool = True
+
+    @property
+    def lock(self) -> LockOptions:
+        """Return the options of the lock."""
+        return LockOptions(self.age, self.builds)
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,7 @@ def read(folder: Path, report: Reporter, options: Options | None = None, base: s
     """
     options = options or Options()
     recipe = _recipe(folder, base)
-    return debian_choice.complete(release_source.folder_of(folder, recipe), recipe, report, options.age)
+    return debian_choice.complete(release_source.folder_of(folder, recipe), recipe, report, options.lock)
 
 
 def read_unresolved(folder: Path, report: Reporter, base: str | None = None) -> Recipe:
@@ -110,8 +118,11 @@ def _bake(app: AppSource, output: Path, work: Path, options: Options, report: Re
         target = TARGETS[base.release]
     else:
         target = recipe.target
+        base = None
+    bundle = release_archive.collect(app.files, recipe, work / "bundle.tar", report, options.lock)
+    recipe = recipe.model_copy(update={"packages": bundle.packages})
+    if base is None:
         base = base_disk.find(base_disk.key(target, recipe.debian_packages, recipe.mirror), options.age)
-    bundle = release_archive.collect(app.files, recipe, work / "bundle.tar", report, options.age)
     if base:
         entry = Inputs(recipe, target, bundle, base).entry
         if (entry / manifest.FILE_NAME).is_file():

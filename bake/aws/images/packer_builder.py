@@ -24,6 +24,7 @@ from bake.aws.instances import inventory
 from bake.aws.session import DENIED_CODES, Cloud, aws_errors, code_of
 from bake.bundle import release_archive
 from bake.bundle.release_archive import Bundle
+from bake.bundle.wheel_builder import LockOptions
 from bake.config import contract, sections
 from bake.config.contract_files import Result
 from bake.config.debian import Target
@@ -98,7 +99,7 @@ def bake(app: AppSource, options: publish.PublishOptions, ssh_from: str, cloud: 
     with cache.work_folder() as work, aws_errors(cloud), tags.run() as run:
         assert cloud.account
         debian_ami = newest_debian_ami(cloud, target)["Name"]
-        bundle = release_archive.collect(app.files, recipe, work / "bundle.tar", report)
+        bundle = release_archive.collect(app.files, recipe, work / "bundle.tar", report, LockOptions(builds=True))
         facts = ImageManifest(
             name=recipe.name or "", document=digest(build.document(target, bundle).text),
             health=recipe.check.health, commit=app.commit, version=app.version,

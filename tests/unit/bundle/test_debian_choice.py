@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import builder_fakes
 import pytest
-from conftest import Site, publish
+from conftest import Fake, Site, publish
 
 from bake.app import detect
-from bake.bundle import debian_choice, lock
+from bake.bundle import builder_root, debian_choice, lock
 from bake.config.contract_files import Source
 from bake.config.debian import DEBIAN_12
 from bake.config.recipe import Recipe
 from bake.deploy import push
-from bake.errors import AppSyntaxError, BakeError, ConflictError, RequirementError, WheelError
+from bake.errors import AppSyntaxError, BakeError, BuildError, ConflictError, RequirementError, WheelError
 from bake.host.cache import Age
 from bake.host.progress import Reporter
 from bake.host.terminal import Terminal
@@ -46,14 +47,15 @@ def read(app: Path, site: Site) -> Read:
         publish(site, f"for-{key}", *(f"for_{key}-{file}" for file in files))
 
     def call(
-        requirements: str, files: dict[str, str] | None = None, keys: str = "", **age: Any
+        requirements: str, files: dict[str, str] | None = None, keys: str = "", builds: bool = False, **age: Any
     ) -> tuple[object, list[str]]:
         written = {"app.py": APP, "requirements.txt": requirements, **(files or {})}
         written["bake.yaml"] = f"index: {site.address}/simple/\ncheck: {{author: off}}\n{keys}"
         for name, text in written.items():
             (app / name).write_text(text)
         stream = io.StringIO()
-        found = pipeline.read(app, Reporter(Terminal(file=stream, width=1000)), pipeline.Options(age=Age(**age)))
+        options = pipeline.Options(age=Age(**age), builds=builds)
+        found = pipeline.read(app, Reporter(Terminal(file=stream, width=1000)), options)
         return found.base, stream.getvalue().splitlines()
 
     return call
@@ -302,3 +304,72 @@ def test_a_framework_that_the_requirements_lack_is_noted(read: Read, site: Site)
     publish(site, "flask", "flask-3.0-py3-none-any.whl")
     _, notes = read("for-both==1.0\nflask==3.0\n")
     assert not [note for note in notes if "does not list" in note]
+
+
+@pytest.fixture
+def sources(fake: Fake, tmp_path: Path, site: Site) -> Path:
+    """An index with a pure and a compiled source, and builds that make a wheel of either; the folder of the fakes."""
+    builder_fakes.publish_source(site, "pure")
+    builder_fakes.publish_source(site, "code", wheels="code-1.0-cp39-cp39-win_amd64.whl")
+    builder_fakes.wheel(tmp_path, "pure-1.0-py3-none-any.whl")
+    for python in ("cp311", "cp313"):
+        builder_fakes.wheel(tmp_path, f"code-1.0-{python}-{python}-linux_x86_64.whl")
+    script = (
+        "case $(ls $2/source) in pure*) tar --create ./pure-*.whl; exit;; esac\n"
+        "case $1 in *$(cat old-root)*) python=cp311;; *) python=cp313;; esac\ntar --create ./code-*-$python-*.whl\n"
+    )
+    builder_fakes.install(fake, tmp_path, script)
+    (tmp_path / "old-root").write_text(builder_root.key(DEBIAN_12, (), None))
+    return tmp_path
+
+
+def builds(folder: Path) -> list[str]:
+    """The sources that were built."""
+    return [line.split()[1] for line in builder_fakes.lines(folder, "builds")]
+
+
+def test_what_has_no_wheel_is_built_on_the_newest_release(read: Read, sources: Path) -> None:
+    base, notes = read("code==1.0\npure==1.0\n", builds=True)
+    assert base == "debian-13" and base_note(notes) == "base: debian-13 (Python 3.13, the newest)"
+    assert sorted(builds(sources)) == ["code-1.0.tar.gz", "pure-1.0.tar.gz"]
+    built = [note for note in notes if note.startswith("built code-1.0-cp313-cp313-linux_x86_64.whl in ")]
+    assert built
+    # The lock and the wheels are kept.
+    assert read("code==1.0\npure==1.0\n", builds=True)[0] == "debian-13"
+    assert len(builds(sources)) == 2
+
+
+def test_a_release_where_nothing_is_compiled_comes_first(read: Read, sources: Path) -> None:
+    base, notes = read("for-311==1.0\npure==1.0\n", builds=True)
+    assert base == "debian-12"
+    assert base_note(notes) == "base: debian-12 (requirements.txt:1: for-311==1.0 has no wheel for Python 3.13)"
+    assert builds(sources) == ["pure-1.0.tar.gz"]
+
+
+def test_a_release_that_is_named_gets_what_it_lacks_built(read: Read, sources: Path) -> None:
+    assert read("code==1.0\n", keys="base: debian-12\n", builds=True)[0] == "debian-12"
+    assert builds(sources) == ["code-1.0.tar.gz"]
+
+
+def test_a_source_that_cannot_be_built_anywhere_is_refused(read: Read, sources: Path) -> None:
+    (sources / "build.sh").write_text("echo no compiler >&2; exit 1\n")
+    with pytest.raises(BuildError) as caught:
+        read("code==1.0\n", builds=True)
+    assert caught.value.message == (
+        "requirements.txt:1: code==1.0 has no wheel for Python 3.13 on debian-13, and its build from source failed; "
+        "the same applies to debian-12"
+    )
+    assert caught.value.code == 23 and "no compiler" in caught.value.details
+
+
+@pytest.mark.parametrize(
+    ("keys", "may_build", "hint"), [("build: off\n", True, "build: off"), ("", False, "bake image")]
+)
+def test_nothing_is_built_where_the_recipe_or_the_command_forbids_it(
+    read: Read, sources: Path, keys: str, may_build: bool, hint: str
+) -> None:
+    for requirement in ("code==1.0", "pure==1.0"):
+        with pytest.raises(WheelError, match=f"requirements.txt:1: {requirement} has no wheel") as caught:
+            read(f"{requirement}\n", keys=keys, builds=may_build)
+        assert hint in caught.value.hint
+    assert builds(sources) == []
