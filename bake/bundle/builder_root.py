@@ -62,7 +62,7 @@ def obtain(
             return root
         if programs.which("mmdebstrap") is None:
             raise ToolError("mmdebstrap, which makes builder roots, is not installed", "Run `bake doctor --install`.")
-        report.note(f"making a builder root of {target.name}, in which bake builds packages without a wheel …")
+        report.note(f"making the builder root of {target.name}, a Debian tree with compilers …")
         start_time = time.monotonic()
         packages = builder_packages(extra_packages)
         with cache.work_folder() as work:

@@ -84,9 +84,9 @@ class WheelBuilder:
             return built
         if source.pin in self._pins:
             raise BuildError(f"To build {source.pin}, bake would need {source.pin} itself", "Require another version.")
+        self.report.note(f"building {source.pin} from source in a {self.target.name} root without network …")
         root = builder_root.obtain(self.target, self.recipe.build_packages, self.recipe.mirror, self.age, self.report)
         self._pins.append(source.pin)
-        self.report.note(f"building {source.pin} from source in a {self.target.name} root without network …")
         start_time = time.monotonic()
         try:
             with cache.work_folder() as work:
@@ -208,14 +208,19 @@ def _failure(source: Source, target: Target, log: Path) -> BuildError:
     header = re.search(r"fatal error: (\S+\.h): No such file", first_attempt)
     cause = f" because {header[1]} is missing" if header else ""
     location = f"{source.location}: " * bool(source.location)
-    too_old = (
-        f" {source.name} {source.version} was published on {source.published}, before Python {target.python_version} "
-        f"({target.python_date}): a newer version may be the only cure."
-    ) * bool(source.published and source.published < target.python_date)
+    is_old = bool(source.published) and source.published < target.python_date
+    version = (
+        f"Allow a newer version: {source.name} {source.version} was published on {source.published}, before Python "
+        f"{target.python_version} ({target.python_date})."
+        if is_old
+        else "Or allow another version."
+    )
+    missing_part = header[1] if header else "a header or a program that is missing"
+    packages = f"Add the Debian package with {missing_part} to bake.yaml, as in `build_packages: [libpq-dev]`."
+    hints = [version] if is_old and not header else [packages, version]
     return BuildError(
         f"{location}{source.pin} has no wheel for Python {target.python_version} on {target.name}, and its build from "
         f"source failed{cause}",
-        "Add the Debian packages of missing headers and programs to bake.yaml, as in `build_packages: [libpq-dev]`, or "
-        f"allow another version.{too_old} The log is {log}.",
+        f"{' '.join(hints)} The log is {log}.",
         "\n".join(lines),
     )

@@ -107,9 +107,20 @@ def test_a_compiler_fault_is_not_tried_again(
         "requirements.txt:1: a==1.0 has no wheel for Python 3.11 on debian-12, and its build from source failed "
         "because pq.h is missing"
     )
-    assert "build_packages" in error.hint and "was published on 2018-05-05, before Python 3.11" in error.hint
+    assert error.hint.startswith("Add the Debian package with pq.h to bake.yaml, as in `build_packages: [")
+    assert "a 1.0 was published on 2018-05-05, before Python 3.11 (2022-10-24)" in error.hint
     assert Path(error.hint.split()[-1].removesuffix(".")).read_text().endswith("failed with exit code 1\n")
     assert "fatal error: pq.h" in error.details
+
+
+def test_a_source_that_is_older_than_python_needs_a_newer_version(
+    builder: WheelBuilder, install: Install, site: Site
+) -> None:
+    install("exit 1")
+    with pytest.raises(BuildError) as caught:
+        builder.build(builder_fakes.publish_source(site, "a", "'setuptools'", "2018-05-05"))
+    assert caught.value.hint.startswith("Allow a newer version: a 1.0 was published on 2018-05-05, before Python 3.11")
+    assert "build_packages" not in caught.value.hint
 
 
 def test_a_requirement_that_only_the_backend_knows_is_added(

@@ -157,6 +157,7 @@ def test_trimming_drops_builder_roots_but_not_their_lock(cache_folder: Path) -> 
     root, image = entry(cache_folder, "builder", "root", 2), entry(cache_folder, "image", "new", 1)
     # A link of the root may lead anywhere.
     (root / "loop").symlink_to("/proc/self/root")
+    os.utime(root, (1, 1))
     cache.trim(1 << 20)
     assert not root.exists() and image.exists() and (cache_folder / "builder" / "lock").exists()
 
