@@ -43,26 +43,28 @@ class AppFolderError(BakeError):
 
 
 class NoAppError(BakeError):
-    """No WSGI callable was found, or the one named does not exist."""
+    """No WSGI or ASGI callable was found, or the one named does not exist."""
 
     code = 11
 
 
 class SeveralAppsError(BakeError):
-    """More than one WSGI callable was found and none was chosen."""
+    """More than one WSGI or ASGI callable was found and none was chosen."""
 
     code = 12
-    #: The values of `wsgi` to choose from, each with the place of its app: {"app:app": "app.py:3"}.
+    #: The values of `key` to choose from, each with the place of its app: {"app:app": "app.py:3"}.
     candidates: Mapping[str, str]
+    #: The key of bake.yaml: `wsgi` or `asgi`.
+    key: str
 
-    def __init__(self, candidates: Mapping[str, str]) -> None:
-        lines = [f"{place}: to serve this one, write  wsgi: {wsgi}" for wsgi, place in candidates.items()]
+    def __init__(self, candidates: Mapping[str, str], key: str = "wsgi") -> None:
+        lines = [f"{place}: to serve this one, write  {key}: {target}" for target, place in candidates.items()]
         super().__init__(
             f"bake found {len(candidates)} apps: {', '.join(candidates)}",
             "Add one of these lines to bake.yaml.",
             "\n".join(lines),
         )
-        self.candidates = candidates
+        self.candidates, self.key = candidates, key
 
 
 class AppSyntaxError(BakeError):
@@ -72,7 +74,7 @@ class AppSyntaxError(BakeError):
 
 
 class AsgiAppError(BakeError):
-    """The app speaks ASGI, which uWSGI does not serve."""
+    """`wsgi` names an ASGI app, or `asgi` names a WSGI app."""
 
     code = 14
 
@@ -99,6 +101,12 @@ class SettingsError(BakeError):
     """A launch setting is invalid, or a secret has no value."""
 
     code = 18
+
+
+class SecretError(BakeError):
+    """A file of the app contains a private key or a token, which a release would contain."""
+
+    code = 19
 
 
 # What the app needs.

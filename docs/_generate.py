@@ -231,15 +231,24 @@ def plain_link(text: str) -> str:
 
 
 def metadata_services() -> str:
-    """Return a table of the addresses that a machine's firewall denies to the app."""
-    return table(("address", "service"), [(f"`{address}`", plain(of)) for address, of in METADATA_SERVICES.items()])
+    """Return a table of the networks that a machine's firewall denies to the app, and the services in each."""
+    rows = [
+        (f"`{address}`", f"`{network}`", plain(service))
+        for network, services in METADATA_SERVICES.items()
+        for address, service in services.items()
+    ]
+    return table(("address", "denied", "service"), rows)
 
 
 def iam_policies() -> str:
     """Return a section for each command that needs AWS: its statements, and the policy itself."""
     text = ""
     for command, statements in sorted(policy.STATEMENTS.items()):
-        rows = [(name, ", ".join(f"`{action}`" for action in actions), which) for name, actions, which in statements]
+        rows = [
+            (name, ", ".join(f"`{action}`" for action in actions), f"`{option}`" if option else kind)
+            for name, actions, kind in statements
+            for option in [policy.OPTIONS.get(kind)]
+        ]
         document = json.dumps(policy.document(command), indent=2)
         text += f"## {command}\n\n{table(('statement', 'actions', 'resources'), rows)}\n"
         text += f"<details><summary>The policy as JSON</summary>\n\n{code(document, 'json')}\n</details>\n\n"

@@ -29,7 +29,7 @@ sed -i '/cloud-init\|manage_etc_hosts/d; /127\.0\.1\.1/d' /etc/hosts
 # cloud-init's state, and the files that it wrote for this network.
 rm -rf /var/lib/cloud /run/cloud-init
 rm -f /etc/netplan/* /etc/systemd/network/10-cloud-init* /etc/network/interfaces.d/* /etc/ssh/sshd_config.d/50-cloud-init.conf \
-    /etc/ssh/sshd_config.d/50-app-keys-only.conf
+    /etc/ssh/sshd_config.d/*0-app-keys-only.conf
 rm -rf /var/lib/dhcp /var/lib/dhcpcd /var/lib/systemd/network /var/lib/NetworkManager
 
 # Logs, histories, spools, caches, backups and time stamps.

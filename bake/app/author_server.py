@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 
+from bake.app.entry import Entry
 from bake.app.name_resolution import App, Reader
 from bake.config import contract
 
@@ -14,7 +16,7 @@ PLAIN = f"python -P {contract.CURRENT}/settings/plain.py"
 STARTERS = ("run.py", "app.py", "main.py", "server.py", "serve.py", "application.py", "wsgi.py")
 
 
-def command(reader: Reader, app: App | None, wsgi: str) -> str:
+def command(reader: Reader, app: App | None, entry: Entry) -> str:
     """Return a shell command. If its first part fails, the shell runs the next one.
 
     It runs in the app's folder, with the machine's environment, which sets FLASK_APP.
@@ -23,10 +25,19 @@ def command(reader: Reader, app: App | None, wsgi: str) -> str:
         manage = "manage.py" if (reader.folder / "manage.py").is_file() else "-m django"
         return f"python {manage} runserver --noreload 127.0.0.1:8000"
     commands = [f"python {shlex.quote(path)}" for path in _programs(reader, app)[:1]]
-    if wsgi.endswith(".ini"):
-        commands.append(f"pserve {shlex.quote(wsgi)}")
+    if entry.asgi:
+        commands += [uvicorn] if (uvicorn := asgi_command(entry.target)) else []
+        return " || ".join(commands) or "off"
+    if entry.target.endswith(".ini"):
+        commands.append(f"pserve {shlex.quote(entry.target)}")
     commands.append("flask run" if _is_flask(app) else PLAIN)
     return " || ".join(commands)
+
+
+def asgi_command(target: str) -> str:
+    """Return the command that serves an ASGI app with uvicorn, or "" if its command line cannot name the app."""
+    match = re.fullmatch(r"([\w.]+:\w+(?:\.\w+)*)(\(\))?", target)
+    return f"python -m uvicorn{' --factory' if match[2] else ''} {match[1]}" if match else ""
 
 
 def _programs(reader: Reader, app: App | None) -> list[str]:

@@ -16,12 +16,14 @@ from packaging.utils import canonicalize_name
 
 from bake.app import author_server, import_roots, python_files, unguarded_server
 from bake.app.distributions import distribution
-from bake.app.django import production_keys
+from bake.app.django import production_keys, secret_keys
 from bake.app.entry import Entry, find, named_app
 from bake.app.frameworks import FRAMEWORKS, WEBSOCKETS
 from bake.app.name_resolution import App, Reader
 from bake.app.requirements_files import requirements_file
 from bake.app.scopes import Module, dotted_name
+from bake.app.session_keys import OWN_KEY, SessionKey
+from bake.app.table_commands import table_commands
 from bake.app.variables import ALWAYS_SET
 from bake.config import contract, field_types, secret_names
 from bake.config.recipe import Recipe
@@ -51,14 +53,16 @@ def complete(folder: Path, recipe: Recipe) -> Detection:
         return _complete_package(recipe, recipe.package)
     reader = Reader(folder, recipe.target.python)
     notes = _secret_notes(recipe)
-    if recipe.wsgi:
-        entry = Entry(recipe.wsgi, named_app(reader, recipe.wsgi))
+    if recipe.entry:
+        key = "asgi" if recipe.asgi else "wsgi"
+        entry = Entry(recipe.entry, named_app(reader, recipe.entry, key), asgi=key == "asgi")
     else:
         entry = find(reader, notes)
         notes.insert(0, entry.note)
     app = entry.app
-    _check_imports(reader, app, notes if recipe.wsgi else None)
-    changes: dict[str, object] = {"wsgi": entry.wsgi}
+    modules = reader.import_closure(app.module, app.root.module) if app else []
+    _check_imports(reader, modules, notes if recipe.entry else None)
+    changes: dict[str, object] = {entry.key: entry.target}
     notes += _unread_notes(reader)
     if recipe.requirements is None:
         changes["requirements"] = detect_requirements(reader, app)
@@ -71,20 +75,23 @@ def complete(folder: Path, recipe: Recipe) -> Detection:
         changes["release"] = _release(reader, changes.get("django", recipe.django), notes)
     if recipe.writable.observe:
         changes["writable"] = _writable(reader, recipe, notes)
-    if recipe.preload is None:
-        changes["preload"] = _preload(reader, {*recipe.env, *recipe.secrets}, notes)
-    variables = {*recipe.model_copy(update=changes).secrets, *recipe.env}
     settings = getattr(changes.get("django", recipe.django), "settings", "")
-    app_modules = [app.module, app.root.module] if app else []
-    modules = reader.import_closure(*app_modules, *(module for module in [reader.modules.get(settings)] if module))
+    if settings_module := reader.modules.get(settings):
+        modules = sorted({*modules, *reader.import_closure(settings_module)}, key=lambda module: module.path)
+    if recipe.random_secrets is None:
+        keys = [(f"{module.path}:{key.line}", key) for module in modules for key in module.session_keys]
+        changes["random_secrets"] = _random_secrets(secret_keys(reader, settings) if settings else keys, recipe, notes)
+    variables = {*recipe.env, *recipe.secrets, *(recipe.model_copy(update=changes).random_secrets or ())}
+    if recipe.preload is None:
+        changes["preload"] = _preload(reader, variables, notes)
     python_files.require_valid(
         {module.path: reader.faults[module.path] for module in modules if module.path in reader.faults}
     )
     unguarded_server.require_none(reader, modules)
     notes += _variables(reader, modules, variables)
-    notes += _websocket_notes(modules, recipe)
+    notes += _asgi_notes(modules, recipe) if entry.asgi else _websocket_notes(modules, recipe)
     if recipe.check.author is None:
-        command = author_server.command(reader, app, str(changes["wsgi"]))
+        command = author_server.command(reader, app, entry)
         changes["check"] = recipe.check.model_copy(update={"author": command})
         notes.append(f"check.author: {command} (the machine's pages are compared with those of this server)")
     if recipe.name is None:
@@ -96,9 +103,9 @@ def complete(folder: Path, recipe: Recipe) -> Detection:
 
 def _complete_package(recipe: Recipe, package: str) -> Detection:
     """Return the recipe of an app that is a package on the index. The folder's files are not part of it."""
-    if recipe.wsgi is None:
+    if recipe.entry is None:
         raise NoAppError(
-            f"app: {package} needs `wsgi`, because bake cannot detect it",
+            f"app: {package} needs `wsgi` or `asgi`, because bake cannot detect it",
             "Add it to bake.yaml: `wsgi: module:callable`.",
         )
     requirements = recipe.requirements or ()
@@ -107,7 +114,8 @@ def _complete_package(recipe: Recipe, package: str) -> Detection:
             f"app: {package}: `requirements` cannot be a file here", "Write them as a list: `requirements: [flask]`."
         )
     name = recipe.name or canonicalize_name(Requirement(package).name)
-    check = recipe.check if recipe.check.author else recipe.check.model_copy(update={"author": author_server.PLAIN})
+    author = author_server.asgi_command(recipe.asgi) or "off" if recipe.asgi else author_server.PLAIN
+    check = recipe.check if recipe.check.author else recipe.check.model_copy(update={"author": author})
     changes = {"name": name, "requirements": (package, *requirements), "static": {}, "check": check}
     source = f"app: {package} from the package index; the folder's files are not in it"
     return Detection(recipe.model_copy(update=changes), (source, *_secret_notes(recipe)))
@@ -162,9 +170,17 @@ def _websocket_notes(modules: list[Module], recipe: Recipe) -> list[str]:
     ]
 
 
-def _check_imports(reader: Reader, app: App | None, notes: list[str] | None) -> None:
-    """Raise NoAppError if the app's imports resolve only from a subfolder. With `notes`, add a warning instead."""
-    modules = reader.import_closure(app.module, app.root.module) if app else []
+def _asgi_notes(modules: list[Module], recipe: Recipe) -> Iterator[str]:
+    """Yield warnings about keys that do not suit an ASGI app."""
+    if "threads" in recipe.limits.model_fields_set:
+        yield "warning: limits.threads has no effect on an ASGI app"
+    users = [module for module in modules if "socketio" in module.imported_packages]
+    if users and recipe.limits.workers != 1:
+        yield f"warning: {users[0].path} imports socketio, whose clients need  limits: {{workers: 1}}"
+
+
+def _check_imports(reader: Reader, modules: list[Module], notes: list[str] | None) -> None:
+    """Raise NoAppError if modules' imports resolve only from a subfolder. With `notes`, add a warning instead."""
     if flat_import := import_roots.flat_import(reader, modules):
         if notes is None:
             raise NoAppError(flat_import.message(), flat_import.hint(reader.folder))
@@ -227,11 +243,29 @@ def _release(reader: Reader, django: object, notes: list[str]) -> tuple[str, ...
         commands = ("flask db upgrade",)
     elif (reader.folder / "alembic.ini").is_file():
         notes.append("alembic.ini found: to migrate with each release, write  release: [alembic upgrade head]")
+    elif _imports(reader, "flask"):
+        notes += [_table_note(name) for name in _table_commands(reader)]
     if commands:
         notes.append(
             f"release: [{', '.join(commands)}] (once for each release, before it serves; `release: []` turns it off)"
         )
     return commands
+
+
+def _table_commands(reader: Reader) -> list[str]:
+    """Return the app's own commands that create its tables. Few files have commands, and are read again."""
+    modules = [module for module in reader.modules.values() if module.imported_packages & {"click", "flask"}]
+    files = [module for module in modules if b"command(" in (reader.folder / module.path).read_bytes()]
+    return list(dict.fromkeys(name for module in files for name in table_commands(reader.tree(module))))
+
+
+def _table_note(name: str) -> str:
+    """Return how to run such a command once. It may delete data, so no later release may run it again."""
+    mark = f"{contract.DATA}/tables"
+    return (
+        f"`flask {name}` seems to create the app's tables: to run it once, write  "
+        f"release: ['test -e {mark} || {{ flask {name} && touch {mark}; }}']"
+    )
 
 
 def _writable(reader: Reader, recipe: Recipe, notes: list[str]) -> Writable:
@@ -269,14 +303,36 @@ def _is_inside(path: PurePosixPath) -> bool:
     return False
 
 
+def _random_secrets(keys: list[tuple[str, SessionKey]], recipe: Recipe, notes: list[str]) -> tuple[str, ...]:
+    """Return the variables of keys that sign sessions, unless the recipe sets them, and note them.
+
+    `keys` have their locations.
+    """
+    names = {*recipe.env, *recipe.secrets}
+    results: list[str] = []
+    for location, key in keys:
+        if key.strings & names or key.variable in names:
+            continue
+        if key.variable:
+            names.add(key.variable)
+            results.append(key.variable)
+            notes.append(f"random_secrets: {key.variable} ({location}: each machine generates its own session key)")
+        elif key.literal and not any(map(OWN_KEY.fullmatch, names)):
+            notes.append(
+                f"warning: {location} has the session key, and anyone with the source can log in as any user; write  "
+                'os.environ["SECRET_KEY"]  there'
+            )
+    return tuple(results)
+
+
 def _preload(reader: Reader, variables: set[str], notes: list[str]) -> bool:
     """Return whether the app generates a random secret key, unless one of `variables` sets it.
 
     Its workers must then share the key of one import. With different keys, sessions would end at random.
     """
     for module in reader.modules.values():
-        for key in module.random_keys:
-            if not key.strings & variables:
+        for key in module.session_keys:
+            if key.random and not key.strings & variables:
                 notes.append(
                     f"preload: on ({module.path}:{key.line} generates a secret key at random, so all workers share one "
                     "import; each restart logs users out)"

@@ -20,8 +20,8 @@ OTHER_NAMES = {
     "psycopg2": "psycopg2-binary", "rest_framework": "djangorestframework",
     "rest_framework_simplejwt": "djangorestframework-simplejwt", "skimage": "scikit-image",
     "sklearn": "scikit-learn", "slugify": "python-slugify", "social_django": "social-auth-app-django",
-    "storages": "django-storages", "telegram": "python-telegram-bot", "web": "web.py", "yaml": "PyYAML",
-    "zmq": "pyzmq",
+    "socketio": "python-socketio", "storages": "django-storages", "telegram": "python-telegram-bot", "web": "web.py",
+    "yaml": "PyYAML", "zmq": "pyzmq",
 }  # fmt: skip
 #: Modules whose distribution has their name, apart from `-` and `_`.
 SAME_NAMES = frozenset(
@@ -44,8 +44,8 @@ SAME_NAMES = frozenset(
         "qrcode", "rcssmin", "redis", "reportlab", "requests", "requests_oauthlib", "rq", "scipy", "seaborn",
         "sendgrid", "sentry_sdk", "shortuuid", "simplejson", "six", "sqlalchemy", "sqlalchemy_utils",
         "sqlmodel", "stripe", "sympy", "tabulate", "tenacity", "tiktoken", "tldextract", "tqdm", "twilio",
-        "tzlocal", "ujson", "urllib3", "user_agents", "validators", "waitress", "werkzeug", "whitenoise",
-        "wtforms", "xlrd", "xlsxwriter", "xmltodict", "zeep", "zstandard",
+        "tzlocal", "ujson", "urllib3", "user_agents", "uvicorn", "validators", "waitress", "werkzeug",
+        "whitenoise", "wtforms", "xlrd", "xlsxwriter", "xmltodict", "zeep", "zstandard",
     }
 )  # fmt: skip
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from bake.app.name_resolution import App, Reader
 from bake.app.scopes import statements
+from bake.app.session_keys import SessionKey, session_key
 from bake.config import contract
 from bake.config.recipe import Recipe
 from bake.config.sections import Django
 
 #: The settings of a Django project that detection reads.
-SETTINGS = {"ALLOWED_HOSTS", "SECRET_KEY"}
+SETTINGS = {"ALLOWED_HOSTS", "SECRET_KEY", "INSTALLED_APPS", "ASGI_APPLICATION"}
+#: The packages that serve a project through its asgi.py.
+CHANNELS = {"channels", "daphne"}
 
 
 def production_keys(reader: Reader, recipe: Recipe, app: App | None, notes: list[str]) -> dict[str, object]:
@@ -35,12 +39,35 @@ def production_keys(reader: Reader, recipe: Recipe, app: App | None, notes: list
             f"domains: not set, so the site accepts any host name; ALLOWED_HOSTS suggests  domains: [{hosts[0]}]"
         )
     changes: dict[str, object] = {"django": Django(settings=settings, media=media)}
-    key_strings = {*_strings(values.get("SECRET_KEY"))}
-    is_insecure = any(text.startswith("django-insecure-") for text in key_strings)
-    if is_insecure and key_strings.isdisjoint({*recipe.env, *recipe.secrets}):
-        changes["secrets"] = (*recipe.secrets, *({"SECRET_KEY"} - set(recipe.secrets)))
-        notes.append("secrets: SECRET_KEY (the key in the settings is marked insecure)")
     return changes
+
+
+def secret_keys(reader: Reader, settings: str) -> list[tuple[str, SessionKey]]:
+    """Return the key that the settings module of a project has in the end, with the name of that module.
+
+    The machine's variable SECRET_KEY replaces a key that Django itself marked as insecure.
+    """
+    value = _setting_values(reader, settings).get("SECRET_KEY") if settings in reader.modules else None
+    if value is None:
+        return []
+    key = session_key("SECRET_KEY", value)
+    if not key.variable and any(text.startswith("django-insecure-") for text in key.strings):
+        key = replace(key, variable="SECRET_KEY")
+    return [(settings, key)]
+
+
+def channels_app(reader: Reader) -> tuple[str, str, str] | None:
+    """Return the ASGI app of a project that uses Channels: its module, its name, and the file of the settings."""
+    names = dict.fromkeys(name for module in reader.modules.values() for name in module.settings)
+    for settings in (name for name in names if name in reader.modules):
+        values = _setting_values(reader, settings)
+        module, _, name = next(_strings(values.get("ASGI_APPLICATION")), "").rpartition(".")
+        is_imported = any(CHANNELS & module.imported_packages for module in reader.modules.values())
+        if CHANNELS & {*_strings(values.get("INSTALLED_APPS"))} or (module and is_imported):
+            asgi_modules = (name for name in reader.modules if name.rpartition(".")[2] == "asgi")
+            module = module or next(asgi_modules, "")
+            return (module, name or "application", str(reader.modules[settings].path)) if module else None
+    return None
 
 
 def _settings_module(reader: Reader, recipe: Recipe, app: App | None) -> str | None:
@@ -48,7 +75,7 @@ def _settings_module(reader: Reader, recipe: Recipe, app: App | None) -> str | N
 
     In project templates, manage.py often names the settings for development and wsgi.py those for production.
     """
-    candidates = [reader.modules.get((recipe.wsgi or "").partition(":")[0])]
+    candidates = [reader.modules.get((recipe.entry or "").partition(":")[0])]
     candidates += [app.module, app.root.module] if app else []
     modules = dict.fromkeys(module for module in (*candidates, *reader.modules.values()) if module)
     names = [recipe.env.get("DJANGO_SETTINGS_MODULE"), *(name for module in modules for name in module.settings)]

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from bake.app import entry_evidence
+from bake.app.django import channels_app
 from bake.app.entry_evidence import Evidence
-from bake.app.frameworks import QUICKSTART, WSGI_MAKERS
+from bake.app.frameworks import MAKERS, QUICKSTART
 from bake.app.import_roots import other_folders
 from bake.app.name_resolution import USUAL_FACTORIES, USUAL_NAMES, App, Reader
 from bake.app.python_files import require_valid
@@ -28,11 +29,17 @@ SECONDARY_FOLDERS = {"examples", "example", "samples", "benchmarks", "scripts", 
 
 @dataclass(frozen=True)
 class Entry:
-    """The value of `wsgi`, the app if its source shows one, and the file that decided, or ""."""
+    """The value of `wsgi` or `asgi`, the app if its source shows one, and the file that decided, or ""."""
 
-    wsgi: str
+    target: str
     app: App | None = None
     source: str = ""
+    asgi: bool = False
+
+    @property
+    def key(self) -> str:
+        """Return the recipe's key for the app."""
+        return "asgi" if self.asgi else "wsgi"
 
     @property
     def note(self) -> str:
@@ -41,9 +48,9 @@ class Entry:
         places = [app.location] if app else []
         if app and app.root.location != app.location:
             places.append(f"created at {app.root.location}")
-        if self.wsgi == PASTE:
+        if self.target == PASTE:
             return f"wsgi: {PASTE} (its [app:main])"
-        return f"wsgi: {self.wsgi} ({', '.join(places)}{'; ' * bool(places and self.source)}{self.source})"
+        return f"{self.key}: {self.target} ({', '.join(places)}{'; ' * bool(places and self.source)}{self.source})"
 
 
 def find(reader: Reader, notes: list[str]) -> Entry:
@@ -54,8 +61,12 @@ def find(reader: Reader, notes: list[str]) -> Entry:
     for evidence in entry_evidence.find(reader.folder):
         if entry := _named_by(reader, evidence):
             return entry
+    if channels := channels_app(reader):
+        module, name, settings = channels
+        if entry := _named_by(reader, Evidence(f"{settings} uses Channels", module, name, asgi=True)):
+            return entry
     app = only_app(reader, notes)
-    return Entry(app.wsgi if app else PASTE, app)
+    return Entry(app.target, app, asgi=app.asgi) if app else Entry(PASTE)
 
 
 def _named_by(reader: Reader, evidence: Evidence) -> Entry | None:
@@ -66,37 +77,39 @@ def _named_by(reader: Reader, evidence: Evidence) -> Entry | None:
             continue
         expressions = [evidence.expression]
         if not evidence.expression:
-            apps = sorted((app for app in reader.apps if app.module is module), key=lambda app: app.rank)
-            expressions = [app.wsgi.partition(":")[2] for app in apps if not app.asgi and not app.required_arguments]
+            apps = [app for app in reader.apps if app.module is module and not app.required_arguments]
+            apps = sorted((app for app in apps if app.asgi or not evidence.asgi), key=lambda app: app.rank)
+            expressions = [app.target.partition(":")[2] for app in apps]
             expressions = expressions if evidence.is_script else ["application", *expressions]
         elif evidence.expression.isidentifier():
             expressions.append(f"{evidence.expression}()")
         for expression in expressions:
             with suppress(NoAppError, AsgiAppError, ValueError):
-                wsgi = field_types.wsgi(f"{name}:{expression}")
-                app = named_app(reader, wsgi)
+                target = field_types.wsgi(f"{name}:{expression}")
+                app = named_app(reader, target)
                 is_bound = expression.partition("(")[0] in module.scope.names
                 if app or is_bound or (module.dynamic and evidence.expression):
-                    return Entry(wsgi, app, evidence.source)
+                    return Entry(target, app, evidence.source, app.asgi if app else evidence.asgi)
     return None
 
 
 def only_app(reader: Reader, notes: list[str]) -> App | None:
     """Return the only app in the folder, or None if only a PasteDeploy file defines one.
 
-    Raises NoAppError, SeveralAppsError, AsgiAppError, AppSyntaxError.
+    WSGI apps come first. Raises NoAppError, SeveralAppsError, AppSyntaxError.
     """
-    apps = reader.apps
-    wsgi_apps = [app for app in apps if not app.asgi and not app.required_arguments]
+    apps = [app for app in reader.apps if not app.required_arguments]
+    wsgi_apps = [app for app in apps if not app.asgi]
     if not wsgi_apps and _is_paste(reader.folder / PASTE):
         return None
-    if not wsgi_apps:
-        asgi_apps = sorted((app for app in apps if app.asgi), key=lambda app: app.rank)
-        if not asgi_apps:
-            require_valid(reader.faults)  # The app may be in one of these files.
-        raise _asgi_error(asgi_apps[0]) if asgi_apps else _no_app_error(reader, apps)
-    notes += dict.fromkeys(f"ignored: the ASGI app at {app.root.location}" for app in apps if app.asgi)
-    return _best_app(wsgi_apps)
+    if not apps:
+        require_valid(reader.faults)  # The app may be in one of these files.
+        raise _no_app_error(reader, reader.apps)
+    if wsgi_apps:
+        note = "ignored: the ASGI app at {}; to serve it, write  asgi: {}"
+        notes += dict.fromkeys(note.format(app.root.location, app.target) for app in apps if app.asgi)
+    # A function with the arguments of an ASGI app may be a middleware.
+    return _best_app(wsgi_apps or [app for app in apps if app.root.call] or apps)
 
 
 def _best_app(apps: list[App]) -> App:
@@ -110,12 +123,12 @@ def _best_app(apps: list[App]) -> App:
         apps_by_module.setdefault(app.module, []).append(app)
     candidates = [app for module_apps in apps_by_module.values() for app in _prefer_usual_names(module_apps)]
     if len(candidates) > 1:
-        raise SeveralAppsError({app.wsgi: app.root.location for app in candidates})
+        raise SeveralAppsError({app.target: app.root.location for app in candidates}, candidates[0].key)
     (best_app,) = candidates
     if best_app.is_script and best_app.module is not best_app.root.module:
         raise NoAppError(
             f"bake found an app only in a script for workers or administration: {best_app.location}",
-            f"If it is the app to serve, write `wsgi: {best_app.wsgi}` in bake.yaml.",
+            f"If it is the app to serve, write `{best_app.key}: {best_app.target}` in bake.yaml.",
         )
     _require_one_call(best_app, names[best_app.root.module, best_app.root.name])
     return best_app
@@ -127,14 +140,17 @@ def _is_secondary(app: App) -> bool:
 
 
 def _require_one_call(best_app: App, names: list[App]) -> None:
-    """Raise SeveralAppsError if other modules call the app's factory with other arguments. A wsgi.py decides."""
-    is_decided = best_app.module.name.rpartition(".")[2] == "wsgi" or best_app.factory
+    """Raise SeveralAppsError if other modules call the app's factory with other arguments.
+
+    A wsgi.py or asgi.py decides.
+    """
+    is_decided = best_app.module.name.rpartition(".")[2] == best_app.key or best_app.factory
     calls: dict[str, App] = {}
     for app in [] if is_decided else names:
         if not app.factory and not _is_secondary(app):
             calls.setdefault(app.arguments, app)
     if len(calls) > 1:
-        raise SeveralAppsError({app.wsgi: app.location for app in calls.values()})
+        raise SeveralAppsError({app.target: app.location for app in calls.values()}, best_app.key)
 
 
 def _is_paste(path: Path) -> bool:
@@ -162,23 +178,23 @@ def _no_app_error(reader: Reader, apps: list[App]) -> NoAppError:
     known_calls = {(app.module, app.call.lineno, app.call.col_offset) for app in apps if app.call}
     for module in reader.modules.values():
         candidates += [f"{module.path}: not read: {module.skip_reason}"] if module.skip_reason else []
-        if any(reader.makes(module.scope, name, {*WSGI_MAKERS, QUICKSTART}) for name in module.calls):
+        if any(reader.makes(module.scope, name, MAKERS) for name in module.calls):
             candidates += _unserved_calls(reader, module, known_calls)
     if folders := list(other_folders(reader.folder)):
         return NoAppError(
-            f"bake found no WSGI app in {reader.folder}, but one in its folder {folders[0]}",
+            f"bake found no WSGI or ASGI app in {reader.folder}, but one in its folder {folders[0]}",
             f"Bake that folder: {reader.folder / folders[0]}.",
             "\n".join([*candidates, *(f"{folder}/ has an app" for folder in folders)]),
         )
     count = len(reader.modules)
     files = "Python file" if count == 1 else f"{count} Python files"
     return NoAppError(
-        f"bake found no WSGI app in the {files} of {reader.folder}"
+        f"bake found no WSGI or ASGI app in the {files} of {reader.folder}"
         + (", only candidates that it cannot serve" if candidates else ""),
         _arguments_hint(factories[0])
         if factories
         else "Create one at module level, such as `app = Flask(__name__)`, or a function without required arguments "
-        "that returns one. Or set `wsgi: module:callable` in bake.yaml.",
+        "that returns one. Or set `wsgi: module:callable` or `asgi: module:callable` in bake.yaml.",
         "\n".join(candidates),
     )
 
@@ -186,7 +202,9 @@ def _no_app_error(reader: Reader, apps: list[App]) -> NoAppError:
 def _arguments_hint(app: App) -> str:
     """Return the hint for a factory with required arguments."""
     values = ", ".join(f"{argument}='…'" for argument in app.required_arguments)
-    return f"Give each one a default, or pass them in bake.yaml: `wsgi: {app.wsgi.replace('()', f'({values})')}`."
+    return (
+        f"Give each one a default, or pass them in bake.yaml: `{app.key}: {app.target.replace('()', f'({values})')}`."
+    )
 
 
 def _unserved_calls(reader: Reader, module: Module, known_calls: set[tuple[Module, int, int]]) -> Iterator[str]:
@@ -200,7 +218,7 @@ def _unserved_calls(reader: Reader, module: Module, known_calls: set[tuple[Modul
         if not isinstance(node, ast.Call):
             continue
         function, location = dotted_name(node.func), f"{module.path}:{node.lineno}"
-        if reader.makes(module.scope, function, WSGI_MAKERS):
+        if reader.makes(module.scope, function, MAKERS - {QUICKSTART}):
             if id(node) in main_node_ids:
                 reason = 'only created inside `if __name__ == "__main__"`, where servers cannot import it; move it out'
             elif (module, node.lineno, node.col_offset) in known_calls:
@@ -223,38 +241,32 @@ def _text(call: ast.Call) -> str:
         return f"{dotted_name(call.func)}(…)"
 
 
-def _asgi_error(app: App) -> AsgiAppError:
-    """Return the error for an ASGI app, with the text of a wsgi.py that wraps it."""
-    module, app_expression = app.module.name, app.name + ("()" if app.factory else "")
-    return AsgiAppError(
-        f"{app.location}: {app.name} is an ASGI app, which uWSGI does not serve",
-        "Add a2wsgi to the requirements, save these lines as wsgi.py, and bake again. WebSockets will not work.",
-        f"from a2wsgi import ASGIMiddleware\nfrom {module} import {app.name}\n\n"
-        f"application = ASGIMiddleware({app_expression})",
-    )
+def named_app(reader: Reader, target: str, key: str = "") -> App | None:
+    """Return the app that the recipe names, or None if its source does not show one.
 
-
-def named_app(reader: Reader, wsgi: str) -> App | None:
-    """Return the app that the recipe names, or None if its source does not show one."""
-    if wsgi.endswith(".ini"):
-        if not _is_paste(reader.folder / wsgi):
+    `key` is the recipe's key with the name; "" if a file names an app of any kind. Raises NoAppError, AsgiAppError.
+    """
+    if target.endswith(".ini"):
+        if not _is_paste(reader.folder / target):
             raise NoAppError(
-                f"wsgi: {wsgi} is not a PasteDeploy file with a section [app:main]", "Correct `wsgi` in bake.yaml."
+                f"wsgi: {target} is not a PasteDeploy file with a section [app:main]", "Correct `wsgi` in bake.yaml."
             )
         return None
-    module_name, _, source = wsgi.partition(":")
+    module_name, _, source = target.partition(":")
     node, call = ast.parse(source, mode="eval").body, None
     while not isinstance(node, ast.Name):
         call = node if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else call
         node = node.func if isinstance(node, ast.Call) else node.value  # type: ignore[attr-defined]
     name = node.id
-    apps = [app for app in reader.apps if not app.asgi and not app.required_arguments]
-    proposals = [app.wsgi for app in apps]
-    if wsgi in proposals:
-        return apps[proposals.index(wsgi)]
-    similar = difflib.get_close_matches(wsgi, proposals, 1, 0.3) or proposals
+    apps = [app for app in reader.apps if key in ("", app.key) and not app.required_arguments]
+    proposals = [app.target for app in apps]
+    if target in proposals:
+        return apps[proposals.index(target)]
+    similar = difflib.get_close_matches(target, proposals, 1, 0.3) or proposals
     hint = (
-        f"Did you mean `wsgi: {similar[0]}`?" if similar else "Set `wsgi` to a module in the folder and a name in it."
+        f"Did you mean `{key}: {similar[0]}`?"
+        if similar
+        else f"Set `{key}` to a module in the folder and a name in it."
     )
     module = reader.modules.get(module_name)
     if module is None:
@@ -266,10 +278,10 @@ def named_app(reader: Reader, wsgi: str) -> App | None:
         ]
         module_file = next((path for path in paths if (reader.folder / path).is_file()), None)
         if module_file is None:
-            raise NoAppError(f"wsgi: {wsgi}: neither {paths[0]} nor {paths[1]} exists", hint)
+            raise NoAppError(f"{key}: {target}: neither {paths[0]} nor {paths[1]} exists", hint)
         module = reader.parse([module_file])[0]
     app = reader.look_up(module.scope, name)
-    prefix = f"wsgi: {wsgi}: {module.path}"
+    prefix = f"{key}: {target}: {module.path}"
     if app is None:
         if name in module.scope.names or module.dynamic:
             return None
@@ -278,8 +290,11 @@ def named_app(reader: Reader, wsgi: str) -> App | None:
                 f'{prefix} defines {name} only inside `if __name__ == "__main__"`', "Move it to module level."
             )
         raise NoAppError(f"{prefix} has no {name} at module level", hint)
-    if app.asgi:
-        raise _asgi_error(app)
+    if key and key != app.key:
+        raise AsgiAppError(
+            f"{app.location}: {name} is {'an ASGI' if app.asgi else 'a WSGI'} app, and `{key}` names the other kind",
+            f"Write `{app.key}: {target}` in bake.yaml instead.",
+        )
     if call and app.required_arguments and not (call.args or call.keywords):
         raise NoAppError(
             f"{app.location}: {name}() needs arguments: {', '.join(app.required_arguments)}", _arguments_hint(app)
@@ -287,5 +302,5 @@ def named_app(reader: Reader, wsgi: str) -> App | None:
     if source in (name, f"{name}()") and (bool(call) != app.factory or app.inner):
         problem = "is a function that returns an app" if app.factory else "is an app, not a function"
         problem = f"is not a WSGI app, but its {app.inner} is" if app.inner else problem
-        raise NoAppError(f"{app.location}: {name} {problem}", f"Write `wsgi: {app.wsgi}`.")
+        raise NoAppError(f"{app.location}: {name} {problem}", f"Write `{app.key}: {app.target}`.")
     return app

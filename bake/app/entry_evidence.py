@@ -20,14 +20,19 @@ import yaml
 MAX_CHARACTERS = 2**16
 #: The maximum depth of commands in commands: sh -c, and scripts.
 MAX_DEPTH = 2
-#: gunicorn's and waitress-serve's options without a value. All others have one.
+#: The options of gunicorn, waitress-serve, uvicorn, hypercorn and daphne without a value. All others have one.
 FLAGS = {
     "--preload", "--reload", "--daemon", "-D", "--capture-output", "--enable-stdio-inheritance", "--spew", "-R",
     "--check-config", "--print-config", "--no-sendfile", "--call", "--no-expose-tracebacks", "--expose-tracebacks",
     "--ipv4", "--no-ipv4", "--ipv6", "--no-ipv6", "--clear-untrusted-proxy-headers",
+    "--factory", "--proxy-headers", "--no-proxy-headers", "--access-log", "--no-access-log", "--use-colors",
+    "--no-use-colors", "--server-header", "--no-server-header", "--date-header", "--no-date-header", "--debug",
+    "--reset-contextvars",
 }  # fmt: skip
 #: An app as the servers take it: module:expression, or a module.
 APP = re.compile(r"([A-Za-z_][\w.]*)(?::(.+))?")
+#: The files in which `fastapi run` looks for the app.
+FASTAPI_FILES = [f"{folder}{name}.py" for folder in ("", "app/") for name in ("main", "app", "api")]
 #: uWSGI's options that name the module or the file of the app.
 UWSGI_OPTIONS = {"module", "wsgi", "w", "wsgi-file", "file", "mount"}
 
@@ -37,7 +42,7 @@ class Evidence:
     """The app that a file names. `expression` is "" if the file names only its module.
 
     `folder` is the one in which the command runs, below the app's folder. `is_script`: the command runs the module as a
-    program.
+    program. `asgi`: its server serves ASGI apps.
     """
 
     source: str
@@ -45,6 +50,7 @@ class Evidence:
     expression: str = ""
     folder: str = ""
     is_script: bool = False
+    asgi: bool = False
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -91,21 +97,42 @@ def _command(folder: Path, source: str, command: str, depth: int = 0) -> Iterato
 
 def _gunicorn(source: str, arguments: list[str], chdir: str) -> Iterator[Evidence]:
     """Yield the app in the arguments of gunicorn or waitress-serve."""
+    # gunicorn serves ASGI apps with uvicorn's workers.
+    yield from _server(source, arguments, chdir, any("uvicorn" in word for word in arguments))
+
+
+def _asgi_server(source: str, arguments: list[str], chdir: str) -> Iterator[Evidence]:
+    """Yield the app in the arguments of uvicorn, hypercorn or daphne."""
+    yield from _server(source, arguments, chdir, True)
+
+
+def _server(source: str, arguments: list[str], chdir: str, asgi: bool) -> Iterator[Evidence]:
+    """Yield the app in the arguments of a server."""
     pending = list(arguments)
-    is_call = "--call" in pending
+    is_call = not {"--call", "--factory"}.isdisjoint(pending)
     while pending:
         word = pending.pop(0)
         if word in ("&&", "||", ";", "|", "&"):
             return
-        if word.startswith("--chdir"):
+        if word.startswith(("--chdir", "--app-dir")):
             chdir = word.partition("=")[2] or (pending.pop(0) if pending else "")
         elif word.startswith("-"):
             has_own_value = "=" in word or word in FLAGS or (len(word) > 2 and not word.startswith("--"))
             if not has_own_value and pending:
                 pending.pop(0)
         elif match := APP.fullmatch(word):
-            yield Evidence(source, match[1], (match[2] or "") + "()" * (is_call and bool(match[2])), chdir)
+            expression = (match[2] or "") + "()" * (is_call and bool(match[2]))
+            yield Evidence(source, match[1], expression, chdir, asgi=asgi)
             return
+
+
+def _fastapi(source: str, arguments: list[str], chdir: str) -> Iterator[Evidence]:
+    """Yield the app in the arguments of `fastapi run`: a file, or the usual files."""
+    if arguments[:1] in (["run"], ["dev"]):
+        name = next((value for option, value in pairwise(arguments) if option == "--app"), "")
+        files = [word for word in arguments if word.endswith(".py")] or FASTAPI_FILES
+        for file in files:
+            yield Evidence(source, _module(file), name, chdir, is_script=True, asgi=True)
 
 
 def _uwsgi(source: str, arguments: list[str], chdir: str) -> Iterator[Evidence]:
@@ -151,6 +178,10 @@ def _python(source: str, arguments: list[str], chdir: str) -> Iterator[Evidence]
             yield from _flask(source, others, chdir)
         case ["-m", "gunicorn" | "waitress", *others]:
             yield from _gunicorn(source, others, chdir)
+        case ["-m", "uvicorn" | "hypercorn" | "daphne", *others]:
+            yield from _asgi_server(source, others, chdir)
+        case ["-m", "fastapi", *others]:
+            yield from _fastapi(source, others, chdir)
         case [file, *_] if file.endswith(".py") and PurePosixPath(file).name != "manage.py":
             yield Evidence(source, _module(file), "", chdir, is_script=True)
 
@@ -163,6 +194,7 @@ def _module(path: str) -> str:
 
 PROGRAMS: dict[str, Callable[[str, list[str], str], Iterator[Evidence]]] = {
     "gunicorn": _gunicorn, "waitress-serve": _gunicorn, "uwsgi": _uwsgi, "flask": _flask, "python": _python,
+    "uvicorn": _asgi_server, "hypercorn": _asgi_server, "daphne": _asgi_server, "fastapi": _fastapi,
 }  # fmt: skip
 
 

@@ -26,13 +26,21 @@ WSGI_METHODS = {"make_wsgi_app", "wsgifunc"}
 INNER = {"dash.Dash": ".server", "web.application": ".wsgifunc()"}
 #: Bottle's decorators that add routes to its default app.
 BOTTLE_ROUTES = {f"bottle.{name}" for name in ("route", "get", "post", "put", "delete", "patch")}
+#: Callables that create an ASGI app.
 ASGI_MAKERS = {
-    "fastapi.FastAPI",
-    "starlette.applications.Starlette",
-    "quart.Quart",
-    "litestar.Litestar",
-    "django.core.asgi.get_asgi_application",
+    "a2wsgi.WSGIMiddleware",
     "asgiref.wsgi.WsgiToAsgi",
+    "channels.routing.ProtocolTypeRouter",
+    "django.core.asgi.get_asgi_application",
+    "falcon.asgi.App",
+    "fastapi.FastAPI",
+    "fastapi.applications.FastAPI",
+    "litestar.Litestar",
+    "litestar.app.Litestar",
+    "quart.Quart",
+    "quart.app.Quart",
+    "socketio.ASGIApp",
+    "starlette.applications.Starlette",
 }
 #: Packages whose apps speak WebSocket.
 WEBSOCKETS = {"channels", "flask_sock", "flask_socketio", "flask_sockets", "simple_websocket", "socketio"}

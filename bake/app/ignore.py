@@ -43,3 +43,16 @@ def verdict(rules: Iterable[Rules], file: str, name: str) -> tuple[bool | None, 
     """
     verdicts = ((rule.ignores(name), rule.path) for rule in rules if rule.path.endswith(file))
     return next((candidate for candidate in verdicts if candidate[0] is not None), (None, ""))
+
+
+def allows(folder: Path, path: Path) -> bool:
+    """Return whether a .bakeignore of an app's `folder` names exactly this file, as in `!/tests/key.txt`."""
+    for parent in path.parents:
+        name = path.relative_to(parent).as_posix()
+        if (rules := parent / BAKEIGNORE).is_file():
+            lines = rules.read_text(errors="replace").splitlines()
+            if not {f"!{name}", f"!/{name}"}.isdisjoint(map(str.rstrip, lines)):
+                return True
+        if parent == folder:
+            break
+    return False

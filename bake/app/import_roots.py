@@ -112,5 +112,5 @@ def other_folders(folder: Path) -> Iterator[str]:
             path, count = Path(root) / name, count + 1
             if count <= MAX_FOLDERS and not (path / "pyvenv.cfg").exists():
                 with suppress(BakeError):
-                    if any(not app.asgi for app in Reader(path, (3, 13)).apps):
+                    if Reader(path, (3, 13)).apps:
                         yield path.relative_to(folder).as_posix()

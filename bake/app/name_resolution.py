@@ -19,6 +19,8 @@ from bake.app.fixpoint import Answers, Ask
 from bake.app.frameworks import ASGI_MAKERS, BOTTLE_ROUTES, INNER, MAKERS, WSGI_MAKERS, WSGI_METHODS
 from bake.app.scopes import END, RETURN, AppExpression, Binding, FunctionScope, Module, Scope, dotted_name
 
+#: The callables that create an app, and whether it is an ASGI app.
+KINDS = ((WSGI_MAKERS, False), (ASGI_MAKERS, True))
 #: The usual names of the app to serve.
 USUAL_NAMES = ("app", "application")
 #: Names that still refer to the app after `app = Middleware(app)`, and the return value of a function.
@@ -65,8 +67,13 @@ class App:
         return self.origin or self
 
     @property
-    def wsgi(self) -> str:
-        """Return the value of `wsgi` in the recipe."""
+    def key(self) -> str:
+        """Return the recipe's key for the app."""
+        return "asgi" if self.asgi else "wsgi"
+
+    @property
+    def target(self) -> str:
+        """Return the value of `key` in the recipe."""
         return f"{self.module.name}:{self.name}" + ("()" if self.factory else "") + self.inner
 
     @property
@@ -82,7 +89,10 @@ class App:
 
     @property
     def rank(self) -> tuple[object, ...]:
-        """Return the sort key of a name of an app: first apps, wsgi.py, its own module, usual names; last scripts."""
+        """Return the sort key of a name of an app. Scripts are last.
+
+        First are apps; then wsgi.py or asgi.py, the app's own module, and usual names.
+        """
         module_name = self.module.name.rpartition(".")[2]
         usual_names = USUAL_FACTORIES if self.factory else USUAL_NAMES
         is_entry_module = module_name in ("app", "main") or self.module is self.root.module
@@ -92,7 +102,7 @@ class App:
         return (
             is_script,
             self.factory,
-            module_name != "wsgi",
+            module_name != self.key,
             not is_entry_module,
             self.name not in usual_names,
             *position,
@@ -255,8 +265,11 @@ class Reader:
             app = self._expression_app(
                 scope, binding.value, binding.position, ask, may_be_wrapped=name in WRAPPED_NAMES
             )
-        elif self.makes(scope.parent if name == RETURN else scope, binding.declared_type, WSGI_MAKERS):
-            app = App(scope.module, "", binding.line)
+        else:
+            declaring_scope = scope.parent if name == RETURN else scope
+            for makers, asgi in KINDS:
+                if self.makes(declaring_scope, binding.declared_type, makers):
+                    app = App(scope.module, "", binding.line, asgi)
         if app is None or name == RETURN:
             return app
         return app.with_name(scope.module, "" if scope.parent else name, binding.line)
@@ -279,7 +292,7 @@ class Reader:
                 return replace(container, inner="")
             return self._dotted_app(self._origin(scope, dotted_name(node)), ask)
         function = dotted_name(node.func)
-        for makers, asgi in ((WSGI_MAKERS, False), (ASGI_MAKERS, True)):
+        for makers, asgi in KINDS:
             if self.makes(scope, function, makers):
                 inner = next(
                     (attribute for maker, attribute in INNER.items() if self.makes(scope, function, {maker})), ""

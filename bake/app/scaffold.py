@@ -42,7 +42,7 @@ def draft(folder: Path, notes: list[str]) -> str:
 
     Adds a line to `notes` for each key that the author has to set or check.
 
-    Raises AppSyntaxError and AsgiAppError, which no recipe can fix.
+    Raises AppSyntaxError, which no recipe can fix.
     """
     reader = Reader(folder, Recipe().target.python)
     return "".join([HEAD, _app(reader, notes), _requirements(reader, notes), TAIL])
@@ -52,18 +52,19 @@ def _app(reader: Reader, notes: list[str]) -> str:
     try:
         choice = entry.find(reader, [])
     except SeveralAppsError as error:
-        choices = "".join(f"# wsgi: {wsgi}    # {location}\n" for wsgi, location in error.candidates.items())
-        notes.append(f"{error.message}: set `wsgi`")
+        key = error.key
+        choices = "".join(f"# {key}: {target}    # {location}\n" for target, location in error.candidates.items())
+        notes.append(f"{error.message}: set `{key}`")
         return f"\n# bake found several apps. Remove the # before the one to serve.\n{choices}"
     except NoAppError as error:
         candidates = "".join(f"#   {line}\n" for line in error.details.splitlines())
-        notes.append(f"{error.message}: set `wsgi`")
+        notes.append(f"{error.message}: set `wsgi` or `asgi`")
         return f"\n# {error.message}.\n{candidates}# Set its module and callable:\n# wsgi: module:callable\n"
     if choice.app:
         origin = f"created at {choice.app.root.location}"
     else:
         origin = choice.source or "its [app:main]"
-    return f"\n# The app: {origin}.\n# wsgi: {choice.wsgi}\n"
+    return f"\n# The app: {origin}.\n# {choice.key}: {choice.target}\n"
 
 
 def _requirements(reader: Reader, notes: list[str]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from bake.app import random_keys, variables, writes
+from bake.app import session_keys, variables, writes
 
 #: The maximum number of parts in a dotted name to follow.
 MAX_DOTTED = 20
@@ -134,7 +134,7 @@ class Module:
         self.settings: list[str] = []
         #: Whether it serves the app when it is run as a program.
         self.serves = any(main and _serves(statement) for statement, main in statements(tree.body))
-        self.random_keys = list(random_keys.find(tree))
+        self.session_keys = list(session_keys.find(tree))
         uses_environ = not {"os", "os.environ"}.isdisjoint(self.scope.imports.values())
         self.variables = variables.find(tree) if uses_environ else variables.Variables()
         self.writes = list(dict.fromkeys(writes.find(tree)))

@@ -31,11 +31,11 @@ def require_none(reader: Reader, modules: Iterable[Module]) -> None:
 
 
 def _starts_server(reader: Reader, module: Module, function: ast.expr) -> bool:
-    """Return whether a function is bottle.run, or the method `run` of an app of the folder."""
-    if reader.makes(module.scope, dotted_name(function), {"bottle.run"}):
+    """Return whether a function is bottle.run or uvicorn.run, or the method `run` of an app of the folder."""
+    if reader.makes(module.scope, dotted_name(function), {"bottle.run", "uvicorn.run"}):
         return True
     match function:
         case ast.Attribute(value=ast.Name(id=name), attr=attribute) if attribute in NAMES:
             app = reader.look_up(module.scope, name)
-            return app is not None and not app.asgi and not app.factory
+            return app is not None and not app.factory
     return False

@@ -102,7 +102,10 @@ def _claim_image(cloud: Cloud, pair_tags: tags.Tags) -> None:
             description = f"Created by CreateImage(*) for {image['ImageId']}*"
             snapshots = listing.snapshots(cloud, [{"Name": "description", "Values": [description]}])
             ids |= {snapshot["SnapshotId"] for snapshot in snapshots}
-            cloud("ec2").create_tags(Resources=sorted(ids), Tags=tags.to_api(image_tags))
+            # The policy of a sweep does not allow it, since it would allow to remove every AMI.
+            command = "sweep-packer" if cloud.command == "sweep" else cloud.command
+            with aws_errors(cloud.for_command(command)):
+                cloud("ec2").create_tags(Resources=sorted(ids), Tags=tags.to_api(image_tags))
 
 
 def _list_resources(cloud: Cloud, filters: list[FilterTypeDef], kinds: Container[str] = KINDS) -> Iterator[Resource]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bake.app import detect, project_metadata, requirements_files
 from bake.bundle import pin_dates
-from bake.bundle.lock import lock_key, package_names, requirement_notes, resolve
+from bake.bundle.lock import Lock, Requirements, package_names, resolve
 from bake.bundle.wheel_builder import LockOptions
 from bake.config.debian import TARGETS, Target
 from bake.config.recipe import Recipe
@@ -54,6 +54,14 @@ class _Refusal:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """The recipe of an app, with its Debian release, and the lock of its requirements if they were resolved."""
+
+    recipe: Recipe
+    lock: Lock | None = None
+
+
+@dataclass(frozen=True)
 class _Trial:
     """How to try a release.
 
@@ -71,18 +79,29 @@ A_TRIAL = _Trial()
 
 @dataclass
 class _App:
-    """An app during the choice of its release. `notes` are the notes already shown."""
+    """An app during the choice of its release. `notes` are the notes already shown.
+
+    `readings` are its requirements, by their file or list, the ASGI app and the release.
+    """
 
     folder: Path
     recipe: Recipe
     report: Reporter
     options: LockOptions
     notes: set[str] = field(default_factory=set)
+    readings: dict[tuple[str | tuple[str, ...] | None, str | None, Target], Requirements] = field(default_factory=dict)
 
     @property
     def may_build(self) -> bool:
         """Return whether bake may build any requirement without a wheel."""
         return self.options.builds and self.recipe.build
+
+    def requirements(self, recipe: Recipe, target: Target) -> Requirements:
+        """Return the requirements that a recipe of the app names, for a release. Read them only once."""
+        key = recipe.requirements, recipe.asgi, target
+        if key not in self.readings:
+            self.readings[key] = Requirements.read(self.folder, recipe, target)
+        return self.readings[key]
 
     def note(self, *notes: str) -> None:
         """Show the notes that were not shown yet."""
@@ -113,31 +132,31 @@ def complete_without_base(folder: Path, recipe: Recipe, report: Reporter) -> Rec
     return detection.recipe
 
 
-def complete(folder: Path, recipe: Recipe, report: Reporter, options: LockOptions) -> Recipe:
-    """Return the recipe with all keys that bake detects in the app's `folder`, including `base`, and print notes.
+def complete(folder: Path, recipe: Recipe, report: Reporter, options: LockOptions) -> Choice:
+    """Return the recipe with all keys that bake detects in the app's `folder`, including `base`, and the lock.
 
-    Resolves the requirements, and keeps their lock in the cache. A release in the recipe is final. The release of an
-    image is not known before bake reads the image, so this function resolves nothing for it.
+    Prints notes. Resolves the requirements, and keeps their lock in the cache. A release in the recipe is final. The
+    release of an image is not known before bake reads the image, so this function resolves nothing for it.
     Raises the errors of `detect.complete` and `resolve`.
     """
     if isinstance(recipe.base, BaseImage):
         recipe = complete_without_base(folder, recipe, report)
-        for text in requirement_notes(folder, recipe, recipe.target):
+        for text in Requirements.read(folder, recipe, recipe.target).notes:
             report.note(text)
-        return recipe
+        return Choice(recipe)
     app = _App(folder, recipe, report, options)
     with report.phase("resolve"):
         return _use_release(app, TARGETS[recipe.base]) if recipe.base else _choose_release(app)
 
 
-def _use_release(app: _App, base: Target) -> Recipe:
-    """Return the recipe for the release in its `base`. An error names another release that suits the app."""
+def _use_release(app: _App, base: Target) -> Choice:
+    """Return the choice of the release in `base`. An error names another release that suits the app."""
     outcome = _try(app, base)
-    if isinstance(outcome, Recipe):
+    if isinstance(outcome, Choice):
         return outcome
     others = (target for target in NEWEST_FIRST if target is not base)
     if other := next(
-        (target for target in others if isinstance(_try(app, target, _Trial(choosing=True)), Recipe)), None
+        (target for target in others if isinstance(_try(app, target, _Trial(choosing=True)), Choice)), None
     ):
         outcome.error.hint += (
             f" On {other.name} with Python {other.python_version}, all requirements resolve: "
@@ -146,19 +165,21 @@ def _use_release(app: _App, base: Target) -> Recipe:
     raise outcome.error
 
 
-def _choose_release(app: _App) -> Recipe:
-    """Return the recipe for the first release that suits the app, and note the choice with its reason.
+def _choose_release(app: _App) -> Choice:
+    """Return the choice of the first release that suits the app, and note the choice with its reason.
 
     The releases that the app prefers come first.
     """
     targets, preference = _preference(app)
     # Building takes longer. So a release that needs only pure-Python sources comes before a newer one.
-    for pure_only in (True, False) if app.may_build else (True,):
+    for pure_only in (True, False) if app.may_build else (False,):
         refusals: dict[Target, _Refusal] = {}
         # A cached refusal saves time if another release suits the app. It is never final, because the index may
         # meanwhile have the missing wheels.
         for trust_cache in (True, False):
             for target in targets:
+                if target in refusals and not refusals[target].is_cached:
+                    continue
                 outcome = _try(app, target, _Trial(choosing=True, trust_cache=trust_cache, pure_only=pure_only))
                 if isinstance(outcome, _Refusal):
                     refusals[target] = outcome
@@ -174,27 +195,28 @@ def _choose_release(app: _App) -> Recipe:
     raise _no_release_error(refusals)
 
 
-def _try(app: _App, target: Target, trial: _Trial = A_TRIAL) -> Recipe | _Refusal:
-    """Return the recipe completed for a release on which the requirements resolve, or why there is none."""
+def _try(app: _App, target: Target, trial: _Trial = A_TRIAL) -> Choice | _Refusal:
+    """Return the recipe and the lock for a release on which the requirements resolve, or why there is none."""
     key = ""
     try:
         if trial.choosing and not app.recipe.package:
             _require_allowed(app.folder, target)
         detection = detect.complete(app.folder, app.recipe.model_copy(update={"base": target.name}))
+        recipe = detection.recipe
         app.note(*detection.notes)
-        key = lock_key(app.folder, detection.recipe, target) + "-pure" * trial.pure_only
+        requirements = app.requirements(recipe, target)
+        key = requirements.key + "-pure" * trial.pure_only
         if trial.trust_cache and app.options.age.admits_file(_refusal_path(key)):
             return _Refusal(WheelError(_refusal_path(key).read_text()), key, is_cached=True)
-        builder = app.options.builder(detection.recipe, target, app.report, pure_only=trial.pure_only)
-        lock = resolve(app.folder, detection.recipe, target, app.options.age, builder)
+        builder = app.options.builder(recipe, target, app.report, pure_only=trial.pure_only)
+        lock = resolve(requirements, app.options.age, builder)
     except REFUSALS as error:
         return _Refusal(error, key)
     app.note(*lock.notes)
-    requirements = detection.recipe.requirements
-    source = requirements if isinstance(requirements, str) else "requirements in bake.yaml"
+    source = recipe.requirements if isinstance(recipe.requirements, str) else "requirements in bake.yaml"
     for name in detection.frameworks.keys() - package_names(lock):
         app.note(f"warning: {detection.frameworks[name]} imports {name}, which {source} does not list")
-    return detection.recipe
+    return Choice(recipe, lock)
 
 
 def _preference(app: _App) -> tuple[Sequence[Target], str]:
@@ -217,14 +239,14 @@ def _preference(app: _App) -> tuple[Sequence[Target], str]:
 
 def _newest_pin(app: _App) -> pin_dates.PinnedRelease | None:
     """Return the newest release that the app pins. Returns None for faults of its files, which are reported later."""
-    source = app.recipe.requirements
+    recipe = app.recipe
     try:
-        source = requirements_files.requirements_file(app.folder) if source is None else source
-        target, index = NEWEST_FIRST[0], app.recipe.index or ""
-        lines = requirements_files.requirement_lines(app.folder, source, target, index) if source else []
+        if recipe.requirements is None:
+            recipe = recipe.model_copy(update={"requirements": requirements_files.requirements_file(app.folder)})
+        requirements = app.requirements(recipe, NEWEST_FIRST[0]) if recipe.requirements else None
     except RequirementError:
         return None
-    return pin_dates.newest(lines, app.recipe, target, app.options.age)
+    return pin_dates.newest(requirements, app.options.age) if requirements else None
 
 
 def _refusal_path(key: str) -> Path:

@@ -20,31 +20,32 @@ from bake.host import paths
 EXCLUDED_PATTERNS = {
     "version control": (".git", ".hg", ".svn"),
     "secrets": (
-        ".env",
-        ".env.*",
-        "*.env",
-        "*.pem",
-        "*.key",
-        "id_rsa*",
-        "id_ed25519*",
-        ".ssh",
-        ".aws",
-        ".netrc",
-        ".pgpass",
-        "client_secret*.json",
-        "credentials.json",
+        *(".env", ".env.*", ".env~", "*.env", "*.env.bak", "*.env.old", "*.env.orig", "*.env.save", "*.env~", ".envrc"),
+        *("*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.ppk", "*.kdbx"),
+        *("id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*"),
+        *(".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".vault_pass*", ".vault-pass*"),
+        *(".netrc", "_netrc", ".pgpass", ".my.cnf", ".git-credentials", ".htpasswd"),
+        *(".npmrc", ".yarnrc*", ".pypirc", "pip.conf", "pip.ini"),
+        *("secrets.y*ml", "secrets.toml", "secrets.json"),
+        *("client_secret*.json", "credentials.json", "service-account*.json", "service_account*.json"),
+        *("*.tfstate", "*.tfstate.*", "*.tfvars"),
+        *(".*_history",),
     ),
     "virtual environment": (".venv", "venv"),
     "cache": ("__pycache__/", "*.py[co]", ".mypy_cache/", ".pytest_cache/", ".ruff_cache/", ".tox/", ".nox/"),
     "Node packages": ("node_modules",),
     "disk image": ("*.qcow2",),
-    "database": ("*.sqlite*", "*.db", "*.db-journal", "*.db-wal", "*.db-shm"),
+    "database": ("*.sqlite*", "*.db", "*.db-journal", "*.db-wal", "*.db-shm", "*.dump"),
     "build output": ("/build/", "/dist/"),
     "Finder metadata": (".DS_Store",),
 }
 EXCLUDED_SPECS = {reason: GitIgnoreSpec.from_lines(patterns) for reason, patterns in EXCLUDED_PATTERNS.items()}
 #: The first bytes of bake's user-data and launch settings, which may contain secrets.
 DOCUMENT = (b"#cloud-config\n# Made by bake", b"#cloud-config\n# Settings for a machine that bake")
+#: Words in the first lines of a database's dump. The header is that of pg_dump, mysqldump, phpMyAdmin or sqlite3.
+DUMP = (b"PostgreSQL database dump", b"MySQL dump", b"MariaDB dump", b"phpMyAdmin SQL Dump", b"PRAGMA foreign_keys=")
+#: Beginnings of lines with rows. A dump without them is a schema, which an app may need.
+ROWS = (b"\nINSERT INTO", b"\nCOPY ")
 
 
 def walk(folder: Path, exclusions: list[tuple[str, str]]) -> Iterator[Path]:
@@ -63,7 +64,8 @@ def _reason(path: Path, name: str, stack: list[ignore.Rules]) -> str:
     if is_excluded is not None:
         return location if is_excluded else ""
     for reason, spec in EXCLUDED_SPECS.items():
-        if spec.match_file(name):
+        # Windows and macOS keep the case that a person typed, as in .ENV or server.PEM.
+        if spec.match_file(name.lower() if reason == "secrets" else name):
             return reason
     if (path / "pyvenv.cfg").exists():
         return "virtual environment"
@@ -74,6 +76,8 @@ def _reason(path: Path, name: str, stack: list[ignore.Rules]) -> str:
         return location
     if _is_document(path):
         return "user-data from bake"
+    if name.lower().endswith(".sql") and _is_dump(path):
+        return "database"
     return "" if path.is_symlink() or path.is_dir() or path.is_file() else "neither a file nor a folder"
 
 
@@ -92,6 +96,15 @@ def _is_document(path: Path) -> bool:
     with contextlib.suppress(OSError):
         if path.is_file() and not path.is_symlink():
             return _beginning(path).startswith(DOCUMENT)
+    return False
+
+
+def _is_dump(path: Path) -> bool:
+    """Return whether a file is a database's dump with rows."""
+    with contextlib.suppress(OSError):
+        if path.is_file() and not path.is_symlink():
+            content = path.read_bytes()
+            return any(word in content[:500] for word in DUMP) and any(word in content for word in ROWS)
     return False
 
 

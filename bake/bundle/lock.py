@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 from packaging.requirements import Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
+from bake.app import asgi_server
 from bake.app.requirement_line import HASH, Line
 from bake.app.requirements_files import requirement_lines
 from bake.bundle import built_wheels
@@ -84,14 +85,44 @@ class Builder(Protocol):
 
 
 @dataclass(frozen=True)
-class _Request:
-    """An app's requirements for uv. `key` is the digest of everything that the result depends on."""
+class Requirements:
+    """An app's requirements for a Debian release, as uv takes them.
 
-    lines: list[Line]
-    requirements: str
+    `index` is the URL in bake.yaml. `key` is the digest of all inputs of the lock, except the index's content. `notes`
+    tell which requirements and indexes in the app's files are not used. `optional` are requirements to leave out if
+    they do not resolve. `build` is the key of bake.yaml.
+    """
+
+    target: Target
+    index: str | None
+    lines: tuple[Line, ...]
+    text: str
     constraints: str
     key: str
     notes: tuple[str, ...]
+    optional: str = ""
+    build: bool = True
+
+    @classmethod
+    def read(cls, folder: Path, recipe: Recipe, target: Target) -> Requirements:
+        """Read the requirements in the recipe's list, or in its file in the app's folder. Raises RequirementError."""
+        source = "requirements.txt" if recipe.requirements is None else recipe.requirements
+        index = recipe.index
+        notes: list[str] = []
+        lines = requirement_lines(folder, source, target, index or "", notes)
+        optional = ""
+        if recipe.asgi:
+            lines += asgi_server.required(lines, notes)
+            optional = asgi_server.optional(lines)
+        requirements = [f"{line.text}\n" for line in lines if not line.constraint]
+        constraints = [f"{line.text}\n" for line in lines if line.constraint]
+        hashes = [(line.name, sorted(line.hashes)) for line in lines if line.hashes]
+        version = importlib.metadata.version("uv")
+        inputs = [requirements, constraints, hashes, target.python_version, target.uv_platform, index, version]
+        inputs += [recipe.build, sorted(recipe.build_packages)]
+        key = digest([*inputs, optional] if optional else inputs)
+        texts = "".join(requirements), "".join(constraints)
+        return cls(target, index, tuple(lines), *texts, key, tuple(notes), optional, recipe.build)
 
     @property
     def hashed_lines(self) -> dict[str, Line]:
@@ -99,85 +130,62 @@ class _Request:
         return {line.name: line for line in self.lines if line.hashes}
 
     @property
-    def pinned_names(self) -> frozenset[str]:
-        """Return the names of the packages that a line pins to one version."""
-        return frozenset(line.name for line in self.lines if is_pin(line.text))
+    def pins(self) -> tuple[Line, ...]:
+        """Return the lines that admit one version only."""
+        return tuple(line for line in self.lines if _is_pin(line.text))
 
     def location(self, name: str) -> str:
         """Return `file:line` of a requirement, or "" for a dependency of another package."""
         return next((line.location for line in self.lines if line.name == canonicalize_name(name)), "")
 
 
-def is_pin(text: str) -> bool:
+def _is_pin(text: str) -> bool:
     """Return whether a requirement admits one version only."""
     specifiers = Requirement(text).specifier
     return any(specifier.operator in ("==", "===") and not specifier.version.endswith("*") for specifier in specifiers)
 
 
-def _request(folder: Path, recipe: Recipe, target: Target) -> _Request:
-    source = "requirements.txt" if recipe.requirements is None else recipe.requirements
-    notes: list[str] = []
-    lines = requirement_lines(folder, source, target, recipe.index or "", notes)
-    requirements = [f"{line.text}\n" for line in lines if not line.constraint]
-    constraints = [f"{line.text}\n" for line in lines if line.constraint]
-    hashes = [(line.name, sorted(line.hashes)) for line in lines if line.hashes]
-    version = importlib.metadata.version("uv")
-    build = [recipe.build, sorted(recipe.build_packages)]
-    key = digest(
-        [requirements, constraints, hashes, target.python_version, target.uv_platform, recipe.index, version, build]
-    )
-    return _Request(lines, "".join(requirements), "".join(constraints), key, tuple(notes))
-
-
-def lock_key(folder: Path, recipe: Recipe, target: Target) -> str:
-    """Return the digest of all inputs of the lock, except the index. Raises RequirementError."""
-    return _request(folder, recipe, target).key
-
-
-def requirement_notes(folder: Path, recipe: Recipe, target: Target) -> tuple[str, ...]:
-    """Return the notes about the app's requirements, without resolving them. Raises RequirementError."""
-    return _request(folder, recipe, target).notes
-
-
-def resolve(folder: Path, recipe: Recipe, target: Target, age: cache.Age, builder: Builder | None = None) -> Lock:
-    """Return the lock of the app's requirements. Use one in the cache if its age is admitted.
+def resolve(requirements: Requirements, age: cache.Age, builder: Builder | None = None) -> Lock:
+    """Return the lock of an app's requirements. Use one in the cache if its age is admitted.
 
     Without a builder, a requirement without a wheel is refused.
     Raises RequirementError, ConflictError, WheelError, BuildError, NetworkError.
     """
-    request = _request(folder, recipe, target)
-    path = paths.cache() / "locks" / f"{request.key}.txt"
+    path = paths.cache() / "locks" / f"{requirements.key}.txt"
     if age.admits_file(path):
-        lock = Lock(path.read_text(), request.key, request.notes)
-        if not (builder and builder.pure_only and built_wheels.any_compiled(lock.hashes)):
+        lock = Lock(path.read_text(), requirements.key, requirements.notes)
+        if _could_make(builder, lock):
             return lock
     with cache.work_folder() as work:
-        options = CompileOptions(refresh=age.refresh)
-        text = _Resolution(request, recipe, target, builder, work, options).lock_text()
+        text = _Resolution(requirements, builder, work, CompileOptions(refresh=age.refresh)).lock_text()
     write(path, text)
-    return Lock(text, request.key, request.notes)
+    return Lock(text, requirements.key, requirements.notes)
+
+
+def _could_make(builder: Builder | None, lock: Lock) -> bool:
+    """Return whether a builder, or a resolution without one, could have made a lock in the cache."""
+    if builder is None:
+        return not built_wheels.of_hashes(lock.hashes)
+    return not (builder.pure_only and built_wheels.any_compiled(lock.hashes))
 
 
 def resolve_build_requirements(
-    requirements: Sequence[str], recipe: Recipe, target: Target, builder: Builder, newest: str
+    lines: Sequence[str], index: str | None, target: Target, builder: Builder, newest: str
 ) -> Lock:
     """Return the lock of a source's build requirements, uploaded before the day `newest` (YYYY-MM-DD) unless it is "".
 
     Raises the errors of `resolve`.
     """
-    request = _Request([], "".join(f"{requirement}\n" for requirement in requirements), "", "", ())
+    requirements = Requirements(target, index, (), "".join(f"{line}\n" for line in lines), "", "", ())
     with cache.work_folder() as work:
-        options = CompileOptions(newest=newest)
-        return Lock(_Resolution(request, recipe, target, builder, work, options).lock_text(), "")
+        return Lock(_Resolution(requirements, builder, work, CompileOptions(newest=newest)).lock_text(), "")
 
 
 @dataclass
 class _Resolution:
     """A resolution to wheels in the folder `work`. `built` has the wheels built so far, by pin."""
 
-    request: _Request
-    recipe: Recipe
-    target: Target
+    requirements: Requirements
     builder: Builder | None
     work: Path
     options: CompileOptions
@@ -185,8 +193,7 @@ class _Resolution:
 
     def lock_text(self) -> str:
         """Return the text of the lock."""
-        (self.work / "requirements.txt").write_text(self.request.requirements)
-        (self.work / "constraints.txt").write_text(self.request.constraints)
+        (self.work / "constraints.txt").write_text(self.requirements.constraints)
         result = self._compile()
         while result.status:
             self._build_missing(result.stderr)
@@ -194,9 +201,16 @@ class _Resolution:
         return "".join(map(self._entry, lock_entries(result.stdout)))
 
     def _compile(self) -> Result:
+        """Run uv, and run it again without the optional requirements if it fails: they are never built."""
         folders = tuple(wheel.path.parent for wheel in self.built.values())
         options = CompileOptions(self.options.refresh, folders, self.options.newest)
-        return run_uv(compile_argv(self.target, options), self.recipe, self.work)
+        argv = compile_argv(self.requirements.target, options)
+        for optional in dict.fromkeys([self.requirements.optional, ""]):
+            (self.work / "requirements.txt").write_text(self.requirements.text + optional)
+            result = run_uv(argv, self.requirements.index, self.work)
+            if not result.status:
+                break
+        return result
 
     def _build_missing(self, explanation: str) -> None:
         """Build the release that a resolution lacks, and all pinned releases without a wheel.
@@ -213,16 +227,16 @@ class _Resolution:
             if f"{package['name']}=={package['version']}" not in self.built
         }
         if name not in releases:
-            raise resolution_error(explanation, self.request.lines, self.target)
+            raise resolution_error(explanation, self.requirements.lines, self.requirements.target)
         versions = {key: package["version"] for key, package in releases.items()}
         refused_names = {*versions} if self.builder is None else set()
         if self.builder is None or self.builder.pure_only:
             # Refused without a download or a build.
-            refused_names = _compiled_names(versions, self.recipe, self.work) or refused_names
+            refused_names = _compiled_names(versions, self.requirements.index, self.work) or refused_names
         refused_names |= {key for key, package in releases.items() if "sdist" not in package}
         if refused_names:
-            locations = {f"{key}=={versions[key]}": self.request.location(key) for key in sorted(refused_names)}
-            raise no_wheel_error(locations, self.target, self.recipe.build)
+            locations = {f"{key}=={versions[key]}": self.requirements.location(key) for key in sorted(refused_names)}
+            raise no_wheel_error(locations, self.requirements.target, self.requirements.build)
         assert self.builder is not None
         for package in releases.values():
             source = self._source(package)
@@ -240,14 +254,15 @@ class _Resolution:
         (self.work / "missing.txt").write_text(f"{name}{','.join(dict.fromkeys(specifiers))}\n")
         files = ["--constraints=constraints.txt", "requirements.txt", "missing.txt"]
         date_options = [f"--exclude-newer={self.options.newest}"] if self.options.newest else []
-        packages = listed_packages([*target_argv(self.target), *date_options], files, self.recipe, self.work) or []
-        names = {name, *self.request.pinned_names}
+        options = [*target_argv(self.requirements.target), *date_options]
+        packages = listed_packages(options, files, self.requirements.index, self.work) or []
+        names = {name, *(pin.name for pin in self.requirements.pins)}
         return [package for package in packages if not package.get("wheels") and package["name"] in names]
 
     def _source(self, package: dict[str, Any]) -> Source:
         """Return the source in a row of a pylock.toml. Raises RequirementError for one that the app does not allow."""
         name, sdist = package["name"], package["sdist"]
-        line = self.request.hashed_lines.get(name)
+        line = self.requirements.hashed_lines.get(name)
         sha256 = sdist.get("hashes", {}).get("sha256", "")
         if line and sha256 not in line.hashes:
             raise _hash_error(line)
@@ -257,13 +272,13 @@ class _Resolution:
                 "Require another version.",
             )
         published = sdist["upload-time"].date().isoformat() if "upload-time" in sdist else ""
-        return Source(name, package["version"], sdist["url"], sha256, published, self.request.location(name))
+        return Source(name, package["version"], sdist["url"], sha256, published, self.requirements.location(name))
 
     def _entry(self, entry: str) -> str:
         """Return an entry of the lock with only the hashes that the app allows, or that of a wheel built here."""
         if wheel := self.built.get(entry.split(maxsplit=1)[0]):
             return f"{entry.split(maxsplit=1)[0]} \\\n    --hash=sha256:{wheel.sha256}\n"
-        if line := self.request.hashed_lines.get(_name(entry)):
+        if line := self.requirements.hashed_lines.get(_name(entry)):
             entry = with_hashes(entry, line.hashes)
             if not HASH.search(entry):
                 raise _hash_error(line)
@@ -277,11 +292,11 @@ def _hash_error(line: Line) -> RequirementError:
     )
 
 
-def _compiled_names(releases: Mapping[str, str], recipe: Recipe, work: Path) -> set[str]:
+def _compiled_names(releases: Mapping[str, str], index: str | None, work: Path) -> set[str]:
     """Return the names of the releases (name to version) that have a wheel for a particular system or processor."""
     (work / "releases.txt").write_text("".join(f"{name}=={version}\n" for name, version in releases.items()))
     for python in OLDER_PYTHONS:
-        packages = listed_packages(["--universal", f"--python-version={python}"], ["releases.txt"], recipe, work)
+        packages = listed_packages(["--universal", f"--python-version={python}"], ["releases.txt"], index, work)
         if packages is not None:
             return {package["name"] for package in packages if any(map(_is_compiled, package.get("wheels", ())))}
     return set()

@@ -9,7 +9,6 @@ from urllib.parse import quote, unquote, urlsplit
 from urllib.request import Request
 
 from bake.config.debian import Target
-from bake.config.recipe import Recipe
 from bake.errors import NetworkError, ProgramError, WheelError
 
 NO_NETWORK = re.compile(
@@ -24,23 +23,23 @@ TRACEBACK = re.compile(
 PIP = {"PIP_CONSTRAINT": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
 
-def index_env(recipe: Recipe) -> dict[str, str]:
-    """Return the environment that sets the recipe's index for uv and pip.
+def index_env(index: str | None) -> dict[str, str]:
+    """Return the environment that sets the index in bake.yaml for uv and pip.
 
     The URL contains BAKE_INDEX_USERNAME and BAKE_INDEX_PASSWORD if they are set. Other users of this computer can read
     a command line, but not the environment. bake does not store it.
     """
-    if not recipe.index:
+    if not index:
         return {}
-    parts = urlsplit(recipe.index)
+    parts = urlsplit(index)
     user, password = (quote(os.environ.get(f"BAKE_INDEX_{name}", ""), safe="") for name in ("USERNAME", "PASSWORD"))
-    address = parts._replace(netloc=f"{user}:{password}@{parts.netloc}").geturl() if user else recipe.index
+    address = parts._replace(netloc=f"{user}:{password}@{parts.netloc}").geturl() if user else index
     return {"UV_DEFAULT_INDEX": address, "PIP_INDEX_URL": address}
 
 
-def index_request(url: str, recipe: Recipe) -> Request:
+def index_request(url: str, index: str | None) -> Request:
     """Return the request for a file of the index, with the credentials of `index_env` if it is on the index's host."""
-    parts, index_parts = urlsplit(url), urlsplit(index_env(recipe).get("UV_DEFAULT_INDEX", ""))
+    parts, index_parts = urlsplit(url), urlsplit(index_env(index).get("UV_DEFAULT_INDEX", ""))
     host, index_host = (address.netloc.rpartition("@")[2] for address in (parts, index_parts))
     request = Request(parts._replace(netloc=host).geturl())
     if index_parts.username and (parts.scheme, host) == (index_parts.scheme, index_host):

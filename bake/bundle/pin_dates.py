@@ -5,14 +5,10 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from bake.app.requirement_line import Line
-from bake.bundle.lock import is_pin
+from bake.bundle.lock import Requirements
 from bake.bundle.uv_resolver import listed_packages, target_argv
-from bake.config.debian import Target
-from bake.config.recipe import Recipe
 from bake.host import cache, paths
 from bake.host.files import digest, write
 
@@ -26,22 +22,24 @@ class PinnedRelease:
     date: str
 
 
-def newest(lines: Sequence[Line], recipe: Recipe, target: Target, age: cache.Age) -> PinnedRelease | None:
+def newest(requirements: Requirements, age: cache.Age) -> PinnedRelease | None:
     """Return the newest of the releases that an app pins, or None if it pins less than half of its requirements.
 
     Reads only the index, and keeps the result in the cache. Also returns None if the index gives no dates, or if uv
     fails, because the resolution that follows explains the failure.
     """
-    pins = sorted(line.text for line in lines if is_pin(line.text))
-    if not pins or 2 * len(pins) < len(lines):
+    pins = sorted(pin.text for pin in requirements.pins)
+    if not pins or 2 * len(pins) < len(requirements.lines):
         return None
-    path = paths.cache() / "locks" / f"{digest([pins, recipe.index, importlib.metadata.version('uv')])}.newest.json"
+    path = (
+        paths.cache() / "locks" / f"{digest([pins, requirements.index, importlib.metadata.version('uv')])}.newest.json"
+    )
     if age.admits_file(path):
         return PinnedRelease(**json.loads(path.read_text()))
     with cache.work_folder() as work:
         (work / "pins.txt").write_text("".join(f"{pin}\n" for pin in pins))
         # Markers exclude some pins on this target. They say nothing about the Python that the others were made for.
-        packages = listed_packages(target_argv(target), ["pins.txt"], recipe, work) or []
+        packages = listed_packages(target_argv(requirements.target), ["pins.txt"], requirements.index, work) or []
     releases = [release for package in packages if (release := _release(package))]
     if not releases:
         return None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from bake.bundle import release_files, wheel_cache
+from bake.bundle import release_files, secret_contents, wheel_cache
 from bake.bundle.exclusions import walk
 from bake.bundle.lock import Lock, lock_entries, with_hashes
 from bake.config.recipe import Recipe
@@ -59,12 +59,15 @@ def gather(folder: Path, recipe: Recipe, lock: Lock, wheels: list[Path]) -> Rele
 
     The content of the app's files and of the wheels is read when the release is written.
 
-    Raises AppFolderError for a folder that cannot be read or a link that leaves the app's folder, and WheelError for a
-    wheel that is not in the lock.
+    Raises AppFolderError for a folder that cannot be read or a link that leaves the app's folder, SecretError for
+    private keys and tokens in the app's files, and WheelError for a wheel that is not in the lock.
     """
     wheel_cache.verify(wheels, lock)
     exclusions: list[tuple[str, str]] = []
     source_paths = [] if recipe.package else sorted(walk(folder, exclusions))
+    # The source that `app` names is public already, and its tests may have keys.
+    if recipe.app is None:
+        secret_contents.require_none(folder, source_paths)
     for prefix, static_folder in (recipe.static or {}).items():
         if folder / static_folder != folder and folder / static_folder not in source_paths:
             raise AppFolderError(

@@ -8,15 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bake.bundle import built_wheels, shared_libraries, wheel_cache
-from bake.bundle.lock import Lock, resolve
+from bake.bundle.app_source import AppSource
+from bake.bundle.lock import Lock, Requirements, resolve
 from bake.bundle.release import Member, Release, gather
-from bake.bundle.wheel_builder import LockOptions
-from bake.config.recipe import Recipe
+from bake.bundle.wheel_builder import LOCK_OPTIONS, LockOptions
 from bake.host.files import atomic_output, file_digest
 from bake.host.progress import Reporter
-
-#: For documents: their machines fetch wheels from the index.
-LOCK_WITHOUT_BUILDS = LockOptions()
 
 
 @dataclass(frozen=True)
@@ -30,27 +27,25 @@ class Bundle:
     packages: tuple[str, ...] = ()
 
 
-def collect(
-    folder: Path,
-    recipe: Recipe,
-    out: Path,
-    report: Reporter,
-    options: LockOptions = LOCK_WITHOUT_BUILDS,
-) -> Bundle:
-    """Resolve an app's requirements for its Debian release, fetch the wheels, and pack both at `out`.
+def collect(app: AppSource, out: Path, report: Reporter, options: LockOptions = LOCK_OPTIONS) -> Bundle:
+    """Fetch the wheels of an app for its Debian release, and pack them with its files at `out`.
 
-    The Debian packages with the libraries of wheels that bake built become packages of the machine.
+    Resolves the requirements first if the app has no lock. The Debian packages with the libraries of wheels that bake
+    built become packages of the machine.
     """
-    target = recipe.target
+    recipe, target = app.recipe, app.recipe.target
     with report.phase("bundle") as phase:
-        phase.progress(0.1, "resolving requirements")
-        lock = resolve(folder, recipe, target, options.age, options.builder(recipe, target, report))
+        lock = app.lock
+        if lock is None:
+            phase.progress(0.1, "resolving requirements")
+            builder = options.builder(recipe, target, report)
+            lock = resolve(Requirements.read(app.files, recipe, target), options.age, builder)
         built_libraries = _built_libraries(lock)
         packages = tuple(dict.fromkeys(value for value in built_libraries.values() if value not in recipe.packages))
         if packages:
             report.note(f"packages: {', '.join(packages)} (libraries of the wheels that bake built)")
         phase.progress(0.5, "fetching wheels")
-        wheels = wheel_cache.wheels(lock, target, recipe)
+        wheels = wheel_cache.wheels(lock, target, recipe.index)
         libraries = {
             library: wheel
             for library, wheel in wheel_cache.required_libraries(lock, target).items()
@@ -63,7 +58,7 @@ def collect(
                 "if the app does not start, add Debian packages to `packages`"
             )
         all_packages = (*recipe.packages, *packages)
-        release = gather(folder, recipe.model_copy(update={"packages": all_packages}), lock, wheels)
+        release = gather(app.files, recipe.model_copy(update={"packages": all_packages}), lock, wheels)
         bundle = replace(pack(release, out), packages=all_packages)
     if bundle.release.exclusion_notes:
         report.note(f"excluded: {', '.join(bundle.release.exclusion_notes)}")

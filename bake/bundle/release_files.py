@@ -43,12 +43,14 @@ def files(folder: Path, recipe: Recipe, source_paths: list[Path]) -> dict[str, F
     """Return the files of a release by path. `source_paths` are the paths of the app's folder in the release."""
     metadata = {} if recipe.package else distribution(folder, source_paths)
     settings = {
-        "env": environment({**flask(recipe.wsgi or ""), **django(recipe), **recipe.env}),
-        "nginx/limits.conf": limits(recipe.limits),
+        "env": environment({**flask(recipe.wsgi or ""), **preload(recipe), **django(recipe), **recipe.env}),
+        "nginx/asgi.conf": asgi() if recipe.asgi else "",
+        "exchange.py": render("release/exchange.py.j2") if recipe.asgi else "",
+        "nginx/limits.conf": limits(recipe),
         "uwsgi.ini": uwsgi(recipe),
         "role.nft": role_rules() if uses_role(recipe) else "",
         "nginx/static.conf": static(recipe),
-        "static-location": collected_static() if isinstance(recipe.django, Django) else "",
+        "static-location": collected_static(recipe) if isinstance(recipe.django, Django) else "",
         **{f"jobs/{name}": text for name, text in jobs(recipe).items()},
         **{f"units/{name}": text for name, text in units(recipe).items()},
     }
@@ -77,7 +79,9 @@ def feature_names(recipe: Recipe) -> tuple[str, ...]:
     aws = recipe.aws is not None or (recipe.certificate.keep or "").startswith("s3://")
     django = isinstance(recipe.django, Django)
     steps = any((recipe.writable.paths, recipe.secrets, recipe.setup, recipe.release, django))
-    return ("steps",) * steps + ("django",) * django + ("aws",) * aws + recipe.certificate.options
+    asgi, random_secrets = ("asgi",) * bool(recipe.asgi), ("random-secrets",) * bool(recipe.random_secrets)
+    options = (*("steps",) * steps, *("django",) * django, *random_secrets, *("aws",) * aws)
+    return (*asgi, *options, *recipe.certificate.options)
 
 
 def keys(recipe: Recipe) -> dict[str, str]:
@@ -121,6 +125,11 @@ def django(recipe: Recipe) -> dict[str, str]:
     }
 
 
+def preload(recipe: Recipe) -> dict[str, str]:
+    """Return the environment that makes the loader of ASGI apps load the app once, for all workers."""
+    return {contract.PRELOAD: "1"} if recipe.asgi and recipe.preload else {}
+
+
 def uses_role(recipe: Recipe) -> bool:
     """Return whether the app can get the credentials of the instance's role."""
     return recipe.aws is not None and recipe.aws.role
@@ -131,18 +140,29 @@ def role_rules() -> str:
     return render("release/role.nft.j2", uid=contract.UID, addresses=AWS_METADATA_SERVICES)
 
 
-def limits(app_limits: Limits) -> str:
-    """Return nginx's limits for the app, or "" if they equal those in the main file."""
-    defaults = Limits()
-    if (app_limits.body, app_limits.request) == (defaults.body, defaults.request):
+def limits(recipe: Recipe) -> str:
+    """Return nginx's limits for the app, or "" if they equal those in the main file, which has none for ASGI apps."""
+    app_limits, defaults = recipe.limits, Limits()
+    if not recipe.asgi and (app_limits.body, app_limits.request) == (defaults.body, defaults.request):
         return ""
-    timeout = app_limits.request + contract.TIMEOUT_MARGIN
-    return render("release/nginx/limits.conf.j2", body=app_limits.body, timeout=timeout)
+    protocol, timeout = "proxy" if recipe.asgi else "uwsgi", app_limits.request + contract.TIMEOUT_MARGIN
+    return render("release/nginx/limits.conf.j2", body=app_limits.body, protocol=protocol, timeout=timeout)
+
+
+def asgi() -> str:
+    """Return nginx's locations for an ASGI app. The headers are those that server.conf sets or drops for WSGI apps."""
+    text = (paths.rootfs() / "usr/lib/app/nginx/server.conf").read_text()
+    headers = {
+        name.replace("_", "-").title(): value for name, value in re.findall(r"uwsgi_param HTTP_(\w+) (.+);", text)
+    }
+    return render("release/nginx/asgi.conf.j2", socket=contract.DOOR, headers=headers)
 
 
 def uwsgi(recipe: Recipe) -> str:
     """Return uWSGI's settings that differ from the main file. The machine computes the number of workers."""
     app_limits, defaults = recipe.limits, Limits()
+    if recipe.asgi:
+        return ""
     options: dict[str, object] = {}
     if recipe.preload is True:
         options["lazy-apps"] = "false"
@@ -156,17 +176,19 @@ def uwsgi(recipe: Recipe) -> str:
 def static(recipe: Recipe) -> str:
     """Return nginx's locations for static files. If nginx does not have a file or cannot read it, the app responds."""
     folders = {prefix: f"{contract.CURRENT}/source/{path}" for prefix, path in (recipe.static or {}).items()}
-    return "".join(location(prefix, folder) for prefix, folder in sorted(folders.items()))
+    return "".join(location(recipe, prefix, folder) for prefix, folder in sorted(folders.items()))
 
 
-def location(prefix: str, folder: str) -> str:
+def location(recipe: Recipe, prefix: str, folder: str) -> str:
     """Return nginx's location for the files of a folder."""
-    return render("release/nginx/location.conf.j2", prefix=prefix, folder=folder)
+    is_collected, server = folder == contract.COLLECTED_STATIC, "asgi" if recipe.asgi else "app"
+    values = {"prefix": prefix, "folder": folder, "is_collected": is_collected, "server": server}
+    return render("release/nginx/location.conf.j2", **values)
 
 
-def collected_static() -> str:
+def collected_static(recipe: Recipe) -> str:
     """Return nginx's location for Django's static files. The machine replaces the URL when it knows it."""
-    return location(contract.STATIC_URL, contract.COLLECTED_STATIC)
+    return location(recipe, contract.STATIC_URL, contract.COLLECTED_STATIC)
 
 
 def jobs(recipe: Recipe) -> dict[str, str]:
@@ -198,9 +220,14 @@ def units(recipe: Recipe) -> dict[str, str]:
     if texts:
         wants = render("release/units/60-timers.conf.j2", timers=tuple(texts))
         texts[f"{contract.SERVICE}.service.d/60-timers.conf"] = wants
+    for unit, seconds in job_limits(recipe).items():
+        texts[f"{unit}.service.d/60-limit.conf"] = render("release/units/60-limit.conf.j2", seconds=seconds)
     drop_ins: dict[str, str] = {}
     if recipe.sandbox.allow:
         drop_ins["60-allow.conf"] = render("release/units/60-allow.conf.j2", allow=recipe.sandbox.allow)
+    # /tmp is in memory on Debian 13, and frameworks keep large uploads there.
+    if recipe.limits.body > contract.BODY:
+        drop_ins["60-tmp.conf"] = render("release/units/60-tmp.conf.j2")
     if uses_role(recipe):
         drop_ins["60-role.conf"] = render("release/units/60-role.conf.j2", addresses=AWS_METADATA_SERVICES)
     for service in contract.APP_UNITS:
@@ -209,6 +236,15 @@ def units(recipe: Recipe) -> dict[str, str]:
     if keep and keep.startswith("/"):
         texts[f"{contract.KEEP}.service.d/60-place.conf"] = render("release/units/60-place.conf.j2", folder=keep)
     return texts
+
+
+def job_limits(recipe: Recipe) -> dict[str, int]:
+    """Return the limits in seconds that differ from those of the units: of the app's jobs, and of app-setup."""
+    limits = {f"app-job@{name}": job.limit for name, job in recipe.timers.items() if job.limit}
+    if steps := recipe.limits.steps:
+        # app-setup waits for both, and has an hour for all else.
+        limits |= {"app-job@setup": steps, "app-job@release": steps, contract.SETUP: 2 * steps + 3600}
+    return limits
 
 
 def distribution(folder: Path, source_paths: list[Path]) -> dict[str, str]:

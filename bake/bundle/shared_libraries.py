@@ -11,10 +11,6 @@ import re
 import zipfile
 from pathlib import Path, PurePosixPath
 
-from elftools.common.exceptions import ELFError
-from elftools.elf.dynamic import DynamicSection
-from elftools.elf.elffile import ELFFile
-
 from bake.config.debian import Target
 from bake.errors import WheelError
 
@@ -70,6 +66,11 @@ def required_libraries(wheels: list[Path]) -> dict[str, str]:
 
 def _needed_libraries(content: bytes) -> list[str]:
     """Return the libraries that an ELF file needs (DT_NEEDED), or [] for another file."""
+    # Only wheels that are new in the cache need this import, which is a tenth of all those of `bake render`.
+    from elftools.common.exceptions import ELFError
+    from elftools.elf.dynamic import DynamicSection
+    from elftools.elf.elffile import ELFFile
+
     try:
         section = ELFFile(io.BytesIO(content)).get_section_by_name(".dynamic")
     except ELFError:

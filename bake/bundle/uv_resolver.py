@@ -13,7 +13,6 @@ import uv
 
 from bake.bundle.package_index import index_env
 from bake.config.debian import Target
-from bake.config.recipe import Recipe
 from bake.host.programs import Result, run
 
 
@@ -26,9 +25,9 @@ class CompileOptions:
     newest: str = ""
 
 
-def run_uv(argv: list[str], recipe: Recipe, work: Path) -> Result:
-    """Run a uv command in `work` with the recipe's index."""
-    return run(argv, cwd=work, check=False, env={"NO_COLOR": "1", **index_env(recipe)})
+def run_uv(argv: list[str], index: str | None, work: Path) -> Result:
+    """Run a uv command in `work`. `index` is that of bake.yaml."""
+    return run(argv, cwd=work, check=False, env={"NO_COLOR": "1", **index_env(index)})
 
 
 def target_argv(target: Target) -> list[str]:
@@ -37,10 +36,10 @@ def target_argv(target: Target) -> list[str]:
 
 
 def listed_packages(
-    options: Sequence[str], files: Sequence[str], recipe: Recipe, work: Path
+    options: Sequence[str], files: Sequence[str], index: str | None, work: Path
 ) -> list[dict[str, Any]] | None:
     """Return the packages that uv lists for requirements files in `work`, or None if it fails."""
-    result = run_uv(listing_argv(options, files), recipe, work)
+    result = run_uv(listing_argv(options, files), index, work)
     if result.status:
         return None
     packages: list[dict[str, Any]] = tomllib.loads(result.stdout).get("packages", [])

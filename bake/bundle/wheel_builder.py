@@ -45,10 +45,13 @@ _START = time.time()
 
 @dataclass(frozen=True)
 class LockOptions:
-    """Options of a lock: the age that a cached one may have, and whether bake may build wheels of sources."""
+    """Options of a lock: the age that a cached one may have, and whether bake may build wheels of sources.
+
+    bake builds none for documents: their machines fetch wheels from the index.
+    """
 
     age: cache.Age = cache.A_WEEK
-    builds: bool = False
+    builds: bool = True
 
     def builder(
         self, recipe: Recipe, target: Target, report: Reporter, *, pure_only: bool = False
@@ -56,6 +59,9 @@ class LockOptions:
         """Return the builder of missing wheels, or None if the options or the recipe forbid building."""
         is_allowed = self.builds and recipe.build
         return WheelBuilder(recipe, target, self.age, report, pure_only) if is_allowed else None
+
+
+LOCK_OPTIONS = LockOptions()
 
 
 @dataclass(frozen=True)
@@ -125,11 +131,11 @@ class WheelBuilder:
         requirements = list(requirements)
         while True:
             try:
-                lock = resolve_build_requirements(requirements, self.recipe, self.target, self, newest)
+                lock = resolve_build_requirements(requirements, self.recipe.index, self.target, self, newest)
             except (ConflictError, RequirementError) as error:
                 attempt.note(f"Its build requirements {', '.join(requirements)} cannot be resolved: {error.message}")
                 return None
-            wheels = tuple(wheel_cache.wheels(lock, self.target, self.recipe))
+            wheels = tuple(wheel_cache.wheels(lock, self.target, self.recipe.index))
             if wheels in attempt.tried:
                 return None
             wheel, output = attempt.run(wheels)
@@ -141,7 +147,7 @@ class WheelBuilder:
     def _fetch(self, source: Source, work: Path) -> Path:
         """Return the archive of a source, fetched to `work`. Raises WheelError if its SHA-256 differs."""
         archive = work / PurePosixPath(unquote(urlsplit(source.url).path)).name
-        if download(index_request(source.url, self.recipe), archive, "sha256") != source.sha256:
+        if download(index_request(source.url, self.recipe.index), archive, "sha256") != source.sha256:
             raise WheelError(
                 f"The SHA-256 of {source.url} differs from the one on the index", "Run `bake image --refresh`."
             )

@@ -12,7 +12,6 @@ from bake.bundle.lock import Lock, lock_entries
 from bake.bundle.package_index import PIP, fetch_error, index_env
 from bake.bundle.wheel_contents import require_safe
 from bake.config.debian import Target
-from bake.config.recipe import Recipe
 from bake.errors import ProgramError, WheelError
 from bake.host import cache, paths
 from bake.host.files import digest, disk_faults, file_digest, write
@@ -37,14 +36,14 @@ def download_argv(target: Target, folders: Sequence[Path] = ()) -> list[str]:
     return [sys.executable, "-m", "pip", "download", *options.split(), *target_options, *platforms, *files]
 
 
-def wheels(lock: Lock, target: Target, recipe: Recipe) -> list[Path]:
-    """Return the lock's wheels in the cache, sorted by name. Fetch them unless all are there.
+def wheels(lock: Lock, target: Target, index: str | None) -> list[Path]:
+    """Return the lock's wheels in the cache, sorted by name. Fetch them from an index unless all are there.
 
     Raises NetworkError, and WheelError for a wheel that does not fit the target or the lock.
     """
-    folder, index = paths.cache() / "wheels", _index(lock, target)
-    if index.exists():
-        rows = json.loads(index.read_text())["wheels"]
+    folder, listing = paths.cache() / "wheels", _listing(lock, target)
+    if listing.exists():
+        rows = json.loads(listing.read_text())["wheels"]
         if all(_stamp(folder / name) == row for name, row in rows.items()):
             return [folder / name for name in rows]
     with cache.work_folder() as work:
@@ -52,7 +51,7 @@ def wheels(lock: Lock, target: Target, recipe: Recipe) -> list[Path]:
         (work / "lock.txt").write_text(lock.text)
         try:
             built_folders = [wheel.path.parent for wheel in built_wheels.of_hashes(lock.hashes)]
-            run(download_argv(target, built_folders), cwd=work, env={**PIP, **index_env(recipe)})
+            run(download_argv(target, built_folders), cwd=work, env={**PIP, **index_env(index)})
         except ProgramError as error:
             raise fetch_error(error, target) from None
         downloads = sorted((work / "wheels").iterdir())
@@ -69,17 +68,17 @@ def wheels(lock: Lock, target: Target, recipe: Recipe) -> list[Path]:
         "wheels": {path.name: _stamp(path) for path in wheel_paths},
         "expects": shared_libraries.required_libraries(wheel_paths),
     }
-    write(index, json.dumps(values))
+    write(listing, json.dumps(values))
     return wheel_paths
 
 
 def required_libraries(lock: Lock, target: Target) -> dict[str, str]:
     """Return the cached `shared_libraries.required_libraries` of the fetched wheels of a lock."""
-    libraries: dict[str, str] = json.loads(_index(lock, target).read_text())["expects"]
+    libraries: dict[str, str] = json.loads(_listing(lock, target).read_text())["expects"]
     return libraries
 
 
-def _index(lock: Lock, target: Target) -> Path:
+def _listing(lock: Lock, target: Target) -> Path:
     return paths.cache() / "wheels" / f"{digest([lock.text, target.python, target.glibc, 'expects'])}.json"
 
 

@@ -14,8 +14,8 @@ from rich.table import Table
 from bake.aws import cleanup, policy
 from bake.aws.images import packer_builder, publish
 from bake.aws.session import Cloud, aws_errors, partition_of
+from bake.bundle.app_source import AppSource
 from bake.cli import options
-from bake.document.release_source import AppSource
 from bake.host.progress import Reporter
 from bake.host.terminal import Terminal
 from bake.image import host_requirements, pipeline
@@ -27,6 +27,9 @@ tables = Terminal(width=max(errors.width, 120))
 
 #: A network in CIDR notation that a security group admits.
 NETWORK = re.compile(r"\d{1,3}(\.\d{1,3}){3}/\d{1,2}")
+#: The ARN of a role, and the name of a parameter or of all below one.
+ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+", re.A)
+PARAMETERS = re.compile(rf"{publish.PARAMETER.pattern}(/\*)?")
 
 
 class TextPattern(click.ParamType[str]):
@@ -40,6 +43,11 @@ class TextPattern(click.ParamType[str]):
         if not self.pattern.fullmatch(value):
             self.fail(f"{value!r} is not {self.name}", param, ctx)
         return str(value)
+
+
+def id_pattern(kind: str, description: str) -> TextPattern:
+    """Return the type of ids of one kind of resource in EC2."""
+    return TextPattern(description, re.compile(rf"{kind}-[0-9a-f]{{8,17}}"))
 
 
 KEY = TextPattern("the ARN of a KMS key (an alias is not supported)", policy.KEY)
@@ -57,7 +65,7 @@ def cloud_options(command: str) -> Callable[[Callable[..., None]], Callable[...,
 
 
 @click.command("ami")
-@click.argument("app", type=click.Path(path_type=Path), default=".")
+@options.APP
 @click.option("--name", metavar="NAME", help="AMI name (default: the app's name and the image digest).")
 @click.option("--copy-to", "regions", multiple=True, metavar="REGION", help="Copy the AMI to this region; repeatable.")
 @click.option(
@@ -101,7 +109,7 @@ def ami_command(app: Path, builder: str, ssh_from: str, cloud: Cloud, publish_op
                 "--builder packer does not support --kms-key; it uses the account's default encryption."
             )
         cloud.require()
-        source = AppSource(app, pipeline.read(app, report))
+        source = AppSource.read(app, report)
         ami = packer_builder.bake(source, publish_options, ssh_from, cloud, report)
     else:
         if publish_options.kms_key and publish_options.regions:
@@ -112,7 +120,7 @@ def ami_command(app: Path, builder: str, ssh_from: str, cloud: Cloud, publish_op
         if app.is_dir():
             cloud.require()
             host_requirements.verify()
-            app = pipeline.bake(AppSource(app, pipeline.read(app, report)), pipeline.Options(), report).path
+            app = pipeline.bake(AppSource.read(app, report), pipeline.Options(), report).path
         ami = publish.publish(app, publish_options, cloud, report)
     table = Table.grid(padding=(0, 2))
     for region_name, ami_id in ami.regions.items():
@@ -129,11 +137,29 @@ def ami_command(app: Path, builder: str, ssh_from: str, cloud: Cloud, publish_op
 
 @click.command("aws-policy")
 @click.argument("command", type=click.Choice(sorted(policy.STATEMENTS)))
-@click.option("--kms-key", type=KEY, metavar="ARN", help="Add permission to use this KMS key.")
+@click.option("--kms-key", "key", type=KEY, metavar="ARN", help="Add permission to use this KMS key.")
+@click.option(
+    "--role", "roles", multiple=True, type=TextPattern("a role's ARN", ROLE), metavar="ARN",
+    help="Allow `launch --instance-profile` with this role; repeatable.",
+)  # fmt: skip
+@click.option(
+    "--parameter", "parameters", multiple=True, type=TextPattern("a parameter's name: /apps/shop", PARAMETERS),
+    metavar="/NAME", help="Allow this SSM parameter, or all below /NAME/*; repeatable.",
+)  # fmt: skip
+@click.option(
+    "--volume", "volumes", multiple=True, type=id_pattern("vol", "a volume's id"), metavar="ID",
+    help="Allow to attach this volume, which bake did not create; repeatable.",
+)  # fmt: skip
+@click.option(
+    "--address", "addresses", multiple=True, type=id_pattern("eipalloc", "an Elastic IP's allocation id"),
+    metavar="ID", help="Allow to move this Elastic IP; repeatable.",
+)  # fmt: skip
+@click.option("--share", "shared", is_flag=True, help="Allow to share AMIs with other accounts.")
 @click.option("--region", metavar="NAME", help="A region in China or GovCloud, whose ARNs differ.")
-def policy_command(command: str, kms_key: str | None, region: str | None) -> None:
-    """Print the smallest IAM policy that a command needs."""
-    click.echo(json.dumps(policy.document(command, kms_key, partition_of(region)), indent=2))
+@options.collect("grants", policy.Grants)
+def policy_command(command: str, grants: policy.Grants, region: str | None) -> None:
+    """Print the smallest IAM policy that a command needs. Resources that bake did not create have to be named."""
+    click.echo(json.dumps(policy.document(command, grants, partition_of(region)), indent=2))
 
 
 @click.command("sweep")

@@ -16,13 +16,13 @@ from rich.table import Table
 from bake.aws.images import publish
 from bake.aws.instances import health, inventory, launch, plan, termination
 from bake.aws.session import Cloud
+from bake.bundle.app_source import AppSource
 from bake.bundle.release_files import keys
-from bake.cli.aws_images import KEY, TextPattern, cloud_options, errors
+from bake.cli.aws_images import KEY, TextPattern, cloud_options, errors, id_pattern
 from bake.cli.options import DOMAINS, EMAIL, ENVIRONMENT, collect
 from bake.config import contract
 from bake.config.recipe import Recipe
 from bake.document import launch_settings
-from bake.document.release_source import AppSource
 from bake.errors import CloudError, SettingsError
 from bake.host.progress import Reporter
 from bake.image import host_requirements, pipeline
@@ -31,10 +31,6 @@ from bake.verify.checks import Host, Suites
 from bake.vm import qemu
 
 AMI = re.compile(r"ami-[0-9a-f]{8,17}")
-
-
-def _id_pattern(kind: str, description: str) -> TextPattern:
-    return TextPattern(description, re.compile(rf"{kind}-[0-9a-f]{{8,17}}"))
 
 
 class _Network(click.ParamType[str]):
@@ -71,13 +67,13 @@ class ImageChoice:
         """Return the app's folder, or None for an AMI's id and for an app's name."""
         return Path(self.app) if not AMI.fullmatch(self.app) and Path(self.app).is_dir() else None
 
-    def ami_id(self, recipe: Recipe | None, cloud: Cloud, report: Reporter) -> str:
-        """Return the AMI's id. Bake and publish the app's folder if it has no AMI. `recipe` is the folder's."""
+    def ami_id(self, source: AppSource | None, cloud: Cloud, report: Reporter) -> str:
+        """Return the AMI's id. Bake and publish the app's folder if it has no AMI. `source` is the folder's app."""
         if AMI.fullmatch(self.app):
             return self.app
         if self.published:
-            return _newest_ami(recipe.name if recipe and recipe.name else self.app, cloud)
-        return _publish(self.app, recipe, cloud, report)
+            return _newest_ami((source and source.recipe.name) or self.app, cloud)
+        return _publish(self.app, source, cloud, report)
 
 
 @dataclass(frozen=True)
@@ -103,7 +99,7 @@ class LoginCheck:
 @click.option("--type", default="t3.small", show_default=True, help="Instance type.")
 @click.option(
     "--subnet",
-    type=_id_pattern("subnet", "a subnet's id"),
+    type=id_pattern("subnet", "a subnet's id"),
     metavar="SUBNET",
     help="Subnet (default: a default subnet).",
 )
@@ -123,11 +119,11 @@ class LoginCheck:
     "--data", type=click.IntRange(1, 16384), metavar="GIB", help=f"Create a volume of this size for {contract.DATA}."
 )
 @click.option(
-    "--volume", type=_id_pattern("vol", "a volume's id"), metavar="VOLUME", help=f"Use this volume for {contract.DATA}."
+    "--volume", type=id_pattern("vol", "a volume's id"), metavar="VOLUME", help=f"Use this volume for {contract.DATA}."
 )
 @click.option(
     "--address",
-    type=_id_pattern("eipalloc", "an Elastic IP's allocation"),
+    type=id_pattern("eipalloc", "an Elastic IP's allocation"),
     metavar="ALLOCATION",
     help="Elastic IP to move to the instance once it is healthy.",
 )
@@ -170,16 +166,17 @@ def launch_command(
     terminates the previous instance. If the instance does not become healthy, bake rolls back: it terminates the new
     instance, and the previous one keeps serving.
     """
-    report, recipe = Reporter(errors), None
+    report, source = Reporter(errors), None
     if options.data and options.volume:
         raise click.UsageError("--data creates a volume and --volume names an existing one; pass only one of them.")
     login_check.verify(options)
     if folder := image.folder:
         cloud.require()
-        recipe = (pipeline.read_unresolved if image.published else pipeline.read)(folder, report)
+        source = (AppSource.read_unresolved if image.published else AppSource.read)(folder, report)
+    recipe = source.recipe if source else None
     settings = launch_settings.read(arguments, recipe)
     options = replace(options, settings=settings, secrets=_secrets(arguments.references, settings, recipe))
-    ami_id = image.ami_id(recipe, cloud, report)
+    ami_id = image.ami_id(source, cloud, report)
     endpoints, identity = health.Endpoints("", options.connect_to), login_check.identity
     examine = (lambda address: _check(endpoints, address, identity, report)) if login_check.check and identity else None
     result = launch.launch(ami_id, options, examine, cloud, report)
@@ -224,12 +221,12 @@ def _newest_ami(app: str, cloud: Cloud) -> str:
     return str(amis[-1]["id"])
 
 
-def _publish(app: str, recipe: Recipe | None, cloud: Cloud, report: Reporter) -> str:
+def _publish(app: str, source: AppSource | None, cloud: Cloud, report: Reporter) -> str:
     """Return the id of the AMI of an app's folder. Bake and publish it if there is none."""
-    if recipe is None:
+    if source is None:
         raise click.BadParameter(f"{app!r} is neither the id of an AMI nor a folder", param_hint="APP")
     host_requirements.verify()
-    path = pipeline.bake(AppSource(Path(app), recipe), pipeline.Options(), report).path
+    path = pipeline.bake(source, pipeline.Options(), report).path
     return publish.publish(path, publish.PublishOptions(), cloud.for_command("ami"), report).id
 
 

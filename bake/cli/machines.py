@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
+from bake.bundle.app_source import AppSource
+from bake.cli import options
 from bake.deploy import push, upgrade
 from bake.host.progress import Reporter
 from bake.host.terminal import Terminal
-from bake.image import pipeline
 from bake.verify import checks
 from bake.verify.checks import Host, Suites
 from bake.vm import ssh
@@ -29,12 +30,12 @@ def _login(host: str, identity: Path | None) -> ssh.Login:
 
 
 def _source(app: Path, report: Reporter) -> push.Source:
-    return push.Source(app, lambda base: pipeline.read_unresolved(app, report, base))
+    return push.Source(app, lambda base: AppSource.read_unresolved(app, report, base))
 
 
 @click.command("push")
 @click.argument("host")
-@click.argument("app", type=click.Path(path_type=Path), default=".")
+@options.APP
 @IDENTITY
 @click.option("--back", is_flag=True, help="Roll back to the previous release; APP is ignored.")
 def push_command(host: str, app: Path, identity: Path | None, back: bool) -> None:

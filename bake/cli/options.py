@@ -5,12 +5,15 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 Result = TypeVar("Result")
 
+#: The folder of an app, or an image of it.
+APP = click.argument("app", type=click.Path(path_type=Path), default=".")
 #: Launch settings of `render` and `launch`.
 DOMAINS = click.option(
     "--domain", "domains", multiple=True, metavar="NAME", help="Domain, instead of those in bake.yaml; repeatable."

@@ -43,6 +43,8 @@ AUTHOR = "/var/lib/app-author.json"
 RUN = "/run/app"
 #: The host names that the machine answers to, one a line.
 NAMES = f"{RUN}/names"
+#: The socket that nginx connects to: a link to that of the app.
+DOOR = f"{RUN}/uwsgi.sock"
 #: The result of app-setup's last run.
 RESULT = f"{RUN}/result.json"
 #: Exists while bake makes, checks or runs an image. With `observe` in it, the machine observes the app's writes.
@@ -74,6 +76,8 @@ USER, UID = "app", 800
 #: Variables that the machine sets for the app, and those that a release sets for bake's Django settings.
 RELEASE_VARIABLE, WORKERS_VARIABLE, NEXT_VARIABLE = "APP_RELEASE", "APP_WORKERS", "APP_NEXT"
 DOMAINS_VARIABLE = "APP_DOMAINS"
+#: Set by a release whose ASGI app is loaded once for all workers.
+PRELOAD = "APP_PRELOAD"
 DJANGO_SETTINGS, DJANGO_MEDIA, DJANGO_AUTHOR = "APP_DJANGO_SETTINGS", "APP_DJANGO_MEDIA", "APP_DJANGO_AUTHOR"
 
 #: The version of a release's layout. A machine runs only releases with the layout of its own programs.

@@ -103,9 +103,11 @@ class MachineRecipe(_File):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     wsgi: str | None = Field(default=None, description="The app: module:callable, or a PasteDeploy .ini file.")
+    asgi: str | None = Field(default=None, description="The app, if it is an ASGI app: module:callable.")
     domains: tuple[str, ...] = Field(default=(), description="Host names of the app.")
     static: dict[str, str] = Field(default={}, description="Static files: URL prefix to folder.")
     secrets: tuple[str, ...] = Field(default=(), description="Names of secrets.")
+    random_secrets: tuple[str, ...] = Field(default=(), description="Names of secrets that the machine generates.")
     writable: tuple[str, ...] = Field(default=(), description=f"Paths that the machine keeps in {contract.DATA}.")
     setup: tuple[str, ...] = Field(default=(), description="Commands that run before the app starts.")
     release: tuple[str, ...] = Field(default=(), description="Commands that run once for each release.")
@@ -118,6 +120,7 @@ class MachineRecipe(_File):
     check: MachineCheck = Field(default=MachineCheck(), description="Checks of the app.")
     authority: str | None = Field(default=None, description="`staging`, or the URL of an ACME directory.")
     keep: str | None = Field(default=None, description="Where certificates outlive the machine.")
+    hsts: int | None = Field(default=None, description="Seconds for which browsers may insist on HTTPS.")
     dns: MachineDns | None = Field(default=None, description="The name server for DNS challenges.")
 
     @classmethod
@@ -131,7 +134,7 @@ class MachineRecipe(_File):
             exclude_none=True,
         )
         values |= {**recipe.certificate.model_dump(mode="json"), "packages": recipe.debian_packages}
-        return cls.model_validate({key: value for key, value in values.items() if value})
+        return cls.model_validate({key: value for key, value in values.items() if value or (key, value) == ("hsts", 0)})
 
     def to_json(self) -> str:
         """Return the file's text, without default values."""

@@ -24,6 +24,7 @@ _ON_MACHINE = "Set the value on the machine: sudo app-secret NAME < FILE"
 ALGORITHMS = ("HMAC-SHA224", "HMAC-SHA256", "HMAC-SHA384", "HMAC-SHA512")
 SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
+DAYS = {**SECONDS, "d": 86400}
 
 
 def matching(pattern: str, description: str) -> AfterValidator:
@@ -248,6 +249,13 @@ def wsgi(text: str) -> str:
         example = "" if colon else f", such as {text.removesuffix('.py').replace('/', '.')}:app"
         raise ValueError(f"{text!r} is not module:callable{example}")
     return text
+
+
+def asgi(text: str) -> str:
+    """Return module:expression (see `expression`). Raises ValueError."""
+    if text.endswith(".ini"):
+        raise ValueError(f"{text!r} is a PasteDeploy file, whose apps are WSGI apps: write `wsgi: {text}`")
+    return wsgi(text)
 
 
 def pin(text: str) -> str:

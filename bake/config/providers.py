@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: Addresses where providers serve a machine's identity, its role's credentials and its user-data, with the sources. A
-#: machine's firewall and its app's unit deny all of them to the app, on all ports. The app needs none of them: the
-#: services for DNS and time run as other users. The link-local ranges (RFC 3927, RFC 4291) are denied completely.
+#: Addresses where providers serve a machine's identity, its role's credentials and its user-data, with the sources, by
+#: the network that contains them. A machine's firewall and its app's unit deny these networks to the app, on all ports.
+#: The app needs none of them: the services for DNS and time run as other users. The link-local ranges (RFC 3927, RFC
+#: 4291) are denied completely.
 METADATA_SERVICES = {
-    "169.254.0.0/16": "nearly everybody's: 169.254.169.254; 169.254.42.42 (cloud-init, Scaleway)",
-    "fe80::/10": "fe80::a9fe:a9fe (OpenStack Nova, Metadata service; Linode, Metadata service API)",
-    "fd00:ec2::/32": "fd00:ec2::254 (EC2 User Guide, Instance metadata), ::23 (EKS, Pod Identity)",
-    "fd00:a9fe:a9fe::1": "Akamai, i. e. Linode (cloud-init, Akamai)",
-    "fd00:42::42": "Scaleway (cloud-init, Scaleway)",
-    "fd00:c1::a9fe:a9fe": "OCI (its Python SDK, instance principals)",
-    "fd20:ce::254": "GCP (Compute Engine, IPv6-only instances)",
-    "168.63.129.16": "Azure's WireServer (Virtual Network, What is IP address 168.63.129.16)",
-    "100.100.100.200": "Alibaba (cloud-init, Aliyun)",
-}
+    "169.254.0.0/16": {"169.254.169.254": "most providers", "169.254.42.42": "Scaleway (cloud-init, Scaleway)"},
+    "fe80::/10": {"fe80::a9fe:a9fe": "OpenStack (Nova, Metadata service), Linode (Metadata service API)"},
+    "fd00:ec2::/32": {
+        "fd00:ec2::254": "EC2 (User Guide, Instance metadata)", "fd00:ec2::23": "EKS (User Guide, Pod Identity)",
+    },
+    "fd00:a9fe:a9fe::1": {"fd00:a9fe:a9fe::1": "Akamai, i. e. Linode (cloud-init, Akamai)"},
+    "fd00:42::42": {"fd00:42::42": "Scaleway (cloud-init, Scaleway)"},
+    "fd00:c1::a9fe:a9fe": {"fd00:c1::a9fe:a9fe": "OCI (its Python SDK, instance principals)"},
+    "fd20:ce::254": {"fd20:ce::254": "GCP (Compute Engine, IPv6-only instances)"},
+    "168.63.129.16": {"168.63.129.16": "Azure's WireServer (Virtual Network, What is IP address 168.63.129.16)"},
+    "100.100.100.200": {"100.100.100.200": "Alibaba (cloud-init, Aliyun)"},
+}  # fmt: skip
 #: Addresses that `aws: {role: true}` opens to the app, on port 80 (EC2 User Guide, Instance metadata).
 AWS_METADATA_SERVICES = ("169.254.169.254", "fd00:ec2::254")
 #: The smallest known limit, in bytes of plain text. It is also the default where a provider's limit is unknown.

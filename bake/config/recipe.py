@@ -62,6 +62,21 @@ def _secret_names(names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ..
     return names
 
 
+def _random_names(names: _Names, info: ValidationInfo) -> _Names:
+    """Return the names of generated secrets. Raises ValueError if another key has one of them."""
+    for key in ("env", "secrets"):
+        if duplicates := [name for name in names if name in info.data.get(key, ())]:
+            raise ValueError(f"{', '.join(duplicates)} is also in `{key}`; remove it from one of them")
+    return names
+
+
+def _only_entry(text: str, info: ValidationInfo) -> str:
+    """Return the value of `asgi`. Raises ValueError if the recipe has `wsgi` too."""
+    if info.data.get("wsgi"):
+        raise ValueError("the recipe has `wsgi` too; remove one of the two")
+    return text
+
+
 class Recipe(Section):
     """The description of an app. None: not set, so that `detect` finds the value."""
 
@@ -79,6 +94,10 @@ class Recipe(Section):
         default=None,
         description="The app: module:callable, module:factory(), or a PasteDeploy .ini file (default: detected).",
     )
+    asgi: Annotated[str, AfterValidator(field_types.asgi), AfterValidator(_only_entry)] | None = Field(
+        default=None,
+        description="The app, if it is an ASGI app: module:callable or module:factory() (default: detected).",
+    )
     requirements: Annotated[
         str | tuple[str, ...] | None,
         PlainValidator(field_types.requirements),
@@ -86,7 +105,8 @@ class Recipe(Section):
         WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
     ] = Field(default=None, description="The app's requirements: a file or a list (default: detected).")
     index: Annotated[str, field_types.url("https")] | None = Field(
-        default=None, description="The URL of another package index, for the build only."
+        default=None,
+        description="The URL of another package index. bake uses it, and so does a machine from a pasted document.",
     )
     mirror: Annotated[str, field_types.url("http", "https")] | None = Field(
         default=None, description="The URL of a mirror of the Debian archive, for the build only."
@@ -112,6 +132,13 @@ class Recipe(Section):
     ] = Field(
         default=(),
         description=f"Names of secrets. Their values are in {contract.SECRETS} on the machine, never in an image.",
+    )
+    random_secrets: (
+        Annotated[tuple[field_types.EnvName, ...], AfterValidator(_app_variables), AfterValidator(_random_names)] | None
+    ) = Field(
+        default=None,
+        description="Names of secrets that each machine generates on its first boot, unless "
+        f"{contract.SECRETS} has them (default: the variables of session keys in the source).",
     )
     writable: Annotated[
         Writable,
@@ -139,7 +166,7 @@ class Recipe(Section):
     )
     preload: Annotated[bool, WithJsonSchema({"enum": ["on", "off", True, False]})] | None = Field(
         default=None,
-        description="on: uWSGI loads the app once and forks the workers. off: each worker loads it. Default: on if the "
+        description="on: the app is loaded once, then the workers fork. off: each worker loads it. Default: on if the "
         "app generates a random secret key, which its workers must share.",
     )
     release: Annotated[tuple[field_types.Command, ...] | None, BeforeValidator(field_types.release)] = Field(
@@ -187,6 +214,11 @@ class Recipe(Section):
         description="The machine's Debian release, or {image: …, sha512: …}. Default: the newest release whose Python "
         "suits the app and for which all requirements have wheels or pure-Python sources.",
     )
+
+    @property
+    def entry(self) -> str | None:
+        """Return the app: `wsgi` or `asgi`. None if neither is set."""
+        return self.asgi or self.wsgi
 
     @property
     def package(self) -> str | None:

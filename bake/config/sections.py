@@ -30,6 +30,13 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+_JobLimit = Annotated[
+    int,
+    field_types.unit(field_types.SECONDS, 86400, "15m"),
+    WithJsonSchema({"type": ["string", "integer"], "pattern": r"^\d+[smh]?$"}),
+]
+
+
 class Limits(Section):
     """Limits of a request, and the number of workers. `body` is in bytes, `request` in seconds."""
 
@@ -48,7 +55,10 @@ class Limits(Section):
         BeforeValidator(field_types.workers),
         WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}]}),
     ] = Field(default="auto", description="Number of worker processes. auto: from the CPUs and the memory at boot.")
-    threads: int = Field(default=contract.THREADS, ge=1, le=256, description="Number of threads in each worker.")
+    threads: int = Field(default=contract.THREADS, ge=1, le=256, description="Number of threads in each worker (WSGI).")
+    steps: _JobLimit | None = Field(
+        default=None, description="Longest time for the commands of `release`, and for those of `setup` (default: 15m)."
+    )
 
 
 class Dns(Section):
@@ -81,6 +91,19 @@ class Certificate(Section):
         default=None,
         description="Where encrypted certificates outlive the machine: an absolute folder, LABEL=name of an "
         "attached volume, or s3://bucket/prefix.",
+    )
+    hsts: (
+        Annotated[
+            int,
+            field_types.unit(field_types.DAYS, 2 * 365 * 86400, "1h"),
+            BeforeValidator(lambda value: 0 if value == "off" else value),
+            WithJsonSchema({"type": ["string", "integer", "boolean"], "pattern": r"^(off|\d+[smhd]?)$"}),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="How long browsers may insist on HTTPS after a visit: 1h, 30d. off: ends it. Default: an hour, and "
+        "two years after the first renewal.",
     )
     dns: Dns | None = Field(
         default=None,
@@ -144,6 +167,7 @@ class Timer(Section):
     when: Annotated[str, AfterValidator(field_types.calendar)] = Field(
         description="The schedule in the format of systemd.time(7): hourly, daily, Mon 06:30, *:0/15."
     )
+    limit: _JobLimit | None = Field(default=None, description="Longest time for the command (default: 15m).")
 
 
 class Aws(Section):

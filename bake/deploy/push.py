@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bake.bundle import release_archive
+from bake.bundle.app_source import AppSource
 from bake.bundle.debian_choice import REFUSALS
-from bake.bundle.wheel_builder import LockOptions
 from bake.config import contract, contract_files
 from bake.config.contract_files import Result
 from bake.config.debian import TARGETS, Target
-from bake.config.recipe import Recipe
 from bake.diagnosis.diagnosis import setup_error
-from bake.document.release_source import AppSource
 from bake.errors import BootError, CheckError, SetupError
 from bake.host import cache, remote_scripts
 from bake.host.progress import Reporter
@@ -46,12 +44,12 @@ class Facts:
 class Source:
     """An app's folder.
 
-    `read_recipe` returns its recipe for a Debian release by its name. It gets the machine's release, which may differ
-    from the one in bake.yaml.
+    `read` returns the app for a Debian release by its name. It gets the machine's release, which may differ from the
+    one in bake.yaml.
     """
 
     folder: Path
-    read_recipe: Callable[[str], Recipe]
+    read: Callable[[str], AppSource]
 
 
 def facts(login: Login) -> Facts:
@@ -100,9 +98,7 @@ def upload_release(login: Login, state: Facts, target: Target, source: Source, r
     """Bundle an app's folder for a machine, upload the bundle unless the machine has it, and return its digest."""
     with cache.work_folder() as work:
         try:
-            app = AppSource(source.folder, source.read_recipe(target.name))
-            options = LockOptions(builds=True)
-            bundle = release_archive.collect(app.files, app.recipe, work / "bundle.tar", report, options)
+            bundle = release_archive.collect(source.read(target.name), work / "bundle.tar", report)
         except REFUSALS as error:
             error.hint += (
                 f" {login.host} runs {target.name} with Python {target.python_version}. "

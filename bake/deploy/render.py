@@ -6,7 +6,9 @@ from collections.abc import Callable
 from itertools import combinations
 
 from bake.bundle import release_archive, release_files
+from bake.bundle.app_source import AppSource
 from bake.bundle.release import Release
+from bake.bundle.wheel_builder import LockOptions
 from bake.config import contract
 from bake.config.debian import TARGETS, Target
 from bake.config.providers import SMALLEST_LIMIT, Provider
@@ -14,7 +16,6 @@ from bake.config.recipe import Recipe
 from bake.document import cloud_config, machine_files, release_source
 from bake.document.launch_settings import Settings
 from bake.document.machine_files import File
-from bake.document.release_source import AppSource
 from bake.errors import DocumentError
 from bake.host import cache
 from bake.host.progress import Reporter
@@ -34,7 +35,7 @@ def machine_document(
     """Return a document with a machine and its app for a provider. Raises DocumentError if it exceeds the limit."""
     recipe, target = app.recipe, app.recipe.target
     with cache.work_folder() as work:
-        bundle = release_archive.collect(app.files, recipe, work / "bundle.tar", report)
+        bundle = release_archive.collect(app, work / "bundle.tar", report, LockOptions(builds=False))
         app_files = _app_files(app, bundle.release, inline, report)
         document, missing_extras = _fullest_document(
             [*machine_files.files(target), *settings.files], app_files, target, provider
@@ -80,22 +81,20 @@ def _notes(missing_extras: tuple[str, ...], names: tuple[str, ...], recipe: Reci
 def _fullest_document(
     files: list[File], app_files: AppFiles, target: Target, provider: Provider | None
 ) -> tuple[cloud_config.Document, tuple[str, ...]]:
-    """Return the document with as many of release_files.EXTRAS as fit, and the names of those that did not fit."""
-    extras = release_files.EXTRAS
+    """Return the document with as many of release_files.EXTRAS as fit, and the names of those that did not fit.
+
+    Raises DocumentError if not even the document without them fits.
+    """
+    extras, capacity = release_files.EXTRAS, _capacity(provider)
     binary = provider is not None and not provider.text
     minimum_files = [*files, *app_files(())]
-    if cloud_config.lower_bound(minimum_files) > _capacity(provider):
-        cloud_config.fit(minimum_files, target, _capacity(provider), binary=binary)  # raises the error
-    for count in range(len(extras), -1, -1):
-        for subset in combinations(extras, count):
-            try:
-                document = cloud_config.fit([*files, *app_files(subset)], target, _capacity(provider), binary=binary)
-            except DocumentError:
-                if not subset:
-                    raise
-            else:
-                return document, tuple(name for name in extras if name not in subset)
-    raise AssertionError
+    if cloud_config.may_fit(minimum_files, capacity):
+        for count in range(len(extras), -1, -1):
+            for subset in combinations(extras, count):
+                document = cloud_config.fitting([*files, *app_files(subset)], target, capacity, binary=binary)
+                if document:
+                    return document, tuple(name for name in extras if name not in subset)
+    raise cloud_config.excess_error(minimum_files, target, capacity, binary=binary)
 
 
 def launch_document(settings: Settings, provider: Provider | None, report: Reporter) -> cloud_config.Document:

@@ -174,7 +174,7 @@ def missing_module(match: re.Match[str], evidence: Evidence) -> Cure | None:
     app_paths = [frame.app_path.removeprefix("src/") for frame in evidence.frames if frame.app_path]
     app_modules = {path.partition("/")[0].removesuffix(".py") for path in app_paths} - {""}
     if top in app_modules or not any(frame.app_path or frame.library_path for frame in evidence.frames):
-        return Cure(f"The release has no module {name}. {EXCLUDED_HINT} Or correct `wsgi` in bake.yaml.")
+        return Cure(f"The release has no module {name}. {EXCLUDED_HINT} Or correct `wsgi` or `asgi` in bake.yaml.")
     if top in REMOVED_MODULES:
         return Cure(
             f"Python 3.13 no longer has the module {top}. Python 3.11 of Debian 12 has it.", {"base": "debian-12"}
@@ -268,13 +268,12 @@ def refused_host(match: re.Match[str], evidence: Evidence) -> Cure:
 def missing_table(match: re.Match[str], evidence: Evidence) -> Cure:
     """Return the cure for a database without tables: the command that migrates it."""
     django = evidence.uses("django/") or "unapplied migration" in match[0]
-    command = "python manage.py migrate --noinput" if django else UNKNOWN
-    if not django and evidence.uses("flask"):
-        command = "flask db upgrade"
     advice = "The database has no tables yet."
-    if command == UNKNOWN:
-        advice += f" Replace {UNKNOWN} by the command that creates them."
-    return Cure(advice, {"release": (command,)})
+    if django:
+        return Cure(advice, {"release": ("python manage.py migrate --noinput",)})
+    examples = "`flask db upgrade` or `flask init-db`" if evidence.uses("flask") else "`alembic upgrade head`"
+    advice += f" Replace {UNKNOWN} by the command that creates them, such as {examples}. It runs with each release."
+    return Cure(advice, {"release": (UNKNOWN,)})
 
 
 #: Libraries that use writable and executable memory.

@@ -46,9 +46,9 @@ BANNER = re.compile(
     r"|Python (?:version|main)|PEP 405|Set PythonHome|python threads|mapped |spawned |setgid|setuid|dropping|added "
     r"|initialized |WSGI app 0 .{0,200}ready|\[uWSGI\] getting|running on "
 )
-#: Lines of uWSGI, systemd and app-setup that end an exception's message.
+#: Lines of uWSGI, the loader of ASGI apps, systemd and app-setup that end an exception's message.
 SERVER = re.compile(
-    r"\*\*\*|--- |unable to load|DAMN|worker \d|Respawned|VACUUM|goodbye|SIG[A-Z]+|\[pid: "
+    r"\*\*\*|--- |unable to load|DAMN|worker \d|Respawned|VACUUM|goodbye|SIG[A-Z]+|\[pid: |app: (?:worker|[A-Z]+) "
     r"|[\w@-]{1,64}\.(?:service|socket): |(?:Start|Stopp)(?:ed|ing) |Failed to start |Scheduled |app-setup|bake: "
 )
 

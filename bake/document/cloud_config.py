@@ -151,41 +151,66 @@ def _gzipped(archive: bytes, target: Target) -> Document:
     return Document(base64.b64encode(content).decode() + "\n", GZIPPED)
 
 
+def may_fit(files: list[File], capacity: int) -> bool:
+    """Return whether a document may have at most `capacity` bytes: False is certain. Much faster than `fitting`."""
+    return not _is_huge(files) and lower_bound(files) <= capacity
+
+
 def lower_bound(files: list[File]) -> int:
-    """Return a lower bound, in bytes, for the size of every form of a document, much faster than `fit`."""
+    """Return a lower bound, in bytes, for the size of every form of a document."""
     return min(sum(len(file.content) for file in files), len(_compressed(_document_files(files, True))))
 
 
+def _is_huge(files: list[File]) -> bool:
+    """Return whether fast compression gives four times the largest limit. Thorough compression would take minutes."""
+    return _fast_size(files) > 4 * max(provider.capacity for provider in PROVIDERS.values())
+
+
+def _fast_size(files: list[File]) -> int:
+    return sum(len(zlib.compress(file.content, 1)) for file in files)
+
+
 def fit(files: list[File], target: Target, capacity: int, *, binary: bool = False) -> Document:
-    """Return the most readable document of at most `capacity` bytes. Raises DocumentError if none fits.
+    """Return the document of `fitting`. Raises DocumentError if none fits."""
+    document = fitting(files, target, capacity, binary=binary)
+    if document is None:
+        raise excess_error(files, target, capacity, binary=binary)
+    return document
+
+
+def fitting(files: list[File], target: Target, capacity: int, *, binary: bool = False) -> Document | None:
+    """Return the most readable document of at most `capacity` bytes, or None if none fits.
 
     `binary` means that the provider takes bytes as base64.
     """
-    # Thorough compression takes minutes. Skip it where fast compression gives four times the largest limit.
-    fast_size = sum(len(zlib.compress(file.content, 1)) for file in files)
-    if fast_size > 4 * max(provider.capacity for provider in PROVIDERS.values()):
-        sizes = sorted(((len(file.content), file.path.split("/", 5)[-1]) for file in files), reverse=True)[:3]
-        raise DocumentError(
-            f"The app's files are far too large for any provider: {fast_size:,} bytes after fast compression",
-            "Exclude files in .bakeignore, or push the app to a public git repository, or bake an image.",
-            "The largest files, uncompressed:\n" + "\n".join(f"{size:12,} bytes  {name}" for size, name in sizes),
-        )
+    if _is_huge(files):
+        return None
     document = plain(files, target)
     if document.size <= capacity:
         return document
-    content, size = b"", 0
+    content = b""
     for stripped in (False, True):
         content = _compressed(_document_files(files, stripped))
-        size = _packed_size(content, target, stripped)
-        if size <= capacity:
+        if _packed_size(content, target, stripped) <= capacity:
             return _packed(content, target, stripped)
-    if binary:
-        document = _gzipped(content, target)
-        size = document.size
-        if size <= capacity:
-            return document
+    if binary and (document := _gzipped(content, target)).size <= capacity:
+        return document
+    return None
+
+
+def excess_error(files: list[File], target: Target, capacity: int, *, binary: bool = False) -> DocumentError:
+    """Return the error that names the size of the smallest document, its largest parts and providers with room."""
+    if _is_huge(files):
+        sizes = sorted(((len(file.content), file.path.split("/", 5)[-1]) for file in files), reverse=True)[:3]
+        return DocumentError(
+            f"The app's files are far too large for any provider: {_fast_size(files):,} bytes after fast compression",
+            "Exclude files in .bakeignore, or push the app to a public git repository, or bake an image.",
+            "The largest files, uncompressed:\n" + "\n".join(f"{size:12,} bytes  {name}" for size, name in sizes),
+        )
+    content = _compressed(_document_files(files, True))
+    size = _gzipped(content, target).size if binary else _packed_size(content, target, True)
     parts = sorted(_part_sizes(files).items(), key=lambda part: part[1], reverse=True)[:3]
-    raise DocumentError(
+    return DocumentError(
         f"The document has {size:,} bytes, {size - capacity:,} more than the provider's limit",
         "Exclude files in .bakeignore, or push the app to a public git repository (fetching it takes about 500 bytes), "
         f"or bake an image. {_provider_hint(content, target)}",

@@ -7,14 +7,9 @@ import json
 import os
 import re
 import shlex
-import shutil
-import sys
-import zipfile
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
-from bake.app import project_metadata
 from bake.bundle import built_wheels, release_files
 from bake.bundle.exclusions import is_stdout
 from bake.bundle.release import Release
@@ -25,42 +20,13 @@ from bake.config.recipe import Recipe
 from bake.config.sections import App
 from bake.document import cloud_config
 from bake.document.machine_files import File
-from bake.errors import AppFolderError, SourceError, WheelError
+from bake.errors import AppFolderError, WheelError
 from bake.host import git, paths
-from bake.host.download import download
-from bake.host.files import atomic_output, file_digest
-from bake.host.programs import run
+from bake.host.files import file_digest
 from bake.host.templates import render
 
-#: Arguments to unpack archives, here and on a machine. -I: Python must not import modules from the current folder.
-UNZIP = ("-I", "-m", "zipfile", "-e")
-UNTAR = ("--no-same-owner", "--no-same-permissions", "-C")
 #: Debian's pip, which python3-venv installs.
 PIP = "python3 $(echo /usr/share/python-wheels/pip-*.whl)/pip"
-
-
-@dataclass(frozen=True)
-class AppSource:
-    """An app: the folder that a person named, and its recipe, which may name another source of the app's files."""
-
-    folder: Path
-    recipe: Recipe
-
-    @cached_property
-    def files(self) -> Path:
-        """Return the folder with the app's files. Raises the errors of `folder_of`."""
-        return folder_of(self.folder, self.recipe)
-
-    @property
-    def commit(self) -> str:
-        """Return the commit of the app's files, with `-dirty` if they differ from it; empty if there is none."""
-        return commit_of(self.folder, self.recipe)
-
-    @property
-    def version(self) -> str:
-        """Return the version of the app, or "" if it is unknown."""
-        project = project_metadata.find(self.files)
-        return (project.version if project else (self.recipe.package or "").partition("==")[2]) or ""
 
 
 @dataclass(frozen=True)
@@ -198,80 +164,12 @@ def _members(
     return contents
 
 
-def folder_of(folder: Path, recipe: Recipe) -> Path:
-    """Return the folder with the app's files: `folder`, or the source that the recipe names, fetched to the cache.
-
-    Raises NetworkError, or SourceError if the source does not exist or its digest differs.
-    """
-    app = recipe.app
-    if app is None or app.package:
-        return folder
-    address = str(app.git or app.archive)
-    # Strip leading dots, because `..` would be another folder.
-    name = re.sub(r"(\.git|\.zip|\.t\w+|\.tar\.\w+)?/*$", "", address).rpartition("/")[2].lstrip(".")
-    entry = paths.cache() / "fetched" / str(app.commit or app.sha256)
-    if not entry.exists():
-        with atomic_output(entry) as partial:
-            partial.mkdir()
-            destination = partial / (name or "app")
-            if app.git:
-                git.check_out(app.git, str(app.commit), destination)
-            else:
-                _unpack(app, destination)
-    return next(path for path in entry.iterdir() if path.is_dir())
-
-
 def script_of(app: App) -> str:
-    """Return the script that fetches the source that a recipe names. Call `folder_of` first."""
+    """Return the script that fetches the source that a recipe names. Fetch it first, with `app_source.folder_of`."""
     if app.git and app.commit:
         return git_script(app.git, app.commit)
     unpack, path = json.loads((paths.cache() / "fetched" / str(app.sha256) / ".unpack").read_text())
     return archive_script(str(app.archive), str(app.sha256), unpack, path)
-
-
-def _unpack(app: App, destination: Path) -> None:
-    """Fetch and unpack an archive. If it contains a single folder, as a forge's archives do, unpack that folder."""
-    archive, files = destination.with_name(".archive"), destination.with_name(".files")
-    files.mkdir()
-    digest = download(str(app.archive), archive, "sha256")
-    if digest != app.sha256:
-        raise SourceError(
-            f"{app.archive} differs from the archive that bake.yaml names: its SHA-256 is {digest}",
-            "If its publisher replaced it, set `app.sha256` to the new digest from a trusted source.",
-        )
-    is_zip = zipfile.is_zipfile(archive)
-    if not is_zip and re.search("^[bcp]", run(["tar", "-tvf", archive], check=False).stdout, re.MULTILINE):
-        raise SourceError(
-            f"{app.archive} contains a device or a pipe",
-            "Set `app.archive` in bake.yaml to an archive of only files, folders and links.",
-        )
-    unpack: list[str | Path] = (
-        [sys.executable, *UNZIP, archive, files] if is_zip else ["tar", *UNTAR, files, "-xf", archive]
-    )
-    result = run(unpack, check=False)
-    if result.status:
-        raise SourceError(
-            f"{app.archive} is neither a tar nor a zip archive",
-            "Set `app.archive` in bake.yaml to the URL of the archive itself.",
-            result.stderr.strip(),
-        )
-    archive.unlink()
-    entries = list(files.iterdir())
-    if len(entries) == 1 and entries[0].is_symlink():
-        raise SourceError(
-            f"{app.archive} contains only the link {entries[0].name}",
-            "Set `app.archive` in bake.yaml to an archive of the files themselves.",
-        )
-    root = entries[0] if len(entries) == 1 and entries[0].is_dir() else files
-    command = ["python3", *UNZIP, ".archive", ".fetched"] if is_zip else ["tar", *UNTAR, ".fetched", "-xf", ".archive"]
-    destination.with_name(".unpack").write_text(json.dumps([" ".join(command), "" if root is files else root.name]))
-    root.rename(destination)
-    shutil.rmtree(files, ignore_errors=True)
-
-
-def commit_of(folder: Path, recipe: Recipe) -> str:
-    """Return the commit of an app's files, with `-dirty` if they differ from it; empty if there is none."""
-    return (recipe.app.commit or "") if recipe.app else git.state(folder)
 
 
 def remote(folder: Path) -> Git | str:

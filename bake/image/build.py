@@ -216,7 +216,8 @@ class Build:
 
 def stand_ins(recipe: Recipe) -> list[str]:
     """Return the names of the secrets that get random values: those without a value in the recipe's check.env."""
-    return [name for name in recipe.secrets if name not in recipe.check.env]
+    names = [*recipe.secrets, *(recipe.random_secrets or ())]
+    return [name for name in names if name not in recipe.check.env]
 
 
 def check_settings(recipe: Recipe, network: Network) -> CheckSettings:

@@ -11,15 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bake.bundle import debian_choice, release_archive
+from bake.bundle import release_archive
+from bake.bundle.app_source import AppSource
 from bake.bundle.wheel_builder import LockOptions
-from bake.config import contract, loader
-from bake.config.debian import TARGETS
-from bake.config.recipe import Recipe
+from bake.config import contract
 from bake.config.sections import BaseImage
 from bake.disk import base_disk, cloud_image, partitions
-from bake.document import release_source
-from bake.document.release_source import AppSource
 from bake.errors import ProgramError
 from bake.host import cache, files, paths
 from bake.host.progress import Reporter
@@ -37,19 +34,12 @@ SPACE_NEEDED = 4 * 1000**3
 class Options:
     """Options of a bake. `age` is the age that the base and the lock may have.
 
-    `port` is the SSH port during the proof. `form` is the image format: qcow2 or raw. `builds`: bake may build wheels
-    of requirements that have none.
+    `port` is the SSH port during the proof. `form` is the image format: qcow2 or raw.
     """
 
     age: cache.Age = cache.A_WEEK
     port: int | None = None
     form: str = "qcow2"
-    builds: bool = True
-
-    @property
-    def lock(self) -> LockOptions:
-        """Return the options of the lock."""
-        return LockOptions(self.age, self.builds)
 
 
 @dataclass(frozen=True)
@@ -64,31 +54,6 @@ class Image:
     app: str
     base_date: str
     fresh: bool
-
-
-def read(folder: Path, report: Reporter, options: Options | None = None, base: str | None = None) -> Recipe:
-    """Return an app's recipe, with all keys that bake detects in its folder and the Debian release that suits it.
-
-    `base` overrides the one in bake.yaml. Resolves the requirements. Raises the errors of `debian_choice.complete`.
-    """
-    options = options or Options()
-    recipe = _recipe(folder, base)
-    return debian_choice.complete(release_source.folder_of(folder, recipe), recipe, report, options.lock)
-
-
-def read_unresolved(folder: Path, report: Reporter, base: str | None = None) -> Recipe:
-    """Return an app's recipe as `read` does, without resolving its requirements. A missing `base` stays missing.
-
-    For machines with a known release, and for launch settings.
-    """
-    recipe = _recipe(folder, base)
-    return debian_choice.complete_without_base(release_source.folder_of(folder, recipe), recipe, report)
-
-
-def _recipe(folder: Path, base: str | None) -> Recipe:
-    """Return the recipe in bake.yaml, with `base` if it is set."""
-    recipe = loader.read(folder)
-    return recipe.model_copy(update={"base": base}) if base else recipe
 
 
 def bake(app: AppSource, options: Options, report: Reporter) -> Image:
@@ -108,19 +73,17 @@ def bake(app: AppSource, options: Options, report: Reporter) -> Image:
 def _bake(app: AppSource, output: Path, work: Path, options: Options, report: Reporter) -> Image:
     if options.port:
         qemu.free_port(options.port)
-    recipe = app.recipe
-    if isinstance(recipe.base, BaseImage):
-        base = base_disk.find(cloud_image.key(recipe.base), options.age)
+    base = None
+    if isinstance(image := app.recipe.base, BaseImage):
+        base = base_disk.find(cloud_image.key(image), options.age)
         if base is None:
-            # The Debian release in the image decides which wheels fit.
             with report.phase("base") as phase:
-                base = cloud_image.build(recipe.base, app.folder, work, phase)
-        target = TARGETS[base.release]
-    else:
-        target = recipe.target
-        base = None
-    bundle = release_archive.collect(app.files, recipe, work / "bundle.tar", report, options.lock)
-    recipe = recipe.model_copy(update={"packages": bundle.packages})
+                base = cloud_image.build(image, app.folder, work, phase)
+        # The Debian release in the image decides which wheels fit.
+        app = replace(app, recipe=app.recipe.model_copy(update={"base": base.release}))
+    bundle = release_archive.collect(app, work / "bundle.tar", report, LockOptions(options.age))
+    recipe = app.recipe.model_copy(update={"packages": bundle.packages})
+    target = recipe.target
     if base is None:
         base = base_disk.find(base_disk.key(target, recipe.debian_packages, recipe.mirror), options.age)
     if base:

@@ -35,7 +35,7 @@ Ask = Callable[[list[dict[str, Any]]], str]
 
 @dataclass(frozen=True)
 class Author:
-    """The record of the author's server and the `seconds` it took, or the `reason` why there is no record."""
+    """The record of the author's server and the `seconds` it took, or the `reason` why it proves nothing."""
 
     record: Record | None
     reason: str = ""
@@ -63,6 +63,9 @@ class Author:
         record = reduce(Record.joined, author.records)
         if not record.is_informative:
             return cls(None, f"`{author.command}` only redirects to HTTPS or shows debug pages")
+        if not record.has_page:
+            reason = f"`{author.command}` serves no page at the addresses that bake requested; name one in check.pages"
+            return cls(record, reason, author.seconds)
         return cls(record, seconds=author.seconds)
 
 
@@ -194,5 +197,5 @@ def _judgement(differences: tuple[Difference, ...], author: Author, journal: Cal
         )
     reason = f"needs {service}" if service else author.reason
     count = len({difference.address for difference in differences if difference.path})
-    count_note = "" if author.record or service else f"; {count} {'address' if count == 1 else 'addresses'} requested"
+    count_note = "" if service or not reason else f"; {count} {'address' if count == 1 else 'addresses'} requested"
     return Judgement(differences, report.summary(differences, reason) + count_note)

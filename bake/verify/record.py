@@ -136,6 +136,11 @@ class Record:
         return not all(map(is_uninformative, self.answers))
 
     @property
+    def has_page(self) -> bool:
+        """Return whether the server served a page. If none is, equal responses prove nothing."""
+        return any(answer.good and not is_uninformative(answer) for answer in self.answers)
+
+    @property
     def key(self) -> tuple[str, str]:
         """Return the scheme, and the host without its port."""
         parts = urlsplit(self.name)

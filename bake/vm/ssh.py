@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import SplitResult, quote, urlsplit
 
-from bake.errors import BootError, SetupError
+from bake.errors import BootError, SetupError, SpaceError
 from bake.host import programs, remote_scripts
 
 #: Seconds after which a shared connection ends by itself, if bake could not end it.
@@ -27,6 +27,8 @@ LONGEST_SOCKET = 90
 CHUNK = 256 * 1024
 #: The status of ssh itself if it fails. Any other is the status of the command.
 SSH_FAILED = 255
+#: The status of upload.sh if the disk has no room: ENOSPC.
+NO_SPACE = 28
 #: OpenSSH's messages about a connection that it cannot make.
 UNREACHABLE = re.compile(
     "Could not resolve hostname|Connection refused|timed out|No route to host|Network is unreachable", re.IGNORECASE
@@ -147,7 +149,8 @@ class Login:
     def upload(self, path: Path, remote_path: str, progress: Callable[[float], None]) -> None:
         """Upload a file to `remote_path`, atomically and readable only by root. `progress` gets the uploaded share.
 
-        Raises BootError if the connection is lost, SetupError if the machine cannot store the file.
+        Raises BootError if the connection is lost, SpaceError if the machine has no room for a release of this size,
+        and SetupError if it cannot store the file.
         """
         uploaded_bytes, size = 0, path.stat().st_size
         script = remote_scripts.text("upload.sh", remote_path, str(size))
@@ -169,6 +172,13 @@ class Login:
         if process.returncode == SSH_FAILED:
             raise BootError(
                 f"The connection to {self.host} was lost during the upload", "Run the same command again.", details
+            )
+        if process.returncode == NO_SPACE:
+            raise SpaceError(
+                f"{self.host} has too little free space for the release",
+                "Free some there: `sudo du -xh / | sort -h | tail` lists the largest folders. Or make a machine with a "
+                "larger disk.",
+                details,
             )
         if process.returncode:
             raise SetupError(

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from bake.config import contract
+
 #: The upper limits of systemd-analyze's exposure, which is from 0 (closed) to 10.
 EXPOSURE = {"app.service": 1.3, "nginx.service": 4.0, "certbot.service": 3.0}
 
@@ -54,17 +56,21 @@ def test_systemd_restarts_the_app_without_limit(host):
     assert set(output.split()) == {"Restart=always", "StartLimitIntervalUSec=0", "OOMPolicy=continue", "RestartUSec=2s"}
 
 
-def test_uwsgi_gives_up_before_nginx_does(host):
+def test_the_app_s_server_gives_up_before_nginx_does(host, recipe):
     files = "/usr/lib/app/uwsgi.ini /srv/app/current/settings/uwsgi.ini"
-    harakiri = int(host.run(f"cat {files} 2>/dev/null | sed -n 's/^harakiri = //p' | tail -n 1").stdout)
+    limit = int(host.run(f"cat {files} 2>/dev/null | sed -n 's/^harakiri = //p' | tail -n 1").stdout)
+    protocol = "uwsgi"
+    if "asgi" in recipe:
+        limit, protocol = recipe["limits"].get("request", contract.REQUEST), "proxy"
     # nginx -T prints a file before the files that it includes, so the release's value is the last one.
     dump = "nginx -T -c /usr/lib/app/nginx/nginx.conf -e stderr 2>/dev/null"
-    timeout = host.run(f"{dump} | sed -n 's/.*uwsgi_read_timeout \\([0-9]*\\)s;/\\1/p' | tail -n 1").stdout
-    assert 0 < harakiri < int(timeout)
+    timeout = host.run(f"{dump} | sed -n 's/.*{protocol}_read_timeout \\([0-9]*\\)s;/\\1/p' | tail -n 1").stdout
+    assert 0 < limit < int(timeout)
 
 
-def test_workers_fit_the_machine(host):
+def test_workers_fit_the_machine(host, recipe):
     configured = int(host.run("sed -n 's/^APP_WORKERS=//p' /run/app/env").stdout)
-    # Count the master's children. An app that forks at import has more.
+    # Count the children of the unit's first process. An app that forks at import has more.
+    program = "python" if "asgi" in recipe else "uwsgi"
     master = host.run("systemctl show --value --property MainPID app.service").stdout.strip()
-    assert int(host.run("pgrep -c -P %s uwsgi", master).stdout) >= configured
+    assert int(host.run("pgrep -c -P %s %s", master, program).stdout) >= configured

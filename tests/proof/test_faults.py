@@ -5,6 +5,7 @@ import shlex
 import time
 
 from bake.config import contract
+from bake.config.providers import AWS_METADATA_SERVICES, METADATA_SERVICES
 
 #: Seconds within which a killed app answers again. systemd waits 2 s, and may wait 120 s for an app to start on an
 #: emulated machine; a page may take 60 s.
@@ -88,11 +89,12 @@ def test_names_given_on_the_machine_are_the_only_ones_answered(host, fetch):
         host.run("rm /etc/app/domains; systemctl restart app-configure; systemctl reload nginx")
 
 
-#: Addresses of the providers' metadata services.
-METADATA = (
-    "169.254.169.254", "169.254.42.42", "168.63.129.16", "100.100.100.200", "fe80::a9fe:a9fe%lo", "fd00:ec2::254",
-    "fd00:a9fe:a9fe::1", "fd00:42::42", "fd00:c1::a9fe:a9fe", "fd20:ce::254",
-)  # fmt: skip
+#: Addresses of the providers' metadata services; a link-local one of IPv6 needs the name of its link.
+METADATA = tuple(
+    f"{address}%lo" if address.startswith("fe80:") else address
+    for services in METADATA_SERVICES.values()
+    for address in services
+)
 #: Connects to ports 80 and 22 of each address concurrently, and prints a JSON list of the successful targets.
 CONNECT = """
 import concurrent.futures, json, socket, sys
@@ -124,7 +126,7 @@ def test_the_app_reaches_no_metadata_service_that_answers(host, recipe):
     try:
         # root without the unit's limits reaches all of them, so only the limits can refuse the others.
         assert reached() == {(address, port) for address in METADATA for port in (80, 22)}
-        opened = {"169.254.169.254", "fd00:ec2::254"} if recipe.get("aws", {}).get("role") else set()
+        opened = {*AWS_METADATA_SERVICES} if recipe.get("aws", {}).get("role") else set()
         assert reached(*user) == {(address, 80) for address in opened}
         assert reached(*unit) == {(address, port) for address in opened for port in (80, 22)}
     finally:

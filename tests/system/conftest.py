@@ -8,6 +8,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import amazon
+import boto3
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
@@ -76,6 +78,26 @@ def app(tmp_path):
         return folder
 
     return folder, write
+
+
+@pytest.fixture(scope="session")
+def amazons(tmp_path_factory):
+    """A gate, for all cases."""
+    with amazon.standing(tmp_path_factory.mktemp("amazon")) as gate:
+        yield gate
+
+
+@pytest.fixture
+def gate(amazons):
+    amazons.reset()
+    tried = amazon.tries()
+    yield amazons
+    assert amazon.tries() == tried, "somebody tried to reach a stranger"
+
+
+@pytest.fixture
+def ec2(gate):
+    return boto3.client("ec2")
 
 
 #: What the example gets besides: one of everything that a recipe can ask for and a machine can show.

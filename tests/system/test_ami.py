@@ -26,27 +26,6 @@ SIZE = 64 << 20
 pytestmark = amazon.inside
 
 
-@pytest.fixture(scope="session")
-def amazons(tmp_path_factory):
-    """A gate, for all cases."""
-    folder = tmp_path_factory.mktemp("amazon")
-    with amazon.standing(folder) as gate:
-        yield gate
-
-
-@pytest.fixture
-def gate(amazons):
-    amazons.reset()
-    tried = amazon.tries()
-    yield amazons
-    assert amazon.tries() == tried, "somebody tried to reach a stranger"
-
-
-@pytest.fixture
-def ec2(gate):
-    return boto3.client("ec2")
-
-
 @pytest.fixture
 def call(tmp_path):
     """`bake`, as a user calls it; `kill` gets the process when it has begun."""

@@ -15,7 +15,6 @@ import time
 from pathlib import Path
 
 import amazon
-import boto3
 import pytest
 
 from bake.aws import tags
@@ -25,27 +24,6 @@ REPOSITORY = Path(__file__).parents[2]
 pytestmark = amazon.inside
 #: Needs nothing of an index: such a namespace has no way out.
 APP = "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'here']\n"
-
-
-@pytest.fixture(scope="session")
-def amazons(tmp_path_factory):
-    """A gate, for all cases."""
-    folder = tmp_path_factory.mktemp("amazon")
-    with amazon.standing(folder) as gate:
-        yield gate
-
-
-@pytest.fixture
-def gate(amazons):
-    amazons.reset()
-    tried = amazon.tries()
-    yield amazons
-    assert amazon.tries() == tried, "somebody tried to reach a stranger"
-
-
-@pytest.fixture
-def ec2(gate):
-    return boto3.client("ec2")
 
 
 @pytest.fixture

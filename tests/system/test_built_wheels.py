@@ -19,8 +19,9 @@ from pathlib import Path
 import pytest
 
 from bake.bundle import builder_root, isolated_build, release_archive
+from bake.bundle.app_source import AppSource
 from bake.bundle.lock import Source
-from bake.bundle.wheel_builder import LockOptions, WheelBuilder
+from bake.bundle.wheel_builder import WheelBuilder
 from bake.config.debian import TARGETS
 from bake.config.recipe import Recipe
 from bake.errors import BuildError
@@ -99,7 +100,7 @@ def collected(folder, requirements, target, report, **keys):
     recipe = Recipe.model_validate(
         {"name": "small", "wsgi": "app:app", "base": target.name, "requirements": requirements, **keys}
     )
-    bundle = release_archive.collect(folder, recipe, folder.parent / "b.tar", report, LockOptions(builds=True))
+    bundle = release_archive.collect(AppSource(folder, recipe), folder.parent / "b.tar", report)
     wheels = [member.source for member in bundle.release.members if isinstance(member.source, Path)]
     return bundle, {path.name.partition("-")[0]: path for path in wheels if path.suffix == ".whl"}
 

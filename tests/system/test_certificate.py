@@ -119,7 +119,7 @@ def late_dns(site):
         site.await_(lambda: site.ask("http")[0] == 301, 10)
         assert site.ask("http")[1]["location"] == f"https://{NAME}/"
         assert "strict-transport-security" not in site.ask("http")[1]
-        assert site.ask("https")[1]["strict-transport-security"] == "max-age=63072000"
+        assert site.ask("https")[1]["strict-transport-security"] == "max-age=3600"
         assert authority.orders() == 1
         assert looked(site) == []
 
@@ -331,7 +331,7 @@ def replaced(site):
             site.await_(lambda seen=seen: seen.extend(filter(None, [acme.served(NAME)])) or seen)
             assert seen[0].serial_number == first
             assert site.ask("http")[0] == 301
-            assert site.ask("https")[1]["strict-transport-security"] == "max-age=63072000"
+            assert site.ask("https")[1]["strict-transport-security"] == "max-age=3600"
             site.await_(lambda: site.ask("https")[0] == 200)
             site.machine.await_ssh()
             site.await_(lambda: "every name has its certificate" in site.said())
@@ -378,7 +378,7 @@ def wildcard(site):
         for name in (NAME, some):
             site.await_(lambda name=name: site.ask("http", name)[0] == 301, 10)
             assert site.ask("http", name)[1]["location"] == f"https://{name}/"
-            assert site.ask("https", name)[1]["strict-transport-security"] == "max-age=63072000"
+            assert site.ask("https", name)[1]["strict-transport-security"] == "max-age=3600"
         # Two levels below there is no name of ours, and no certificate.
         assert acme.served(f"a.b.{NAME}") is None
         assert authority.orders() == 1

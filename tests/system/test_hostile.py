@@ -10,8 +10,8 @@ import zipfile
 import pytest
 
 from bake.bundle import release_archive
+from bake.bundle.app_source import AppSource
 from bake.host.progress import Reporter
-from bake.image import pipeline
 from bake.verify import proof
 
 pytestmark = pytest.mark.long
@@ -51,8 +51,8 @@ def with_wheel(path, content):
 def bring(baked, machine, tmp_path):
     """Have the machine serve the example with one wheel more; app-setup's exit status and words."""
     report = Reporter()
-    wanted = pipeline.read(baked[0], report)
-    parcel = release_archive.collect(baked[0], wanted, tmp_path / "bundle.tar", report)
+    source = AppSource.read(baked[0], report)
+    parcel = release_archive.collect(source, tmp_path / "bundle.tar", report)
 
     def call(content):
         made = with_wheel(parcel.path, content)

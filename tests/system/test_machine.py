@@ -58,7 +58,7 @@ BREAKAGES = {
     f"mkdir /run/systemd/system/app.service.d; printf '{OPEN}' > /run/systemd/system/app.service.d/x.conf; "
     "systemctl daemon-reload": "test_sandbox[ssh://machine-app.service]",
     "sed -i 's/^harakiri.*/harakiri = 600/' /srv/app/current/settings/uwsgi.ini": (
-        "test_uwsgi_gives_up_before_nginx_does"
+        "test_the_app_s_server_gives_up_before_nginx_does"
     ),
     "sed -i 's/^APP_WORKERS.*/APP_WORKERS=9/' /run/app/env": "test_workers_fit_the_machine",
     "systemctl stop app-tick.timer": "test_the_app_s_timers_wait_for_their_time",

@@ -19,6 +19,7 @@ from conftest import AWAIT_BOOT
 
 from bake.app import detect
 from bake.bundle import release_archive
+from bake.bundle.app_source import AppSource
 from bake.config import loader
 from bake.config.providers import PROVIDERS
 from bake.document import cloud_config, machine_files, release_source
@@ -287,7 +288,7 @@ def test_a_mirror_refuses_the_first_requests(paste, document):
 def made_of(folder, release, work, index=None, script=None, lock=lambda text: text):
     """A document of a folder as `bake render` makes it, with an index or a script of the test's, or another lock."""
     recipe = detect.complete(folder, loader.read(folder)).recipe.model_copy(update={"base": release, "index": None})
-    gathered = release_archive.collect(folder, recipe, work / "bundle.tar", Reporter()).release
+    gathered = release_archive.collect(AppSource(folder, recipe), work / "bundle.tar", Reporter()).release
 
     def changed(member):
         return replace(member, source=lock(member.source.decode()).encode()) if member.name == "lock.txt" else member

@@ -52,10 +52,11 @@ def test_syntax_error(app, bake):
     refused(bake("image", folder), 13, "app.py:3")
 
 
-def test_asgi_app(app, bake):
+def test_asgi_app_under_the_other_key(app, bake):
     folder, write = app
     write("app.py", "from fastapi import FastAPI\n\napp = FastAPI()\n")
-    refused(bake("image", folder), 14, "app.py:3", "a2wsgi")
+    write("bake.yaml", "wsgi: app:app\n")
+    refused(bake("image", folder), 14, "app.py:3", "asgi: app:app")
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,12 @@ def test_the_flask_example_needs_no_recipe() -> None:
     assert (hello.wsgi, hello.static, hello.django) == ("app:app", {"/static": "static"}, None)
 
 
+def test_the_fastapi_example_needs_no_recipe() -> None:
+    assert not (EXAMPLES / "fastapi-hello" / "bake.yaml").exists()
+    hello = found("fastapi-hello")
+    assert (hello.asgi, hello.wsgi, hello.check.author) == ("main:app", None, "python -m uvicorn main:app")
+
+
 def test_the_django_example_is_migrated_and_keeps_its_key_secret() -> None:
     polls = found("django-polls")
     assert (polls.wsgi, polls.secrets) == ("mysite.wsgi:application", ("SECRET_KEY",))

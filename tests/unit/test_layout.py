@@ -27,7 +27,7 @@ LONGEST = 400
 #: The most lines of a text in a module. A longer one is a program, a unit or settings, and so a file below cloud-init.
 LONGEST_TEXT = 2
 #: Modules with longer texts for a reader: lines to copy, and a new bake.yaml.
-READ_BY_PEOPLE = {"app.entry", "app.scaffold", "image.host_requirements"}
+READ_BY_PEOPLE = {"app.scaffold", "image.host_requirements"}
 #: Other ways to start a program.
 STARTERS = ("system", "popen", "fork", "exec", "spawn", "posix_spawn", "create_subprocess")
 
@@ -219,7 +219,7 @@ def test_there_is_something_to_look_at() -> None:
 @by_name
 def test_every_module_has_tests(path: Path) -> None:
     name = name_of(path)
-    if name == "image.pipeline" or package_of(name) in {"aws", "cli"} or path.stem.startswith("__"):
+    if package_of(name) in {"aws", "cli"} or path.stem.startswith("__"):
         pytest.skip("its tests boot machines, or speak to a server: tests/system")
     assert (REPOSITORY / "tests/unit" / path.relative_to(PACKAGE).with_name(f"test_{path.name}")).is_file()
 

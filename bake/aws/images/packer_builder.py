@@ -23,8 +23,8 @@ from bake.aws.images import publish
 from bake.aws.instances import inventory
 from bake.aws.session import DENIED_CODES, Cloud, aws_errors, code_of
 from bake.bundle import release_archive
+from bake.bundle.app_source import AppSource
 from bake.bundle.release_archive import Bundle
-from bake.bundle.wheel_builder import LockOptions
 from bake.config import contract, sections
 from bake.config.contract_files import Result
 from bake.config.debian import Target
@@ -32,7 +32,6 @@ from bake.config.providers import PROVIDERS
 from bake.config.recipe import Recipe
 from bake.document import cloud_config, machine_files, release_source
 from bake.document.machine_files import File
-from bake.document.release_source import AppSource
 from bake.errors import AmiError, PackerError, PolicyError, QuotaError
 from bake.host import cache, paths
 from bake.host.files import digest
@@ -99,7 +98,7 @@ def bake(app: AppSource, options: publish.PublishOptions, ssh_from: str, cloud: 
     with cache.work_folder() as work, aws_errors(cloud), tags.run() as run:
         assert cloud.account
         debian_ami = newest_debian_ami(cloud, target)["Name"]
-        bundle = release_archive.collect(app.files, recipe, work / "bundle.tar", report, LockOptions(builds=True))
+        bundle = release_archive.collect(app, work / "bundle.tar", report)
         facts = ImageManifest(
             name=recipe.name or "", document=digest(build.document(target, bundle).text),
             health=recipe.check.health, commit=app.commit, version=app.version,

@@ -2,6 +2,7 @@
 
 import re
 import ssl
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,11 +13,22 @@ TRUSTED, STAGING = Path("etc/letsencrypt/live/app"), Path("etc/letsencrypt/live/
 
 
 class Issued(NamedTuple):
-    """The names of a certificate, and the begin and end of its validity (Unix time)."""
+    """The names of a certificate, the begin and end of its validity, and the begin of its first version (Unix time)."""
 
     names: frozenset = frozenset()
     begin: float = 0
     end: float = 0
+    first: float = 0
+
+    @property
+    def hsts(self) -> int:
+        """Return the seconds for which browsers may insist on HTTPS: an hour, and two years after a renewal.
+
+        So a wrong name or a forgotten machine binds visitors for an hour only. An expired certificate ends it.
+        """
+        if time.time() > self.end:
+            return 0
+        return 3600 if self.begin < self.first + 86400 else 63072000
 
 
 def read(folder: Path) -> Issued:
@@ -29,5 +41,8 @@ def read(folder: Path) -> Issued:
             return Issued()
     except StepError:
         return Issued()
-    times = [ssl.cert_time_to_seconds(text) for text in re.findall("=(.* GMT)", said)]
-    return Issued(frozenset(re.findall("DNS:([^,\\s]+)", said)), *times)
+    # certbot keeps each version in its archive, and links to the last.
+    path = (folder / "fullchain.pem").resolve().with_name("fullchain1.pem")
+    first = command("openssl", "x509", "-noout", "-startdate", "-in", path) if path.exists() else said
+    times = [ssl.cert_time_to_seconds(text) for text in re.findall("=(.* GMT)", said + first)]
+    return Issued(frozenset(re.findall("DNS:([^,\\s]+)", said)), *times[:3])

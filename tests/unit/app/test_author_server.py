@@ -97,19 +97,18 @@ LOCAL = '{"localhost", "127.0.0.1", "[::1]"}'
 
 
 @pytest.fixture
-def server(program: Callable[..., ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
-    module = program("author.py", paths.features() / "observe")
-    monkeypatch.setattr(module, "AUTHOR", tmp_path / "author.json")
-    monkeypatch.setattr(module, "GROUPS", tmp_path)
-    monkeypatch.setattr(module, "STAND_INS", tmp_path / "stand-ins")
+def server(rooted: Callable[..., ModuleType]) -> ModuleType:
+    module = rooted("author.py", paths.features() / "observe")
+    module.PROC.symlink_to("/proc")
+    module.STAND_INS.parent.mkdir()
     return module
 
 
 @pytest.fixture
-def unit(fake: Fake, tmp_path: Path) -> Iterator[Callable[[str], object]]:
+def unit(server: ModuleType, fake: Fake, tmp_path: Path) -> Iterator[Callable[[str], object]]:
     """Have `systemctl start` start a Python program whose code is given, and `stop` end it."""
-    (tmp_path / "group").mkdir()
-    pids, journal = tmp_path / "group/cgroup.procs", tmp_path / "journal"
+    pids, journal = server.GROUPS / "group/cgroup.procs", tmp_path / "journal"
+    pids.parent.mkdir(parents=True)
     fake("journalctl", f"cat {journal}")
     fake("setpriv", 'while [ "${1#--}" != "$1" ]; do shift; done; exec "$@"')
     fake(
@@ -144,7 +143,7 @@ def test_the_server_is_found_by_its_socket_and_crawled_twice(
     unit(SITE.format("", hosts=LOCAL, address=address))
     recipe = {"check": {"author": "python app.py", "health": "/health", "pages": [{"path": "/prices", "status": 401}]}}
     assert server.ask(release, recipe)
-    said = json.loads((tmp_path / "author.json").read_text())
+    said = json.loads(server.AUTHOR.read_text())
     assert (said["release"], said["command"], said["log"]) == ("12ab", "python app.py", "")
     asked = [{answer["path"] for answer in record["answers"]} for record in said["records"]]
     assert asked[0] == asked[1] >= {"/", "/health", "/prices", "/next"}
@@ -153,42 +152,40 @@ def test_the_server_is_found_by_its_socket_and_crawled_twice(
 
 
 @pytest.mark.parametrize(("address", "asked"), [("::1", "::1"), ("::", "::1"), ("0.0.0.0", "127.0.0.1")])
-def test_the_address_of_a_socket_comes_from_the_kernel(
-    server: ModuleType, tmp_path: Path, address: str, asked: str
-) -> None:
+def test_the_address_of_a_socket_comes_from_the_kernel(server: ModuleType, address: str, asked: str) -> None:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    (tmp_path / "group").mkdir()
-    (tmp_path / "group/cgroup.procs").write_text(f"{os.getpid()}\n")
+    (server.GROUPS / "group").mkdir(parents=True)
+    (server.GROUPS / "group/cgroup.procs").write_text(f"{os.getpid()}\n")
     with socket.create_server((address, 0), family=family) as listener:
         assert (asked, listener.getsockname()[1]) in server.listening("group")
 
 
 def test_where_the_crawl_is_off_the_named_pages_alone_are_asked(
-    server: ModuleType, unit: Callable[[str], object], release: Path, tmp_path: Path
+    server: ModuleType, unit: Callable[[str], object], release: Path
 ) -> None:
     unit(SITE.format("", hosts=LOCAL, address="127.0.0.1"))
     server.ask(release, {"check": {"author": "python app.py", "pages": [{"path": "/prices"}], "crawl": False}})
-    said = json.loads((tmp_path / "author.json").read_text())
+    said = json.loads(server.AUTHOR.read_text())
     assert {answer["path"] for answer in said["records"][0]["answers"]} == {"/", "/prices"}
 
 
 def test_a_server_that_wants_the_domain_is_asked_by_it(
-    server: ModuleType, unit: Callable[[str], object], release: Path, tmp_path: Path
+    server: ModuleType, unit: Callable[[str], object], release: Path
 ) -> None:
     unit(SITE.format("", hosts='{"shop.example"}', address="127.0.0.1"))
     assert server.ask(release, {"check": {"author": "python app.py"}, "domains": ["shop.example"]})
-    said = json.loads((tmp_path / "author.json").read_text())
+    said = json.loads(server.AUTHOR.read_text())
     assert {answer["status"] for answer in said["records"][0]["answers"]} == {200}
 
 
 def test_a_server_that_ends_leaves_its_journal(
-    server: ModuleType, unit: Callable[[str], object], release: Path, tmp_path: Path
+    server: ModuleType, unit: Callable[[str], object], release: Path
 ) -> None:
     unit("raise RuntimeError('no database')")
     begin = time.monotonic()
     assert not server.ask(release, {"check": {"author": "python app.py"}})
     assert time.monotonic() - begin < 10
-    said = json.loads((tmp_path / "author.json").read_text())
+    said = json.loads(server.AUTHOR.read_text())
     assert said["records"] == [] and "RuntimeError: no database" in said["log"]
 
 
@@ -202,18 +199,18 @@ def test_a_server_that_never_listens_is_given_up(
     monkeypatch.setattr(server, "PATIENCE", 1)
     unit("import time; time.sleep(60)")
     assert not server.ask(release, {"check": {"author": "python app.py"}})
-    assert json.loads((tmp_path / "author.json").read_text())["records"] == []
+    assert json.loads(server.AUTHOR.read_text())["records"] == []
     assert (tmp_path / "words").read_text() == "stopped\n"
 
 
 def test_a_server_that_answers_no_page_leaves_its_journal(
-    server: ModuleType, unit: Callable[[str], object], release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: ModuleType, unit: Callable[[str], object], release: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unanswered = {"answers": [{"path": "/", "method": "GET", "error": "refused"}]}
     monkeypatch.setattr(server, "crawl", lambda *argument: unanswered)
     unit(SITE.format("print('about to hang', flush=True)", hosts=LOCAL, address="127.0.0.1"))
     assert not server.ask(release, {"check": {"author": "python app.py"}})
-    said = json.loads((tmp_path / "author.json").read_text())
+    said = json.loads(server.AUTHOR.read_text())
     assert said["records"] == [] and "about to hang" in said["log"]
 
 
@@ -257,9 +254,9 @@ VALUES = {"CLIENT_ID": 'k3y"$\\-6b1f/4a9e77c0d2', "DATABASE_URL": "mysql://app:h
 
 
 def test_no_stand_in_for_a_secret_is_in_the_record(
-    server: ModuleType, unit: Callable[[str], object], release: Path, tmp_path: Path
+    server: ModuleType, unit: Callable[[str], object], release: Path
 ) -> None:
-    (tmp_path / "stand-ins").write_text(bundled.environment(VALUES))
+    server.STAND_INS.write_text(bundled.environment(VALUES))
     key = VALUES["CLIENT_ID"]
     shown = "import urllib.parse\nKEY = " + repr(key) + "\n"
     site = SITE.format(shown, hosts=LOCAL, address="127.0.0.1")
@@ -267,19 +264,17 @@ def test_no_stand_in_for_a_secret_is_in_the_record(
     site = site.replace("/next>", "/\" + urllib.parse.quote(KEY, '').encode() + b\">")
     unit(site)
     assert server.ask(release, {"check": {"author": "python app.py"}})
-    text = (tmp_path / "author.json").read_text()
+    text = server.AUTHOR.read_text()
     assert "k3y" not in text and "6b1f" not in text
     (front, *_) = json.loads(text)["records"][0]["answers"]
     assert (front["title"], front["path"]) == ("Key 00000000", "/")
 
 
-def test_no_stand_in_is_in_the_log(
-    server: ModuleType, unit: Callable[[str], object], release: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "stand-ins").write_text(bundled.environment(VALUES))
+def test_no_stand_in_is_in_the_log(server: ModuleType, unit: Callable[[str], object], release: Path) -> None:
+    server.STAND_INS.write_text(bundled.environment(VALUES))
     unit(f"print({VALUES!r})\nraise RuntimeError('no database at mysql://app:hunter2@db.example/app (hunter2), 1')")
     assert not server.ask(release, {"check": {"author": "python app.py"}})
-    text = (tmp_path / "author.json").read_text()
+    text = server.AUTHOR.read_text()
     assert "hunter2" not in text and "k3y" not in text
     assert "RuntimeError: no database at [DATABASE_URL] ([DATABASE_URL]), 1" in json.loads(text)["log"]
 
@@ -289,7 +284,7 @@ def test_nothing_is_run_where_nobody_says_what(
     server: ModuleType, unit: Callable[[str], object], release: Path, tmp_path: Path, check: dict[str, str]
 ) -> None:
     assert not server.ask(release, {"check": check})
-    assert not (tmp_path / "author.json").exists() and not (tmp_path / "words").exists()
+    assert not server.AUTHOR.exists() and not (tmp_path / "words").exists()
 
 
 def test_any_wsgi_app_has_a_plain_server(tmp_path: Path, helper: Helper, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,8 @@ import pytest
 from app_folders import DJANGO, FLASK, IMPORT, find
 
 from bake.app.detect import complete
+from bake.app.name_resolution import Reader
+from bake.app.scopes import Module
 from bake.config.recipe import Recipe
 from bake.errors import NoAppError, RequirementError
 
@@ -120,6 +122,16 @@ def test_migrations_are_release_steps(tmp_path: Path, files: dict[str, str], ste
     assert find(tmp_path, files, release=[]).recipe.release == ()
 
 
+def test_the_app_s_own_command_for_its_tables_is_proposed(tmp_path: Path) -> None:
+    app = f"{FLASK}\nimport click\n\n@click.command('init-db')\ndef fill():\n    pass\n"
+    found = find(tmp_path, {"app.py": app})
+    mark = "/var/lib/app/tables"
+    line = f"release: ['test -e {mark} || {{ flask init-db && touch {mark}; }}']"
+    assert f"`flask init-db` seems to create the app's tables: to run it once, write  {line}" in found.notes
+    # It may empty the database, so nothing runs it unasked.
+    assert found.recipe.release == ()
+
+
 def test_a_secret_in_env_is_noted_without_its_value(tmp_path: Path) -> None:
     env = {"STRIPE_KEY": "hunter2", "SITE": "shop"}
     notes = [
@@ -160,3 +172,25 @@ def test_an_app_with_websockets_is_warned_of(tmp_path: Path, line: str, keys: di
     ]
     assert len(notes) == bool(warning) and warning in "".join(notes)
     assert not keys or "workers" not in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("files", "starts"),
+    [
+        ({"app.py": FLASK}, [["app.py"]]),
+        (DJANGO, [["site1/wsgi.py"], ["site1/settings.py"]]),
+    ],
+)
+def test_the_imports_of_the_app_are_followed_once(
+    tmp_path: Path, files: dict[str, str], starts: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    followed: list[list[str]] = []
+    import_closure = Reader.import_closure
+
+    def count(reader: Reader, *modules: Module) -> list[Module]:
+        followed.append(sorted({str(module.path) for module in modules}))
+        return import_closure(reader, *modules)
+
+    monkeypatch.setattr(Reader, "import_closure", count)
+    find(tmp_path, files)
+    assert followed == starts

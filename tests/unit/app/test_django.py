@@ -15,10 +15,10 @@ def test_a_django_project_gets_settings_around_its_own(tmp_path: Path) -> None:
     found = find(tmp_path, DJANGO, secrets=["API_KEY"])
     assert found.recipe.wsgi == "site1.wsgi:application"
     assert found.recipe.django == Django(settings="site1.settings")
-    assert found.recipe.secrets == ("API_KEY", "SECRET_KEY")
+    assert (found.recipe.secrets, found.recipe.random_secrets) == (("API_KEY",), ("SECRET_KEY",))
     assert any("DEBUG off" in note and "`django: off`" in note for note in found.notes)
     off = find(tmp_path, {}, django="off").recipe
-    assert (off.django, off.secrets) == ("off", ())
+    assert (off.django, off.random_secrets) == ("off", ())
 
 
 def test_a_settings_package_and_a_key_from_elsewhere(tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_a_settings_package_and_a_key_from_elsewhere(tmp_path: Path) -> None:
     }
     found = find(tmp_path, {name: text for name, text in {**DJANGO, **files}.items() if name != "site1/settings.py"})
     assert found.recipe.django == Django(settings="site1.settings")
-    assert found.recipe.secrets == ()
+    assert found.recipe.random_secrets == ("KEY",)
 
 
 def test_the_settings_are_those_of_the_wsgi_module(tmp_path: Path) -> None:
@@ -50,22 +50,31 @@ def test_the_settings_are_those_of_the_wsgi_module(tmp_path: Path) -> None:
     ):
         found = find(tmp_path, {**files, "site1/wsgi.py": f"import os\n{line}\n{DJANGO['site1/wsgi.py']}"}).recipe
         assert found.django == Django(settings="site1.settings.production")
-        assert found.secrets == ("SECRET_KEY",)
+        assert found.random_secrets == ("SECRET_KEY",)
     found = find(tmp_path, {}, env={"DJANGO_SETTINGS_MODULE": "site1.settings.local"}).recipe
     assert found.django == Django(settings="site1.settings.local")
 
 
 @pytest.mark.parametrize(
-    ("recipe", "secrets"),
-    [({}, ("SECRET_KEY",)), ({"secrets": ["KEY"]}, ("KEY",)), ({"env": {"KEY": "x"}}, ()),
-     ({"secrets": ["SECRET_KEY"]}, ("SECRET_KEY",))],
-)  # fmt: skip
-def test_an_insecure_key_is_replaced_unless_the_settings_get_another(
-    tmp_path: Path, recipe: dict[str, Any], secrets: tuple[str, ...]
+    ("key", "recipe", "names"),
+    [
+        ("os.environ.get('KEY', 'django-insecure-1234')", {}, ("KEY",)),
+        ("os.environ.get('KEY', 'django-insecure-1234')", {"secrets": ["KEY"]}, ()),
+        ("os.environ.get('KEY', 'django-insecure-1234')", {"env": {"KEY": "x"}}, ()),
+        ("envsecret('SECRET_KEY', '---')", {}, ("SECRET_KEY",)),
+        ("'django-insecure-1234'", {"secrets": ["SECRET_KEY"]}, ()),
+        ("'only the author knows it'", {}, ()),
+        ("read('key.txt')", {}, ()),
+    ],
+)
+def test_each_machine_generates_the_project_s_key(
+    tmp_path: Path, key: str, recipe: dict[str, Any], names: tuple[str, ...]
 ) -> None:
-    settings = SETTINGS.replace("'django-insecure-1234'", "os.environ.get('KEY', 'django-insecure-1234')")
+    settings = SETTINGS.replace("'django-insecure-1234'", key)
     found = find(tmp_path, {**DJANGO, "site1/settings.py": settings}, **recipe)
-    assert found.recipe.secrets == secrets
+    assert found.recipe.random_secrets == names
+    warned = any(note.startswith("warning: site1.settings has the session key") for note in found.notes)
+    assert warned is ("only the author" in key)
 
 
 def test_uploads_are_served_where_the_author_s_server_does(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from app_folders import FACTORY, FLASK, IMPORT, MAIN, fails, find
 
-from bake.errors import AsgiAppError, NoAppError, SeveralAppsError
+from bake.errors import NoAppError, SeveralAppsError
 
 
 @pytest.mark.parametrize(
@@ -177,22 +177,6 @@ def test_no_app_says_what_was_looked_for(tmp_path: Path) -> None:
 )
 def test_what_came_near_is_said(tmp_path: Path, text: str, said: str) -> None:
     assert fails(NoAppError, tmp_path, {"app.py": text}).details.startswith(said)
-
-
-@pytest.mark.parametrize(
-    ("text", "line", "target"),
-    [
-        ("from fastapi import FastAPI\napp = FastAPI()\n", 2, "app"),
-        ("import quart\n\napp = quart.Quart(__name__)\n", 3, "app"),
-        ("async def app(scope, receive, send):\n    pass\n", 1, "app"),
-        ("from litestar import Litestar\ndef create():\n    return Litestar([])\n", 2, "create()"),
-    ],
-)
-def test_an_asgi_app_is_shown_the_way(tmp_path: Path, text: str, line: int, target: str) -> None:
-    error = fails(AsgiAppError, tmp_path, {"api.py": text})
-    assert error.message.startswith(f"api.py:{line}: ")
-    assert f"application = ASGIMiddleware({target})" in error.details
-    fails(AsgiAppError, tmp_path, {}, wsgi=f"api:{target}")
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,10 @@ def found(folder: Path, files: dict[str, str]) -> list[str]:
         ("python -u app.py", "app:"),
         ("python -m flask --app shop:app run", "shop:app"),
         ("sh -c 'gunicorn app:app'", "app:app"),
+        ("uvicorn --host 0.0.0.0 --reload --app-dir site api:app", "site.api:app"),
+        ("gunicorn -k uvicorn.workers.UvicornWorker api:app", "api:app"),
+        ("python -m hypercorn -b :8000 api:app", "api:app"),
+        ("fastapi run --app site web.py", "web:site"),
     ],
 )
 def test_the_command_of_a_procfile_names_the_app(tmp_path: Path, command: str, app: str) -> None:
@@ -36,7 +40,7 @@ def test_the_command_of_a_procfile_names_the_app(tmp_path: Path, command: str, a
 
 
 @pytest.mark.parametrize(
-    "command", ["python manage.py runserver", "uvicorn api:app", "gunicorn 'unclosed", "", "npm start"]
+    "command", ["python manage.py runserver", "fastapi login", "gunicorn 'unclosed", "", "npm start"]
 )
 def test_a_command_of_another_kind_is_no_evidence(tmp_path: Path, command: str) -> None:
     assert found(tmp_path, {"Procfile": f"web: {command}\n"}) == []

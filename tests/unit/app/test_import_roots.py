@@ -73,7 +73,7 @@ def test_imports_that_resolve_are_no_obstacle(tmp_path: Path, files: dict[str, s
 
 def test_an_app_in_a_folder_with_a_hyphen_is_named(tmp_path: Path) -> None:
     error = fails(NoAppError, tmp_path, {"my-app/app.py": FLASK, "web/old-site/x.py": "y = 1\n"})
-    assert error.message == f"bake found no WSGI app in {tmp_path}, but one in its folder my-app"
+    assert error.message == f"bake found no WSGI or ASGI app in {tmp_path}, but one in its folder my-app"
     assert error.hint == f"Bake that folder: {tmp_path / 'my-app'}."
     assert list(import_roots.other_folders(tmp_path)) == ["my-app"]
 

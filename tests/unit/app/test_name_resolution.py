@@ -26,7 +26,7 @@ def test_a_name_is_followed_to_where_the_app_is_made(tmp_path: Path) -> None:
         "web/made.py": "import flask as f\nsite = f.Flask('x')\n",
         "wsgi.py": "import web\napplication = web.app\n",
     }
-    found = {app.wsgi: app.root.location for app in read(tmp_path, files).apps}
+    found = {app.target: app.root.location for app in read(tmp_path, files).apps}
     assert found == dict.fromkeys(("web:app", "web.made:site", "wsgi:application"), "web/made.py:2")
 
 

@@ -9,7 +9,7 @@ import pytest
 from bake.app import scaffold
 from bake.config import loader
 from bake.config.recipe import Recipe
-from bake.errors import AppSyntaxError, AsgiAppError, RecipeError
+from bake.errors import AppSyntaxError, RecipeError
 
 FLASK = "from flask import Flask\napp = Flask(__name__)\n"
 
@@ -72,12 +72,15 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
     assert (tmp_path / "bake.yaml").read_text() == "name: mine\n"
 
 
-@pytest.mark.parametrize(
-    ("text", "kind"), [("def (:\n", AppSyntaxError), ("from fastapi import FastAPI\napp = FastAPI()\n", AsgiAppError)]
-)
-def test_what_no_recipe_mends_is_refused(tmp_path: Path, text: str, kind: type[Exception]) -> None:
-    (tmp_path / "app.py").write_text(text)
-    with pytest.raises(kind):
+def test_an_asgi_app_gets_its_key(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("fastapi\n")
+    text = write(tmp_path, app="from fastapi import FastAPI\napp = FastAPI()\n")
+    assert "# The app: created at app.py:2.\n# asgi: app:app\n" in text
+
+
+def test_what_no_recipe_mends_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("def (:\n")
+    with pytest.raises(AppSyntaxError):
         scaffold.write(tmp_path, [])
     assert not (tmp_path / "bake.yaml").exists()
 
@@ -101,7 +104,7 @@ def test_the_paths_that_were_observed_are_pinned(tmp_path: Path) -> None:
 def test_what_is_left_to_do_is_noted(tmp_path: Path) -> None:
     notes: list[str] = []
     scaffold.write(tmp_path, notes)
-    assert notes == [f"bake found no WSGI app in the 0 Python files of {tmp_path}: set `wsgi`"]
+    assert notes == [f"bake found no WSGI or ASGI app in the 0 Python files of {tmp_path}: set `wsgi` or `asgi`"]
     text = (tmp_path / "bake.yaml").read_text()
     assert "# The app imports no other packages.\n# requirements: []\n" in text and "()" not in text
 

@@ -83,7 +83,7 @@ def test_the_settings_of_a_django_project_count(tmp_path: Path) -> None:
     files = {
         "site/__init__.py": "",
         "site/wsgi.py": wsgi,
-        "site/settings.py": 'import os\nSECRET_KEY = os.environ["SECRET_KEY"]\n',
+        "site/settings.py": 'import os\nAPI_KEY = os.environ["API_KEY"]\n',
     }
     (note,) = notes(tmp_path, files)
-    assert "site/settings.py:2 needs the variable SECRET_KEY;" in note and note.endswith("  secrets: [SECRET_KEY]")
+    assert "site/settings.py:2 needs the variable API_KEY;" in note and note.endswith("  secrets: [API_KEY]")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bake.bundle import lock
-from bake.bundle.lock import Lock
+from bake.bundle.lock import Lock, Requirements
 from bake.config.debian import DEBIAN_13
 from bake.config.recipe import Recipe
 from bake.errors import BakeError
@@ -17,7 +17,7 @@ from bake.host.cache import Age
 def resolve(folder: Path, requirements: str, refresh: bool = False, max_age_days: float = 7, **keys: object) -> Lock:
     (folder / "requirements.txt").write_text(requirements)
     recipe = Recipe.model_validate(keys)
-    return lock.resolve(folder, recipe, DEBIAN_13, Age(max_age_days, refresh))
+    return lock.resolve(Requirements.read(folder, recipe, DEBIAN_13), Age(max_age_days, refresh))
 
 
 def fails(kind: type[BakeError], folder: Path, requirements: str, **keys: str) -> BakeError:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,17 +15,19 @@ import builder_fakes
 import pytest
 from conftest import Fake, Site, publish
 
-from bake.app import detect
-from bake.bundle import builder_root, debian_choice, lock
+from bake.app import detect, project_metadata
+from bake.bundle import builder_root, debian_choice, lock, release_archive, uv_resolver
+from bake.bundle.app_source import AppSource
+from bake.bundle.wheel_builder import LockOptions
 from bake.config.contract_files import Source
 from bake.config.debian import DEBIAN_12
 from bake.config.recipe import Recipe
 from bake.deploy import push
 from bake.errors import AppSyntaxError, BakeError, BuildError, ConflictError, RequirementError, WheelError
 from bake.host.cache import Age
+from bake.host.programs import Result, run
 from bake.host.progress import Reporter
 from bake.host.terminal import Terminal
-from bake.image import pipeline
 from bake.vm import ssh
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
@@ -36,7 +40,7 @@ FOR_PYTHON = {
     "39": ("1.0-cp39-cp39-manylinux_2_17_x86_64.whl", "1.0.tar.gz"),
 }
 
-#: Read an app of these files, with options for `image.read`; the base that was chosen and all notes.
+#: Read an app of these files, with options for `AppSource.read`; the base that was chosen and all notes.
 Read = Callable[..., tuple[object, list[str]]]
 
 
@@ -54,11 +58,17 @@ def read(app: Path, site: Site) -> Read:
         for name, text in written.items():
             (app / name).write_text(text)
         stream = io.StringIO()
-        options = pipeline.Options(age=Age(**age), builds=builds)
-        found = pipeline.read(app, Reporter(Terminal(file=stream, width=1000)), options)
-        return found.base, stream.getvalue().splitlines()
+        options = LockOptions(Age(**age), builds)
+        found = AppSource.read(app, Reporter(Terminal(file=stream, width=1000)), options)
+        return found.recipe.base, stream.getvalue().splitlines()
 
     return call
+
+
+def replace(site: Site, name: str, *files: str) -> None:
+    """Publish other files of a package, instead of those that the index has."""
+    shutil.rmtree(site.folder / "simple" / name)
+    publish(site, name, *files)
 
 
 def base_note(notes: list[str]) -> str:
@@ -259,10 +269,7 @@ def test_a_kept_refusal_is_never_the_answer_itself(
     kept.write_text("an older reason")
     lock12.unlink()
     # By now, the index has a wheel for the newest release alone.
-    page = site.folder / "simple/for-311/index.html"
-    page.unlink()
-    page.parent.rmdir()
-    publish(site, "for-311", "for_311-1.0-cp313-cp313-manylinux_2_17_x86_64.whl", "for_311-1.0.tar.gz")
+    replace(site, "for-311", "for_311-1.0-cp313-cp313-manylinux_2_17_x86_64.whl", "for_311-1.0.tar.gz")
     monkeypatch.setenv("UV_CACHE_DIR", str(cache_folder / "uv"))
     base, notes = read("for-311==1.0\n")
     assert base == "debian-13" and "an older reason" not in base_note(notes)
@@ -280,15 +287,15 @@ def test_a_look_resolves_nothing_and_leaves_the_base_open(app: Path, monkeypatch
     (app / "app.py").write_text(APP)
     (app / "requirements.txt").write_text("flask\n")
     report = Reporter(Terminal(file=io.StringIO()))
-    assert pipeline.read_unresolved(app, report).base is None
-    assert pipeline.read_unresolved(app, report, "debian-12").base == "debian-12"
+    assert AppSource.read_unresolved(app, report).recipe.base is None
+    assert AppSource.read_unresolved(app, report, "debian-12").recipe.base == "debian-12"
 
 
 def test_a_push_reads_the_app_for_the_release_of_the_machine(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = Source.of(DEBIAN_12)
     monkeypatch.setattr(push, "facts", lambda ssh: push.Facts(source, "", "", frozenset()))
 
-    def read(base: str) -> Recipe:
+    def read(base: str) -> AppSource:
         assert base == "debian-12"
         raise WheelError("a==1.0 has no wheel for Python 3.11 on debian-12", "Allow another version.")
 
@@ -373,3 +380,88 @@ def test_nothing_is_built_where_the_recipe_or_the_command_forbids_it(
             read(f"{requirement}\n", keys=keys, builds=may_build)
         assert hint in caught.value.hint
     assert builds(sources) == []
+
+
+def test_a_document_does_not_take_the_lock_of_an_image_with_wheels_that_bake_built(read: Read, sources: Path) -> None:
+    assert read("code==1.0\n", builds=True)[0] == "debian-13"
+    with pytest.raises(WheelError, match=r"code==1\.0 has no wheel"):
+        read("code==1.0\n", builds=False)
+
+
+@dataclass
+class Count:
+    """How often the requirements were read, and the operations that uv was started for."""
+
+    readings: int = 0
+    uv: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def count(monkeypatch: pytest.MonkeyPatch) -> Count:
+    counted = Count()
+    text_of = project_metadata.text_of
+
+    def count_reading(path: Path, location: str = "") -> str:
+        counted.readings += 1
+        return text_of(path, location)
+
+    def count_run(argv: list[str], **options: Any) -> Result:
+        counted.uv.append("list" if "--no-deps" in argv else "resolve")
+        return run(argv, **options)
+
+    monkeypatch.setattr(project_metadata, "text_of", count_reading)
+    monkeypatch.setattr(uv_resolver, "run", count_run)
+    return counted
+
+
+@pytest.mark.parametrize(
+    ("requirements", "keys", "readings", "uv"),
+    [
+        # The dates of the pins, and the lock.
+        ("for-both==1.0\n", "", 1, ["list", "resolve"]),
+        ("for-both==1.0\n", "base: debian-13\n", 1, ["resolve"]),
+        # The first version lacks a wheel: which pins lack one as well, and whether they are pure Python.
+        ("for-311==1.0\n", "", 2, ["list", "resolve", "list", "list", "resolve"]),
+    ],
+)
+def test_requirements_are_read_once_for_each_debian_version(
+    read: Read, count: Count, requirements: str, keys: str, readings: int, uv: list[str]
+) -> None:
+    read(requirements, keys=keys)
+    assert (count.readings, count.uv) == (readings, uv)
+
+
+def test_a_debian_version_that_was_just_refused_is_not_tried_again(
+    read: Read, site: Site, cache_folder: Path, count: Count, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert read("for-311==1.0\n")[0] == "debian-12"
+    (lock12,) = (cache_folder / "locks").glob("*.txt")
+    lock12.unlink()
+    replace(site, "for-311", "for_311-1.0-cp39-cp39-manylinux_2_17_x86_64.whl", "for_311-1.0.tar.gz")
+    monkeypatch.setenv("UV_CACHE_DIR", str(cache_folder / "uv"))
+    count.readings, count.uv = 0, []
+    with pytest.raises(WheelError):
+        read("for-311==1.0\n")
+    # Once for each: that of the newest version was in the cache.
+    assert (count.readings, count.uv.count("resolve")) == (2, 2)
+
+
+def test_a_bundle_has_the_lock_that_was_resolved_for_the_choice(
+    read: Read, app: Path, count: Count, tmp_path: Path
+) -> None:
+    read("for-both==1.0\n", keys="base: debian-13\n")
+    count.readings, count.uv = 0, []
+    report, refresh = Reporter(Terminal(file=io.StringIO())), LockOptions(Age(refresh=True))
+    source = AppSource.read(app, report, refresh)
+    bundle = release_archive.collect(source, tmp_path / "bundle.tar", report, refresh)
+    assert (count.readings, count.uv) == (1, ["resolve"])
+    with bundle.release.members[0].open() as lock_file:
+        assert b"for-both==1.0" in lock_file.read()
+
+
+def test_the_server_of_a_detected_asgi_app_is_in_the_lock(read: Read, app: Path, site: Site) -> None:
+    publish(site, "uvicorn", "uvicorn-0.30.0-py3-none-any.whl")
+    publish(site, "websockets", "websockets-1.0-py3-none-any.whl")
+    read("for-both==1.0\n", {"app.py": "from fastapi import FastAPI\napp = FastAPI()\n"})
+    locked = AppSource.read(app, Reporter(Terminal(file=io.StringIO()))).lock
+    assert locked and lock.package_names(locked) == {"for-both", "uvicorn", "websockets"}

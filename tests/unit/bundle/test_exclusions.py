@@ -73,6 +73,52 @@ def test_what_never_goes_in(app: Path) -> None:
     ]
 
 
+SECRETS = """
+    .git-credentials .npmrc .pypirc pip.conf .envrc secrets.yaml secrets.yml .streamlit/secrets.toml
+    service-account.json shop.p12 shop.pfx shop.jks shop.ppk shop.kdbx id_dsa id_ecdsa .kube/config
+    .docker/config.json terraform.tfstate .vault_pass .htpasswd .bash_history .env~ secrets.env.bak .env
+    .env.local prod.env server.pem server.key id_rsa id_ed25519.pub .ssh/config .aws/credentials .netrc .pgpass
+    client_secret_1.json credentials.json .python_history
+"""
+
+
+@pytest.mark.parametrize("name", SECRETS.split())
+def test_a_file_of_secrets_stays_out_in_any_case(app: Path, name: str) -> None:
+    names = [f"a/{name}", f"b/{name.upper()}", f"c/{name.title()}"]
+    write(app, "app.py", "a/x.py", *names)
+    assert not {*names} & {*members(app)}
+    assert all("(secrets)" in note for note in notes(app)) and len(notes(app)) == 3
+
+
+def test_names_that_resemble_secrets_go_in(app: Path) -> None:
+    names = """
+        secrets.py app.py credentials.py environment.py keys.py pip.py history.py schema.sql .streamlit/config.toml
+        requirements.dump.txt package.json Dockerfile docker/config.json token.html env.js public.crt
+    """
+    write(app, *names.split())
+    assert {*names.split()} <= {*members(app)}
+
+
+DUMPS = {
+    "pg_dump": "--\n-- PostgreSQL database dump\n--\nSET x = 0;\nCOPY public.users (id) FROM stdin;\n1\n\\.\n",
+    "mysqldump": "-- MySQL dump 10.13\n--\nINSERT INTO `users` VALUES (1);\n",
+    "mariadb-dump": "/*M!999999\\- sandbox */ \n-- MariaDB dump 10.19\nINSERT INTO `users` VALUES (1);\n",
+    "phpMyAdmin": "-- phpMyAdmin SQL Dump\n-- version 5\n\nINSERT INTO `users` VALUES (1);\n",
+    "sqlite3": "PRAGMA foreign_keys=OFF;\nBEGIN TRANSACTION;\nINSERT INTO users VALUES(1);\nCOMMIT;\n",
+}
+
+
+@pytest.mark.parametrize("program", DUMPS)
+def test_a_dump_stays_out_and_a_schema_goes_in(app: Path, program: str) -> None:
+    write(app, "old.dump")
+    (app / "backup.SQL").write_text(DUMPS[program])
+    schema = [line for line in DUMPS[program].splitlines() if not line.startswith(("INSERT", "COPY"))]
+    (app / "schema.sql").write_text("\n".join([*schema, "CREATE TABLE users (id int);"]))
+    (app / "seed.sql").write_text("CREATE TABLE colours (name text);\nINSERT INTO colours VALUES ('red');\n")
+    assert members(app) == ["schema.sql", "seed.sql"]
+    assert notes(app) == ("backup.SQL (database)", "old.dump (database)")
+
+
 DOCUMENTS = {
     "plain": lambda: cloud_config.plain([], DEBIAN_12),
     "packed": lambda: cloud_config.packed([], DEBIAN_13, stripped=False),

@@ -124,9 +124,31 @@ def test_a_dependency_without_a_wheel_is_built_in_the_version_that_its_dependent
 
     (app / "requirements.txt").write_text("b\n")
     recipe = Recipe.model_validate({"index": f"{site.address}/simple/"})
-    text = lock.resolve(app, recipe, DEBIAN_13, Age(), Builder()).text
+    text = lock.resolve(lock.Requirements.read(app, recipe, DEBIAN_13), Age(), Builder()).text
     (built,) = built_wheels.of_hashes(re.findall(r"sha256:(\w+)", text))
     assert text.startswith(f"a==1.0 \\\n    --hash=sha256:{built.sha256}\nb==1.0 ")
+
+
+UVLOOP = ("uvloop-1.0-cp310-cp310-win_amd64.whl", "uvloop-1.0-cp313-cp313-manylinux_2_17_x86_64.whl")
+
+
+@pytest.mark.parametrize(("uvloop", "names"), [(UVLOOP[:1], set()), (UVLOOP, {"httptools", "uvloop"})])
+def test_an_asgi_app_s_server_is_in_the_lock(app: Path, site: Site, uvloop: tuple[str, ...], names: set[str]) -> None:
+    for name, version in (("uvicorn", "0.30.0"), ("websockets", "1.0"), ("httptools", "1.0")):
+        publish(site, name, f"{name}-{version}-py3-none-any.whl")
+    publish(site, "uvloop", *uvloop)
+    index = f"{site.address}/simple/"
+    locked = resolve(app, "", index=index, asgi="main:app")
+    assert lock.package_names(locked) == {"uvicorn", "websockets", *names}
+    assert [note for note in locked.notes if "bake adds uvicorn and websockets" in note]
+    assert resolve(app, "", index=index, wsgi="main:app").text == ""
+
+
+def test_a_uvicorn_that_is_too_old_is_named_with_its_line(app: Path, site: Site) -> None:
+    publish(site, "uvicorn", "uvicorn-0.20.0-py3-none-any.whl", "uvicorn-0.30.0-py3-none-any.whl")
+    publish(site, "websockets", "websockets-1.0-py3-none-any.whl")
+    error = fails(ConflictError, app, "uvicorn==0.20.0\n", index=f"{site.address}/simple/", asgi="main:app")
+    assert "uvicorn==0.20.0 (requirements.txt:1)" in error.message
 
 
 def test_a_lock_is_kept_for_its_age(app: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

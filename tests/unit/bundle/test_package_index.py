@@ -29,7 +29,7 @@ def test_no_network(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_RETRIES", "1")
     locked = Lock(f"nowhere==1.0 \\\n    --hash=sha256:{'0' * 64}\n", "key")
     with pytest.raises(NetworkError):
-        wheel_cache.wheels(locked, DEBIAN_13, Recipe(index="https://127.0.0.1:9/simple"))
+        wheel_cache.wheels(locked, DEBIAN_13, "https://127.0.0.1:9/simple")
 
 
 class Index(http.server.BaseHTTPRequestHandler):
@@ -59,23 +59,23 @@ def test_an_index_is_told_who_asks(app: Path, cache_folder: Path, monkeypatch: p
         # A recipe takes https alone; a server for tests has no certificate.
         recipe = Recipe.model_construct(**{**dict(Recipe()), "index": f"http://127.0.0.1:{server.server_port}/simple"})
         with pytest.raises(BakeError) as caught:
-            lock.resolve(app, recipe, DEBIAN_13, Age())
+            lock.resolve(lock.Requirements.read(app, recipe, DEBIAN_13), Age())
         server.shutdown()
     assert base64.b64encode(b"me@work:s/ecret").decode() in Index.asked[-1]
     assert "ecret" not in f"{caught.value} {caught.value.hint} {caught.value.details}"
     words = [*uv_resolver.compile_argv(DEBIAN_13, CompileOptions()), *wheel_cache.download_argv(DEBIAN_13)]
     assert not [word for word in words if "http" in word]
-    assert package_index.index_env(Recipe()) == {}
+    assert package_index.index_env(None) == {}
 
 
 def test_a_source_is_requested_with_the_credentials_of_its_own_host_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = Recipe(index="https://index.example/simple/")
-    anonymous = package_index.index_request("https://index.example/a.tar.gz", recipe)
+    index = "https://index.example/simple/"
+    anonymous = package_index.index_request("https://index.example/a.tar.gz", index)
     assert not anonymous.has_header("Authorization")
     monkeypatch.setenv("BAKE_INDEX_USERNAME", "me@work")
     monkeypatch.setenv("BAKE_INDEX_PASSWORD", "s/ecret")
-    request = package_index.index_request("https://me:****@index.example/a.tar.gz", recipe)
+    request = package_index.index_request("https://me:****@index.example/a.tar.gz", index)
     assert request.full_url == "https://index.example/a.tar.gz"
     assert request.get_header("Authorization") == f"Basic {base64.b64encode(b'me@work:s/ecret').decode()}"
     for url in ("https://files.example/a.tar.gz", "http://index.example/a.tar.gz"):
-        assert not package_index.index_request(url, recipe).has_header("Authorization")
+        assert not package_index.index_request(url, index).has_header("Authorization")

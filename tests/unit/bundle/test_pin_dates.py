@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import Site, publish
 
-from bake.app.requirements_files import requirement_lines
 from bake.bundle import pin_dates
+from bake.bundle.lock import Requirements
 from bake.bundle.pin_dates import PinnedRelease
 from bake.config.debian import DEBIAN_13
 from bake.config.recipe import Recipe
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.usefixtures("cache_folder")
 
 
 def newest(site: Site, *requirements: str, age: Age = A_WEEK) -> PinnedRelease | None:
-    lines = requirement_lines(Path(), requirements, DEBIAN_13)
-    return pin_dates.newest(lines, Recipe(index=f"{site.address}/simple/"), DEBIAN_13, age)
+    recipe = Recipe(requirements=requirements, index=f"{site.address}/simple/")
+    return pin_dates.newest(Requirements.read(Path(), recipe, DEBIAN_13), age)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from conftest import PROGRAMS, REPOSITORY
 from bake.bundle import release_files
 from bake.config.recipe import Recipe
 from bake.config.sections import OPTIONS
+from bake.host import paths
 from bake.host.programs import run
 
 ODD = {
@@ -185,6 +186,27 @@ def test_what_quotes_would_read_is_escaped(app: Path, name: str) -> None:
     assert understood(app, {name: ESCAPED[name]}) == {name: ESCAPED[name]}
 
 
+def test_a_job_may_take_longer_than_usual(app: Path) -> None:
+    timers = {"digest": {"run": "true", "when": "daily"}, "report": {"run": "true", "when": "daily", "limit": "2h"}}
+    found = files(app, timers=timers, limits={"steps": "40m"}, release=["true"])
+    seconds = {"app-job@report": 7200, "app-job@setup": 2400, "app-job@release": 2400, "app-setup": 8400}
+    texts = {f"settings/units/{unit}.service.d/60-limit.conf": limit for unit, limit in seconds.items()}
+    assert {name: text for name, text in found.items() if "60-limit" in name} == {
+        name: f"[Service]\nTimeoutStartSec={limit}\n" for name, limit in texts.items()
+    }
+    # app-configure installs only units of these names.
+    ours = (paths.rootfs() / "usr/lib/app/configure").read_text()
+    assert '"app*.service.d/?0-*.conf"' in ours
+    assert not [name for name in files(app, timers={"digest": timers["digest"]}) if "60-limit" in name]
+
+
+def test_large_uploads_are_not_kept_in_memory(app: Path) -> None:
+    names = [f"settings/units/{unit}.service.d/60-tmp.conf" for unit in ("app", "app-next", "app-job@")]
+    found = files(app, limits={"body": "1G"})
+    assert [found[name] for name in names] == ["[Service]\nEnvironment=TMPDIR=/var/tmp\n"] * 3
+    assert not {*names} & {*files(app, limits={"body": "10M"})}
+
+
 def test_jobs_and_what_the_sandbox_allows(app: Path) -> None:
     timers = {"digest": {"run": "flask send", "when": "daily"}}
     setup = ["flask db upgrade", "echo 'it is' done"]
@@ -220,6 +242,24 @@ def test_limits_are_said_where_they_are_not_the_usual_ones(app: Path) -> None:
     assert "settings/nginx/limits.conf" not in files(app, limits={"threads": "8"})
 
 
+def test_an_asgi_app_s_release_has_its_loader_and_speaks_http(app: Path) -> None:
+    keys = {"limits": {"request": "90s"}, "static": {"/static": "static"}, "preload": True}
+    made = files(app, asgi="main:app", **keys)
+    assert json.loads(made["recipe.json"])["asgi"] == "main:app"
+    assert made["settings/env"] == 'APP_PRELOAD="1"\n'
+    for unit in ("app", "app-next"):
+        drop_in = made[f"settings/units/{unit}.service.d/60-asgi.conf"]
+        assert "ExecStart=\nExecStart=/usr/bin/env" in drop_in and "/settings/asgi.py\n" in drop_in
+    assert made["settings/asgi.py"] == (REPOSITORY / "cloud-init/features/asgi/asgi.py").read_text()
+    assert "proxy_read_timeout 95s;\n" in made["settings/nginx/limits.conf"]
+    assert "error_page 403 404 = @asgi;" in made["settings/nginx/static.conf"]
+    assert "location @asgi {" in made["settings/nginx/asgi.conf"]
+    assert "settings/uwsgi.ini" not in made
+    # A WSGI app's release has none of it.
+    plain = files(app, wsgi="main:app", **keys)
+    assert not any("asgi" in name or "@asgi" in text or "proxy_" in text for name, text in plain.items())
+
+
 @pytest.mark.parametrize(("prefix", "folder"), [("/static", "static"), ("/static/", "static/")])
 def test_static_folders_end_in_one_slash(app: Path, prefix: str, folder: str) -> None:
     text = files(app, static={prefix: folder})["settings/nginx/static.conf"]
@@ -238,6 +278,7 @@ def test_django_s_settings_and_static_files(app: Path) -> None:
     static = found["settings/static-location"]
     assert "location ^~ STATIC_URL/ {" in static and "STATIC_URL" not in static.replace("^~ STATIC_URL/", "")
     assert "alias /var/cache/app/static/;" in static
+    assert "    disable_symlinks if_not_owner from=/var/cache/app/static;\n" in static
     assert "collect.py" in found["settings/jobs/static"] and "collectstatic" in found["settings/collect.py"]
     assert "APP_DJANGO_SETTINGS" in found["settings/django/app_settings.py"]
     assert "APP_DJANGO_SETTINGS" in found["settings/hooks/settings.py"]

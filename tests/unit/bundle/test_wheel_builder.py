@@ -65,7 +65,7 @@ def test_a_wheel_is_built_once_and_the_build_is_printed(
     assert builder.build(source) == wheel
     assert tried(tmp_path) == ["setuptools-4.0-py3-none-any.whl"]
     notes = builder.report.console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-    assert [note.rpartition(" in ")[0] for note in notes[-2:]] == [
+    assert [note.rpartition(" in ")[0] for note in notes if note.startswith(("building", "built"))] == [
         "building a==1.0 from source", "built a-1.0-py3-none-any.whl"
     ]  # fmt: skip
     # Another Debian version has another root.
@@ -83,13 +83,15 @@ def test_older_build_requirements_are_tried_after_a_failure(
     assert numbers == ["4", "3", "2"]
 
 
-def test_no_build_requirement_is_older_than_the_source(
+def test_no_build_requirement_is_older_than_the_source_which_may_need_a_newer_version(
     builder: WheelBuilder, install: Install, site: Site, tmp_path: Path
 ) -> None:
     install("exit 1")
-    with pytest.raises(BuildError):
+    with pytest.raises(BuildError) as caught:
         builder.build(builder_fakes.publish_source(site, "a", "'setuptools'", "2022-06-01"))
     assert len(tried(tmp_path)) == 2
+    assert caught.value.hint.startswith("Allow a newer version: a 1.0 was published on 2022-06-01, before Python 3.11")
+    assert "build_packages" not in caught.value.hint
 
 
 def test_a_compiler_fault_is_not_tried_again(
@@ -111,16 +113,6 @@ def test_a_compiler_fault_is_not_tried_again(
     assert "a 1.0 was published on 2018-05-05, before Python 3.11 (2022-10-24)" in error.hint
     assert Path(error.hint.split()[-1].removesuffix(".")).read_text().endswith("failed with exit code 1\n")
     assert "fatal error: pq.h" in error.details
-
-
-def test_a_source_that_is_older_than_python_needs_a_newer_version(
-    builder: WheelBuilder, install: Install, site: Site
-) -> None:
-    install("exit 1")
-    with pytest.raises(BuildError) as caught:
-        builder.build(builder_fakes.publish_source(site, "a", "'setuptools'", "2018-05-05"))
-    assert caught.value.hint.startswith("Allow a newer version: a 1.0 was published on 2018-05-05, before Python 3.11")
-    assert "build_packages" not in caught.value.hint
 
 
 def test_a_requirement_that_only_the_backend_knows_is_added(
@@ -158,6 +150,6 @@ def test_a_refresh_builds_again_what_another_process_built(
 
 
 def test_options_and_recipe_decide_whether_anything_is_built(builder: WheelBuilder) -> None:
-    assert LockOptions(builds=True).builder(builder.recipe, DEBIAN_12, builder.report)
-    assert not LockOptions().builder(builder.recipe, DEBIAN_12, builder.report)
-    assert not LockOptions(builds=True).builder(Recipe(build=False), DEBIAN_12, builder.report)
+    assert LockOptions().builder(builder.recipe, DEBIAN_12, builder.report)
+    assert not LockOptions(builds=False).builder(builder.recipe, DEBIAN_12, builder.report)
+    assert not LockOptions().builder(Recipe(build=False), DEBIAN_12, builder.report)

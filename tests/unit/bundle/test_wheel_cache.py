@@ -27,9 +27,9 @@ def test_no_requirements_are_an_empty_lock(app: Path, file: str | None) -> None:
     if file:
         (app / "requirements.txt").write_text(file)
     recipe = Recipe.model_validate({"requirements": []})
-    locked = lock.resolve(app, recipe, DEBIAN_13, Age())
+    locked = lock.resolve(lock.Requirements.read(app, recipe, DEBIAN_13), Age())
     assert locked.text.strip() == ""
-    assert wheel_cache.wheels(locked, DEBIAN_13, recipe) == []
+    assert wheel_cache.wheels(locked, DEBIAN_13, recipe.index) == []
 
 
 def test_flask_is_locked_fetched_and_packed(app: Path, cache_folder: Path) -> None:
@@ -37,11 +37,11 @@ def test_flask_is_locked_fetched_and_packed(app: Path, cache_folder: Path) -> No
     locked = resolve(app, "flask==3.1.*\n")
     assert "flask==3.1." in locked.text
     assert "#" not in locked.text
-    wheels = wheel_cache.wheels(locked, DEBIAN_13, recipe)
+    wheels = wheel_cache.wheels(locked, DEBIAN_13, recipe.index)
     assert any(wheel.name.startswith("markupsafe-") and "cp313" in wheel.name for wheel in wheels)
     before = time.process_time()
     assert resolve(app, "# said otherwise\nflask==3.1.*   # the same\n") == locked
-    assert wheel_cache.wheels(locked, DEBIAN_13, recipe) == wheels
+    assert wheel_cache.wheels(locked, DEBIAN_13, recipe.index) == wheels
     assert time.process_time() - before < 0.5
     packed = release_archive.pack(release.gather(app, recipe, locked, wheels), app.parent / "a.tar")
     with tarfile.open(packed.path) as archive:
@@ -58,7 +58,7 @@ def test_flask_is_locked_fetched_and_packed(app: Path, cache_folder: Path) -> No
     with pytest.raises(WheelError, match=wheels[0].name):
         release_archive.pack(release.gather(app, recipe, locked, wheels), app.parent / "b.tar")
     assert not (app.parent / "b.tar").exists()
-    assert wheel_cache.wheels(locked, DEBIAN_13, recipe) == wheels
+    assert wheel_cache.wheels(locked, DEBIAN_13, recipe.index) == wheels
     release_archive.pack(release.gather(app, recipe, locked, wheels), app.parent / "b.tar")
 
 
@@ -66,10 +66,9 @@ def test_apps_with_the_same_wheel_do_not_fetch_it_in_turn(app: Path, site: Site)
     index = f"{site.address}/simple/"
     for name in ("a", "b"):
         publish(site, name, f"{name}-1.0-py3-none-any.whl")
-    recipe = Recipe(index=index)
     one, both = (resolve(app, text, index=index) for text in ("a==1.0\n", "a==1.0\nb==1.0\n"))
     for locked in (one, both):
-        wheel_cache.wheels(locked, DEBIAN_13, recipe)
+        wheel_cache.wheels(locked, DEBIAN_13, index)
     asked = len(site.asked)
-    assert [wheel.name for wheel in wheel_cache.wheels(one, DEBIAN_13, recipe)] == ["a-1.0-py3-none-any.whl"]
+    assert [wheel.name for wheel in wheel_cache.wheels(one, DEBIAN_13, index)] == ["a-1.0-py3-none-any.whl"]
     assert len(site.asked) == asked

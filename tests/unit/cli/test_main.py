@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import random
@@ -15,7 +16,7 @@ import yaml
 from conftest import REPOSITORY, Fake, running, soon
 
 import bake as package
-from bake.cli.main import AWS, cli
+from bake.cli.main import COMMANDS, cli
 from bake.config import loader
 from bake.errors import (
     AppFolderError,
@@ -179,9 +180,9 @@ def test_help_and_version_are_results() -> None:
 
 
 def test_every_command_is_described() -> None:
-    said = bake("--help").stdout
-    for line in said.partition("Commands:")[2].strip().splitlines():
-        assert len(line.split()) > 3, line
+    said = " ".join(bake("--help").stdout.partition("Commands:")[2].split())
+    for name, place in COMMANDS.items():
+        assert f"{name} {place.summary}" in said and len(place.summary.split()) > 3
 
 
 @pytest.mark.parametrize("words", [("bakery",), ("image", "--ssh-port", "0")])
@@ -322,16 +323,29 @@ def test_a_machine_nobody_can_log_in_to_is_said_so(fake: Fake) -> None:
 def test_a_draft_without_an_app_is_noted_beside_its_path(tmp_path: Path) -> None:
     done = bake("init", tmp_path, env={"COLUMNS": "200"})
     assert (done.status, done.stdout) == (0, f"{tmp_path}/bake.yaml\n")
-    assert "found no WSGI app" in done.stderr and f"set `wsgi` in {tmp_path}/bake.yaml" in done.stderr
+    assert "found no WSGI or ASGI app" in done.stderr and f"set `wsgi` or `asgi` in {tmp_path}/bake.yaml" in done.stderr
 
 
-def test_commands_without_aws_do_not_import_it() -> None:
-    code = "import sys; from bake.cli.main import cli; cli(['schema'], standalone_mode=False); "
-    code += "sys.exit(bool({'botocore', 'boto3'} & set(sys.modules)))"
-    assert programs.run([sys.executable, "-c", code], cwd=REPOSITORY).status == 0
+@pytest.mark.parametrize(
+    ("words", "absent"),
+    [
+        # The help lists all commands, and imports none.
+        (["--help"], {"bake.config", "boto3", "jinja2", "pydantic", "yaml"}),
+        (["schema"], {"bake.vm", "boto3", "jinja2"}),
+        (["init", "--help"], {"bake.vm", "boto3", "jinja2"}),
+        (["image", "--help"], {"boto3"}),
+    ],
+)
+def test_a_command_imports_only_what_it_needs(words: list[str], absent: set[str]) -> None:
+    code = f"import sys; from bake.cli.main import cli; cli({words}, standalone_mode=False); "
+    code += "print(*sys.modules, file=sys.stderr)"
+    modules = programs.run([sys.executable, "-c", code], cwd=REPOSITORY).stderr.split()
+    assert "click" in modules and not absent & set(modules)
 
 
-def test_each_aws_command_is_where_the_table_says() -> None:
-    context = click.Context(cli)
-    assert [command.name for name in AWS if (command := cli.get_command(context, name))] == list(AWS)
-    assert set(cli.commands) == set(cli.list_commands(context))
+def test_each_command_is_where_the_table_says_and_described_as_there() -> None:
+    for name, place in COMMANDS.items():
+        (command,) = (command for command in importlib.import_module(place.module).COMMANDS if command.name == name)
+        assert command.get_short_help_str(limit=1000) == place.summary
+        assert cli.get_command(click.Context(cli), name) is command
+    assert set(cli.commands) == set(COMMANDS)

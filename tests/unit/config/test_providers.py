@@ -50,10 +50,13 @@ def test_a_machine_denies_exactly_the_metadata_services_of_the_table() -> None:
     for kind, addresses in rules:
         own = [address for address in METADATA_SERVICES if (":" in address) == (kind == "ip6")]
         assert sorted(addresses.split(", ")) == sorted(own)
-    assert all(len(source) > 20 for source in METADATA_SERVICES.values())
+
+
+def test_each_metadata_service_is_in_the_network_that_is_denied_for_it() -> None:
+    for network, services in METADATA_SERVICES.items():
+        assert services and all(services.values())
+        assert all(ipaddress.ip_address(address) in ipaddress.ip_network(network) for address in services)
 
 
 def test_what_a_role_opens_is_denied_without_one() -> None:
-    networks = [ipaddress.ip_network(address) for address in METADATA_SERVICES]
-    for address in AWS_METADATA_SERVICES:
-        assert any(ipaddress.ip_address(address) in network for network in networks)
+    assert {*AWS_METADATA_SERVICES} <= {address for services in METADATA_SERVICES.values() for address in services}

@@ -20,13 +20,23 @@ def test_the_example_shows_every_key_and_is_valid(tmp_path: Path) -> None:
     (tmp_path / "static").mkdir()
     (tmp_path / "requirements.txt").touch()
     example = read(tmp_path, EXAMPLE.read_text())
-    assert example.model_fields_set == set(Recipe.model_fields) - {"app"}  # which excludes the folder's own
+    # These exclude the folder's own app, and `wsgi`.
+    assert example.model_fields_set == set(Recipe.model_fields) - {"app", "asgi"}
     assert read(tmp_path, "app: {package: httpbin==0.10.4}").app
     assert example.limits.model_fields_set == set(sections.Limits.model_fields)
     assert example.check.model_fields_set == set(sections.Check.model_fields)
     assert example.certificate.model_fields_set == set(sections.Certificate.model_fields)
     assert example.env["FEATURE_X"] == "on"
     assert example.aws is not None and example.aws.model_fields_set == set(sections.Aws.model_fields)
+
+
+def test_an_app_has_one_entry(tmp_path: Path) -> None:
+    assert read(tmp_path, "asgi: main:app").entry == "main:app"
+    assert read(tmp_path, "wsgi: main:app").entry == "main:app"
+    (fault,) = faults(tmp_path, "wsgi: app:app\nasgi: main:app\n")
+    assert fault.startswith("asgi: ") and "has `wsgi` too" in fault
+    (fault,) = faults(tmp_path, "asgi: production.ini\n")
+    assert "`wsgi: production.ini`" in fault
 
 
 def test_a_key_that_root_alone_has_is_none_of_the_app_s_values(tmp_path: Path) -> None:

@@ -12,6 +12,20 @@ from bake.config.recipe import Recipe
 from bake.errors import RecipeError
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("off", 0), ("1h", 3600), ("30d", 2592000), ("600", 600), ("730d", 63072000)]
+)
+def test_hsts_is_a_time_or_off(tmp_path: Path, text: str, seconds: int) -> None:
+    certificate = read(tmp_path, f"certificate: {{hsts: {text}}}").certificate
+    assert certificate.hsts == seconds
+    assert Recipe.model_validate(Recipe(certificate=certificate).model_dump(mode="json")).certificate == certificate
+
+
+@pytest.mark.parametrize("text", ["on", "731d", "0", "soon", "-1"])
+def test_a_faulty_hsts_is_refused(tmp_path: Path, text: str) -> None:
+    assert "certificate.hsts" in str(faults(tmp_path, f"certificate: {{hsts: {text}}}"))
+
+
 def test_a_page_is_a_path_or_a_path_with_its_status(tmp_path: Path) -> None:
     check = read(tmp_path, "check: {pages: [/pricing, {path: '/api?page=2', status: 401}], crawl: off}").check
     assert check.pages == (sections.Page(path="/pricing"), sections.Page(path="/api?page=2", status=401))

@@ -19,6 +19,7 @@ import yaml
 from conftest import EMPTY_WHEEL, Clone, Site
 
 from bake.bundle import debian_choice, lock, release_archive, release_files, shared_libraries, wheel_cache
+from bake.bundle.app_source import AppSource
 from bake.config import contract
 from bake.config.debian import DEBIAN_12, DEBIAN_13, Target
 from bake.config.providers import PROVIDERS, SMALLEST_LIMIT, Provider
@@ -27,12 +28,10 @@ from bake.deploy import render
 from bake.document import cloud_config, machine_files
 from bake.document.cloud_config import Document
 from bake.document.launch_settings import Settings
-from bake.document.release_source import AppSource
 from bake.errors import DocumentError, SourceError
 from bake.host import files
 from bake.host.progress import Reporter
 from bake.host.terminal import Terminal
-from bake.image import pipeline
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
 
@@ -188,7 +187,7 @@ def test_what_is_in_the_document_is_what_a_bundle_holds(app: Path, tmp_path: Pat
     (app / "notes.log").touch()
     (app / ".gitignore").write_text("*.log\n")
     (app / ".env").write_text("KEY=x\n")
-    parcel = release_archive.collect(app, RECIPE, tmp_path / "b.tar", Reporter(Terminal(file=io.StringIO())))
+    parcel = release_archive.collect(AppSource(app, RECIPE), tmp_path / "b.tar", Reporter(Terminal(file=io.StringIO())))
     files = {member.name for member in parcel.release.members if member.source is not None}
     assert {name for name in files if name.startswith("source/")} == {
         "source/app.py",
@@ -219,7 +218,7 @@ def test_it_is_said_whether_the_release_was_baked_and_checked(app: Path, cache_f
     _, notes = said(app)
     assert f"this release was not tested here: `bake image {app}` boots it" in notes
     quiet = Reporter(Terminal(file=io.StringIO()))
-    parcel = release_archive.collect(app, RECIPE, tmp_path / "bundle.tar", quiet)
+    parcel = release_archive.collect(AppSource(app, RECIPE), tmp_path / "bundle.tar", quiet)
     baked = {"bundle": parcel.sha256, "checks": 120, "app": "compared, 41 addresses"}
     images: dict[str, dict[str, object]] = {
         "old": {"made": "2026-01-02T03:04:05Z", "checks": 90},
@@ -283,6 +282,16 @@ def test_a_launch_is_the_settings_and_nothing_else() -> None:
     assert f"{made.size:,} of" in console.file.getvalue() and "Mind this." in console.file.getvalue()
 
 
+def test_an_app_that_is_far_too_large_is_refused_without_a_thorough_compression(
+    app: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (app / "film.mp4").write_bytes(random.Random(1).randbytes(1_200_000))
+    # It would take minutes for a film of a usual size.
+    monkeypatch.setattr("lzma.compress", None)
+    with pytest.raises(DocumentError, match="far too large for any provider: 1,"):
+        said(app)
+
+
 def test_a_launch_that_is_too_large_is_refused() -> None:
     with pytest.raises(DocumentError):
         render.launch_document(Settings(env={"A": "x" * SMALLEST_LIMIT}), None, Reporter(Terminal(file=io.StringIO())))
@@ -334,7 +343,7 @@ def test_a_small_app_fits_every_provider(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(wheel_cache, "required_libraries", lambda *words, **options: {})
     monkeypatch.setattr(shared_libraries, "require", lambda *words, **options: ())
     report = Reporter(Terminal(file=io.StringIO()))
-    recipe = pipeline.read(folder, report).model_copy(update={"base": goal.name})
+    recipe = AppSource.read(folder, report).recipe.model_copy(update={"base": goal.name})
     assert (recipe.wsgi, recipe.requirements) == ("app:app", "requirements.txt")
     held = {}
     alone = (

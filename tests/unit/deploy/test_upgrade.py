@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import Fake, write
 
+from bake.bundle.app_source import AppSource
 from bake.config import contract
 from bake.config.debian import DEBIAN_13
 from bake.deploy import push, upgrade
@@ -20,7 +21,6 @@ from bake.errors import BootError, SetupError, UnhealthyError
 from bake.host import remote_scripts
 from bake.host.progress import Reporter
 from bake.host.terminal import Terminal
-from bake.image import pipeline
 from bake.vm.ssh import Login
 
 RELEASE = "1" * 64
@@ -106,7 +106,7 @@ def machine(tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> Mach
 def source(app: Path, report: Reporter) -> push.Source:
     (app / "app.py").write_text("def app(environ, start):\n    start('200 OK', [])\n    return []\n")
     (app / "bake.yaml").write_text("wsgi: app:app\n")
-    return push.Source(app, lambda base: pipeline.read_unresolved(app, report, base))
+    return push.Source(app, lambda base: AppSource.read_unresolved(app, report, base))
 
 
 def test_a_machine_gets_the_set_and_both_versions_are_printed(machine: Machine) -> None:

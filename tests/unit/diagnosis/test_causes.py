@@ -5,7 +5,21 @@ from __future__ import annotations
 import time
 
 import pytest
-from cure_texts import EXCLUDED, JOURNALS, NETWORK, SERVER, SQLITE, TABLES, cure, plain, secret, service, trace
+from cure_texts import (
+    EXCLUDED,
+    FLASK_TABLES,
+    JOURNALS,
+    NETWORK,
+    OTHER_TABLES,
+    SERVER,
+    SQLITE,
+    TABLES,
+    cure,
+    plain,
+    secret,
+    service,
+    trace,
+)
 
 from bake.diagnosis.causes import CAUSES
 from bake.diagnosis.diagnosis import diagnose
@@ -43,7 +57,7 @@ from bake.diagnosis.diagnosis import diagnose
         (
             "own-module",
             "ModuleNotFoundError: No module named 'shop.local'\n  at shop/own.py:1",
-            f"The release has no module shop.local. {EXCLUDED} Or correct `wsgi` in bake.yaml.",
+            f"The release has no module shop.local. {EXCLUDED} Or correct `wsgi` or `asgi` in bake.yaml.",
         ),
         (
             "other-version",
@@ -86,12 +100,12 @@ from bake.diagnosis.diagnosis import diagnose
         (
             "flask-table",
             "sqlalchemy.exc.OperationalError: (sqlite3.OperationalError) no such table: user",
-            f"{TABLES}\nAdd to bake.yaml:  release: [flask db upgrade]",
+            f"{TABLES} {FLASK_TABLES}",
         ),
         (
             "sqlalchemy-table",
             "sqlalchemy.exc.OperationalError: (sqlite3.OperationalError) no such table: user",
-            f"{TABLES} Replace … by the command that creates them.\nAdd to bake.yaml:  release: […]",
+            f"{TABLES} {OTHER_TABLES}",
         ),
         (
             "django-static",

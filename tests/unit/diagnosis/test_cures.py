@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 import pytest
-from cure_texts import EXCLUDED, JIT, LIBRARY, NETWORK, SOURCE, SQLITE, TABLES, cure, plain, secret, service, trace
+from cure_texts import (
+    EXCLUDED,
+    FLASK_TABLES,
+    JIT,
+    LIBRARY,
+    NETWORK,
+    SOURCE,
+    SQLITE,
+    TABLES,
+    cure,
+    plain,
+    secret,
+    service,
+    trace,
+)
 
 from bake.config import loader
 
@@ -173,7 +187,7 @@ OLDER_PYTHON = (
         ),
         (
             trace('psycopg2.errors.UndefinedTable: relation "user" does not exist', f"{LIBRARY}/flask_sqlalchemy/a.py"),
-            f"{TABLES}\nAdd to bake.yaml:  release: [flask db upgrade]",
+            f"{TABLES} {FLASK_TABLES}",
         ),
         # The sandbox.
         (
@@ -211,6 +225,14 @@ OLDER_PYTHON = (
         (
             "Sat Nov 28 07:21:17 2026 - *** HARAKIRI ON WORKER 1 (pid: 642, try: 1, graceful: no) ***\n"
             "DAMN ! worker 1 (pid: 642) died, killed by signal 9 :( trying respawn ...\n",
+            "A request exceeded the time limit `limits.request`.\nAdd to bake.yaml:  limits: {request: 5m}",
+        ),
+        (
+            "<4>app: GET '/report' took longer than 60 s\n",
+            "A request exceeded the time limit `limits.request`.\nAdd to bake.yaml:  limits: {request: 5m}",
+        ),
+        (
+            'Timeout (0:01:01)!\nThread 0x00007f (most recent call first):\n  File "app.py", line 3 in report\n',
             "A request exceeded the time limit `limits.request`.\nAdd to bake.yaml:  limits: {request: 5m}",
         ),
         (

@@ -108,6 +108,14 @@ def test_the_machines_shell_scripts_parse(path: str) -> None:
     run(["sh", "-n", paths.rootfs() / path])
 
 
+def test_no_file_of_a_provider_allows_passwords_again() -> None:
+    """sshd uses the first value of a setting, and reads sshd_config.d in the order of the names."""
+    text = (paths.rootfs() / "usr/lib/app/boot").read_text()
+    (name,) = re.findall(r"closed=/etc/ssh/sshd_config.d/(\S+)", text)
+    assert name < min("00-cloud.conf", "10-provider.conf", "50-cloud-init.conf")
+    assert re.search(r"sshd_config.d/\*0-app-keys-only\.conf", (paths.tree() / "packer/seal.sh").read_text())
+
+
 def test_no_two_files_of_the_machine_are_copies() -> None:
     """A file that stands in two places is a link in the second, so that a change reaches both."""
     first: dict[bytes, Path] = {}

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import Clone, Site
 
+from bake.bundle.app_source import AppSource
 from bake.config.providers import PROVIDERS
 from bake.deploy import render
 from bake.document import release_source
@@ -23,7 +24,6 @@ from bake.host import git
 from bake.host.programs import run
 from bake.host.progress import Reporter
 from bake.host.terminal import Terminal
-from bake.image import pipeline
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
 
@@ -266,7 +266,7 @@ def test_a_bake_of_a_hostile_folder_starts_no_program(clone: Clone, trap: Trap) 
         (clone.folder / f"{word}.py").write_text(f"open({str(trap.mark)!r}, 'w')\n")
     (clone.folder / "app.py").write_text("from flask import Flask\napp = Flask(__name__)\n")
     report = Reporter(Terminal(file=io.StringIO()))
-    shop = release_source.AppSource(clone.folder, pipeline.read(clone.folder, report))
+    shop = AppSource.read(clone.folder, report)
     # The part of a bake on this computer is bundle.collect, which render.machine_document begins with, and the origin.
     render.machine_document(shop, Settings(), PROVIDERS["gcp"], False, report)
     assert (shop.commit, shop.version) == (f"{commit}-dirty", "")

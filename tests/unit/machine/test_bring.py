@@ -16,7 +16,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from conftest import Clone, Fake, Site
 
-from bake.bundle import release
+from bake.bundle import app_source, release
 from bake.bundle.lock import Lock
 from bake.config import contract
 from bake.config.recipe import Recipe
@@ -90,7 +90,7 @@ def from_git(folder: Path) -> list[File]:
 def from_app(folder: Path, **app: str) -> list[File]:
     """A document's files for what a recipe names."""
     recipe = Recipe.model_validate({"app": app, "wsgi": "app:app"})
-    code = release_source.folder_of(folder, recipe)
+    code = app_source.folder_of(folder, recipe)
     there = frozenset(str(path.relative_to(code)) for path in code.rglob("*"))
     assert recipe.app is not None
     return release_source.fetched(gather(code), recipe, there, release_source.script_of(recipe.app))
@@ -199,7 +199,7 @@ def test_an_archive_s_files_are_those_that_the_host_saw(
     release = bring(from_app(app, **words))
     found = tree(release / "source")
     assert {name: content for name, (_, content) in found.items()} == {"app.py": b"app = 1\n", "pkg/x.py": b"x = 1\n"}
-    assert found == tree(release_source.folder_of(app, Recipe.model_validate({"app": words})))
+    assert found == tree(app_source.folder_of(app, Recipe.model_validate({"app": words})))
     assert not list(release.glob(".*"))
 
 

@@ -8,12 +8,18 @@ import shutil
 import stat
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import trustme
 from conftest import PROGRAMS, Fake
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from bake.bundle.release_files import feature_files, files
 from bake.config.debian import TARGETS
@@ -312,6 +318,21 @@ def test_a_wildcard_that_no_zone_proves_is_left_out(root: Path) -> None:
     assert (root / "run/app/names").read_text() == "x.example\n"
 
 
+def write_certificate(folder: Path, number: int, begin: datetime, end: datetime) -> None:
+    """Write a version of a certificate as certbot numbers it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "one.example")])
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), number, begin, end)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("one.example")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    (folder / f"fullchain{number}.pem").write_bytes(made.public_bytes(encoding))
+    private = key.private_bytes(encoding, form, serialization.NoEncryption())
+    (folder / f"privkey{number}.pem").write_bytes(private)
+
+
 def issue(root: Path, lineage: str, *names: str) -> Path:
     """A certificate as certbot keeps it."""
     folder = root / "etc/letsencrypt/live" / lineage
@@ -330,7 +351,44 @@ def test_a_certificate_is_used_for_the_names_it_has(root: Path) -> None:
     assert "certificate trusted for one.example\n" in run_on(root)
     used = f"ssl_certificate {live}/fullchain.pem;\nssl_certificate_key {live}/privkey.pem;\n"
     assert nginx(root, "certificate.conf") == used
-    assert nginx(root, "secured.conf") == "one.example 1;\n"
+    assert nginx(root, "secured.conf") == "one.example max-age=3600;\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "begin", "end", "recipe", "expected"),
+    [
+        (0, 0, 90, {}, 3600),
+        # Another name came on the same day.
+        (-0.5, 0, 90, {}, 3600),
+        (-60, 0, 90, {}, 63072000),
+        (-150, -91, -1, {}, 0),
+        (0, 0, 90, {"hsts": 2592000}, 2592000),
+        (-60, 0, 90, {"hsts": 0}, 0),
+    ],
+)
+def test_browsers_insist_on_https_for_an_hour_until_a_renewal(
+    root: Path, first: float, begin: float, end: float, recipe: dict[str, Any], expected: int
+) -> None:
+    live, archive = issue(root, "app", "one.example"), root / "etc/letsencrypt/archive/app"
+    archive.mkdir(parents=True)
+    for number, (start, stop) in enumerate(((first, first + 90), (begin, end)), 1):
+        days = [datetime.now(UTC) + timedelta(days) for days in (start, stop)]
+        write_certificate(archive, number, *days)
+    for name in ("fullchain", "privkey"):
+        (live / f"{name}.pem").unlink()
+        (live / f"{name}.pem").symlink_to(f"../../archive/app/{name}2.pem")
+    release(root, domains=["one.example"], **recipe)
+    run_on(root)
+    assert nginx(root, "secured.conf") == f"one.example max-age={expected};\n"
+
+
+def test_a_release_of_an_older_bake_still_redirects(root: Path) -> None:
+    issue(root, "app", "one.example")
+    release(root, domains=["one.example"])
+    path = root / "srv/app/current/settings/issued.py"
+    path.write_text(path.read_text().replace("def hsts", "def other"))
+    run_on(root)
+    assert nginx(root, "secured.conf") == "one.example max-age=3600;\n"
 
 
 def test_a_kept_certificate_is_back_before_it_is_looked_for(root: Path, tmp_path: Path) -> None:
@@ -358,7 +416,7 @@ def test_a_wildcard_is_for_one_level_of_names(root: Path) -> None:
     assert 'APP_DOMAINS="one.example *.one.example"' in environment(root)
     issue(root, "app", "one.example", "*.one.example")
     assert "trusted for one.example *.one.example\n" in run_on(root)
-    assert nginx(root, "secured.conf") == "one.example 1;\n~^[\\w-]+\\.one\\.example$ 1;\n"
+    assert nginx(root, "secured.conf") == "one.example max-age=3600;\n~^[\\w-]+\\.one\\.example$ max-age=3600;\n"
     # What people say is held to the same.
     domains(root, "two.example\n*.two.example\nwww.one.example\na.b.one.example\n")
     assert "trusted for www.one.example\n" in run_on(root)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -368,14 +371,12 @@ def test_names_with_a_certificate_are_led_to_https_and_told_to_stay(tmp_path: Pa
         ):
             answer = nginx.send(f"{request}\nConnection: close")
             assert (answer.status, answer.headers["location"]) == (301, "https://shop.example/a?b=c")
-        assert (
-            nginx.get("/", "shop.example", tls="shop.example")
-            .headers["strict-transport-security"]
-            .startswith("max-age=")
-        )
+        assert nginx.get("/", "shop.example", tls="shop.example").headers["strict-transport-security"] == "max-age=3600"
         for tls in (None, "new.example"):
             answer = nginx.get("/", "new.example", tls=tls)
             assert answer.status == 200 and "strict-transport-security" not in answer.headers
+        nginx.app.answer = lambda params, body: b"HTTP/1.1 200 OK\r\nStrict-Transport-Security: max-age=5\r\n\r\n"
+        assert nginx.get("/", "shop.example", tls="shop.example").headers["strict-transport-security"] == "max-age=5"
 
 
 def test_while_the_app_does_not_answer_visitors_are_told_how_far_the_machine_is(tmp_path: Path) -> None:
@@ -384,3 +385,48 @@ def test_while_the_app_does_not_answer_visitors_are_told_how_far_the_machine_is(
         answer = nginx.get("/", "any.example")
         assert (answer.status, answer.headers["retry-after"]) == (503, "10")
         assert b"This site is being set up: step 2 of 6. " in answer.body
+
+
+@pytest.mark.parametrize("tickets", [True, False])
+def test_a_site_with_certificates_gives_out_no_tickets(tmp_path: Path, tickets: bool) -> None:
+    settings = paths.features() / "certificate/nginx/tickets.conf"
+    files = {} if tickets else {"srv/app/current/settings/nginx/tickets.conf": settings.read_text()}
+    with MachineNginx(tmp_path / "root", ["shop.example"], files) as nginx:
+        context = ssl._create_unverified_context()
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+
+        def visit(session: ssl.SSLSession | None = None) -> tuple[ssl.SSLSession | None, bool | None]:
+            plain = socket.create_connection(("127.0.0.1", nginx.https), 10)
+            with context.wrap_socket(plain, server_hostname="shop.example", session=session) as client:
+                return client.session, client.session_reused
+
+        session, _ = visit()
+        assert session and session.has_ticket == tickets
+        # Visitors resume their session, by nginx's cache.
+        assert visit(session)[1]
+
+
+def test_headers_that_nginx_accepts_fit_into_uwsgi_s_buffer(named: MachineNginx) -> None:
+    (size,) = re.findall(r"buffer-size = (\d+)", (paths.rootfs() / "usr/lib/app/uwsgi.ini").read_text())
+    # nginx has four buffers of 14 KiB.
+    headers = {f"X-{number}": "a" * (14 * 1024 - 80) for number in range(4)}
+    params = named.get("/", "shop.example", headers).params
+    assert 14 * 4 * 1000 < sum(len(name) + len(value) + 4 for name, value in params.items()) < int(size)
+    headers["X-4"] = "a" * (14 * 1024 - 80)
+    assert named.get("/", "shop.example", headers).status == 400
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+def test_links_of_the_app_show_no_file_of_others(tmp_path: Path) -> None:
+    location = release_files.collected_static(Recipe()).replace("STATIC_URL", "/static")
+    served, private = "var/cache/app/static", "run/cloud-init/data.txt"
+    files = {"srv/app/current/settings/nginx/collected.conf": location, f"{served}/own.txt": "own", private: "private"}
+    with MachineNginx(tmp_path / "root", files=files) as nginx:
+        (nginx.root / served / "link.txt").symlink_to("own.txt")
+        (nginx.root / served / "stolen.txt").symlink_to(nginx.root / private)
+        for path in (nginx.root / served).iterdir():
+            os.chown(path, 800, 800, follow_symlinks=False)
+        (nginx.root / private).chmod(0o644)
+        nginx.app.answer = lambda params, body: b"HTTP/1.1 200 OK\r\n\r\nthe app"
+        bodies = {name: nginx.get(f"/static/{name}.txt", "x").body for name in ("own", "link", "stolen")}
+    assert bodies == {"own": b"own", "link": b"own", "stolen": b"the app"}

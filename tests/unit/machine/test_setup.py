@@ -752,8 +752,9 @@ def test_a_document_that_is_broken_is_such_a_line_too(tmp_path: Path, document: 
 
 def in_place(name: str, **recipe: object) -> str:
     """A script that puts a release in place."""
-    folder, steps = f"/srv/app/releases/{name}", paths.features() / "steps/steps.py"
-    brought = f"mkdir -p {folder}/settings {folder}/source\ncp {steps} {folder}/settings\n"
+    folder, features = f"/srv/app/releases/{name}", paths.features()
+    modules = [f"{features}/steps/steps.py", *[f"{features}/random-secrets/*"] * ("random_secrets" in recipe)]
+    brought = f"mkdir -p {folder}/settings {folder}/source\ncp {' '.join(modules)} {folder}/settings\n"
     return f"{brought}printf %s {shlex.quote(json.dumps(recipe))} > {folder}/recipe.json\n"
 
 
@@ -776,6 +777,37 @@ def test_a_machine_waits_for_secrets_and_names_them(tmp_path: Path, fake: Fake) 
     assert (outcome.result.step, outcome.result.kind) == ("settings", contract.WAITING)
     assert line.endswith(outcome.result.message)
     assert "app-secret" in line
+
+
+def test_a_machine_generates_the_secrets_that_nothing_else_sets(tmp_path: Path, fake: Fake) -> None:
+    fake(
+        "systemctl",
+        f'case "$*" in *app-configure.service) cp -p /etc/app/secrets.env {tmp_path}/kept;; esac\n'
+        '[ "$1" != is-active ]',
+    )
+    # The release serves already: only the new secrets make app-configure run.
+    prepare = (
+        f"{in_place('12ab', random_secrets=['KEY', 'GIVEN', 'BAKED'])}ln -s /srv/app/releases/12ab /srv/app/current\n"
+    )
+    prepare += "echo GIVEN=value > /run/app/given.env; mkdir /run/app-check; echo BAKED=value > /run/app-check/env\n"
+    prepare += "printf STRIPE=x > /etc/app/secrets.env\n"
+    values = []
+    for _ in range(2):
+        outcome = as_systemd_does(tmp_path, json.dumps({**HERE, "bundle": "12ab"}), prepare)
+        assert (outcome.status, outcome.state) == (0, "is set up"), outcome.said
+        assert (tmp_path / "kept").stat().st_mode & 0o777 == 0o600
+        kept = re.fullmatch(r"STRIPE=x\nKEY=([\w-]{43})\n", (tmp_path / "kept").read_text())
+        assert kept and kept[1] not in outcome.said
+        values.append(kept[1])
+    assert values[0] != values[1]
+
+
+def test_a_generated_secret_is_kept(tmp_path: Path, fake: Fake) -> None:
+    fake("systemctl", '[ "$*" != "reload-or-restart app-configure.service" ] && [ "$1" != is-active ]')
+    prepare = f"{in_place('12ab', random_secrets=['KEY'])}ln -s /srv/app/releases/12ab /srv/app/current\n"
+    prepare += "echo KEY=kept > /run/app/given.env\n"
+    outcome = as_systemd_does(tmp_path, json.dumps({**HERE, "bundle": "12ab"}), prepare)
+    assert (outcome.status, "generated" in outcome.said) == (0, False)
 
 
 def test_visitors_learn_at_which_step_it_failed(tmp_path: Path, fake: Fake) -> None:
@@ -922,7 +954,7 @@ def test_data_is_mounted_before_anything_is_written_and_values_come_before_they_
 
 def test_a_release_that_cannot_mount_the_volume_is_not_served_without_it(setup: ModuleType, called: list[str]) -> None:
     setup.VOLUME.write_text("vol-0123456789abcdef0\n")
-    with pytest.raises(setup.StepError, match=r"names a volume, which needs `aws`"):
+    with pytest.raises(setup.StepError, match=r"needs `aws` in bake.yaml"):
         setup.serve(release(setup, "one"), changed=True, first=False)
     assert called == []
 

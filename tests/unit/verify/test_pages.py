@@ -176,6 +176,17 @@ def test_an_author_s_server_that_redirects_everything_to_https_is_a_reason() -> 
     assert Author.read(json.dumps(facts), "12ab", {}).record is not None
 
 
+@pytest.mark.parametrize("front", [404, 400, 500])
+def test_servers_that_both_serve_no_page_are_not_compared(served: Callable[..., Any], front: int) -> None:
+    ports = served({"/": (front, "<title>No</title>"), "/api/items": (200, "<title>Items</title>")})
+    author = Author.read(recorded(ports), "12ab", {})
+    judged = pages.judge(asking(ports), Site(["shop.example"]), author, str)
+    reason = "`flask run` serves no page at the addresses that bake requested; name one in check.pages"
+    assert judged.summary == f"not compared ({reason}); 2 addresses requested"
+    # A server that fails as the author's does is a fault all the same.
+    assert {fault.address for fault in judged.faults} == ({"/"} if front in (400, 500) else set())
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"release": "12ab", "records": [{"version": 99}]}'])
 def test_a_record_that_cannot_be_read_is_an_error(text: str) -> None:
     with pytest.raises(ProgramError):

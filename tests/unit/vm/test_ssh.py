@@ -12,7 +12,7 @@ import testinfra.backend
 from conftest import REPOSITORY, Fake
 from testinfra.backend.ssh import SshBackend
 
-from bake.errors import BakeError, BootError, SetupError
+from bake.errors import BakeError, BootError, SetupError, SpaceError
 from bake.vm.ssh import Login
 
 #: Notes its words; leaves out options and their values, which end with --, then the host.
@@ -149,6 +149,7 @@ def test_a_file_is_uploaded_whole_for_root_alone(there: Path) -> None:
     [
         ("head -c 1000 > /dev/null; echo closed >&2; exit 255", BootError, "lost during the upload"),
         ("cat > /dev/null; echo No space left >&2; exit 1", SetupError, "could not store the upload"),
+        ("cat > /dev/null; echo No space left >&2; exit 28", SpaceError, "too little free space for the release"),
     ],
 )
 def test_an_upload_that_fails_is_said_so(
@@ -161,13 +162,29 @@ def test_an_upload_that_fails_is_said_so(
     assert caught.value.details in ("closed", "No space left")
 
 
+@pytest.mark.parametrize(("free", "stored"), [(19_999_999, False), (20_000_000, True)])
+def test_a_machine_without_room_for_a_release_refuses_it_at_once(
+    there: Path, fake: Fake, free: int, stored: bool
+) -> None:
+    fake("df", f"echo Filesystem; echo /dev/vda1 1 1 {free} 1% /")
+    (there / "file").write_bytes(bytes(5_000_000))
+    place = there / "incoming" / "x.tar"
+    if stored:
+        login().upload(there / "file", str(place), lambda share: None)
+    else:
+        with pytest.raises(SpaceError) as caught:
+            login().upload(there / "file", str(place), lambda share: None)
+        assert "has 19 MB of free space; the release needs 20 MB" in caught.value.details
+    assert [path.name for path in place.parent.iterdir()] == ["x.tar"] * stored
+
+
 def test_a_part_of_a_file_never_gets_its_name(there: Path, fake: Fake) -> None:
     # The connection ends half way, and the other side takes it for the end of the file.
     fake("cat", "exec head -c 1000")
     (there / "file").write_bytes(bytes(5_000_000))
     with pytest.raises(SetupError):
         login().upload(there / "file", f"{there}/x.tar", lambda share: None)
-    assert not (there / "x.tar").exists()
+    assert not (there / "x.tar").exists() and not (there / "x.tar.partial").exists()
 
 
 @pytest.mark.parametrize(

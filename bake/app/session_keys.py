@@ -1,4 +1,4 @@
-"""Find the secret keys that a module generates at random. Each process that loads the app generates a different one."""
+"""Find the keys that sign sessions, and where a module takes their values from."""
 
 from __future__ import annotations
 
@@ -9,20 +9,31 @@ from dataclasses import dataclass
 
 #: Names of keys that sign sessions in Flask, Django and their extensions.
 KEY = re.compile(r"(\w+_)?SECRET(_KEY)?|secret_key|cookie_secret")
+#: Those that no other service gives out: unlike AWS_SECRET_KEY, any random value is right.
+OWN_KEY = re.compile(r"((APP|DJANGO|FLASK|JWT|SESSION|CSRF|WTF_CSRF)_)?SECRET(_KEY)?|secret_key|cookie_secret")
 #: The last parts of the dotted names of functions that return random values.
 MAKERS = ("urandom", "token_bytes", "token_hex", "token_urlsafe", "uuid4", "get_random_secret_key", "generate_key")
+#: The names of functions that read a variable: os.getenv, os.environ.get, env, env.str, and decouple's config.
+READER = re.compile(r"(\w+\.)*(\w*env\w*(\.\w+)?|config)", re.I)
 
 
 @dataclass(frozen=True)
-class RandomKey:
-    """A random key: its line, and the strings in its expression, such as the name in `os.environ.get("KEY", …)`."""
+class SessionKey:
+    """A key that signs sessions: its line, and the strings in its expression.
+
+    `random`: each process that loads the app may generate another one. `variable` is the environment variable that has
+    its value, or "". `literal`: its value is in the source.
+    """
 
     line: int
     strings: frozenset[str]
+    random: bool
+    variable: str = ""
+    literal: bool = False
 
 
-def find(tree: ast.Module) -> Iterator[RandomKey]:
-    """Yield the random keys of a module. Skip local variables of functions, which may be tokens of visitors."""
+def find(tree: ast.Module) -> Iterator[SessionKey]:
+    """Yield the keys of a module. Skip local variables of functions, which may be tokens of visitors."""
     values = {
         target.id: node.value
         for node in tree.body
@@ -37,11 +48,34 @@ def find(tree: ast.Module) -> Iterator[RandomKey]:
         pending += [(child, in_function) for child in ast.iter_child_nodes(node)]
         for name, value in _assignments(node, in_function):
             if KEY.fullmatch(name):
-                value = values.get(value.id, value) if isinstance(value, ast.Name) else value
-                parts = list(ast.walk(value))
-                if any(isinstance(part, ast.Call) and _returns_random(part.func) for part in parts):
-                    constants = (part.value for part in parts if isinstance(part, ast.Constant))
-                    yield RandomKey(value.lineno, frozenset(text for text in constants if isinstance(text, str)))
+                key = session_key(name, values.get(value.id, value) if isinstance(value, ast.Name) else value)
+                if key.random or key.variable or key.literal:
+                    yield key
+
+
+def session_key(name: str, value: ast.expr) -> SessionKey:
+    """Return the key that is assigned to this name."""
+    parts = list(ast.walk(value))
+    strings = [part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+    random = any(isinstance(part, ast.Call) and _returns_random(part.func) for part in parts)
+    is_own = bool(OWN_KEY.fullmatch(name))
+    variable = next(filter(None, map(_variable, parts)), "") if is_own else ""
+    is_literal = is_own and isinstance(value, ast.Constant) and bool(strings and strings[0])
+    return SessionKey(value.lineno, frozenset(strings), random, variable, is_literal)
+
+
+def _variable(node: ast.AST) -> str:
+    """Return NAME of `os.environ["NAME"]`, `os.getenv("NAME", …)` and the like, or ""."""
+    match node:
+        case ast.Call(func=function, args=[ast.Constant(value=str(name)), *_]) if READER.fullmatch(_dotted(function)):
+            return name
+        case ast.Subscript(value=value, slice=ast.Constant(value=str(name))) if _dotted(value).endswith("environ"):
+            return name
+    return ""
+
+
+def _dotted(node: ast.AST) -> str:
+    return f"{_dotted(node.value)}.{node.attr}" if isinstance(node, ast.Attribute) else getattr(node, "id", "")
 
 
 def _assignments(node: ast.AST, in_function: bool) -> Iterator[tuple[str, ast.expr]]:

@@ -1,0 +1,125 @@
+"""A FastAPI app: its bake, its WebSocket, and a push with visitors."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import settled
+from test_push import VISITORS, host, visited  # noqa: F401
+
+from bake.verify import proof
+from bake.vm import qemu
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "fastapi-hello"
+
+pytestmark = pytest.mark.long
+
+#: Routes to see how the machine serves.
+MORE = """
+import asyncio, os
+from fastapi import Request
+from fastapi.responses import StreamingResponse
+
+@app.get("/facts")
+def facts(request: Request):
+    return {"scheme": request.url.scheme, "client": request.client.host, "pid": os.getpid(), "version": "first"}
+
+@app.get("/stream")
+async def stream():
+    async def parts():
+        for number in range(3):
+            yield f"part {number}\\n"
+            await asyncio.sleep(3)
+    return StreamingResponse(parts(), media_type="text/plain")
+
+@app.get("/slow")
+async def slow():
+    await asyncio.sleep(99)
+"""
+#: Sends a text to the WebSocket each second until it is closed. Prints the number of echoes and the code. It runs in
+#: the app's virtualenv, which has the library.
+WEBSOCKET = """
+import json, ssl, sys, time
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+count, most = 0, int(sys.argv[1])
+with connect("wss://127.0.0.1/echo", ssl=ssl._create_unverified_context(), proxy=None) as client:
+    try:
+        while count < most:
+            client.send(f"text {count}")
+            assert client.recv(60) == f"text {count}"
+            count += 1
+            time.sleep(1)
+        print(json.dumps([count, None]))
+    except ConnectionClosed as closed:
+        print(json.dumps([count, closed.rcvd and closed.rcvd.code]))
+"""
+PYTHON = "/srv/app/current/venv/bin/python"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The example and more, with a line of its own so that no cache answers."""
+    folder = tmp_path_factory.mktemp("apps") / "fastapi-hello"
+    shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    base = os.environ.get("BAKE_TEST_BASE", "debian-13")
+    (folder / "bake.yaml").write_text(f"base: {base}\nlimits: {{request: 30s}}\ncheck: {{pages: [/facts]}}\n")
+    with (folder / "main.py").open("a") as stream:
+        stream.write(f"{MORE}\n# {os.urandom(8).hex()}\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def machine(folder, bake, tmp_path_factory):
+    """A machine of the app's image, which its proof has compared with the author's server."""
+    called = bake("image", folder)
+    assert called.code == 0, called.stderr
+    assert "asgi: main:app" in called.stderr and "bake adds uvicorn" in called.stderr
+    with settled(Path(called.stdout.strip()), tmp_path_factory.mktemp("asgi"), proof.UserData()) as booted:
+        yield booted
+
+
+def test_the_app_sees_its_visitor_and_answers_within_its_limit(machine):
+    facts = json.loads(machine.ssh("curl -sk -H 'X-Forwarded-For: 192.0.2.1' https://127.0.0.1/facts").stdout)
+    assert (facts["scheme"], facts["client"]) == ("https", "127.0.0.1")
+    assert machine.ssh("curl -sk -o /dev/null -w '%{http_code}' https://127.0.0.1/slow", timeout=90).stdout == "504"
+    times = machine.ssh("curl -skN https://127.0.0.1/stream | while read line; do date +%s; done").stdout.split()
+    assert int(times[2]) - int(times[0]) >= 5
+
+
+def test_a_websocket_works_over_https(machine):
+    assert json.loads(machine.ssh(f"{PYTHON} - 3", stdin=WEBSOCKET).stdout) == [3, None]
+
+
+def test_a_push_fails_no_request_and_closes_a_websocket_with_its_code(machine, host, folder, bake):  # noqa: F811
+    argv = qemu.ssh_argv(machine.port, machine.private_key, machine.known_hosts, f"{PYTHON} - 999")
+    client = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert client.stdin is not None
+    client.stdin.write(WEBSOCKET)
+    client.stdin.close()
+    source = folder / "main.py"
+    source.write_text(source.read_text().replace('"version": "first"', '"version": "second"'))
+    with visited(machine, VISITORS) as seen:
+        pushed = bake("push", *host, folder)
+        machine.ssh("sudo systemctl restart app", timeout=300)
+    assert pushed.code == 0, pushed.stderr
+    assert set(seen) == {"200"} and seen["200"] >= 300, seen
+    assert json.loads(machine.ssh("curl -sk https://127.0.0.1/facts").stdout)["version"] == "second"
+    assert client.stdout is not None
+    echoes, code = json.loads(client.stdout.read())
+    assert client.wait(60) == 0
+    assert (echoes > 0, code) == (True, 1012)
+
+
+def test_a_release_that_does_not_start_is_refused_with_its_exception(machine, host, folder, bake):  # noqa: F811
+    source = folder / "main.py"
+    whole = source.read_text()
+    source.write_text(f"{whole}\nraise RuntimeError('broken on purpose')\n")
+    with visited(machine, VISITORS) as seen:
+        pushed = bake("push", *host, folder)
+    source.write_text(whole)
+    assert pushed.code == 43 and "RuntimeError: broken on purpose" in pushed.stderr, pushed.stderr
+    assert set(seen) == {"200"}, seen

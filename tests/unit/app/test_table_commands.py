@@ -1,0 +1,26 @@
+"""Find an app's own commands that create its tables."""
+
+import ast
+
+import pytest
+
+from bake.app.table_commands import table_commands
+
+
+@pytest.mark.parametrize(
+    ("decorator", "function", "commands"),
+    [
+        ('@click.command("init-db")', "init_db_command", ["init-db"]),
+        ('@app.cli.command(name="create_tables")', "anything", ["create_tables"]),
+        ("@app.cli.command()", "initdb", ["initdb"]),
+        ("@app.cli.command()", "init_db_command", ["init-db"]),
+        ("@click.command('setup-database')\n@with_appcontext", "setup", ["setup-database"]),
+        ('@app.cli.command("drop-db")', "drop", []),
+        ('@app.route("/init-db")', "init_db", []),
+        ("@app.cli.command(NAME)", "tidy", []),
+        ("@cached", "init_db", []),
+    ],
+)
+def test_commands_for_tables_have_such_names(decorator: str, function: str, commands: list[str]) -> None:
+    tree = ast.parse(f"def create_app():\n    pass\n\n{decorator}\ndef {function}():\n    pass\n")
+    assert list(table_commands(tree)) == commands

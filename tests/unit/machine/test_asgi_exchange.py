@@ -1,0 +1,113 @@
+"""The exchange of an ASGI app's workers, with nginx, two real loaders and visitors without a pause."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from asgi_loader import APP, PATIENCE, REQUEST, Loader
+from conftest import soon
+from machine_nginx import MachineNginx
+from websockets.exceptions import ConnectionClosedError
+from websockets.sync.client import connect
+
+from bake.bundle import release_files
+from bake.config.recipe import Recipe
+
+
+class Visitors:
+    """Threads that send requests to nginx without a pause, and keep the statuses and the problems."""
+
+    def __init__(self, port: int, count: int) -> None:
+        self.port, self.statuses, self.problems = port, list[int](), list[str]()
+        self.leave = threading.Event()
+        self.threads = [threading.Thread(target=self.visit) for _ in range(count)]
+        for thread in self.threads:
+            thread.start()
+
+    def visit(self) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        while not self.leave.is_set():
+            try:
+                connection.request("GET", "/wait?seconds=0.01")
+                response = connection.getresponse()
+                response.read()
+                self.statuses.append(response.status)
+            except (OSError, http.client.HTTPException) as problem:
+                self.problems.append(repr(problem))
+                connection.close()
+        connection.close()
+
+    def end(self) -> None:
+        self.leave.set()
+        for thread in self.threads:
+            thread.join()
+
+
+@pytest.fixture
+def exchange(
+    serving: ModuleType, rooted: Callable[..., ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> ModuleType:
+    """The exchange of a release with an ASGI app."""
+    files = release_files.files(tmp_path, Recipe.model_validate({"asgi": "app:app"}), [])
+    (tmp_path / "exchange.py").write_text(files["settings/exchange.py"].text)
+    (tmp_path / "proc").symlink_to("/proc")
+    module = rooted("exchange.py", tmp_path)
+    monkeypatch.setattr(module, "HEALTH_PATIENCE", PATIENCE)
+    monkeypatch.setattr(serving, "HEALTH_PATIENCE", PATIENCE)
+    return module
+
+
+def test_a_service_is_asked_over_http_as_nginx_would(exchange: ModuleType, tmp_path: Path) -> None:
+    with Loader(tmp_path / "app", path=exchange.socket_of("app-next")) as loader:
+        loader.await_ready()
+        assert exchange.ask("app-next", "/santé?deep=1", "one.example") == 200
+        assert exchange.ask("app-next", "/stream", "one.example") == 200
+    with pytest.raises(OSError):
+        exchange.ask("app-next", "/", "one.example")
+
+
+def test_an_exchange_under_load_fails_no_request_and_closes_a_websocket(
+    exchange: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = "srv/app/current/settings/nginx"
+    recipe = Recipe.model_validate({"asgi": "app:app", "limits": {"request": REQUEST}})
+    files = {
+        f"{settings}/{name}.conf": release_files.files(tmp_path, recipe, [])[f"settings/nginx/{name}.conf"].text
+        for name in ("asgi", "limits")
+    }
+    with MachineNginx(tmp_path / "nginx", files=files) as nginx:
+        nginx.app.close()
+        for name, path in (("RUN", "run/app"), ("DOOR", "run/app/uwsgi.sock")):
+            monkeypatch.setattr(exchange, name, tmp_path / "nginx" / path)
+        (exchange.RUN / "served").write_text("")
+        monkeypatch.setattr(exchange, "SERVED", exchange.RUN / "served")
+        loaders = {
+            name: Loader(tmp_path / name, APP, 2, exchange.socket_of(name), limits={"request": REQUEST})
+            for name in ("app", "app-next")
+        }
+        monkeypatch.setattr(exchange, "start", lambda name: loaders[name].start_again())
+        monkeypatch.setattr(exchange, "command", lambda *words: loaders["app-next"].stop())
+        with loaders["app"], loaders["app-next"]:
+            for loader in loaders.values():
+                loader.await_ready()
+            exchange.lead("app")
+            visitors = Visitors(nginx.http, 6)
+            with connect(f"ws://127.0.0.1:{nginx.http}/echo", proxy=None) as client:
+                client.recv(PATIENCE)
+                begin = time.monotonic()
+                exchange.hand_over({"limits": {"request": REQUEST}})
+                visitors.end()
+                with pytest.raises(ConnectionClosedError) as caught:
+                    client.recv(0)
+            assert caught.value.rcvd is not None and caught.value.rcvd.code == 1012
+            # The WebSocket delayed the restart of its server for the drain time.
+            assert time.monotonic() - begin > REQUEST + 5
+            assert soon(lambda: loaders["app"].events().count("startup") == 4, PATIENCE)
+    assert visitors.problems == []
+    assert set(visitors.statuses) == {200} and len(visitors.statuses) > 100
