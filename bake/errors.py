@@ -128,6 +128,12 @@ class WheelError(BakeError):
     code = 22
 
 
+class BuildError(BakeError):
+    """A dependency has no wheel that fits the target, and bake could not build one from its source."""
+
+    code = 23
+
+
 # The machine this runs on.
 class ToolError(BakeError):
     """A program is missing or too old."""
@@ -161,7 +167,7 @@ class PlaceError(BakeError):
 
 # The bake.
 class BaseError(BakeError):
-    """The base disk could not be built, or differs from the one that `bake.yaml` names."""
+    """The base disk or builder root could not be built, or the base disk differs from the one in `bake.yaml`."""
 
     code = 40
 

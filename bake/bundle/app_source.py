@@ -14,11 +14,12 @@ from pathlib import Path
 from bake.app import project_metadata
 from bake.bundle import debian_choice
 from bake.bundle.lock import Lock
+from bake.bundle.wheel_builder import LOCK_OPTIONS, LockOptions
 from bake.config import loader
 from bake.config.recipe import Recipe
 from bake.config.sections import App
 from bake.errors import SourceError
-from bake.host import cache, git, paths
+from bake.host import git, paths
 from bake.host.download import download
 from bake.host.files import atomic_output
 from bake.host.programs import run
@@ -41,13 +42,15 @@ class AppSource:
     lock: Lock | None = None
 
     @classmethod
-    def read(cls, folder: Path, report: Reporter, age: cache.Age = cache.A_WEEK, base: str | None = None) -> AppSource:
+    def read(
+        cls, folder: Path, report: Reporter, options: LockOptions = LOCK_OPTIONS, base: str | None = None
+    ) -> AppSource:
         """Return an app with all keys that bake detects in its folder, and the Debian release that suits it.
 
         `base` overrides the one in bake.yaml. Resolves the requirements. Raises the errors of `debian_choice.complete`.
         """
         recipe = _recipe(folder, base)
-        choice = debian_choice.complete(folder_of(folder, recipe), recipe, report, age)
+        choice = debian_choice.complete(folder_of(folder, recipe), recipe, report, options)
         return cls(folder, choice.recipe, choice.lock)
 
     @classmethod

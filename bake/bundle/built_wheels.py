@@ -1,66 +1,70 @@
-"""Build wheels for packages that have none. This runs a package's code, and the result must be pure Python."""
+"""Keep the wheels that bake built in the cache: by their inputs, and by the SHA-256 that a lock has.
+
+`built/<sha256>/` has a wheel. `built/<key>.json`, where the key is the digest of the inputs, and
+`built/<sha256>/manifest.json` describe it.
+"""
 
 from __future__ import annotations
 
-import sys
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-from bake.bundle.package_index import NO_NETWORK, PIP, TRACEBACK, fetch_error, index_env
-from bake.config.debian import Target
-from bake.errors import ProgramError, WheelError
 from bake.host import paths
-from bake.host.files import atomic_output, file_digest
-from bake.host.programs import run
-
-NO_WHEEL_HINT = (
-    "Allow another version, use a package that has wheels (for example psycopg2-binary instead of psycopg2), or upload "
-    "a wheel to a package `index`."
-)
+from bake.host.files import atomic_output, file_digest, write
 
 
-def build(entry: str, index: str | None, target: Target, work: Path) -> str:
-    """Build a wheel for a package that has none, and return its entry for the lock. `index` is that of bake.yaml."""
-    pin = entry.split(maxsplit=1)[0]
-    (work / "source.txt").write_text(entry)
-    try:
-        # A reproducible wheel: the cache must recognize an app that has not changed.
-        run(
-            build_argv(pin.partition("==")[0]),
-            cwd=work,
-            env={**PIP, **index_env(index), "SOURCE_DATE_EPOCH": "315532800"},
-        )
-    except ProgramError as error:
-        if NO_NETWORK.search(error.details):
-            raise fetch_error(error, target) from None
-        raise WheelError(
-            f"{pin} has no wheel, and building one from source failed",
-            NO_WHEEL_HINT,
-            TRACEBACK.sub("", error.details),
-        ) from None
-    (wheel,) = (work / "built").iterdir()
-    if not wheel.name.endswith("-none-any.whl"):
-        raise WheelError(
-            f"{pin} has no wheel, and is not pure Python: a wheel built here would not fit other systems",
-            NO_WHEEL_HINT,
-        )
-    digest = file_digest(wheel)
-    with atomic_output(built_folder() / wheel.name) as partial:
-        wheel.replace(partial)
-    return f"{pin} \\\n    --hash=sha256:{digest}\n"
+@dataclass(frozen=True)
+class BuiltWheel:
+    """A wheel that bake built. `libraries` are those that it expects from the machine, with their Debian packages.
+
+    `created` is in seconds since the epoch.
+    """
+
+    name: str
+    sha256: str
+    created: float
+    libraries: dict[str, str]
+
+    @property
+    def path(self) -> Path:
+        """Return the wheel's path in the cache."""
+        return _folder() / self.sha256 / self.name
 
 
-def built_folder() -> Path:
-    """Return the folder of the cache with the wheels that bake built."""
+def _folder() -> Path:
     return paths.cache() / "built"
 
 
-def is_built(wheel: str) -> bool:
-    """Return whether bake built this wheel, because the index has none."""
-    return (built_folder() / wheel).exists()
+def keep(wheel: Path, key: str, created: float, libraries: dict[str, str]) -> BuiltWheel:
+    """Move a wheel to the cache. `key` is the digest of its inputs."""
+    built = BuiltWheel(wheel.name, file_digest(wheel), created, libraries)
+    values = json.dumps(
+        {"name": built.name, "sha256": built.sha256, "created": built.created, "libraries": built.libraries}
+    )
+    with atomic_output(built.path) as partial:
+        wheel.replace(partial)
+    write(built.path.parent / "manifest.json", values)
+    write(_folder() / f"{key}.json", values)
+    return built
 
 
-def build_argv(name: str) -> list[str]:
-    """Return pip's command that builds a wheel of the package in source.txt in built/."""
-    options = f"--quiet --no-input --no-deps --require-hashes --no-binary={name}"
-    files = ["--requirement=source.txt", "--wheel-dir=built"]
-    return [sys.executable, "-m", "pip", "wheel", *options.split(), *files]
+def find(key: str) -> BuiltWheel | None:
+    """Return the wheel with this digest of its inputs, or None."""
+    built = _read(_folder() / f"{key}.json")
+    return built if built and built.path.is_file() else None
+
+
+def of_hashes(hashes: Iterable[str]) -> list[BuiltWheel]:
+    """Return the wheels among the files with these SHA-256 digests that bake built."""
+    return [wheel for value in sorted(hashes) if (wheel := _read(_folder() / value / "manifest.json"))]
+
+
+def _read(manifest: Path) -> BuiltWheel | None:
+    return BuiltWheel(**json.loads(manifest.read_text())) if manifest.is_file() else None
+
+
+def any_compiled(hashes: Iterable[str]) -> bool:
+    """Return whether bake built a wheel with machine code among the files with these SHA-256 digests."""
+    return any(not wheel.name.endswith("-any.whl") for wheel in of_hashes(hashes))

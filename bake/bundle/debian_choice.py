@@ -11,15 +11,16 @@ from pathlib import Path
 from bake.app import detect, project_metadata, requirements_files
 from bake.bundle import pin_dates
 from bake.bundle.lock import Lock, Requirements, package_names, resolve
+from bake.bundle.wheel_builder import LockOptions
 from bake.config.debian import TARGETS, Target
 from bake.config.recipe import Recipe
 from bake.config.sections import BaseImage
-from bake.errors import AppSyntaxError, BakeError, ConflictError, RequirementError, WheelError
-from bake.host import cache, files, paths
+from bake.errors import AppSyntaxError, BakeError, BuildError, ConflictError, RequirementError, WheelError
+from bake.host import files, paths
 from bake.host.progress import Reporter
 
 #: Errors that another Debian release may not have, because its Python is another one.
-REFUSALS = (AppSyntaxError, RequirementError, ConflictError, WheelError)
+REFUSALS = (AppSyntaxError, RequirementError, ConflictError, WheelError, BuildError)
 NEWEST_FIRST = tuple(sorted(TARGETS.values(), key=lambda target: target.python, reverse=True))
 
 
@@ -60,23 +61,44 @@ class Choice:
     lock: Lock | None = None
 
 
+@dataclass(frozen=True)
+class _Trial:
+    """How to try a release.
+
+    `choosing`: requires-python of the app's project counts. `trust_cache`: a cached refusal counts. `pure_only`: only
+    pure-Python sources are built.
+    """
+
+    choosing: bool = False
+    trust_cache: bool = False
+    pure_only: bool = False
+
+
+A_TRIAL = _Trial()
+
+
 @dataclass
 class _App:
     """An app during the choice of its release. `notes` are the notes already shown.
 
-    `readings` are its requirements, by their file or list and the release.
+    `readings` are its requirements, by their file or list, the ASGI app and the release.
     """
 
     folder: Path
     recipe: Recipe
     report: Reporter
-    age: cache.Age
+    options: LockOptions
     notes: set[str] = field(default_factory=set)
-    readings: dict[tuple[str | tuple[str, ...] | None, Target], Requirements] = field(default_factory=dict)
+    readings: dict[tuple[str | tuple[str, ...] | None, str | None, Target], Requirements] = field(default_factory=dict)
+
+    @property
+    def may_build(self) -> bool:
+        """Return whether bake may build any requirement without a wheel."""
+        return self.options.builds and self.recipe.build
 
     def requirements(self, recipe: Recipe, target: Target) -> Requirements:
         """Return the requirements that a recipe of the app names, for a release. Read them only once."""
-        key = recipe.requirements, target
+        key = recipe.requirements, recipe.asgi, target
         if key not in self.readings:
             self.readings[key] = Requirements.read(self.folder, recipe, target)
         return self.readings[key]
@@ -110,7 +132,7 @@ def complete_without_base(folder: Path, recipe: Recipe, report: Reporter) -> Rec
     return detection.recipe
 
 
-def complete(folder: Path, recipe: Recipe, report: Reporter, age: cache.Age) -> Choice:
+def complete(folder: Path, recipe: Recipe, report: Reporter, options: LockOptions) -> Choice:
     """Return the recipe with all keys that bake detects in the app's `folder`, including `base`, and the lock.
 
     Prints notes. Resolves the requirements, and keeps their lock in the cache. A release in the recipe is final. The
@@ -122,7 +144,7 @@ def complete(folder: Path, recipe: Recipe, report: Reporter, age: cache.Age) -> 
         for text in Requirements.read(folder, recipe, recipe.target).notes:
             report.note(text)
         return Choice(recipe)
-    app = _App(folder, recipe, report, age)
+    app = _App(folder, recipe, report, options)
     with report.phase("resolve"):
         return _use_release(app, TARGETS[recipe.base]) if recipe.base else _choose_release(app)
 
@@ -133,7 +155,9 @@ def _use_release(app: _App, base: Target) -> Choice:
     if isinstance(outcome, Choice):
         return outcome
     others = (target for target in NEWEST_FIRST if target is not base)
-    if other := next((target for target in others if isinstance(_try(app, target, choosing=True), Choice)), None):
+    if other := next(
+        (target for target in others if isinstance(_try(app, target, _Trial(choosing=True)), Choice)), None
+    ):
         outcome.error.hint += (
             f" On {other.name} with Python {other.python_version}, all requirements resolve: "
             f"write `base: {other.name}`."
@@ -147,50 +171,48 @@ def _choose_release(app: _App) -> Choice:
     The releases that the app prefers come first.
     """
     targets, preference = _preference(app)
-    refusals: dict[Target, _Refusal] = {}
-    # A cached refusal saves time if another release suits the app. It is never final, because the index may meanwhile
-    # have the missing wheels.
-    for trust_cache in (True, False):
-        for target in targets:
-            if target in refusals and not refusals[target].is_cached:
-                continue
-            outcome = _try(app, target, choosing=True, trust_cache=trust_cache)
-            if isinstance(outcome, _Refusal):
-                refusals[target] = outcome
-                continue
-            for refusal in refusals.values():
-                if refusal.key and not refusal.is_cached:
-                    files.write(_refusal_path(refusal.key), refusal.error.message)
-            reasons = [refusal.reason(other) for other, refusal in refusals.items() if other is not target]
-            app.note(f"base: {target.name} ({'; '.join(reasons) or f'Python {target.python_version}{preference}'})")
-            return outcome
-        if not any(refusal.is_cached for refusal in refusals.values()):
-            break
+    # Building takes longer. So a release that needs only pure-Python sources comes before a newer one.
+    for pure_only in (True, False) if app.may_build else (False,):
+        refusals: dict[Target, _Refusal] = {}
+        # A cached refusal saves time if another release suits the app. It is never final, because the index may
+        # meanwhile have the missing wheels.
+        for trust_cache in (True, False):
+            for target in targets:
+                if target in refusals and not refusals[target].is_cached:
+                    continue
+                outcome = _try(app, target, _Trial(choosing=True, trust_cache=trust_cache, pure_only=pure_only))
+                if isinstance(outcome, _Refusal):
+                    refusals[target] = outcome
+                    continue
+                for refusal in refusals.values():
+                    if refusal.key and not refusal.is_cached:
+                        files.write(_refusal_path(refusal.key), refusal.error.message)
+                reasons = [refusal.reason(other) for other, refusal in refusals.items() if other is not target]
+                app.note(f"base: {target.name} ({'; '.join(reasons) or f'Python {target.python_version}{preference}'})")
+                return outcome
+            if not any(refusal.is_cached for refusal in refusals.values()):
+                break
     raise _no_release_error(refusals)
 
 
-def _try(app: _App, target: Target, *, choosing: bool = False, trust_cache: bool = False) -> Choice | _Refusal:
-    """Return the recipe and the lock for a release on which the requirements resolve, or why there is none.
-
-    `choosing`: requires-python of the app's project counts. `trust_cache`: a cached refusal counts.
-    """
+def _try(app: _App, target: Target, trial: _Trial = A_TRIAL) -> Choice | _Refusal:
+    """Return the recipe and the lock for a release on which the requirements resolve, or why there is none."""
     key = ""
     try:
-        if choosing and not app.recipe.package:
+        if trial.choosing and not app.recipe.package:
             _require_allowed(app.folder, target)
         detection = detect.complete(app.folder, app.recipe.model_copy(update={"base": target.name}))
         recipe = detection.recipe
         app.note(*detection.notes)
         requirements = app.requirements(recipe, target)
-        key = requirements.key
-        if trust_cache and app.age.admits_file(_refusal_path(key)):
+        key = requirements.key + "-pure" * trial.pure_only
+        if trial.trust_cache and app.options.age.admits_file(_refusal_path(key)):
             return _Refusal(WheelError(_refusal_path(key).read_text()), key, is_cached=True)
-        lock = resolve(requirements, app.age)
+        builder = app.options.builder(recipe, target, app.report, pure_only=trial.pure_only)
+        lock = resolve(requirements, app.options.age, builder)
     except REFUSALS as error:
         return _Refusal(error, key)
     app.note(*lock.notes)
-    if lock.built_packages:
-        app.note(lock.build_note)
     source = recipe.requirements if isinstance(recipe.requirements, str) else "requirements in bake.yaml"
     for name in detection.frameworks.keys() - package_names(lock):
         app.note(f"warning: {detection.frameworks[name]} imports {name}, which {source} does not list")
@@ -221,9 +243,10 @@ def _newest_pin(app: _App) -> pin_dates.PinnedRelease | None:
     try:
         if recipe.requirements is None:
             recipe = recipe.model_copy(update={"requirements": requirements_files.requirements_file(app.folder)})
-        return pin_dates.newest(app.requirements(recipe, NEWEST_FIRST[0]), app.age) if recipe.requirements else None
+        requirements = app.requirements(recipe, NEWEST_FIRST[0]) if recipe.requirements else None
     except RequirementError:
         return None
+    return pin_dates.newest(requirements, app.options.age) if requirements else None
 
 
 def _refusal_path(key: str) -> Path:

@@ -1,38 +1,39 @@
 """Resolve an app's requirements to a lock file with hashes.
 
-uv resolves for the target's Python and glibc. If a package has no wheel, bake builds
-one here. Errors name the file and line of a requirement.
+uv resolves to wheels for the target's Python and glibc. A builder makes wheels of the
+sources that lack one, until the resolution closes. Errors name the file and line of a
+requirement.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import re
-import sys
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
-import uv
 from packaging.requirements import Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from bake.app import asgi_server
 from bake.app.requirement_line import HASH, Line
 from bake.app.requirements_files import requirement_lines
-from bake.bundle.built_wheels import NO_WHEEL_HINT, build
-from bake.bundle.package_index import NO_NETWORK, TRACEBACK, index_env
+from bake.bundle import built_wheels
+from bake.bundle.built_wheels import BuiltWheel
+from bake.bundle.resolution_errors import NO_WHEEL, no_wheel_error, resolution_error
+from bake.bundle.uv_resolver import CompileOptions, compile_argv, listed_packages, run_uv, target_argv
 from bake.config.debian import Target
 from bake.config.recipe import Recipe
-from bake.errors import BakeError, ConflictError, NetworkError, ProgramError, RequirementError, WheelError
+from bake.errors import RequirementError, WheelError
 from bake.host import cache, paths
 from bake.host.files import digest, write
-from bake.host.programs import Result, run
+from bake.host.programs import Result
 
-NO_WHEEL = re.compile(r"Wheels are required for `([^`]+)`")
+#: What uv concludes from the facts in an explanation.
+CONCLUSION = re.compile(r"we can conclude that .*?(?=And because |Because |hint: |$)")
 #: uv lists the wheels of releases for these Python versions and newer ones. bake uses the first that every release
 #: supports.
 OLDER_PYTHONS = ("3.8", "3.10", "3.12")
@@ -42,13 +43,11 @@ OLDER_PYTHONS = ("3.8", "3.10", "3.12")
 class Lock:
     """The app's requirements, pinned and with hashes, as a requirements file. `key` is the digest of its inputs.
 
-    `built_packages` are the packages that bake has just built because they have no wheel. `notes` tell which
-    requirements and indexes in the app's files are not used.
+    `notes` tell which requirements and indexes in the app's files are not used.
     """
 
     text: str
     key: str
-    built_packages: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
@@ -56,10 +55,33 @@ class Lock:
         """Return the SHA-256 digests (hex) of all files that the lock allows."""
         return frozenset(HASH.findall(self.text))
 
+
+@dataclass(frozen=True)
+class Source:
+    """The source of a release on the index. `published` is the day (YYYY-MM-DD) of its upload, or ""."""
+
+    name: str
+    version: str
+    url: str
+    sha256: str
+    published: str
+    location: str = ""
+
     @property
-    def build_note(self) -> str:
-        """Return the note that names the packages that bake built, which ran their code."""
-        return f"built from source on this computer, which ran their code: {', '.join(self.built_packages)}"
+    def pin(self) -> str:
+        """Return the requirement that admits only this release."""
+        return f"{self.name}=={self.version}"
+
+
+class Builder(Protocol):
+    """Builds wheels. `pure_only`: only of sources that have no compiled wheels for other systems."""
+
+    @property
+    def pure_only(self) -> bool:
+        """Return whether only pure-Python sources may be built."""
+
+    def build(self, source: Source) -> BuiltWheel:
+        """Return a wheel of a source. Raises WheelError or BuildError."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +90,7 @@ class Requirements:
 
     `index` is the URL in bake.yaml. `key` is the digest of all inputs of the lock, except the index's content. `notes`
     tell which requirements and indexes in the app's files are not used. `optional` are requirements to leave out if
-    they do not resolve.
+    they do not resolve. `build` is the key of bake.yaml.
     """
 
     target: Target
@@ -79,6 +101,7 @@ class Requirements:
     key: str
     notes: tuple[str, ...]
     optional: str = ""
+    build: bool = True
 
     @classmethod
     def read(cls, folder: Path, recipe: Recipe, target: Target) -> Requirements:
@@ -96,9 +119,10 @@ class Requirements:
         hashes = [(line.name, sorted(line.hashes)) for line in lines if line.hashes]
         version = importlib.metadata.version("uv")
         inputs = [requirements, constraints, hashes, target.python_version, target.uv_platform, index, version]
+        inputs += [recipe.build, sorted(recipe.build_packages)]
         key = digest([*inputs, optional] if optional else inputs)
         texts = "".join(requirements), "".join(constraints)
-        return cls(target, index, tuple(lines), *texts, key, tuple(notes), optional)
+        return cls(target, index, tuple(lines), *texts, key, tuple(notes), optional, recipe.build)
 
     @property
     def hashed_lines(self) -> dict[str, Line]:
@@ -121,85 +145,155 @@ def _is_pin(text: str) -> bool:
     return any(specifier.operator in ("==", "===") and not specifier.version.endswith("*") for specifier in specifiers)
 
 
-def resolve(requirements: Requirements, age: cache.Age) -> Lock:
+def resolve(requirements: Requirements, age: cache.Age, builder: Builder | None = None) -> Lock:
     """Return the lock of an app's requirements. Use one in the cache if its age is admitted.
 
-    Raises RequirementError, ConflictError, WheelError, NetworkError.
+    Without a builder, a requirement without a wheel is refused.
+    Raises RequirementError, ConflictError, WheelError, BuildError, NetworkError.
     """
     path = paths.cache() / "locks" / f"{requirements.key}.txt"
     if age.admits_file(path):
-        return Lock(path.read_text(), requirements.key, notes=requirements.notes)
-    target, index = requirements.target, requirements.index
-    sources: list[str] = []
+        lock = Lock(path.read_text(), requirements.key, requirements.notes)
+        if _could_make(builder, lock):
+            return lock
     with cache.work_folder() as work:
-        (work / "requirements.txt").write_text(requirements.text + requirements.optional)
-        (work / "constraints.txt").write_text(requirements.constraints)
-        result = _uv(compile_argv(target, age.refresh), index, work)
-        if result.status and requirements.optional:
-            (work / "requirements.txt").write_text(requirements.text)
-            result = _uv(compile_argv(target, age.refresh), index, work)
-        versions: dict[str, str] = {}
-        checked_names: set[str] = set()
-        while result.status:
-            match = NO_WHEEL.search(" ".join(result.stderr.split()))
-            if match is None or match[1] in sources:
-                raise _resolution_error(result.stderr, requirements)
-            names = {match[1]}
-            if not sources:
-                versions = _without_wheel(requirements, work)
-                names |= {pin.name for pin in requirements.pins}
-            suspects = {name: version for name, version in versions.items() if name in names}
-            _require_pure(suspects, requirements, work)
-            checked_names |= suspects.keys()
-            sources += sorted({match[1], *suspects} - {*sources})
-            result = _uv(compile_argv(target, age.refresh, sources), index, work)
-        text = _with_required_hashes(result.stdout, requirements.hashed_lines)
-        source_entries = {name: entry for entry in lock_entries(text) if (name := _name(entry)) in sources}
-        unchecked_versions = {
-            name: _version(entry) for name, entry in source_entries.items() if name not in checked_names
-        }
-        _require_pure(unchecked_versions, requirements, work)
-        for entry in source_entries.values():
-            text = text.replace(entry, build(entry, index, target, work))
+        text = _Resolution(requirements, builder, work, CompileOptions(refresh=age.refresh)).lock_text()
     write(path, text)
-    return Lock(text, requirements.key, tuple(source_entries), requirements.notes)
+    return Lock(text, requirements.key, requirements.notes)
 
 
-def _uv(argv: list[str], index: str | None, work: Path) -> Result:
-    return run(argv, cwd=work, check=False, env={"NO_COLOR": "1", **index_env(index)})
+def _could_make(builder: Builder | None, lock: Lock) -> bool:
+    """Return whether a builder, or a resolution without one, could have made a lock in the cache."""
+    if builder is None:
+        return not built_wheels.of_hashes(lock.hashes)
+    return not (builder.pure_only and built_wheels.any_compiled(lock.hashes))
 
 
-def _without_wheel(requirements: Requirements, work: Path) -> dict[str, str]:
-    """Return the requirements whose newest allowed version has no wheel for the target, with that version.
+def resolve_build_requirements(
+    lines: Sequence[str], index: str | None, target: Target, builder: Builder, newest: str
+) -> Lock:
+    """Return the lock of a source's build requirements, uploaded before the day `newest` (YYYY-MM-DD) unless it is "".
 
-    Reads only the index. If uv fails, returns {}, because uv then explains the complete resolution.
+    Raises the errors of `resolve`.
     """
-    files = ["--constraints=constraints.txt", "requirements.txt"]
-    packages = listed_packages(target_argv(requirements.target), files, requirements.index, work) or []
-    return {package["name"]: package["version"] for package in packages if not package.get("wheels")}
+    requirements = Requirements(target, index, (), "".join(f"{line}\n" for line in lines), "", "", ())
+    with cache.work_folder() as work:
+        return Lock(_Resolution(requirements, builder, work, CompileOptions(newest=newest)).lock_text(), "")
 
 
-def _require_pure(releases: Mapping[str, str], requirements: Requirements, work: Path) -> None:
-    """Raise WheelError for those of these releases (name to version) that have compiled wheels for other systems.
+@dataclass
+class _Resolution:
+    """A resolution to wheels in the folder `work`. `built` has the wheels built so far, by pin."""
 
-    Their source is not pure Python, so bake refuses them without a download or a build.
-    """
-    names = _compiled_names(releases, requirements.index, work) if releases else set()
-    if not names:
-        return
-    locations = {f"{name}=={releases[name]}": requirements.location(name) for name in sorted(names)}
-    reason = f"no wheel for Python {requirements.target.python_version} on {requirements.target.name}"
-    if len(locations) == 1:
-        ((pin, location),) = locations.items()
-        message = f"{location}: " * bool(location) + f"{pin} has {reason}"
-    else:
-        listing = ", ".join(pin + f" ({location})" * bool(location) for pin, location in locations.items())
-        message = f"{len(locations)} requirements have {reason}: {listing}"
-    raise WheelError(message, NO_WHEEL_HINT)
+    requirements: Requirements
+    builder: Builder | None
+    work: Path
+    options: CompileOptions
+    built: dict[str, BuiltWheel] = field(default_factory=dict)
+
+    def lock_text(self) -> str:
+        """Return the text of the lock."""
+        (self.work / "constraints.txt").write_text(self.requirements.constraints)
+        result = self._compile()
+        while result.status:
+            self._build_missing(result.stderr)
+            result = self._compile()
+        return "".join(map(self._entry, lock_entries(result.stdout)))
+
+    def _compile(self) -> Result:
+        """Run uv, and run it again without the optional requirements if it fails: they are never built."""
+        folders = tuple(wheel.path.parent for wheel in self.built.values())
+        options = CompileOptions(self.options.refresh, folders, self.options.newest)
+        argv = compile_argv(self.requirements.target, options)
+        for optional in dict.fromkeys([self.requirements.optional, ""]):
+            (self.work / "requirements.txt").write_text(self.requirements.text + optional)
+            result = run_uv(argv, self.requirements.index, self.work)
+            if not result.status:
+                break
+        return result
+
+    def _build_missing(self, explanation: str) -> None:
+        """Build the release that a resolution lacks, and all pinned releases without a wheel.
+
+        Raises the error that matches uv's explanation if there is none, and WheelError for releases that the builder
+        may not build.
+        """
+        sentence = " ".join(explanation.split())
+        match = NO_WHEEL.search(sentence)
+        name = canonicalize_name(match[1]) if match else ""
+        releases = {
+            package["name"]: package
+            for package in self._releases_without_wheel(name, sentence)
+            if f"{package['name']}=={package['version']}" not in self.built
+        }
+        if name not in releases:
+            raise resolution_error(explanation, self.requirements.lines, self.requirements.target)
+        versions = {key: package["version"] for key, package in releases.items()}
+        refused_names = {*versions} if self.builder is None else set()
+        if self.builder is None or self.builder.pure_only:
+            # Refused without a download or a build.
+            refused_names = _compiled_names(versions, self.requirements.index, self.work) or refused_names
+        refused_names |= {key for key, package in releases.items() if "sdist" not in package}
+        if refused_names:
+            locations = {f"{key}=={versions[key]}": self.requirements.location(key) for key in sorted(refused_names)}
+            raise no_wheel_error(locations, self.requirements.target, self.requirements.build)
+        assert self.builder is not None
+        for package in releases.values():
+            source = self._source(package)
+            self.built[source.pin] = self.builder.build(source)
+
+    def _releases_without_wheel(self, name: str, explanation: str) -> list[dict[str, Any]]:
+        """Return the newest admitted release of `name` and of all pinned requirements, if it has no wheel.
+
+        Reads only the index. If uv fails, returns [], because uv then explains the complete resolution.
+        """
+        if not name:
+            return []
+        facts = CONCLUSION.sub("", explanation)
+        specifiers = re.findall(rf"depends? on {re.escape(name)}(?:\[[^]]*\])?([<>=!~][\w.<>=!~*+,]*[\w*])", facts)
+        (self.work / "missing.txt").write_text(f"{name}{','.join(dict.fromkeys(specifiers))}\n")
+        files = ["--constraints=constraints.txt", "requirements.txt", "missing.txt"]
+        date_options = [f"--exclude-newer={self.options.newest}"] if self.options.newest else []
+        options = [*target_argv(self.requirements.target), *date_options]
+        packages = listed_packages(options, files, self.requirements.index, self.work) or []
+        names = {name, *(pin.name for pin in self.requirements.pins)}
+        return [package for package in packages if not package.get("wheels") and package["name"] in names]
+
+    def _source(self, package: dict[str, Any]) -> Source:
+        """Return the source in a row of a pylock.toml. Raises RequirementError for one that the app does not allow."""
+        name, sdist = package["name"], package["sdist"]
+        line = self.requirements.hashed_lines.get(name)
+        sha256 = sdist.get("hashes", {}).get("sha256", "")
+        if line and sha256 not in line.hashes:
+            raise _hash_error(line)
+        if not sha256 or "url" not in sdist:
+            raise WheelError(
+                f"{name}=={package['version']} has no wheel, and the index has no SHA-256 of its source",
+                "Require another version.",
+            )
+        published = sdist["upload-time"].date().isoformat() if "upload-time" in sdist else ""
+        return Source(name, package["version"], sdist["url"], sha256, published, self.requirements.location(name))
+
+    def _entry(self, entry: str) -> str:
+        """Return an entry of the lock with only the hashes that the app allows, or that of a wheel built here."""
+        if wheel := self.built.get(entry.split(maxsplit=1)[0]):
+            return f"{entry.split(maxsplit=1)[0]} \\\n    --hash=sha256:{wheel.sha256}\n"
+        if line := self.requirements.hashed_lines.get(_name(entry)):
+            entry = with_hashes(entry, line.hashes)
+            if not HASH.search(entry):
+                raise _hash_error(line)
+        return entry
+
+
+def _hash_error(line: Line) -> RequirementError:
+    return RequirementError(
+        f"{line.location}: no file of {line.name} on the package index has one of its hashes",
+        "Correct the hashes, or remove them.",
+    )
 
 
 def _compiled_names(releases: Mapping[str, str], index: str | None, work: Path) -> set[str]:
-    """Return the names of the releases that have a wheel for a particular system or processor."""
+    """Return the names of the releases (name to version) that have a wheel for a particular system or processor."""
     (work / "releases.txt").write_text("".join(f"{name}=={version}\n" for name, version in releases.items()))
     for python in OLDER_PYTHONS:
         packages = listed_packages(["--universal", f"--python-version={python}"], ["releases.txt"], index, work)
@@ -218,119 +312,6 @@ def _is_compiled(wheel: Mapping[str, str]) -> bool:
     return all(tag.platform != "any" for tag in tags)
 
 
-def target_argv(target: Target) -> list[str]:
-    """Return uv's options that choose a target's Python and platform."""
-    return [f"--python-version={target.python_version}", f"--python-platform={target.uv_platform}"]
-
-
-def listed_packages(
-    options: Sequence[str], files: Sequence[str], index: str | None, work: Path
-) -> list[dict[str, Any]] | None:
-    """Return the packages that uv lists for requirements files in `work`, or None if it fails."""
-    result = _uv(listing_argv(options, files), index, work)
-    if result.status:
-        return None
-    packages: list[dict[str, Any]] = tomllib.loads(result.stdout).get("packages", [])
-    return packages
-
-
-def listing_argv(target_options: Sequence[str], files: Sequence[str]) -> list[str]:
-    """Return uv's command that lists the files of each requirement as a pylock.toml, without dependencies.
-
-    It allows sources, so that it lists releases without a matching wheel. Without dependencies, uv reads only the
-    index: it downloads no wheel and builds nothing.
-    """
-    options = "--quiet --no-config --no-python-downloads --no-sources --no-deps --format=pylock.toml"
-    return [uv.find_uv_bin(), "pip", "compile", *options.split(), f"--python={sys.executable}", *target_options, *files]
-
-
-def compile_argv(target: Target, refresh: bool, sources: Sequence[str] = ()) -> list[str]:
-    """Return uv's command that resolves requirements.txt and constraints.txt in its working folder.
-
-    It considers only wheels, except for the packages in `sources`.
-    """
-    options = "--quiet --no-config --no-python-downloads --no-sources --only-binary=:all: --generate-hashes"
-    options += " --no-header --no-annotate --no-emit-index-url"
-    target_options = [f"--python={sys.executable}", *target_argv(target)]
-    refresh_options = ["--refresh"] if refresh else []
-    refresh_options += [f"--no-binary={name}" for name in sources]
-    files = ["--constraints=constraints.txt", "requirements.txt"]
-    return [uv.find_uv_bin(), "pip", "compile", *options.split(), *target_options, *refresh_options, *files]
-
-
-def _resolution_error(stderr: str, requirements: Requirements) -> BakeError:
-    """Return the error that matches uv's explanation."""
-    target = requirements.target
-    explanation = TRACEBACK.sub("", re.sub(r"^error: ", "", stderr.strip()))
-    sentence = " ".join(explanation.split())
-
-    def location_prefix(name: str) -> str:
-        location = requirements.location(name)
-        return f"{location}: " if location else ""
-
-    if NO_NETWORK.search(sentence):
-        address = re.search(r"https?://[^/\s`)]+", sentence)
-        return NetworkError(
-            f"The package index cannot be reached{f' at {address[0]}' if address else ''}",
-            "Check the network, a proxy's settings, and `index` in bake.yaml.",
-            explanation,
-        )
-    if match := NO_WHEEL.search(sentence) or re.search(
-        r"Failed to (?:build|download and build) `([\w.-]+?)(?:==[^`]*)?`", sentence
-    ):
-        return WheelError(
-            f"{location_prefix(match[1])}{match[1]} has no wheel for Python {target.python_version} on {target.name}",
-            NO_WHEEL_HINT,
-            explanation,
-        )
-    if match := re.search(r"(\S+) was not found in the package registry", sentence):
-        return RequirementError(
-            f"{location_prefix(match[1])}the package index has no package {match[1]}",
-            "Check the spelling of its name.",
-            explanation,
-        )
-    if match := re.search(r"there (?:is|are) no versions? of ([\w.-]+)(?:\[\S*?\])?(\S*)", sentence):
-        name, requirement = match[1], match[1] + match[2]
-    elif match := re.search(r"only ([\w.-]+?)(?:[<>=!].*?)? is available and you require (\1\S*), we can", sentence):
-        name, requirement = match[1], match[2]
-    if match:
-        return RequirementError(
-            f"{location_prefix(name)}the package index has no release of {requirement}",
-            "Require a version that exists.",
-            explanation,
-        )
-    if "No solution found" in sentence:
-        lines = [
-            line
-            for line in requirements.lines
-            if re.search(rf"(?<![\w-]){re.escape(line.name)}(?![\w-])", sentence, re.I)
-        ]
-        conflict = ", ".join(dict.fromkeys(f"{line.text} ({line.location})" for line in lines))
-        return ConflictError(
-            f"The requirements conflict on Python {target.python_version}" + (f": {conflict}" if conflict else ""),
-            "Relax one of the requirements that uv's explanation above names.",
-            explanation,
-        )
-    return ProgramError(
-        "uv could not resolve the requirements", "Correct the cause that uv reports above.", explanation
-    )
-
-
-def _with_required_hashes(text: str, lines: dict[str, Line]) -> str:
-    """Return the lock. For requirements with hashes, it has only those hashes."""
-    for name, line in lines.items():
-        entry = next((candidate for candidate in lock_entries(text) if _name(candidate) == name), "")
-        if entry:
-            restricted_entry = with_hashes(entry, line.hashes)
-            if not HASH.search(restricted_entry):
-                raise RequirementError(
-                    f"{line.location}: no file of {name} on the package index has one of its hashes",
-                    "Correct the hashes, or remove them.",
-                )
-            text = text.replace(entry, restricted_entry)
-    return text
-
-
 def lock_entries(text: str) -> list[str]:
     """Return the entries of a lock, each with its hashes."""
     return re.findall(r"^\S.*\n(?:[ \t]+.*\n)*", text, re.M)
@@ -343,10 +324,6 @@ def _name(entry: str) -> str:
 def package_names(lock: Lock) -> set[str]:
     """Return the names of the distributions in a lock."""
     return {_name(entry) for entry in lock_entries(lock.text)}
-
-
-def _version(entry: str) -> str:
-    return entry.split(maxsplit=1)[0].partition("==")[2]
 
 
 def with_hashes(entry: str, hashes: frozenset[str]) -> str:

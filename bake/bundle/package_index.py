@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from urllib.parse import quote, urlsplit
+from base64 import b64encode
+from urllib.parse import quote, unquote, urlsplit
+from urllib.request import Request
 
 from bake.config.debian import Target
 from bake.errors import NetworkError, ProgramError, WheelError
@@ -33,6 +35,17 @@ def index_env(index: str | None) -> dict[str, str]:
     user, password = (quote(os.environ.get(f"BAKE_INDEX_{name}", ""), safe="") for name in ("USERNAME", "PASSWORD"))
     address = parts._replace(netloc=f"{user}:{password}@{parts.netloc}").geturl() if user else index
     return {"UV_DEFAULT_INDEX": address, "PIP_INDEX_URL": address}
+
+
+def index_request(url: str, index: str | None) -> Request:
+    """Return the request for a file of the index, with the credentials of `index_env` if it is on the index's host."""
+    parts, index_parts = urlsplit(url), urlsplit(index_env(index).get("UV_DEFAULT_INDEX", ""))
+    host, index_host = (address.netloc.rpartition("@")[2] for address in (parts, index_parts))
+    request = Request(parts._replace(netloc=host).geturl())
+    if index_parts.username and (parts.scheme, host) == (index_parts.scheme, index_host):
+        credentials = f"{unquote(index_parts.username)}:{unquote(index_parts.password or '')}"
+        request.add_unredirected_header("Authorization", f"Basic {b64encode(credentials.encode()).decode()}")
+    return request
 
 
 def fetch_error(error: ProgramError, target: Target) -> NetworkError | WheelError:

@@ -7,7 +7,8 @@ import importlib.metadata
 import json
 from dataclasses import asdict, dataclass
 
-from bake.bundle.lock import Requirements, listed_packages, target_argv
+from bake.bundle.lock import Requirements
+from bake.bundle.uv_resolver import listed_packages, target_argv
 from bake.host import cache, paths
 from bake.host.files import digest, write
 

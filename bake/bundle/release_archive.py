@@ -4,54 +4,73 @@ from __future__ import annotations
 
 import os
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bake.bundle import shared_libraries, wheel_cache
+from bake.bundle import built_wheels, shared_libraries, wheel_cache
 from bake.bundle.app_source import AppSource
-from bake.bundle.lock import Requirements, resolve
+from bake.bundle.lock import Lock, Requirements, resolve
 from bake.bundle.release import Member, Release, gather
-from bake.host import cache
+from bake.bundle.wheel_builder import LOCK_OPTIONS, LockOptions
 from bake.host.files import atomic_output, file_digest
 from bake.host.progress import Reporter
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """The archive of a release, and its `size` in bytes."""
+    """The archive of a release, its `size` in bytes, and the Debian packages of the recipe and of built wheels."""
 
     path: Path
     sha256: str
     size: int
     release: Release
+    packages: tuple[str, ...] = ()
 
 
-def collect(app: AppSource, out: Path, report: Reporter, age: cache.Age = cache.A_WEEK) -> Bundle:
+def collect(app: AppSource, out: Path, report: Reporter, options: LockOptions = LOCK_OPTIONS) -> Bundle:
     """Fetch the wheels of an app for its Debian release, and pack them with its files at `out`.
 
-    Resolves the requirements first if the app has no lock. `age` is the age that the lock may have.
+    Resolves the requirements first if the app has no lock. The Debian packages with the libraries of wheels that bake
+    built become packages of the machine.
     """
     recipe, target = app.recipe, app.recipe.target
     with report.phase("bundle") as phase:
         lock = app.lock
         if lock is None:
             phase.progress(0.1, "resolving requirements")
-            lock = resolve(Requirements.read(app.files, recipe, target), age)
-            if lock.built_packages:
-                report.note(lock.build_note)
+            builder = options.builder(recipe, target, report)
+            lock = resolve(Requirements.read(app.files, recipe, target), options.age, builder)
+        built_libraries = _built_libraries(lock)
+        packages = tuple(dict.fromkeys(value for value in built_libraries.values() if value not in recipe.packages))
+        if packages:
+            report.note(f"packages: {', '.join(packages)} (libraries of the wheels that bake built)")
         phase.progress(0.5, "fetching wheels")
         wheels = wheel_cache.wheels(lock, target, recipe.index)
-        libraries = wheel_cache.required_libraries(lock, target)
+        libraries = {
+            library: wheel
+            for library, wheel in wheel_cache.required_libraries(lock, target).items()
+            if library not in built_libraries
+        }
         unknown_libraries = shared_libraries.require(libraries, recipe.packages, target)
         if unknown_libraries and not recipe.packages:
             report.note(
                 f"no wheel contains {', '.join(unknown_libraries)}: "
                 "if the app does not start, add Debian packages to `packages`"
             )
-        bundle = pack(gather(app.files, recipe, lock, wheels), out)
+        all_packages = (*recipe.packages, *packages)
+        release = gather(app.files, recipe.model_copy(update={"packages": all_packages}), lock, wheels)
+        bundle = replace(pack(release, out), packages=all_packages)
     if bundle.release.exclusion_notes:
         report.note(f"excluded: {', '.join(bundle.release.exclusion_notes)}")
     return bundle
+
+
+def _built_libraries(lock: Lock) -> dict[str, str]:
+    """Return the libraries that the wheels built by bake need, with the Debian package that contains each."""
+    libraries: dict[str, str] = {}
+    for wheel in built_wheels.of_hashes(lock.hashes):
+        libraries |= {library: package for library, package in wheel.libraries.items() if package}
+    return libraries
 
 
 def pack(release: Release, out: Path) -> Bundle:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from bake.bundle import shared_libraries
-from bake.bundle.built_wheels import built_folder
+from bake.bundle import built_wheels, shared_libraries
 from bake.bundle.lock import Lock, lock_entries
 from bake.bundle.package_index import PIP, fetch_error, index_env
 from bake.bundle.wheel_contents import require_safe
@@ -24,12 +24,15 @@ def wheel_platforms(target: Target) -> list[str]:
     return [*tags, "manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
 
 
-def download_argv(target: Target) -> list[str]:
-    """Return pip's command that downloads the wheels of lock.txt to wheels/. cp3xx includes the abi3 and none tags."""
+def download_argv(target: Target, folders: Sequence[Path] = ()) -> list[str]:
+    """Return pip's command that downloads the wheels of lock.txt to wheels/. cp3xx includes the abi3 and none tags.
+
+    `folders` have further wheels.
+    """
     options = "--quiet --no-input --no-deps --require-hashes --only-binary=:all: --implementation=cp"
     target_options = [f"--python-version={target.python_version}", "--abi=cp{}{}".format(*target.python)]
     platforms = [f"--platform={tag}" for tag in wheel_platforms(target)]
-    files = ["--requirement=lock.txt", "--dest=wheels", f"--find-links={built_folder()}"]
+    files = ["--requirement=lock.txt", "--dest=wheels", *(f"--find-links={folder}" for folder in folders)]
     return [sys.executable, "-m", "pip", "download", *options.split(), *target_options, *platforms, *files]
 
 
@@ -47,7 +50,8 @@ def wheels(lock: Lock, target: Target, index: str | None) -> list[Path]:
         (work / "wheels").mkdir()
         (work / "lock.txt").write_text(lock.text)
         try:
-            run(download_argv(target), cwd=work, env={**PIP, **index_env(index)})
+            built_folders = [wheel.path.parent for wheel in built_wheels.of_hashes(lock.hashes)]
+            run(download_argv(target, built_folders), cwd=work, env={**PIP, **index_env(index)})
         except ProgramError as error:
             raise fetch_error(error, target) from None
         downloads = sorted((work / "wheels").iterdir())

@@ -9,6 +9,7 @@ import click
 
 from bake.bundle.app_source import AppSource
 from bake.bundle.release_files import keys
+from bake.bundle.wheel_builder import LockOptions
 from bake.cli import options
 from bake.config import contract
 from bake.config.debian import TARGETS
@@ -77,7 +78,7 @@ def render_command(
     if choice.launch:
         source = AppSource.read_unresolved(app, report, choice.release)
     else:
-        source = AppSource.read(app, report, base=choice.release)
+        source = AppSource.read(app, report, LockOptions(builds=False), choice.release)
     recipe = source.recipe
     settings = launch_settings.read(arguments, recipe)
     root_keys, secrets_file = keys(recipe), secrets.secrets_file

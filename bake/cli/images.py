@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bake.bundle.app_source import AppSource
+from bake.bundle.wheel_builder import LockOptions
 from bake.cli import options
 from bake.deploy import local_run
 from bake.host import cache
@@ -53,9 +54,10 @@ def image_command(app: Path, age: cache.Age, install: bool, ssh_port: int | None
     """
     report = Reporter(errors)
     bake_options = pipeline.Options(age, ssh_port, image_format)
-    source = AppSource.read(app, report, age)
     if install:
+        # Before the app is read, because its requirements may have to be built.
         _install_missing(report)
+    source = AppSource.read(app, report, LockOptions(age))
     host_requirements.verify()
     image = pipeline.bake(source, bake_options, report)
     recipe = source.recipe

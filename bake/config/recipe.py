@@ -33,6 +33,7 @@ from bake.config.sections import (
     Writable,
 )
 
+DebianPackage = Annotated[str, field_types.matching(r"[a-z0-9][a-z0-9+.-]+", "the name of a Debian package")]
 _Names = TypeVar("_Names", dict[str, str], tuple[str, ...])
 
 
@@ -184,9 +185,17 @@ class Recipe(Section):
         default=None,
         description="Settings of a Django project (default: detected). off: use the project's settings unchanged.",
     )
-    packages: tuple[
-        Annotated[str, field_types.matching(r"[a-z0-9][a-z0-9+.-]+", "the name of a Debian package")], ...
-    ] = Field(default=(), description="Debian packages that the app needs.")
+    packages: tuple[DebianPackage, ...] = Field(default=(), description="Debian packages that the app needs.")
+    build: Annotated[bool, WithJsonSchema({"enum": ["on", "off", True, False]})] = Field(
+        default=True,
+        description="on: bake builds requirements without a wheel from source, in a Debian tree without network. off: "
+        "it refuses them.",
+    )
+    build_packages: tuple[DebianPackage, ...] = Field(
+        default=(),
+        description="Debian packages, such as libpq-dev, that the build of a requirement needs. Those of well-known "
+        "requirements are already there.",
+    )
     aws: Aws | None = Field(
         default=None,
         description="The app's machines run on EC2: they fetch secrets by reference, and can keep data on a volume.",

@@ -8,6 +8,7 @@ from itertools import combinations
 from bake.bundle import release_archive, release_files
 from bake.bundle.app_source import AppSource
 from bake.bundle.release import Release
+from bake.bundle.wheel_builder import LockOptions
 from bake.config import contract
 from bake.config.debian import TARGETS, Target
 from bake.config.providers import SMALLEST_LIMIT, Provider
@@ -34,7 +35,7 @@ def machine_document(
     """Return a document with a machine and its app for a provider. Raises DocumentError if it exceeds the limit."""
     recipe, target = app.recipe, app.recipe.target
     with cache.work_folder() as work:
-        bundle = release_archive.collect(app, work / "bundle.tar", report)
+        bundle = release_archive.collect(app, work / "bundle.tar", report, LockOptions(builds=False))
         app_files = _app_files(app, bundle.release, inline, report)
         document, missing_extras = _fullest_document(
             [*machine_files.files(target), *settings.files], app_files, target, provider

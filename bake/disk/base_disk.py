@@ -4,33 +4,21 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import tarfile
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from bake.config.debian import BASE_PACKAGES, MACHINE_PACKAGES, Target
 from bake.disk import base_manifest, partitions
 from bake.disk.base_manifest import BaseManifest
-from bake.errors import BaseError, NetworkError, ProgramError, RequirementError
-from bake.host import cache, files, paths
-from bake.host.programs import Argv, stream
+from bake.host import cache, files, mmdebstrap, paths
+from bake.host.programs import Argv
 from bake.host.progress import Phase
 
 #: The image's virtual size in bytes. On larger disks of a cloud, the root file system grows.
 DISK_SIZE = 3 * 1024**3
 #: The largest total size of mmdebstrap's tree, its archive and the disk, in bytes.
 SPACE_NEEDED = 3 * 1000**3
-#: Lines in mmdebstrap's log that mark its progress, in order.
-_STEPS = (
-    "I: running apt-get update",
-    "I: downloading packages",
-    "I: extracting",
-    "I: installing",
-    "I: cleaning",
-    "I: creating tarball",
-)
 
 
 @dataclass(frozen=True)
@@ -52,14 +40,7 @@ def mmdebstrap_argv(target: Target, packages: tuple[str, ...], mirror: str | Non
     """Return the mmdebstrap command. apt verifies the archive's signatures against Debian's keyring."""
     script = paths.tree() / "cloud-init" / "base-disk" / "customize.sh"
     return [
-        "mmdebstrap", "--variant=apt", f"--architectures={target.arch}", "--format=tar",
-        "--include=" + ",".join(packages),
-        "--aptopt=Apt::Install-Recommends false",
-        "--dpkgopt=path-exclude=/usr/share/man/*",
-        "--dpkgopt=path-exclude=/usr/share/info/*",
-        "--dpkgopt=path-exclude=/usr/share/locale/*",
-        "--dpkgopt=path-exclude=/usr/share/doc/*",
-        "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+        "mmdebstrap", *mmdebstrap.options(target.arch, packages),
         f"--essential-hook=tar-in {tree} /",
         f"--customize-hook=upload {script} /base.sh",
         '--customize-hook=chroot "$1" sh /base.sh',
@@ -89,20 +70,19 @@ def key(target: Target, extra_packages: tuple[str, ...], mirror: str | None) -> 
             "mirror": mirror,
             "tree": files.tree_digest(paths.base_disk_rootfs()),
             "script": files.file_digest(paths.tree() / "cloud-init" / "base-disk" / "customize.sh"),
-            "code": [files.file_digest(Path(module.__file__ or "")) for module in (partitions,)]
+            "code": [files.file_digest(Path(module.__file__ or "")) for module in (mmdebstrap, partitions)]
             + [files.file_digest(Path(__file__))],
         }
     )
 
 
-def _scratch_folder() -> Path:
-    """Return mmdebstrap's folder for users other than root: its ids from /etc/subuid cannot enter a private home."""
-    return Path(tempfile.gettempdir()) / f"bake-base-{os.geteuid()}"
+def _debian_tree(mirror: str | None) -> mmdebstrap.Tree:
+    return mmdebstrap.Tree("base disk", "packages", mirror, "bake-base")
 
 
 def reap() -> None:
     """Remove the files of a build that was killed. The caller must hold the cache's lock."""
-    files.remove(_scratch_folder())
+    _debian_tree(None).reap()
 
 
 def find(key: str, age: cache.Age) -> Base | None:
@@ -121,29 +101,8 @@ def build(target: Target, extra_packages: tuple[str, ...], mirror: str | None, w
     packages = tuple(sorted({*BASE_PACKAGES, *MACHINE_PACKAGES, *extra_packages}))
     tree, archive = work / "base-tree.tar", work / "base.tar"
     base_tree(tree)
-    reap()
-    scratch = work
-    if os.geteuid() != 0:
-        scratch = _scratch_folder()
-        scratch.mkdir(mode=0o711)
-    log: list[str] = []
-
-    def on_line(text: str) -> None:
-        log.append(text)
-        step = next((step for step in _STEPS if text.startswith(step)), None)
-        if step:
-            phase.progress((_STEPS.index(step) + 1) / (len(_STEPS) + 1), text.removeprefix("I: "))
-
-    try:
-        # For users other than root, mmdebstrap creates its own namespaces, which is impossible inside another one.
-        stream(
-            mmdebstrap_argv(target, packages, mirror, tree, archive), on_line,
-            env={"TMPDIR": str(scratch)}, namespaces=os.geteuid() == 0,
-        )  # fmt: skip
-    except ProgramError as error:
-        raise _fault(log, mirror) from error
-    finally:
-        reap()
+    argv = mmdebstrap_argv(target, packages, mirror, tree, archive)
+    mmdebstrap.run(argv, _debian_tree(mirror), work, phase.progress)
     base_key = key(target, extra_packages, mirror)
     with files.atomic_output(paths.cache() / "base" / base_key) as entry:
         entry.mkdir()
@@ -177,35 +136,3 @@ def package_versions(status: str) -> dict[str, str]:
         if fields and fields["Status"].endswith(" installed"):
             packages[fields["Package"]] = fields["Version"]
     return packages
-
-
-def _fault(log: list[str], mirror: str | None) -> Exception:
-    """Return the error that explains mmdebstrap's log."""
-    text = "\n".join(log)
-    details = "\n".join(log[-25:])
-    missing_packages = [line.rsplit(" ", 1)[-1] for line in log if "Unable to locate package" in line]
-    if missing_packages:
-        return RequirementError(
-            f"Debian has no package {', '.join(missing_packages)}", "Correct `packages` in bake.yaml."
-        )
-    if any(
-        word in text
-        for word in (
-            "Could not resolve",
-            "Could not connect",
-            "Connection failed",
-            "Temporary failure",
-            "Unable to connect",
-            "Network is unreachable",
-        )
-    ):
-        return NetworkError(
-            f"The Debian archive{f' at {mirror}' if mirror else ''} cannot be reached",
-            "Check the network, or set a mirror that you can reach in bake.yaml: `mirror: http://…`.",
-            details,
-        )
-    return BaseError(
-        "mmdebstrap could not build the base disk",
-        "Its last lines are above; `bake doctor` checks this machine.",
-        details,
-    )

@@ -22,6 +22,7 @@ from bake.document import cloud_config
 from bake.document.machine_files import File
 from bake.errors import AppFolderError, WheelError
 from bake.host import git, paths
+from bake.host.files import file_digest
 from bake.host.templates import render
 
 #: Debian's pip, which python3-venv installs.
@@ -138,10 +139,10 @@ def _members(
         if name in excluded_names:
             continue
         if name.startswith("wheels/"):
-            if built_wheels.is_built(name.removeprefix("wheels/")):
+            if isinstance(member.source, Path) and built_wheels.of_hashes([file_digest(member.source)]):
                 raise WheelError(
                     f"{Path(name).name.split('-')[0]} has no wheel on the package index",
-                    "Machines from a document build no wheels. Publish one on your own `index`, or bake an image.",
+                    "Machines from a document build no wheels. `bake image` does. Or upload one to your own `index`.",
                 )
         elif member.target or member.source is not None:
             # The target of a link is no link itself, and in the release.

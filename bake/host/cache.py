@@ -2,6 +2,8 @@
 
 Layout of the cache:
   base/<key>/      a base disk and its manifest
+  builder/<key>/   a builder root and its manifest
+  built/<sha256>/  a wheel that bake built, and its manifest; built/<key>.json names it by its inputs
   image/<key>/     a finished image and its manifest
   locks/<key>.txt  resolved requirements
   wheels/          wheels by file name
@@ -18,7 +20,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,12 +66,11 @@ def _try_lock(path: Path) -> int | None:
 
 
 @contextmanager
-def lock(on_wait: Callable[[str], None]) -> Iterator[None]:
-    """Hold the cache's lock. If another process holds it, call `on_wait` once with its pid, then wait.
+def _hold(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock of a file. If another process holds it, call `on_wait` once with its pid, then wait.
 
     The kernel releases the lock when the process ends, so the lock cannot be stale.
     """
-    path = paths.cache() / "lock"
     with disk_faults(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = _try_lock(path)
@@ -79,14 +80,25 @@ def lock(on_wait: Callable[[str], None]) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX)
         os.ftruncate(handle, 0)
         os.pwrite(handle, str(os.getpid()).encode(), 0)
-        # Remove unfinished entries: with the lock held, no other process works on one.
-        for kind in ("base", "image", "locks"):
-            for partial in (paths.cache() / kind).glob(".*.partial"):
-                remove(partial)
     try:
         yield
     finally:
         os.close(handle)
+
+
+@contextmanager
+def lock(on_wait: Callable[[str], None]) -> Iterator[None]:
+    """Hold the cache's lock, and remove unfinished entries: with the lock held, no other process works on one."""
+    with _hold(paths.cache() / "lock", on_wait):
+        for kind in ("base", "image", "locks"):
+            for partial in (paths.cache() / kind).glob(".*.partial"):
+                remove(partial)
+        yield
+
+
+def builder_lock(on_wait: Callable[[str], None]) -> AbstractContextManager[None]:
+    """Return a context that holds the lock of the builder roots, as `lock` does for the rest."""
+    return _hold(paths.cache() / "builder" / "lock", on_wait)
 
 
 def reap() -> None:
@@ -122,12 +134,12 @@ def touch(entry: Path) -> None:
 
 
 def trim(bound: int = CACHE_BOUND) -> None:
-    """Remove the least recently used bases and images until the cache uses at most `bound` bytes on disk."""
+    """Remove the least recently used bases, builder roots and images until the cache has at most `bound` bytes."""
     entries = []
-    for kind in ("base", "image"):
+    for kind in ("base", "builder", "image"):
         folder = paths.cache() / kind
-        for entry in folder.iterdir() if folder.is_dir() else ():
-            size = sum(path.stat().st_blocks * 512 for path in entry.rglob("*"))
+        for entry in filter(Path.is_dir, folder.iterdir() if folder.is_dir() else ()):
+            size = sum(path.lstat().st_blocks * 512 for path in entry.rglob("*"))
             entries.append((entry.stat().st_mtime, size, entry))
     total = sum(size for _, size, _ in entries)
     for _, size, entry in sorted(entries)[:-1]:

@@ -17,8 +17,11 @@ CHUNK = 1 << 20
 TIMEOUT = 30
 
 
-def download(url: str, out: Path, algorithm: str, progress: Callable[[float], None] = lambda share: None) -> str:
-    """Download `url` to `out` and return its digest in hexadecimal. Raises NetworkError."""
+def download(
+    url: str | urllib.request.Request, out: Path, algorithm: str, progress: Callable[[float], None] = lambda share: None
+) -> str:
+    """Download a file to `out` and return its digest in hexadecimal. Raises NetworkError."""
+    name = url if isinstance(url, str) else url.full_url
     digest = hashlib.new(algorithm)
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as stream, out.open("wb") as copy:
@@ -32,5 +35,5 @@ def download(url: str, out: Path, algorithm: str, progress: Callable[[float], No
     except (OSError, HTTPException) as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()
-        raise NetworkError(f"{url} cannot be fetched: {error}", "Check the address and the network.") from None
+        raise NetworkError(f"{name} cannot be fetched: {error}", "Check the address and the network.") from None
     return digest.hexdigest()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bake.bundle import release_archive
 from bake.bundle.app_source import AppSource
+from bake.bundle.wheel_builder import LockOptions
 from bake.config import contract
 from bake.config.sections import BaseImage
 from bake.disk import base_disk, cloud_image, partitions
@@ -72,19 +73,19 @@ def bake(app: AppSource, options: Options, report: Reporter) -> Image:
 def _bake(app: AppSource, output: Path, work: Path, options: Options, report: Reporter) -> Image:
     if options.port:
         qemu.free_port(options.port)
-    recipe = app.recipe
-    if isinstance(recipe.base, BaseImage):
-        base = base_disk.find(cloud_image.key(recipe.base), options.age)
+    base = None
+    if isinstance(image := app.recipe.base, BaseImage):
+        base = base_disk.find(cloud_image.key(image), options.age)
         if base is None:
             with report.phase("base") as phase:
-                base = cloud_image.build(recipe.base, app.folder, work, phase)
+                base = cloud_image.build(image, app.folder, work, phase)
         # The Debian release in the image decides which wheels fit.
-        recipe = recipe.model_copy(update={"base": base.release})
-        app, target = replace(app, recipe=recipe), recipe.target
-    else:
-        target = recipe.target
+        app = replace(app, recipe=app.recipe.model_copy(update={"base": base.release}))
+    bundle = release_archive.collect(app, work / "bundle.tar", report, LockOptions(options.age))
+    recipe = app.recipe.model_copy(update={"packages": bundle.packages})
+    target = recipe.target
+    if base is None:
         base = base_disk.find(base_disk.key(target, recipe.debian_packages, recipe.mirror), options.age)
-    bundle = release_archive.collect(app, work / "bundle.tar", report, options.age)
     if base:
         entry = Inputs(recipe, target, bundle, base).entry
         if (entry / manifest.FILE_NAME).is_file():

@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import builder_fakes
 import pytest
-from conftest import Site, publish
+from conftest import Fake, Site, publish
 
 from bake.app import detect, project_metadata
-from bake.bundle import debian_choice, lock, release_archive
+from bake.bundle import builder_root, debian_choice, lock, release_archive, uv_resolver
 from bake.bundle.app_source import AppSource
+from bake.bundle.wheel_builder import LockOptions
 from bake.config.contract_files import Source
 from bake.config.debian import DEBIAN_12
 from bake.config.recipe import Recipe
 from bake.deploy import push
-from bake.errors import AppSyntaxError, BakeError, ConflictError, RequirementError, WheelError
+from bake.errors import AppSyntaxError, BakeError, BuildError, ConflictError, RequirementError, WheelError
 from bake.host.cache import Age
 from bake.host.programs import Result, run
 from bake.host.progress import Reporter
@@ -49,14 +51,15 @@ def read(app: Path, site: Site) -> Read:
         publish(site, f"for-{key}", *(f"for_{key}-{file}" for file in files))
 
     def call(
-        requirements: str, files: dict[str, str] | None = None, keys: str = "", **age: Any
+        requirements: str, files: dict[str, str] | None = None, keys: str = "", builds: bool = False, **age: Any
     ) -> tuple[object, list[str]]:
         written = {"app.py": APP, "requirements.txt": requirements, **(files or {})}
         written["bake.yaml"] = f"index: {site.address}/simple/\ncheck: {{author: off}}\n{keys}"
         for name, text in written.items():
             (app / name).write_text(text)
         stream = io.StringIO()
-        found = AppSource.read(app, Reporter(Terminal(file=stream, width=1000)), Age(**age))
+        options = LockOptions(Age(**age), builds)
+        found = AppSource.read(app, Reporter(Terminal(file=stream, width=1000)), options)
         return found.recipe.base, stream.getvalue().splitlines()
 
     return call
@@ -310,6 +313,81 @@ def test_a_framework_that_the_requirements_lack_is_noted(read: Read, site: Site)
     assert not [note for note in notes if "does not list" in note]
 
 
+@pytest.fixture
+def sources(fake: Fake, tmp_path: Path, site: Site) -> Path:
+    """An index with a pure and a compiled source, and builds that make a wheel of either; the folder of the fakes."""
+    builder_fakes.publish_source(site, "pure")
+    builder_fakes.publish_source(site, "code", wheels="code-1.0-cp39-cp39-win_amd64.whl")
+    builder_fakes.wheel(tmp_path, "pure-1.0-py3-none-any.whl")
+    for python in ("cp311", "cp313"):
+        builder_fakes.wheel(tmp_path, f"code-1.0-{python}-{python}-linux_x86_64.whl")
+    script = (
+        "case $(ls $2/source) in pure*) tar --create ./pure-*.whl; exit;; esac\n"
+        "case $1 in *$(cat old-root)*) python=cp311;; *) python=cp313;; esac\ntar --create ./code-*-$python-*.whl\n"
+    )
+    builder_fakes.install(fake, tmp_path, script)
+    (tmp_path / "old-root").write_text(builder_root.key(DEBIAN_12, (), None))
+    return tmp_path
+
+
+def builds(folder: Path) -> list[str]:
+    """The sources that were built."""
+    return [line.split()[1] for line in builder_fakes.lines(folder, "builds")]
+
+
+def test_what_has_no_wheel_is_built_on_the_newest_release(read: Read, sources: Path) -> None:
+    base, notes = read("code==1.0\npure==1.0\n", builds=True)
+    assert base == "debian-13" and base_note(notes) == "base: debian-13 (Python 3.13, the newest)"
+    assert sorted(builds(sources)) == ["code-1.0.tar.gz", "pure-1.0.tar.gz"]
+    built = [note for note in notes if note.startswith("built code-1.0-cp313-cp313-linux_x86_64.whl in ")]
+    assert built
+    # The lock and the wheels are kept.
+    assert read("code==1.0\npure==1.0\n", builds=True)[0] == "debian-13"
+    assert len(builds(sources)) == 2
+
+
+def test_a_release_where_nothing_is_compiled_comes_first(read: Read, sources: Path) -> None:
+    base, notes = read("for-311==1.0\npure==1.0\n", builds=True)
+    assert base == "debian-12"
+    assert base_note(notes) == "base: debian-12 (requirements.txt:1: for-311==1.0 has no wheel for Python 3.13)"
+    assert builds(sources) == ["pure-1.0.tar.gz"]
+
+
+def test_a_release_that_is_named_gets_what_it_lacks_built(read: Read, sources: Path) -> None:
+    assert read("code==1.0\n", keys="base: debian-12\n", builds=True)[0] == "debian-12"
+    assert builds(sources) == ["code-1.0.tar.gz"]
+
+
+def test_a_source_that_cannot_be_built_anywhere_is_refused(read: Read, sources: Path) -> None:
+    (sources / "build.sh").write_text("echo no compiler >&2; exit 1\n")
+    with pytest.raises(BuildError) as caught:
+        read("code==1.0\n", builds=True)
+    assert caught.value.message == (
+        "requirements.txt:1: code==1.0 has no wheel for Python 3.13 on debian-13, and its build from source failed; "
+        "the same applies to debian-12"
+    )
+    assert caught.value.code == 23 and "no compiler" in caught.value.details
+
+
+@pytest.mark.parametrize(
+    ("keys", "may_build", "hint"), [("build: off\n", True, "build: off"), ("", False, "bake image")]
+)
+def test_nothing_is_built_where_the_recipe_or_the_command_forbids_it(
+    read: Read, sources: Path, keys: str, may_build: bool, hint: str
+) -> None:
+    for requirement in ("code==1.0", "pure==1.0"):
+        with pytest.raises(WheelError, match=f"requirements.txt:1: {requirement} has no wheel") as caught:
+            read(f"{requirement}\n", keys=keys, builds=may_build)
+        assert hint in caught.value.hint
+    assert builds(sources) == []
+
+
+def test_a_document_does_not_take_the_lock_of_an_image_with_wheels_that_bake_built(read: Read, sources: Path) -> None:
+    assert read("code==1.0\n", builds=True)[0] == "debian-13"
+    with pytest.raises(WheelError, match=r"code==1\.0 has no wheel"):
+        read("code==1.0\n", builds=False)
+
+
 @dataclass
 class Count:
     """How often the requirements were read, and the operations that uv was started for."""
@@ -332,7 +410,7 @@ def count(monkeypatch: pytest.MonkeyPatch) -> Count:
         return run(argv, **options)
 
     monkeypatch.setattr(project_metadata, "text_of", count_reading)
-    monkeypatch.setattr(lock, "run", count_run)
+    monkeypatch.setattr(uv_resolver, "run", count_run)
     return counted
 
 
@@ -373,9 +451,17 @@ def test_a_bundle_has_the_lock_that_was_resolved_for_the_choice(
 ) -> None:
     read("for-both==1.0\n", keys="base: debian-13\n")
     count.readings, count.uv = 0, []
-    report, refresh = Reporter(Terminal(file=io.StringIO())), Age(refresh=True)
+    report, refresh = Reporter(Terminal(file=io.StringIO())), LockOptions(Age(refresh=True))
     source = AppSource.read(app, report, refresh)
     bundle = release_archive.collect(source, tmp_path / "bundle.tar", report, refresh)
     assert (count.readings, count.uv) == (1, ["resolve"])
     with bundle.release.members[0].open() as lock_file:
         assert b"for-both==1.0" in lock_file.read()
+
+
+def test_the_server_of_a_detected_asgi_app_is_in_the_lock(read: Read, app: Path, site: Site) -> None:
+    publish(site, "uvicorn", "uvicorn-0.30.0-py3-none-any.whl")
+    publish(site, "websockets", "websockets-1.0-py3-none-any.whl")
+    read("for-both==1.0\n", {"app.py": "from fastapi import FastAPI\napp = FastAPI()\n"})
+    locked = AppSource.read(app, Reporter(Terminal(file=io.StringIO()))).lock
+    assert locked and lock.package_names(locked) == {"for-both", "uvicorn", "websockets"}

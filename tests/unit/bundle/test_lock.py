@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
+import zipfile
 from pathlib import Path
 
+import builder_fakes
 import pytest
 from app_locks import fails, resolve
 from conftest import Site, publish
 
-from bake.bundle import lock, wheel_cache
+from bake.bundle import built_wheels, lock, wheel_cache
+from bake.bundle.built_wheels import BuiltWheel
 from bake.config.debian import DEBIAN_13
+from bake.config.recipe import Recipe
 from bake.errors import BakeError, ConflictError, RequirementError, WheelError
+from bake.host.cache import Age
+from bake.host.files import file_digest
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
 
@@ -35,7 +42,7 @@ pytestmark = pytest.mark.usefixtures("cache_folder")
         (
             "flask\nMySQL-python\n",
             WheelError,
-            "requirements.txt:2: mysql-python has no wheel for Python 3.13 on debian-13",
+            "requirements.txt:2: mysql-python==1.2.5 has no wheel for Python 3.13 on debian-13",
         ),
         ("psycopg2==2.9.10\n", WheelError, "requirements.txt:1: psycopg2==2.9.10 has no wheel for Python 3.13"),
         (
@@ -80,6 +87,48 @@ def test_a_range_without_a_wheel_is_refused_without_a_build(app: Path, site: Sit
     assert not [path for path in site.asked if path.startswith("/files/")]
 
 
+@pytest.mark.parametrize("compiled", ["", "a-1.0-cp39-cp39-win_amd64.whl"])
+def test_no_code_of_a_source_runs_on_the_host(app: Path, site: Site, tmp_path: Path, compiled: str) -> None:
+    setup = f"open({str(tmp_path / 'marker')!r}, 'w')\nfrom setuptools import setup\nsetup(name='a', version='1.0')\n"
+    builder_fakes.publish_source(site, "a", wheels=compiled, setup=setup)
+    publish(site, "b", "b-1.0-py3-none-any.whl")
+    error = fails(WheelError, app, "b\na\n", index=f"{site.address}/simple/")
+    assert error.message == "requirements.txt:2: a==1.0 has no wheel for Python 3.13 on debian-13"
+    assert "`bake image` builds a wheel from its source" in error.hint
+    assert not (tmp_path / "marker").exists() and not [path for path in site.asked if path.startswith("/files/a-")]
+
+
+def test_a_dependency_without_a_wheel_is_built_in_the_version_that_its_dependents_allow(
+    app: Path, site: Site, tmp_path: Path
+) -> None:
+    builder_fakes.publish_source(site, "a")
+    publish(site, "b", "b-1.0-py3-none-any.whl")
+    wheel = site.folder / "files" / "b-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(
+            "b-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: b\nVersion: 1.0\nRequires-Dist: a<2\n"
+        )
+        archive.writestr("b-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\n")
+        archive.writestr("b-1.0.dist-info/RECORD", "")
+    page = site.folder / "simple/b/index.html"
+    page.write_text(f'<a href="/files/{wheel.name}#sha256={file_digest(wheel)}">{wheel.name}</a>\n')
+    index = site.folder / "simple/a/index.html"
+    index.write_text(index.read_text() + f'<a href="/files/a-2.0.tar.gz#sha256={"0" * 64}">a-2.0.tar.gz</a>\n')
+
+    class Builder:
+        pure_only = False
+
+        def build(self, source: lock.Source) -> BuiltWheel:
+            assert source.pin == "a==1.0"
+            return built_wheels.keep(builder_fakes.wheel(tmp_path, "a-1.0-py3-none-any.whl"), source.sha256, 0, {})
+
+    (app / "requirements.txt").write_text("b\n")
+    recipe = Recipe.model_validate({"index": f"{site.address}/simple/"})
+    text = lock.resolve(lock.Requirements.read(app, recipe, DEBIAN_13), Age(), Builder()).text
+    (built,) = built_wheels.of_hashes(re.findall(r"sha256:(\w+)", text))
+    assert text.startswith(f"a==1.0 \\\n    --hash=sha256:{built.sha256}\nb==1.0 ")
+
+
 UVLOOP = ("uvloop-1.0-cp310-cp310-win_amd64.whl", "uvloop-1.0-cp313-cp313-manylinux_2_17_x86_64.whl")
 
 
@@ -117,9 +166,7 @@ def test_a_lock_is_kept_for_its_age(app: Path, cache_folder: Path, monkeypatch: 
     assert resolve(app, "").key != empty.key
 
 
-def test_the_words_for_uv_and_pip() -> None:
-    words = lock.compile_argv(DEBIAN_13, refresh=True, sources=["x"])
-    assert {"--python-version=3.13", "--only-binary=:all:", "--no-binary=x", "--refresh"} <= set(words)
+def test_the_words_for_pip() -> None:
     words = wheel_cache.download_argv(DEBIAN_13)
     assert {"--abi=cp313", "--require-hashes", "--only-binary=:all:", "--platform=manylinux_2_41_x86_64"} <= set(words)
     assert "--platform=manylinux_2_42_x86_64" not in words

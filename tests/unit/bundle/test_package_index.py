@@ -11,8 +11,9 @@ from typing import ClassVar
 import pytest
 from app_locks import fails
 
-from bake.bundle import built_wheels, lock, package_index, wheel_cache
+from bake.bundle import lock, package_index, uv_resolver, wheel_cache
 from bake.bundle.lock import Lock
+from bake.bundle.uv_resolver import CompileOptions
 from bake.config.debian import DEBIAN_13
 from bake.config.recipe import Recipe
 from bake.errors import BakeError, NetworkError
@@ -62,6 +63,19 @@ def test_an_index_is_told_who_asks(app: Path, cache_folder: Path, monkeypatch: p
         server.shutdown()
     assert base64.b64encode(b"me@work:s/ecret").decode() in Index.asked[-1]
     assert "ecret" not in f"{caught.value} {caught.value.hint} {caught.value.details}"
-    words = [*lock.compile_argv(DEBIAN_13, False), *wheel_cache.download_argv(DEBIAN_13), *built_wheels.build_argv("x")]
+    words = [*uv_resolver.compile_argv(DEBIAN_13, CompileOptions()), *wheel_cache.download_argv(DEBIAN_13)]
     assert not [word for word in words if "http" in word]
     assert package_index.index_env(None) == {}
+
+
+def test_a_source_is_requested_with_the_credentials_of_its_own_host_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = "https://index.example/simple/"
+    anonymous = package_index.index_request("https://index.example/a.tar.gz", index)
+    assert not anonymous.has_header("Authorization")
+    monkeypatch.setenv("BAKE_INDEX_USERNAME", "me@work")
+    monkeypatch.setenv("BAKE_INDEX_PASSWORD", "s/ecret")
+    request = package_index.index_request("https://me:****@index.example/a.tar.gz", index)
+    assert request.full_url == "https://index.example/a.tar.gz"
+    assert request.get_header("Authorization") == f"Basic {base64.b64encode(b'me@work:s/ecret').decode()}"
+    for url in ("https://files.example/a.tar.gz", "http://index.example/a.tar.gz"):
+        assert not package_index.index_request(url, index).has_header("Authorization")

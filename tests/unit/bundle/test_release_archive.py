@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import json
 import os
 import tarfile
 from importlib.metadata import Distribution
 from pathlib import Path
 
+import builder_fakes
 import pytest
 from app_files import gather, write
 
-from bake.bundle import release_archive, release_files
+from bake.bundle import built_wheels, release_archive, release_files
+from bake.bundle.app_source import AppSource
+from bake.bundle.lock import Requirements
 from bake.config.recipe import Recipe
 from bake.errors import AppFolderError
+from bake.host.progress import Reporter
+from bake.host.terminal import Terminal
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
 
@@ -121,3 +128,25 @@ def test_of_a_packaged_app_s_folder_nothing_goes_in(app: Path) -> None:
     assert members(app, packaged) == []
     # Nor does what stands in for secrets.
     assert b"for the check" not in pack(app, packaged).path.read_bytes()
+
+
+def test_libraries_of_wheels_that_bake_built_become_packages_of_the_machine(
+    app: Path, tmp_path: Path, cache_folder: Path
+) -> None:
+    (app / "app.py").write_text("")
+    recipe = Recipe.model_validate({"name": "small", "wsgi": "app:app", "requirements": [], "packages": ["libpq5"]})
+    wheel = builder_fakes.wheel(tmp_path, "a-1.0-py3-none-any.whl")
+    libraries = {"libpq.so.5": "libpq5", "libldap.so.2": "libldap2", "libunknown.so.1": ""}
+    built = built_wheels.keep(wheel, "key", 0, libraries)
+    lock_file = cache_folder / "locks" / f"{Requirements.read(app, recipe, recipe.target).key}.txt"
+    lock_file.parent.mkdir()
+    lock_file.write_text(f"a==1.0 --hash=sha256:{built.sha256}\n")
+    stream = io.StringIO()
+    bundle = release_archive.collect(
+        AppSource(app, recipe), tmp_path / "b.tar", Reporter(Terminal(file=stream, width=1000))
+    )
+    assert bundle.packages == ("libpq5", "libldap2")
+    assert "packages: libldap2 (libraries of the wheels that bake built)" in stream.getvalue()
+    (recipe_file,) = [member for member in bundle.release.members if member.name.endswith("recipe.json")]
+    with recipe_file.open() as content:
+        assert json.load(content)["packages"] == ["libpq5", "libldap2"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import EMPTY_WHEEL, REPOSITORY, Clone, Fake, Site
 
-from bake.bundle import release, release_files
+from bake.bundle import built_wheels, release, release_files
 from bake.bundle.lock import Lock
 from bake.config import contract
 from bake.config.debian import DEBIAN_12, DEBIAN_13, Target
@@ -116,14 +116,16 @@ def test_a_link_to_a_folder_is_refused(app: Path) -> None:
         release_source.inline(gather(app), RECIPE)
 
 
-def test_a_wheel_that_no_index_has_is_refused_and_others_stay_out(app: Path, cache_folder: Path) -> None:
+def test_a_wheel_that_no_index_has_is_refused_and_others_stay_out(app: Path) -> None:
     wheel = app.parent / "thing-1-py3-none-any.whl"
     wheel.write_bytes(EMPTY_WHEEL)
     found = parts(release_source.inline(gather(app, (wheel,)), RECIPE))
     assert not any(name.startswith("wheels/") for name in found)
     assert "thing==1" in (found["lock.txt"].text or "")
-    (cache_folder / "built").mkdir(parents=True)
-    (cache_folder / "built" / wheel.name).write_bytes(EMPTY_WHEEL)
+    built = app.parent / "built" / wheel.name
+    built.parent.mkdir()
+    built.write_bytes(EMPTY_WHEEL)
+    built_wheels.keep(built, "key", 0, {})
     with pytest.raises(WheelError, match="thing has no wheel on the package index"):
         release_source.inline(gather(app, (wheel,)), RECIPE)
 

@@ -149,3 +149,20 @@ def test_trimming_counts_blocks_and_not_holes(cache_folder: Path) -> None:
 def test_soon_gives_up() -> None:
     # The tests above lean on it: it must be able to say no.
     assert not soon(lambda: False, 0.05)
+
+
+def test_trimming_drops_builder_roots_but_not_their_lock(cache_folder: Path) -> None:
+    with cache.builder_lock(print):
+        assert (cache_folder / "builder" / "lock").read_text() == str(os.getpid())
+    root, image = entry(cache_folder, "builder", "root", 2), entry(cache_folder, "image", "new", 1)
+    # A link of the root may lead anywhere.
+    (root / "loop").symlink_to("/proc/self/root")
+    os.utime(root, (1, 1))
+    cache.trim(1 << 20)
+    assert not root.exists() and image.exists() and (cache_folder / "builder" / "lock").exists()
+
+
+def test_the_lock_of_the_builder_roots_is_another_one(cache_folder: Path) -> None:
+    heard: list[str] = []
+    with cache.lock(heard.append), cache.builder_lock(heard.append):
+        assert heard == []

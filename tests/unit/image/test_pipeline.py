@@ -9,6 +9,9 @@ import pytest
 
 from bake.bundle import release_archive
 from bake.bundle.app_source import AppSource
+from bake.bundle.release import Release
+from bake.bundle.release_archive import Bundle
+from bake.bundle.wheel_builder import LockOptions
 from bake.config.debian import DEBIAN_12, DEBIAN_13, Target
 from bake.config.recipe import Recipe
 from bake.config.sections import BaseImage
@@ -31,7 +34,7 @@ def test_an_app_on_a_cloud_image_gets_the_wheels_for_the_debian_version_of_the_i
     base = Base(app / "disk.qcow2", app / "vmlinuz", "key", 0, "2026-11-28", target.name)
     collected: list[Target] = []
 
-    def collect(app: AppSource, out: Path, report: Reporter, age: Age) -> None:
+    def collect(app: AppSource, out: Path, report: Reporter, options: LockOptions) -> None:
         collected.append(app.recipe.target)
         raise Stop
 
@@ -42,3 +45,25 @@ def test_an_app_on_a_cloud_image_gets_the_wheels_for_the_debian_version_of_the_i
     with pytest.raises(Stop):
         pipeline.bake(AppSource(app, recipe), pipeline.Options(), Reporter(Terminal(file=io.StringIO())))
     assert collected == [target]
+
+
+def test_the_base_disk_has_the_libraries_of_the_wheels_that_bake_built(
+    app: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys: list[str] = []
+
+    def find(key: str, age: Age) -> None:
+        keys.append(key)
+        raise Stop
+
+    def collect(app: AppSource, out: Path, report: Reporter, options: LockOptions) -> Bundle:
+        return Bundle(out, "0" * 64, 0, Release((), ()), ("git", "libpq5"))
+
+    monkeypatch.setattr(base_disk, "find", find)
+    monkeypatch.setattr(release_archive, "collect", collect)
+    monkeypatch.chdir(app.parent)
+    recipe = Recipe(name="shop", packages=("git",))
+    with pytest.raises(Stop):
+        pipeline.bake(AppSource(app, recipe), pipeline.Options(), Reporter(Terminal(file=io.StringIO())))
+    built = Recipe(name="shop", packages=("git", "libpq5"))
+    assert keys == [base_disk.key(DEBIAN_13, built.debian_packages, None)]

@@ -1,0 +1,89 @@
+"""Turn uv's explanations of a failed resolution into errors that name the file and line of a requirement."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from packaging.utils import canonicalize_name
+
+from bake.app.requirement_line import Line
+from bake.bundle.package_index import NO_NETWORK, TRACEBACK
+from bake.config.debian import Target
+from bake.errors import BakeError, ConflictError, NetworkError, ProgramError, RequirementError, WheelError
+
+NO_WHEEL = re.compile(r"Wheels are required for `([^`]+)`")
+NO_WHEEL_HINT = (
+    "Allow another version, use a package that has wheels (for example psycopg2-binary instead of psycopg2), or upload "
+    "a wheel to a package `index`."
+)
+#: The hint's end where bake may build, but not for this command: documents make machines that build nothing.
+BUILD_HINT = " `bake image` builds a wheel from its source."
+BUILD_OFF_HINT = " Without `build: off` in bake.yaml, `bake image` builds a wheel from its source."
+
+
+def no_wheel_error(locations: Mapping[str, str], target: Target, builds: bool) -> WheelError:
+    """Return the error for pins without a wheel, each with its `file:line` or "". `builds` is `build` in bake.yaml."""
+    reason = f"no wheel for Python {target.python_version} on {target.name}"
+    if len(locations) == 1:
+        ((pin, location),) = locations.items()
+        message = f"{location}: " * bool(location) + f"{pin} has {reason}"
+    else:
+        listing = ", ".join(pin + f" ({location})" * bool(location) for pin, location in locations.items())
+        message = f"{len(locations)} requirements have {reason}: {listing}"
+    return WheelError(message, NO_WHEEL_HINT + (BUILD_HINT if builds else BUILD_OFF_HINT))
+
+
+def resolution_error(stderr: str, lines: Sequence[Line], target: Target) -> BakeError:
+    """Return the error that matches uv's explanation."""
+    explanation = TRACEBACK.sub("", re.sub(r"^error: ", "", stderr.strip()))
+    sentence = " ".join(explanation.split())
+
+    def location_prefix(name: str) -> str:
+        location = next((line.location for line in lines if line.name == canonicalize_name(name)), "")
+        return f"{location}: " if location else ""
+
+    if NO_NETWORK.search(sentence):
+        address = re.search(r"https?://[^/\s`)]+", sentence)
+        return NetworkError(
+            f"The package index cannot be reached{f' at {address[0]}' if address else ''}",
+            "Check the network, a proxy's settings, and `index` in bake.yaml.",
+            explanation,
+        )
+    if match := NO_WHEEL.search(sentence) or re.search(
+        r"Failed to (?:build|download and build) `([\w.-]+?)(?:==[^`]*)?`", sentence
+    ):
+        return WheelError(
+            f"{location_prefix(match[1])}{match[1]} has no wheel for Python {target.python_version} on {target.name}",
+            NO_WHEEL_HINT,
+            explanation,
+        )
+    if match := re.search(r"(\S+) was not found in the package registry", sentence):
+        return RequirementError(
+            f"{location_prefix(match[1])}the package index has no package {match[1]}",
+            "Check the spelling of its name.",
+            explanation,
+        )
+    if match := re.search(r"there (?:is|are) no versions? of ([\w.-]+)(?:\[\S*?\])?(\S*)", sentence):
+        name, requirement = match[1], match[1] + match[2]
+    elif match := re.search(r"only ([\w.-]+?)(?:[<>=!].*?)? is available and you require (\1\S*), we can", sentence):
+        name, requirement = match[1], match[2]
+    if match:
+        return RequirementError(
+            f"{location_prefix(name)}the package index has no release of {requirement}",
+            "Require a version that exists.",
+            explanation,
+        )
+    if "No solution found" in sentence:
+        conflicting_lines = [
+            line for line in lines if re.search(rf"(?<![\w-]){re.escape(line.name)}(?![\w-])", sentence, re.I)
+        ]
+        conflict = ", ".join(dict.fromkeys(f"{line.text} ({line.location})" for line in conflicting_lines))
+        return ConflictError(
+            f"The requirements conflict on Python {target.python_version}" + (f": {conflict}" if conflict else ""),
+            "Relax one of the requirements that uv's explanation above names.",
+            explanation,
+        )
+    return ProgramError(
+        "uv could not resolve the requirements", "Correct the cause that uv reports above.", explanation
+    )

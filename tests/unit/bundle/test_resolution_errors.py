@@ -1,0 +1,19 @@
+"""The refusal of requirements without a wheel. tests/unit/bundle/test_lock.py has uv's real explanations."""
+
+from __future__ import annotations
+
+from bake.bundle.resolution_errors import no_wheel_error
+from bake.config.debian import DEBIAN_13
+
+
+def test_a_requirement_without_a_wheel_is_named_with_its_place_and_the_way_out() -> None:
+    error = no_wheel_error({"a==1.0": "requirements.txt:3"}, DEBIAN_13, builds=True)
+    assert error.message == "requirements.txt:3: a==1.0 has no wheel for Python 3.13 on debian-13"
+    assert error.hint.endswith("`bake image` builds a wheel from its source.")
+
+
+def test_all_requirements_without_a_wheel_are_named_at_once() -> None:
+    error = no_wheel_error({"a==1.0": "requirements.txt:3", "b==2.0": ""}, DEBIAN_13, builds=False)
+    assert "2 requirements have no wheel" in error.message
+    assert "a==1.0 (requirements.txt:3), b==2.0" in error.message
+    assert "Without `build: off`" in error.hint

@@ -1,0 +1,41 @@
+"""mmdebstrap's progress and failures. tests/unit/disk/test_base_disk.py has more, for base disks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import Fake
+
+from bake.errors import BakeError, BaseError, NetworkError, RequirementError
+from bake.host import mmdebstrap
+
+TREE = mmdebstrap.Tree("builder root", "build_packages", "http://mirror.example/debian", "bake-test")
+
+
+def test_the_steps_are_reported(fake: Fake, tmp_path: Path) -> None:
+    fake("mmdebstrap", 'echo "I: extracting archives..."; echo "I: cleaning up"')
+    steps: list[tuple[float, str]] = []
+    mmdebstrap.run(["mmdebstrap"], TREE, tmp_path, lambda share, text: steps.append((share, text)))
+    assert [text for _, text in steps] == ["extracting archives...", "cleaning up"]
+    assert 0 < steps[0][0] < steps[1][0] < 1
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "text"),
+    [
+        ("E: Unable to locate package libnone-dev", RequirementError, "Debian has no package libnone-dev"),
+        ("Err: Could not resolve 'mirror.example'", NetworkError, "The Debian archive at http://mirror.example/debian"),
+        ("E: something else", BaseError, "mmdebstrap could not build the builder root"),
+    ],
+)
+def test_a_failure_has_its_kind(fake: Fake, tmp_path: Path, line: str, kind: type[BakeError], text: str) -> None:
+    fake("mmdebstrap", f'echo "{line}"; exit 1')
+    with pytest.raises(kind, match=text) as caught:
+        mmdebstrap.run(["mmdebstrap"], TREE, tmp_path, lambda share, step: None)
+    assert "build_packages" in caught.value.hint or kind is not RequirementError
+
+
+def test_a_tree_is_small_and_has_its_packages() -> None:
+    words = mmdebstrap.options("amd64", ("a", "b"))
+    assert {"--include=a,b", "--architectures=amd64", "--aptopt=Apt::Install-Recommends false"} <= {*words}
