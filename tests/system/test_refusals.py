@@ -94,8 +94,8 @@ def test_conflicting_requirements(app, bake):
 
 def test_dependency_without_a_wheel(app, bake):
     folder, write = app
-    # Its source is for Python 2: no wheel can be built either.
     write("requirements.txt", "flask\nMySQL-python==1.2.5\n")
+    write("bake.yaml", "build: off\n")
     refused(bake("image", folder), 22, "requirements.txt:2", "mysql-python")
 
 
