@@ -20,8 +20,9 @@ from bake.app.django import production_keys, secret_keys
 from bake.app.entry import Entry, find, named_app
 from bake.app.frameworks import FRAMEWORKS, WEBSOCKETS
 from bake.app.name_resolution import App, Reader
+from bake.app.names import dotted_name
 from bake.app.requirements_files import requirements_file
-from bake.app.scopes import Module, dotted_name
+from bake.app.scopes import Module
 from bake.app.session_keys import OWN_KEY, SessionKey
 from bake.app.table_commands import table_commands
 from bake.app.variables import ALWAYS_SET

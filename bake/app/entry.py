@@ -16,8 +16,9 @@ from bake.app.entry_evidence import Evidence
 from bake.app.frameworks import MAKERS, QUICKSTART
 from bake.app.import_roots import other_folders
 from bake.app.name_resolution import USUAL_FACTORIES, USUAL_NAMES, App, Reader
+from bake.app.names import dotted_name
 from bake.app.python_files import require_valid
-from bake.app.scopes import Module, bound_names, dotted_name, statements
+from bake.app.scopes import Module, bound_names, statements
 from bake.config import field_types
 from bake.errors import AsgiAppError, NoAppError, SeveralAppsError
 

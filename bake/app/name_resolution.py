@@ -17,7 +17,8 @@ from pathlib import Path, PurePosixPath
 from bake.app import python_files
 from bake.app.fixpoint import Answers, Ask
 from bake.app.frameworks import ASGI_MAKERS, BOTTLE_ROUTES, INNER, MAKERS, WSGI_MAKERS, WSGI_METHODS
-from bake.app.scopes import END, RETURN, AppExpression, Binding, FunctionScope, Module, Scope, dotted_name
+from bake.app.names import dotted_name
+from bake.app.scopes import END, RETURN, AppExpression, Binding, FunctionScope, Module, Scope
 
 #: The callables that create an app, and whether it is an ASGI app.
 KINDS = ((WSGI_MAKERS, False), (ASGI_MAKERS, True))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bake.app import poetry
-from bake.app.scopes import dotted_name
+from bake.app.names import dotted_name
 from bake.errors import RequirementError
 
 FILES = ("pyproject.toml", "setup.cfg", "setup.py")

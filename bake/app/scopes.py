@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from bake.app import session_keys, variables, writes
+from bake.app.names import dotted_name
 
-#: The maximum number of parts in a dotted name to follow.
-MAX_DOTTED = 20
 #: The key in `Scope.names` for the return values of a function. It is a keyword, so it cannot be a name.
 RETURN = "return"
 #: A position after all bindings of a scope.
@@ -176,15 +175,6 @@ class Module:
         package = self.name.split(".")
         drop = node.level - (self.path.name == "__init__.py")
         return ".".join([*package[: len(package) - drop], *([node.module] if node.module else [])])
-
-
-def dotted_name(node: ast.AST | None) -> str:
-    """Return `a.b.c` as text, or "" for another expression, or one with more than MAX_DOTTED parts."""
-    parts: list[str] = []
-    while isinstance(node, ast.Attribute) and len(parts) < MAX_DOTTED:
-        parts.append(node.attr)
-        node = node.value
-    return ".".join([node.id, *reversed(parts)]) if isinstance(node, ast.Name) else ""
 
 
 def statements(body: list[ast.stmt], main: bool = False) -> Iterator[tuple[ast.stmt, bool]]:

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from bake.app.names import dotted_name, last_name
+
 #: Names of keys that sign sessions in Flask, Django and their extensions.
 KEY = re.compile(r"(\w+_)?SECRET(_KEY)?|secret_key|cookie_secret")
 #: Those that no other service gives out: unlike AWS_SECRET_KEY, any random value is right.
@@ -57,7 +59,7 @@ def session_key(name: str, value: ast.expr) -> SessionKey:
     """Return the key that is assigned to this name."""
     parts = list(ast.walk(value))
     strings = [part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str)]
-    random = any(isinstance(part, ast.Call) and _returns_random(part.func) for part in parts)
+    random = any(isinstance(part, ast.Call) and last_name(part.func) in MAKERS for part in parts)
     is_own = bool(OWN_KEY.fullmatch(name))
     variable = next(filter(None, map(_variable, parts)), "") if is_own else ""
     is_literal = is_own and isinstance(value, ast.Constant) and bool(strings and strings[0])
@@ -67,15 +69,13 @@ def session_key(name: str, value: ast.expr) -> SessionKey:
 def _variable(node: ast.AST) -> str:
     """Return NAME of `os.environ["NAME"]`, `os.getenv("NAME", …)` and the like, or ""."""
     match node:
-        case ast.Call(func=function, args=[ast.Constant(value=str(name)), *_]) if READER.fullmatch(_dotted(function)):
+        case ast.Call(func=function, args=[ast.Constant(value=str(name)), *_]) if READER.fullmatch(
+            dotted_name(function)
+        ):
             return name
-        case ast.Subscript(value=value, slice=ast.Constant(value=str(name))) if _dotted(value).endswith("environ"):
+        case ast.Subscript(value=value, slice=ast.Constant(value=str(name))) if dotted_name(value).endswith("environ"):
             return name
     return ""
-
-
-def _dotted(node: ast.AST) -> str:
-    return f"{_dotted(node.value)}.{node.attr}" if isinstance(node, ast.Attribute) else getattr(node, "id", "")
 
 
 def _assignments(node: ast.AST, in_function: bool) -> Iterator[tuple[str, ast.expr]]:
@@ -97,9 +97,3 @@ def _assignments(node: ast.AST, in_function: bool) -> Iterator[tuple[str, ast.ex
         for key, value in zip(node.keys, node.values, strict=True):
             if isinstance(key, ast.Constant):
                 yield str(key.value), value
-
-
-def _returns_random(function: ast.expr) -> bool:
-    """Return whether a function returns a random value, by its name."""
-    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-    return name in MAKERS

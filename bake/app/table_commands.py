@@ -6,6 +6,8 @@ import ast
 import re
 from collections.abc import Iterator
 
+from bake.app.names import last_name
+
 #: Names of such commands in public apps: init-db, initdb, create_tables, db-init, setup-database.
 NAME = re.compile(
     r"(init|create|setup|make)[-_]?(all|db|database|tables?|schema)|(db|database)[-_]?(init|create|setup)"
@@ -25,11 +27,7 @@ def table_commands(tree: ast.Module) -> Iterator[str]:
 
 def _command(decorator: ast.expr, function: str) -> str:
     """Return the name of the command that a decorator makes of a function, or "" if it makes none."""
-    if not isinstance(decorator, ast.Call):
-        return ""
-    target = decorator.func
-    name = target.attr if isinstance(target, ast.Attribute) else target.id if isinstance(target, ast.Name) else ""
-    if name != "command":
+    if not isinstance(decorator, ast.Call) or last_name(decorator.func) != "command":
         return ""
     values = [*decorator.args[:1], *(keyword.value for keyword in decorator.keywords if keyword.arg == "name")]
     names = [value.value for value in values if isinstance(value, ast.Constant) and isinstance(value.value, str)]

@@ -6,7 +6,8 @@ import ast
 from collections.abc import Iterable
 
 from bake.app.name_resolution import Reader
-from bake.app.scopes import Module, dotted_name
+from bake.app.names import dotted_name
+from bake.app.scopes import Module
 from bake.errors import NoAppError
 
 #: The last parts of the dotted names of calls that start a server.

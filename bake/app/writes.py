@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from bake.app.names import last_name
+
 #: Functions and classes that write the path in their first argument or `filename`: the last parts of their names.
 FOLDER_MAKERS = {"mkdir", "makedirs"}
 FILE_MAKERS = {
@@ -57,7 +59,7 @@ def _writes(node: ast.AST) -> Iterator[Write]:
 
 def _call_writes(node: ast.Call) -> Iterator[Write]:
     function = node.func
-    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+    name = last_name(function)
     filename = next((keyword.value for keyword in node.keywords if keyword.arg == "filename"), None)
     text = _text(filename or (node.args[0] if node.args and name != "basicConfig" else None))
     match function:

@@ -87,6 +87,11 @@ def test_the_source_may_have_the_key(source: str, literal: bool) -> None:
     assert any(key.literal for key in find(ast.parse(source))) is literal
 
 
+def test_a_long_chain_of_attributes_is_no_variable() -> None:
+    # More than Python's limit of nested calls.
+    assert list(find(ast.parse(f"SECRET_KEY = a{'.b' * 2000}('KEY')"))) == []
+
+
 APP = """
 import os
 from flask import Flask
