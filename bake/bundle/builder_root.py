@@ -20,8 +20,6 @@ from bake.host.progress import Reporter
 
 #: The largest total size in bytes of mmdebstrap's tree, its archive and the root.
 SPACE_NEEDED = 3 * 1000**3
-#: A root is older than this only if bake was started before it: so `--refresh` makes one root, not one for each build.
-_START = time.time()
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def _is_young(entry: Path, age: cache.Age) -> bool:
     if not manifest.is_file():
         return False
     created = json.loads(manifest.read_text())["created"]
-    return age.admits(created) or created >= _START
+    return age.admits(created) or cache.is_from_this_run(created)
 
 
 def _make(target: Target, packages: tuple[str, ...], mirror: str | None, work: Path) -> int:

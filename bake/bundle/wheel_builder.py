@@ -39,8 +39,6 @@ SETUPTOOLS = {"setuptools", "wheel", "packaging"}
 SETUPTOOLS_DATES = ("2021-09-03", "2020-03-07")
 #: The lines of a log that an error shows.
 LAST_LINES = 25
-#: The wheels that this process built count as new, although `--refresh` ignores the cache.
-_START = time.time()
 
 
 @dataclass(frozen=True)
@@ -53,12 +51,15 @@ class LockOptions:
     age: cache.Age = cache.A_WEEK
     builds: bool = True
 
+    def may_build(self, recipe: Recipe) -> bool:
+        """Return whether neither the options nor the recipe forbid building."""
+        return self.builds and recipe.build
+
     def builder(
         self, recipe: Recipe, target: Target, report: Reporter, *, pure_only: bool = False
     ) -> WheelBuilder | None:
-        """Return the builder of missing wheels, or None if the options or the recipe forbid building."""
-        is_allowed = self.builds and recipe.build
-        return WheelBuilder(recipe, target, self.age, report, pure_only) if is_allowed else None
+        """Return the builder of missing wheels, or None if bake may not build."""
+        return WheelBuilder(recipe, target, self.age, report, pure_only) if self.may_build(recipe) else None
 
 
 LOCK_OPTIONS = LockOptions()
@@ -86,7 +87,7 @@ class WheelBuilder:
         root_key = builder_root.key(self.target, self.recipe.build_packages, self.recipe.mirror)
         key = files.digest([source.sha256, root_key])
         built = built_wheels.find(key)
-        if built and (not self.age.refresh or built.created >= _START):
+        if built and (not self.age.refresh or cache.is_from_this_run(built.created)):
             return built
         if source.pin in self._pins:
             raise BuildError(f"To build {source.pin}, bake would need {source.pin} itself", "Require another version.")

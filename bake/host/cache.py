@@ -27,6 +27,8 @@ from pathlib import Path
 from bake.host import paths
 from bake.host.files import disk_faults, remove
 
+#: An entry is older than this only if bake was started after it was made.
+_START = time.time()
 #: Maximum size of the cache in bytes. The least recently used entries are removed first.
 CACHE_BOUND = 20 * 1024**3
 
@@ -34,6 +36,11 @@ CACHE_BOUND = 20 * 1024**3
 def age_days(moment: float) -> float:
     """Return the days since a moment, which is in seconds since the epoch."""
     return (time.time() - moment) / 86400
+
+
+def is_from_this_run(moment: float) -> bool:
+    """Return whether this process made an entry: `--refresh` then makes one, not one for each use."""
+    return moment >= _START
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ import builder_fakes
 import pytest
 from conftest import Fake, Site, publish
 
-from bake.bundle import wheel_builder
 from bake.bundle.wheel_builder import LockOptions, WheelBuilder
 from bake.config.debian import DEBIAN_12, DEBIAN_13
 from bake.config.recipe import Recipe
 from bake.errors import BuildError, WheelError
+from bake.host import cache
 from bake.host.cache import Age
 from bake.host.progress import Reporter
 from bake.host.terminal import Terminal
@@ -144,7 +144,7 @@ def test_a_refresh_builds_again_what_another_process_built(
     refreshing.build(source)
     refreshing.build(source)
     assert len(tried(tmp_path)) == 1
-    monkeypatch.setattr(wheel_builder, "_START", wheel_builder._START + 1000)
+    monkeypatch.setattr(cache, "_START", cache._START + 1000)
     refreshing.build(source)
     assert len(tried(tmp_path)) == 2
 
