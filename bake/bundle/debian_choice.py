@@ -81,7 +81,8 @@ A_TRIAL = _Trial()
 class _App:
     """An app during the choice of its release. `notes` are the notes already shown.
 
-    `readings` are its requirements, by their file or list, the ASGI app and the release.
+    `readings` are its requirements, by their file or list, the ASGI app and the release. `detections` are what bake
+    detects in its folder, by the release.
     """
 
     folder: Path
@@ -90,11 +91,13 @@ class _App:
     options: LockOptions
     notes: set[str] = field(default_factory=set)
     readings: dict[tuple[str | tuple[str, ...] | None, str | None, Target], Requirements] = field(default_factory=dict)
+    detections: dict[Target, detect.Detection] = field(default_factory=dict)
 
-    @property
-    def may_build(self) -> bool:
-        """Return whether bake may build any requirement without a wheel."""
-        return self.options.builds and self.recipe.build
+    def detection(self, target: Target) -> detect.Detection:
+        """Return what bake detects in the folder for a release. Read the source only once."""
+        if target not in self.detections:
+            self.detections[target] = detect.complete(self.folder, self.recipe.model_copy(update={"base": target.name}))
+        return self.detections[target]
 
     def requirements(self, recipe: Recipe, target: Target) -> Requirements:
         """Return the requirements that a recipe of the app names, for a release. Read them only once."""
@@ -172,7 +175,7 @@ def _choose_release(app: _App) -> Choice:
     """
     targets, preference = _preference(app)
     # Building takes longer. So a release that needs only pure-Python sources comes before a newer one.
-    for pure_only in (True, False) if app.may_build else (False,):
+    for pure_only in (True, False) if app.options.may_build(app.recipe) else (False,):
         refusals: dict[Target, _Refusal] = {}
         # A cached refusal saves time if another release suits the app. It is never final, because the index may
         # meanwhile have the missing wheels.
@@ -201,7 +204,7 @@ def _try(app: _App, target: Target, trial: _Trial = A_TRIAL) -> Choice | _Refusa
     try:
         if trial.choosing and not app.recipe.package:
             _require_allowed(app.folder, target)
-        detection = detect.complete(app.folder, app.recipe.model_copy(update={"base": target.name}))
+        detection = app.detection(target)
         recipe = detection.recipe
         app.note(*detection.notes)
         requirements = app.requirements(recipe, target)

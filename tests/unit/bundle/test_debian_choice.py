@@ -431,6 +431,22 @@ def test_requirements_are_read_once_for_each_debian_version(
     assert (count.readings, count.uv) == (readings, uv)
 
 
+def test_the_source_is_read_once_for_each_debian_version(
+    read: Read, sources: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bases: list[object] = []
+    plainly = detect.complete
+
+    def complete(folder: Path, recipe: Recipe) -> detect.Detection:
+        bases.append(recipe.base)
+        return plainly(folder, recipe)
+
+    monkeypatch.setattr(detect, "complete", complete)
+    # Both are refused as long as only pure-Python sources are built. Then the first is tried again.
+    assert read("code==1.0\n", builds=True)[0] == "debian-13"
+    assert bases == ["debian-13", "debian-12"]
+
+
 def test_a_debian_version_that_was_just_refused_is_not_tried_again(
     read: Read, site: Site, cache_folder: Path, count: Count, monkeypatch: pytest.MonkeyPatch
 ) -> None:
