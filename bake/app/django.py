@@ -94,6 +94,8 @@ def _setting_values(reader: Reader, name: str) -> dict[str, ast.expr]:
 
     Each module is read once. As in Python, a module in an import cycle provides only its assignments so far.
     """
+    if name in reader.django_settings:
+        return reader.django_settings[name]
     values: dict[str, dict[str, ast.expr]] = {name: {}}
     stack = [(name, _settings_statements(reader, name))]
     while stack:
@@ -114,6 +116,7 @@ def _setting_values(reader: Reader, name: str) -> dict[str, ast.expr]:
             elif origin in reader.modules:
                 values[origin] = {}
                 stack.append((origin, _settings_statements(reader, origin)))
+    reader.django_settings[name] = values[name]
     return values[name]
 
 

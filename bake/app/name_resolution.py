@@ -134,6 +134,8 @@ class Reader:
         #: The files that bake could not parse.
         self.faults: dict[PurePosixPath, python_files.Fault] = {}
         self.modules = {module.name: module for module in self.parse(python_files.find(folder))}
+        #: The values in the settings of a Django project that `django` has read, by the name of the module.
+        self.django_settings: dict[str, dict[str, ast.expr]] = {}
         self._classes = self._subclasses()
         self._answers = Answers(self._rule)
 

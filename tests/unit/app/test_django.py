@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 from typing import Any
 
 import pytest
 from app_folders import DJANGO, FLASK, SETTINGS, find
 
+from bake.app.name_resolution import Reader
+from bake.app.scopes import Module
 from bake.config.sections import Django
 
 
@@ -32,6 +35,19 @@ def test_a_settings_package_and_a_key_from_elsewhere(tmp_path: Path) -> None:
     found = find(tmp_path, {name: text for name, text in {**DJANGO, **files}.items() if name != "site1/settings.py"})
     assert found.recipe.django == Django(settings="site1.settings")
     assert found.recipe.random_secrets == ("KEY",)
+
+
+def test_the_settings_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def tree(reader: Reader, module: Module) -> ast.Module:
+        read.append(module.name)
+        return original(reader, module)
+
+    original = Reader.tree
+    monkeypatch.setattr(Reader, "tree", tree)
+    find(tmp_path, DJANGO)
+    assert read.count("site1.settings") == 1
 
 
 def test_the_settings_are_those_of_the_wsgi_module(tmp_path: Path) -> None:
