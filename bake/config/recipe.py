@@ -55,18 +55,11 @@ def _app_variables(names: _Names, info: ValidationInfo) -> _Names:
     return names
 
 
-def _secret_names(names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-    """Return the names of secrets. Raises ValueError if `env` has one of them."""
-    if duplicates := [name for name in names if name in info.data.get("env", ())]:
-        raise ValueError(f"{', '.join(duplicates)} is also in `env`, whose values are not secret; remove it there")
-    return names
-
-
-def _random_names(names: _Names, info: ValidationInfo) -> _Names:
-    """Return the names of generated secrets. Raises ValueError if another key has one of them."""
-    for key in ("env", "secrets"):
+def _names_of_one_key(names: _Names, info: ValidationInfo) -> _Names:
+    """Return the names of secrets. Raises ValueError if a key that stands before theirs has one of them."""
+    for key, remark in (("env", ", whose values are not secret; remove it there"), ("secrets", "; remove one of them")):
         if duplicates := [name for name in names if name in info.data.get(key, ())]:
-            raise ValueError(f"{', '.join(duplicates)} is also in `{key}`; remove it from one of them")
+            raise ValueError(f"{', '.join(duplicates)} is also in `{key}`{remark}")
     return names
 
 
@@ -128,13 +121,14 @@ class Recipe(Section):
         tuple[Annotated[field_types.EnvName, BeforeValidator(field_types.secret)], ...],
         BeforeValidator(field_types.secrets),
         AfterValidator(_app_variables),
-        AfterValidator(_secret_names),
+        AfterValidator(_names_of_one_key),
     ] = Field(
         default=(),
         description=f"Names of secrets. Their values are in {contract.SECRETS} on the machine, never in an image.",
     )
     random_secrets: (
-        Annotated[tuple[field_types.EnvName, ...], AfterValidator(_app_variables), AfterValidator(_random_names)] | None
+        Annotated[tuple[field_types.EnvName, ...], AfterValidator(_app_variables), AfterValidator(_names_of_one_key)]
+        | None
     ) = Field(
         default=None,
         description="Names of secrets that each machine generates on its first boot, unless "

@@ -140,6 +140,11 @@ name: again
             "env: {KEY: x}\nsecrets: [KEY]",
             "secrets: KEY is also in `env`, whose values are not secret; remove it there",
         ),
+        (
+            "env: {KEY: x}\nrandom_secrets: [KEY]",
+            "random_secrets: KEY is also in `env`, whose values are not secret; remove it there",
+        ),
+        ("secrets: [KEY]\nrandom_secrets: [KEY]", "random_secrets: KEY is also in `secrets`; remove one of them"),
     ],
 )
 def test_single_faults(tmp_path: Path, text: str, fault: str) -> None:
