@@ -16,6 +16,9 @@ class BakeError(Exception):
 
     The command line prints `details`, such as the end of a log or a list of faults, before the message. `log` is the
     complete log where `details` has only its end.
+
+    `reason` is the message without the name of a Debian version. `common_reason` is that without the version of its
+    Python. The choice of a Debian version lists and compares them.
     """
 
     code = 1
@@ -26,6 +29,12 @@ class BakeError(Exception):
         self.hint = hint
         self.details = details
         self.log = ""
+        self.reason = self.common_reason = message
+
+    def with_reasons(self, reason: str, common_reason: str) -> Self:
+        """Set `reason` and `common_reason`, and return the error."""
+        self.reason, self.common_reason = reason, common_reason
+        return self
 
     @classmethod
     def of_faults(cls, where: str, faults: Iterable[str], hint: str = "") -> Self:

@@ -48,10 +48,6 @@ class _Refusal:
     key: str = ""
     is_cached: bool = False
 
-    def reason(self, target: Target) -> str:
-        """Return the reason in one line that does not repeat the target's name."""
-        return self.error.message.replace(f" on {target.name}", "")
-
 
 @dataclass(frozen=True)
 class Choice:
@@ -189,8 +185,8 @@ def _choose_release(app: _App) -> Choice:
                     continue
                 for refusal in refusals.values():
                     if refusal.key and not refusal.is_cached:
-                        files.write(_refusal_path(refusal.key), refusal.error.message)
-                reasons = [refusal.reason(other) for other, refusal in refusals.items() if other is not target]
+                        files.write(_refusal_path(refusal.key), refusal.error.reason)
+                reasons = [refusal.error.reason for other, refusal in refusals.items() if other is not target]
                 app.note(f"base: {target.name} ({'; '.join(reasons) or f'Python {target.python_version}{preference}'})")
                 return outcome
             if not any(refusal.is_cached for refusal in refusals.values()):
@@ -268,11 +264,8 @@ def _require_allowed(folder: Path, target: Target) -> None:
 def _no_release_error(refusals: dict[Target, _Refusal]) -> BakeError:
     """Return the error that gives the reasons against all releases, or the one reason that they share."""
     first_error = next(iter(refusals.values())).error
-    reasons = {target.name: refusal.reason(target) for target, refusal in refusals.items()}
-    generic_reasons = {
-        refusal.reason(target).replace(f"Python {target.python_version}", "") for target, refusal in refusals.items()
-    }
-    if len(generic_reasons) == 1:
+    reasons = {target.name: refusal.error.reason for target, refusal in refusals.items()}
+    if len({refusal.error.common_reason for refusal in refusals.values()}) == 1:
         suffix = f"; the same applies to {', '.join([*reasons][1:])}" if len({*reasons.values()}) > 1 else ""
         return type(first_error)(first_error.message + suffix, first_error.hint, first_error.details)
     details = (

@@ -51,9 +51,9 @@ def index_request(url: str, index: str | None) -> Request:
 def fetch_error(error: ProgramError, target: Target) -> NetworkError | WheelError:
     """Return the error that explains why pip could not fetch a wheel or a source."""
     if match := re.search(r"No matching distribution found for ([^\s(]+)", error.details):
-        message = f"{match[1]} has no wheel for Python {target.python_version} on {target.name}"
+        message, *reasons = target.sentences(f"{match[1]} has no wheel")
         if not NO_NETWORK.search(error.details):
-            return WheelError(message, "Allow another version of it.", error.details)
+            return WheelError(message, "Allow another version of it.", error.details).with_reasons(*reasons)
     if "DO NOT MATCH THE HASHES" in error.details:
         return WheelError("The hash of a wheel differs from the lock", "Run `bake image --refresh`.", error.details)
     return NetworkError("The wheels could not be fetched", "Check the network and `index` in bake.yaml.", error.details)

@@ -24,14 +24,13 @@ BUILD_OFF_HINT = " Without `build: off` in bake.yaml, `bake image` builds a whee
 
 def no_wheel_error(locations: Mapping[str, str], target: Target, builds: bool) -> WheelError:
     """Return the error for pins without a wheel, each with its `file:line` or "". `builds` is `build` in bake.yaml."""
-    reason = f"no wheel for Python {target.python_version} on {target.name}"
     if len(locations) == 1:
         ((pin, location),) = locations.items()
-        message = f"{location}: " * bool(location) + f"{pin} has {reason}"
+        message, *reasons = target.sentences(f"{location}: " * bool(location) + f"{pin} has no wheel")
     else:
         listing = ", ".join(pin + f" ({location})" * bool(location) for pin, location in locations.items())
-        message = f"{len(locations)} requirements have {reason}: {listing}"
-    return WheelError(message, NO_WHEEL_HINT + (BUILD_HINT if builds else BUILD_OFF_HINT))
+        message, *reasons = target.sentences(f"{len(locations)} requirements have no wheel", f": {listing}")
+    return WheelError(message, NO_WHEEL_HINT + (BUILD_HINT if builds else BUILD_OFF_HINT)).with_reasons(*reasons)
 
 
 def resolution_error(stderr: str, lines: Sequence[Line], target: Target) -> BakeError:
@@ -53,11 +52,8 @@ def resolution_error(stderr: str, lines: Sequence[Line], target: Target) -> Bake
     if match := NO_WHEEL.search(sentence) or re.search(
         r"Failed to (?:build|download and build) `([\w.-]+?)(?:==[^`]*)?`", sentence
     ):
-        return WheelError(
-            f"{location_prefix(match[1])}{match[1]} has no wheel for Python {target.python_version} on {target.name}",
-            NO_WHEEL_HINT,
-            explanation,
-        )
+        message, *reasons = target.sentences(f"{location_prefix(match[1])}{match[1]} has no wheel")
+        return WheelError(message, NO_WHEEL_HINT, explanation).with_reasons(*reasons)
     if match := re.search(r"(\S+) was not found in the package registry", sentence):
         return RequirementError(
             f"{location_prefix(match[1])}the package index has no package {match[1]}",
@@ -79,11 +75,11 @@ def resolution_error(stderr: str, lines: Sequence[Line], target: Target) -> Bake
             line for line in lines if re.search(rf"(?<![\w-]){re.escape(line.name)}(?![\w-])", sentence, re.I)
         ]
         conflict = ", ".join(dict.fromkeys(f"{line.text} ({line.location})" for line in conflicting_lines))
+        conflict = f": {conflict}" if conflict else ""
+        message = f"The requirements conflict on Python {target.python_version}{conflict}"
         return ConflictError(
-            f"The requirements conflict on Python {target.python_version}" + (f": {conflict}" if conflict else ""),
-            "Relax one of the requirements that uv's explanation above names.",
-            explanation,
-        )
+            message, "Relax one of the requirements that uv's explanation above names.", explanation
+        ).with_reasons(message, f"The requirements conflict{conflict}")
     return ProgramError(
         "uv could not resolve the requirements", "Correct the cause that uv reports above.", explanation
     )

@@ -225,9 +225,7 @@ def _failure(source: Source, target: Target, log: Path) -> BuildError:
     missing_part = header[1] if header else "a header or a program that is missing"
     packages = f"Add the Debian package with {missing_part} to bake.yaml, as in `build_packages: [libpq-dev]`."
     hints = [version] if is_old and not header else [packages, version]
-    return BuildError(
-        f"{location}{source.pin} has no wheel for Python {target.python_version} on {target.name}, and its build from "
-        f"source failed{cause}",
-        f"{' '.join(hints)} The log is {log}.",
-        "\n".join(lines),
+    message, *reasons = target.sentences(
+        f"{location}{source.pin} has no wheel", f", and its build from source failed{cause}"
     )
+    return BuildError(message, f"{' '.join(hints)} The log is {log}.", "\n".join(lines)).with_reasons(*reasons)

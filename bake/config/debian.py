@@ -33,6 +33,11 @@ class Target:
         """Return the complete version of the release's Python, such as `3.13.5`."""
         return f"{self.python_version}.{self.patch}"
 
+    def sentences(self, start: str, end: str = "") -> tuple[str, str, str]:
+        """Return a sentence about this release: complete, without its name, and also without its Python."""
+        python = f"{start} for Python {self.python_version}"
+        return f"{python} on {self.name}{end}", python + end, start + end
+
     @property
     def uv_platform(self) -> str:
         """Return uv's name of the newest manylinux platform for this glibc. uv supports versions up to 2.40."""

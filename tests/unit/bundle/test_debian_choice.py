@@ -87,6 +87,12 @@ def test_the_older_release_is_chosen_where_a_pin_has_no_wheel_for_the_newest(rea
     assert base_note(notes) == "base: debian-12 (requirements.txt:2: for-311==1.0 has no wheel for Python 3.13)"
 
 
+def test_a_reason_keeps_the_words_of_the_app(read: Read) -> None:
+    name = "pins for Python 3.13 on debian-13.txt"
+    _, notes = read(f'-r "{name}"\n', {name: "for-311==1.0\n"})
+    assert base_note(notes) == f"base: debian-12 ({name}:1: for-311==1.0 has no wheel for Python 3.13)"
+
+
 def test_a_requirement_that_admits_no_release_with_a_wheel_counts_as_well(read: Read) -> None:
     base, notes = read("for-311<2\n")
     assert base == "debian-12" and "for-311" in base_note(notes)
