@@ -14,7 +14,7 @@ from bake.bundle import built_wheels, release_files
 from bake.bundle.exclusions import is_stdout
 from bake.bundle.release import Release
 from bake.config import contract
-from bake.config.contract_files import Source
+from bake.config.contract_files import MachineRecipe, Source
 from bake.config.debian import Target
 from bake.config.recipe import Recipe
 from bake.config.sections import App
@@ -39,6 +39,14 @@ class Git:
     files: frozenset[str]
 
 
+@dataclass(frozen=True)
+class FetchScript:
+    """A script that fetches an app's files on the machine, and the Debian packages that it needs."""
+
+    text: str
+    packages: tuple[str, ...] = ()
+
+
 def stanza(target: Target, **digest: str) -> File:
     """Return the file that names the release of the app, by its `parts` or its `bundle`, and the release of Debian."""
     return File(contract.SOURCE, 0o644, Source.of(target, **digest).to_json().encode())
@@ -58,7 +66,7 @@ def fetched(
     release: Release,
     recipe: Recipe,
     fetched_paths: frozenset[str],
-    script: str,
+    script: FetchScript,
     extras: tuple[str, ...] = (),
 ) -> list[File]:
     """Return a document's files with a script that fetches the app, made by `git_script` or `archive_script`.
@@ -70,27 +78,27 @@ def fetched(
     excluded_paths = [
         name for name, _ in release.exclusions if any(f"{path}/".startswith(name) for path in fetched_paths)
     ]
-    if excluded_paths:
-        script += render("release/fetch/exclude.sh.j2", paths=excluded_paths)
-    recipe_fields = json.loads(members[contract.RECIPE][1])
-    if "\ngit init " in script:
-        recipe_fields["packages"] = sorted({*recipe_fields.get("packages", ()), "git"})
-    members |= {
-        contract.RECIPE: (0o644, (json.dumps(recipe_fields, indent=1, sort_keys=True) + "\n").encode()),
-        contract.FETCH_SOURCE: (0o644, script.encode()),
-    }
+    exclude = render("release/fetch/exclude.sh.j2", paths=excluded_paths) if excluded_paths else ""
+    members[contract.FETCH_SOURCE] = (0o644, (script.text + exclude).encode())
+    if script.packages:
+        machine_recipe = MachineRecipe.model_validate_json(members[contract.RECIPE][1])
+        packages = tuple(sorted({*machine_recipe.packages, *script.packages}))
+        machine_recipe = machine_recipe.model_copy(update={"packages": packages})
+        members[contract.RECIPE] = (0o644, machine_recipe.to_json().encode())
     return _parts(recipe, members)
 
 
-def git_script(url: str, commit: str, path: str = "") -> str:
+def git_script(url: str, commit: str, path: str = "") -> FetchScript:
     """Return a script that fetches a commit's files to source/. git verifies them by the commit's digest."""
-    return render("release/fetch/git.sh.j2", url=url, commit=commit, folder=_fetched_folder(path))
+    text = render("release/fetch/git.sh.j2", url=url, commit=commit, folder=_fetched_folder(path))
+    return FetchScript(text, ("git",))
 
 
-def archive_script(url: str, sha256: str, unpack: str, path: str) -> str:
+def archive_script(url: str, sha256: str, unpack: str, path: str) -> FetchScript:
     """Return a script that fetches an archive's files to source/. `unpack` is its command, `path` a folder in it."""
     folder = _fetched_folder(path)
-    return render("release/fetch/archive.sh.j2", url=url, sha256=sha256, unpack=unpack, folder=folder)
+    text = render("release/fetch/archive.sh.j2", url=url, sha256=sha256, unpack=unpack, folder=folder)
+    return FetchScript(text)
 
 
 def _fetched_folder(path: str) -> str:
@@ -164,7 +172,7 @@ def _members(
     return contents
 
 
-def script_of(app: App) -> str:
+def script_of(app: App) -> FetchScript:
     """Return the script that fetches the source that a recipe names. Fetch it first, with `app_source.folder_of`."""
     if app.git and app.commit:
         return git_script(app.git, app.commit)

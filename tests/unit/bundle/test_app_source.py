@@ -145,7 +145,7 @@ def test_a_script_names_the_address_that_is_asked_for(site: Site, app: Path, ins
     other = recipe_of(archive="https://other.example/mirror.zip", sha256=one.app.sha256)
     assert other.app is not None
     assert app_source.folder_of(app, other) == found and len(site.asked) == asked
-    first, second = release_source.script_of(one.app), release_source.script_of(other.app)
+    first, second = release_source.script_of(one.app).text, release_source.script_of(other.app).text
     assert second == first.replace(f"{site.address}/shop.zip", "https://other.example/mirror.zip") != first
     assert inside.rstrip("/") in second
 

@@ -19,6 +19,7 @@ from bake.config.recipe import Recipe
 from bake.config.sections import Certificate
 from bake.document import release_source
 from bake.document.machine_files import File
+from bake.document.release_source import FetchScript
 from bake.errors import AppFolderError, WheelError
 from bake.host.programs import run
 
@@ -84,7 +85,7 @@ def test_a_document_has_the_extras_that_are_asked_for_alone(app: Path, wanted: t
     members = {member.name for member in gathered.members}
     assert set().union(*extras.values()) <= members, "a bundle has all of them"
     inline = parts(release_source.inline(gathered, RECIPE, wanted))
-    fetched = parts(release_source.fetched(gathered, RECIPE, frozenset({"app.py"}), "a script\n", wanted))
+    fetched = parts(release_source.fetched(gathered, RECIPE, frozenset({"app.py"}), FetchScript("a script\n"), wanted))
     for found in (inline, fetched):
         assert {name for name, paths in extras.items() if paths & set(found)} == set(wanted)
         assert all(extras[name] <= set(found) for name in wanted)
@@ -137,7 +138,7 @@ def test_a_release_has_a_name_of_its_own_whatever_differs(app: Path) -> None:
     url, commit, there = "https://code.example/x", "1a" * 20, frozenset({"app.py"})
     seen: list[str] = []
 
-    def digest(recipe: Recipe = RECIPE, script: str | None = None) -> str:
+    def digest(recipe: Recipe = RECIPE, script: FetchScript | None = None) -> str:
         gathered = gather(app, (wheel,))
         if script is None:
             return stanza(release_source.inline(gathered, recipe))["parts"]
@@ -167,7 +168,7 @@ def test_what_is_fetched_is_not_in_the_document(app: Path) -> None:
         (app / name).parent.mkdir(exist_ok=True)
         (app / name).touch()
     there = frozenset({"app.py", "pkg/x.py", "other.py"})
-    found = parts(release_source.fetched(gather(app), RECIPE, there, "a script\n"))
+    found = parts(release_source.fetched(gather(app), RECIPE, there, FetchScript("a script\n")))
     assert {name for name in found if name.startswith("source/")} == {"source/generated.py"}
     assert "recipe.json" in found
     assert found["fetch-source"].text == "a script\n"
@@ -185,6 +186,8 @@ def test_who_fetches_with_git_has_it_installed(app: Path) -> None:
     assert packages(release_source.fetched(gathered, RECIPE, there, script)) == ["ffmpeg", "git", "libpq5"]
     script = release_source.archive_script("https://code.example/x.tar", "1a" * 32, "tar -xf .archive", "x")
     assert packages(release_source.fetched(gather(app), RECIPE, there, script)) is None
+    similar = FetchScript(f"{script.text}\ngit init is not run here\n")
+    assert packages(release_source.fetched(gather(app), RECIPE, there, similar)) is None
     assert packages(release_source.inline(gather(app), RECIPE)) is None
 
 
@@ -193,7 +196,7 @@ def test_what_a_bundle_leaves_out_is_taken_away_again(app: Path) -> None:
         (app / name).parent.mkdir(exist_ok=True)
         (app / name).touch()
     there = frozenset({"app.py", ".env", "-it's.env", "dist/x.js", "pkg/.env"})
-    found = parts(release_source.fetched(gather(app), RECIPE, there, "true\n"))
+    found = parts(release_source.fetched(gather(app), RECIPE, there, FetchScript("true\n")))
     fetched = app.parent / "fetched"
     for name in there | {"kept.js"}:
         (fetched / "source" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -209,7 +212,7 @@ def test_a_folder_s_odd_name_keeps_nothing_that_is_left_out(app: Path) -> None:
     (app / "notes (old)/.bakeignore").write_text("diary.txt\n")
     (app / "notes (old)/diary.txt").touch()
     there = frozenset({"notes (old)/diary.txt", "notes (old)/.bakeignore"})
-    found = parts(release_source.fetched(gather(app), RECIPE, there, "true\n"))
+    found = parts(release_source.fetched(gather(app), RECIPE, there, FetchScript("true\n")))
     assert "rm -rf -- 'notes (old)/diary.txt'\n" in (found["fetch-source"].text or "")
 
 
@@ -218,10 +221,10 @@ def test_a_link_that_is_fetched_may_lead_anywhere_in_the_app(app: Path) -> None:
     (app / "static/x.css").touch()
     (app / "public").symlink_to("static")
     there = frozenset({"static/x.css", "public"})
-    found = parts(release_source.fetched(gather(app), RECIPE, there, "a script\n"))
+    found = parts(release_source.fetched(gather(app), RECIPE, there, FetchScript("a script\n")))
     assert not [name for name in found if name.startswith("source/")]
     with pytest.raises(AppFolderError, match="public is a link to a folder"):
-        release_source.fetched(gather(app), RECIPE, there - {"public"}, "a script\n")
+        release_source.fetched(gather(app), RECIPE, there - {"public"}, FetchScript("a script\n"))
 
 
 def test_a_name_of_two_lines_is_refused(app: Path) -> None:
@@ -230,7 +233,7 @@ def test_a_name_of_two_lines_is_refused(app: Path) -> None:
         release_source.inline(gather(app), RECIPE)
     # Fetched, it comes as git has it.
     there = frozenset({"two\nlines.txt"})
-    assert parts(release_source.fetched(gather(app), RECIPE, there, "a script\n"))
+    assert parts(release_source.fetched(gather(app), RECIPE, there, FetchScript("a script\n")))
 
 
 @pytest.mark.parametrize("name", ["lock.txt", "recipe.json", "settings/env"])
@@ -238,7 +241,7 @@ def test_an_app_s_file_is_not_mistaken_for_the_release_s(app: Path, name: str) -
     (app / name).parent.mkdir(exist_ok=True)
     (app / name).write_text("the app's\n")
     plain = set(parts(release_source.inline(gather(app), RECIPE)))
-    found = parts(release_source.fetched(gather(app), RECIPE, frozenset({name}), "a script\n"))
+    found = parts(release_source.fetched(gather(app), RECIPE, frozenset({name}), FetchScript("a script\n")))
     assert plain - {f"source/{name}"} <= set(found)
 
 
