@@ -4,11 +4,7 @@
 # and exit with the status of systemctl.
 set -eu
 
-# The lock allows one push or upgrade at a time. A run in progress ends first, even if its connection was lost.
-exec 9> /run/app/push.lock
-flock 9
-states() { systemctl show --value --property ActiveState app-setup.service app-upgrade.service; }
-while states | grep -qvE '^(inactive|failed|)$'; do sleep 1; done
+. ./turn.sh
 
 printf '%s\n' "$1" > /etc/app/source.json.partial
 chmod 644 /etc/app/source.json.partial
@@ -20,16 +16,6 @@ systemctl start app-setup.service 2> /dev/null || status=$?
 printf '%s\n' "$(cat /run/app/result.json 2> /dev/null)"
 journalctl --sync || true
 run=$(systemctl show --value --property InvocationID app-setup.service)
-
-# journalctl may not show the newest lines at once, so retry.
-print_journal() {
-    for try in 1 2 3; do
-        lines=$(journalctl -q -o cat "$@") || true
-        if [ -n "$lines" ] || [ $try = 3 ]; then break; fi
-        sleep 1
-    done
-    printf '%s\n' "$lines"
-}
 print_journal "_SYSTEMD_INVOCATION_ID=$run"
 if [ $status != 0 ]; then
     echo "--- the app's journal"

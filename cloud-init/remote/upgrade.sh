@@ -3,11 +3,7 @@
 # app's journal as well, and exit with the program's status.
 set -eu
 
-# The lock allows one push or upgrade at a time. A run in progress ends first, even if its connection was lost.
-exec 9> /run/app/push.lock
-flock 9
-states() { systemctl show --value --property ActiveState app-setup.service app-upgrade.service; }
-while states | grep -qvE '^(inactive|failed|)$'; do sleep 1; done
+. ./turn.sh
 
 cd /var/lib/app-machine
 rm -rf new
@@ -22,15 +18,9 @@ systemd-run -q --wait --collect --unit app-upgrade -p TimeoutStopSec=1h \
     /usr/bin/python3 -B /var/lib/app-machine/new/renew.py install / /var/lib/app-machine/new || status=$?
 rm -rf new new.tar
 journalctl --sync || true
-# journalctl may not show the newest lines at once, so retry.
-for try in 1 2 3; do
-    lines=$(journalctl -q -o cat --since "@$start" _SYSTEMD_UNIT=app-upgrade.service) || true
-    if [ -n "$lines" ] || [ $try = 3 ]; then break; fi
-    sleep 1
-done
-printf '%s\n' "$lines"
-echo "--- the app's journal"
+print_journal --since "@$start" _SYSTEMD_UNIT=app-upgrade.service
 if [ $status != 0 ]; then
-    journalctl -q -o cat -n 2000 --since "@$start" -u app-next.service -u app.service -u 'app-job@*' || true
+    echo "--- the app's journal"
+    print_journal -n 2000 --since "@$start" -u app-next.service -u app.service -u 'app-job@*'
 fi
 exit $status

@@ -25,10 +25,17 @@ def test_a_script_gets_its_arguments_as_they_are(tmp_path: Path, monkeypatch: py
     assert run(["sh", "-s"], stdin=remote_scripts.text("show.sh")).stdout == "|"
 
 
+def test_a_script_contains_the_one_that_it_includes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"one.sh": 'set -eu\n. ./two.sh\ngreet "$1"\n', "two.sh": 'greet() { echo "hello, $1"; }\n'}
+    folder = write(tmp_path, {f"cloud-init/remote/{name}": text for name, text in files.items()})
+    monkeypatch.setattr("bake.host.paths.tree", lambda: folder)
+    assert run(["sh", "-s"], stdin=remote_scripts.text("one.sh", "two words")).stdout == "hello, two words\n"
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_each_script_is_in_use_and_on_the_map(name: str) -> None:
-    sources = (REPOSITORY / "bake").rglob("*.py")
-    assert any(f'remote_scripts.text("{name}"' in source.read_text() for source in sources)
+    calls = any(f'remote_scripts.text("{name}"' in path.read_text() for path in (REPOSITORY / "bake").rglob("*.py"))
+    assert calls or any(f"\n. ./{name}\n" in path.read_text() for path in FOLDER.iterdir())
     assert f"| `{name}` |" in (REPOSITORY / "cloud-init/README.md").read_text()
 
 
