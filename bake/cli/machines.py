@@ -88,7 +88,8 @@ def check_command(host: str, identity: Path | None) -> None:
     """
     login = _login(host, identity)
     report = Reporter(errors)
-    report.note(upgrade.versions(login))
+    with login.connected() as connected:
+        report.note(upgrade.versions(connected))
     with tempfile.TemporaryDirectory() as work, report.phase("check") as phase:
         outcome = checks.run_suites(Suites(["machine"]), Host(login.spec()), Path(work), phase.progress)
     checks.require(outcome)

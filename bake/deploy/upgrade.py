@@ -51,15 +51,16 @@ class State:
         return self.version + (f" with {len(self.changed)} changed files" if self.changed else "")
 
 
-def state(login: Login) -> State:
-    """Read the state of a machine's own files. Raises BootError if the login fails, SetupError for other machines."""
+def state(login: Login, source: Source) -> State:
+    """Read the state of the own files of a machine with this source.json.
+
+    Raises BootError if the login fails, and SetupError for a machine that this version of bake does not support.
+    """
     login.require()
     program = (machine_set.programs() / "renew.py").read_text()
     result = login.script(remote_scripts.text("describe.sh", program, json.dumps(machine_set.PATHS)))
     try:
         fields = json.loads(result.stdout)
-        # A machine that bake did not make has none.
-        source = Source.model_validate({"release": "", "machine": "", **fields.pop("source")})
         fields["changed"] = tuple(fields["changed"])
         return State(target=push.target_of(login, source), layout=source.layout, **fields)
     except (ValueError, KeyError, TypeError):
@@ -73,7 +74,7 @@ def state(login: Login) -> State:
 def versions(login: Login) -> str:
     """Return a sentence with the version of the machine's own files and that of this version of bake."""
     try:
-        machine = state(login)
+        machine = state(login, push.facts(login).source)
     except SetupError as error:
         return f"the machine's own files: unknown, because {error.message}; this bake is {__version__}"
     new = MachineSet.of(machine.target)
@@ -86,7 +87,8 @@ def upgrade(login: Login, source: push.Source | None, report: Reporter) -> str:
 
     If the machine is unhealthy with them, it goes back to its earlier files and release. Then this raises the error.
     """
-    facts, before = push.facts(login), state(login)
+    facts = push.facts(login)
+    before = state(login, facts.source)
     new = MachineSet.of(before.target)
     if before.layout.isdecimal() and int(before.layout) > int(contract.LAYOUT):
         raise SetupError(f"A newer version of bake made {login.host}", "Upgrade with that version, or a newer one.")
@@ -108,7 +110,7 @@ def upgrade(login: Login, source: push.Source | None, report: Reporter) -> str:
         login.upload(work / "new.tar", f"{HOME}/new.tar", lambda share: None)
         phase.progress(None, "installing")
         result = login.script(remote_scripts.text("upgrade.sh"))
-    after = state(login)
+    after = state(login, facts.source)
     lines = [line.removeprefix("app-upgrade ") for line in result.stdout.splitlines()]
     for line in lines:
         if line.startswith("changed: "):

@@ -134,10 +134,9 @@ def digest(files: dict[str, str]) -> str:
 
 
 def describe(root: Path, paths: list[str]) -> dict:
-    """Return the state of the machine: its source.json, its set, and the files changed since the last upgrade."""
+    """Return the state of the machine: its set, and the files changed since the last upgrade."""
     found, record = rows(root, paths), json.loads(text_of(root / RECORD) or "{}")
     return {
-        "source": json.loads(text_of(root / SOURCE) or "{}"),
         "digest": digest(found),
         "version": record.get("version", ""),
         "changed": changes(record["files"], found) if record else [],

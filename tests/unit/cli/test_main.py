@@ -320,6 +320,13 @@ def test_a_machine_nobody_can_log_in_to_is_said_so(fake: Fake) -> None:
     assert "ssh -p 2222 debian@machine.example sudo -n true" in said
 
 
+def test_a_check_logs_in_once_for_the_versions(fake: Fake, tmp_path: Path) -> None:
+    fake("ssh", f'echo "$*" >> {tmp_path}/calls; [ "${{*##* }}" = true ]')
+    refused(BootError.code, "check", "ssh://debian@machine.example")
+    calls = [line for line in (tmp_path / "calls").read_text().splitlines() if "BatchMode=yes" in line]
+    assert calls and all("ControlMaster=auto" in line for line in calls)
+
+
 def test_a_draft_without_an_app_is_noted_beside_its_path(tmp_path: Path) -> None:
     done = bake("init", tmp_path, env={"COLUMNS": "200"})
     assert (done.status, done.stdout) == (0, f"{tmp_path}/bake.yaml\n")

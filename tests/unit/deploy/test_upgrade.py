@@ -14,7 +14,7 @@ from bake.bundle.app_source import AppSource
 from bake.config import contract
 from bake.config.debian import DEBIAN_13
 from bake.deploy import push, upgrade
-from bake.document import cloud_config
+from bake.document import cloud_config, machine_set
 from bake.document.machine_files import File
 from bake.document.machine_set import MachineSet
 from bake.errors import BootError, SetupError, UnhealthyError
@@ -123,6 +123,12 @@ def test_a_machine_gets_the_set_and_both_versions_are_printed(machine: Machine) 
     assert not (machine.root / "var/lib/app-machine/new").exists()
 
 
+def test_the_release_is_read_from_one_place(machine: Machine) -> None:
+    """`describe` printed it as well."""
+    script = remote_scripts.text("describe.sh", (machine_set.programs() / "renew.py").read_text(), "[]")
+    assert sorted(json.loads(machine.login.script(script).stdout)) == ["changed", "digest", "pending", "version"]
+
+
 def test_a_machine_that_has_the_set_is_left_alone(machine: Machine) -> None:
     upgrade.upgrade(machine.login, None, machine.report)
     machine.fake("systemd-run", "exit 1")
@@ -205,4 +211,4 @@ def test_a_machine_of_a_newer_bake_is_left_to_it(machine: Machine) -> None:
 
 def test_the_versions_of_a_machine_that_bake_did_not_make_are_unknown(machine: Machine) -> None:
     (machine.root / "etc/app/source.json").unlink()
-    assert "unknown, because machine.example runs an unknown system" in upgrade.versions(machine.login)
+    assert "unknown, because machine.example does not run a release that bake made" in upgrade.versions(machine.login)
