@@ -141,14 +141,9 @@ build {
     destination = "/tmp/bundle.tar"
   }
 
-  # Move the bundle to the path that app-setup reads, atomically.
   provisioner "shell" {
-    inline = [
-      "sudo mkdir -p /var/lib/app-incoming",
-      "sudo cp /tmp/bundle.tar /var/lib/app-incoming/.bundle",
-      "sudo mv /var/lib/app-incoming/.bundle /var/lib/app-incoming/$(sha256sum /tmp/bundle.tar | cut -c 1-64).tar",
-      "rm /tmp/bundle.tar",
-    ]
+    script          = "${path.root}/store-bundle.sh"
+    execute_command = "sudo env {{ .Vars }} sh {{ .Path }}"
   }
 
   provisioner "shell" {

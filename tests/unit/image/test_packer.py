@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import re
@@ -269,8 +270,17 @@ def test_our_scripts_say_what_milestones_and_faults_listen_for() -> None:
     assert f'echo "{packer.RESULT_PREFIX}$(' in script
     assert f'echo "{OBSERVED_PREFIX}$(cat {contract.OBSERVED})"' in script
     assert f"{contract.CHECK_NOTES} | sed 's/^/{NOTE_PREFIX}/'" in script
-    for name in ("await.sh", "seal.sh"):
+    for name in ("await.sh", "seal.sh", "store-bundle.sh"):
         programs.run(["sh", "-n", paths.tree() / "packer" / name])
+
+
+def test_a_bundle_at_aws_gets_the_name_that_app_setup_reads(tmp_path: Path) -> None:
+    script = (paths.tree() / "packer/store-bundle.sh").read_text()
+    script = script.replace("=/var/", f"={tmp_path}/var/").replace(" /tmp/", f" {tmp_path}/")
+    (tmp_path / "bundle.tar").write_text("a bundle")
+    programs.run(["sh", "-s"], stdin=script)
+    names = [path.name for path in (tmp_path / contract.INCOMING[1:]).iterdir()]
+    assert names == [f"{hashlib.sha256(b'a bundle').hexdigest()}.tar"] and not (tmp_path / "bundle.tar").exists()
 
 
 RESULT = '{"step": "app", "kind": "Unhealthy", "message": "/ answers 500, \\"a\\\\nb\\""}'
