@@ -867,17 +867,28 @@ def test_how_far_it_is_is_told_while_it_runs(
     assert {line.rpartition(" of ")[2].partition(",")[0] for line in told} == {str(len(setup.STEPS))}
 
 
+@pytest.fixture
+def keys(rooted: Callable[..., ModuleType], setup: ModuleType) -> ModuleType:
+    """The program that generates secrets."""
+    return rooted("keys.py", paths.features() / "random-secrets")
+
+
 @pytest.mark.parametrize("text", ["KEY=", "OTHER_KEY=x", "# KEY=x", 'KEY=""'])
-def test_what_gives_no_secret(setup: ModuleType, steps: ModuleType, text: str) -> None:
+def test_what_gives_no_secret(setup: ModuleType, steps: ModuleType, keys: ModuleType, text: str) -> None:
     steps.GIVEN[1].write_text(f"{text}\n")
     with pytest.raises(setup.Waiting, match="KEY"):
         steps.require_secrets({"secrets": ["KEY"]})
+    # A secret that the machine can generate counts as missing, too.
+    keys.fetch({"random_secrets": ["KEY"]})
+    assert re.search("^KEY=.{43}$", keys.SECRETS.read_text(), re.M)
 
 
 @pytest.mark.parametrize("name", ["app-check/env", "app/secrets.env", "app/given.env"])
-def test_what_gives_a_secret(setup: ModuleType, steps: ModuleType, tmp_path: Path, name: str) -> None:
+def test_what_gives_a_secret(setup: ModuleType, steps: ModuleType, keys: ModuleType, tmp_path: Path, name: str) -> None:
     write(tmp_path / "run", {name: 'OTHER=1\nKEY="a value"\n'})
     steps.require_secrets({"secrets": ["KEY"]})
+    keys.fetch({"random_secrets": ["KEY"]})
+    assert not keys.SECRETS.exists()
     with pytest.raises(setup.Waiting, match="MORE"):
         steps.require_secrets({"secrets": ["KEY", "MORE"]})
 
