@@ -31,7 +31,7 @@ def set_up(session: nox.Session, lock: str) -> None:
 
 
 def install_programs(session: nox.Session) -> None:
-    """What a bake needs, and what the tests need besides: a machine's ways to fetch and keep things, an authority."""
+    """Install the programs that a bake needs, and those that only the tests need, such as the authority pebble."""
     session.run("bake", "doctor", "--install")
     missing = [program for program in ("age", "curl", "git", "pebble") if not shutil.which(program)]
     if missing:
@@ -60,7 +60,7 @@ def unpack_nginx(session: nox.Session) -> None:
 
 
 def install_sslyze(session: nox.Session) -> None:
-    """An opinion on TLS that is not ours. Apart, since it holds back a library that the tests share with it."""
+    """Install sslyze, which judges TLS. It has its own environment, because it needs an older library."""
     lock, place = "locks/sslyze.txt", Path(session.virtualenv.location) / "sslyze"
     python, program = place / "bin" / "python", Path(session.bin) / "sslyze"
     session.run("uv", "venv", "--quiet", "--clear", place)
@@ -81,7 +81,7 @@ def bake(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Everything that fits half an hour: lint, unit tests, and a real bake with its faults."""
+    """Run everything that fits half an hour: lint, unit tests, and a real bake with its faults."""
     set_up(session, "locks/dev.txt")
     check_style(session)
     install_programs(session)
@@ -94,7 +94,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def unit(session: nox.Session) -> None:
-    """The unit tests: 4 to 6 minutes on two cores (b2c879b, 942ef9f)."""
+    """Run the unit tests: 4 to 6 minutes on two cores (b2c879b, 942ef9f)."""
     set_up(session, "locks/dev.txt")
     unpack_nginx(session)
     session.run("pytest", "-n", "auto", "tests/unit", *session.posargs)
@@ -102,7 +102,7 @@ def unit(session: nox.Session) -> None:
 
 @nox.session
 def system(session: nox.Session) -> None:
-    """Every real boot, or one: nox -s system -- NAME. What a machine does, also on debian-12."""
+    """Run every real boot, or one: nox -s system -- NAME. The machine's behaviour also runs on debian-12."""
     set_up(session, "locks/dev.txt")
     install_programs(session)
     install_sslyze(session)
@@ -115,7 +115,7 @@ def system(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """ruff, mypy, shellcheck, codespell and zizmor."""
+    """Run ruff, mypy, shellcheck, codespell and zizmor."""
     set_up(session, "locks/dev.txt")
     check_style(session)
 

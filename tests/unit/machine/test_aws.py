@@ -1,6 +1,7 @@
-"""What machines on EC2 ask of AWS, as programs that run: real curl and age, moto's SSM, Secrets Manager and S3 behind a
-gate of ours, which is the metadata service too, holds each request to its signature as botocore makes it, and fails in
-chosen ways.
+"""What machines on EC2 ask of AWS, as programs that run: real curl and age.
+
+moto's SSM, Secrets Manager and S3 stand behind a gate. The gate is the metadata service too, compares each request's
+signature with botocore's, and fails in chosen ways.
 """
 
 from __future__ import annotations
