@@ -69,7 +69,7 @@ def plain(text: str) -> str:
 
 
 def commands(group: click.Group = cli) -> Iterator[tuple[str, click.Command]]:
-    """Yield each command's name and the command, in alphabetical order; hidden ones are left out."""
+    """Yield each command's name and the command, in alphabetical order, without the hidden ones."""
     context = click.Context(group)
     for name in group.list_commands(context):
         command = group.get_command(context, name)
@@ -78,7 +78,7 @@ def commands(group: click.Group = cli) -> Iterator[tuple[str, click.Command]]:
 
 
 def options(name: str, command: click.Command) -> list[tuple[str, str]]:
-    """Return a command's options, each with its help text; `--help` is left out."""
+    """Return a command's options, each with its help text, without `--help`."""
     context = click.Context(command, info_name=f"bake {name}")
     records = [option.get_help_record(context) for option in command.params if isinstance(option, click.Option)]
     return [record for record in records if record]

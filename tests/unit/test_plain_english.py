@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,23 +55,36 @@ IDIOMS = {
 PATTERN = re.compile(rf"\b({'|'.join(IDIOMS)})(?=[\s.,:;)`]|$)", re.IGNORECASE)
 SOURCES = [path for path in sorted(PACKAGE.rglob("*.py")) if path.relative_to(PACKAGE).parts[0] != "tree"]
 PAGES = [*sorted(path for path in (REPOSITORY / "docs").rglob("*.md") if "_build" not in path.parts)]
-PAGES += [REPOSITORY / "README.md"]
+PAGES += [*REPOSITORY.glob("*.md"), *(REPOSITORY / "examples").rglob("*.md"), *(REPOSITORY / ".github").rglob("*.*")]
+PAGES += [REPOSITORY / "bake.example.yaml", REPOSITORY / "action.yml"]
+#: The files of the machine, and the programs around a bake. All of them are text.
+FILES = [path for name in ("cloud-init", "packer") for path in sorted((REPOSITORY / name).rglob("*")) if path.is_file()]
+FILES = [path for path in FILES if "__pycache__" not in path.parts]
+FILES += [REPOSITORY / name for name in ("setup.sh", "noxfile.py", "docs/_generate.py", "docs/conf.py")]
 
 
 def texts(source: str) -> Iterator[tuple[int, str]]:
-    """Yield the line and the value of each string in a module, docstrings and parts of f-strings included."""
+    """Yield the line and the text of each string in a module, parts of f-strings included, and of each comment."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.lineno, node.value
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
 
 
 def idioms(text: str) -> list[str]:
-    """Return the idioms in a text, also across line ends."""
-    return [match[0].lower() for match in PATTERN.finditer(" ".join(text.split()))]
+    """Return the idioms in a text, also across line ends and in comments of several lines."""
+    return [match[0].lower() for match in PATTERN.finditer(" ".join(re.sub(r"\n\s*#:?\s", " ", text).split()))]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_a_file_of_the_machine_uses_no_idioms(path: Path) -> None:
+    assert idioms(path.read_text()) == []
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_messages_and_docstrings_use_no_idioms(path: Path) -> None:
+def test_messages_docstrings_and_comments_use_no_idioms(path: Path) -> None:
     found = {line: said for line, text in texts(path.read_text()) if (said := idioms(text))}
     assert not found, "write plain technical English: the actor first, then what it does"
 
@@ -89,6 +104,7 @@ def test_the_documentation_uses_no_idioms(path: Path) -> None:
         ('hint = "Its own words are above."', "own words are above"),
         ('message = f"{name} is no machine of bake\'s in {region}"', "of bake's"),
         ('hint = "Mend the line."', "mend"),
+        ("limit = 3  # in vain without a network", "in vain"),
         ('note(f"{names} is left out, and bake goes on")', "left out"),
     ],
 )
@@ -102,7 +118,8 @@ def test_correct_prose_passes(text: str) -> None:
 
 
 def test_all_modules_and_pages_are_read() -> None:
-    assert len(SOURCES) > 70 and len(PAGES) > 40
+    assert len(SOURCES) > 70 and len(PAGES) > 40 and len(FILES) > 100
+    assert idioms("# The limit, and\n#: whose\n    # limit counts") == ["whose limit"]
 
 
 #: Words that give a thing's grammatical role instead of its name (rule 6 of how we write).

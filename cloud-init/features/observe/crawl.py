@@ -1,6 +1,7 @@
 """Request a web app's pages as visitors do, and print records of its answers as JSON.
 
-Run it on the machine of the app: `python3 crawl.py ARGUMENT`. It needs no privileges. The argument is a list in JSON.
+Run it on the machine of the app: `python3 crawl.py ARGUMENT`. It needs no privileges. It is one file, because the
+checks send it to machines as an argument of Python. ARGUMENT is a list in JSON.
 The program runs its crawls in turn, and prints the list of their records. A crawl is
 {"url": the app's origin, as http://127.0.0.1:5000,
  "connect": [address, port] to connect to instead of the URL's, or null,
