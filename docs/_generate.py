@@ -303,7 +303,9 @@ def contract_names() -> str:
 def summary(path: Path) -> str:
     """Return the first sentence of a file: its docstring's, its first comment's, or a unit's description."""
     text = path.read_text()
-    if path.suffix == ".html" or not text.strip():
+    if page := re.search("<h1>(.+)</h1>", text):
+        return f"The page with the heading {page[1]!r}."
+    if not text.strip():
         return ""
     if unit := re.search(r"^Description=(.+)$", text, re.M):
         return unit[1]
