@@ -22,12 +22,12 @@ TIMED = ["app/test_scopes.py"]
 def set_up(session: nox.Session, lock: str) -> None:
     """Install the lock and this project, unless this environment has them already."""
     inputs = [Path(lock), Path("pyproject.toml")]
-    wanted = hashlib.sha256(b"".join(path.read_bytes() for path in inputs)).hexdigest()
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in inputs)).hexdigest()
     stamp = Path(session.virtualenv.location) / "made-from"
-    if not stamp.exists() or stamp.read_text() != wanted:
+    if not stamp.exists() or stamp.read_text() != digest:
         session.install("--quiet", "--require-hashes", "--requirement", lock)
         session.install("--quiet", "--no-deps", "--editable", ".")
-        stamp.write_text(wanted)
+        stamp.write_text(digest)
 
 
 def install_programs(session: nox.Session) -> None:
@@ -161,8 +161,8 @@ def coverage(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def release(session: nox.Session) -> None:
     """Check that version, changelog and commit agree, build sdist and wheel into dist, print the tag. No upload."""
-    found = re.search(r'^__version__ = "(.+)"$', Path("bake/__init__.py").read_text(), re.M)
-    version = found[1] if found else session.error("bake/__init__.py has no __version__")
+    match = re.search(r'^__version__ = "(.+)"$', Path("bake/__init__.py").read_text(), re.M)
+    version = match[1] if match else session.error("bake/__init__.py has no __version__")
     newest = re.search(r"^## (?!Unreleased)(\S+) - \d{4}-\d\d-\d\d$", Path("CHANGELOG.md").read_text(), re.M)
     if newest is None or newest[1] != version:
         section = f"## {version} - {datetime.date.today()}"

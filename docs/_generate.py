@@ -95,7 +95,7 @@ def command_line() -> str:
         )
         text += f"## bake {name}\n\n{code(usage, 'console')}\n{help_text}\n\n"
         if rows := options(name, command):
-            text += table(("option", "meaning"), [(f"`{option}`", plain(told)) for option, told in rows]) + "\n"
+            text += table(("option", "meaning"), [(f"`{option}`", plain(meaning)) for option, meaning in rows]) + "\n"
     return text
 
 
@@ -171,11 +171,11 @@ def default_of(value: object, kind: str) -> str:
 
 def examples() -> dict[str, str]:
     """Return the lines of bake.example.yaml for each top-level key, comments included."""
-    found: dict[str, str] = {}
+    blocks: dict[str, str] = {}
     for block in (REPOSITORY / "bake.example.yaml").read_text().split("\n\n"):
         for key in re.findall(r"^(?:# )?([a-z_]+):", block, re.M):
-            found.setdefault(key, block.strip())
-    return found
+            blocks.setdefault(key, block.strip())
+    return blocks
 
 
 def bake_yaml() -> str:
@@ -197,8 +197,8 @@ def bake_yaml() -> str:
 
 def kinds() -> list[type[BakeError]]:
     """Return the classes of errors, by exit code."""
-    found = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, BakeError)]
-    return sorted((kind for kind in found if kind is not BakeError), key=lambda kind: kind.code)
+    classes = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, BakeError)]
+    return sorted((kind for kind in classes if kind is not BakeError), key=lambda kind: kind.code)
 
 
 def exit_codes() -> str:

@@ -120,10 +120,10 @@ def rows(root: Path, paths: list[str]) -> dict[str, str]:
     """
     inside = (file for file in (root / PROGRAMS).rglob("*") if not file.name.endswith(NEW))
     names = {f"/{file.relative_to(root)}" for file in inside if "__pycache__" not in file.parts} | {*paths}
-    found = ((name, root / name[1:]) for name in sorted(names))
+    files = ((name, root / name[1:]) for name in sorted(names))
     return {
         name: f"{file.stat().st_mode & 0o777:o} {hashlib.sha256(file.read_bytes()).hexdigest()}"
-        for name, file in found
+        for name, file in files
         if file.is_file()
     }
 
@@ -135,11 +135,11 @@ def digest(files: dict[str, str]) -> str:
 
 def describe(root: Path, paths: list[str]) -> dict:
     """Return the state of the machine: its set, and the files changed since the last upgrade."""
-    found, record = rows(root, paths), json.loads(text_of(root / RECORD) or "{}")
+    files, record = rows(root, paths), json.loads(text_of(root / RECORD) or "{}")
     return {
-        "digest": digest(found),
+        "digest": digest(files),
         "version": record.get("version", ""),
-        "changed": changes(record["files"], found) if record else [],
+        "changed": changes(record["files"], files) if record else [],
         "pending": (root / PENDING).is_symlink(),
     }
 
@@ -151,16 +151,16 @@ def changes(before: dict[str, str], after: dict[str, str]) -> list[str]:
 
 def keep(root: Path, paths: list[str]) -> Path:
     """Copy the machine's set, and all that an upgrade changes besides it. Return the copy's folder."""
-    found = rows(root, paths)
-    folder = root / HOME / digest(found)[:12]
+    files = rows(root, paths)
+    folder = root / HOME / digest(files)[:12]
     if folder.exists():
         shutil.rmtree(folder)
-    for name in found:
+    for name in files:
         place = folder / "files" / name[1:]
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(root / name[1:], place)
     state = {
-        "files": found,
+        "files": files,
         "paths": paths,
         "record": text_of(root / RECORD),
         "source": text_of(root / SOURCE),

@@ -68,16 +68,16 @@ class Role(NamedTuple):
 
 def ask(url: str, words: list) -> Answer:
     """Send a request with curl. `words` are pairs of an option and its value. Raises Later if there is no answer."""
-    said = [
+    options = [
         ("url", url), ("silent", None), ("show-error", None), ("proto", "=http,https"), ("connect-timeout", "5"),
         ("max-time", "60"), ("write-out", "\n%{http_code} %header{x-amz-bucket-region}"), *words,
     ]  # fmt: skip
     # Pass the options on stdin, because every user can read a program's arguments.
-    done = subprocess.run(["curl", "-q", "-K", "-"], input=configured(said), capture_output=True)
+    done = subprocess.run(["curl", "-q", "-K", "-"], input=configured(options), capture_output=True)
     host = url.split("/")[2]
     if done.returncode:
-        told = done.stderr.decode(errors="replace").strip()
-        raise Later(f"{host}: {told}")
+        stderr = done.stderr.decode(errors="replace").strip()
+        raise Later(f"{host}: {stderr}")
     body, _, end = done.stdout.rpartition(b"\n")
     status, _, region = end.decode().partition(" ")
     return Answer(int(status), region.strip(), body)
@@ -96,26 +96,28 @@ def configured(words: list) -> bytes:
 def role() -> Role:
     """Return this machine's role. Raises Later if it has none, or if the metadata service fails."""
 
-    def told(path: str, *words: tuple) -> Answer:
+    def metadata(path: str, *words: tuple) -> Answer:
         answer = ask(f"{METADATA}/latest/{path}", [("noproxy", "*"), *words])
         if answer.status not in (200, 404):
             raise Later(f"the metadata service answers {answer.status}", NO_ROLE)
         return answer
 
-    token = told("api/token", ("request", "PUT"), ("header", "X-aws-ec2-metadata-token-ttl-seconds: 300")).body.decode()
+    token = metadata(
+        "api/token", ("request", "PUT"), ("header", "X-aws-ec2-metadata-token-ttl-seconds: 300")
+    ).body.decode()
     shown = ("header", f"X-aws-ec2-metadata-token: {token}")
-    region = told("meta-data/placement/region", shown).body.decode()
-    names = told("meta-data/iam/security-credentials/", shown)
+    region = metadata("meta-data/placement/region", shown).body.decode()
+    names = metadata("meta-data/iam/security-credentials/", shown)
     name = names.body.decode().strip().partition("\n")[0]
     if names.status == 404 or not name:
         raise Later("this machine has no role: launch it with an instance profile", NO_ROLE)
-    given = told(f"meta-data/iam/security-credentials/{name}", shown)
-    there = json.loads(given.body) if given.status == 200 else {}
-    if "Token" not in there:
-        code = there.get("Code", given.status)
+    answer = metadata(f"meta-data/iam/security-credentials/{name}", shown)
+    credentials = json.loads(answer.body) if answer.status == 200 else {}
+    if "Token" not in credentials:
+        code = credentials.get("Code", answer.status)
         raise Later(f"the role {name} gives no credentials: {code}", NO_ROLE)
-    user = there["AccessKeyId"] + ":" + there["SecretAccessKey"]
-    security = there["Token"]
+    user = credentials["AccessKeyId"] + ":" + credentials["SecretAccessKey"]
+    security = credentials["Token"]
     return Role(region, [("user", user), ("header", f"X-Amz-Security-Token: {security}")])
 
 
@@ -123,8 +125,8 @@ def signed(host: str, path: str, words: list, who: Role) -> Answer:
     """Send a signed request to AWS, and return the answer. `host` is like ssm.eu-west-1 or bucket.s3.eu-west-1."""
     service, region = host.split(".")[-2:]
     china = ".cn" if region.startswith("cn-") else ""
-    there = ENDPOINT or f"https://{host}.amazonaws.com{china}"
-    return ask(f"{there}{path}", [("aws-sigv4", f"aws:amz:{region}:{service}"), *who.words, *words])
+    endpoint = ENDPOINT or f"https://{host}.amazonaws.com{china}"
+    return ask(f"{endpoint}{path}", [("aws-sigv4", f"aws:amz:{region}:{service}"), *who.words, *words])
 
 
 def refused(what: str, status: int, code: str, message: str, action: str) -> StepError:
@@ -159,41 +161,41 @@ def value(reference: re.Match) -> str:
     """Return the value for a line of REFERENCES. Raises StepError, which never contains the value."""
     arn, service, region, key = reference.group("arn", "service", "region", "key")
     if service == "ssm":
-        target, action, said = "AmazonSSM.GetParameter", "ssm:GetParameter", {"Name": arn, "WithDecryption": True}
+        target, action, query = "AmazonSSM.GetParameter", "ssm:GetParameter", {"Name": arn, "WithDecryption": True}
     else:
-        target, action, said = "secretsmanager.GetSecretValue", "secretsmanager:GetSecretValue", {"SecretId": arn}
+        target, action, query = "secretsmanager.GetSecretValue", "secretsmanager:GetSecretValue", {"SecretId": arn}
     words = [
         ("header", f"X-Amz-Target: {target}"), ("header", "Content-Type: application/x-amz-json-1.1"),
-        ("data", json.dumps(said)),
+        ("data", json.dumps(query)),
     ]  # fmt: skip
     answer = signed(f"{service}.{region}", "/", words, role())
     try:
-        told = json.loads(answer.body)
+        reply = json.loads(answer.body)
     except ValueError:
-        told = {}
+        reply = {}
     if answer.status != 200:
-        code = str(told.get("__type", "")).rpartition("#")[2]
-        raise refused(arn, answer.status, code, str(told.get("message") or told.get("Message") or ""), action)
-    found = told.get("Parameter", {}).get("Value") if service == "ssm" else told.get("SecretString")
-    if key and found is not None:
+        code = str(reply.get("__type", "")).rpartition("#")[2]
+        raise refused(arn, answer.status, code, str(reply.get("message") or reply.get("Message") or ""), action)
+    secret = reply.get("Parameter", {}).get("Value") if service == "ssm" else reply.get("SecretString")
+    if key and secret is not None:
         try:
-            found = json.loads(found)[key]
+            secret = json.loads(secret)[key]
         except (ValueError, LookupError, TypeError):
             raise StepError(f"{arn}: is not a JSON object with key {key}") from None
-        found = found if isinstance(found, str) else json.dumps(found)
-    if found is None or "\0" in found:
+        secret = secret if isinstance(secret, str) else json.dumps(secret)
+    if secret is None or "\0" in secret:
         raise StepError(f"{arn}: is binary, not text")
-    return found
+    return secret
 
 
 def references() -> list:
     """Return the matches of LINE in REFERENCES. Raises StepError if a line is invalid."""
     lines = [line.strip() for line in REFERENCES.read_text().splitlines()] if REFERENCES.exists() else []
-    found = [(number, LINE.fullmatch(line)) for number, line in enumerate(lines, 1) if line and line[0] != "#"]
-    wrong = ", ".join(str(number) for number, line in found if not line)
+    matches = [(number, LINE.fullmatch(line)) for number, line in enumerate(lines, 1) if line and line[0] != "#"]
+    wrong = ", ".join(str(number) for number, line in matches if not line)
     if wrong:
         raise StepError(f"{REFERENCES}: not NAME=arn:aws:ssm:… or NAME=arn:aws:secretsmanager:…: line {wrong}")
-    return [line for _, line in found]
+    return [line for _, line in matches]
 
 
 def fetch(recipe: dict, patience: float = PATIENCE, *, keys_alone: bool = False) -> None:

@@ -58,9 +58,9 @@ class Bucket:
 
     def problem(self, name: str, answer: aws.Answer, action: str) -> StepError | None:
         """Return the error for a failed request; None if the object does not exist."""
-        said = answer.body.decode(errors="replace")
+        text = answer.body.decode(errors="replace")
         code, message = (
-            found[1] if (found := re.search(f"<{part}>([^<]*)</{part}>", said)) else "" for part in ("Code", "Message")
+            match[1] if (match := re.search(f"<{part}>([^<]*)</{part}>", text)) else "" for part in ("Code", "Message")
         )
         if code == "NoSuchKey":
             return None

@@ -56,13 +56,13 @@ def inspect(device: Path) -> dict:
     Raises StepError if it contains anything other than one file system.
     """
     signs = command("wipefs", "--no-act", "--noheadings", "--output", "TYPE", device).split()
-    told = subprocess.run(["blkid", "-p", "-o", "export", device], capture_output=True, text=True)
-    found = dict(line.split("=", 1) for line in told.stdout.splitlines() if "=" in line)
+    blkid = subprocess.run(["blkid", "-p", "-o", "export", device], capture_output=True, text=True)
+    fields = dict(line.split("=", 1) for line in blkid.stdout.splitlines() if "=" in line)
     # blkid(8) exits with 0 if it found something, 2 if it found nothing, and 8 if the result is ambiguous.
-    if told.returncode == 2 and not signs:
+    if blkid.returncode == 2 and not signs:
         return {}
-    if told.returncode == 0 and signs == [found.get("TYPE")]:
-        return found
+    if blkid.returncode == 0 and signs == [fields.get("TYPE")]:
+        return fields
     held = ", ".join(signs) or "something"
     raise StepError(f"{device} has {held}, not one file system, and is unchanged: use an empty volume")
 

@@ -60,15 +60,15 @@ def elsewhere(name: str, token: str) -> str | None:
     """
     asking = ("--legend=no", "--cache=no", "--synthesize=no", "--protocol=dns")
     try:
-        told = command("resolvectl", "query", *asking, name, patience=60)
+        answer = command("resolvectl", "query", *asking, name, patience=60)
     except (StepError, subprocess.TimeoutExpired) as problem:
         return str(problem).splitlines()[-1]
-    own, said = command("hostname", "-I").split(), INSTANCE.read_text() if INSTANCE.exists() else ""
-    found = re.findall(r"(?<= )[0-9a-f]*[.:][0-9a-f.:]+(?=\s)", told)
-    for address in found:
-        if address not in own and f'"{address}"' not in said and not brings(token, address, name):
+    own, instance = command("hostname", "-I").split(), INSTANCE.read_text() if INSTANCE.exists() else ""
+    addresses = re.findall(r"(?<= )[0-9a-f]*[.:][0-9a-f.:]+(?=\s)", answer)
+    for address in addresses:
+        if address not in own and f'"{address}"' not in instance and not brings(token, address, name):
             return f"{name} resolves to {address}, not to this machine"
-    return None if found else f"{name} has no address"
+    return None if addresses else f"{name} has no address"
 
 
 def brings(token: str, address: str, name: str) -> bool:
@@ -90,10 +90,10 @@ def pause(state: dict, ready: list[str], now: float, *, asked: bool) -> float:
     # Ignore times in the future: they were written while the clock was wrong.
     orders = [then for then in state["orders"] if then <= now]
     busy = orders[-HOURLY] + HOUR - now if len(orders) >= HOURLY else 0
-    told = state["until"] - now
+    left = state["until"] - now
     tries = [] if asked or is_new(state, ready, now) else [then for then in orders if then >= state["since"]]
     steady = tries[-1] + min(DAY, max(HOUR / 4, tries[-1] - state["since"] - 5.75 * HOUR)) - now if tries else 0
-    return max(busy, told if told < WEEK else 0, steady)
+    return max(busy, left if left < WEEK else 0, steady)
 
 
 def is_new(state: dict, ready: list[str], now: float) -> bool:
@@ -132,9 +132,9 @@ def kept(lineage: str) -> issued.Issued:
     return issued.read(CERTBOT / "live" / lineage) if whole else issued.Issued()
 
 
-def lasts(found: issued.Issued) -> bool:
+def lasts(known: issued.Issued) -> bool:
     """Return whether more than a sixth of a certificate's lifetime is left."""
-    return time.time() < found.end - (found.end - found.begin) / 6
+    return time.time() < known.end - (known.end - known.begin) / 6
 
 
 def clear(lineage: str) -> None:
@@ -168,7 +168,7 @@ def read(now: float) -> dict:
         return {**NOTHING, "until": now + HOUR}
 
 
-def pace(lineage: str, found: issued.Issued) -> None:
+def pace(lineage: str, known: issued.Issued) -> None:
     """Configure certbot to renew a certificate after two thirds of its lifetime.
 
     certbot's default is 30 days before the end. Certificates with a shorter lifetime would be renewed twice a day.
@@ -176,21 +176,21 @@ def pace(lineage: str, found: issued.Issued) -> None:
     path = CERTBOT / f"renewal/{lineage}.conf"
     before = path.read_text()
     rest = re.sub("(?m)^#? ?renew_before_expiry.*\n", "", before)
-    after = f"renew_before_expiry = {(found.end - found.begin) / 180:.0f} minutes\n{rest}"
+    after = f"renew_before_expiry = {(known.end - known.begin) / 180:.0f} minutes\n{rest}"
     if after != before:
         write(path, after)
 
 
 def main() -> None:
     """Check the names, and order a certificate for those that resolve to this machine and have none."""
-    wanted = json.loads(RECIPE.read_text())
-    authority = AUTHORITY.read_text().strip() if AUTHORITY.exists() else wanted.get("authority", "")
+    recipe = json.loads(RECIPE.read_text())
+    authority = AUTHORITY.read_text().strip() if AUTHORITY.exists() else recipe.get("authority", "")
     lineage = "staging" if "staging" in authority else "app"
-    given, now = NAMES.read_text().split(), time.time()
-    names, zone = given, None
-    if "dns" in wanted:
+    domains, now = NAMES.read_text().split(), time.time()
+    names, zone = domains, None
+    if "dns" in recipe:
         module = importlib.import_module("zone")
-        names, zone = module.needed(given), module.Zone(wanted["dns"])
+        names, zone = module.needed(domains), module.Zone(recipe["dns"])
     state = read(now)
     have = kept(lineage)
     # If certbot could not renew a certificate in time, order a new one without the names that now resolve elsewhere.
@@ -204,7 +204,7 @@ def main() -> None:
             # The last run was interrupted after the certificate was issued.
             finish({**state, "tried": []})
         command("systemctl", "stop", TIMER)
-        if NAMES.read_text().split() != given:
+        if NAMES.read_text().split() != domains:
             command("systemctl", "start", "--no-block", TIMER)
         return
     token = secrets.token_urlsafe()
@@ -239,9 +239,9 @@ def main() -> None:
     try:
         came = order(ready, lineage, options)
     except (StepError, subprocess.TimeoutExpired):
-        made, wait = heard()
-        state = {**state, "orders": [*before["orders"], *[now] * made][-HOURLY:]} if made else before
-        wait = wait if made else max(wait, UNHEARD)
+        count, wait = heard()
+        state = {**state, "orders": [*before["orders"], *[now] * count][-HOURLY:]} if count else before
+        wait = wait if count else max(wait, UNHEARD)
         write(STATE, json.dumps({**state, "until": time.time() + wait * random.uniform(1, 1.1)}))
         raise
     pace(lineage, came)

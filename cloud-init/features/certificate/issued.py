@@ -34,15 +34,15 @@ class Issued(NamedTuple):
 def read(folder: Path) -> Issued:
     """Return the certificate in one of certbot's folders; one without names if nginx could not load it."""
     try:
-        said = command(
+        certificate = command(
             "openssl", "x509", "-noout", "-pubkey", "-dates", "-ext", "subjectAltName", "-in", folder / "fullchain.pem"
         )
-        if command("openssl", "pkey", "-pubout", "-in", folder / "privkey.pem") not in said:
+        if command("openssl", "pkey", "-pubout", "-in", folder / "privkey.pem") not in certificate:
             return Issued()
     except StepError:
         return Issued()
     # certbot keeps each version in its archive, and links to the last.
     path = (folder / "fullchain.pem").resolve().with_name("fullchain1.pem")
-    first = command("openssl", "x509", "-noout", "-startdate", "-in", path) if path.exists() else said
-    times = [ssl.cert_time_to_seconds(text) for text in re.findall("=(.* GMT)", said + first)]
-    return Issued(frozenset(re.findall("DNS:([^,\\s]+)", said)), *times[:3])
+    first = command("openssl", "x509", "-noout", "-startdate", "-in", path) if path.exists() else certificate
+    times = [ssl.cert_time_to_seconds(text) for text in re.findall("=(.* GMT)", certificate + first)]
+    return Issued(frozenset(re.findall("DNS:([^,\\s]+)", certificate)), *times[:3])

@@ -34,17 +34,17 @@ def needed(names: list[str]) -> list[str]:
 class Zone:
     """The name server of the recipe, and the key for it."""
 
-    def __init__(self, said: dict) -> None:
+    def __init__(self, settings: dict) -> None:
         """Write the plugin's settings, because renewals read them, and the key may have changed since the last order.
 
-        `said` is `certificate.dns` of the recipe.
+        `settings` is `certificate.dns` of the recipe.
         """
-        self.said, self.secret = said, KEY.read_text().strip() if KEY.exists() else ""
+        self.settings, self.secret = settings, KEY.read_text().strip() if KEY.exists() else ""
         if self.secret:
-            given = {name: said[name] for name in ("server", "port", "algorithm")}
+            values = {name: settings[name] for name in ("server", "port", "algorithm")}
             # certbot 2 always signs its queries. certbot 4 needs the option.
-            given |= {"name": said["key"], "secret": self.secret, "sign_query": "true"}
-            text = "".join(f"dns_rfc2136_{name} = {value}\n" for name, value in given.items())
+            values |= {"name": settings["key"], "secret": self.secret, "sign_query": "true"}
+            text = "".join(f"dns_rfc2136_{name} = {value}\n" for name, value in values.items())
             if not CREDENTIALS.exists() or CREDENTIALS.read_text() != text:
                 write(CREDENTIALS, text, 0o600)
 
@@ -52,7 +52,7 @@ class Zone:
     def options(self) -> list:
         """Return the options for certbot."""
         plugin = "--dns-rfc2136"
-        return [plugin, f"{plugin}-credentials", CREDENTIALS, f"{plugin}-propagation-seconds", self.said["wait"]]
+        return [plugin, f"{plugin}-credentials", CREDENTIALS, f"{plugin}-propagation-seconds", self.settings["wait"]]
 
     def refusal(self, name: str, token: str) -> str | None:
         """Return the reason why the name server would refuse a record for a name; None if it would accept one."""
@@ -62,7 +62,7 @@ class Zone:
             problem = self.tried(dns.name.from_text("_acme-challenge." + name.removeprefix("*.")), token)
         except (OSError, EOFError, ValueError, dns.exception.DNSException) as error:
             problem = str(error) or type(error).__name__
-        server = self.said["server"]
+        server = self.settings["server"]
         return problem and f"{name}: the name server {server}: {problem}"
 
     def tried(self, record: dns.name.Name, token: str) -> str | None:
@@ -70,7 +70,7 @@ class Zone:
 
         This tests the key, the zone and the permissions without a change.
         """
-        key = dns.tsig.Key(self.said["key"], self.secret, self.said["algorithm"].lower())
+        key = dns.tsig.Key(self.settings["key"], self.secret, self.settings["algorithm"].lower())
         zone = record
         while not self.serves(zone, key):
             if zone == dns.name.root:
@@ -89,9 +89,9 @@ class Zone:
         answer = self.ask(question)
         if answer.rcode() == dns.rcode.NOTAUTH:
             raise ValueError("it rejects the key")
-        found = answer.get_rrset(dns.message.ANSWER, zone, dns.rdataclass.IN, dns.rdatatype.SOA)
-        return bool(found and answer.flags & dns.flags.AA)
+        record = answer.get_rrset(dns.message.ANSWER, zone, dns.rdataclass.IN, dns.rdatatype.SOA)
+        return bool(record and answer.flags & dns.flags.AA)
 
     def ask(self, message: dns.message.Message) -> dns.message.Message:
         """Return the name server's answer. Raises OSError, EOFError and dnspython's errors."""
-        return dns.query.tcp(message, self.said["server"], PATIENCE, self.said["port"])
+        return dns.query.tcp(message, self.settings["server"], PATIENCE, self.settings["port"])

@@ -41,16 +41,16 @@ SHORT = 20
 RESTORE = "restore"
 
 
-def run(*argv: object, given: bytes = b"") -> bytes:
-    """Run a program with `given` as stdin, and return its stdout.
+def run(*argv: object, stdin: bytes = b"") -> bytes:
+    """Run a program with the bytes `stdin`, and return its stdout.
 
     Raises StepError with the first line of its stderr, and TimeoutExpired after 120 s.
     """
     words = [str(word) for word in argv]
-    done = subprocess.run(words, input=given, capture_output=True, timeout=120)
+    done = subprocess.run(words, input=stdin, capture_output=True, timeout=120)
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().partition("\n")[0]
-        raise StepError(f"{words[0]} failed with {done.returncode}: {said}")
+        stderr = done.stderr.decode(errors="replace").strip().partition("\n")[0]
+        raise StepError(f"{words[0]} failed with {done.returncode}: {stderr}")
     return done.stdout
 
 
@@ -96,19 +96,19 @@ def read(folder: Path) -> dict[str, bytes]:
     If the key cannot decrypt one of two, print a warning. Raises StepError if it cannot decrypt any; they belong to
     another key and stay unchanged.
     """
-    found, problems = {}, []
+    backups, problems = {}, []
     for path in (folder / NAME, folder / BEFORE):
         if path.exists():
             try:
-                found[path.name] = run("age", "-d", "-i", KEY, path)
+                backups[path.name] = run("age", "-d", "-i", KEY, path)
             except StepError as problem:
                 problems.append(f"{path.name}: {problem}")
-    if problems and not found:
-        said = "; ".join(problems)
-        raise StepError(f"{KEY} cannot decrypt the kept certificates, so none is changed or kept: {said}")
-    for said in problems:
-        print(f"<4>{said}", flush=True)
-    return found
+    if problems and not backups:
+        listed = "; ".join(problems)
+        raise StepError(f"{KEY} cannot decrypt the kept certificates, so none is changed or kept: {listed}")
+    for reason in problems:
+        print(f"<4>{reason}", flush=True)
+    return backups
 
 
 def pack() -> bytes:
@@ -128,7 +128,7 @@ def put_back(kept: bytes) -> None:
     beside = certificate.CERTBOT / ".kept"
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(mode=0o700, parents=True)
-    run("tar", "-C", beside, "-xp", given=kept)
+    run("tar", "-C", beside, "-xp", stdin=kept)
     os.sync()
     orders = beside / certificate.STATE.name
     # The times of this machine's own orders are newer.
@@ -147,7 +147,7 @@ def put_back(kept: bytes) -> None:
 
 def missed(kept: bytes) -> bool:
     """Return whether a backup contains a certificate, or the machine has no account."""
-    listed = run("tar", "-t", given=kept).decode()
+    listed = run("tar", "-t", stdin=kept).decode()
     return ("renewal/" in listed and ".conf\n" in listed) or not (certificate.CERTBOT / ACCOUNTS).exists()
 
 
@@ -157,7 +157,7 @@ def save(folder: Path, ours: bytes, *, rotate: bool) -> None:
     partial.unlink(missing_ok=True)
     # Fail if another user has put a link there in the meantime.
     partial.touch(0o600, exist_ok=False)
-    partial.write_bytes(run("age", "-e", "-i", KEY, given=ours))
+    partial.write_bytes(run("age", "-e", "-i", KEY, stdin=ours))
     os.sync()
     if rotate:
         (folder / NAME).replace(folder / BEFORE)

@@ -44,27 +44,27 @@ def ask(release: Path, recipe: dict) -> bool:
         return False
     begin = time.monotonic()
     command("systemctl", "start", "--no-block", UNIT)
-    found: list[dict] = []
+    records: list[dict] = []
     log = ""
     try:
         place = _await()
         crawled = _crawls(release, check, place, recipe.get("domains") or []) if place else []
         if any(answer.get("status") for record in crawled for answer in record["answers"]):
-            found = crawled
+            records = crawled
         else:
             log = command("journalctl", "-b", "-o", "cat", "-n", "100", "-u", UNIT)
     finally:
         _end()
     values = stand_ins()
-    records = [concealed(record, values) for record in found]
+    records = [concealed(record, values) for record in records]
     facts = {
         "release": release.name, "command": check["author"], "seconds": round(time.monotonic() - begin, 1),
         "records": records, "log": redacted(log, values),
     }  # fmt: skip
     write(AUTHOR, json.dumps(facts) + "\n")
-    count = sum(len(record["answers"]) for record in found)
+    count = sum(len(record["answers"]) for record in records)
     say(f"recorded {count} responses of the author's server")
-    return bool(found)
+    return bool(records)
 
 
 def _await() -> tuple[str, int] | None:
@@ -134,8 +134,8 @@ def _address(text: str) -> str:
     """
     words = [bytes.fromhex(text[begin : begin + 8]) for begin in range(0, len(text), 8)]
     data = b"".join(word[::-1] if sys.byteorder == "little" else word for word in words)
-    found = ipaddress.ip_address(data)
-    return str(found) if int(found) else {4: "127.0.0.1", 6: "::1"}[found.version]
+    address = ipaddress.ip_address(data)
+    return str(address) if int(address) else {4: "127.0.0.1", 6: "::1"}[address.version]
 
 
 def _sockets(group: str) -> Iterator[str]:
@@ -147,11 +147,11 @@ def _sockets(group: str) -> Iterator[str]:
     for pid in pids:
         for descriptor in (PROC / pid / "fd").glob("*"):
             try:
-                found = re.fullmatch(r"socket:\[(\d+)\]", str(descriptor.readlink()))
+                match = re.fullmatch(r"socket:\[(\d+)\]", str(descriptor.readlink()))
             except OSError:
                 continue
-            if found:
-                yield found[1]
+            if match:
+                yield match[1]
 
 
 def _crawls(release: Path, check: dict, place: tuple[str, int], domains: list[str]) -> list[dict]:
@@ -183,8 +183,8 @@ def crawl(release: Path, argument: dict) -> dict:
 def stand_ins() -> dict[str, str]:
     """Return the values in STAND_INS by their names."""
     text = STAND_INS.read_text() if STAND_INS.exists() else ""
-    found = re.findall(r'^(\w+)="((?:\\.|[^"\\])*)"$', text, re.M | re.S)
-    return {name: re.sub(r"\\(.)", r"\1", value, flags=re.S) for name, value in found}
+    pairs = re.findall(r'^(\w+)="((?:\\.|[^"\\])*)"$', text, re.M | re.S)
+    return {name: re.sub(r"\\(.)", r"\1", value, flags=re.S) for name, value in pairs}
 
 
 def concealed(record: dict, values: dict[str, str]) -> dict:

@@ -280,8 +280,8 @@ class Page(html.parser.HTMLParser):
 
 def style_links(text: str) -> list[str]:
     """Return the addresses that a style sheet loads."""
-    found = re.findall(r"url\(\s*['\"]?([^'\"()\s]{1,2000})|@import\s+['\"]([^'\"]{1,2000})", text)
-    return [first or second for first, second in found]
+    addresses = re.findall(r"url\(\s*['\"]?([^'\"()\s]{1,2000})|@import\s+['\"]([^'\"]{1,2000})", text)
+    return [first or second for first, second in addresses]
 
 
 class Wire:

@@ -48,7 +48,7 @@ class Observed:
 
 def manifest(folder: Path) -> dict[PurePosixPath, tuple]:
     """Return the size, time and inode of each path below a folder, to detect changes. Folders have ()."""
-    found = {}
+    facts_by_path = {}
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if name != "__pycache__"]
         for name in (*folders, *files):
@@ -56,8 +56,8 @@ def manifest(folder: Path) -> dict[PurePosixPath, tuple]:
             status = path.lstat()
             is_folder = name in folders and not path.is_symlink()
             facts = () if is_folder else (status.st_size, status.st_mtime_ns, status.st_ino)
-            found[PurePosixPath(path.relative_to(folder))] = facts
-    return found
+            facts_by_path[PurePosixPath(path.relative_to(folder))] = facts
+    return facts_by_path
 
 
 def classify(before: dict, after: dict, folder: Path) -> Observed:
@@ -145,14 +145,14 @@ def watch(release: Path, recipe: dict, steps: ModuleType) -> None:
         for place in places:
             place.unlink(missing_ok=True)
         command("systemctl", "daemon-reload")
-    found = classify(before, manifest(copy), copy)
-    for name in found.data:
+    observed = classify(before, manifest(copy), copy)
+    for name in observed.data:
         # Run as the app, which owns both folders. The paths in bake.yaml are links, and already at their place.
         argv = ["sh", "-euc", MOVE, "sh", copy / name, steps.DATA / name]
         subprocess.run(argv, check=True, umask=0o027, **steps.OWNER)
     shutil.rmtree(SCRATCH)
-    write(OBSERVED, json.dumps(asdict(found)) + "\n")
-    say(f"observed: {found}")
+    write(OBSERVED, json.dumps(asdict(observed)) + "\n")
+    say(f"observed: {observed}")
     steps.keep(release, recipe)
 
 

@@ -17,7 +17,7 @@ class Server(ThreadingMixIn, WSGIServer):
 
 
 if __name__ == "__main__":
-    wanted = json.loads(Path("../recipe.json").read_text())["wsgi"]
+    app = json.loads(Path("../recipe.json").read_text())["wsgi"]
     finder = ModuleType("finder")
     SourceFileLoader("finder", "/usr/lib/app/wsgi.py").exec_module(finder)
-    make_server("127.0.0.1", PORT, finder.find(wanted), Server).serve_forever()
+    make_server("127.0.0.1", PORT, finder.find(app), Server).serve_forever()

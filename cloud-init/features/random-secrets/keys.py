@@ -13,13 +13,13 @@ GIVEN = Path("/run/app-check/env"), Path("/run/app/secrets.env"), Path("/run/app
 
 def fetch(recipe: dict) -> None:
     """Fetch random values for the recipe's `random_secrets` that nothing sets, and keep them in SECRETS."""
-    given = "\n".join(path.read_text() for path in GIVEN if path.exists())
+    settings = "\n".join(path.read_text() for path in GIVEN if path.exists())
     names = recipe["random_secrets"]
     # As for `secrets` in steps.py, an empty value is none.
-    missing = [name for name in names if not re.search(rf'^{name}[ \t]*=(?!["\']*[ \t]*$)', given, re.MULTILINE)]
+    missing = [name for name in names if not re.search(rf'^{name}[ \t]*=(?!["\']*[ \t]*$)', settings, re.MULTILINE)]
     if missing:
         text = SECRETS.read_text() if SECRETS.exists() else ""
         write(SECRETS, "".join([text, *(f"\n{name}={secrets.token_urlsafe(32)}\n" for name in missing)]), 0o600)
-        said = ", ".join(missing)
-        say(f"generated {said} in {SECRETS}")
+        listed = ", ".join(missing)
+        say(f"generated {listed} in {SECRETS}")
         command("systemctl", "reload-or-restart", "app-configure.service")

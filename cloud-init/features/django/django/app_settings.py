@@ -24,7 +24,7 @@ TO_THE_JOURNAL = {
 def placed(theirs: dict, environ: dict) -> dict:
     """Return the settings for the app's data and its secret key that differ from the project's."""
     databases = theirs.get("DATABASES", {})
-    changed = {"DATABASES": {alias: {**said, "NAME": moved(said)} for alias, said in databases.items()}}
+    changed = {"DATABASES": {alias: {**database, "NAME": moved(database)} for alias, database in databases.items()}}
     if environ.get("SECRET_KEY"):
         changed["SECRET_KEY"] = environ["SECRET_KEY"]
     media = theirs.get("MEDIA_ROOT")

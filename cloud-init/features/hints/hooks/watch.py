@@ -17,7 +17,7 @@ class Watch:
     def __init__(self, source: Path) -> None:
         """Watch an app whose folder is `source`."""
         self.source = os.path.realpath(source) + os.sep
-        self.told: set[str] = set()
+        self.hinted: set[str] = set()
 
     def __call__(self, event: str, values: tuple) -> None:
         """Handle an event as Python's audit hook, which runs before the file is opened."""
@@ -36,9 +36,9 @@ class Watch:
         """Print a hint about a path that is read-only in the app's sandbox."""
         name = path.removeprefix(self.source)
         folder = str(Path(name).parent) if os.sep in name.strip(os.sep) else name
-        if folder in self.told:
+        if folder in self.hinted:
             return
-        self.told.add(folder)
+        self.hinted.add(folder)
         why = "only /var/lib/app is writable. Change the app's setting."
         if path != name:
             why = f"the app's folder is read-only. To keep it, write into bake.yaml:  writable: [{folder}]"
