@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -25,6 +26,16 @@ if TYPE_CHECKING:
 
 #: Kinds of resources in the order of their removal.
 KINDS = ("instance", "image", "snapshot", "volume", "network interface", "security group", "key pair")
+
+
+class Removal(Enum):
+    """The outcome of a call that removes a resource."""
+
+    REMOVED = "removed"
+    #: A permanent resource needs it.
+    NEEDED = "needed"
+    #: Something that is being removed still uses it.
+    IN_USE = "in use"
 
 
 @dataclass(frozen=True)
@@ -175,35 +186,38 @@ def _remove_all(
             if resource.kind == "instance":
                 failed_runs.add(resource.tags.get(tags.RUN, ""))
         else:
-            if outcome is None:
+            if outcome is Removal.IN_USE:
                 remainder.append((resource, None))
-            elif outcome:
+            elif outcome is Removal.REMOVED:
                 removed_resources.append(resource)
     return removed_resources, remainder
 
 
-def _remove_with_retries(cloud: Cloud, resource: Resource, phase: Phase) -> bool:
-    return inventory.until(lambda: _remove(cloud, resource, phase), f"deleted {resource.name}", phase)
+def _remove_with_retries(cloud: Cloud, resource: Resource, phase: Phase) -> Removal:
+    def try_remove() -> Removal | None:
+        outcome = _remove(cloud, resource, phase)
+        return None if outcome is Removal.IN_USE else outcome
+
+    return inventory.until(try_remove, f"deleted {resource.name}", phase)
 
 
-def _remove(cloud: Cloud, resource: Resource, phase: Phase) -> bool | None:
-    """Remove a resource. Return False if a permanent resource needs it, None if it is still in use."""
+def _remove(cloud: Cloud, resource: Resource, phase: Phase) -> Removal:
     if resource.kind == "instance":
         replacement.give_back(cloud, resource.name, resource.tags, phase)
         removal.terminate(cloud, [resource.name], phase)
-        return True
+        return Removal.REMOVED
     try:
         _delete(cloud, resource)
     except ClientError as error:
         code = code_of(error)
         if code == "InvalidSnapshot.InUse":
-            return None if _is_temporary(cloud, resource.name) else False
+            return Removal.IN_USE if _is_temporary(cloud, resource.name) else Removal.NEEDED
         if code in removal.IN_USE or "InUse" in code:
-            return None
+            return Removal.IN_USE
         # Ignore a resource that is gone already, such as a volume that AWS deleted with its instance.
         if "NotFound" not in code and ".Unavailable" not in code:
             raise
-    return True
+    return Removal.REMOVED
 
 
 def _delete(cloud: Cloud, resource: Resource) -> None:
