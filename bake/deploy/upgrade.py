@@ -6,8 +6,8 @@ machine in a consistent state.
 
 from __future__ import annotations
 
+import contextlib
 import json
-import re
 from dataclasses import dataclass
 
 from bake import __version__
@@ -25,6 +25,8 @@ from bake.vm.ssh import Login
 
 #: The folder on the machine that keeps the earlier files.
 HOME = contract.MACHINE_SET
+#: The text before the JSON of an event in the output of renew.py.
+EVENT = "app-upgrade "
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,36 @@ class State:
         if not self.version:
             return f"unknown (layout {self.layout or 'unknown'})"
         return self.version + (f" with {len(self.changed)} changed files" if self.changed else "")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The events of an upgrade that renew.py printed.
+
+    `changed` are the files that were changed on the machine, and `kept` is the folder with the earlier files, "" before
+    the end. `failed` is the reason of a failure, and `result` that of app-setup. `problem` is the reason why the
+    machine is unhealthy with its earlier files.
+    """
+
+    changed: tuple[str, ...] = ()
+    kept: str = ""
+    failed: str = ""
+    result: Result | None = None
+    problem: str = ""
+
+    @classmethod
+    def read(cls, stdout: str) -> Outcome:
+        """Return the events in the output of upgrade.sh. A lost connection may cut it."""
+        events: dict[str, object] = {}
+        changed: list[str] = []
+        for line in stdout.splitlines():
+            with contextlib.suppress(ValueError):
+                event = json.loads(line.removeprefix(EVENT)) if line.startswith(EVENT) else {}
+                changed += [event["changed"]] if "changed" in event else []
+                events |= event
+        result = Result.failure(json.dumps(events.get("result")))
+        texts = {name: str(events.get(name) or "") for name in ("kept", "failed", "problem")}
+        return cls(tuple(changed), result=result, **texts)
 
 
 def state(login: Login, source: Source) -> State:
@@ -111,35 +143,31 @@ def upgrade(login: Login, source: push.Source | None, report: Reporter) -> str:
         phase.progress(None, "installing")
         result = login.script(remote_scripts.text("upgrade.sh"))
     after = state(login, facts.source)
-    lines = [line.removeprefix("app-upgrade ") for line in result.stdout.splitlines()]
-    for line in lines:
-        if line.startswith("changed: "):
-            report.note(f"{line.removeprefix('changed: ')} was changed on the machine; its copy is in {HOME}")
+    outcome = Outcome.read(result.stdout)
+    for path in outcome.changed:
+        report.note(f"{path} was changed on the machine; its copy is in {HOME}")
     if result.status or after.version != new.version or after.pending:
         files = "only a part of its files. Run the same command again: it repairs them first"
         if not after.pending:
             files = "its earlier files again" if after.digest == before.digest else "the new files"
-        raise _error(login, result.stdout, result.stderr, files)
+        raise _error(login, outcome, f"{result.stdout}{result.stderr}", files)
     report.note(f"{before.version_text(new)} became {new.version}")
-    report.note(next((line.removeprefix("done: ") for line in lines if line.startswith("done: ")), ""))
+    report.note(f"the earlier files are in {outcome.kept}")
     return new.version
 
 
-def _error(login: Login, stdout: str, stderr: str, files: str) -> BakeError:
-    """Return the error for an upgrade that failed, from the output of upgrade.sh. `files` are those of the machine."""
-    reason = stdout.partition("app-upgrade failed: ")[2].partition("\n--- the app's journal")[0]
-    reason, _, problem = reason.partition("\napp-upgrade went back")
-    if not reason:
+def _error(login: Login, outcome: Outcome, output: str, files: str) -> BakeError:
+    """Return the error for an upgrade that failed, with the output of upgrade.sh. `files` are those of the machine."""
+    if not outcome.failed:
         return BootError(
             f"The connection to {login.host} was lost during the upgrade, or the machine stopped it",
             "Run the same command again.",
-            f"{stdout}{stderr}",
+            output,
         )
-    results = re.findall("^app-upgrade result: (.*)$", stdout, re.MULTILINE)
-    failure = Result.failure(results[0]) if results else None
-    if failure:
-        error = setup_error(failure, stdout.strip())
+    if outcome.result:
+        error = setup_error(outcome.result, output.strip())
     else:
-        error = SetupError(f"{login.host} could not be upgraded: {reason}", "Correct the cause and try again.", stdout)
-    error.hint += f"\n{login.host} has {files}{problem.strip().removeprefix('to the earlier files')}."
+        reason = f"{login.host} could not be upgraded: {outcome.failed}"
+        error = SetupError(reason, "Correct the cause and try again.", output)
+    error.hint += f"\n{login.host} has {files}{f', but: {outcome.problem}' if outcome.problem else ''}."
     return error

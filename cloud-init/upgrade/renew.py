@@ -70,9 +70,9 @@ def beside(name: str) -> Path:
     return Path(__file__).with_name(name)
 
 
-def say(text: str) -> None:
-    """Print a line, which bake parses."""
-    print(f"app-upgrade {text}", flush=True)
+def say(priority: str = "", **event: object) -> None:
+    """Print an event as JSON, which bake reads from the journal."""
+    print(f"{priority}app-upgrade {json.dumps(event)}", flush=True)
 
 
 def run(*argv: object) -> None:
@@ -260,7 +260,7 @@ def install(root: Path, folder: Path) -> None:
     }:
         raise Failed("the set is damaged")
     for name in describe(root, paths)["changed"]:
-        say(f"changed: {name}")
+        say(changed=name)
     kept = keep(root, paths)
     arm(root, kept)
     replace(root, folder / "files", files, paths)
@@ -282,7 +282,7 @@ def install(root: Path, folder: Path) -> None:
     for other in (root / HOME).iterdir():
         if other.is_dir() and other not in (kept, folder):
             shutil.rmtree(other, ignore_errors=True)
-    say(f"done: the earlier files are in /{kept.relative_to(root)}")
+    say(kept=f"/{kept.relative_to(root)}")
 
 
 def heal(root: Path, boot: bool = False) -> None:
@@ -309,7 +309,7 @@ def heal(root: Path, boot: bool = False) -> None:
     else:
         link(root / PREVIOUS, state["previous"])
     choose(root)
-    problem = ""
+    problem = None
     try:
         if boot:
             run("systemctl", "daemon-reload")
@@ -317,9 +317,9 @@ def heal(root: Path, boot: bool = False) -> None:
             reload(root)
             serve(root)
     except Failed as error:
-        problem = f", but: {error}"
+        problem = str(error)
     disarm(root)
-    say(f"went back to the earlier files{problem}")
+    say(back=True, problem=problem)
 
 
 def main(command: str, root: Path, *words: str) -> None:
@@ -337,8 +337,7 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])
     except (Failed, OSError) as problem:
-        if isinstance(problem, SetupFailed):
-            say(f"result: {problem.result.strip()}")
+        result = json.loads(problem.result) if isinstance(problem, SetupFailed) else None
         # systemd reads the priority <3>.
-        print(f"<3>app-upgrade failed: {problem}", flush=True)
+        say("<3>", failed=str(problem), result=result)
         sys.exit(1)

@@ -171,6 +171,14 @@ def test_a_machine_that_could_not_be_repaired_is_repaired_by_the_next_upgrade(ma
     assert upgrade.upgrade(machine.login, None, machine.report) == MachineSet.of(DEBIAN_13).version
 
 
+def test_the_reason_of_an_earlier_repair_does_not_end_in_a_later_error() -> None:
+    lines = [
+        'app-upgrade {"back": true, "problem": "no space"}', 'app-upgrade {"failed": "damaged", "result": null}',
+        'app-upgrade {"back": true, "problem": null}', 'app-upgrade {"cut o', "app-upgrade: a line of systemd",
+    ]  # fmt: skip
+    assert upgrade.Outcome.read("\n".join(lines)) == upgrade.Outcome(failed="damaged")
+
+
 def test_a_lost_connection_says_to_run_the_command_again(machine: Machine) -> None:
     machine.fake("systemd-run", "kill -9 $PPID")
     with pytest.raises(BootError, match=r"The connection to machine\.example was lost") as caught:

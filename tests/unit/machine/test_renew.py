@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import PROGRAMS, Fake, write
@@ -158,6 +159,11 @@ def renew(*words: object, status: int = 0) -> str:
     return done.stdout
 
 
+def events(output: str) -> list[dict[str, Any]]:
+    """Return the events that the program printed; systemd would take the priority away."""
+    return [json.loads(line.removeprefix("<3>").removeprefix("app-upgrade ")) for line in output.splitlines()]
+
+
 def described(root: Path) -> dict[str, object]:
     return json.loads(renew("describe", root, json.dumps(machine_set.PATHS)))  # type: ignore[no-any-return]
 
@@ -188,7 +194,7 @@ def test_a_machine_gets_the_files_of_today_and_loses_those_that_today_lacks(root
     assert (state["version"], state["digest"]) == (of_today.version, machine_set.digest(of_today.files))
     assert state["changed"] == [] and state["pending"] is False
     # The earlier set is kept, as it was.
-    kept = Path(said.partition("the earlier files are in /")[2].strip())
+    kept = Path(events(said)[-1]["kept"][1:])
     assert {name: (root / kept / "files" / name).read_text() for name in OLDER} == OLDER
 
 
@@ -224,8 +230,9 @@ def test_a_second_upgrade_reports_and_keeps_the_files_that_the_owner_changed(roo
     (root / "usr/lib/app/step.py").write_text("PATIENCE = 9\n")
     assert described(root)["changed"] == ["/usr/lib/app/step.py"]
     said = renew("install", root, small)
-    assert "app-upgrade changed: /usr/lib/app/step.py\n" in said
-    kept = root / said.partition("the earlier files are in /")[2].strip()
+    changed, ended = events(said)
+    assert changed == {"changed": "/usr/lib/app/step.py"}
+    kept = root / ended["kept"][1:]
     assert (kept / "files/usr/lib/app/step.py").read_text() == "PATIENCE = 9\n"
     assert (root / "usr/lib/app/step.py").read_text() == "PATIENCE = 1\n"
     # Only the set before the current one is kept.
@@ -235,7 +242,8 @@ def test_a_second_upgrade_reports_and_keeps_the_files_that_the_owner_changed(roo
 def test_a_damaged_set_changes_nothing(root: Path, small: Path) -> None:
     before = contents(root)
     (small / "files/usr/lib/app/setup").write_text("cut o")
-    assert "app-upgrade failed: the set is damaged" in renew("install", root, small, status=1)
+    said = renew("install", root, small, status=1)
+    assert events(said) == [{"failed": "the set is damaged", "result": None}]
     assert contents(root) == before and described(root)["pending"] is False
 
 
@@ -300,9 +308,11 @@ def test_an_unhealthy_machine_goes_back_and_names_the_reason(root: Path, small: 
     result = '{"step": "app", "kind": "Unhealthy", "message": "/ answers 500"}'
     fake("python3", f"case $2 in */health.py) echo 'app-setup result: {result}'; exit 1;; esac")
     said = renew("install", root, small, status=1)
-    assert said == f"app-upgrade result: {result}\n<3>app-upgrade failed: app-setup failed: / answers 500\n"
+    assert said.startswith("<3>") and events(said) == [
+        {"failed": "app-setup failed: / answers 500", "result": json.loads(result)}
+    ]
     fake("python3", "")
-    assert renew("heal", root) == "app-upgrade went back to the earlier files\n"
+    assert events(renew("heal", root)) == [{"back": True, "problem": None}]
     assert contents(root) == before and described(root)["pending"] is False
 
 
@@ -312,15 +322,16 @@ def test_the_reason_of_app_setup_is_in_its_result(root: Path, small: Path, fake:
     writes = f"echo '{result}' > {root}/run/app/result.json"
     fake("systemctl", f"[ \"$*\" != 'start app-setup.service' ] || {{ {writes}; exit 1; }}")
     said = renew("install", root, small, status=1)
-    assert said == f"app-upgrade result: {result}\n<3>app-upgrade failed: app-setup failed: missing secrets: KEY\n"
-    assert renew("heal", root).startswith("app-upgrade went back to the earlier files, but: app-setup failed: missing")
+    assert events(said) == [{"failed": "app-setup failed: missing secrets: KEY", "result": json.loads(result)}]
+    (back,) = events(renew("heal", root))
+    assert back == {"back": True, "problem": "app-setup failed: missing secrets: KEY"}
 
 
 def test_an_app_setup_that_writes_no_result_has_its_reason_in_the_journal(root: Path, small: Path, fake: Fake) -> None:
     write(root, {"run/app/result.json": '{"kind": "StepError", "message": "of an earlier run"}'})
     fake("systemctl", "[ \"$*\" != 'start app-setup.service' ] || exit 1")
     said = renew("install", root, small, status=1)
-    assert said == "<3>app-upgrade failed: app-setup failed: see `journalctl -u app-setup`\n"
+    assert events(said) == [{"failed": "app-setup failed: see `journalctl -u app-setup`", "result": None}]
 
 
 def test_systemd_runs_boot_only_after_a_reboot_during_an_upgrade(root: Path, small: Path, fake: Fake) -> None:
