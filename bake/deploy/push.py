@@ -135,7 +135,7 @@ def visit(login: Login, report: Reporter) -> None:
     if result.status:
         return
 
-    def ask(crawls: list[dict[str, object]]) -> str:
+    def ask(crawls: list[pages.Crawl]) -> str:
         return login.script(CRAWL.format(argument=shlex.quote(json.dumps(crawls)))).stdout
 
     with report.phase("pages"):

@@ -44,7 +44,7 @@ class FetchScript:
     """A script that fetches an app's files on the machine, and the Debian packages that it needs."""
 
     text: str
-    packages: tuple[str, ...] = ()
+    packages: frozenset[str] = frozenset()
 
 
 def stanza(target: Target, **digest: str) -> File:
@@ -91,7 +91,7 @@ def fetched(
 def git_script(url: str, commit: str, path: str = "") -> FetchScript:
     """Return a script that fetches a commit's files to source/. git verifies them by the commit's digest."""
     text = render("release/fetch/git.sh.j2", url=url, commit=commit, folder=_fetched_folder(path))
-    return FetchScript(text, ("git",))
+    return FetchScript(text, frozenset({"git"}))
 
 
 def archive_script(url: str, sha256: str, unpack: str, path: str) -> FetchScript:

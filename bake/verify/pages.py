@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from bake.config import contract
 from bake.config.sections import Page
@@ -23,14 +23,27 @@ from bake.verify.comparison import Difference
 from bake.verify.record import AuthorRecord, Record
 from bake.verify.rules import Verdict
 
+
+class Crawl(TypedDict, total=False):
+    """The argument of the crawler for one crawl; `Task` of crawl.py has the defaults."""
+
+    url: str
+    connect: list[str | int]
+    host: str
+    seeds: list[str]
+    paths: list[str]
+    visitors: int
+    seconds: float
+
+
 #: The time limit of a crawl in seconds, the number of simultaneous visitors, and the number of pages that they request.
 SECONDS, VISITORS, BUSY_PAGES = 30, 20, 6
 #: The visitors and the time limit in seconds of the first requests, which reach every worker of a small machine.
-WARM_UP = {"visitors": 8, "seconds": 60}
+WARM_UP: Crawl = {"visitors": 8, "seconds": 60}
 #: Runs a command as a user that owns no files.
 AS_NOBODY = "setpriv --reuid=nobody --regid=nogroup --clear-groups"
 #: Runs the crawler on the machine with a list of crawls, and returns its output.
-Ask = Callable[[list[dict[str, Any]]], str]
+Ask = Callable[[list[Crawl]], str]
 
 
 @dataclass(frozen=True)
@@ -129,7 +142,8 @@ def judge(ask: Ask, site: Site, author: Author, journal: Callable[[], str]) -> J
     author_paths = [answer.path for answer in author.record.answers if answer.method == "GET"] if author.record else []
     seeds = list(dict.fromkeys([*site.seeds, *author_paths]))
     # Also follow links that only the machine has, within the crawler's limits.
-    discovery = _crawl("https", first, **{"seeds" if site.crawl else "paths": seeds})
+    bounds: Crawl = {"seeds": seeds} if site.crawl else {"paths": seeds}
+    discovery = _crawl("https", first, **bounds)
     https_record, front_record = _warm_records(ask, first, discovery, _crawl("http", first, paths=["/"]))
     machine_paths = [answer.path for answer in https_record.answers if answer.method == "GET"]
     page_paths = list(dict.fromkeys([*site.seeds, *machine_paths]))
@@ -145,13 +159,13 @@ def judge(ask: Ask, site: Site, author: Author, journal: Callable[[], str]) -> J
     return replace(judgement, seconds=author.seconds + time.monotonic() - start)
 
 
-def _crawl(scheme: str, name: str, **bounds: Any) -> dict[str, Any]:
+def _crawl(scheme: str, name: str, **bounds: Unpack[Crawl]) -> Crawl:
     """Return a crawl by one name. `bounds` are arguments of the crawler: `seeds`, `paths`, `visitors`, `seconds`."""
-    connect = ["127.0.0.1", {"http": 80, "https": 443}[scheme]]
+    connect: list[str | int] = ["127.0.0.1", {"http": 80, "https": 443}[scheme]]
     return {"url": f"{scheme}://{name}", "host": name, "connect": connect, "seconds": SECONDS, **bounds}
 
 
-def _records(ask: Ask, *crawls: dict[str, Any]) -> list[Record]:
+def _records(ask: Ask, *crawls: Crawl) -> list[Record]:
     """Return the records of some crawls, which one start of the crawler runs in this order.
 
     On a small machine a start takes seconds.
@@ -159,12 +173,13 @@ def _records(ask: Ask, *crawls: dict[str, Any]) -> list[Record]:
     return [Record.from_json(json.dumps(record)) for record in json.loads(ask(list(crawls)))]
 
 
-def _warm_records(ask: Ask, name: str, *crawls: dict[str, Any]) -> list[Record]:
+def _warm_records(ask: Ask, name: str, *crawls: Crawl) -> list[Record]:
     """Return the records of some crawls, after requests for the front page whose answers do not count.
 
     Frameworks load much of an app at a worker's first request.
     """
-    return _records(ask, _crawl("https", name, paths=["/"], **WARM_UP), *crawls)[1:]
+    warm_up: Crawl = {**_crawl("https", name, paths=["/"]), **WARM_UP}
+    return _records(ask, warm_up, *crawls)[1:]
 
 
 def judge_front_page(ask: Ask, site: Site, author: Author, journal: Callable[[], str]) -> Judgement:

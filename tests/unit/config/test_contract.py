@@ -19,7 +19,7 @@ from bake.config.sections import OPTIONS, Limits
 from bake.document import cloud_config
 from bake.host import paths
 from bake.image.manifest import ObservedPaths
-from bake.verify import record
+from bake.verify import pages, record
 
 ROOTFS = REPOSITORY / "cloud-init" / "rootfs"
 UNITS = ROOTFS / "etc/systemd/system"
@@ -391,6 +391,9 @@ def test_the_machine_writes_the_fields_of_a_record() -> None:
     # The program omits default values, so both sides need the same ones. `path` is required there.
     defaults = {ast.unparse(row.target): ast.literal_eval(row.value) if row.value else "" for row in rows}
     assert defaults == {item.name: item.default for item in fields(record.Answer)}
+    (task,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Task")
+    arguments = {ast.unparse(row.target) for row in task.body if isinstance(row, ast.AnnAssign)}
+    assert arguments == {*pages.Crawl.__annotations__}
     (main,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main")
     (written,) = (node.value for node in ast.walk(main) if isinstance(node, ast.Return))
     assert keys_of(written) == {"version", *(item.name for item in fields(record.Record))}

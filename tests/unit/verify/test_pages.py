@@ -70,7 +70,7 @@ def served() -> Iterator[Callable[[Answers], dict[str, int]]]:
 def asking(ports: dict[str, int]) -> pages.Ask:
     """Run the crawler here, in place of a machine, whose ports are others."""
 
-    def ask(crawls: list[dict[str, Any]]) -> str:
+    def ask(crawls: list[pages.Crawl]) -> str:
         crawls = [{**crawl, "connect": ["127.0.0.1", ports[crawl["url"].partition(":")[0]]]} for crawl in crawls]
         return run(["python3", "-c", pages.crawler(), json.dumps(crawls)]).stdout
 
