@@ -17,8 +17,10 @@ pytestmark = pytest.mark.long
 REASONS = {
     "file": {
         "/srv/app/releases/RELEASE/settings/hooks/watch.py": "helps an author: a document has no room for it",
-        r"/srv/app/releases/RELEASE/settings/((certificate|issued|exchange|steps).py|secret|(units|nginx)/.*)": "uncommented there",
-        r"/srv/app/releases/RELEASE/settings/((author|crawl|memory|observe|plain).py|jobs/author)": "are of use where an image is made",
+        r"/srv/app/releases/RELEASE/settings/(certificate|issued|exchange|steps).py": "uncommented there",
+        r"/srv/app/releases/RELEASE/settings/(secret|(units|nginx)/.*)": "uncommented there",
+        r"/srv/app/releases/RELEASE/settings/(author|crawl|memory|observe|plain).py": "of use where an image is made",
+        "/srv/app/releases/RELEASE/settings/jobs/author": "of use where an image is made",
         r"/srv/app/releases/RELEASE/(given/words/.*|source/(starts|words(/.*)?))": "the bake saw the app write there",
         "/srv/app/releases/RELEASE/worker-memory": "is measured where memory.py is",
         r"/srv/app/releases/RELEASE/venv/.*/RECORD": "holds digests of scripts that name their release",
