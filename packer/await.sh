@@ -35,7 +35,8 @@ if [ "$result" != success ] || [ "$active" != active ]; then
     fi
     echo "bake: app-setup $result, app $active; their last lines:"
     # bake writes all lines to its log, and shows the last ones on the screen.
-    journalctl --no-pager -b -o cat -n 2000 -u app-setup.service -u 'app-job@*' -u app.service -u app-next.service
+    journalctl --no-pager -b -o cat -n 2000 -u app-setup.service -u 'app-job@*' -u 'app-process@*' -u app.service \
+        -u app-next.service
     exit 1
 fi
 if [ -s /var/lib/app-observed.json ]; then echo "bake: observed $(cat /var/lib/app-observed.json)"; fi

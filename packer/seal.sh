@@ -5,7 +5,7 @@ set -eu
 
 # A power-off means success. After any failure the machine keeps running, and the build fails at Packer's
 # shutdown_timeout.
-systemctl stop 'app-*.timer' 'app-job@*.service' app.service app.socket nginx.service cron.service 2> /dev/null || true
+systemctl stop 'app-*.timer' 'app-job@*.service' 'app-process@*.service' app.service app.socket nginx.service cron.service 2> /dev/null || true
 systemctl stop unattended-upgrades.service apt-daily.timer apt-daily-upgrade.timer certbot.timer \
     systemd-timesyncd.service 2> /dev/null || true
 

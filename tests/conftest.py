@@ -141,7 +141,14 @@ def ask(host, url, port, options="", *, body=False):
 def recipe(host):
     """Return the recipe of the current release, with default values for missing keys."""
     content = json.loads(host.file(f"{contract.CURRENT}/{contract.RECIPE}").content_string)
-    defaults: dict[str, object] = {"domains": [], "static": {}, "writable": [], "setup": [], "timers": {}}
+    defaults: dict[str, object] = {
+        "domains": [],
+        "static": {},
+        "writable": [],
+        "setup": [],
+        "timers": {},
+        "processes": {},
+    }
     check = {"health": None, **content.get("check", {})}
     return {**defaults, **content, "check": check, "limits": {"body": contract.BODY, **content.get("limits", {})}}
 

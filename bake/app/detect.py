@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from bake.app import author_server, import_roots, python_files, unguarded_server
+from bake.app import author_server, import_roots, procfile, python_files, unguarded_server
 from bake.app.distributions import distribution
 from bake.app.django import production_keys, secret_keys
 from bake.app.entry import Entry, find, named_app
@@ -28,7 +28,7 @@ from bake.app.table_commands import table_commands
 from bake.app.variables import ALWAYS_SET
 from bake.config import contract, field_types, secret_names
 from bake.config.recipe import Recipe
-from bake.config.sections import Django, Writable
+from bake.config.sections import Django, Process, Writable
 from bake.errors import NoAppError, RequirementError
 
 #: The maximum number of files that bake did not read, and that it names.
@@ -72,6 +72,12 @@ def complete(folder: Path, recipe: Recipe) -> Detection:
         changes["static"] = _static(reader, app, notes)
     if recipe.django is None:
         changes |= production_keys(reader, recipe, app, notes)
+    if recipe.processes is None:
+        changes["processes"] = _processes(reader.folder, notes)
+    if entry.source == procfile.NAME and (unused := procfile.unused_options(reader.folder, entry.target)):
+        notes.append(
+            f"not taken from the {procfile.NAME}: `{unused}` of web (the machine's server has its own options)"
+        )
     if recipe.release is None:
         changes["release"] = _release(reader, changes.get("django", recipe.django), notes)
     if recipe.writable.observe:
@@ -237,8 +243,11 @@ def _imports(reader: Reader, package: str) -> bool:
 
 def _release(reader: Reader, django: object, notes: list[str]) -> tuple[str, ...]:
     """Return the commands that migrate an app's database, and note them."""
-    commands: tuple[str, ...] = ()
-    if isinstance(django, Django):
+    commands = procfile.release(reader.folder, notes)
+    source = f"from the {procfile.NAME}, " if commands else ""
+    if commands:
+        pass
+    elif isinstance(django, Django):
         commands = ("python -m django migrate --noinput",)
     elif (reader.folder / "migrations/env.py").is_file() and _imports(reader, "flask_migrate"):
         commands = ("flask db upgrade",)
@@ -248,9 +257,16 @@ def _release(reader: Reader, django: object, notes: list[str]) -> tuple[str, ...
         notes += [_table_note(name) for name in _table_commands(reader)]
     if commands:
         notes.append(
-            f"release: [{', '.join(commands)}] (once for each release, before it serves; `release: []` turns it off)"
+            f"release: [{', '.join(commands)}] ({source}once for each release, before it serves; `release: []` turns it off)"
         )
     return commands
+
+
+def _processes(folder: Path, notes: list[str]) -> dict[str, Process]:
+    """Return the programs beside the site that the Procfile names, and note them."""
+    commands = procfile.processes(folder, notes)
+    notes += (f"processes: {{{name}: {command}}} (from the {procfile.NAME})" for name, command in commands.items())
+    return {name: Process(run=command) for name, command in commands.items()}
 
 
 def _table_commands(reader: Reader) -> list[str]:

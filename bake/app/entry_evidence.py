@@ -16,6 +16,8 @@ from typing import Any
 
 import yaml
 
+from bake.app import procfile
+
 #: The maximum number of characters to read of a file.
 MAX_CHARACTERS = 2**16
 #: The maximum depth of commands in commands: sh -c, and scripts.
@@ -199,8 +201,7 @@ PROGRAMS: dict[str, Callable[[str, list[str], str], Iterator[Evidence]]] = {
 
 
 def _procfile(folder: Path, name: str, text: str) -> Iterator[Evidence]:
-    for match in re.finditer(r"^web\s*:\s*(.+)$", text, re.M):
-        yield from _command(folder, name, match[1])
+    yield from _command(folder, name, procfile.parse(text).web)
 
 
 def _dockerfile(folder: Path, name: str, text: str) -> Iterator[Evidence]:
@@ -279,7 +280,7 @@ def _environment(_folder: Path, name: str, text: str) -> Iterator[Evidence]:
 
 
 SOURCES: dict[str, Callable[[Path, str, str], Iterator[Evidence]]] = {
-    "Procfile": _procfile, "render.yaml": _yaml, "app.yaml": _yaml, "app.yml": _yaml, ".do/app.yaml": _yaml,
+    procfile.NAME: _procfile, "render.yaml": _yaml, "app.yaml": _yaml, "app.yml": _yaml, ".do/app.yaml": _yaml,
     "fly.toml": _toml, "railway.toml": _toml, "gunicorn.conf.py": _gunicorn_settings, "uwsgi.ini": _ini,
     "Dockerfile": _dockerfile, ".flaskenv": _environment, "app.json": _json,
 }  # fmt: skip

@@ -14,7 +14,7 @@ from bake.config import contract
 from bake.config.contract_files import MachineRecipe
 from bake.config.providers import AWS_METADATA_SERVICES
 from bake.config.recipe import Recipe
-from bake.config.sections import OPTIONS, Django, Limits
+from bake.config.sections import OPTIONS, Django, Limits, Process
 from bake.host import paths
 from bake.host.templates import render
 
@@ -52,6 +52,10 @@ def files(folder: Path, recipe: Recipe, source_paths: list[Path]) -> dict[str, F
         "nginx/static.conf": static(recipe),
         "static-location": collected_static(recipe) if isinstance(recipe.django, Django) else "",
         **{f"jobs/{name}": text for name, text in jobs(recipe).items()},
+        **{
+            f"processes/{name}": render("release/processes/process.sh.j2", command=process.run)
+            for name, process in process_instances(recipe).items()
+        },
         **{f"units/{name}": text for name, text in units(recipe).items()},
     }
     entry_points = [
@@ -78,9 +82,10 @@ def feature_names(recipe: Recipe) -> tuple[str, ...]:
     """Return the folders of cloud-init/features that an app needs."""
     aws = recipe.aws is not None or (recipe.certificate.keep or "").startswith("s3://")
     django = isinstance(recipe.django, Django)
-    steps = any((recipe.writable.paths, recipe.secrets, recipe.setup, recipe.release, django))
+    steps = any((recipe.writable.paths, recipe.secrets, recipe.setup, recipe.release, recipe.processes, django))
     asgi, random_secrets = ("asgi",) * bool(recipe.asgi), ("random-secrets",) * bool(recipe.random_secrets)
-    options = (*("steps",) * steps, *("django",) * django, *random_secrets, *("aws",) * aws)
+    processes = ("processes",) * bool(recipe.processes)
+    options = (*("steps",) * steps, *processes, *("django",) * django, *random_secrets, *("aws",) * aws)
     return (*asgi, *options, *recipe.certificate.options)
 
 
@@ -206,6 +211,12 @@ def jobs(recipe: Recipe) -> dict[str, str]:
     }
 
 
+def process_instances(recipe: Recipe) -> dict[str, Process]:
+    """Return the app's processes by the instance of their unit, such as queue-1 and queue-2."""
+    processes = (recipe.processes or {}).items()
+    return {f"{name}-{number}": process for name, process in processes for number in range(1, process.count + 1)}
+
+
 def steps(commands: Iterable[str]) -> str:
     """Return a script that prints and runs each command."""
     return render("release/jobs/steps.sh.j2", commands=tuple(commands))
@@ -222,6 +233,10 @@ def units(recipe: Recipe) -> dict[str, str]:
         texts[f"{contract.SERVICE}.service.d/60-timers.conf"] = wants
     for unit, seconds in job_limits(recipe).items():
         texts[f"{unit}.service.d/60-limit.conf"] = render("release/units/60-limit.conf.j2", seconds=seconds)
+    for name, process in process_instances(recipe).items():
+        if process.memory or process.stop:
+            text = render("release/units/60-process.conf.j2", memory=process.memory, stop=process.stop)
+            texts[f"{contract.PROCESS}{name}.service.d/60-process.conf"] = text
     drop_ins: dict[str, str] = {}
     if recipe.sandbox.allow:
         drop_ins["60-allow.conf"] = render("release/units/60-allow.conf.j2", allow=recipe.sandbox.allow)
@@ -230,12 +245,16 @@ def units(recipe: Recipe) -> dict[str, str]:
         drop_ins["60-tmp.conf"] = render("release/units/60-tmp.conf.j2")
     if uses_role(recipe):
         drop_ins["60-role.conf"] = render("release/units/60-role.conf.j2", addresses=AWS_METADATA_SERVICES)
-    for service in contract.APP_UNITS:
-        texts |= {f"{service}.service.d/{name}": text for name, text in drop_ins.items()}
+    texts |= {f"{unit}.service.d/{name}": text for unit in app_units(recipe) for name, text in drop_ins.items()}
     keep = recipe.certificate.keep
     if keep and keep.startswith("/"):
         texts[f"{contract.KEEP}.service.d/60-place.conf"] = render("release/units/60-place.conf.j2", folder=keep)
     return texts
+
+
+def app_units(recipe: Recipe) -> list[str]:
+    """Return the units of an app that run as its user. Only an app with processes has a unit for them."""
+    return [unit for unit in contract.APP_UNITS if unit != contract.PROCESS or recipe.processes]
 
 
 def job_limits(recipe: Recipe) -> dict[str, int]:

@@ -65,10 +65,10 @@ PACKAGES = f"{PROGRAMS}/packages"
 FIREWALL = f"{PROGRAMS}/firewall.nft"
 
 # Units, without `.service`.
-SERVICE, NEXT, JOB = "app", "app-next", "app-job@"
+SERVICE, NEXT, JOB, PROCESS = "app", "app-next", "app-job@", "app-process@"
 SETUP, KEEP = "app-setup", "app-keep"
 #: The units that run as the app's user.
-APP_UNITS = (SERVICE, NEXT, JOB)
+APP_UNITS = (SERVICE, NEXT, JOB, PROCESS)
 
 #: The app's user and its uid.
 USER, UID = "app", 800

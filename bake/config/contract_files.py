@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bake.config import contract
 from bake.config.debian import Target
 from bake.config.recipe import Recipe
-from bake.config.sections import Aws, Page, Timer
+from bake.config.sections import Aws, Page, Process, Timer
 
 
 class _File(BaseModel):
@@ -112,6 +112,7 @@ class MachineRecipe(_File):
     setup: tuple[str, ...] = Field(default=(), description="Commands that run before the app starts.")
     release: tuple[str, ...] = Field(default=(), description="Commands that run once for each release.")
     timers: dict[str, Timer] = Field(default={}, description="Scheduled jobs by name.")
+    processes: dict[str, Process] = Field(default={}, description="Programs that run beside the site, by name.")
     packages: tuple[str, ...] = Field(default=(), description="Debian packages, in addition to every machine's.")
     django: MachineDjango | Literal["off"] | None = Field(default=None, description="Settings of a Django project.")
     limits: MachineLimits = Field(default=MachineLimits(), description="Limits of a request, and workers.")

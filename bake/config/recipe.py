@@ -20,6 +20,7 @@ from bake.config import contract, field_types
 from bake.config.debian import DEBIAN_13, TARGETS, Target
 from bake.config.sections import (
     OPTIONS,
+    PROCESS_SCHEMA,
     App,
     Aws,
     BaseImage,
@@ -27,10 +28,12 @@ from bake.config.sections import (
     Check,
     Django,
     Limits,
+    Process,
     Sandbox,
     Section,
     Timer,
     Writable,
+    process,
 )
 
 DebianPackage = Annotated[str, field_types.matching(r"[a-z0-9][a-z0-9+.-]+", "the name of a Debian package")]
@@ -173,6 +176,17 @@ class Recipe(Section):
     )
     timers: dict[Annotated[str, AfterValidator(field_types.timer_name)], Timer] = Field(
         default={}, description="The app's scheduled jobs, by name."
+    )
+    processes: (
+        dict[
+            Annotated[str, field_types.matching(contract.LABEL, "a name of at most 63 characters from a-z, 0-9 and -")],
+            Annotated[Process, BeforeValidator(process), WithJsonSchema(PROCESS_SCHEMA)],
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="Programs that run beside the site, such as the workers of a queue, by name: a command, or "
+        "{run: …, count: 2} (default: those of the Procfile).",
     )
     sandbox: Sandbox = Sandbox()
     django: Django | Literal["off"] | None = Field(

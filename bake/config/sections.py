@@ -170,6 +170,33 @@ class Timer(Section):
     limit: _JobLimit | None = Field(default=None, description="Longest time for the command (default: 15m).")
 
 
+class Process(Section):
+    """A program of the app that runs beside the site, such as the worker of a queue."""
+
+    run: field_types.Command = Field(
+        description="A command that does not end. It runs as the app's user in its folder."
+    )
+    count: int = Field(default=1, ge=1, le=64, description="Number of such processes.")
+    memory: Annotated[
+        int | None,
+        field_types.unit(field_types.SIZES, 1 << 40, "512M"),
+        WithJsonSchema({"type": ["string", "integer"], "pattern": r"^\d+[KMG]?$"}),
+    ] = Field(default=None, description="Largest memory of one process: 512M (default: half of the machine's).")
+    stop: _JobLimit | None = Field(
+        default=None,
+        description="Longest time to complete its tasks after SIGTERM, before it is killed: 60s, 10m (default: 60s).",
+    )
+
+
+def process(value: object) -> object:
+    """Convert a command to a process."""
+    return {"run": value} if isinstance(value, str) else value
+
+
+#: A process, or only its command.
+PROCESS_SCHEMA = {"anyOf": [{"type": "string"}, Process.model_json_schema()]}
+
+
 class Aws(Section):
     """Settings of an app whose machines run on EC2."""
 

@@ -19,6 +19,7 @@ run=$(systemctl show --value --property InvocationID app-setup.service)
 print_journal "_SYSTEMD_INVOCATION_ID=$run"
 if [ $status != 0 ]; then
     echo "--- the app's journal"
-    print_journal -n 2000 --since "@$start" -u app-next.service -u app.service -u 'app-job@*'
+    print_journal -n 2000 --since "@$start" -u app-next.service -u app.service -u 'app-job@*' \
+        -u 'app-process@*'
 fi
 exit $status

@@ -21,6 +21,7 @@ journalctl --sync || true
 print_journal --since "@$start" _SYSTEMD_UNIT=app-upgrade.service
 if [ $status != 0 ]; then
     echo "--- the app's journal"
-    print_journal -n 2000 --since "@$start" -u app-next.service -u app.service -u 'app-job@*'
+    print_journal -n 2000 --since "@$start" -u app-next.service -u app.service -u 'app-job@*' \
+        -u 'app-process@*'
 fi
 exit $status

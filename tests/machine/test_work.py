@@ -5,6 +5,14 @@ import json
 import pytest
 
 DATA = "/var/lib/app"
+#: Seconds for which a process that systemd restarted must have run.
+STEADY = 60
+
+
+def instances(recipe):
+    """Return the names of the app's processes, with their numbers."""
+    processes = recipe["processes"].items()
+    return [f"{name}-{number + 1}" for name, process in processes for number in range(process.get("count", 1))]
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +56,31 @@ def test_the_app_s_timers_wait_for_their_time(host, recipe):
 def test_no_timer_is_left_of_another_release(host, recipe):
     timers = set(host.run("cd /run/systemd/system && ls app-*.timer 2>/dev/null").stdout.split())
     assert sorted(timers - {"app-look.timer"}) == sorted(f"app-{name}.timer" for name in recipe["timers"])
+
+
+def test_the_app_s_processes_run_and_do_not_restart(host, recipe):
+    """A process that systemd restarted may need a minute to fail again."""
+    untried = host.run("cat /run/app-check/notes 2>/dev/null").stdout
+    uptime = float(host.run("cut -d ' ' -f 1 /proc/uptime").stdout)
+    faults = []
+    for name in instances(recipe):
+        unit = f"app-process@{name}"
+        properties = "ActiveState,SubState,NRestarts,ActiveEnterTimestampMonotonic"
+        lines = host.run("systemctl show --property %s %s", properties, unit).stdout.splitlines()
+        state = dict(line.split("=", 1) for line in lines)
+        age = uptime - int(state["ActiveEnterTimestampMonotonic"]) / 1e6
+        runs = state["ActiveState"] == "active" and (state["NRestarts"] == "0" or age >= STEADY)
+        if not runs and f"process {name} is not tried here" not in untried:
+            log = host.run("journalctl -b -q -o cat -n 15 -u %s", unit).stdout
+            restarts = f"{state['SubState']}, restarted {state['NRestarts']} times"
+            faults.append(f"the process {name} of bake.yaml is {restarts}; the last lines of its log:\n{log}")
+    assert not faults, "\n".join(faults)
+
+
+def test_no_process_is_left_of_another_release(host, recipe):
+    listed = host.run("systemctl list-units --plain --no-legend 'app-process@*'").stdout.splitlines()
+    units = {line.split()[0] for line in listed}
+    assert units <= {f"app-process@{name}.service" for name in instances(recipe)}
 
 
 def test_no_line_of_the_machine_s_settings_is_wrong(host):

@@ -139,18 +139,27 @@ def run(job: str, release: Path, recipe: dict) -> None:
         return
     if job == "release" and CHECK.exists():
         # During a bake or a check, the step must not change a database outside of the machine.
-        closed = ("IPAddressDeny=any", "IPAddressAllow=localhost")
-        command("systemctl", "set-property", "--runtime", "app-job@release.service", *closed)
+        close("app-job@release.service")
     if subprocess.run(["systemctl", "restart", f"app-job@{job}.service"]).returncode:
         if CHECK.exists() and UNREACHABLE.search(command(*JOURNAL, f"app-job@{job}")):
             note = f"{job} is not tried here: it needs a server that a bake cannot reach"
-            say(f"<4>{note}")
-            with NOTES.open("a") as stream:
-                stream.write(f"{note}\n")
-            # A failed unit would be a fault of the machine.
-            command("systemctl", "reset-failed", f"app-job@{job}.service")
+            skip(f"app-job@{job}.service", note)
             return
         problem = f"a step of bake.yaml's `{job}` failed: see `journalctl -u app-job@{job}`"
         if not (release / FOLLOWED).exists():
             raise StepError(problem)
         say(f"<4>{problem}; starting this release anyway, because a newer one has run here")
+
+
+def close(unit: str) -> None:
+    """Let a unit reach only this machine."""
+    command("systemctl", "set-property", "--runtime", unit, "IPAddressDeny=any", "IPAddressAllow=localhost")
+
+
+def skip(unit: str, note: str) -> None:
+    """Note that a bake does not try a unit, and stop the unit: a failed one would be a fault of the machine."""
+    say(f"<4>{note}")
+    with NOTES.open("a") as stream:
+        stream.write(f"{note}\n")
+    for verb in ("stop", "reset-failed"):
+        subprocess.run(["systemctl", verb, unit], stderr=subprocess.DEVNULL)
