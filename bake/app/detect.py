@@ -243,11 +243,11 @@ def _imports(reader: Reader, package: str) -> bool:
 
 def _release(reader: Reader, django: object, notes: list[str]) -> tuple[str, ...]:
     """Return the commands that migrate an app's database, and note them."""
-    commands = procfile.release(reader.folder, notes)
-    source = f"from the {procfile.NAME}, " if commands else ""
-    if commands:
-        pass
-    elif isinstance(django, Django):
+    once = "once for each release, before it serves; `release: []` turns it off"
+    if commands := procfile.release(reader.folder, notes):
+        notes.append(f"release: [{commands[0]}] (from the {procfile.NAME}; {once})")
+        return commands
+    if isinstance(django, Django):
         commands = ("python -m django migrate --noinput",)
     elif (reader.folder / "migrations/env.py").is_file() and _imports(reader, "flask_migrate"):
         commands = ("flask db upgrade",)
@@ -256,9 +256,7 @@ def _release(reader: Reader, django: object, notes: list[str]) -> tuple[str, ...
     elif _imports(reader, "flask"):
         notes += [_table_note(name) for name in _table_commands(reader)]
     if commands:
-        notes.append(
-            f"release: [{', '.join(commands)}] ({source}once for each release, before it serves; `release: []` turns it off)"
-        )
+        notes.append(f"release: [{', '.join(commands)}] ({once})")
     return commands
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from bake.app import detect, entry, requirements_files
+from bake.app import detect, entry, procfile, requirements_files
 from bake.app.name_resolution import Reader
 from bake.config import contract, loader
 from bake.config.loader import FILE_NAME
@@ -45,7 +45,7 @@ def draft(folder: Path, notes: list[str]) -> str:
     Raises AppSyntaxError, which no recipe can fix.
     """
     reader = Reader(folder, Recipe().target.python)
-    return "".join([HEAD, _app(reader, notes), _requirements(reader, notes), TAIL])
+    return "".join([HEAD, _app(reader, notes), _requirements(reader, notes), _procfile(folder, notes), TAIL])
 
 
 def _app(reader: Reader, notes: list[str]) -> str:
@@ -82,6 +82,15 @@ def _requirements(reader: Reader, notes: list[str]) -> str:
         line = f"requirements: [{', '.join(proposal)}]"
         return f"\n# Proposed from the app's imports. Check the names.\n{unknown}{line}\n"
     return "\n# The app imports no other packages.\n# requirements: []\n"
+
+
+def _procfile(folder: Path, notes: list[str]) -> str:
+    """Return the keys that bake takes from the Procfile, or "" without one. The author can then change them."""
+    release, processes = procfile.release(folder, notes), procfile.processes(folder, notes)
+    text = f"\n# From the {procfile.NAME}: commands that run once for each release.\n" * bool(release)
+    text += "".join(f"release: [{json.dumps(command)}]\n" for command in release)
+    text += f"\n# From the {procfile.NAME}: programs that run beside the site.\nprocesses:\n" * bool(processes)
+    return text + "".join(f"  {name}: {json.dumps(command)}\n" for name, command in processes.items())
 
 
 def write(folder: Path, notes: list[str]) -> Path:
