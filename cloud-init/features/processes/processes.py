@@ -53,10 +53,11 @@ def exchange(release: Path, recipe: dict, steps: ModuleType, stale: bool) -> Non
                 say(f"<4>process {units[unit]} ended, and systemd restarts it: {reason}")
         else:
             problems.append(f"process {units[unit]} of bake.yaml ended after its start: see `journalctl -u {unit}`")
-    if problems and (release / FOLLOWED).exists():
-        say(f"<4>{'; '.join(problems)}; starting this release anyway, because a newer one has run here")
-    elif problems:
-        raise StepError("; ".join(problems))
+    problem = "; ".join(problems)
+    if problem and (release / FOLLOWED).exists():
+        say(f"<4>{problem}; starting this release anyway, because a newer one has run here")
+    elif problem:
+        raise StepError(problem)
 
 
 def watch(units: Iterable[str]) -> set[str]:
@@ -86,5 +87,5 @@ def excuse(log: str, release: Path, recipe: dict, steps: ModuleType) -> str:
     lines = [f"{name}=" for name in recipe.get("secrets") or []] + (
         env.read_text().splitlines() if env.exists() else []
     )
-    places = ADDRESS.findall("\n".join(lines))
-    return f"its broker is at {' or '.join(places)}" if places else "it needs a server that it cannot reach"
+    places = " or ".join(ADDRESS.findall("\n".join(lines)))
+    return f"its broker is at {places}" if places else "it needs a server that it cannot reach"

@@ -25,6 +25,7 @@ setup: ["true"]
 release: [migrate]
 random_secrets: [SESSION_KEY]
 timers: {tidy: {run: tidy, when: daily}}
+processes: {queue: rq worker}
 packages: [git]
 django: {settings: site.settings}
 limits: {body: 20M, workers: 3}

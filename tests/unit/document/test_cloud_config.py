@@ -577,7 +577,7 @@ def test_the_app_reaches_its_machine_alone_while_it_is_baked_and_proved(tmp_path
         *hidden,
     }
     assert hidden.keys() == {
-        f"systemd/system/{name}.service.d/network.conf" for name in ("app", "app-next", "app-job@")
+        f"systemd/system/{name}.service.d/network.conf" for name in ("app", "app-next", "app-job@", "app-process@")
     }
     for text in hidden.values():
         sockets = text.replace(str(tmp_path / "bake"), "/run").split("InaccessiblePaths=")[1].split()
