@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bake.bundle import release_archive
@@ -32,12 +32,16 @@ JOURNAL = f"journalctl -q -b -o cat -n 2000 -u {contract.SERVICE}.service"
 
 @dataclass(frozen=True)
 class Facts:
-    """The state of a machine: its source, and the digests of its current, previous and other releases."""
+    """The state of a machine: its source, and the digests of its current, previous and other releases.
+
+    `has_processes`: its own files can run the processes of a release.
+    """
 
     source: contract_files.Source
     current: str
     previous: str
     releases: frozenset[str]
+    has_processes: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,9 @@ def facts(login: Login) -> Facts:
     login.require()
     lines = login.script(remote_scripts.text("facts.sh")).stdout.splitlines()
     try:
-        source, current, previous, releases = lines
-        return Facts(contract_files.Source.model_validate_json(source), current, previous, frozenset(releases.split()))
+        source, current, previous, releases, has_processes = lines
+        stanza = contract_files.Source.model_validate_json(source)
+        return Facts(stanza, current, previous, frozenset(releases.split()), has_processes == "yes")
     except ValueError:
         raise SetupError(
             f"{login.host} does not run a release that bake made",
@@ -71,14 +76,19 @@ def push(login: Login, source: Source, report: Reporter) -> str:
     """Push an app's folder to a machine and return the digest of the release that the machine now runs."""
     state = facts(login)
     target = target_of(login, state.source)
+    key = ["-i", str(login.identity)] if login.identity else []
+    command = shlex.join(["bake", "upgrade", *key, login.address.geturl(), str(source.folder)])
+    hint = f"This command renews the machine's own files, and brings this release: {command}"
     if state.source.layout != contract.LAYOUT:
-        key = ["-i", str(login.identity)] if login.identity else []
-        command = shlex.join(["bake", "upgrade", *key, login.address.geturl(), str(source.folder)])
-        raise SetupError(
-            f"{login.host} was made by another version of bake, with a different layout of releases",
-            f"This command renews the machine's own files, and brings this release: {command}",
-        )
-    return _switch(login, state, upload_release(login, state, target, source, report), report)
+        raise SetupError(f"{login.host} was made by another version of bake, with a different layout of releases", hint)
+
+    def read(debian: str) -> AppSource:
+        app = source.read(debian)
+        if app.recipe.processes and not state.has_processes:
+            raise SetupError(f"{login.host} was made by a version of bake that runs no `processes`", hint)
+        return app
+
+    return _switch(login, state, upload_release(login, state, target, replace(source, read=read), report), report)
 
 
 def target_of(login: Login, source: contract_files.Source) -> Target:

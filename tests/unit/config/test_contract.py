@@ -184,6 +184,7 @@ def test_the_scripts_over_ssh_have_the_contract_s_paths() -> None:
     names |= {contract.RESULT}
     # The lock of pushes, the folder that an upgrade unpacks, and a path in a comment.
     own = {f"{contract.RUN}/push.lock", f"{contract.MACHINE_SET}/new", f"{contract.MACHINE_SET}/new/renew.py"}
+    own.add(f"{contract.PROGRAMS}/setup")
     assert found - own == names | {contract.MACHINE_SET, contract.PROGRAMS}
     services = set(re.findall(r"\b(app[\w@-]*)\.service", text)) - {"app-upgrade"}
     assert services == {contract.SETUP, contract.NEXT, contract.SERVICE} and f"'{contract.JOB}*'" in text

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from conftest import Fake, write
 
+from bake.bundle.app_source import AppSource
 from bake.config.contract_files import Source
+from bake.config.recipe import Recipe
 from bake.deploy import push
 from bake.errors import AppStartError, BakeError, BootError, SetupError, UnhealthyError
 from bake.host import remote_scripts
@@ -69,6 +71,14 @@ def test_a_machine_without_a_release_of_bake_is_refused(machine: Path) -> None:
     (machine / "etc/app/source.json").unlink()
     with pytest.raises(SetupError, match=r"host\.example does not run a release that bake made"):
         push.facts(LOGIN)
+
+
+def test_an_older_machine_gets_no_release_with_processes(machine: Path, app: Path) -> None:
+    recipe = Recipe.model_validate({"name": "shop", "wsgi": "app:app", "processes": {"queue": "rq worker"}})
+    source = push.Source(app, lambda debian: AppSource(app, recipe))
+    with pytest.raises(SetupError, match="runs no `processes`") as caught:
+        push.push(LOGIN, source, printed()[0])
+    assert f"bake upgrade ssh://root@host.example {app}" in caught.value.hint
 
 
 def test_a_roll_back_asks_for_the_previous_release(machine: Path) -> None:
