@@ -182,7 +182,11 @@ class Process(Section):
         field_types.unit(field_types.SIZES, 1 << 40, "512M"),
         WithJsonSchema({"type": ["string", "integer"], "pattern": r"^\d+[KMG]?$"}),
     ] = Field(default=None, description="Largest memory of one process: 512M (default: half of the machine's).")
-    stop: _JobLimit | None = Field(
+    stop: Annotated[
+        int | None,
+        field_types.unit(field_types.SECONDS, 600, "60s"),
+        WithJsonSchema({"type": ["string", "integer"], "pattern": r"^\d+[sm]?$"}),
+    ] = Field(
         default=None,
         description="Longest time to complete its tasks after SIGTERM, before it is killed: 60s, 10m (default: 60s).",
     )
