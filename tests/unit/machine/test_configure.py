@@ -134,7 +134,7 @@ def units(root: Path, files: dict[str, str]) -> None:
 
 def test_systemd_gets_the_release_s_units_and_is_told_of_a_change_alone(root: Path, fake: Fake, tmp_path: Path) -> None:
     fake("systemctl", f'echo "$*" >> {tmp_path}/words')
-    given = {"app-digest.timer": "[Timer]\n", "app.service.d/60-allow.conf": "[Service]\n"}
+    given = {"app-digest.timer": "", "app-process@.service": "", "app.service.d/60-allow.conf": "[Service]\n"}
     units(root, given)
     there = root / "run/systemd/system"
     for _ in range(2):
@@ -145,7 +145,7 @@ def test_systemd_gets_the_release_s_units_and_is_told_of_a_change_alone(root: Pa
     run_on(root)
     assert [path for path in there.rglob("*") if path.is_file()] == []
     assert (tmp_path / "words").read_text().splitlines()[2:] == [
-        "stop app-digest.timer", "daemon-reload", "try-reload-or-restart nftables.service",
+        "stop app-digest.timer app-process@*.service", "daemon-reload", "try-reload-or-restart nftables.service",
     ]  # fmt: skip
 
 
@@ -153,7 +153,7 @@ def test_no_unit_of_a_release_s_is_overlooked(root: Path, fake: Fake, app: Path)
     fake("systemctl", "exit 0")
     recipe = {
         "timers": {"digest": {"run": "true", "when": "daily"}}, "sandbox": {"allow": ["jit"]},
-        "certificate": {"keep": "/srv/keep"},
+        "certificate": {"keep": "/srv/keep"}, "processes": {"queue": {"run": "true", "memory": "1G"}},
     }  # fmt: skip
     made = files(app, Recipe.model_validate(recipe), [])
     given = {name: file.text for name, file in made.items() if name.startswith("settings/units/")}
