@@ -17,7 +17,7 @@ NAME = "Procfile"
 MAX_CHARACTERS = 2**16
 LINE = re.compile(r"^(?P<name>[\w-]+) *: *(?P<command>[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*?) *$", re.MULTILINE)
 #: Launchers of tools that a release does not have: its virtualenv is already on the PATH.
-LAUNCHER = re.compile(r"(?:poetry|pipenv|pdm|uv|rye|hatch) run (?=\S)")
+LAUNCHER = re.compile(r"\b(?:poetry|pipenv|pdm|uv|rye|hatch) run (?=\S)")
 #: Programs of workers, schedulers and jobs in Python. A release may also have commands and scripts of its own.
 PROGRAMS = {
     "celery", "rq", "rqworker", "rqscheduler", "huey_consumer", "huey_consumer.py", "dramatiq", "django-admin", "flask",
