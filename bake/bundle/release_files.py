@@ -20,7 +20,7 @@ from bake.host.templates import render
 
 #: Optional parts of a release: folders of cloud-init/features, the most important first. A document without enough room
 #: omits them.
-EXTRAS = ("certificate", "exchange")
+EXTRAS = ("certificate", "limit", "exchange")
 #: Parts that only bundles contain, because someone reads the result of a bake or a push.
 BUNDLE_FEATURES = ("hints", "observe", "steps")
 #: The script that starts the author's server. `observe` runs it.
@@ -66,6 +66,7 @@ def files(folder: Path, recipe: Recipe, source_paths: list[Path]) -> dict[str, F
         **{
             path: file
             for name in (*EXTRAS, *BUNDLE_FEATURES, *feature_names(recipe))
+            if name != "limit" or not recipe.asgi
             for path, file in feature_files(name).items()
         },
         **{f"settings/{name}": File(text) for name, text in settings.items() if text},
@@ -169,7 +170,7 @@ def uwsgi(recipe: Recipe) -> str:
     if app_limits.threads != defaults.threads:
         options["threads"] = app_limits.threads
     if app_limits.request != defaults.request:
-        options["harakiri"] = app_limits.request
+        options["harakiri"] = app_limits.request + contract.SERVER_MARGIN
     return render("release/uwsgi.ini.j2", options=options) if options else ""
 
 
