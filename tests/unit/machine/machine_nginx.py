@@ -260,6 +260,14 @@ class MachineNginx:
                 ended = kind in (RST_STREAM, GOAWAY) or (kind in (HEADERS, DATA) and bool(head[4] & END_STREAM))
         return Answer(status, {}, body)
 
+    def http2_settings(self) -> dict[int, int]:
+        """Return the settings that nginx sends first on an HTTP/2 connection."""
+        with self.connect("", "h2") as client, client.makefile("rb") as reader:
+            client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(SETTINGS, 0, 0, b""))
+            head = reader.read(9)
+            assert head[3] == SETTINGS
+            return dict(struct.iter_unpack(">HI", reader.read(int.from_bytes(head[:3], "big"))))
+
 
 #: HTTP/2's types of frames, and their flags (RFC 9113, section 6).
 DATA, HEADERS, RST_STREAM, SETTINGS, GOAWAY = 0, 1, 3, 4, 7
