@@ -74,7 +74,10 @@ def test_the_app_sees_the_path_that_was_asked_for(nameless: MachineNginx, target
 
 
 def test_static_files_have_the_types_that_browsers_need(tmp_path: Path) -> None:
-    names = ("a.css", "a.js", "a.mjs", "a.webmanifest", "a.wasm", "a.avif", "a.ttf", "a.unknown")
+    names = (
+        "a.css", "a.js", "a.mjs", "a.webmanifest", "a.wasm", "a.avif", "a.ttf", "a.unknown", "a.vtt", "a.wav", "a.opus",
+        "a.webp", "a.csv",
+    )  # fmt: skip
     served = "srv/app/current/source/static"
     location = release_files.static(Recipe(static={"/static": "static"}))
     files = {"srv/app/current/settings/nginx/static.conf": location, **{f"{served}/{name}": "x" for name in names}}
@@ -83,7 +86,8 @@ def test_static_files_have_the_types_that_browsers_need(tmp_path: Path) -> None:
     assert types == {
         "a.css": "text/css", "a.js": "application/javascript", "a.mjs": "text/javascript",
         "a.webmanifest": "application/manifest+json", "a.wasm": "application/wasm", "a.avif": "image/avif",
-        "a.ttf": "font/ttf", "a.unknown": "application/octet-stream",
+        "a.ttf": "font/ttf", "a.unknown": "application/octet-stream", "a.vtt": "text/vtt", "a.wav": "audio/wav",
+        "a.opus": "audio/ogg", "a.webp": "image/webp", "a.csv": "text/csv",
     }  # fmt: skip
 
 
