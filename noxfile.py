@@ -123,6 +123,21 @@ def system(session: nox.Session) -> None:
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """Measure the machine's servers beside others, about 8 minutes: nox -s bench. Run nothing else meanwhile."""
+    set_up(session, "locks/dev.txt")
+    unpack_servers(session)
+    if not shutil.which("wrk"):
+        session.error("wrk is missing, which makes the load. Install it: apt-get install wrk")
+    place = Path(session.virtualenv.location) / "bench"
+    # uWSGI has Debian's Python, so the other servers get it too.
+    session.run("uv", "venv", "--quiet", "--clear", "--python", "/usr/bin/python3", place)
+    python = place / "bin" / "python"
+    session.run("uv", "pip", "install", "--quiet", "--python", python, "--require-hashes", "-r", "locks/bench.txt")
+    session.run("python", "tests/bench/bench.py", place, *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Run ruff, mypy, shellcheck, codespell and zizmor."""
     set_up(session, "locks/dev.txt")
@@ -204,5 +219,5 @@ def lock(session: nox.Session) -> None:
     session.run(*compile_lock, *quiet, "pyproject.toml", "-o", "locks/bake.txt", external=True)
     session.run(*compile_lock, *quiet, "pyproject.toml", "--group", "dev", "-o", "locks/dev.txt", external=True)
     session.run(*compile_lock, *quiet, "pyproject.toml", "--group", "docs", "-o", "locks/docs.txt", external=True)
-    for group in ("nox", "sslyze"):
+    for group in ("nox", "sslyze", "bench"):
         session.run(*compile_lock, *quiet, "--group", group, "-o", f"locks/{group}.txt", external=True)

@@ -3,8 +3,9 @@
     with MachineUwsgi(tmp_path, APP, nginx.root / "run/app/uwsgi.sock", limits={"request": 3}) as uwsgi:
         uwsgi.await_ready()
 
-The settings and the loader are the machine's, byte for byte, but for paths, and for the virtualenv: the app has only
-the standard library of Debian's Python. `nox -s unit` unpacks Debian's uWSGI beside the tests' Python.
+The settings and the loader are the machine's, byte for byte, but for paths. Unless there is a virtualenv at
+`release/venv`, the app has only the standard library of Debian's Python. `nox -s unit` unpacks Debian's uWSGI beside
+the tests' Python.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ class MachineUwsgi:
         settings = settings.replace("/usr/lib/app/wsgi.py", str(folder / "wsgi.py"))
         settings = settings.replace("/srv/app/current", str(self.release))
         settings = settings.replace(PLUGINS, str(uwsgi.parents[2]) + PLUGINS)
-        settings = re.sub(r"(?m)^virtualenv = .*\n", "", settings)
+        if not (self.release / "venv").exists():
+            settings = re.sub(r"(?m)^virtualenv = .*\n", "", settings)
         (folder / "uwsgi.ini").write_text(settings)
         # As systemd does: the socket is descriptor 3, and LISTEN_PID names the process.
         descriptor = str(self.listener.fileno())

@@ -121,19 +121,3 @@ def test_cloudflare_is_trusted_by_name(tmp_path: Path) -> None:
     assert all(f"set_real_ip_from {network};\n" in text for network in proxies.CLOUDFLARE)
     with MachineNginx(tmp_path / "root", files=files) as nginx:
         assert nginx.get("/", "a", {"CF-Connecting-IP": "forged"}).params["HTTP_CF_CONNECTING_IP"] == "127.0.0.1"
-
-
-@pytest.mark.parametrize(
-    ("trust", "fault"),
-    [
-        ("10.0.0.0/8", "should be a list of networks"), ([], "should be a list"), (["0.0.0.0/0"], "is every address"),
-        (["::/0"], "is every address"), (["10.0.0.1/8"], "write 10.0.0.0/8"), (["proxy.example"], "is not a network"),
-    ],
-)  # fmt: skip
-def test_a_fault_in_the_trusted_networks_is_reported(trust: object, fault: str) -> None:
-    with pytest.raises(ValueError, match=fault):
-        proxies.networks(trust)
-
-
-def test_an_address_is_a_network() -> None:
-    assert proxies.networks(["10.0.0.7", "2001:db8::/32"]) == ("10.0.0.7/32", "2001:db8::/32")
