@@ -38,25 +38,34 @@ def install_programs(session: nox.Session) -> None:
         session.run("python", "-c", f"from bake.image import host_requirements; host_requirements.install({missing})")
 
 
-#: Fetches Debian's nginx and unpacks it here. Lists of packages that are missing or old are fetched first.
-UNPACK_NGINX = """
-fetch() { apt-get -q download nginx nginx-common; }
+#: Fetches Debian's nginx and uWSGI with its libraries, and unpacks them here. Lists of packages that are missing or old
+#: are fetched first.
+UNPACK_SERVERS = """
+servers='nginx nginx-common uwsgi-core uwsgi-plugin-python3'
+fetch() {
+    libraries=$(apt-cache depends --important $servers | grep -o ' lib[a-z].*' | grep -v '^ libc6')
+    apt-get -q download $servers $libraries
+}
 fetch || { [ "$(id -u)" = 0 ] || set -- sudo; "$@" apt-get -q update; fetch; }
 for package in *.deb; do dpkg-deb --extract "$package" .; done
 """
 
 
-def unpack_nginx(session: nox.Session) -> None:
-    """Unpack nginx for the unit tests, unless there is one. Its package, installed, would serve on port 80."""
-    program, place = Path(session.bin) / "nginx", Path(session.virtualenv.location) / "nginx"
-    if program.exists() or shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin"):
+def unpack_servers(session: nox.Session) -> None:
+    """Unpack nginx and uWSGI for the unit tests, unless they are there. nginx's package would serve on port 80."""
+    place = Path(session.virtualenv.location) / "servers"
+    path = f"{session.bin}:{os.environ['PATH']}:/usr/sbin"
+    if shutil.which("nginx", path=path) and shutil.which("uwsgi-core", path=path):
         return
     if not shutil.which("apt-get"):
-        session.error("nginx is missing: the unit tests run the machine's settings in it. Install it, then try again.")
+        session.error("nginx or uWSGI is missing: the unit tests run the machine's settings in them. Install them.")
     place.mkdir(exist_ok=True)
     with session.chdir(place):
-        session.run("sh", "-euc", UNPACK_NGINX, external=True)
-    program.symlink_to(place / "usr/sbin/nginx")
+        session.run("sh", "-euc", UNPACK_SERVERS, external=True)
+    for program in ("sbin/nginx", "bin/uwsgi-core"):
+        link = Path(session.bin) / Path(program).name
+        link.unlink(missing_ok=True)
+        link.symlink_to(place / "usr" / program)
 
 
 def install_sslyze(session: nox.Session) -> None:
@@ -85,7 +94,7 @@ def tests(session: nox.Session) -> None:
     set_up(session, "locks/dev.txt")
     check_style(session)
     install_programs(session)
-    unpack_nginx(session)
+    unpack_servers(session)
     # Apart, since each folder has fixtures of its own; and one after the other, since two cores are too few for both.
     session.run("pytest", "-n", "auto", "--durations=10", "tests/unit")
     # One process bakes and boots, case after case. The cases of the other three mostly wait for moto.
@@ -96,7 +105,7 @@ def tests(session: nox.Session) -> None:
 def unit(session: nox.Session) -> None:
     """Run the unit tests: 4 to 6 minutes on two cores (b2c879b, 942ef9f)."""
     set_up(session, "locks/dev.txt")
-    unpack_nginx(session)
+    unpack_servers(session)
     session.run("pytest", "-n", "auto", "tests/unit", *session.posargs)
 
 
@@ -111,6 +120,21 @@ def system(session: nox.Session) -> None:
     machines = [f"tests/system/test_{name}.py" for name in ("machine", "push", "launch", "certificate")]
     # 5: no case of these has that name.
     session.run("pytest", *machines, *chosen, env={"BAKE_TEST_BASE": "debian-12"}, success_codes=[0, 5])
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure the machine's servers beside others, about 8 minutes: nox -s bench. Run nothing else meanwhile."""
+    set_up(session, "locks/dev.txt")
+    unpack_servers(session)
+    if not shutil.which("wrk"):
+        session.error("wrk is missing, which makes the load. Install it: apt-get install wrk")
+    place = Path(session.virtualenv.location) / "bench"
+    # uWSGI has Debian's Python, so the other servers get it too.
+    session.run("uv", "venv", "--quiet", "--clear", "--python", "/usr/bin/python3", place)
+    python = place / "bin" / "python"
+    session.run("uv", "pip", "install", "--quiet", "--python", python, "--require-hashes", "-r", "locks/bench.txt")
+    session.run("python", "tests/bench/bench.py", place, *session.posargs)
 
 
 @nox.session
@@ -151,7 +175,7 @@ def shell_scripts() -> list[str]:
 def coverage(session: nox.Session) -> None:
     """Run the unit tests with their coverage of the package, which has a floor. Apart from `unit`: it is slower."""
     set_up(session, "locks/dev.txt")
-    unpack_nginx(session)
+    unpack_servers(session)
     shown = ("--cov", "--cov-report=term:skip-covered", f"--cov-fail-under={FLOOR}")
     # Tracing exceeds their limits.
     timed = [f"--deselect=tests/unit/{name}" for name in TIMED]
@@ -195,5 +219,5 @@ def lock(session: nox.Session) -> None:
     session.run(*compile_lock, *quiet, "pyproject.toml", "-o", "locks/bake.txt", external=True)
     session.run(*compile_lock, *quiet, "pyproject.toml", "--group", "dev", "-o", "locks/dev.txt", external=True)
     session.run(*compile_lock, *quiet, "pyproject.toml", "--group", "docs", "-o", "locks/docs.txt", external=True)
-    for group in ("nox", "sslyze"):
+    for group in ("nox", "sslyze", "bench"):
         session.run(*compile_lock, *quiet, "--group", group, "-o", f"locks/{group}.txt", external=True)

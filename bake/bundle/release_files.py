@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from packaging.utils import canonicalize_name
 
@@ -20,7 +21,7 @@ from bake.host.templates import render
 
 #: Optional parts of a release: folders of cloud-init/features, the most important first. A document without enough room
 #: omits them.
-EXTRAS = ("certificate", "exchange")
+EXTRAS = ("certificate", "limit", "exchange")
 #: Parts that only bundles contain, because someone reads the result of a bake or a push.
 BUNDLE_FEATURES = ("hints", "observe", "steps")
 #: The script that starts the author's server. `observe` runs it.
@@ -44,7 +45,9 @@ def files(folder: Path, recipe: Recipe, source_paths: list[Path]) -> dict[str, F
     metadata = {} if recipe.package else distribution(folder, source_paths)
     settings = {
         "env": environment({**flask(recipe.wsgi or ""), **preload(recipe), **django(recipe), **recipe.env}),
-        "nginx/asgi.conf": asgi() if recipe.asgi else "",
+        "nginx/asgi.conf": asgi(recipe) if recipe.asgi else "",
+        "nginx/proxy.conf": proxy(recipe) if recipe.proxy else "",
+        "health.conf": health(recipe) if recipe.proxy else "",
         "exchange.py": render("release/exchange.py.j2") if recipe.asgi else "",
         "nginx/limits.conf": limits(recipe),
         "uwsgi.ini": uwsgi(recipe),
@@ -70,6 +73,7 @@ def files(folder: Path, recipe: Recipe, source_paths: list[Path]) -> dict[str, F
         **{
             path: file
             for name in (*EXTRAS, *BUNDLE_FEATURES, *feature_names(recipe))
+            if name != "limit" or not recipe.asgi
             for path, file in feature_files(name).items()
         },
         **{f"settings/{name}": File(text) for name, text in settings.items() if text},
@@ -154,13 +158,40 @@ def limits(recipe: Recipe) -> str:
     return render("release/nginx/limits.conf.j2", body=app_limits.body, protocol=protocol, timeout=timeout)
 
 
-def asgi() -> str:
-    """Return nginx's locations for an ASGI app. The headers are those that server.conf sets or drops for WSGI apps."""
+def server_settings(recipe: Recipe) -> str:
+    """Return the machine's server.conf. With `proxy`, the facts about the visitor are those that proxy.conf sets."""
     text = (paths.rootfs() / "usr/lib/app/nginx/server.conf").read_text()
-    headers = {
-        name.replace("_", "-").title(): value for name, value in re.findall(r"uwsgi_param HTTP_(\w+) (.+);", text)
-    }
-    return render("release/nginx/asgi.conf.j2", socket=contract.DOOR, headers=headers)
+    if recipe.proxy:
+        text = re.sub(r"\$(scheme|https|port)\b", r"$app_\1", text)
+    if recipe.proxy and recipe.proxy.is_cloudflare:
+        text = text.replace('HTTP_CF_CONNECTING_IP ""', "HTTP_CF_CONNECTING_IP $remote_addr")
+    return text
+
+
+def asgi(recipe: Recipe) -> str:
+    """Return nginx's locations for an ASGI app. The headers are those that server.conf sets or drops for WSGI apps."""
+    parameters = re.findall(r"uwsgi_param HTTP_(\w+) (.+);", server_settings(recipe))
+    headers = {name.replace("_", "-").title(): value for name, value in parameters}
+    return render(
+        "release/nginx/asgi.conf.j2", socket=contract.DOOR, headers=headers, is_proxied=recipe.proxy is not None
+    )
+
+
+def proxy(recipe: Recipe) -> str:
+    """Return nginx's settings for trusted proxies. For a WSGI app, they have a copy of the machine's location."""
+    match = re.search(r"location @app \{\n(.*?)\n\}\n", server_settings(recipe), re.DOTALL)
+    lines = [line for line in match[1].splitlines() if line.strip() and "#" not in line] if match else []
+    networks = recipe.proxy.trust if recipe.proxy else ()
+    return render(
+        "release/nginx/proxy.conf.j2", networks=networks, is_asgi=recipe.asgi is not None, app="\n".join(lines)
+    )
+
+
+def health(recipe: Recipe) -> str:
+    """Return nginx's location of the health page in the server for other names than the machine's."""
+    networks = recipe.proxy.trust if recipe.proxy else ()
+    path = unquote((recipe.check.health or "/").partition("?")[0])
+    return render("release/health.conf.j2", networks=networks, path=path)
 
 
 def uwsgi(recipe: Recipe) -> str:
@@ -174,7 +205,7 @@ def uwsgi(recipe: Recipe) -> str:
     if app_limits.threads != defaults.threads:
         options["threads"] = app_limits.threads
     if app_limits.request != defaults.request:
-        options["harakiri"] = app_limits.request
+        options["harakiri"] = app_limits.request + contract.SERVER_MARGIN
     return render("release/uwsgi.ini.j2", options=options) if options else ""
 
 
@@ -186,8 +217,11 @@ def static(recipe: Recipe) -> str:
 
 def location(recipe: Recipe, prefix: str, folder: str) -> str:
     """Return nginx's location for the files of a folder."""
-    is_collected, server = folder == contract.COLLECTED_STATIC, "asgi" if recipe.asgi else "app"
-    values = {"prefix": prefix, "folder": folder, "is_collected": is_collected, "server": server}
+    server = "asgi" if recipe.asgi else "proxied" if recipe.proxy else "app"
+    values = {
+        "prefix": prefix, "folder": folder, "server": server,
+        "is_collected": folder == contract.COLLECTED_STATIC, "is_proxied": recipe.proxy is not None,
+    }  # fmt: skip
     return render("release/nginx/location.conf.j2", **values)
 
 

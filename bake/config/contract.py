@@ -96,8 +96,9 @@ DOMAIN = rf"(?:{LABEL}\.)+[a-z][a-z0-9-]{{0,61}}[a-z0-9]"
 
 #: Defaults of `limits`: bytes of a request's body, seconds of a request, threads of a worker.
 BODY, REQUEST, THREADS = 10 << 20, 60, 4
-#: Seconds that nginx waits longer than uWSGI's limit for a request, so that uWSGI reports the timeout.
-TIMEOUT_MARGIN = 5
+#: Seconds that nginx waits longer than the limit for a request, so that the app's server reports the timeout, and
+#: seconds after which uWSGI kills a worker whose Python is blocked.
+TIMEOUT_MARGIN, SERVER_MARGIN = 5, 10
 
 
 def is_healthy(status: int, has_path: bool) -> bool:

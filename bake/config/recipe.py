@@ -29,6 +29,7 @@ from bake.config.sections import (
     Django,
     Limits,
     Process,
+    Proxy,
     Sandbox,
     Section,
     Timer,
@@ -113,6 +114,9 @@ class Recipe(Section):
     )
     email: Annotated[str, AfterValidator(field_types.email)] | None = Field(
         default=None, description="Email address for messages from the certificate authority."
+    )
+    proxy: Proxy | None = Field(
+        default=None, description="A proxy or load balancer in front of the machine (default: visitors connect to it)."
     )
     static: dict[field_types.Prefix, field_types.InnerFolder] | None = Field(
         default=None, description="Static files that nginx serves: URL prefix to folder."

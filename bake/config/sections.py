@@ -6,7 +6,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from bake.config import contract, field_types
+from bake.config import contract, field_types, proxies
 
 
 class Option(NamedTuple):
@@ -115,6 +115,24 @@ class Certificate(Section):
     def options(self) -> tuple[str, ...]:
         """Return the names in OPTIONS that are set."""
         return tuple(name for name in OPTIONS if getattr(self, name))
+
+
+class Proxy(Section):
+    """A proxy or load balancer in front of the machine."""
+
+    trust: Annotated[
+        tuple[str, ...],
+        BeforeValidator(proxies.networks),
+        WithJsonSchema({"anyOf": [{"const": "cloudflare"}, {"type": "array", "items": {"type": "string"}}]}),
+    ] = Field(
+        description="The proxies' networks, such as [10.0.0.0/16], or cloudflare. nginx believes X-Forwarded-For and "
+        "X-Forwarded-Proto from them alone, and answers their health checks under any host name."
+    )
+
+    @property
+    def is_cloudflare(self) -> bool:
+        """Return whether Cloudflare's proxies are the trusted ones."""
+        return self.trust == proxies.CLOUDFLARE
 
 
 class App(Section):

@@ -73,6 +73,11 @@ def _notes(missing_extras: tuple[str, ...], names: tuple[str, ...], recipe: Reci
     else:
         domains = ", ".join(names)
         notes.append(f"HTTPS is trusted about a minute after the DNS records of {domains} point to the machine")
+    if "limit" in missing_extras and not recipe.asgi:
+        notes.append(
+            "no room for the exact `limits.request`: until the first push, a request that takes longer goes on if its "
+            "worker answers others"
+        )
     if "exchange" in missing_extras:
         notes.append("no room for the zero-downtime restart: until the first push, new settings restart the app")
     return notes

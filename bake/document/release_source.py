@@ -166,7 +166,7 @@ def _members(
                 contents[name] = file.mode, stream.read()
     # Remove the comments from bake's own files, because bytes are scarce. The originals are in cloud-init/features.
     for name in sorted(document_features):
-        for path in release_files.feature_files(name):
+        for path in release_files.feature_files(name).keys() & contents.keys():
             mode, content = contents[path]
             contents[path] = (mode, cloud_config.minified(File(path, mode, content)).content)
     return contents

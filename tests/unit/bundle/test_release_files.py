@@ -237,7 +237,7 @@ def test_limits_are_said_where_they_are_not_the_usual_ones(app: Path) -> None:
     ]
     said = configparser.ConfigParser()
     said.read_string(files(app, limits={"request": "90s", "threads": "8"})["settings/uwsgi.ini"])
-    assert dict(said["uwsgi"]) == {"harakiri": "90", "threads": "8"}
+    assert dict(said["uwsgi"]) == {"harakiri": "100", "threads": "8"}
     assert "settings/uwsgi.ini" not in files(app, limits={"body": "5000"})
     assert "settings/nginx/limits.conf" not in files(app, limits={"threads": "8"})
 

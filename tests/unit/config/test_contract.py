@@ -288,7 +288,8 @@ def test_the_default_limits_are_the_same() -> None:
     assert int(body[:-1]) * field_types.SIZES[body[-1].upper()] == limits.body == contract.BODY
     seconds = {setting(nginx, name) for name in ("uwsgi_read_timeout", "uwsgi_send_timeout")}
     assert seconds == {f"{contract.REQUEST + contract.TIMEOUT_MARGIN}s"}
-    assert int(setting(uwsgi, "harakiri", " = ")) == limits.request == contract.REQUEST
+    assert int(setting(uwsgi, "harakiri", " = ")) == contract.REQUEST + contract.SERVER_MARGIN
+    assert limits.request == contract.REQUEST
     assert int(setting(uwsgi, "threads", " = ")) == limits.threads == contract.THREADS
     exchange = (paths.features() / "exchange/exchange.py").read_text()
     assert f'get("request", {contract.REQUEST}) + {contract.TIMEOUT_MARGIN}' in exchange

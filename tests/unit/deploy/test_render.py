@@ -360,7 +360,9 @@ def test_a_small_app_fits_every_provider(tmp_path: Path, monkeypatch: pytest.Mon
         # All of the app is in it, and what it needs.
         assert made.size > share + 7 * 40, machines
         held[provider and provider.name] = [
-            name for name in release_files.EXTRAS if f"/settings/{name}.py\n".encode() in unpacked(made)
+            name
+            for name in release_files.EXTRAS
+            if any(f"/{path}\n".encode() in unpacked(made) for path in release_files.feature_files(name))
         ]
     # In the 16,384 bytes that AWS takes, all of the machine but the exchange of workers; as text, all but that and what
     # orders certificates.

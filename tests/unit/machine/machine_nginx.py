@@ -140,6 +140,8 @@ class MachineNginx:
     def __init__(self, root: Path, domains: Sequence[str] = (), files: Mapping[str, str] | None = None) -> None:
         """Configure the machine below `root` and start nginx. Raises AssertionError if it does not start."""
         self.root = root
+        #: The address that the visitor's connections come from.
+        self.source = "127.0.0.1"
         nginx = program()
         self._lay_files(nginx, domains, files or {})
         programs.run([sys.executable, "-B", root / "usr/lib/app/configure", root])
@@ -174,10 +176,16 @@ class MachineNginx:
             (self.root / path).write_text(text)
 
     def _rewrite(self) -> None:
-        for folder in ("usr/lib/app/nginx", "run/app/nginx", "srv/app/current/settings/nginx"):
+        for folder in (
+            "usr/lib/app/nginx",
+            "run/app/nginx",
+            "srv/app/current/settings",
+            "srv/app/current/settings/nginx",
+        ):
             for path in (self.root / folder).glob("*.conf"):
                 text = PATHS.sub(f"{self.root}/", path.read_text())
                 text = re.sub(r"(?m)^listen \[.*\n", "", text)
+                text = text.replace("127.0.0.1:443", f"127.0.0.1:{self.https}")
                 for port, own in (("80", self.http), ("443", self.https)):
                     text = re.sub(rf"(?m)^listen {port}\b", f"listen 127.0.0.1:{own}", text)
                 path.write_text(text)
@@ -213,7 +221,8 @@ class MachineNginx:
 
     def connect(self, tls: str | None = None, protocol: str = "http/1.1") -> socket.socket:
         """Connect to the HTTP port; where `tls` is given, to the HTTPS port by that name (by none if empty)."""
-        plain = socket.create_connection(("127.0.0.1", self.http if tls is None else self.https), PATIENCE)
+        port = self.http if tls is None else self.https
+        plain = socket.create_connection(("127.0.0.1", port), PATIENCE, (self.source, 0))
         if tls is None:
             return plain
         context = ssl._create_unverified_context()
@@ -259,6 +268,14 @@ class MachineNginx:
                     body += payload
                 ended = kind in (RST_STREAM, GOAWAY) or (kind in (HEADERS, DATA) and bool(head[4] & END_STREAM))
         return Answer(status, {}, body)
+
+    def http2_settings(self) -> dict[int, int]:
+        """Return the settings that nginx sends first on an HTTP/2 connection."""
+        with self.connect("", "h2") as client, client.makefile("rb") as reader:
+            client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(SETTINGS, 0, 0, b""))
+            head = reader.read(9)
+            assert head[3] == SETTINGS
+            return dict(struct.iter_unpack(">HI", reader.read(int.from_bytes(head[:3], "big"))))
 
 
 #: HTTP/2's types of frames, and their flags (RFC 9113, section 6).

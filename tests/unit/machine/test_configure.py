@@ -546,3 +546,7 @@ def test_files_are_replaced_whole(configure: ModuleType, tmp_path: Path) -> None
     assert path.read_text() == "two"
     assert path.stat().st_ino != before
     assert [path.name for path in path.parent.iterdir()] == ["file"]
+
+
+def test_two_cpus_and_a_gigabyte_have_16_slots(configure: ModuleType) -> None:
+    assert configure.workers(2, 1000 * MIB, configure.WORKER_MEMORY) * contract.THREADS == 16

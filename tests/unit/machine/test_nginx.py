@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import socket
@@ -14,6 +15,7 @@ from wsgiref.util import application_uri
 import flask
 import pytest
 import trustme
+from conftest import soon
 from machine_nginx import NO_ANSWER, MachineNginx, Params
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Request
@@ -72,7 +74,10 @@ def test_the_app_sees_the_path_that_was_asked_for(nameless: MachineNginx, target
 
 
 def test_static_files_have_the_types_that_browsers_need(tmp_path: Path) -> None:
-    names = ("a.css", "a.js", "a.mjs", "a.webmanifest", "a.wasm", "a.avif", "a.ttf", "a.unknown")
+    names = (
+        "a.css", "a.js", "a.mjs", "a.webmanifest", "a.wasm", "a.avif", "a.ttf", "a.unknown", "a.vtt", "a.wav", "a.opus",
+        "a.webp", "a.csv",
+    )  # fmt: skip
     served = "srv/app/current/source/static"
     location = release_files.static(Recipe(static={"/static": "static"}))
     files = {"srv/app/current/settings/nginx/static.conf": location, **{f"{served}/{name}": "x" for name in names}}
@@ -81,7 +86,8 @@ def test_static_files_have_the_types_that_browsers_need(tmp_path: Path) -> None:
     assert types == {
         "a.css": "text/css", "a.js": "application/javascript", "a.mjs": "text/javascript",
         "a.webmanifest": "application/manifest+json", "a.wasm": "application/wasm", "a.avif": "image/avif",
-        "a.ttf": "font/ttf", "a.unknown": "application/octet-stream",
+        "a.ttf": "font/ttf", "a.unknown": "application/octet-stream", "a.vtt": "text/vtt", "a.wav": "audio/wav",
+        "a.opus": "audio/ogg", "a.webp": "image/webp", "a.csv": "text/csv",
     }  # fmt: skip
 
 
@@ -430,3 +436,37 @@ def test_links_of_the_app_show_no_file_of_others(tmp_path: Path) -> None:
         nginx.app.answer = lambda params, body: b"HTTP/1.1 200 OK\r\n\r\nthe app"
         bodies = {name: nginx.get(f"/static/{name}.txt", "x").body for name in ("own", "link", "stolen")}
     assert bodies == {"own": b"own", "link": b"own", "stolen": b"the app"}
+
+
+# Limits of an address, and compression.
+
+
+@pytest.mark.parametrize(
+    ("site", "compressed"),
+    [("", True), ("none", True), ("same-origin", True), ("same-site", False), ("cross-site", False)],
+)
+def test_a_request_from_another_site_gets_no_compressed_page(
+    nameless: MachineNginx, site: str, compressed: bool
+) -> None:
+    headers = {"Accept-Encoding": "gzip", "Cookie": "session=secret", "X-Padding": "a" * 1000}
+    answer = nameless.get("/", "x", {**headers, **({"Sec-Fetch-Site": site} if site else {})})
+    assert (answer.headers.get("content-encoding") == "gzip") == compressed
+    if not compressed:
+        assert answer.params["HTTP_COOKIE"] == "session=secret"
+
+
+def test_an_address_has_256_requests_at_a_time(tmp_path: Path) -> None:
+    with MachineNginx(tmp_path / "root") as nginx, contextlib.ExitStack() as stack:
+        upload = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"
+        clients = [stack.enter_context(nginx.connect()) for _ in range(256)]
+        for client in clients:
+            client.sendall(upload)
+        assert soon(lambda: nginx.get("/", "a").status == 503)
+        clients[0].sendall(b"0123456789")
+        assert soon(lambda: nginx.get("/", "a").status == 200)
+
+
+def test_an_http_2_connection_has_32_requests_at_a_time(nameless: MachineNginx) -> None:
+    settings = nameless.http2_settings()
+    # SETTINGS_MAX_CONCURRENT_STREAMS (RFC 9113, section 6.5.2).
+    assert settings[3] == 32

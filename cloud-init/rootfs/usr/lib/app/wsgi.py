@@ -1,6 +1,6 @@
 """Load the app that the recipe names into a uWSGI worker, and report to systemd that it is loaded.
 
-A middleware makes nginx pass on server-sent events at once.
+A middleware makes nginx pass on streams at once.
 """
 
 import fcntl
@@ -35,15 +35,14 @@ def hide_tracebacks() -> None:
 
 
 def streaming(app: object) -> object:
-    """Return the app in a middleware that turns off nginx's buffering for server-sent events.
+    """Return the app in a middleware that turns off nginx's buffering for streams, the responses without a length.
 
-    nginx buffers other answers, so that slow visitors do not block a worker.
+    nginx buffers others, so that slow visitors do not block a worker.
     """
 
     def application(environ: dict, start_response: object) -> object:
         def start(status: str, headers: list, *problem: object) -> object:
-            kinds = [value for name, value in headers if name.lower() == "content-type"]
-            if kinds and kinds[0].lower().startswith("text/event-stream"):
+            if not {"content-length", "x-accel-buffering"} & {name.lower() for name, _ in headers}:
                 headers = [*headers, ("X-Accel-Buffering", "no")]
             return start_response(status, headers, *problem)  # type: ignore[operator]
 
@@ -65,10 +64,12 @@ if __name__.startswith("uwsgi_file"):
         turn = Path(f"/tmp/{uwsgi.worker_id() % os.cpu_count()}").open("a")  # noqa: SIM115
         fcntl.flock(turn, fcntl.LOCK_EX)
     release = Path.cwd().parent
+    # A hook may define another `bounded`.
+    hooks: dict = {"__name__": __name__, "bounded": lambda app: app}
     for hook in release.glob("settings/hooks/*.py"):
-        exec(hook.read_text(), {"__name__": __name__})
+        exec(hook.read_text(), hooks)
     try:
-        application = streaming(find(json.loads((release / "recipe.json").read_text())["wsgi"]))
+        application = hooks["bounded"](streaming(find(json.loads((release / "recipe.json").read_text())["wsgi"])))
     except SystemExit as problem:
         # After SystemExit, uWSGI would start workers forever. Any other exception ends it.
         raise ImportError(problem)  # noqa: B904
