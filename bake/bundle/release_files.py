@@ -14,13 +14,13 @@ from bake.config import contract
 from bake.config.contract_files import MachineRecipe
 from bake.config.providers import AWS_METADATA_SERVICES
 from bake.config.recipe import Recipe
-from bake.config.sections import OPTIONS, Django, Limits
+from bake.config.sections import OPTIONS, Django, Limits, Updates
 from bake.host import paths
 from bake.host.templates import render
 
 #: Optional parts of a release: folders of cloud-init/features, the most important first. A document without enough room
 #: omits them.
-EXTRAS = ("certificate", "exchange")
+EXTRAS = ("certificate", "updates", "exchange")
 #: Parts that only bundles contain, because someone reads the result of a bake or a push.
 BUNDLE_FEATURES = ("hints", "observe", "steps")
 #: The script that starts the author's server. `observe` runs it.
@@ -79,9 +79,10 @@ def feature_names(recipe: Recipe) -> tuple[str, ...]:
     aws = recipe.aws is not None or (recipe.certificate.keep or "").startswith("s3://")
     django = isinstance(recipe.django, Django)
     steps = any((recipe.writable.paths, recipe.secrets, recipe.setup, recipe.release, django))
+    updates = ("updates",) * (recipe.updates != Updates())
     asgi, random_secrets = ("asgi",) * bool(recipe.asgi), ("random-secrets",) * bool(recipe.random_secrets)
     options = (*("steps",) * steps, *("django",) * django, *random_secrets, *("aws",) * aws)
-    return (*asgi, *options, *recipe.certificate.options)
+    return (*updates, *asgi, *options, *recipe.certificate.options)
 
 
 def keys(recipe: Recipe) -> dict[str, str]:
@@ -222,6 +223,9 @@ def units(recipe: Recipe) -> dict[str, str]:
         texts[f"{contract.SERVICE}.service.d/60-timers.conf"] = wants
     for unit, seconds in job_limits(recipe).items():
         texts[f"{unit}.service.d/60-limit.conf"] = render("release/units/60-limit.conf.j2", seconds=seconds)
+    if recipe.updates != Updates():
+        reboot = render("release/units/60-reboot.conf.j2", time=recipe.updates.reboot)
+        texts["apt-daily-upgrade.service.d/60-reboot.conf"] = reboot
     drop_ins: dict[str, str] = {}
     if recipe.sandbox.allow:
         drop_ins["60-allow.conf"] = render("release/units/60-allow.conf.j2", allow=recipe.sandbox.allow)

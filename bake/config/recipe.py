@@ -30,6 +30,7 @@ from bake.config.sections import (
     Sandbox,
     Section,
     Timer,
+    Updates,
     Writable,
 )
 
@@ -175,6 +176,7 @@ class Recipe(Section):
         default={}, description="The app's scheduled jobs, by name."
     )
     sandbox: Sandbox = Sandbox()
+    updates: Updates = Updates()
     django: Django | Literal["off"] | None = Field(
         default=None,
         description="Settings of a Django project (default: detected). off: use the project's settings unchanged.",
