@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -145,3 +146,19 @@ def test_the_first_boot_of_a_machine_starts_its_updates(
     assert calls.exists() == starts
     if starts:
         assert calls.read_text() == "start --no-block apt-daily.service apt-daily-upgrade.service\n"
+
+
+@pytest.mark.parametrize(("days", "is_old"), [(20, True), (13, False)])
+def test_only_an_old_image_waits_for_its_updates(tmp_path: Path, days: int, is_old: bool) -> None:
+    text = (REPOSITORY / "cloud-init/base-disk/rootfs/etc/systemd/system/app-fresh.service").read_text()
+    (condition,) = re.findall(r"^ExecCondition=/bin/sh -c '(.+)'$", text, re.M)
+    status = tmp_path / "status"
+    status.touch()
+    os.utime(status, (time.time() - days * 86400 - 60,) * 2)
+    script = condition.replace("/var/lib/dpkg/status", str(status))
+    assert (subprocess.run(["sh", "-c", script], check=False).returncode == 0) == is_old
+    # The ports are closed before nginx listens, and open again whatever happens.
+    assert "Before=nginx.service\n" in text and "Type=exec\n" in text
+    (table,) = re.findall(r"^ExecStartPre=/usr/sbin/nft 'table inet (\w+) ", text, re.M)
+    assert f"\nExecStopPost=-/usr/sbin/nft delete table inet {table}\n" in text
+    assert "enable app-fresh.service" in (REPOSITORY / "cloud-init/base-disk/customize.sh").read_text()
