@@ -38,9 +38,6 @@ BREAKAGES = {
     "rm /etc/systemd/journald.conf.d/50-app.conf": "test_logs_are_bounded_and_kept",
     "sed -i /LogNamespace/d /etc/systemd/system/nginx.service.d/50-app.conf; systemctl daemon-reload; "
     "systemctl restart nginx": "test_visitors_cannot_fill_the_journal_of_others",
-    "echo 0 > /proc/$(systemctl show --value --property MainPID app)/oom_score_adj": (
-        "test_the_app_is_the_first_that_the_kernel_kills"
-    ),
     "mkdir /run/systemd/system/nftables.service.d; printf '[Service]\nExecStop=true\n' > "
     "/run/systemd/system/nftables.service.d/x.conf; systemctl daemon-reload": (
         "test_a_stop_of_the_firewall_keeps_its_rules"
@@ -87,6 +84,10 @@ BREAKAGES = {
     "touch /etc/app/secrets.env": "test_secrets_are_root_s_alone[ssh://machine-/etc/app/secrets.env]",
     "echo false > /srv/app/current/settings/jobs/setup; systemctl restart app-job@setup": (
         "test_the_steps_before_the_start_succeeded"
+    ),
+    "mkdir -p /run/systemd/system/app.service.d; printf '[Service]\nOOMScoreAdjust=0\n' > "
+    "/run/systemd/system/app.service.d/y.conf; systemctl daemon-reload": (
+        "test_the_app_is_the_first_that_the_kernel_kills"
     ),
     "systemctl reload nginx": "test_current_versions_are_spoken[ssh://machine--tls1_2]",
 }
