@@ -11,7 +11,7 @@ import pytest
 from moto import mock_aws
 
 from bake.aws import tags
-from bake.aws.images import snapshot
+from bake.aws.images import blocks, snapshot
 from bake.aws.instances import inventory
 from bake.aws.session import Cloud
 from bake.host.progress import Phase
@@ -35,14 +35,14 @@ def test_a_slow_upload_renews_its_expiry(
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
     disk = tmp_path / "disk"
-    disk.write_bytes(b"x" * snapshot.blocks.SIZE * 3)
+    disk.write_bytes(b"x" * blocks.SIZE * 3)
     with mock_aws():
         ec2: Any = boto3.client("ec2", REGION)
         volume = ec2.create_volume(AvailabilityZone=f"{REGION}a", Size=1)["VolumeId"]
         name = ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
         ec2.create_tags(Resources=[name], Tags=[{"Key": tags.EXPIRES, "Value": "2026-01-01T00:00:00Z"}])
         cloud = Cloud(None, REGION, "ami", None, {("ec2", REGION): ec2, ("ebs", REGION): Ebs()})
-        changes = snapshot.Changes.of(disk, snapshot.blocks.digests(disk), {})
+        changes = snapshot.Changes.of(disk, blocks.digests(disk), {})
         destination = snapshot.Destination(cloud, None, {tags.RUN: "1", tags.APP: "shop"})
         snapshot._send(destination, name, changes, snapshot.Journal(tmp_path / "journal"), Phase("upload", None))
         (found,) = ec2.describe_snapshots(SnapshotIds=[name])["Snapshots"]

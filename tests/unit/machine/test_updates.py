@@ -93,6 +93,7 @@ def test_without_an_upgrade_nothing_happens(machine: Machine) -> None:
     "cgroup",
     [
         "/system.slice/dbus.service",
+        "/system.slice/apt-daily-upgrade.service",
         "/system.slice/system-getty.slice/getty@tty1.service",
         "/user.slice/a/session-1.scope",
         "/system.slice/system-app\\x2djob.slice/app-job@digest.service",
