@@ -82,6 +82,8 @@ source "qemu" "machine" {
     ["-smp", "${var.cpus}"],
     ["-m", "${var.memory}M"],
     ["-display", "none"],
+    # Deny system calls that QEMU does not need, as libvirt does.
+    ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"],
     ["-serial", "file:${var.console}"],
     ["-device", "virtio-rng-pci"],
     # By default, Packer 1.6 forwards SSH from every address of this computer.

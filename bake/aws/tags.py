@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 RUN, EXPIRES, APP = "bake:run", "bake:expires", "bake:app"
 #: Tag of a key pair: the name of the AMI that Packer makes in its run. Packer tags the AMI itself only afterwards.
 AMI_NAME = "bake:making"
-#: The lifetime of temporary resources: longer than any upload or launch.
+#: The lifetime of temporary resources: longer than any launch. A longer upload renews it.
 LIFETIME = timedelta(hours=6)
+#: Seconds after which a run renews the expiry of a resource that it still works on.
+RENEWAL = LIFETIME.total_seconds() / 6
 #: Maximum length of a tag's value in both EC2 and EBS (EC2 allows one more character).
 MAX_LENGTH = 255
 #: The form of the time in the tag `bake:expires`.

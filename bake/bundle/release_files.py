@@ -15,13 +15,13 @@ from bake.config import contract
 from bake.config.contract_files import MachineRecipe
 from bake.config.providers import AWS_METADATA_SERVICES
 from bake.config.recipe import Recipe
-from bake.config.sections import OPTIONS, Django, Limits, Process
+from bake.config.sections import OPTIONS, Django, Limits, Process, Updates
 from bake.host import paths
 from bake.host.templates import render
 
 #: Optional parts of a release: folders of cloud-init/features, the most important first. A document without enough room
 #: omits them.
-EXTRAS = ("certificate", "limit", "exchange")
+EXTRAS = ("certificate", "updates", "limit", "exchange")
 #: Parts that only bundles contain, because someone reads the result of a bake or a push.
 BUNDLE_FEATURES = ("hints", "observe", "steps")
 #: The script that starts the author's server. `observe` runs it.
@@ -87,10 +87,11 @@ def feature_names(recipe: Recipe) -> tuple[str, ...]:
     aws = recipe.aws is not None or (recipe.certificate.keep or "").startswith("s3://")
     django = isinstance(recipe.django, Django)
     steps = any((recipe.writable.paths, recipe.secrets, recipe.setup, recipe.release, recipe.processes, django))
+    updates = ("updates",) * (recipe.updates != Updates())
     asgi, random_secrets = ("asgi",) * bool(recipe.asgi), ("random-secrets",) * bool(recipe.random_secrets)
     processes = ("processes",) * bool(recipe.processes)
     options = (*("steps",) * steps, *processes, *("django",) * django, *random_secrets, *("aws",) * aws)
-    return (*asgi, *options, *recipe.certificate.options)
+    return (*updates, *asgi, *options, *recipe.certificate.options)
 
 
 def keys(recipe: Recipe) -> dict[str, str]:
@@ -271,6 +272,9 @@ def units(recipe: Recipe) -> dict[str, str]:
         if process.memory or process.stop:
             text = render("release/units/60-process.conf.j2", memory=process.memory, stop=process.stop)
             texts[f"{contract.PROCESS}{name}.service.d/60-process.conf"] = text
+    if recipe.updates != Updates():
+        reboot = render("release/units/60-reboot.conf.j2", time=recipe.updates.reboot)
+        texts["apt-daily-upgrade.service.d/60-reboot.conf"] = reboot
     drop_ins: dict[str, str] = {}
     if recipe.sandbox.allow:
         drop_ins["60-allow.conf"] = render("release/units/60-allow.conf.j2", allow=recipe.sandbox.allow)

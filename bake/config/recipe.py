@@ -33,6 +33,7 @@ from bake.config.sections import (
     Sandbox,
     Section,
     Timer,
+    Updates,
     Writable,
     process,
 )
@@ -193,6 +194,7 @@ class Recipe(Section):
         "{run: …, count: 2} (default: those of the Procfile).",
     )
     sandbox: Sandbox = Sandbox()
+    updates: Updates = Updates()
     django: Django | Literal["off"] | None = Field(
         default=None,
         description="Settings of a Django project (default: detected). off: use the project's settings unchanged.",

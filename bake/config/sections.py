@@ -236,6 +236,18 @@ class Sandbox(Section):
     )
 
 
+class Updates(Section):
+    """The security updates of the machine's packages."""
+
+    reboot: Annotated[str, field_types.matching(r"([01]\d|2[0-3]):[0-5]\d|off", "a time such as 03:30, or off")] = (
+        Field(
+            default="03:30",
+            description="When the machine reboots if an update needs it, in the machine's time zone. Each machine adds "
+            "up to 59 minutes of its own. off: it does not reboot.",
+        )
+    )
+
+
 class Django(Section):
     """A Django project, whose settings bake adapts to the machine."""
 

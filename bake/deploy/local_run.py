@@ -32,7 +32,10 @@ def run(image: Path, port: int | None, shell: bool, report: Reporter, print_url:
     """
     port = _port(port, report)
     path = manifest.path_of(image)
-    names = manifest.ImageManifest.read(path).secrets if path.is_file() else ()
+    facts = manifest.ImageManifest.read(path) if path.is_file() else manifest.ImageManifest()
+    names = facts.secrets
+    if facts.days:
+        report.note(f"the image is {facts.days} days old; a new bake has today's security updates")
     with cache.work_folder() as work:
         key = work / "key"
         qemu.make_key(key, "bake-run")

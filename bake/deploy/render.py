@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import combinations
+from itertools import compress, product
 
 from bake.bundle import release_archive, release_files
 from bake.bundle.app_source import AppSource
@@ -73,6 +73,10 @@ def _notes(missing_extras: tuple[str, ...], names: tuple[str, ...], recipe: Reci
     else:
         domains = ", ".join(names)
         notes.append(f"HTTPS is trusted about a minute after the DNS records of {domains} point to the machine")
+    if "updates" in missing_extras:
+        notes.append(
+            "no room for the restarts after updates: until the first push, the machine reboots at 03:30 after updates"
+        )
     if "limit" in missing_extras and not recipe.asgi:
         notes.append(
             "no room for the exact `limits.request`: until the first push, a request that takes longer goes on if its "
@@ -86,7 +90,7 @@ def _notes(missing_extras: tuple[str, ...], names: tuple[str, ...], recipe: Reci
 def _fullest_document(
     files: list[File], app_files: AppFiles, target: Target, provider: Provider | None
 ) -> tuple[cloud_config.Document, tuple[str, ...]]:
-    """Return the document with as many of release_files.EXTRAS as fit, and the names of those that did not fit.
+    """Return the document with those of release_files.EXTRAS that fit, and the names of those that did not fit.
 
     Raises DocumentError if not even the document without them fits.
     """
@@ -94,11 +98,12 @@ def _fullest_document(
     binary = provider is not None and not provider.text
     minimum_files = [*files, *app_files(())]
     if cloud_config.may_fit(minimum_files, capacity):
-        for count in range(len(extras), -1, -1):
-            for subset in combinations(extras, count):
-                document = cloud_config.fitting([*files, *app_files(subset)], target, capacity, binary=binary)
-                if document:
-                    return document, tuple(name for name in extras if name not in subset)
+        # The most important one comes first: it is worth more than all others.
+        for included in product((True, False), repeat=len(extras)):
+            subset = tuple(compress(extras, included))
+            document = cloud_config.fitting([*files, *app_files(subset)], target, capacity, binary=binary)
+            if document:
+                return document, tuple(name for name in extras if name not in subset)
     raise cloud_config.excess_error(minimum_files, target, capacity, binary=binary)
 
 

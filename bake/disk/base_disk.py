@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import fnmatch
 import io
 import math
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bake.config.debian import BASE_PACKAGES, MACHINE_PACKAGES, Target
-from bake.disk import base_manifest, partitions
+from bake.disk import base_manifest, partitions, security_updates
 from bake.disk.base_manifest import BaseManifest
 from bake.host import cache, files, mmdebstrap, paths
 from bake.host.programs import Argv
@@ -110,22 +111,27 @@ def build(target: Target, extra_packages: tuple[str, ...], mirror: str | None, w
         partitions.assemble(archive, work / "base.raw", DISK_SIZE)
         partitions.to_qcow2(work / "base.raw", entry / "disk.qcow2", compress=False)
         (work / "base.raw").unlink()
-        _read_kernel(archive, entry / "vmlinuz")
-        (entry / base_manifest.FILE_NAME).write_text(BaseManifest.now(target.name).to_json())
+        (entry / "vmlinuz").write_bytes(_read(archive, "./boot/vmlinuz-*"))
+        manifest = BaseManifest.now(target.name)
+        # A mirror may lack security updates, and another build would not add them.
+        if mirror is None:
+            packages_of_base = package_versions(_read(archive, "./var/lib/dpkg/status").decode())
+            url = security_updates.url_of(_read(archive, "./etc/apt/sources.list.d/debian.sources").decode())
+            manifest = replace(manifest, packages=packages_of_base, security_url=url)
+        (entry / base_manifest.FILE_NAME).write_text(manifest.to_json())
     archive.unlink()
     base = find(base_key, cache.Age(math.inf))
     assert base is not None
     return base
 
 
-def _read_kernel(archive: Path, kernel: Path) -> None:
-    """Copy the kernel from the archive to `kernel`."""
+def _read(archive: Path, pattern: str) -> bytes:
+    """Return the content of the first file in the archive whose path matches `pattern`, or b"" if there is none."""
     with tarfile.open(archive) as tar:
         for member in tar:
-            if member.name.startswith("./boot/vmlinuz-"):
-                stream = tar.extractfile(member)
-                assert stream is not None
-                kernel.write_bytes(stream.read())
+            if fnmatch.fnmatch(member.name, pattern) and (stream := tar.extractfile(member)):
+                return stream.read()
+    return b""
 
 
 def package_versions(status: str) -> dict[str, str]:
@@ -133,6 +139,6 @@ def package_versions(status: str) -> dict[str, str]:
     packages: dict[str, str] = {}
     for stanza in status.split("\n\n"):
         fields = dict(line.split(": ", 1) for line in stanza.splitlines() if ": " in line and not line.startswith(" "))
-        if fields and fields["Status"].endswith(" installed"):
+        if fields and fields.get("Status", "").endswith(" installed"):
             packages[fields["Package"]] = fields["Version"]
     return packages

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from bake.errors import ProgramError
@@ -16,11 +17,18 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class BaseManifest:
-    """When a base disk was made, in seconds since the epoch and as a date, and the name of its Debian release."""
+    """When a base disk was made, in seconds since the epoch and as a date, and the name of its Debian release.
+
+    `packages` has the version of each package. `security_url` is that of the security suite, and `security_index` the
+    digest of its index that has no newer package. Disks from a mirror and from a cloud image have none of these.
+    """
 
     made: float
     date: str
     release: str
+    packages: Mapping[str, str] = field(default_factory=dict)
+    security_url: str = ""
+    security_index: str = ""
 
     @classmethod
     def now(cls, release: str) -> BaseManifest:
@@ -38,7 +46,11 @@ class BaseManifest:
         """Return the manifest in JSON text. `name` is the file's, for errors. Raises ProgramError."""
         try:
             values = versioned_json.load(text, VERSION, name)
-            return cls(float(values["made"]), str(values["date"]), str(values["release"]))
+            return cls(
+                float(values["made"]), str(values["date"]), str(values["release"]),
+                versioned_json.value(values, "packages", {}), versioned_json.value(values, "security_url", ""),
+                versioned_json.value(values, "security_index", ""),
+            )  # fmt: skip
         except (ValueError, KeyError, TypeError) as error:
             raise ProgramError(
                 f"{name} is not the manifest of a base disk: {error}", "Remove its folder, and bake again."

@@ -271,10 +271,19 @@ def _code_lines(text: str) -> str:
     return "".join(f"{line}\n" for line in lines if line and not line.startswith(("#", ";", "//")))
 
 
+def _rank(file: File) -> tuple[bool, int, bool, bool, str, str]:
+    """Return the key that sorts files for compression: similar files compress better next to each other.
+
+    Units come first, then other settings, then Python, the smallest first.
+    """
+    is_python, is_unit = _is_python(file), "systemd" in file.path or "/units/" in file.path
+    size = len(file.content) * is_python
+    return is_python, size, not is_unit, "nginx/" in file.path, file.path.rpartition("/")[2], file.path
+
+
 def _compressed(files: list[File]) -> bytes:
     """Return the compressed files, each as a line `mode size path` and its content, which the document unpacks."""
-    # Similar files next to each other compress better.
-    sorted_files = sorted(files, key=lambda file: (_is_python(file), file.path.rpartition("/")[2], file.path))
+    sorted_files = sorted(files, key=_rank)
     rows = (b"%o %d %s\n%s" % (file.mode, len(file.content), file.path.encode(), file.content) for file in sorted_files)
     text = b"".join(rows)
     # The preset's dictionary has 64 MiB. Allocating it takes longer than the compression, here and on the machine.

@@ -17,6 +17,22 @@ CHUNK = 1 << 20
 TIMEOUT = 30
 
 
+def fetch(url: str, timeout: float) -> bytes:
+    """Return the content of a small file. `timeout` is in seconds. Raises NetworkError."""
+    try:
+        with urllib.request.urlopen(url, timeout=timeout) as stream:
+            content: bytes = stream.read()
+            return content
+    except (OSError, HTTPException) as error:
+        raise _fault(url, error) from None
+
+
+def _fault(name: str, error: Exception) -> NetworkError:
+    if isinstance(error, urllib.error.HTTPError):
+        error.close()
+    return NetworkError(f"{name} cannot be fetched: {error}", "Check the address and the network.")
+
+
 def download(
     url: str | urllib.request.Request, out: Path, algorithm: str, progress: Callable[[float], None] = lambda share: None
 ) -> str:
@@ -33,7 +49,5 @@ def download(
             if copy.tell() < size:
                 raise ConnectionError(f"the connection ended after {copy.tell()} of {size} bytes")
     except (OSError, HTTPException) as error:
-        if isinstance(error, urllib.error.HTTPError):
-            error.close()
-        raise NetworkError(f"{name} cannot be fetched: {error}", "Check the address and the network.") from None
+        raise _fault(name, error) from None
     return digest.hexdigest()

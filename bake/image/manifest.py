@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,13 @@ class ImageManifest:
     notes: tuple[str, ...] = ()
     commit: str = ""
     version: str = ""
+
+    @property
+    def days(self) -> int:
+        """Return the age in whole days; 0 if it is unknown."""
+        with suppress(ValueError):
+            return max((datetime.now(UTC) - datetime.fromisoformat(self.made)).days, 0)
+        return 0
 
     @classmethod
     def read(cls, path: Path) -> ImageManifest:

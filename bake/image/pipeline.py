@@ -16,7 +16,7 @@ from bake.bundle.app_source import AppSource
 from bake.bundle.wheel_builder import LockOptions
 from bake.config import contract
 from bake.config.sections import BaseImage
-from bake.disk import base_disk, cloud_image, partitions
+from bake.disk import base_disk, cloud_image, partitions, security_updates
 from bake.errors import ProgramError
 from bake.host import cache, files, paths
 from bake.host.progress import Reporter
@@ -86,6 +86,8 @@ def _bake(app: AppSource, output: Path, work: Path, options: Options, report: Re
     target = recipe.target
     if base is None:
         base = base_disk.find(base_disk.key(target, recipe.debian_packages, recipe.mirror), options.age)
+        if base and not security_updates.covers(base.disk.parent, report):
+            base = None
     if base:
         entry = Inputs(recipe, target, bundle, base).entry
         if (entry / manifest.FILE_NAME).is_file():

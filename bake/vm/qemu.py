@@ -31,6 +31,8 @@ GREETING_PATIENCE = 2.0
 #: The user that cloud-init creates for the SSH login.
 USER = "debian"
 MEMORY_MIB = 1024
+#: System calls that QEMU does not need, as libvirt denies them. packer/qemu.pkr.hcl has the same.
+SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
 
 def ssh_argv(port: int, private_key: Path, known_hosts: Path, *command: str) -> list[str]:
@@ -118,7 +120,7 @@ def qemu_argv(disk: Path, seed: Path | None, console: Path, options: VmOptions) 
     network = f",{options.network}" if options.network else ""
     thread = ",thread=multi" if options.accelerator == "tcg" else ""
     argv = [
-        "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
+        "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-sandbox", SANDBOX,
         "-accel", f"{options.accelerator}{thread}", "-cpu", "max", "-smp", str(options.cpus), "-m", str(MEMORY_MIB),
         "-serial", f"file:{console}", "-device", "virtio-rng-pci",
         "-drive", f"file={disk},if=virtio,format=qcow2,discard=unmap,cache=unsafe",

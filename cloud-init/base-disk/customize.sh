@@ -21,6 +21,8 @@ cp /usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed /boot/efi/EFI/BOOT/grubx64
 printf '#!/bin/sh\nexit 0\n' > /etc/grub.d/enable_cloud
 chmod 755 /etc/grub.d/enable_cloud
 
+systemctl enable app-fresh.service
+
 # Use one network stack. cloud-init writes networkd's files.
 systemctl enable systemd-networkd.service systemd-resolved.service systemd-timesyncd.service nftables.service
 ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf

@@ -1,5 +1,9 @@
 """Check upgrades, logs, accounts and packages."""
 
+import pytest
+
+from bake.verify.replaced_files import replaced
+
 
 def test_no_conffile_is_changed(host):
     # dpkg lists the digests of conffiles. A changed conffile would hold back an upgrade.
@@ -13,8 +17,38 @@ def test_security_updates_come_by_themselves(host):
         'APT::Periodic::Update-Package-Lists "1";',
         'APT::Periodic::Unattended-Upgrade "1";',
         'Unattended-Upgrade::Automatic-Reboot "true";',
+        'DPkg::Post-Invoke:: "touch /run/reboot-required";',
     ):
         assert line in configuration
+
+
+def test_installed_updates_are_in_use_an_hour_later(host):
+    seconds = int(host.run("echo $(($(date +%s) - $(stat -c %Y /var/lib/dpkg/status)))").stdout)
+    # A login or a job may use a replaced file until the machine reboots in the following night.
+    is_scheduled = host.run("test -e /run/systemd/shutdown/scheduled").rc == 0
+    if seconds > 3600 and not is_scheduled:
+        assert replaced(host.run("cat /proc/[0-9]*/maps 2> /dev/null").stdout) == set()
+
+
+def test_visitors_cannot_fill_the_journal_of_others(host):
+    assert host.run("systemctl show --value --property LogNamespace nginx.service").stdout.strip() == "nginx"
+    started = 'date -d "$(systemctl show --value --property ActiveEnterTimestamp nginx)" +%s'
+    drop_in = "stat -c %Y /etc/systemd/system/nginx.service.d/50-app.conf"
+    if host.run(f"test $({drop_in}) -gt $({started})").rc == 0:
+        pytest.skip("nginx has not restarted since its unit was upgraded")
+    host.run("curl -s http://127.0.0.1/seen-by-the-journal; sleep 2; journalctl --sync")
+    assert "seen-by-the-journal" in host.run("journalctl --namespace=nginx -q -t nginx").stdout
+    assert "seen-by-the-journal" not in host.run("journalctl -q -b -t nginx").stdout
+
+
+def test_the_app_is_the_first_that_the_kernel_kills(host):
+    command = "systemctl show --value --property OOMScoreAdjust %s"
+    app, nginx = (int(host.run(command, unit).stdout) for unit in ("app.service", "nginx.service"))
+    assert app >= 500 > nginx
+
+
+def test_a_stop_of_the_firewall_keeps_its_rules(host):
+    assert host.run("systemctl show --value --property ExecStop nftables.service").stdout.strip() == ""
 
 
 def test_nothing_holds_updates_back(host):

@@ -45,6 +45,9 @@ def test_cloud_init_has_no_errors(host):
 
 @pytest.mark.parametrize("unit", EXPOSURE)
 def test_sandbox(host, unit):
+    # The release that orders certificates has the sandbox of certbot, which does nothing without it.
+    if unit == "certbot.service" and not host.file("/srv/app/current/settings/certificate.py").exists:
+        pytest.skip("this release orders no certificates")
     line = host.run("systemd-analyze security --no-pager %s | tail -n 1", unit).stdout
     assert float(line.split(":", 1)[1].split()[0]) <= EXPOSURE[unit], line
 

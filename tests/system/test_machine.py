@@ -36,6 +36,14 @@ BREAKAGES = {
     "chmod 644 /run/app/placeholder/privkey.pem": "test_the_private_key_is_root_s_alone",
     "chmod -x /etc/grub.d/enable_cloud": "test_the_boot_loader_s_upgrades_reach_the_disk",
     "rm /etc/systemd/journald.conf.d/50-app.conf": "test_logs_are_bounded_and_kept",
+    "sed -i /LogNamespace/d /etc/systemd/system/nginx.service.d/50-app.conf; systemctl daemon-reload; "
+    "systemctl restart nginx": "test_visitors_cannot_fill_the_journal_of_others",
+    "mkdir /run/systemd/system/nftables.service.d; printf '[Service]\nExecStop=true\n' > "
+    "/run/systemd/system/nftables.service.d/x.conf; systemctl daemon-reload": (
+        "test_a_stop_of_the_firewall_keeps_its_rules"
+    ),
+    "cp /lib/x86_64-linux-gnu/libc.so.6 /lib/new; mv /lib/new /lib/x86_64-linux-gnu/libc.so.6; "
+    "touch -d '2 hours ago' /var/lib/dpkg/status": "test_installed_updates_are_in_use_an_hour_later",
     "rm /etc/apt/apt.conf.d/52app": "test_security_updates_come_by_themselves",
     "ln -sf /dev/null /etc/resolv.conf": "test_names_are_looked_up_through_resolved",
     "sed -i 's/ no$/ yes/' /usr/lib/app/keys-only.conf": "test_passwords_do_not_log_in",
@@ -76,6 +84,10 @@ BREAKAGES = {
     "touch /etc/app/secrets.env": "test_secrets_are_root_s_alone[ssh://machine-/etc/app/secrets.env]",
     "echo false > /srv/app/current/settings/jobs/setup; systemctl restart app-job@setup": (
         "test_the_steps_before_the_start_succeeded"
+    ),
+    "mkdir -p /run/systemd/system/app.service.d; printf '[Service]\nOOMScoreAdjust=0\n' > "
+    "/run/systemd/system/app.service.d/y.conf; systemctl daemon-reload": (
+        "test_the_app_is_the_first_that_the_kernel_kills"
     ),
     "systemctl reload nginx": "test_current_versions_are_spoken[ssh://machine--tls1_2]",
 }

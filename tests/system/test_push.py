@@ -209,3 +209,40 @@ def test_a_machine_of_somebody_else_is_refused(bake, tmp_path, monkeypatch):
     called = bake("push", "ssh://root@other.example", Path(__file__).parents[2] / "examples" / "flask-hello")
     assert called.code == 42
     assert "other.example does not run a release that bake made" in called.stderr
+
+
+#: Replaces a library by its copy, as an upgrade does, then puts it to use as apt-daily-upgrade.service does. Prints the
+#: programs that still use the old file, and whether the machine asks for a reboot.
+UPDATE = """
+library=$(readlink -f /usr/lib/x86_64-linux-gnu/libcrypto.so.3)
+cp -p $library $library.new
+mv $library.new $library
+systemctl show --property ExecStopPost apt-daily-upgrade.service | grep -q /srv/app/current/settings/updates || exit
+stale() { grep -ls "$library (deleted)" /proc/[0-9]*/maps | sed s/maps/comm/ | xargs -r cat | sort -u | xargs; }
+stale
+/srv/app/current/settings/updates > /dev/null
+stale
+test -e /run/systemd/shutdown/scheduled && echo scheduled
+shutdown -c
+"""
+
+
+@pytest.mark.long
+def test_updates_are_put_to_use_and_no_request_fails(machine):
+    """Visitors who keep a connection open may have to ask again, as at a reload of nginx: these open one each time."""
+    visitors = VISITORS.replace('"GET", "/"', '"GET", "/", headers={"Connection": "close"}')
+    master = "cat /run/nginx.pid; systemctl show --value --property MainPID nginx app"
+    before = machine.ssh(master).stdout.split()
+    with visited(machine, visitors) as seen:
+        done = machine.ssh("sudo sh", stdin=UPDATE, timeout=600, check=False)
+    assert set(seen) == {"200"} and seen["200"] >= 100, (seen, done)
+    old, new, scheduled = done.stdout.splitlines()
+    assert {"nginx", "systemd"} <= set(old.split())
+    # The login of this test, which only a reboot in the night ends.
+    assert all("sshd" in name for name in new.split()), new
+    assert scheduled == "scheduled"
+    after = machine.ssh(master).stdout.split()
+    # systemd follows nginx's new master.
+    assert after[0] == after[1] != before[0]
+    assert machine.ssh("systemctl is-active nginx app ssh").stdout.split() == ["active"] * 3
+    assert machine.ssh("systemctl is-system-running").stdout.strip() == "running"

@@ -170,7 +170,7 @@ def upload(disk: Path, last_content: blocks.Content | None, destination: Destina
         journal.begin(state)
     changes = Changes.of(disk, digests, state.parent)
     if not state.is_complete:
-        _send(cloud, state.snapshot, changes.without(state.sent_blocks), journal, phase)
+        _send(destination, state.snapshot, changes.without(state.sent_blocks), journal, phase)
         _complete(cloud, state.snapshot, changes, phase)
     journal.path.unlink(missing_ok=True)
     return Snapshot(state.snapshot, replace(content, snapshot=state.snapshot), len(changes))
@@ -204,9 +204,14 @@ def _resume(journal: Journal, destination: Destination) -> UploadState | None:
     snapshot = find(cloud, state.snapshot) if state else None
     if state is None or snapshot is None or snapshot["State"] == "error" or tags.EXPIRES not in tags.read(snapshot):
         return None
-    snapshot_tags = {**destination.image_tags, **tags.expiry()}
-    cloud("ec2").create_tags(Resources=[state.snapshot], Tags=tags.to_api(snapshot_tags))
+    _tag(state.snapshot, destination)
     return replace(state, is_complete=snapshot["State"] == "completed")
+
+
+def _tag(snapshot_id: str, destination: Destination) -> None:
+    """Tag a snapshot as this run's, and as temporary for another LIFETIME."""
+    snapshot_tags = {**destination.image_tags, **tags.expiry()}
+    destination.cloud("ec2").create_tags(Resources=[snapshot_id], Tags=tags.to_api(snapshot_tags))
 
 
 def _start(content: blocks.Content, parent: blocks.Content | None, destination: Destination) -> UploadState:
@@ -229,10 +234,14 @@ def _start(content: blocks.Content, parent: blocks.Content | None, destination: 
     return UploadState(response["SnapshotId"], parent.blocks if parent else {})
 
 
-def _send(cloud: Cloud, snapshot_id: str, changes: Changes, journal: Journal, phase: Phase) -> None:
-    """Upload blocks in parallel, with at most IN_FLIGHT of them in memory."""
-    client, total = cloud("ebs"), len(changes)
+def _send(destination: Destination, snapshot_id: str, changes: Changes, journal: Journal, phase: Phase) -> None:
+    """Upload blocks in parallel, with at most IN_FLIGHT of them in memory.
+
+    Renew the snapshot's expiry, so that a sweep on another computer does not remove it during a slow upload.
+    """
+    client, total = destination.cloud("ebs"), len(changes)
     deadline = time.monotonic() + NEW_SNAPSHOT_PATIENCE
+    renewal = time.monotonic() + tags.RENEWAL
 
     def put(index: int, block: bytes) -> None:
         changes.verify(index, block)
@@ -257,6 +266,9 @@ def _send(cloud: Cloud, snapshot_id: str, changes: Changes, journal: Journal, ph
                 if len(futures) >= IN_FLIGHT:
                     completed_futures, futures = wait(futures, return_when=FIRST_COMPLETED)
                     count += _count_results(completed_futures)
+                    if time.monotonic() > renewal:
+                        _tag(snapshot_id, destination)
+                        renewal = time.monotonic() + tags.RENEWAL
                     phase.progress(
                         count / total, f"{count * blocks.SIZE / 1e6:.0f} of {total * blocks.SIZE / 1e6:.0f} MB"
                     )

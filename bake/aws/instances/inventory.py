@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import ClientError
@@ -15,7 +16,7 @@ from bake.errors import BakeError, CloudError
 from bake.host.progress import Phase
 
 if TYPE_CHECKING:
-    from mypy_boto3_ec2.type_defs import InstanceTypeDef, VolumeTypeDef
+    from mypy_boto3_ec2.type_defs import ImageTypeDef, InstanceTypeDef, VolumeTypeDef
 
 #: Tags of an instance: its image and version, its domains, the store of its certificate, and its data volume.
 IMAGE, VERSION, DOMAINS, KEEP, DATA = "bake:image", "bake:version", "bake:domains", "bake:keep", "bake:data"
@@ -99,7 +100,7 @@ def describe_volume(cloud: Cloud, volume_id: str) -> VolumeTypeDef:
 
 @dataclass(frozen=True)
 class Row:
-    """An instance in the output of `bake ls`."""
+    """An instance in the output of `bake ls`. `ami_days` is the age of its AMI, "" if the AMI is gone."""
 
     id: str
     app: str
@@ -107,6 +108,7 @@ class Row:
     state: str
     address: str
     ami: str
+    ami_days: str
     since: str
     data: str
     temporary: bool
@@ -115,15 +117,29 @@ class Row:
 def instance_rows(cloud: Cloud) -> list[dict[str, Any]]:
     """Return bake's instances, oldest first."""
     with aws_errors(cloud):
-        return [asdict(_row(instance)) for instance in live_instances(cloud)]
+        instances = live_instances(cloud)
+        ids = sorted({instance["ImageId"] for instance in instances})
+        images = listing.images(cloud, [{"Name": "image-id", "Values": ids}]) if ids else ()
+        ages = {image["ImageId"]: age_of(image) for image in images}
+        return [asdict(_row(instance, ages)) for instance in instances]
 
 
-def _row(instance: InstanceTypeDef) -> Row:
+def age_of(image: ImageTypeDef) -> str:
+    """Return the age of an AMI in whole days, or "" if AWS does not tell it."""
+    try:
+        created = datetime.fromisoformat(image.get("CreationDate", ""))
+    except ValueError:
+        return ""
+    return str((datetime.now(UTC) - created).days)
+
+
+def _row(instance: InstanceTypeDef, ages: dict[str, str]) -> Row:
     instance_tags = tags.read(instance)
     return Row(
         instance["InstanceId"], instance_tags.get(tags.APP, ""), instance_tags.get(VERSION, ""),
         instance["State"]["Name"], address_of(instance), instance["ImageId"],
-        instance["LaunchTime"].strftime(tags.TIME_FORMAT), instance_tags.get(DATA, ""), tags.EXPIRES in instance_tags,
+        ages.get(instance["ImageId"], ""), instance["LaunchTime"].strftime(tags.TIME_FORMAT),
+        instance_tags.get(DATA, ""), tags.EXPIRES in instance_tags,
     )  # fmt: skip
 
 
@@ -135,7 +151,7 @@ def amis(cloud: Cloud, app: str = "") -> list[dict[str, str]]:
         rows = [
             {"id": image["ImageId"], "app": tags.read(image).get(tags.APP, ""),
              "version": tags.read(image).get(VERSION, ""), "name": image["Name"],
-             "since": image.get("CreationDate", "")}
+             "since": image.get("CreationDate", ""), "days": age_of(image)}
             for image in images
             # Skip AMIs of unfinished runs.
             if tags.EXPIRES not in tags.read(image)

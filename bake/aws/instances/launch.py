@@ -71,6 +71,8 @@ def launch(
     with aws_errors(cloud), tags.run() as run:
         with report.phase("plan") as phase:
             plan = make_plan(ami_id, options, cloud, phase)
+        if (days := inventory.age_of(plan.image)) not in ("", "0"):
+            report.note(f"{ami_id} is {days} days old; `bake ami` makes a new one with today's security updates")
         state = LaunchState(run, plan.run_tags(run))
         try:
             with report.phase("start") as phase:

@@ -105,6 +105,13 @@ def test_a_slow_front_page_is_an_answer(bake_run: Start) -> None:
     assert "press Ctrl-C to stop the machine" in end(process)
 
 
+def test_the_age_of_the_image_is_printed(bake_run: Start, tmp_path: Path) -> None:
+    (tmp_path / "image.json").write_text('{"made": "2026-01-02T03:04:05Z"}')
+    process = bake_run()
+    assert first_line(process).startswith("http")
+    assert re.search(r"the image is \d+ days old; a new bake has today's security updates", end(process))
+
+
 def test_a_busy_8080_leads_to_a_free_port_and_a_note(bake_run: Start) -> None:
     with contextlib.ExitStack() as taken:
         # Somebody else may have it already.

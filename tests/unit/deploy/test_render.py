@@ -10,6 +10,7 @@ import json
 import lzma
 import math
 import random
+import re
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -364,8 +365,8 @@ def test_a_small_app_fits_every_provider(tmp_path: Path, monkeypatch: pytest.Mon
             for name in release_files.EXTRAS
             if any(f"/{path}\n".encode() in unpacked(made) for path in release_files.feature_files(name))
         ]
-    # In the 16,384 bytes that AWS takes, all of the machine but the exchange of workers; as text, all but that and what
-    # orders certificates.
+    # In the 16,384 bytes that AWS takes, all of the machine but the exchange of workers; as text, all but that, the
+    # restarts after updates, and what orders certificates.
     assert held == {None: [], "aws": ["certificate"]}
 
 
@@ -373,15 +374,19 @@ def test_what_there_is_no_room_for_is_said(app: Path) -> None:
     small = Provider("small", 0, False, True, "this test")
     # Of all that is stripped, the largest, then one byte less than that has.
     limit = 22_000
-    for there in ((True, True), (True, False), (False, True), (False, False)):
+    extras = ("certificate", "updates", "exchange")
+    # The certificate client is worth more than both others.
+    for there in (extras, extras[:2], extras[:1], extras[1:], extras[1:2], ()):
         made, notes = said(app, provider=replace(small, limit=limit))
         assert made.form == "stripped"
         limit = made.size - 1
-        held = tuple(f"/settings/{name}.py\n".encode() in unpacked(made) for name in ("certificate", "exchange"))
-        assert held == there
-        assert ("no room for the certificate client" in notes) == (not there[0])
-        assert ("no room for the zero-downtime restart" in notes) == (not there[1])
-        assert ("HTTPS is trusted about a minute after the DNS records of a.example point" in notes) == there[0]
+        text = unpacked(made)
+        assert there == tuple(name for name in extras if re.search(rf"/settings/{name}(\.py)?\n".encode(), text))
+        has_certificate = "certificate" in there
+        assert ("no room for the certificate client" in notes) == (not has_certificate)
+        assert ("no room for the restarts after updates" in notes) == ("updates" not in there)
+        assert ("no room for the zero-downtime restart" in notes) == ("exchange" not in there)
+        assert ("HTTPS is trusted about a minute after the DNS records of a.example point" in notes) == has_certificate
 
 
 def test_without_a_name_https_is_nobody_s(app: Path) -> None:

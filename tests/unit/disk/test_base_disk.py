@@ -15,6 +15,7 @@ from conftest import Fake, Helper, running, soon
 
 from bake.config.debian import BASE_PACKAGES, DEBIAN_13, MACHINE_PACKAGES
 from bake.disk import base_disk, partitions
+from bake.disk.base_manifest import BaseManifest
 from bake.errors import BakeError, BaseError, NetworkError, RequirementError, SpaceError
 from bake.host import paths
 from bake.host.cache import Age
@@ -65,6 +66,7 @@ def debian(tmp_path: Path) -> Path:
         "boot/efi/EFI/BOOT/BOOTX64.EFI": b"shim",
         "boot/vmlinuz-6.12-cloud-amd64": b"a kernel",
         "var/lib/dpkg/status": STATUS.encode(),
+        "etc/apt/sources.list.d/debian.sources": b"Types: deb\nURIs: http://archive.example\nSuites: trixie-security\n",
     }
     with tarfile.open(path, "w") as tar:
         for name, content in files.items():
@@ -157,6 +159,9 @@ def test_a_base_is_built_and_kept(fake: Fake, work: Path, cache_folder: Path, de
     assert made == base_disk.find(base_disk.key(DEBIAN_13, ("libpq5",), None), Age(1))
     wanted = next(line for line in (work / "words").read_text().splitlines() if line.startswith("--include="))
     assert set(wanted.removeprefix("--include=").split(",")) == {*BASE_PACKAGES, *MACHINE_PACKAGES, "libpq5"}
+    manifest = BaseManifest.read(made.disk.parent)
+    assert manifest and manifest.packages == {"nginx": "1.26.3-3"}
+    assert manifest.security_url == "http://archive.example/dists/trixie-security"
     facts = json.loads(run(["qemu-img", "info", "--output=json", made.disk]).stdout)
     assert facts["virtual-size"] == base_disk.DISK_SIZE
     partitions.to_raw(made.disk, work / "raw")

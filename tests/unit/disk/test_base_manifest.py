@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from bake.errors import ProgramError
 
 def test_a_manifest_reads_back(tmp_path: Path) -> None:
     assert BaseManifest.read(tmp_path) is None
-    made = BaseManifest.now("debian-13")
+    now = BaseManifest.now("debian-13")
+    made = replace(now, packages={"nginx": "1.26"}, security_url="http://archive.example/x", security_index="ab")
     assert abs(made.made - time.time()) < 60 and made.date.count("-") == 2
     (tmp_path / FILE_NAME).write_text(made.to_json())
     assert BaseManifest.read(tmp_path) == made

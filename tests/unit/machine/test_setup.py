@@ -450,6 +450,8 @@ def test_a_release_that_is_not_well_is_left_for_the_one_before(
     assert setup.CURRENT.resolve().name == "one"
     assert said(setup) == {**asked, "bundle": "one"}
     assert json.loads(setup.SOURCE.with_suffix(".json.refused").read_text()) == asked
+    # Nothing of the refused release fills the disk.
+    assert [path.name for path in setup.RELEASES.iterdir()] == ["one"] and list(setup.INCOMING.iterdir()) == []
     # Its own static files are back, and an app that never stopped is not started again.
     words = told(tmp_path)
     back = words[words.index("start app-job@static.service") :]
@@ -586,6 +588,22 @@ def test_uploads_that_nobody_came_back_for_go_after_a_day(setup: ModuleType, mac
     release(setup, "one")
     run_with(setup, "one")
     assert [path.name for path in setup.INCOMING.iterdir()] == ["new.tar"]
+
+
+def test_the_release_of_a_running_job_stays(setup: ModuleType, machine: Serving) -> None:
+    for name in ("one", "two", "three"):
+        folder = release(setup, name)
+        if name == "one":
+            process = setup.PROCESSES / "71"
+            process.mkdir(parents=True)
+            (process / "cwd").symlink_to(folder / "source")
+        run_with(setup, name)
+    assert {path.name for path in setup.RELEASES.iterdir()} == {"one", "two", "three"}
+    # The job has ended.
+    (process / "cwd").unlink()
+    release(setup, "four")
+    run_with(setup, "four")
+    assert {path.name for path in setup.RELEASES.iterdir()} == {"three", "four"}
 
 
 def test_the_first_release_has_nothing_to_go_back_to(setup: ModuleType, machine: Serving) -> None:

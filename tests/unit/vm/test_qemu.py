@@ -15,7 +15,7 @@ import pytest
 from conftest import Fake, running, soon
 
 from bake.errors import BootError, PortError
-from bake.host import programs
+from bake.host import paths, programs
 from bake.verify import proof
 from bake.vm import qemu
 from bake.vm.qemu import VmOptions
@@ -32,11 +32,17 @@ def test_the_words_for_qemu() -> None:
     pairs = list(itertools.pairwise(argv))
     for pair in (
         ("-accel", "kvm"), ("-smp", "3"), ("-serial", "file:/console"), ("-display", "none"),
+        ("-sandbox", qemu.SANDBOX),
         ("-drive", "file=/seed.iso,if=virtio,format=raw,readonly=on"),
         ("-nic", "user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:2222-:22,hostfwd=tcp:127.0.0.1:8080-:80"),
     ):  # fmt: skip
         assert pair in pairs
     assert sum(word == "-drive" for word in argv) == 2
+
+
+def test_packers_qemu_has_the_same_sandbox_and_this_qemu_accepts_it() -> None:
+    assert f'["-sandbox", "{qemu.SANDBOX}"]' in (paths.tree() / "packer/qemu.pkr.hcl").read_text()
+    programs.run(["qemu-system-x86_64", "-sandbox", qemu.SANDBOX, "-version"])
 
 
 def test_a_machine_without_an_outside_has_its_ports_all_the_same() -> None:
