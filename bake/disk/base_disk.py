@@ -126,13 +126,3 @@ def _read_kernel(archive: Path, kernel: Path) -> None:
                 stream = tar.extractfile(member)
                 assert stream is not None
                 kernel.write_bytes(stream.read())
-
-
-def package_versions(status: str) -> dict[str, str]:
-    """Return the version of each installed package from the text of /var/lib/dpkg/status."""
-    packages: dict[str, str] = {}
-    for stanza in status.split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in stanza.splitlines() if ": " in line and not line.startswith(" "))
-        if fields and fields["Status"].endswith(" installed"):
-            packages[fields["Package"]] = fields["Version"]
-    return packages
