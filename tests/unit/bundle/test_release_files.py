@@ -269,6 +269,31 @@ def test_systemd_reads_the_doors(app: Path, tmp_path: Path) -> None:
     assert all(ratings[door] <= most[door] for door in most), ratings
 
 
+def test_a_time_zone_and_a_locale_are_those_of_the_app_and_its_timers(app: Path) -> None:
+    timers = {
+        "a": {"run": "true", "when": "Mon 06:30"}, "b": {"run": "true", "when": "daily UTC"},
+        "c": {"run": "true", "when": "Mon..Fri"},
+    }  # fmt: skip
+    made = files(app, timezone="Europe/Berlin", locale="de_DE.UTF-8", timers=timers, env={"A": "1"})
+    assert made["settings/env"].splitlines() == ['A="1"', 'LANG="de_DE.UTF-8"', 'TZ="Europe/Berlin"']
+    times = [re.findall("OnCalendar=(.*)", made[f"settings/units/app-{name}.timer"]) for name in timers]
+    assert times == [["Mon 06:30 Europe/Berlin"], ["daily UTC"], ["Mon..Fri Europe/Berlin"]]
+    recipe = json.loads(made["recipe.json"])
+    assert {"locales-all", "tzdata"} <= {*recipe["packages"]} and "timezone" not in recipe
+    assert files(app, timezone="Europe/Berlin", env={"TZ": "UTC"})["settings/env"] == 'TZ="UTC"\n'
+    assert "settings/env" not in files(app)
+
+
+def test_a_swap_file_is_made_by_a_unit_that_the_app_wants(app: Path) -> None:
+    made = files(app, swap="1G")
+    unit = made["settings/units/app-swap.service"]
+    assert "ExecStart=/srv/app/current/settings/swap /var/swap 1073741824\n" in unit
+    assert "ConditionPathExists=!/run/app-check\n" in unit
+    assert made["settings/units/app.service.d/60-swap.conf"] == "[Unit]\nWants=app-swap.service\n"
+    assert release_files.feature_files("swap").keys() <= made.keys()
+    assert not [name for name in files(app) if "swap" in name]
+
+
 def test_limits_are_said_where_they_are_not_the_usual_ones(app: Path) -> None:
     # nginx waits longer than uWSGI allows, so that the app's side speaks first.
     assert files(app, limits={"body": "5000", "request": "90s"})["settings/nginx/limits.conf"].splitlines() == [

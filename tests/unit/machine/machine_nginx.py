@@ -140,6 +140,8 @@ class MachineNginx:
     def __init__(self, root: Path, domains: Sequence[str] = (), files: Mapping[str, str] | None = None) -> None:
         """Configure the machine below `root` and start nginx. Raises AssertionError if it does not start."""
         self.root = root
+        #: The address that requests come from.
+        self.visitor = "127.0.0.1"
         nginx = program()
         self._lay_files(nginx, domains, files or {})
         programs.run([sys.executable, "-B", root / "usr/lib/app/configure", root])
@@ -213,7 +215,8 @@ class MachineNginx:
 
     def connect(self, tls: str | None = None, protocol: str = "http/1.1") -> socket.socket:
         """Connect to the HTTP port; where `tls` is given, to the HTTPS port by that name (by none if empty)."""
-        plain = socket.create_connection(("127.0.0.1", self.http if tls is None else self.https), PATIENCE)
+        port = self.http if tls is None else self.https
+        plain = socket.create_connection(("127.0.0.1", port), PATIENCE, (self.visitor, 0))
         if tls is None:
             return plain
         context = ssl._create_unverified_context()
