@@ -217,6 +217,18 @@ class CheckError(BakeError):
     code = 46
 
 
+class VulnerableError(BakeError):
+    """`bake audit` found vulnerabilities that newer versions of the packages fix."""
+
+    code = 47
+
+
+class AdvisoryError(BakeError):
+    """The advisories for `bake audit` cannot be fetched or read, so it claims nothing."""
+
+    code = 48
+
+
 class ProgramError(BakeError):
     """An external program failed unexpectedly."""
 

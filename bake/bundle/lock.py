@@ -326,6 +326,12 @@ def package_names(lock: Lock) -> set[str]:
     return {_name(entry) for entry in lock_entries(lock.text)}
 
 
+def wheel_versions(text: str) -> dict[str, str]:
+    """Return the version of each distribution in the text of a lock."""
+    pins = (entry.split(maxsplit=1)[0].partition("==") for entry in lock_entries(text))
+    return {canonicalize_name(name.partition("[")[0]): version for name, _, version in pins if version}
+
+
 def with_hashes(entry: str, hashes: frozenset[str]) -> str:
     """Return the entry of a lock with only those of its hashes that are in `hashes`."""
     digests = sorted(set(HASH.findall(entry)) & hashes)

@@ -13,6 +13,7 @@ from typing import BinaryIO
 from bake.bundle import release_files, secret_contents, wheel_cache
 from bake.bundle.exclusions import walk
 from bake.bundle.lock import Lock, lock_entries, with_hashes
+from bake.config import contract
 from bake.config.recipe import Recipe
 from bake.errors import AppFolderError
 from bake.host.files import file_digest
@@ -49,6 +50,12 @@ class Release:
     exclusions: tuple[tuple[str, str], ...]
 
     @property
+    def lock_text(self) -> str:
+        """Return the text of its lock."""
+        sources = (member.source for member in self.members if member.name == contract.LOCK)
+        return next(source for source in sources if isinstance(source, bytes)).decode()
+
+    @property
     def exclusion_notes(self) -> tuple[str, ...]:
         """Return the excluded paths, each with the reason, for people to read."""
         return tuple(f"{name} ({reason})" for name, reason in self.exclusions)
@@ -77,7 +84,7 @@ def gather(folder: Path, recipe: Recipe, lock: Lock, wheels: list[Path]) -> Rele
     hashes = frozenset(map(file_digest, wheels))
     lock_text = "".join(with_hashes(entry, hashes) for entry in lock_entries(lock.text))
     members = [
-        Member("lock.txt", 0o644, lock_text.encode()),
+        Member(contract.LOCK, 0o644, lock_text.encode()),
         Member("source", 0o755),
         *(_member(path, f"source/{path.relative_to(folder)}", folder) for path in source_paths),
         *(

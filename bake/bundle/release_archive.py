@@ -35,11 +35,8 @@ def collect(app: AppSource, out: Path, report: Reporter, options: LockOptions = 
     """
     recipe, target = app.recipe, app.recipe.target
     with report.phase("bundle") as phase:
-        lock = app.lock
-        if lock is None:
-            phase.progress(0.1, "resolving requirements")
-            builder = options.builder(recipe, target, report)
-            lock = resolve(Requirements.read(app.files, recipe, target), options.age, builder)
+        phase.progress(0.1, "resolving requirements")
+        lock = lock_of(app, report, options)
         built_libraries = _built_libraries(lock)
         packages = tuple(dict.fromkeys(value for value in built_libraries.values() if value not in recipe.packages))
         if packages:
@@ -63,6 +60,14 @@ def collect(app: AppSource, out: Path, report: Reporter, options: LockOptions = 
     if bundle.release.exclusion_notes:
         report.note(f"excluded: {', '.join(bundle.release.exclusion_notes)}")
     return bundle
+
+
+def lock_of(app: AppSource, report: Reporter, options: LockOptions = LOCK_OPTIONS) -> Lock:
+    """Return the lock of an app for its Debian release. Resolves the requirements if the app has none."""
+    if app.lock:
+        return app.lock
+    builder = options.builder(app.recipe, app.recipe.target, report)
+    return resolve(Requirements.read(app.files, app.recipe, app.recipe.target), options.age, builder)
 
 
 def _built_libraries(lock: Lock) -> dict[str, str]:

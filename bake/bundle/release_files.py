@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from packaging.utils import canonicalize_name
 
 from bake.app import project_metadata
-from bake.config import contract
+from bake.config import contract, field_types
 from bake.config.contract_files import MachineRecipe
 from bake.config.providers import AWS_METADATA_SERVICES
 from bake.config.recipe import Recipe
@@ -44,12 +44,17 @@ def files(folder: Path, recipe: Recipe, source_paths: list[Path]) -> dict[str, F
     """Return the files of a release by path. `source_paths` are the paths of the app's folder in the release."""
     metadata = {} if recipe.package else distribution(folder, source_paths)
     settings = {
-        "env": environment({**flask(recipe.wsgi or ""), **preload(recipe), **django(recipe), **recipe.env}),
+        "env": environment(
+            {**flask(recipe.wsgi or ""), **preload(recipe), **django(recipe), **place(recipe), **recipe.env}
+        ),
         "nginx/asgi.conf": asgi(recipe) if recipe.asgi else "",
         "nginx/proxy.conf": proxy(recipe) if recipe.proxy else "",
         "health.conf": health(recipe) if recipe.proxy else "",
         "exchange.py": render("release/exchange.py.j2") if recipe.asgi else "",
         "nginx/limits.conf": limits(recipe),
+        "nginx/redirect.conf": render("release/nginx/redirect.conf.j2", names=names)
+        if (names := recipe.redirects)
+        else "",
         "uwsgi.ini": uwsgi(recipe),
         "role.nft": role_rules() if uses_role(recipe) else "",
         "nginx/static.conf": static(recipe),
@@ -90,7 +95,8 @@ def feature_names(recipe: Recipe) -> tuple[str, ...]:
     updates = ("updates",) * (recipe.updates != Updates())
     asgi, random_secrets = ("asgi",) * bool(recipe.asgi), ("random-secrets",) * bool(recipe.random_secrets)
     processes = ("processes",) * bool(recipe.processes)
-    options = (*("steps",) * steps, *processes, *("django",) * django, *random_secrets, *("aws",) * aws)
+    swap = ("swap",) * bool(recipe.swap)
+    options = (*("steps",) * steps, *processes, *("django",) * django, *random_secrets, *("aws",) * aws, *swap)
     return (*updates, *asgi, *options, *recipe.certificate.options)
 
 
@@ -138,6 +144,12 @@ def django(recipe: Recipe) -> dict[str, str]:
 def preload(recipe: Recipe) -> dict[str, str]:
     """Return the environment that makes the loader of ASGI apps load the app once, for all workers."""
     return {contract.PRELOAD: "1"} if recipe.asgi and recipe.preload else {}
+
+
+def place(recipe: Recipe) -> dict[str, str]:
+    """Return the environment with the app's time zone and locale."""
+    values = {"TZ": recipe.timezone, "LANG": recipe.locale}
+    return {name: value for name, value in values.items() if value}
 
 
 def uses_role(recipe: Recipe) -> bool:
@@ -260,12 +272,21 @@ def steps(commands: Iterable[str]) -> str:
 def units(recipe: Recipe) -> dict[str, str]:
     """Return systemd units: the app's timers, exceptions from its sandbox, and the folder to keep certificates in."""
     texts = {
-        f"app-{name}.timer": render("release/units/job.timer.j2", name=name, when=job.when)
+        f"app-{name}.timer": render(
+            "release/units/job.timer.j2", name=name, when=field_types.in_zone(job.when, recipe.timezone)
+        )
         for name, job in recipe.timers.items()
     }
     if texts:
         wants = render("release/units/60-timers.conf.j2", timers=tuple(texts))
         texts[f"{contract.SERVICE}.service.d/60-timers.conf"] = wants
+    if recipe.swap:
+        program = f"{contract.CURRENT}/settings/swap"
+        values = {"program": program, "file": contract.SWAP_FILE, "size": recipe.swap, "check": contract.CHECK}
+        texts[f"{contract.SWAP}.service"] = render("release/units/swap.service.j2", **values)
+        texts[f"{contract.SERVICE}.service.d/60-swap.conf"] = render(
+            "release/units/60-swap.conf.j2", unit=contract.SWAP
+        )
     for unit, seconds in job_limits(recipe).items():
         texts[f"{unit}.service.d/60-limit.conf"] = render("release/units/60-limit.conf.j2", seconds=seconds)
     for name, process in process_instances(recipe).items():
@@ -275,6 +296,16 @@ def units(recipe: Recipe) -> dict[str, str]:
     if recipe.updates != Updates():
         reboot = render("release/units/60-reboot.conf.j2", time=recipe.updates.reboot)
         texts["apt-daily-upgrade.service.d/60-reboot.conf"] = reboot
+    drop_ins = app_drop_ins(recipe).items()
+    texts |= {f"{unit}.service.d/{name}": text for unit in app_units(recipe) for name, text in drop_ins}
+    keep = recipe.certificate.keep
+    if keep and keep.startswith("/"):
+        texts[f"{contract.KEEP}.service.d/60-place.conf"] = render("release/units/60-place.conf.j2", folder=keep)
+    return texts
+
+
+def app_drop_ins(recipe: Recipe) -> dict[str, str]:
+    """Return the settings of each unit that runs as the app's user, by file name."""
     drop_ins: dict[str, str] = {}
     if recipe.sandbox.allow:
         drop_ins["60-allow.conf"] = render("release/units/60-allow.conf.j2", allow=recipe.sandbox.allow)
@@ -283,11 +314,7 @@ def units(recipe: Recipe) -> dict[str, str]:
         drop_ins["60-tmp.conf"] = render("release/units/60-tmp.conf.j2")
     if uses_role(recipe):
         drop_ins["60-role.conf"] = render("release/units/60-role.conf.j2", addresses=AWS_METADATA_SERVICES)
-    texts |= {f"{unit}.service.d/{name}": text for unit in app_units(recipe) for name, text in drop_ins.items()}
-    keep = recipe.certificate.keep
-    if keep and keep.startswith("/"):
-        texts[f"{contract.KEEP}.service.d/60-place.conf"] = render("release/units/60-place.conf.j2", folder=keep)
-    return texts
+    return drop_ins
 
 
 def app_units(recipe: Recipe) -> list[str]:

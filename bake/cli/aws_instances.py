@@ -18,6 +18,7 @@ from bake.aws.instances import health, inventory, launch, plan, termination
 from bake.aws.session import Cloud
 from bake.bundle.app_source import AppSource
 from bake.bundle.release_files import keys
+from bake.cli import tables
 from bake.cli.aws_images import KEY, TextPattern, cloud_options, errors, id_pattern
 from bake.cli.options import DOMAINS, EMAIL, ENVIRONMENT, collect
 from bake.config import contract
@@ -258,14 +259,7 @@ def list_command(amis: bool, as_json: bool, cloud: Cloud) -> None:
     for row in rows:
         row["state"] += " (temporary)" if row.pop("temporary") else ""
     for table in filter(None, (rows, images)):
-        click.echo(_lines(table), nl=False)
-
-
-def _lines(rows: list[dict[str, Any]]) -> str:
-    """Return rows in columns, for people and for programs such as `awk`."""
-    texts = [[*rows[0]], *([str(value) or "-" for value in row.values()] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-    return "".join("  ".join(map(str.ljust, line, widths)).rstrip() + "\n" for line in texts)
+        click.echo(tables.lines(table), nl=False)
 
 
 @click.command("down")

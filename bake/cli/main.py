@@ -32,6 +32,9 @@ class CommandPlace(NamedTuple):
 #: All commands, so that bake imports only the module of the one that it runs. A test compares the lines.
 COMMANDS = {
     "ami": CommandPlace("bake.cli.aws_images", "Publish APP as an AMI and print its id."),
+    "audit": CommandPlace(
+        "bake.cli.audit", "Print the known vulnerabilities of the packages of an app, an image or a machine."
+    ),
     "aws-policy": CommandPlace("bake.cli.aws_images", "Print the smallest IAM policy that a command needs."),
     "check": CommandPlace("bake.cli.machines", "Check a running machine without changing it."),
     "doctor": CommandPlace("bake.cli.images", "List the programs and files that a bake needs, and which are missing."),

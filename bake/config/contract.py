@@ -39,6 +39,9 @@ COLLECTED_STATIC = f"{CACHE}/static"
 OBSERVED = "/var/lib/app-observed.json"
 AUTHOR = "/var/lib/app-author.json"
 
+#: The swap file, for `swap` in bake.yaml.
+SWAP_FILE = "/var/swap"
+
 # State since the boot.
 RUN = "/run/app"
 #: The host names that the machine answers to, one a line.
@@ -66,7 +69,7 @@ FIREWALL = f"{PROGRAMS}/firewall.nft"
 
 # Units, without `.service`.
 SERVICE, NEXT, JOB, PROCESS = "app", "app-next", "app-job@", "app-process@"
-SETUP, KEEP = "app-setup", "app-keep"
+SETUP, KEEP, SWAP = "app-setup", "app-keep", "app-swap"
 #: The units that run as the app's user.
 APP_UNITS = (SERVICE, NEXT, JOB, PROCESS)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import ipaddress
 import re
+import zoneinfo
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -38,8 +39,8 @@ def matching(pattern: str, description: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def unit(units: dict[str, int], maximum: int, example: str) -> BeforeValidator:
-    """Return a validator that converts a number with a unit to the smallest unit: 1 to `maximum`."""
+def unit(units: dict[str, int], maximum: int, example: str, minimum: int = 1) -> BeforeValidator:
+    """Return a validator that converts a number with a unit to the smallest unit: `minimum` to `maximum`."""
 
     def convert(value: object) -> object:
         if isinstance(value, int):  # from recipe.json
@@ -50,7 +51,7 @@ def unit(units: dict[str, int], maximum: int, example: str) -> BeforeValidator:
             names = ", ".join(filter(None, units))
             raise ValueError(f"{value!r} is not a number with one of the units {names}, such as {example}")
         number = int(match[1]) * units[unit]
-        if not 1 <= number <= maximum:
+        if not minimum <= number <= maximum:
             raise ValueError(f"{value!r} is out of range")
         return number
 
@@ -277,7 +278,7 @@ _NUMBERS = r"(?=[^ ]*[:~-])[0-9*][0-9*:,./~t-]*"
 _ZONE = r"(?i:utc)|[A-Z][A-Za-z0-9_+/-]*"
 #: The shape of a calendar expression. It admits some that systemd does not, but refuses none that systemd admits.
 CALENDAR = re.compile(
-    rf"(?i:{_WORDS}|{_DAYS},?|(?:{_DAYS}[, ]+)?{_NUMBERS}(?: +{_NUMBERS})?|@[0-9]+)(?: +(?:{_ZONE}))?", re.ASCII
+    rf"(?i:{_WORDS}|{_DAYS},?|(?:{_DAYS}[, ]+)?{_NUMBERS}(?: +{_NUMBERS})?|@[0-9]+)(?: +(?P<zone>{_ZONE}))?", re.ASCII
 )
 
 
@@ -287,6 +288,20 @@ def calendar(text: str) -> str:
         raise ValueError(
             f"{text!r} is not a schedule in the format of systemd.time(7), such as hourly, Mon 06:30 or *:0/15"
         )
+    return text
+
+
+def in_zone(text: str, zone: str | None) -> str:
+    """Return a calendar expression with a time zone, unless it has one or is a number of seconds."""
+    match = CALENDAR.fullmatch(text.strip(" "))
+    return f"{text.strip(' ')} {zone}" if zone and match and not match["zone"] and "@" not in text else text
+
+
+def timezone(text: str) -> str:
+    """Return the name of a time zone. Raises ValueError. A computer without time zones only checks its form."""
+    known = zoneinfo.available_timezones()
+    if not re.fullmatch(r"[A-Z]\w*(?:[/+-]\w+){0,3}", text, re.ASCII) or (known and text not in known):
+        raise ValueError(f"{text!r} is not a time zone, such as Europe/Berlin")
     return text
 
 

@@ -68,11 +68,26 @@ def _names_of_one_key(names: _Names, info: ValidationInfo) -> _Names:
     return names
 
 
+def _redirect(target: str, info: ValidationInfo) -> str:
+    """Return the value of `redirect`. Raises ValueError if `domains` has no name in both forms."""
+    names = info.data.get("domains")
+    if names is not None and not redirects(names, target):
+        example = next((name for name in names if name[:1] != "*"), "shop.example").removeprefix("www.")
+        raise ValueError(f"`domains` needs both {example} and www.{example}")
+    return target
+
+
 def _only_entry(text: str, info: ValidationInfo) -> str:
     """Return the value of `asgi`. Raises ValueError if the recipe has `wsgi` too."""
     if info.data.get("wsgi"):
         raise ValueError("the recipe has `wsgi` too; remove one of the two")
     return text
+
+
+def redirects(names: tuple[str, ...], target: str) -> dict[str, str]:
+    """Return the redirects among names that occur with and without `www.`. `target` is www or apex."""
+    pairs = {name: f"www.{name}" for name in names if f"www.{name}" in names}
+    return pairs if target == "www" else {www: name for name, www in pairs.items()}
 
 
 class Recipe(Section):
@@ -112,6 +127,10 @@ class Recipe(Section):
     certificate: Certificate = Certificate()
     domains: Annotated[tuple[Annotated[str, AfterValidator(_domain)], ...], AfterValidator(field_types.domains)] = (
         Field(default=(), description="Host names of the app (default: the machine accepts any name).")
+    )
+    redirect: Annotated[Literal["www", "apex"], AfterValidator(_redirect)] | None = Field(
+        default=None,
+        description="www: nginx redirects shop.example to www.shop.example. apex: the other way. `domains` has both.",
     )
     email: Annotated[str, AfterValidator(field_types.email)] | None = Field(
         default=None, description="Email address for messages from the certificate authority."
@@ -193,6 +212,21 @@ class Recipe(Section):
         description="Programs that run beside the site, such as the workers of a queue, by name: a command, or "
         "{run: …, count: 2} (default: those of the Procfile).",
     )
+    timezone: Annotated[str, AfterValidator(field_types.timezone)] | None = Field(
+        default=None, description="Time zone of the app, its jobs and its timers: Europe/Berlin (default: UTC)."
+    )
+    locale: (
+        Annotated[str, field_types.matching(r"[a-z]{2,3}_[A-Z]{2}\.UTF-8(@[a-z]+)?", "a locale, such as de_DE.UTF-8")]
+        | None
+    ) = Field(default=None, description="Locale of the app and its jobs: de_DE.UTF-8 (default: C.UTF-8).")
+    swap: (
+        Annotated[
+            int,
+            field_types.unit(field_types.SIZES, 64 << 30, "1G", 16 << 20),
+            WithJsonSchema({"type": ["string", "integer"], "pattern": r"^\d+[KMG]?$"}),
+        ]
+        | None
+    ) = Field(default=None, description="Size of the machine's swap file, from 16M to 64G (default: none).")
     sandbox: Sandbox = Sandbox()
     updates: Updates = Updates()
     django: Django | Literal["off"] | None = Field(
@@ -242,7 +276,14 @@ class Recipe(Section):
     @property
     def debian_packages(self) -> tuple[str, ...]:
         """Return the Debian packages of the machine, in addition to those of every machine."""
-        return tuple(dict.fromkeys((*self.packages, *(OPTIONS[name].package for name in self.certificate.options))))
+        options = (OPTIONS[name].package for name in self.certificate.options)
+        zone, locale = ("tzdata",) * bool(self.timezone), ("locales-all",) * bool(self.locale)
+        return tuple(dict.fromkeys((*self.packages, *options, *zone, *locale)))
+
+    @property
+    def redirects(self) -> dict[str, str]:
+        """Return the names that nginx redirects, with the name that each leads to."""
+        return redirects(self.domains, self.redirect) if self.redirect else {}
 
     @property
     def target(self) -> Target:

@@ -231,8 +231,11 @@ class Aws(Section):
 class Sandbox(Section):
     """Exceptions from the app's sandbox."""
 
-    allow: tuple[Literal["jit"], ...] = Field(
-        default=(), description="jit: writable and executable memory, for just-in-time compilers."
+    allow: tuple[Literal["jit", "proc", "browser", "nice"], ...] = Field(
+        default=(),
+        description="jit: writable and executable memory, for just-in-time compilers. proc: the machine's figures in "
+        "/proc, as psutil reads them. nice: priorities and CPU affinity. browser: what Chromium's own sandbox needs, "
+        "with jit and proc.",
     )
 
 

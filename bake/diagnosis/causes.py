@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from itertools import islice
 
 from bake.diagnosis.cures import (
+    BROWSER_CURE,
     EXCLUDED_HINT,
     HINT,
     JIT,
     JIT_CURE,
     OLDER_PYTHON,
+    PROC_CURE,
     Cure,
     Cures,
     Evidence,
@@ -83,6 +85,15 @@ CAUSES = (
             r"|Is (poppler) installed|failed to execute (?:PosixPath\()?['\"](dot)['\"]|Couldn't find (ffmpeg)"
         ),
         missing_program,
+    ),
+    Cause(
+        "figures in /proc",
+        # Those that ProcSubset=pid hides. psutil's sensors and other processes are no entries of this list.
+        re.compile(
+            r"No such file or directory: ['\"]/proc/(?:meminfo|stat|cpuinfo|loadavg|uptime|vmstat|diskstats|swaps|"
+            r"partitions|version|filesystems|sys/\w|net/\w)"
+        ),
+        always(PROC_CURE),
     ),
     Cause("missing file", re.compile(r"No such file or directory: ['\"]([^'\"\n]{1,300})['\"]"), missing_file),
     Cause(
@@ -179,6 +190,15 @@ CAUSES = (
         always(
             Cure('The app starts its own server on import. Move that call under `if __name__ == "__main__":`.')
         ),
+        anywhere=True,
+    ),
+    Cause(
+        "browser",
+        re.compile(
+            r"No usable sandbox!|Failed to move to new namespace|zygote_host_impl_linux"
+            r"|BrowserType\.launch(?:_persistent_context)?: Target page, context or browser has been closed"
+        ),
+        always(BROWSER_CURE),
         anywhere=True,
     ),
     Cause(

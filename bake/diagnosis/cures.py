@@ -283,13 +283,24 @@ JIT_CURE = Cure(
 )
 
 
+PROC_CURE = Cure("The app reads the machine's figures in /proc, as psutil does.", {"sandbox": {"allow": ("proc",)}})
+BROWSER_CURE = Cure("The app starts a browser, which needs its own sandbox.", {"sandbox": {"allow": ("browser",)}})
+NICE_CURE = Cure("The app sets priorities or CPU affinity.", {"sandbox": {"allow": ("nice",)}})
+#: Functions of os and psutil that set them.
+NICE = re.compile(
+    r"\b(?:nice|setpriority|sched_setaffinity|sched_setscheduler|sched_setparam|cpu_affinity|proc_ioprio_set"
+    r"|proc_cpu_affinity_set)\("
+)
+
+
 def denied_call(match: re.Match[str], evidence: Evidence) -> Cure:
     """Return the cure for a system call that the sandbox denies."""
     if evidence.uses(*JIT):
         return JIT_CURE
+    if NICE.search(evidence.chain):
+        return NICE_CURE
     return Cure(
-        "The sandbox denies this system call. An app must not change owners, user ids, priorities or the machine. "
-        "Remove the call."
+        "The sandbox denies this system call. An app must not change owners, user ids or the machine. Remove the call."
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bake.config.debian import BASE_PACKAGES, MACHINE_PACKAGES, Target
-from bake.disk import base_manifest, partitions, security_updates
+from bake.disk import base_manifest, dpkg, partitions, security_updates
 from bake.disk.base_manifest import BaseManifest
 from bake.host import cache, files, mmdebstrap, paths
 from bake.host.programs import Argv
@@ -115,7 +115,7 @@ def build(target: Target, extra_packages: tuple[str, ...], mirror: str | None, w
         manifest = BaseManifest.now(target.name)
         # A mirror may lack security updates, and another build would not add them.
         if mirror is None:
-            packages_of_base = package_versions(_read(archive, "./var/lib/dpkg/status").decode())
+            packages_of_base = dpkg.package_versions(_read(archive, "./var/lib/dpkg/status").decode())
             url = security_updates.url_of(_read(archive, "./etc/apt/sources.list.d/debian.sources").decode())
             manifest = replace(manifest, packages=packages_of_base, security_url=url)
         (entry / base_manifest.FILE_NAME).write_text(manifest.to_json())
@@ -132,13 +132,3 @@ def _read(archive: Path, pattern: str) -> bytes:
             if fnmatch.fnmatch(member.name, pattern) and (stream := tar.extractfile(member)):
                 return stream.read()
     return b""
-
-
-def package_versions(status: str) -> dict[str, str]:
-    """Return the version of each installed package from the text of /var/lib/dpkg/status."""
-    packages: dict[str, str] = {}
-    for stanza in status.split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in stanza.splitlines() if ": " in line and not line.startswith(" "))
-        if fields and fields.get("Status", "").endswith(" installed"):
-            packages[fields["Package"]] = fields["Version"]
-    return packages

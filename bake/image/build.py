@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from bake.bundle.lock import wheel_versions
 from bake.bundle.release_archive import Bundle
 from bake.config import contract
 from bake.config.debian import Target
 from bake.config.recipe import Recipe
 from bake.diagnosis import redaction
-from bake.disk import base_disk, partitions
+from bake.disk import base_disk, dpkg, partitions
 from bake.document import cloud_config, machine_files, release_source
 from bake.document.cloud_config import CheckSettings, Network
 from bake.errors import BakeError, BaseError, PlaceError, SpaceError
@@ -113,9 +114,9 @@ class Build:
     def run(self, port: int | None) -> None:
         """Build the image, check it, and move it to its place in the cache. `port` is the SSH port of the proof."""
         packer_result = self._run_packer()
-        candidate, packages = self._seal(packer_result.disk)
+        candidate, status = self._seal(packer_result.disk)
         proof_result = self._prove(candidate, port)
-        self._store(candidate.image, packages, packer_result, proof_result)
+        self._store(candidate.image, status, packer_result, proof_result)
 
     def _run_packer(self) -> PackerResult:
         with self.report.phase("bake") as phase, keeping_log(self.log, self.settings):
@@ -154,8 +155,8 @@ class Build:
             )  # fmt: skip
             return PackerResult(disk, observed[-1] if observed else None, tuple(notes))
 
-    def _seal(self, disk: Path) -> tuple[Candidate, dict[str, str]]:
-        """Return the image of a baked disk, and its packages' versions. Raises an error if a secret is in the image."""
+    def _seal(self, disk: Path) -> tuple[Candidate, str]:
+        """Return the image of a baked disk, and its dpkg status. Raises an error if a secret is in the image."""
         recipe, work = self.inputs.recipe, self.work
         with self.report.phase("seal") as phase:
             raw_disk, sealed_disk, image = work / "baked.raw", work / "sealed.raw", work / "image.qcow2"
@@ -163,7 +164,7 @@ class Build:
             disk.unlink()
             partitions.copy_used_blocks(raw_disk, sealed_disk)
             partitions.extract(sealed_disk, "/var/lib/dpkg/status", work / "status")
-            packages = base_disk.package_versions((work / "status").read_text())
+            status = (work / "status").read_text()
             raw_disk.unlink()
             phase.progress(0.5, "looking for residue")
             random_values = {f"stand-in for {name}": self.settings.env[name] for name in stand_ins(recipe)}
@@ -173,7 +174,7 @@ class Build:
             leaks.require_none(sealed_disk, random_values, chosen_values, self.inputs.disks(work))
             phase.progress(0.7, "compressing")
             partitions.to_qcow2(sealed_disk, image, compress=True)
-        return Candidate(image, sealed_disk), packages
+        return Candidate(image, sealed_disk), status
 
     def _shown(self, disk: Path) -> str:
         """Return the text of the files on a disk that tell what the app showed and wrote during the bake."""
@@ -192,10 +193,8 @@ class Build:
         candidate.raw.unlink()
         return proof_result
 
-    def _store(
-        self, image: Path, packages: dict[str, str], packer_result: PackerResult, proof_result: ProofResult
-    ) -> None:
-        """Move a checked image to the cache, with its manifest."""
+    def _store(self, image: Path, status: str, packer_result: PackerResult, proof_result: ProofResult) -> None:
+        """Move a checked image to the cache, with its manifest. `status` is the text of its dpkg status."""
         inputs, recipe = self.inputs, self.inputs.recipe
         with files.atomic_output(inputs.entry) as entry:
             entry.mkdir()
@@ -208,8 +207,10 @@ class Build:
                 made=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), base_date=inputs.base.date,
                 release=inputs.target.name, bundle=inputs.bundle.sha256,
                 document=files.digest(document(inputs.target, inputs.bundle).text), health=recipe.check.health,
-                domains=recipe.domains, keep=recipe.certificate.keep, secrets=recipe.secrets, packages=packages,
-                observed=packer_result.observed, notes=packer_result.notes,
+                domains=recipe.domains, keep=recipe.certificate.keep, secrets=recipe.secrets,
+                packages=dpkg.package_versions(status), sources=dpkg.source_versions(status),
+                wheels=wheel_versions(inputs.bundle.release.lock_text), observed=packer_result.observed,
+                notes=packer_result.notes,
             )  # fmt: skip
             (entry / manifest.FILE_NAME).write_text(image_manifest.to_json())
 

@@ -17,6 +17,8 @@ FILE_NAME = "image.json"
 QCOW2 = b"QFI\xfb"
 #: The version of the format.
 VERSION = 1
+#: The values that a manifest does not have if they are unknown.
+OPTIONAL = ("commit", "version", "sources", "wheels")
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ class ImageManifest:
 
     `size` is in bytes. `seconds` has the time of each phase of the bake. `app` is the summary of the comparison with
     the author's server, and `pages` its table. `made` is in UTC. `bundle` and `document` are digests. `packages` has
-    the version of each Debian package. `observed` is None if the bake did not observe the app. `commit` and `version`
-    are the app's.
+    the version of each Debian package, `sources` the versions of their source packages, and `wheels` that of each
+    wheel. `observed` is None if the bake did not observe the app. `commit` and `version` are the app's.
     """
 
     name: str = ""
@@ -66,6 +68,8 @@ class ImageManifest:
     keep: str | None = None
     secrets: tuple[str, ...] = ()
     packages: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    wheels: Mapping[str, str] = field(default_factory=dict)
     observed: ObservedPaths | None = None
     notes: tuple[str, ...] = ()
     commit: str = ""
@@ -100,13 +104,16 @@ class ImageManifest:
             elif key == "observed":
                 observed: dict[str, Any] = versioned_json.value(values, key, {})
                 fields[key] = ObservedPaths.of(observed) if "data" in observed else None
+            elif key == "sources":
+                sources: dict[str, Any] = versioned_json.value(values, key, {})
+                fields[key] = {name: versioned_json.texts(sources, name) for name in sources}
             else:
                 fields[key] = versioned_json.value(values, key, default)
         return cls(**fields)
 
     def to_json(self) -> str:
-        """Return the manifest as JSON, as `from_json` reads it. Omit `commit` and `version` if they are unknown."""
-        values = {key: value for key, value in asdict(self).items() if value or key not in ("commit", "version")}
+        """Return the manifest as JSON, as `from_json` reads it. Omit the values of OPTIONAL if they are unknown."""
+        values = {key: value for key, value in asdict(self).items() if value or key not in OPTIONAL}
         return versioned_json.dump(values | {"observed": values["observed"] or {}}, VERSION)
 
 

@@ -47,6 +47,13 @@ def test_the_steps_before_the_start_succeeded(host, recipe):
         assert host.run("journalctl -b -q -u app-job@setup.service").stdout
 
 
+def test_the_swap_file_is_in_use(host):
+    unit = host.file("/run/systemd/system/app-swap.service")
+    if not unit.exists or host.file("/run/app-check").exists:
+        pytest.skip("the app has no swap file, or the machine is only checked")
+    assert "/var/swap" in host.run("swapon --noheadings --show=NAME").stdout.split()
+
+
 def test_the_app_s_timers_wait_for_their_time(host, recipe):
     for name in recipe["timers"]:
         assert host.run("systemctl is-active %s", f"app-{name}.timer").stdout.strip() == "active"

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.long
 
 #: Routes to see how the machine serves.
 MORE = """
-import asyncio, os
+import asyncio, datetime, locale, os, time
 from fastapi import Request
 from fastapi.responses import StreamingResponse
 
@@ -34,6 +34,10 @@ async def stream():
             yield f"part {number}\\n"
             await asyncio.sleep(3)
     return StreamingResponse(parts(), media_type="text/plain")
+
+@app.get("/place")
+def place():
+    return [time.tzname, locale.setlocale(locale.LC_ALL, ""), datetime.date(2026, 3, 1).strftime("%B")]
 
 @app.get("/slow")
 async def slow():
@@ -66,7 +70,9 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("apps") / "fastapi-hello"
     shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__"))
     base = os.environ.get("BAKE_TEST_BASE", "debian-13")
-    (folder / "bake.yaml").write_text(f"base: {base}\nlimits: {{request: 30s}}\ncheck: {{pages: [/facts]}}\n")
+    place = "timezone: Europe/Berlin\nlocale: de_DE.UTF-8\nswap: 64M\n"
+    recipe = f"base: {base}\nlimits: {{request: 30s}}\ncheck: {{pages: [/facts]}}\n{place}"
+    (folder / "bake.yaml").write_text(recipe)
     with (folder / "main.py").open("a") as stream:
         stream.write(f"{MORE}\n# {os.urandom(8).hex()}\n")
     return folder
@@ -88,6 +94,15 @@ def test_the_app_sees_its_visitor_and_answers_within_its_limit(machine):
     assert machine.ssh("curl -sk -o /dev/null -w '%{http_code}' https://127.0.0.1/slow", timeout=90).stdout == "504"
     times = machine.ssh("curl -skN https://127.0.0.1/stream | while read line; do date +%s; done").stdout.split()
     assert int(times[2]) - int(times[0]) >= 5
+
+
+def test_the_app_has_its_time_zone_and_its_locale_and_the_machine_its_swap(machine):
+    place = json.loads(machine.ssh("curl -sk https://127.0.0.1/place").stdout)
+    assert place == [["CET", "CEST"], "de_DE.UTF-8", "März"]
+    assert machine.ssh("swapon --bytes --noheadings --show=NAME,SIZE").stdout.split() == [
+        "/var/swap",
+        str((64 << 20) - 4096),
+    ]
 
 
 def test_a_websocket_works_over_https(machine):

@@ -16,8 +16,8 @@ from conftest import REPOSITORY
 PACKAGE = REPOSITORY / "bake"
 #: From the ground up: a module imports only its own package and those that stand before it.
 ORDER = (
-    "errors", "host", "config", "app", "bundle", "diagnosis", "document", "disk", "vm", "verify", "image", "deploy",
-    "aws", "cli", "__main__",
+    "errors", "host", "config", "app", "bundle", "diagnosis", "document", "disk", "vm", "verify", "image", "audit",
+    "deploy", "aws", "cli", "__main__",
 )  # fmt: skip
 #: These name a stream or a process of `programs`, and so import `subprocess`; only `programs` calls anything of it.
 NAME_PROCESSES = {"image.packer", "vm.qemu", "vm.ssh"}

@@ -124,8 +124,25 @@ Thu,Fri 2012-*-1,5 11:12:13|*-*~1|*-02~03|Mon *-05~07/1|Mon-Fri 5:00|Mon,|MON..f
 @pytest.mark.parametrize("text", CALENDAR.replace("\n", "").split("|"))
 def test_a_calendar_expression_that_systemd_takes_is_taken(text: str) -> None:
     assert field_types.calendar(text) == text
+    zoned = field_types.in_zone(text, "Europe/Berlin")
+    has_own = text.startswith("@") or text.split()[-1] in (
+        "UTC", "utc", "Japan", "Pacific/Auckland", "America/New_York", "Etc/GMT+5",
+    )  # fmt: skip
+    assert zoned == (text if has_own else f"{text} Europe/Berlin") and field_types.in_zone(text, None) == text
     if program := programs.which("systemd-analyze"):
-        assert programs.run([program, "calendar", text], check=False).status == 0
+        for expression in (text, zoned):
+            assert programs.run([program, "calendar", expression], check=False).status == 0
+
+
+@pytest.mark.parametrize("name", ["Europe/Berlin", "America/Argentina/Buenos_Aires", "Etc/GMT+5", "UTC"])
+def test_a_time_zone_has_a_name(name: str) -> None:
+    assert field_types.timezone(name) == name
+
+
+@pytest.mark.parametrize("name", ["berlin", "Europe/Nowhere", "+02:00", "/etc/localtime", "../Europe/Berlin", ""])
+def test_another_text_is_no_time_zone(name: str) -> None:
+    with pytest.raises(ValueError, match="is not a time zone"):
+        field_types.timezone(name)
 
 
 @pytest.mark.parametrize(

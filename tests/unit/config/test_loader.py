@@ -99,7 +99,7 @@ name: again
         "timers.a.whne: is not a key; did you mean 'when'?",
         "timers.b.when: '$(reboot)' is not a schedule in the format of systemd.time(7), such as hourly, Mon 06:30 or "
         "*:0/15",
-        "sandbox.allow[0]: input should be 'jit'",
+        "sandbox.allow[0]: input should be 'jit', 'proc', 'browser' or 'nice'",
         "packages: should be a list, [libpq5]",
         "aws.rol: is not a key; did you mean 'role'?",
         "limits.body: 'lots' is not a number with one of the units K, M, G, such as 10M",

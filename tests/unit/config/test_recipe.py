@@ -111,3 +111,23 @@ def test_what_may_stand_for_the_app(tmp_path: Path, text: str) -> None:
 )
 def test_what_may_not(tmp_path: Path, text: str) -> None:
     assert len(faults(tmp_path, f"wsgi: {json.dumps(text)}\n")) == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "led"),
+    [("www", {"a.example": "www.a.example"}), ("apex", {"www.a.example": "a.example"})],
+)
+def test_a_name_that_occurs_in_both_forms_is_redirected(target: str, led: dict[str, str], tmp_path: Path) -> None:
+    recipe = read(tmp_path, f"domains: [A.example, b.example, www.a.example]\nredirect: {target}\n")
+    assert recipe.redirects == led and read(tmp_path, "").redirects == {}
+
+
+def test_what_is_outside_of_a_key_s_range_is_refused(tmp_path: Path) -> None:
+    text = "domains: [www.a.example]\nredirect: apex\ntimezone: Berlin\nlocale: german\nswap: 1M\n"
+    assert faults(tmp_path, text) == [
+        "redirect: `domains` needs both a.example and www.a.example",
+        "timezone: 'Berlin' is not a time zone, such as Europe/Berlin",
+        "locale: 'german' is not a locale, such as de_DE.UTF-8",
+        "swap: '1M' is out of range",
+    ]
+    assert faults(tmp_path, "redirect: sideways\n") == ["redirect: input should be 'www' or 'apex'"]

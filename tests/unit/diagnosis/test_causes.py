@@ -118,7 +118,7 @@ from bake.diagnosis.diagnosis import diagnose
         (
             "sandbox",
             "PermissionError: [Errno 1] Operation not permitted: 'data'\n  at shop/eperm.py:3",
-            "The sandbox denies this system call. An app must not change owners, user ids, priorities or the machine. "
+            "The sandbox denies this system call. An app must not change owners, user ids or the machine. "
             "Remove the call.",
         ),
         (

@@ -26,6 +26,10 @@ OLDER_PYTHON = (
     "library does.\nAdd to bake.yaml:  base: debian-12"
 )
 
+PROC = "The app reads the machine's figures in /proc, as psutil does.\nAdd to bake.yaml:  sandbox: {allow: [proc]}"
+NICE = "The app sets priorities or CPU affinity.\nAdd to bake.yaml:  sandbox: {allow: [nice]}"
+BROWSER = "The app starts a browser, which needs its own sandbox.\nAdd to bake.yaml:  sandbox: {allow: [browser]}"
+
 
 @pytest.mark.parametrize(
     ("log", "cured"),
@@ -200,6 +204,37 @@ OLDER_PYTHON = (
         ("LLVM ERROR: Unable to allocate section memory!\n", JIT),
         (trace("OSError: [Errno 1] Operation not permitted", f"{LIBRARY}/llvmlite/binding/ffi.py"), JIT),
         (trace("MemoryError", f"{LIBRARY}/numba/core/codegen.py"), JIT),
+        *(
+            (
+                trace(
+                    f"FileNotFoundError: [Errno 2] No such file or directory: '/proc/{name}'",
+                    f"{LIBRARY}/psutil/_pslinux.py",
+                ),
+                PROC,
+            )
+            for name in ("meminfo", "stat", "net/dev", "sys/kernel/pid_max")
+        ),
+        (trace("PermissionError: [Errno 1] Operation not permitted", code="os.nice(5)"), NICE),
+        (
+            trace("PermissionError: [Errno 1] Operation not permitted", code="os.sched_setaffinity(0, {0})"),
+            NICE,
+        ),
+        (
+            trace("psutil.AccessDenied: (pid=71)", f"{LIBRARY}/psutil/_pslinux.py", code="cext.setpriority(pid, 5)")
+            + trace("PermissionError: [Errno 1] Operation not permitted", code="cext.setpriority(self.pid, value)"),
+            NICE,
+        ),
+        (
+            "[71:71:FATAL:zygote_host_impl_linux.cc(128)] No usable sandbox! If you are running on Ubuntu 23.10+\n",
+            BROWSER,
+        ),
+        (
+            trace(
+                "playwright._impl._errors.TargetClosedError: BrowserType.launch: Target page, context or browser has "
+                "been closed"
+            ),
+            BROWSER,
+        ),
         # Python.
         (
             trace("SyntaxError: f-string: expecting '}'"),
@@ -249,6 +284,10 @@ OLDER_PYTHON = (
 )
 def test_a_journal_names_its_cure(log: str, cured: str) -> None:
     assert cure(log) == cured
+
+
+def test_a_file_of_a_process_is_no_figure_of_the_machine() -> None:
+    assert "proc]" not in cure(trace("FileNotFoundError: [Errno 2] No such file or directory: '/proc/71/stat'"))
 
 
 def test_a_module_that_is_served_is_of_the_app() -> None:

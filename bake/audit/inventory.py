@@ -1,0 +1,67 @@
+"""List what an app, an image or a machine has installed: its wheels, and the source packages of its Debian packages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bake.bundle import release_archive
+from bake.bundle.app_source import AppSource
+from bake.bundle.lock import wheel_versions
+from bake.config.debian import TARGETS
+from bake.disk import dpkg
+from bake.errors import AppFolderError, ProgramError, SetupError
+from bake.host import remote_scripts
+from bake.host.progress import Reporter
+from bake.image import manifest
+from bake.image.manifest import ImageManifest
+from bake.vm.ssh import Login
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """The wheels with their versions, and Debian's source packages with theirs.
+
+    `sources` is None if they are not known. `suite` is the code name of the Debian version.
+    """
+
+    name: str
+    wheels: Mapping[str, str]
+    sources: Mapping[str, tuple[str, ...]] | None = None
+    suite: str = ""
+
+
+def of_folder(folder: Path, report: Reporter) -> Inventory:
+    """Return the wheels that a bake of an app's folder would install."""
+    with report.phase("lock"):
+        lock = release_archive.lock_of(AppSource.read(folder, report), report)
+    return Inventory(str(folder), wheel_versions(lock.text))
+
+
+def of_image(image: Path) -> Inventory:
+    """Return the packages of an image from the manifest beside it. Raises AppFolderError if it does not list them."""
+    manifest.require_image(image, f"bake audit {image.parent}")
+    path = manifest.path_of(image)
+    try:
+        values = ImageManifest.read(path)
+    except (OSError, ValueError, ProgramError) as error:
+        raise AppFolderError(f"{path} cannot be read: {error}", "Bake the image again.") from None
+    if not values.sources or values.release not in TARGETS:
+        raise AppFolderError(f"{path} does not list the sources of the image's packages", "Bake the image again.")
+    return Inventory(str(image), values.wheels, values.sources, TARGETS[values.release].suite)
+
+
+def of_machine(login: Login) -> Inventory:
+    """Return the packages of a running machine. Raises BootError if the login fails, SetupError for other machines."""
+    login.require()
+    result = login.script(remote_scripts.text("inventory.sh"))
+    head, _, status = result.stdout.partition("\n---\n")
+    suite, _, lock = head.partition("\n")
+    if result.status or not status:
+        raise SetupError(
+            f"{login.host} cannot list its packages",
+            "Audit a machine that was booted from an image of bake, or set up by a document of `bake render`.",
+            result.stderr,
+        )
+    return Inventory(login.host, wheel_versions(f"{lock}\n"), dpkg.source_versions(status), suite)
