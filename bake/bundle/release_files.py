@@ -44,8 +44,8 @@ def files(folder: Path, recipe: Recipe, source_paths: list[Path]) -> dict[str, F
     metadata = {} if recipe.package else distribution(folder, source_paths)
     settings = {
         "env": environment({**flask(recipe.wsgi or ""), **preload(recipe), **django(recipe), **recipe.env}),
-        "nginx/asgi.conf": asgi() if recipe.asgi else "",
-        "exchange.py": render("release/exchange.py.j2") if recipe.asgi else "",
+        "nginx/http.conf": http(recipe) if recipe.is_http else "",
+        "exchange.py": render("release/exchange.py.j2") if recipe.is_http and "exchange" in extras(recipe) else "",
         "nginx/limits.conf": limits(recipe),
         "uwsgi.ini": uwsgi(recipe),
         "role.nft": role_rules() if uses_role(recipe) else "",
@@ -65,7 +65,7 @@ def files(folder: Path, recipe: Recipe, source_paths: list[Path]) -> dict[str, F
         contract.RECIPE: File(MachineRecipe.of(recipe).to_json()),
         **{
             path: file
-            for name in (*EXTRAS, *BUNDLE_FEATURES, *feature_names(recipe))
+            for name in (*extras(recipe), *BUNDLE_FEATURES, *feature_names(recipe))
             for path, file in feature_files(name).items()
         },
         **{f"settings/{name}": File(text) for name, text in settings.items() if text},
@@ -74,14 +74,20 @@ def files(folder: Path, recipe: Recipe, source_paths: list[Path]) -> dict[str, F
     }
 
 
+def extras(recipe: Recipe) -> tuple[str, ...]:
+    """Return the EXTRAS that suit an app. Two programs cannot listen at one port, so nothing can be exchanged there."""
+    return tuple(name for name in EXTRAS if not (name == "exchange" and recipe.port))
+
+
 def feature_names(recipe: Recipe) -> tuple[str, ...]:
     """Return the folders of cloud-init/features that an app needs."""
     aws = recipe.aws is not None or (recipe.certificate.keep or "").startswith("s3://")
     django = isinstance(recipe.django, Django)
     steps = any((recipe.writable.paths, recipe.secrets, recipe.setup, recipe.release, django))
-    asgi, random_secrets = ("asgi",) * bool(recipe.asgi), ("random-secrets",) * bool(recipe.random_secrets)
+    server = ("asgi",) * bool(recipe.asgi) or ("run",) * bool(recipe.run)
+    random_secrets = ("random-secrets",) * bool(recipe.random_secrets)
     options = (*("steps",) * steps, *("django",) * django, *random_secrets, *("aws",) * aws)
-    return (*asgi, *options, *recipe.certificate.options)
+    return (*server, *options, *recipe.certificate.options)
 
 
 def keys(recipe: Recipe) -> dict[str, str]:
@@ -141,27 +147,27 @@ def role_rules() -> str:
 
 
 def limits(recipe: Recipe) -> str:
-    """Return nginx's limits for the app, or "" if they equal those in the main file, which has none for ASGI apps."""
+    """Return nginx's limits for the app, or "" if they equal those in the main file, which has none for HTTP."""
     app_limits, defaults = recipe.limits, Limits()
-    if not recipe.asgi and (app_limits.body, app_limits.request) == (defaults.body, defaults.request):
+    if not recipe.is_http and (app_limits.body, app_limits.request) == (defaults.body, defaults.request):
         return ""
-    protocol, timeout = "proxy" if recipe.asgi else "uwsgi", app_limits.request + contract.TIMEOUT_MARGIN
+    protocol, timeout = "proxy" if recipe.is_http else "uwsgi", app_limits.request + contract.TIMEOUT_MARGIN
     return render("release/nginx/limits.conf.j2", body=app_limits.body, protocol=protocol, timeout=timeout)
 
 
-def asgi() -> str:
-    """Return nginx's locations for an ASGI app. The headers are those that server.conf sets or drops for WSGI apps."""
+def http(recipe: Recipe) -> str:
+    """Return nginx's locations for a server of HTTP. The headers are those that server.conf sets or drops for uWSGI."""
     text = (paths.rootfs() / "usr/lib/app/nginx/server.conf").read_text()
     headers = {
         name.replace("_", "-").title(): value for name, value in re.findall(r"uwsgi_param HTTP_(\w+) (.+);", text)
     }
-    return render("release/nginx/asgi.conf.j2", socket=contract.DOOR, headers=headers)
+    return render("release/nginx/http.conf.j2", socket=contract.DOOR, headers=headers, buffered=not recipe.run)
 
 
 def uwsgi(recipe: Recipe) -> str:
     """Return uWSGI's settings that differ from the main file. The machine computes the number of workers."""
     app_limits, defaults = recipe.limits, Limits()
-    if recipe.asgi:
+    if recipe.is_http:
         return ""
     options: dict[str, object] = {}
     if recipe.preload is True:
@@ -181,7 +187,7 @@ def static(recipe: Recipe) -> str:
 
 def location(recipe: Recipe, prefix: str, folder: str) -> str:
     """Return nginx's location for the files of a folder."""
-    is_collected, server = folder == contract.COLLECTED_STATIC, "asgi" if recipe.asgi else "app"
+    is_collected, server = folder == contract.COLLECTED_STATIC, "http" if recipe.is_http else "app"
     values = {"prefix": prefix, "folder": folder, "is_collected": is_collected, "server": server}
     return render("release/nginx/location.conf.j2", **values)
 

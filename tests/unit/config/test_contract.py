@@ -78,6 +78,7 @@ CONSTANTS = {
     ("django/django/app_settings.py", "DATA"): contract.DATA,
     ("django/django/app_settings.py", "COLLECTED"): contract.COLLECTED_STATIC,
     ("asgi/asgi.py", "REQUEST"): contract.REQUEST,
+    ("run/run.py", "REQUEST"): contract.REQUEST,
     ("exchange/exchange.py", "NEXT"): contract.NEXT,
     ("keep/keep.py", "CHECKED"): contract.CHECK,
     ("observe/author.py", "AUTHOR"): contract.AUTHOR,
