@@ -103,7 +103,7 @@ class Visitor(Side):
     """nginx's side: it connects to the program's port."""
 
     #: The open connections.
-    known: "ClassVar[set[Visitor]]" = set()
+    known: ClassVar[set["Visitor"]] = set()
 
     def __init__(self, port: int) -> None:
         """Make the side of a new connection."""
@@ -197,6 +197,7 @@ async def main(release: Path, listener: socket.socket, place: str, port: int) ->
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
+    print(f"app: {recipe['run']!r} starts with PORT={port}", flush=True)
     program = await asyncio.create_subprocess_exec(
         "/bin/sh", "-c", recipe["run"], cwd=release / "source", env=environment(release, port), start_new_session=True
     )

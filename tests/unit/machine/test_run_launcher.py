@@ -14,6 +14,8 @@ from asgi_loader import PATIENCE, Connection
 from conftest import soon
 from run_launcher import APP, Launcher, free_port
 
+from bake.diagnosis.diagnosis import diagnose
+
 #: A WebSocket's handshake without its key. The program keeps the connection open.
 UPGRADED = """
 import os, socket, time
@@ -40,7 +42,7 @@ def test_a_program_serves_at_its_port_behind_the_socket(tmp_path: Path) -> None:
         assert connection.getresponse().read().startswith(b"/direct")
         connection.close()
         assert launcher.stop() == 0
-    assert launcher.log.read_text() == ""
+    assert launcher.log.read_text() == f"app: 'python3 app.py' starts with PORT={launcher.port}\n"
 
 
 def test_ready_is_reported_when_a_slow_program_answers(tmp_path: Path) -> None:
@@ -70,6 +72,8 @@ def test_a_program_that_ignores_the_port_is_reported_with_the_key(tmp_path: Path
     text = APP.replace('int(os.environ["PORT"])', str(port))
     with Launcher(tmp_path / "without", text) as launcher:
         assert soon(lambda: f"write  port: {port}" in launcher.log.read_text(), PATIENCE)
+        cure = diagnose(launcher.log.read_text().replace("<4>", "")).text
+        assert cure == f"The program does not listen at the port in PORT.\nAdd to bake.yaml:  port: {port}"
         assert launcher.stop() == 0
     with Launcher(tmp_path / "with", text, port=port) as launcher:
         launcher.await_ready()
@@ -130,6 +134,13 @@ def test_a_stop_does_not_wait_for_websockets(tmp_path: Path) -> None:
         assert time.monotonic() - begin < 20
         assert connection.sock.recv(99) == b""
         connection.close()
+
+
+def test_a_development_server_is_no_fault_of_a_program(tmp_path: Path) -> None:
+    text = "print(' * Serving Flask app', flush=True)\nraise KeyError('x')"
+    with Launcher(tmp_path, text) as launcher:
+        assert launcher.process.wait(PATIENCE) == 1
+    assert "own server on import" not in diagnose(launcher.log.read_text()).text
 
 
 def test_the_programs_of_a_shell_end_too(tmp_path: Path) -> None:
