@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from bake.app import author_server, import_roots, own_server, python_files, unguarded_server
+from bake.app import author_server, import_roots, own_server, python_files, unguarded_server, wsgi_server
 from bake.app.distributions import distribution
 from bake.app.django import production_keys, secret_keys
 from bake.app.entry import Entry, find, named_app
@@ -29,7 +29,7 @@ from bake.app.variables import ALWAYS_SET
 from bake.config import contract, field_types, secret_names
 from bake.config.recipe import Recipe
 from bake.config.sections import Django, Writable
-from bake.errors import NoAppError, RequirementError
+from bake.errors import AsgiAppError, NoAppError, RequirementError
 
 #: The maximum number of files that bake did not read, and that it names.
 MAX_UNREAD_NOTES = 5
@@ -92,6 +92,8 @@ def complete(folder: Path, recipe: Recipe) -> Detection:
         {module.path: reader.faults[module.path] for module in modules if module.path in reader.faults}
     )
     notes += _variables(reader, modules, {*variables, "PORT"} if recipe.run else variables)
+    if recipe.server != "uwsgi":
+        notes += _server_notes(reader, entry, recipe.server)
     if not recipe.run:
         unguarded_server.require_none(reader, modules)
         notes += _asgi_notes(modules, recipe) if entry.asgi else _websocket_notes(modules, recipe)
@@ -174,6 +176,14 @@ def _websocket_notes(modules: list[Module], recipe: Recipe) -> list[str]:
         f"warning: {module.path} imports {min(names)}, and bake does not serve WebSockets; clients of Socket.IO use "
         f"long polling instead{cure}"
     ]
+
+
+def _server_notes(reader: Reader, entry: Entry, server: str) -> Iterator[str]:
+    """Yield notes about the settings that gunicorn ignores. Raises AsgiAppError for an app that is not a WSGI app."""
+    if entry.asgi:
+        raise AsgiAppError(f"{entry.target} is an ASGI app, which {server} does not serve", "Remove `server`.")
+    if server == "gunicorn":
+        yield from wsgi_server.ignored_settings(reader.folder)
 
 
 def _asgi_notes(modules: list[Module], recipe: Recipe) -> Iterator[str]:

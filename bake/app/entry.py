@@ -106,7 +106,8 @@ def only_app(reader: Reader, notes: list[str]) -> App | None:
         return None
     if not apps:
         require_valid(reader.faults)  # The app may be in one of these files.
-        raise own_server.error(reader) or _no_app_error(reader, reader.apps)
+        problem = _no_app_error(reader, reader.apps)
+        raise own_server.error(reader, problem.details) or problem
     if wsgi_apps:
         note = "ignored: the ASGI app at {}; to serve it, write  asgi: {}"
         notes += dict.fromkeys(note.format(app.root.location, app.target) for app in apps if app.asgi)

@@ -79,8 +79,11 @@ def find(reader: Reader) -> list[Program]:
     return [programs[module] for module in usual_modules[:1] or outer_modules]
 
 
-def error(reader: Reader) -> NoAppError | SeveralAppsError | None:
-    """Return the error that proposes `run` for a folder without an app; None if nothing in it serves."""
+def error(reader: Reader, details: str) -> NoAppError | SeveralAppsError | None:
+    """Return the error that proposes `run` for a folder without an app; None if nothing in it serves.
+
+    `details` are the reasons why bake cannot serve the apps that it saw, a line for each.
+    """
     programs = find(reader)
     if len(programs) > 1:
         return SeveralAppsError({program.lines[0].partition(" ")[2]: program.location for program in programs}, "run")
@@ -88,10 +91,10 @@ def error(reader: Reader) -> NoAppError | SeveralAppsError | None:
         return None
     (program,) = programs
     problem = NoAppError(
-        f"bake found no WSGI or ASGI app in {reader.folder}, but a server of its own: {program.location}: "
+        f"bake found no WSGI or ASGI app in {reader.folder}, but a program with its own server: {program.location}: "
         f"{program.text}",
-        "bake proposes the lines above. Check them and add them to bake.yaml, as `bake init` does.",
-        "\n".join(program.lines),
+        "bake proposes the lines with `run` above. Check them and add them to bake.yaml, as `bake init` does.",
+        "\n".join([*details.splitlines(), *program.lines]),
     )
     problem.proposal = program.lines
     return problem

@@ -84,7 +84,8 @@ def feature_names(recipe: Recipe) -> tuple[str, ...]:
     aws = recipe.aws is not None or (recipe.certificate.keep or "").startswith("s3://")
     django = isinstance(recipe.django, Django)
     steps = any((recipe.writable.paths, recipe.secrets, recipe.setup, recipe.release, django))
-    server = ("asgi",) * bool(recipe.asgi) or ("run",) * bool(recipe.run)
+    servers = {"asgi": recipe.asgi, "run": recipe.run, "wsgi": recipe.server != "uwsgi"}
+    server = tuple(name for name, serves in servers.items() if serves)
     random_secrets = ("random-secrets",) * bool(recipe.random_secrets)
     options = (*("steps",) * steps, *("django",) * django, *random_secrets, *("aws",) * aws)
     return (*server, *options, *recipe.certificate.options)
@@ -132,8 +133,8 @@ def django(recipe: Recipe) -> dict[str, str]:
 
 
 def preload(recipe: Recipe) -> dict[str, str]:
-    """Return the environment that makes the loader of ASGI apps load the app once, for all workers."""
-    return {contract.PRELOAD: "1"} if recipe.asgi and recipe.preload else {}
+    """Return the environment that makes another server than uWSGI load the app once, for all workers."""
+    return {contract.PRELOAD: "1"} if recipe.is_http and recipe.preload else {}
 
 
 def uses_role(recipe: Recipe) -> bool:

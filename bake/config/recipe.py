@@ -70,6 +70,13 @@ def _only_entry(text: str, info: ValidationInfo) -> str:
     return text
 
 
+def _wsgi_server(server: str, info: ValidationInfo) -> str:
+    """Return the value of `server`. Raises ValueError if the app is not a WSGI app."""
+    if others := [key for key in ("asgi", "run") if info.data.get(key)]:
+        raise ValueError(f"`server` serves WSGI apps, and the recipe has `{others[0]}`; remove one of the two")
+    return server
+
+
 def _own_port(port: int, info: ValidationInfo) -> int:
     """Return the value of `port`. Raises ValueError if the recipe has no `run`."""
     if not info.data.get("run"):
@@ -107,6 +114,9 @@ class Recipe(Section):
         default=None,
         description="The port of the program in `run`, if it does not use PORT. A push then stops the program before "
         "the new one starts.",
+    )
+    server: Annotated[Literal["uwsgi", "gunicorn", "waitress"], AfterValidator(_wsgi_server)] = Field(
+        default="uwsgi", description="The server of a WSGI app: uwsgi, gunicorn or waitress."
     )
     requirements: Annotated[
         str | tuple[str, ...] | None,
@@ -234,7 +244,7 @@ class Recipe(Section):
     @property
     def is_http(self) -> bool:
         """Return whether nginx speaks HTTP to the app's server. To uWSGI it speaks uwsgi."""
-        return bool(self.asgi or self.run)
+        return bool(self.asgi or self.run) or self.server != "uwsgi"
 
     @property
     def package(self) -> str | None:

@@ -192,14 +192,14 @@ async def end(program: asyncio.subprocess.Process) -> None:
 async def main(release: Path, listener: socket.socket, place: str, port: int) -> int:
     """Serve until SIGTERM or the program's end, and return the exit status."""
     recipe = json.loads((release / "recipe.json").read_text())
-    port = recipe.get("port", port)
+    command, port = recipe["run"], recipe.get("port", port)
     limit = recipe.get("limits", {}).get("request", REQUEST)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    print(f"app: {recipe['run']!r} starts with PORT={port}", flush=True)
+    print(f"app: {command!r} starts with PORT={port}", flush=True)
     program = await asyncio.create_subprocess_exec(
-        "/bin/sh", "-c", recipe["run"], cwd=release / "source", env=environment(release, port), start_new_session=True
+        "/bin/sh", "-c", command, cwd=release / "source", env=environment(release, port), start_new_session=True
     )
     path = (recipe.get("check") or {}).get("health") or "/"
     ended, stopped, ready = (
@@ -220,7 +220,7 @@ async def main(release: Path, listener: socket.socket, place: str, port: int) ->
             if all(visitor.other and visitor.other.is_upgraded for visitor in Visitor.known):
                 break
     if ended.done():
-        print(f"<3>app: {recipe['run']!r} ended with {program.returncode}", file=sys.stderr)
+        print(f"<3>app: {command!r} ended with {program.returncode}", file=sys.stderr)
         return 1
     await end(program)
     return 0

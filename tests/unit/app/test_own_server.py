@@ -72,7 +72,7 @@ def test_a_program_is_proposed_as_run_with_the_line_that_shows_it(tmp_path: Path
     (tmp_path / "app.py").write_text(text)
     error = refused(tmp_path)
     assert isinstance(error, NoAppError)
-    assert error.details.splitlines() == lines
+    assert error.details.splitlines()[-len(lines) :] == lines and error.proposal == tuple(lines)
     assert f"app.py:{number}: {text.splitlines()[number - 1].strip()}" in error.message
     draft = scaffold.draft(tmp_path, [])
     assert "".join(f"{line}\n" for line in lines) in draft

@@ -270,6 +270,17 @@ def test_a_program_s_release_has_its_launcher_and_unbuffered_http(app: Path) -> 
     assert "proxy_buffering" not in files(app, asgi="main:app")["settings/nginx/http.conf"]
 
 
+@pytest.mark.parametrize("server", ["gunicorn", "waitress"])
+def test_another_wsgi_server_s_release_has_its_program_and_speaks_http(app: Path, server: str) -> None:
+    made = files(app, wsgi="main:app", server=server, preload="on")
+    assert json.loads(made["recipe.json"])["server"] == server
+    for unit in ("app", "app-next"):
+        drop_in = made[f"settings/units/{unit}.service.d/60-wsgi.conf"]
+        assert "ExecStart=\nExecStart=/usr/bin/env" in drop_in and "/settings/wsgi_server.py" in drop_in
+    assert made["settings/env"].splitlines() == ['APP_PRELOAD="1"', 'FLASK_APP="main:app"']
+    assert "location @http {" in made["settings/nginx/http.conf"] and "settings/uwsgi.ini" not in made
+
+
 def test_a_program_with_its_own_port_is_not_exchanged(app: Path) -> None:
     with_port, without = (files(app, run="python3 app.py", **keys) for keys in ({"port": "5000"}, {}))
     assert json.loads(with_port["recipe.json"])["port"] == 5000

@@ -131,6 +131,8 @@ class Loader:
     #: The loader's file below cloud-init/features, its arguments, and the recipe's key for the app.
     feature = "asgi/asgi.py"
     arguments: tuple[str, ...] = ()
+    #: The text of the program that passes the socket, and then runs the loader.
+    passing = PASS
     keys: Mapping[str, object] = {"asgi": "app:app"}
 
     def __init__(
@@ -144,7 +146,7 @@ class Loader:
     ) -> None:
         """Start the loader. It may not serve yet."""
         self.release, self.log, self.program = folder / "release", folder / "log", folder / Path(self.feature).name
-        (self.release / "source").mkdir(parents=True)
+        (self.release / "source").mkdir(parents=True, exist_ok=True)
         (self.release / "source/app.py").write_text(text)
         (self.release / "recipe.json").write_text(json.dumps({**self.keys, **recipe}))
         program = (paths.features() / self.feature).read_text()
@@ -167,7 +169,16 @@ class Loader:
     def restart(self) -> subprocess.Popen[bytes]:
         """Start the loader again, on the same socket."""
         number = self.listener.fileno()
-        argv = [sys.executable, "-c", PASS, str(number), sys.executable, "-P", str(self.program), *self.arguments]
+        argv = [
+            sys.executable,
+            "-c",
+            self.passing,
+            str(number),
+            sys.executable,
+            "-P",
+            str(self.program),
+            *self.arguments,
+        ]
         with self.log.open("a") as log:
             self.process = subprocess.Popen(argv, env=self.environment, pass_fds=[number], stdout=log, stderr=log)
         return self.process

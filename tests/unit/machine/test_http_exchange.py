@@ -17,6 +17,7 @@ from machine_nginx import MachineNginx
 from run_launcher import Launcher
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
+from wsgi_loader import Gunicorn, Waitress
 
 from bake.bundle import release_files
 from bake.config.recipe import Recipe
@@ -125,10 +126,11 @@ def test_an_exchange_under_load_fails_no_request_and_closes_a_websocket(
     assert set(visitors.statuses) == {200} and len(visitors.statuses) > 100
 
 
-def test_an_exchange_of_programs_under_load_fails_no_request(
-    exchange: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", [Launcher, Gunicorn, Waitress])
+def test_an_exchange_of_other_servers_under_load_fails_no_request(
+    exchange: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Loader]
 ) -> None:
-    with machine(exchange, tmp_path, monkeypatch, Launcher) as (nginx, loaders):
+    with machine(exchange, tmp_path, monkeypatch, kind) as (nginx, loaders):
         visitors = Visitors(nginx.http, 6)
         exchange.hand_over({"limits": {"request": REQUEST}})
         # A restart without an exchange: new connections wait in the socket.
