@@ -8,8 +8,8 @@ from pathlib import Path
 
 from bake.app.requirement_line import Line
 
-#: The oldest releases with the options that the machine's program sets.
-MINIMUM = {"gunicorn": "gunicorn>=20.1", "waitress": "waitress>=2.1"}
+#: The oldest releases that work. gunicorn 20 needs pkg_resources, which new versions of setuptools do not have.
+MINIMUM = {"gunicorn": "gunicorn>=21", "waitress": "waitress>=2.1"}
 NOTE = "requirements: bake adds {} for `server: {}`"
 #: The app's settings of gunicorn.
 SETTINGS = "gunicorn.conf.py"
