@@ -55,6 +55,8 @@ class NoAppError(BakeError):
     """No WSGI or ASGI callable was found, or the one named does not exist."""
 
     code = 11
+    #: The lines of bake.yaml that bake proposes.
+    proposal: tuple[str, ...] = ()
 
 
 class SeveralAppsError(BakeError):
@@ -63,7 +65,7 @@ class SeveralAppsError(BakeError):
     code = 12
     #: The values of `key` to choose from, each with the place of its app: {"app:app": "app.py:3"}.
     candidates: Mapping[str, str]
-    #: The key of bake.yaml: `wsgi` or `asgi`.
+    #: The key of bake.yaml: `wsgi`, `asgi` or `run`.
     key: str
 
     def __init__(self, candidates: Mapping[str, str], key: str = "wsgi") -> None:

@@ -21,6 +21,8 @@ def command(reader: Reader, app: App | None, entry: Entry) -> str:
 
     It runs in the app's folder, with the machine's environment, which sets FLASK_APP.
     """
+    if entry.run:
+        return run_command(entry.target)
     if any(module.settings for module in reader.modules.values()):
         manage = "manage.py" if (reader.folder / "manage.py").is_file() else "-m django"
         return f"python {manage} runserver --noreload 127.0.0.1:8000"
@@ -32,6 +34,11 @@ def command(reader: Reader, app: App | None, entry: Entry) -> str:
         commands.append(f"pserve {shlex.quote(entry.target)}")
     commands.append("flask run" if _is_flask(app) else PLAIN)
     return " || ".join(commands)
+
+
+def run_command(command: str) -> str:
+    """Return the command of a program that serves by itself. It runs without the machine's launcher."""
+    return f"export PORT=8000; {command}"
 
 
 def asgi_command(target: str) -> str:

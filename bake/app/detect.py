@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from bake.app import author_server, import_roots, procfile, python_files, unguarded_server
+from bake.app import author_server, import_roots, own_server, procfile, python_files, unguarded_server, wsgi_server
 from bake.app.distributions import distribution
 from bake.app.django import production_keys, secret_keys
 from bake.app.entry import Entry, find, named_app
@@ -29,7 +29,7 @@ from bake.app.variables import ALWAYS_SET
 from bake.config import contract, field_types, secret_names
 from bake.config.recipe import Recipe
 from bake.config.sections import Django, Process, Writable
-from bake.errors import NoAppError, RequirementError
+from bake.errors import AsgiAppError, NoAppError, RequirementError
 
 #: The maximum number of files that bake did not read, and that it names.
 MAX_UNREAD_NOTES = 5
@@ -54,7 +54,9 @@ def complete(folder: Path, recipe: Recipe) -> Detection:
         return _complete_package(recipe, recipe.package)
     reader = Reader(folder, recipe.target.python)
     notes = _secret_notes(recipe)
-    if recipe.entry:
+    if recipe.run:
+        entry = Entry(recipe.run, run=True)
+    elif recipe.entry:
         key = "asgi" if recipe.asgi else "wsgi"
         entry = Entry(recipe.entry, named_app(reader, recipe.entry, key), asgi=key == "asgi")
     else:
@@ -62,6 +64,7 @@ def complete(folder: Path, recipe: Recipe) -> Detection:
         notes.insert(0, entry.note)
     app = entry.app
     modules = reader.import_closure(app.module, app.root.module) if app else []
+    modules = own_server.modules(reader, recipe.run) if recipe.run else modules
     _check_imports(reader, modules, notes if recipe.entry else None)
     changes: dict[str, object] = {entry.key: entry.target}
     notes += _unread_notes(reader)
@@ -89,14 +92,17 @@ def complete(folder: Path, recipe: Recipe) -> Detection:
         keys = [(f"{module.path}:{key.line}", key) for module in modules for key in module.session_keys]
         changes["random_secrets"] = _random_secrets(secret_keys(reader, settings) if settings else keys, recipe, notes)
     variables = {*recipe.env, *recipe.secrets, *(recipe.model_copy(update=changes).random_secrets or ())}
-    if recipe.preload is None:
+    if recipe.preload is None and not recipe.run:
         changes["preload"] = _preload(reader, variables, notes)
     python_files.require_valid(
         {module.path: reader.faults[module.path] for module in modules if module.path in reader.faults}
     )
-    unguarded_server.require_none(reader, modules)
-    notes += _variables(reader, modules, variables)
-    notes += _asgi_notes(modules, recipe) if entry.asgi else _websocket_notes(modules, recipe)
+    notes += _variables(reader, modules, {*variables, "PORT"} if recipe.run else variables)
+    if recipe.server != "uwsgi":
+        notes += _server_notes(reader, entry, recipe.server)
+    if not recipe.run:
+        unguarded_server.require_none(reader, modules)
+        notes += _asgi_notes(modules, recipe) if entry.asgi else _websocket_notes(modules, recipe)
     if recipe.check.author is None:
         command = author_server.command(reader, app, entry)
         changes["check"] = recipe.check.model_copy(update={"author": command})
@@ -112,7 +118,7 @@ def _complete_package(recipe: Recipe, package: str) -> Detection:
     """Return the recipe of an app that is a package on the index. The folder's files are not part of it."""
     if recipe.entry is None:
         raise NoAppError(
-            f"app: {package} needs `wsgi` or `asgi`, because bake cannot detect it",
+            f"app: {package} needs `wsgi`, `asgi` or `run`, because bake cannot detect it",
             "Add it to bake.yaml: `wsgi: module:callable`.",
         )
     requirements = recipe.requirements or ()
@@ -122,6 +128,7 @@ def _complete_package(recipe: Recipe, package: str) -> Detection:
         )
     name = recipe.name or canonicalize_name(Requirement(package).name)
     author = author_server.asgi_command(recipe.asgi) or "off" if recipe.asgi else author_server.PLAIN
+    author = author_server.run_command(recipe.run) if recipe.run else author
     check = recipe.check if recipe.check.author else recipe.check.model_copy(update={"author": author})
     changes = {"name": name, "requirements": (package, *requirements), "static": {}, "check": check}
     source = f"app: {package} from the package index; the folder's files are not in it"
@@ -175,6 +182,14 @@ def _websocket_notes(modules: list[Module], recipe: Recipe) -> list[str]:
         f"warning: {module.path} imports {min(names)}, and bake does not serve WebSockets; clients of Socket.IO use "
         f"long polling instead{cure}"
     ]
+
+
+def _server_notes(reader: Reader, entry: Entry, server: str) -> Iterator[str]:
+    """Yield notes about the settings that gunicorn ignores. Raises AsgiAppError for an app that is not a WSGI app."""
+    if entry.asgi:
+        raise AsgiAppError(f"{entry.target} is an ASGI app, which {server} does not serve", "Remove `server`.")
+    if server == "gunicorn":
+        yield from wsgi_server.ignored_settings(reader.folder)
 
 
 def _asgi_notes(modules: list[Module], recipe: Recipe) -> Iterator[str]:

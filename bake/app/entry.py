@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from bake.app import entry_evidence
+from bake.app import entry_evidence, own_server
 from bake.app.django import channels_app
 from bake.app.entry_evidence import Evidence
 from bake.app.frameworks import MAKERS, QUICKSTART
@@ -30,17 +30,18 @@ SECONDARY_FOLDERS = {"examples", "example", "samples", "benchmarks", "scripts", 
 
 @dataclass(frozen=True)
 class Entry:
-    """The value of `wsgi` or `asgi`, the app if its source shows one, and the file that decided, or ""."""
+    """The value of `wsgi`, `asgi` or `run`, the app if its source shows one, and the file that decided, or ""."""
 
     target: str
     app: App | None = None
     source: str = ""
     asgi: bool = False
+    run: bool = False
 
     @property
     def key(self) -> str:
         """Return the recipe's key for the app."""
-        return "asgi" if self.asgi else "wsgi"
+        return "run" if self.run else "asgi" if self.asgi else "wsgi"
 
     @property
     def note(self) -> str:
@@ -105,7 +106,8 @@ def only_app(reader: Reader, notes: list[str]) -> App | None:
         return None
     if not apps:
         require_valid(reader.faults)  # The app may be in one of these files.
-        raise _no_app_error(reader, reader.apps)
+        problem = _no_app_error(reader, reader.apps)
+        raise own_server.error(reader, problem.details) or problem
     if wsgi_apps:
         note = "ignored: the ASGI app at {}; to serve it, write  asgi: {}"
         notes += dict.fromkeys(note.format(app.root.location, app.target) for app in apps if app.asgi)

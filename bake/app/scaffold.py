@@ -57,6 +57,9 @@ def _app(reader: Reader, notes: list[str]) -> str:
         notes.append(f"{error.message}: set `{key}`")
         return f"\n# bake found several apps. Remove the # before the one to serve.\n{choices}"
     except NoAppError as error:
+        if error.proposal:
+            notes.append(f"{error.message}: check `run`")
+            return "\n# The app's own server. Check the command.\n" + "".join(f"{line}\n" for line in error.proposal)
         candidates = "".join(f"#   {line}\n" for line in error.details.splitlines())
         notes.append(f"{error.message}: set `wsgi` or `asgi`")
         return f"\n# {error.message}.\n{candidates}# Set its module and callable:\n# wsgi: module:callable\n"

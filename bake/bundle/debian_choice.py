@@ -86,7 +86,9 @@ class _App:
     report: Reporter
     options: LockOptions
     notes: set[str] = field(default_factory=set)
-    readings: dict[tuple[str | tuple[str, ...] | None, str | None, Target], Requirements] = field(default_factory=dict)
+    readings: dict[tuple[str | tuple[str, ...] | None, str | None, str, Target], Requirements] = field(
+        default_factory=dict
+    )
     detections: dict[Target, detect.Detection] = field(default_factory=dict)
 
     def detection(self, target: Target) -> detect.Detection:
@@ -97,7 +99,7 @@ class _App:
 
     def requirements(self, recipe: Recipe, target: Target) -> Requirements:
         """Return the requirements that a recipe of the app names, for a release. Read them only once."""
-        key = recipe.requirements, recipe.asgi, target
+        key = recipe.requirements, recipe.asgi, recipe.server, target
         if key not in self.readings:
             self.readings[key] = Requirements.read(self.folder, recipe, target)
         return self.readings[key]

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 from packaging.requirements import Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
-from bake.app import asgi_server
+from bake.app import asgi_server, wsgi_server
 from bake.app.requirement_line import HASH, Line
 from bake.app.requirements_files import requirement_lines
 from bake.bundle import built_wheels
@@ -114,6 +114,8 @@ class Requirements:
         if recipe.asgi:
             lines += asgi_server.required(lines, notes)
             optional = asgi_server.optional(lines)
+        elif recipe.server != "uwsgi":
+            lines += wsgi_server.required(recipe.server, lines, notes)
         requirements = [f"{line.text}\n" for line in lines if not line.constraint]
         constraints = [f"{line.text}\n" for line in lines if line.constraint]
         hashes = [(line.name, sorted(line.hashes)) for line in lines if line.hashes]

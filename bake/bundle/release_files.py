@@ -47,10 +47,10 @@ def files(folder: Path, recipe: Recipe, source_paths: list[Path]) -> dict[str, F
         "env": environment(
             {**flask(recipe.wsgi or ""), **preload(recipe), **django(recipe), **place(recipe), **recipe.env}
         ),
-        "nginx/asgi.conf": asgi(recipe) if recipe.asgi else "",
+        "nginx/http.conf": http(recipe) if recipe.is_http else "",
         "nginx/proxy.conf": proxy(recipe) if recipe.proxy else "",
         "health.conf": health(recipe) if recipe.proxy else "",
-        "exchange.py": render("release/exchange.py.j2") if recipe.asgi else "",
+        "exchange.py": render("release/exchange.py.j2") if recipe.is_http and "exchange" in extras(recipe) else "",
         "nginx/limits.conf": limits(recipe),
         "nginx/redirect.conf": render("release/nginx/redirect.conf.j2", names=names)
         if (names := recipe.redirects)
@@ -77,8 +77,7 @@ def files(folder: Path, recipe: Recipe, source_paths: list[Path]) -> dict[str, F
         contract.RECIPE: File(MachineRecipe.of(recipe).to_json()),
         **{
             path: file
-            for name in (*EXTRAS, *BUNDLE_FEATURES, *feature_names(recipe))
-            if name != "limit" or not recipe.asgi
+            for name in (*extras(recipe), *BUNDLE_FEATURES, *feature_names(recipe))
             for path, file in feature_files(name).items()
         },
         **{f"settings/{name}": File(text) for name, text in settings.items() if text},
@@ -87,17 +86,31 @@ def files(folder: Path, recipe: Recipe, source_paths: list[Path]) -> dict[str, F
     }
 
 
+def extras(recipe: Recipe) -> tuple[str, ...]:
+    """Return the EXTRAS that suit an app.
+
+    Two programs cannot listen at one port, so nothing can be exchanged there. Only uWSGI needs the hook for its limit.
+    """
+    unsuitable = {"exchange": recipe.port, "limit": recipe.is_http}
+    return tuple(name for name in EXTRAS if not unsuitable.get(name))
+
+
 def feature_names(recipe: Recipe) -> tuple[str, ...]:
     """Return the folders of cloud-init/features that an app needs."""
     aws = recipe.aws is not None or (recipe.certificate.keep or "").startswith("s3://")
     django = isinstance(recipe.django, Django)
-    steps = any((recipe.writable.paths, recipe.secrets, recipe.setup, recipe.release, recipe.processes, django))
-    updates = ("updates",) * (recipe.updates != Updates())
-    asgi, random_secrets = ("asgi",) * bool(recipe.asgi), ("random-secrets",) * bool(recipe.random_secrets)
-    processes = ("processes",) * bool(recipe.processes)
-    swap = ("swap",) * bool(recipe.swap)
-    options = (*("steps",) * steps, *processes, *("django",) * django, *random_secrets, *("aws",) * aws, *swap)
-    return (*updates, *asgi, *options, *recipe.certificate.options)
+    servers = {"asgi": recipe.asgi, "run": recipe.run, "wsgi": recipe.server != "uwsgi"}
+    needed = {
+        "updates": recipe.updates != Updates(),
+        **servers,
+        "steps": any((recipe.writable.paths, recipe.secrets, recipe.setup, recipe.release, recipe.processes, django)),
+        "processes": recipe.processes,
+        "django": django,
+        "random-secrets": recipe.random_secrets,
+        "aws": aws,
+        "swap": recipe.swap,
+    }
+    return (*(name for name, value in needed.items() if value), *recipe.certificate.options)
 
 
 def keys(recipe: Recipe) -> dict[str, str]:
@@ -142,8 +155,8 @@ def django(recipe: Recipe) -> dict[str, str]:
 
 
 def preload(recipe: Recipe) -> dict[str, str]:
-    """Return the environment that makes the loader of ASGI apps load the app once, for all workers."""
-    return {contract.PRELOAD: "1"} if recipe.asgi and recipe.preload else {}
+    """Return the environment that makes another server than uWSGI load the app once, for all workers."""
+    return {contract.PRELOAD: "1"} if recipe.is_http and recipe.preload else {}
 
 
 def place(recipe: Recipe) -> dict[str, str]:
@@ -163,11 +176,11 @@ def role_rules() -> str:
 
 
 def limits(recipe: Recipe) -> str:
-    """Return nginx's limits for the app, or "" if they equal those in the main file, which has none for ASGI apps."""
+    """Return nginx's limits for the app, or "" if they equal those in the main file, which has none for HTTP."""
     app_limits, defaults = recipe.limits, Limits()
-    if not recipe.asgi and (app_limits.body, app_limits.request) == (defaults.body, defaults.request):
+    if not recipe.is_http and (app_limits.body, app_limits.request) == (defaults.body, defaults.request):
         return ""
-    protocol, timeout = "proxy" if recipe.asgi else "uwsgi", app_limits.request + contract.TIMEOUT_MARGIN
+    protocol, timeout = "proxy" if recipe.is_http else "uwsgi", app_limits.request + contract.TIMEOUT_MARGIN
     return render("release/nginx/limits.conf.j2", body=app_limits.body, protocol=protocol, timeout=timeout)
 
 
@@ -181,13 +194,14 @@ def server_settings(recipe: Recipe) -> str:
     return text
 
 
-def asgi(recipe: Recipe) -> str:
-    """Return nginx's locations for an ASGI app. The headers are those that server.conf sets or drops for WSGI apps."""
+def http(recipe: Recipe) -> str:
+    """Return nginx's locations for a server of HTTP. The headers are those that server.conf sets or drops for uWSGI."""
     parameters = re.findall(r"uwsgi_param HTTP_(\w+) (.+);", server_settings(recipe))
-    headers = {name.replace("_", "-").title(): value for name, value in parameters}
-    return render(
-        "release/nginx/asgi.conf.j2", socket=contract.DOOR, headers=headers, is_proxied=recipe.proxy is not None
-    )
+    values = {
+        "socket": contract.DOOR, "headers": {name.replace("_", "-").title(): value for name, value in parameters},
+        "is_buffered": not recipe.run, "is_proxied": recipe.proxy is not None,
+    }  # fmt: skip
+    return render("release/nginx/http.conf.j2", **values)
 
 
 def proxy(recipe: Recipe) -> str:
@@ -195,9 +209,7 @@ def proxy(recipe: Recipe) -> str:
     match = re.search(r"location @app \{\n(.*?)\n\}\n", server_settings(recipe), re.DOTALL)
     lines = [line for line in match[1].splitlines() if line.strip() and "#" not in line] if match else []
     networks = recipe.proxy.trust if recipe.proxy else ()
-    return render(
-        "release/nginx/proxy.conf.j2", networks=networks, is_asgi=recipe.asgi is not None, app="\n".join(lines)
-    )
+    return render("release/nginx/proxy.conf.j2", networks=networks, is_http=recipe.is_http, app="\n".join(lines))
 
 
 def health(recipe: Recipe) -> str:
@@ -210,7 +222,7 @@ def health(recipe: Recipe) -> str:
 def uwsgi(recipe: Recipe) -> str:
     """Return uWSGI's settings that differ from the main file. The machine computes the number of workers."""
     app_limits, defaults = recipe.limits, Limits()
-    if recipe.asgi:
+    if recipe.is_http:
         return ""
     options: dict[str, object] = {}
     if recipe.preload is True:
@@ -230,9 +242,9 @@ def static(recipe: Recipe) -> str:
 
 def location(recipe: Recipe, prefix: str, folder: str) -> str:
     """Return nginx's location for the files of a folder."""
-    server = "asgi" if recipe.asgi else "proxied" if recipe.proxy else "app"
     values = {
-        "prefix": prefix, "folder": folder, "server": server,
+        "prefix": prefix, "folder": folder,
+        "server": "http" if recipe.is_http else "proxied" if recipe.proxy else "app",
         "is_collected": folder == contract.COLLECTED_STATIC, "is_proxied": recipe.proxy is not None,
     }  # fmt: skip
     return render("release/nginx/location.conf.j2", **values)

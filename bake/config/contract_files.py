@@ -104,6 +104,9 @@ class MachineRecipe(_File):
 
     wsgi: str | None = Field(default=None, description="The app: module:callable, or a PasteDeploy .ini file.")
     asgi: str | None = Field(default=None, description="The app, if it is an ASGI app: module:callable.")
+    run: str | None = Field(default=None, description="The command of the app's own server.")
+    port: int | None = Field(default=None, description="The port of that server, if it does not use PORT.")
+    server: str | None = Field(default=None, description="gunicorn or waitress, if it serves the app.")
     domains: tuple[str, ...] = Field(default=(), description="Host names of the app.")
     static: dict[str, str] = Field(default={}, description="Static files: URL prefix to folder.")
     secrets: tuple[str, ...] = Field(default=(), description="Names of secrets.")

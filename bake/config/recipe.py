@@ -78,9 +78,9 @@ def _redirect(target: str, info: ValidationInfo) -> str:
 
 
 def _only_entry(text: str, info: ValidationInfo) -> str:
-    """Return the value of `asgi`. Raises ValueError if the recipe has `wsgi` too."""
-    if info.data.get("wsgi"):
-        raise ValueError("the recipe has `wsgi` too; remove one of the two")
+    """Return the value of `asgi` or `run`. Raises ValueError if the recipe has another key for the app too."""
+    if others := [key for key in ("wsgi", "asgi") if info.data.get(key)]:
+        raise ValueError(f"the recipe has `{others[0]}` too; remove one of the two")
     return text
 
 
@@ -88,6 +88,20 @@ def redirects(names: tuple[str, ...], target: str) -> dict[str, str]:
     """Return the redirects among names that occur with and without `www.`. `target` is www or apex."""
     pairs = {name: f"www.{name}" for name in names if f"www.{name}" in names}
     return pairs if target == "www" else {www: name for name, www in pairs.items()}
+
+
+def _wsgi_server(server: str, info: ValidationInfo) -> str:
+    """Return the value of `server`. Raises ValueError if the app is not a WSGI app."""
+    if others := [key for key in ("asgi", "run") if info.data.get(key)]:
+        raise ValueError(f"`server` serves WSGI apps, and the recipe has `{others[0]}`; remove one of the two")
+    return server
+
+
+def _own_port(port: int, info: ValidationInfo) -> int:
+    """Return the value of `port`. Raises ValueError if the recipe has no `run`."""
+    if not info.data.get("run"):
+        raise ValueError("`port` is the port of the program in `run`, which the recipe does not have")
+    return port
 
 
 class Recipe(Section):
@@ -110,6 +124,19 @@ class Recipe(Section):
     asgi: Annotated[str, AfterValidator(field_types.asgi), AfterValidator(_only_entry)] | None = Field(
         default=None,
         description="The app, if it is an ASGI app: module:callable or module:factory() (default: detected).",
+    )
+    run: Annotated[field_types.Command, AfterValidator(_only_entry)] | None = Field(
+        default=None,
+        description="The command of an app that is a server itself: python3 app.py. It serves HTTP at the port in the "
+        "variable PORT.",
+    )
+    port: Annotated[int, Field(ge=1024, le=65535), AfterValidator(_own_port)] | None = Field(
+        default=None,
+        description="The port of the program in `run`, if it does not use PORT. A push then stops the program before "
+        "the new one starts.",
+    )
+    server: Annotated[Literal["uwsgi", "gunicorn", "waitress"], AfterValidator(_wsgi_server)] = Field(
+        default="uwsgi", description="The server of a WSGI app: uwsgi, gunicorn or waitress."
     )
     requirements: Annotated[
         str | tuple[str, ...] | None,
@@ -265,8 +292,13 @@ class Recipe(Section):
 
     @property
     def entry(self) -> str | None:
-        """Return the app: `wsgi` or `asgi`. None if neither is set."""
-        return self.asgi or self.wsgi
+        """Return the app: `wsgi`, `asgi` or `run`. None if none of them is set."""
+        return self.run or self.asgi or self.wsgi
+
+    @property
+    def is_http(self) -> bool:
+        """Return whether nginx speaks HTTP to the app's server. To uWSGI it speaks uwsgi."""
+        return bool(self.asgi or self.run) or self.server != "uwsgi"
 
     @property
     def package(self) -> str | None:

@@ -33,6 +33,7 @@ from bake.diagnosis.cures import (
     missing_variable,
     no_app,
     out_of_memory,
+    own_server,
     refused_host,
     unreachable_server,
     variable,
@@ -187,9 +188,13 @@ CAUSES = (
             r"|^Starting development server at",
             re.MULTILINE,
         ),
-        always(
-            Cure('The app starts its own server on import. Move that call under `if __name__ == "__main__":`.')
-        ),
+        own_server,
+        anywhere=True,
+    ),
+    Cause(
+        "other port",
+        re.compile(r"app: the program listens at port (\d{1,5}) instead of PORT"),
+        lambda match, evidence: Cure("The program does not listen at the port in PORT.", {"port": int(match[1])}),
         anywhere=True,
     ),
     Cause(
@@ -237,7 +242,7 @@ CAUSES = (
     Cause(
         "slow start",
         re.compile(r"app\.service: start operation timed out"),
-        lambda match, evidence: None if evidence.chain else Cure(
+        lambda match, evidence: None if evidence.chain or "instead of PORT" in evidence.log else Cure(
             "The app did not finish loading in time. Code that runs on import must not wait or run forever."
         ),
         anywhere=True,

@@ -12,6 +12,8 @@ from bake.bundle.shared_libraries import PACKAGES
 from bake.config import contract, secret_names
 from bake.diagnosis.tracebacks import INSTALLED_FILE, TREE, Frame
 
+#: The line with which the machine's launcher starts the app's own server.
+LAUNCHER = re.compile(r"^app: .{1,500} starts with PORT=\d", re.MULTILINE)
 #: Folders where every app may write, or that never belong to it.
 OPEN_FOLDERS = re.compile(r"/(?:var/lib/app|var/cache/app|tmp|var/tmp|dev|proc|run|sys)(?:/|$)")
 
@@ -312,6 +314,13 @@ def wrong_python(match: re.Match[str], evidence: Evidence) -> Cure:
         "The machine's version of Python cannot run this. Debian 13 has Python 3.13, and Debian 12 has 3.11. Set "
         "`base` to choose."
     )
+
+
+def own_server(match: re.Match[str], evidence: Evidence) -> Cure | None:
+    """Return the cure for an app that starts a server when it is imported, or None if the server is the app itself."""
+    if LAUNCHER.search(evidence.log):
+        return None
+    return Cure('The app starts its own server on import. Move that call under `if __name__ == "__main__":`.')
 
 
 def no_app(match: re.Match[str], evidence: Evidence) -> Cure | None:

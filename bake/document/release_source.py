@@ -130,6 +130,7 @@ def _members(
     Links are followed. Raises WheelError and AppFolderError for files that a document cannot contain.
     """
     app_features = set(release_files.feature_names(recipe))
+    extras = tuple(name for name in extras if name in release_files.extras(recipe))
     # Without the certificate client, the files that certificates need are useless.
     document_features = {*extras, *app_features} - (
         set() if "certificate" in extras else set(recipe.certificate.options)

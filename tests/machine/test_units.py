@@ -73,7 +73,7 @@ def test_systemd_restarts_the_app_without_limit(host):
 
 def test_the_app_s_server_gives_up_before_nginx_does(host, recipe):
     limit = recipe.get("limits", {}).get("request", contract.REQUEST)
-    protocol = "proxy" if "asgi" in recipe else "uwsgi"
+    protocol = "proxy" if recipe.keys() & {"asgi", "run", "server"} else "uwsgi"
     # nginx -T prints a file before the files that it includes, so the release's value is the last one.
     dump = "nginx -T -c /usr/lib/app/nginx/nginx.conf -e stderr 2>/dev/null"
     timeout = host.run(f"{dump} | sed -n 's/.*{protocol}_read_timeout \\([0-9]*\\)s;/\\1/p' | tail -n 1").stdout
@@ -88,6 +88,11 @@ def test_the_app_s_server_gives_up_before_nginx_does(host, recipe):
 def test_workers_fit_the_machine(host, recipe):
     configured = int(host.run("sed -n 's/^APP_WORKERS=//p' /run/app/env").stdout)
     # Count the children of the unit's first process. An app that forks at import has more.
-    program = "python" if "asgi" in recipe else "uwsgi"
+    if recipe.get("server") == "waitress":
+        pytest.skip("waitress has one process")
+    program = "python" if recipe.keys() & {"asgi", "server"} else "uwsgi"
+    if "run" in recipe:
+        # bake starts the app's own server once.
+        program, configured = ".", 1
     master = host.run("systemctl show --value --property MainPID app.service").stdout.strip()
     assert int(host.run("pgrep -c -P %s %s", master, program).stdout) >= configured

@@ -144,6 +144,16 @@ def test_an_asgi_app_s_server_is_in_the_lock(app: Path, site: Site, uvloop: tupl
     assert resolve(app, "", index=index, wsgi="main:app").text == ""
 
 
+@pytest.mark.parametrize(("requirements", "version"), [("", "23.0"), ("gunicorn==22.0\n", "22.0")])
+def test_the_server_that_the_recipe_names_is_in_the_lock(
+    app: Path, site: Site, requirements: str, version: str
+) -> None:
+    publish(site, "gunicorn", "gunicorn-22.0-py3-none-any.whl", "gunicorn-23.0-py3-none-any.whl")
+    locked = resolve(app, requirements, index=f"{site.address}/simple/", server="gunicorn")
+    assert f"gunicorn=={version} " in locked.text
+    assert bool([note for note in locked.notes if "bake adds gunicorn" in note]) == (not requirements)
+
+
 def test_a_uvicorn_that_is_too_old_is_named_with_its_line(app: Path, site: Site) -> None:
     publish(site, "uvicorn", "uvicorn-0.20.0-py3-none-any.whl", "uvicorn-0.30.0-py3-none-any.whl")
     publish(site, "websockets", "websockets-1.0-py3-none-any.whl")

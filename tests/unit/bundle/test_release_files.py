@@ -318,12 +318,40 @@ def test_an_asgi_app_s_release_has_its_loader_and_speaks_http(app: Path) -> None
         assert "ExecStart=\nExecStart=/usr/bin/env" in drop_in and "/settings/asgi.py\n" in drop_in
     assert made["settings/asgi.py"] == (REPOSITORY / "cloud-init/features/asgi/asgi.py").read_text()
     assert "proxy_read_timeout 95s;\n" in made["settings/nginx/limits.conf"]
-    assert "error_page 403 404 = @asgi;" in made["settings/nginx/static.conf"]
-    assert "location @asgi {" in made["settings/nginx/asgi.conf"]
+    assert "error_page 403 404 = @http;" in made["settings/nginx/static.conf"]
+    assert "location @http {" in made["settings/nginx/http.conf"]
     assert "settings/uwsgi.ini" not in made
     # A WSGI app's release has none of it.
     plain = files(app, wsgi="main:app", **keys)
-    assert not any("asgi" in name or "@asgi" in text or "proxy_" in text for name, text in plain.items())
+    assert not any("asgi" in name or "@http" in text or "proxy_" in text for name, text in plain.items())
+
+
+def test_a_program_s_release_has_its_launcher_and_unbuffered_http(app: Path) -> None:
+    made = files(app, run="python3 app.py")
+    assert json.loads(made["recipe.json"])["run"] == "python3 app.py"
+    for unit, port in (("app", 8001), ("app-next", 8002)):
+        drop_in = made[f"settings/units/{unit}.service.d/60-run.conf"]
+        assert "ExecStart=\nExecStart=/usr/bin/env" in drop_in and f"/settings/run.py {port}\n" in drop_in
+    assert "proxy_buffering off;\n" in made["settings/nginx/http.conf"] and "settings/uwsgi.ini" not in made
+    assert "proxy_buffering" not in files(app, asgi="main:app")["settings/nginx/http.conf"]
+
+
+@pytest.mark.parametrize("server", ["gunicorn", "waitress"])
+def test_another_wsgi_server_s_release_has_its_program_and_speaks_http(app: Path, server: str) -> None:
+    made = files(app, wsgi="main:app", server=server, preload="on")
+    assert json.loads(made["recipe.json"])["server"] == server
+    for unit in ("app", "app-next"):
+        drop_in = made[f"settings/units/{unit}.service.d/60-wsgi.conf"]
+        assert "ExecStart=\nExecStart=/usr/bin/env" in drop_in and "/settings/wsgi_server.py" in drop_in
+    assert made["settings/env"].splitlines() == ['APP_PRELOAD="1"', 'FLASK_APP="main:app"']
+    assert "location @http {" in made["settings/nginx/http.conf"] and "settings/uwsgi.ini" not in made
+
+
+def test_a_program_with_its_own_port_is_not_exchanged(app: Path) -> None:
+    with_port, without = (files(app, run="python3 app.py", **keys) for keys in ({"port": "5000"}, {}))
+    assert json.loads(with_port["recipe.json"])["port"] == 5000
+    assert "settings/exchange.py" in without and "settings/exchange.py" not in with_port
+    assert set(without) - set(with_port) == set(release_files.feature_files("exchange"))
 
 
 @pytest.mark.parametrize(("prefix", "folder"), [("/static", "static"), ("/static/", "static/")])

@@ -21,7 +21,7 @@ def test_the_example_shows_every_key_and_is_valid(tmp_path: Path) -> None:
     (tmp_path / "requirements.txt").touch()
     example = read(tmp_path, EXAMPLE.read_text())
     # These exclude the folder's own app, and `wsgi`.
-    assert example.model_fields_set == set(Recipe.model_fields) - {"app", "asgi"}
+    assert example.model_fields_set == set(Recipe.model_fields) - {"app", "asgi", "run", "port"}
     assert read(tmp_path, "app: {package: httpbin==0.10.4}").app
     assert example.limits.model_fields_set == set(sections.Limits.model_fields)
     assert example.check.model_fields_set == set(sections.Check.model_fields)
@@ -35,8 +35,19 @@ def test_an_app_has_one_entry(tmp_path: Path) -> None:
     assert read(tmp_path, "wsgi: main:app").entry == "main:app"
     (fault,) = faults(tmp_path, "wsgi: app:app\nasgi: main:app\n")
     assert fault.startswith("asgi: ") and "has `wsgi` too" in fault
+    (fault,) = faults(tmp_path, "asgi: app:app\nrun: python3 app.py\n")
+    assert fault.startswith("run: ") and "has `asgi` too" in fault
     (fault,) = faults(tmp_path, "asgi: production.ini\n")
     assert "`wsgi: production.ini`" in fault
+
+
+def test_a_port_belongs_to_a_program_and_is_no_reserved_one(tmp_path: Path) -> None:
+    read_recipe = read(tmp_path, "run: python3 app.py\nport: 5000\n")
+    assert (read_recipe.entry, read_recipe.port, read_recipe.is_http) == ("python3 app.py", 5000, True)
+    (fault,) = faults(tmp_path, "wsgi: app:app\nport: 5000\n")
+    assert "`run`" in fault
+    (fault,) = faults(tmp_path, "run: python3 app.py\nport: 80\n")
+    assert fault.startswith("port: ")
 
 
 def test_a_key_that_root_alone_has_is_none_of_the_app_s_values(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from conftest import PROGRAMS
 
@@ -127,6 +128,13 @@ class Loader:
     `recipe` are further keys of the recipe, and `environment` further variables.
     """
 
+    #: The loader's file below cloud-init/features, its arguments, and the recipe's key for the app.
+    feature = "asgi/asgi.py"
+    arguments: tuple[str, ...] = ()
+    #: The text of the program that passes the socket, and then runs the loader.
+    passing = PASS
+    keys: Mapping[str, object] = {"asgi": "app:app"}
+
     def __init__(
         self,
         folder: Path,
@@ -137,11 +145,11 @@ class Loader:
         **recipe: object,
     ) -> None:
         """Start the loader. It may not serve yet."""
-        self.release, self.log, self.program = folder / "release", folder / "log", folder / "asgi.py"
-        (self.release / "source").mkdir(parents=True)
+        self.release, self.log, self.program = folder / "release", folder / "log", folder / Path(self.feature).name
+        (self.release / "source").mkdir(parents=True, exist_ok=True)
         (self.release / "source/app.py").write_text(text)
-        (self.release / "recipe.json").write_text(json.dumps({"asgi": "app:app", **recipe}))
-        program = (paths.features() / "asgi/asgi.py").read_text()
+        (self.release / "recipe.json").write_text(json.dumps({**self.keys, **recipe}))
+        program = (paths.features() / self.feature).read_text()
         program = program.replace("/tmp/first", f"{folder}/first").replace("/usr/lib/app/", f"{PROGRAMS}/")
         self.program.write_text(program)
         # The path of a socket has at most 107 characters.
@@ -161,7 +169,16 @@ class Loader:
     def restart(self) -> subprocess.Popen[bytes]:
         """Start the loader again, on the same socket."""
         number = self.listener.fileno()
-        argv = [sys.executable, "-c", PASS, str(number), sys.executable, "-P", str(self.program)]
+        argv = [
+            sys.executable,
+            "-c",
+            self.passing,
+            str(number),
+            sys.executable,
+            "-P",
+            str(self.program),
+            *self.arguments,
+        ]
         with self.log.open("a") as log:
             self.process = subprocess.Popen(argv, env=self.environment, pass_fds=[number], stdout=log, stderr=log)
         return self.process
@@ -201,7 +218,7 @@ class Loader:
         path = self.release / "events"
         return path.read_text().split() if path.exists() else []
 
-    def __enter__(self) -> Loader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *problem: object) -> None:

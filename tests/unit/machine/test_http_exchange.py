@@ -1,20 +1,23 @@
-"""The exchange of an ASGI app's workers, with nginx, two real loaders and visitors without a pause."""
+"""The exchange of servers that speak HTTP, with nginx, two real loaders and visitors without a pause."""
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-from asgi_loader import APP, PATIENCE, REQUEST, Loader
+from asgi_loader import PATIENCE, REQUEST, Loader
 from conftest import soon
 from machine_nginx import MachineNginx
+from run_launcher import Launcher
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
+from wsgi_loader import Gunicorn, Waitress
 
 from bake.bundle import release_files
 from bake.config.recipe import Recipe
@@ -72,23 +75,26 @@ def test_a_service_is_asked_over_http_as_nginx_would(exchange: ModuleType, tmp_p
         exchange.ask("app-next", "/", "one.example")
 
 
-def test_an_exchange_under_load_fails_no_request_and_closes_a_websocket(
-    exchange: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@contextlib.contextmanager
+def machine(
+    exchange: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Loader]
+) -> Iterator[tuple[MachineNginx, dict[str, Loader]]]:
+    """nginx, and behind it two loaders of a kind, which systemd's commands restart and stop."""
     settings = "srv/app/current/settings/nginx"
-    recipe = Recipe.model_validate({"asgi": "app:app", "limits": {"request": REQUEST}})
+    recipe = Recipe.model_validate({**kind.keys, "limits": {"request": REQUEST}})
     files = {
-        f"{settings}/{name}.conf": release_files.files(tmp_path, recipe, [])[f"settings/nginx/{name}.conf"].text
-        for name in ("asgi", "limits")
+        f"{settings}/{name}.conf": release_files.files(folder, recipe, [])[f"settings/nginx/{name}.conf"].text
+        for name in ("http", "limits")
     }
-    with MachineNginx(tmp_path / "nginx", files=files) as nginx:
+    with MachineNginx(folder / "nginx", files=files) as nginx:
         nginx.app.close()
         for name, path in (("RUN", "run/app"), ("DOOR", "run/app/uwsgi.sock")):
-            monkeypatch.setattr(exchange, name, tmp_path / "nginx" / path)
+            monkeypatch.setattr(exchange, name, folder / "nginx" / path)
         (exchange.RUN / "served").write_text("")
         monkeypatch.setattr(exchange, "SERVED", exchange.RUN / "served")
+        limits = {"request": REQUEST}
         loaders = {
-            name: Loader(tmp_path / name, APP, 2, exchange.socket_of(name), limits={"request": REQUEST})
+            name: kind(folder / name, workers=2, path=exchange.socket_of(name), limits=limits)
             for name in ("app", "app-next")
         }
         monkeypatch.setattr(exchange, "start", lambda name: loaders[name].start_again())
@@ -97,17 +103,38 @@ def test_an_exchange_under_load_fails_no_request_and_closes_a_websocket(
             for loader in loaders.values():
                 loader.await_ready()
             exchange.lead("app")
-            visitors = Visitors(nginx.http, 6)
-            with connect(f"ws://127.0.0.1:{nginx.http}/echo", proxy=None) as client:
-                client.recv(PATIENCE)
-                begin = time.monotonic()
-                exchange.hand_over({"limits": {"request": REQUEST}})
-                visitors.end()
-                with pytest.raises(ConnectionClosedError) as caught:
-                    client.recv(0)
-            assert caught.value.rcvd is not None and caught.value.rcvd.code == 1012
-            # The WebSocket delayed the restart of its server for the drain time.
-            assert time.monotonic() - begin > REQUEST + 5
-            assert soon(lambda: loaders["app"].events().count("startup") == 4, PATIENCE)
+            yield nginx, loaders
+
+
+def test_an_exchange_under_load_fails_no_request_and_closes_a_websocket(
+    exchange: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with machine(exchange, tmp_path, monkeypatch, Loader) as (nginx, loaders):
+        visitors = Visitors(nginx.http, 6)
+        with connect(f"ws://127.0.0.1:{nginx.http}/echo", proxy=None) as client:
+            client.recv(PATIENCE)
+            begin = time.monotonic()
+            exchange.hand_over({"limits": {"request": REQUEST}})
+            visitors.end()
+            with pytest.raises(ConnectionClosedError) as caught:
+                client.recv(0)
+        assert caught.value.rcvd is not None and caught.value.rcvd.code == 1012
+        # The WebSocket delayed the restart of its server for the drain time.
+        assert time.monotonic() - begin > REQUEST + 5
+        assert soon(lambda: loaders["app"].events().count("startup") == 4, PATIENCE)
+    assert visitors.problems == []
+    assert set(visitors.statuses) == {200} and len(visitors.statuses) > 100
+
+
+@pytest.mark.parametrize("kind", [Launcher, Gunicorn, Waitress])
+def test_an_exchange_of_other_servers_under_load_fails_no_request(
+    exchange: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Loader]
+) -> None:
+    with machine(exchange, tmp_path, monkeypatch, kind) as (nginx, loaders):
+        visitors = Visitors(nginx.http, 6)
+        exchange.hand_over({"limits": {"request": REQUEST}})
+        # A restart without an exchange: new connections wait in the socket.
+        loaders["app"].start_again()
+        visitors.end()
     assert visitors.problems == []
     assert set(visitors.statuses) == {200} and len(visitors.statuses) > 100

@@ -1,0 +1,197 @@
+"""Find programs of the app's folder that are HTTP servers themselves, and the commands that start them."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TypeGuard
+
+from bake.app.name_resolution import Reader
+from bake.app.names import last_name
+from bake.app.scopes import Module
+from bake.errors import NoAppError, SeveralAppsError
+
+
+@dataclass(frozen=True)
+class Server:
+    """A library with a server: the last part of the name of its call, or "" if an import is enough, and the command.
+
+    `port` is the one that the library uses if its call names none. None: the machine's variables set the port.
+    """
+
+    package: str
+    call: str
+    command: str = "python3 {file}"
+    port: int | None = None
+
+
+#: The first one that a file uses counts.
+SERVERS = (
+    Server("streamlit", "", "streamlit run {file}"),
+    Server("gradio", "launch"),
+    Server("nicegui", "run", port=8080),
+    Server("panel", "servable", "panel serve {file} --address 127.0.0.1 --port $PORT"),
+    Server("bokeh", "curdoc", "bokeh serve {file} --address 127.0.0.1 --port $PORT"),
+    Server("aiohttp", "run_app", port=8080),
+    Server("tornado", "listen"),
+    Server("sanic", "run", port=8000),
+    Server("http", "serve_forever"),
+    Server("socketserver", "serve_forever"),
+    Server("dash", "run"),
+    Server("flask", "run", port=5000),
+    Server("werkzeug", "run_simple"),
+    Server("bottle", "run", port=8080),
+    Server("uvicorn", "run", port=8000),
+    Server("waitress", "serve", port=8080),
+)
+#: Names of files that start an app, for a choice between several.
+USUAL = ("app", "main", "server", "run", "streamlit_app", "Home", "__main__")
+#: Packages whose servers show their debugger to visitors.
+DEBUGGERS = {"flask", "dash", "werkzeug"}
+
+
+@dataclass(frozen=True)
+class Program:
+    """A file that serves: the lines for bake.yaml, and the place and the text of the line that shows it."""
+
+    lines: tuple[str, ...]
+    location: str
+    text: str
+
+
+def find(reader: Reader) -> list[Program]:
+    """Return the programs of the folder; only the one with a usual name if there is one."""
+    imported_names = {origin for module in reader.modules.values() for origin in module.scope.imports.values()}
+    programs: dict[Module, Program] = {}
+    for module in reader.modules.values():
+        # The files in `pages` are Streamlit's further pages.
+        is_part = module.name in imported_names or "pages" in module.path.parts[:-1]
+        if not is_part and (program := _program(reader, module)):
+            programs[module] = program
+    depth = min((len(module.path.parts) for module in programs), default=0)
+    outer_modules = [module for module in programs if len(module.path.parts) == depth]
+    usual_modules = [module for name in USUAL for module in outer_modules if module.path.stem == name]
+    return [programs[module] for module in usual_modules[:1] or outer_modules]
+
+
+def error(reader: Reader, details: str) -> NoAppError | SeveralAppsError | None:
+    """Return the error that proposes `run` for a folder without an app; None if nothing in it serves.
+
+    `details` are the reasons why bake cannot serve the apps that it saw, a line for each.
+    """
+    programs = find(reader)
+    if len(programs) > 1:
+        return SeveralAppsError({program.lines[0].partition(" ")[2]: program.location for program in programs}, "run")
+    if not programs:
+        return None
+    (program,) = programs
+    problem = NoAppError(
+        f"bake found no WSGI or ASGI app in {reader.folder}, but a program with its own server: {program.location}: "
+        f"{program.text}",
+        "bake proposes the lines with `run` above. Check them and add them to bake.yaml, as `bake init` does.",
+        "\n".join([*details.splitlines(), *program.lines]),
+    )
+    problem.proposal = program.lines
+    return problem
+
+
+def keys(command: str) -> dict[str, str]:
+    """Return the keys of bake.yaml that serve an app by a command such as the `web` of a Procfile.
+
+    They are `server` for a server of WSGI apps that bake knows, or else `run`. Whoever asks knows the app itself.
+    """
+    with suppress(ValueError):
+        for word in shlex.split(command, comments=True):
+            name = PurePosixPath(word).name.removesuffix("-serve")
+            if name in ("gunicorn", "waitress"):
+                return {"server": name}
+    return {"run": command}
+
+
+def modules(reader: Reader, command: str) -> list[Module]:
+    """Return the module that a command runs, and those that it imports. Raises NoAppError for a visible debugger."""
+    module = _module(reader, command)
+    closure = reader.import_closure(module) if module else []
+    for each in closure:
+        _require_no_debugger(reader, each)
+    return closure
+
+
+def _module(reader: Reader, command: str) -> Module | None:
+    """Return the module that a command runs: its first Python file, or the module after -m."""
+    with suppress(ValueError):
+        words = shlex.split(command)
+        for before, word in zip(["", *words], words, strict=False):
+            names = (word, f"{word}.__main__") if before == "-m" else ()
+            paths = (str(PurePosixPath(word)),) if word.endswith(".py") else ()
+            for module in reader.modules.values():
+                if module.name in names or str(module.path) in paths:
+                    return module
+    return None
+
+
+def _program(reader: Reader, module: Module) -> Program | None:
+    """Return the program in a file, or None if it starts no server."""
+    servers = [server for server in SERVERS if server.package in module.imported_packages]
+    tree = reader.tree(module) if servers else ast.Module([], [])
+    for server in servers:
+        lines = sorted(node.lineno for node in ast.walk(tree) if _shows(node, server))
+        if lines:
+            text = (reader.folder / module.path).read_text(encoding="utf-8-sig", errors="replace")
+            port = None if re.search(r"""["']PORT["']""", text) else _port(tree) or server.port
+            command = server.command.format(file=shlex.quote(str(module.path)))
+            keys = (f"run: {command}", *([f"port: {port}"] if port and "$PORT" not in command else []))
+            return Program(keys, f"{module.path}:{lines[0]}", text.splitlines()[lines[0] - 1].strip())
+    return None
+
+
+def _shows(node: ast.AST, server: Server) -> TypeGuard[ast.stmt | ast.expr]:
+    """Return whether a part of a file calls a server or, for one without a call, imports it."""
+    match node:
+        case ast.Call():
+            return bool(server.call) and last_name(node.func) == server.call
+        case ast.Import():
+            return not server.call and any(alias.name.partition(".")[0] == server.package for alias in node.names)
+        case ast.ImportFrom():
+            return not server.call and (node.module or "").partition(".")[0] == server.package
+    return False
+
+
+def _port(tree: ast.Module) -> int | None:
+    """Return the port that a call names: run(port=8080), listen(8888), HTTPServer(("", 8000), …)."""
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        for value in _port_values(call):
+            if isinstance(value, ast.Constant) and isinstance(value.value, int) and 1024 <= value.value <= 65535:
+                return value.value
+    return None
+
+
+def _port_values(call: ast.Call) -> Iterator[ast.expr]:
+    """Yield the arguments of a call that may be a port."""
+    yield from (keyword.value for keyword in call.keywords if keyword.arg in ("port", "server_port"))
+    match last_name(call.func), call.args:
+        case "listen", [value, *_]:
+            yield value
+        case name, [ast.Tuple(elts=[_, value]), *_] if name.endswith("Server"):
+            yield value
+        case "run_simple", [_, value, *_]:
+            yield value
+
+
+def _require_no_debugger(reader: Reader, module: Module) -> None:
+    """Raise NoAppError if a module starts Werkzeug's debugger, with which visitors could run code."""
+    if module.imported_packages.isdisjoint(DEBUGGERS):
+        return
+    for call in (node for node in ast.walk(reader.tree(module)) if isinstance(node, ast.Call)):
+        for keyword in call.keywords:
+            is_on = isinstance(keyword.value, ast.Constant) and keyword.value.value is True
+            if is_on and keyword.arg in ("debug", "use_debugger") and last_name(call.func).startswith("run"):
+                raise NoAppError(
+                    f"{module.path}:{call.lineno}: {keyword.arg}=True shows the debugger to visitors",
+                    f"Remove {keyword.arg}=True, and start it with `flask run --debug` on your computer.",
+                )

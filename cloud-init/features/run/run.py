@@ -1,0 +1,233 @@
+"""Run the program that the recipe names, which serves HTTP at a port, behind the socket that systemd passes.
+
+The program gets its port in PORT. When it answers there, this program reports READY and forwards each connection of the
+socket to the port. At SIGTERM it accepts no more connections, waits for those that it has, and stops the program.
+Runs as the app's user. Part of a release with `run`.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import ClassVar
+
+#: Seconds for one request, unless the recipe has `limits.request`.
+REQUEST = 60
+#: The longest time in seconds for the requests of a program that stops, and for its own end after SIGTERM.
+#: app.service kills it after TimeoutStopSec.
+DRAIN, END = 55, 10
+#: The length of the queue of app.socket.
+BACKLOG = 1024
+#: Seconds until a program that listens only at other ports is reported.
+PATIENCE = 10
+#: The variables that give frameworks the port and the address, and the documentation of each.
+VARIABLES = {
+    # https://docs.streamlit.io/develop/api-reference/configuration/config.toml
+    "STREAMLIT_SERVER_PORT": "{port}",
+    "STREAMLIT_SERVER_ADDRESS": "127.0.0.1",
+    "STREAMLIT_SERVER_HEADLESS": "true",
+    # https://www.gradio.app/guides/environment-variables
+    "GRADIO_SERVER_PORT": "{port}",
+    "GRADIO_SERVER_NAME": "127.0.0.1",
+    # https://docs.bokeh.org/en/latest/docs/reference/settings.html. Panel uses Bokeh's server.
+    "BOKEH_ALLOW_WS_ORIGIN": "{names}",
+    # https://flask.palletsprojects.com/en/stable/cli/
+    "FLASK_RUN_PORT": "{port}",
+    "FLASK_RUN_HOST": "127.0.0.1",
+    # https://www.uvicorn.org/settings/
+    "UVICORN_PORT": "{port}",
+    "UVICORN_HOST": "127.0.0.1",
+}
+
+
+def environment(release: Path, port: int) -> dict[str, str]:
+    """Return the program's environment. systemd's own variables are not part of it."""
+    # As for the app's jobs, for a program that is not in the app's folder.
+    modules = f"{release}/source:{release}/source/src:{release}/settings/django"
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("LISTEN_", "NOTIFY_"))}
+    names = ",".join(os.environ.get("APP_DOMAINS", "").split()) or "*"
+    variables = {name: value.format(port=port, names=names) for name, value in VARIABLES.items()}
+    return {**inherited, **variables, "PYTHONPATH": modules, "PORT": str(port)}
+
+
+class Side(asyncio.Protocol):
+    """One of the two connections of a visitor. What arrives here goes to the other one."""
+
+    def __init__(self, other: "Side | None" = None) -> None:
+        """Make nginx's side, or with `other` the program's side."""
+        self.other = other
+        self.is_upgraded = False
+        self.transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the connection."""
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Forward data."""
+        if self.other:
+            self.other.transport.write(data)
+
+    def pause_writing(self) -> None:
+        """Wait for a slow reader."""
+        if self.other:
+            self.other.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Continue."""
+        if self.other and not self.other.transport.is_closing():
+            self.other.transport.resume_reading()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Close the other connection as well, after its last data."""
+        if self.other:
+            self.other.transport.close()
+
+
+class Program(Side):
+    """The program's side."""
+
+    def data_received(self, data: bytes) -> None:
+        """Forward data, and note whether the connection became a WebSocket."""
+        self.is_upgraded |= data.startswith(b"HTTP/1.1 101")
+        super().data_received(data)
+
+
+class Visitor(Side):
+    """nginx's side: it connects to the program's port."""
+
+    #: The open connections.
+    known: ClassVar[set["Visitor"]] = set()
+
+    def __init__(self, port: int) -> None:
+        """Make the side of a new connection."""
+        super().__init__()
+        self.port = port
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Connect to the program."""
+        super().connection_made(transport)
+        self.known.add(self)
+        self.transport.pause_reading()
+        self.task = asyncio.get_running_loop().create_task(self.connect())
+
+    async def connect(self) -> None:
+        """Connect to the program. If that fails, nginx shows the machine's page."""
+        try:
+            loop = asyncio.get_running_loop()
+            _, side = await loop.create_connection(lambda: Program(self), "127.0.0.1", self.port)
+        except OSError:
+            self.transport.abort()
+            return
+        self.other = side
+        if self.transport.is_closing():
+            side.transport.close()
+        else:
+            self.transport.resume_reading()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Forget the connection."""
+        self.known.discard(self)
+        super().connection_lost(error)
+
+
+async def answers(port: int, path: str) -> bool:
+    """Return whether the program answers a request, with any status. app-setup checks the status."""
+    with contextlib.suppress(OSError, asyncio.TimeoutError, ValueError):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        lines = (f"GET {path} HTTP/1.1", "Host: localhost", "X-Forwarded-Proto: https", "Connection: close")
+        writer.write("".join(f"{line}\r\n" for line in (*lines, "")).encode())
+        try:
+            return (await asyncio.wait_for(reader.readline(), REQUEST)).startswith(b"HTTP/")
+        finally:
+            writer.close()
+    return False
+
+
+def ports(session: int) -> set[int]:
+    """Return the TCP ports at which the processes of a session listen."""
+    sockets = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.getsid(int(process.name)) == session:
+                sockets |= {str(file.readlink()) for file in (process / "fd").iterdir()}
+    # proc_net_tcp in the kernel's documentation: local address, state and inode are fields 1, 3 and 9. 0A: listening.
+    tables = (path.read_text().splitlines() for path in Path("/proc/self/net").glob("tcp*"))
+    rows = [line.split() for table in tables for line in table if " 0A " in line]
+    return {int(row[1].rpartition(":")[2], 16) for row in rows if f"socket:[{row[9]}]" in sockets}
+
+
+async def await_answer(port: int, path: str, session: int) -> None:
+    """Wait until the program answers. Report once if it listens only at other ports."""
+    begin, is_reported = time.monotonic(), False
+    while not await answers(port, path):
+        await asyncio.sleep(0.2)
+        if not is_reported and time.monotonic() - begin > PATIENCE:
+            others = ports(session)
+            is_reported = bool(others)
+            if others and port not in others:
+                print(
+                    f"<4>app: the program listens at port {min(others)} instead of PORT, {port}; write  "
+                    f"port: {min(others)}",
+                    file=sys.stderr,
+                )
+
+
+async def end(program: asyncio.subprocess.Process) -> None:
+    """Stop the program's processes. systemd kills those that are left."""
+    deadline = time.monotonic() + END
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(program.pid, signal.SIGTERM)
+        while time.monotonic() < deadline:
+            await asyncio.sleep(0.1)
+            os.killpg(program.pid, 0)
+
+
+async def main(release: Path, listener: socket.socket, place: str, port: int) -> int:
+    """Serve until SIGTERM or the program's end, and return the exit status."""
+    recipe = json.loads((release / "recipe.json").read_text())
+    command, port = recipe["run"], recipe.get("port", port)
+    limit = recipe.get("limits", {}).get("request", REQUEST)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    print(f"app: {command!r} starts with PORT={port}", flush=True)
+    program = await asyncio.create_subprocess_exec(
+        "/bin/sh", "-c", command, cwd=release / "source", env=environment(release, port), start_new_session=True
+    )
+    path = (recipe.get("check") or {}).get("health") or "/"
+    ended, stopped, ready = (
+        loop.create_task(each)
+        for each in (program.wait(), stop.wait(), await_answer(port, path, program.pid))
+    )  # fmt: skip
+    await asyncio.wait({ended, stopped, ready}, return_when=asyncio.FIRST_COMPLETED)
+    if ready.done() and not ended.done():
+        server = await loop.create_server(lambda: Visitor(port), sock=listener, backlog=BACKLOG)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+            client.sendto(b"READY=1", place)
+        await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        # systemd keeps the socket, in which new connections wait for the next start.
+        server.close()
+        deadline = time.monotonic() + min(DRAIN, limit)
+        while not ended.done() and time.monotonic() < deadline:
+            await asyncio.sleep(0.1)
+            if all(visitor.other and visitor.other.is_upgraded for visitor in Visitor.known):
+                break
+    if ended.done():
+        print(f"<3>app: {command!r} ended with {program.returncode}", file=sys.stderr)
+        return 1
+    await end(program)
+    return 0
+
+
+if __name__ == "__main__":
+    socket_of_unit = socket.socket(fileno=3)
+    socket_of_unit.set_inheritable(False)
+    arguments = Path(os.environ["APP_RELEASE"]), socket_of_unit, os.environ["NOTIFY_SOCKET"], int(sys.argv[1])
+    sys.exit(asyncio.run(main(*arguments)))

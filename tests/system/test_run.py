@@ -1,0 +1,115 @@
+"""A program that serves by itself: its bake, a push with visitors, HTTPS, and a port that the firewall closes."""
+
+import os
+import shlex
+from pathlib import Path
+
+import pytest
+from conftest import settled
+from test_push import VISITORS, host, visited  # noqa: F401
+
+from bake.verify import proof
+
+pytestmark = pytest.mark.long
+
+#: A server of Python's standard library that listens at all addresses. It starts slowly.
+APP = """
+import http.server, os, time
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = f"version one, {self.headers['X-Forwarded-Proto']}".encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+if __name__ == "__main__":
+    time.sleep(5)
+    http.server.ThreadingHTTPServer(("", int(os.environ["PORT"])), Handler).serve_forever()
+"""
+#: Prints the statuses of the program's port and of nginx, as a visitor of another network namespace gets them.
+FROM_ELSEWHERE = """
+set -eu
+ip netns add visitor
+ip link add visitor0 type veth peer name visitor1 netns visitor
+ip address add 192.0.2.1/30 dev visitor0
+ip link set visitor0 up
+ip -n visitor address add 192.0.2.2/30 dev visitor1
+ip -n visitor link set visitor1 up
+for port in 8001 80; do
+    ip netns exec visitor curl -s -m 10 -o /dev/null -w '%{http_code} ' "http://192.0.2.1:$port/" || true
+done
+ip netns delete visitor
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The program, with a line of its own so that no cache answers."""
+    folder = tmp_path_factory.mktemp("apps") / "own-server"
+    folder.mkdir()
+    base = os.environ.get("BAKE_TEST_BASE", "debian-13")
+    (folder / "bake.yaml").write_text(f"base: {base}\nrun: python3 app.py\nlimits: {{request: 20s}}\n")
+    (folder / "app.py").write_text(f"{APP}\n# {os.urandom(8).hex()}\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def machine(folder, bake, tmp_path_factory):
+    """A machine of the program's image, which its proof has compared with the same program without a machine."""
+    called = bake("image", folder)
+    assert called.code == 0, called.stderr
+    with settled(Path(called.stdout.strip()), tmp_path_factory.mktemp("run"), proof.UserData()) as booted:
+        yield booted
+
+
+def test_a_program_serves_over_https_and_the_firewall_closes_its_port(machine):
+    assert machine.ssh("curl -sk https://127.0.0.1/").stdout == "version one, https"
+    assert machine.ssh("ss -Hlnt sport = :8001").stdout.split()[3] == "0.0.0.0:8001"
+    assert machine.ssh(f"sudo sh -c {shlex.quote(FROM_ELSEWHERE)}").stdout.split() == ["000", "200"]
+
+
+def test_a_push_and_a_restart_fail_no_request(machine, host, folder, bake):  # noqa: F811
+    source = folder / "app.py"
+    source.write_text(source.read_text().replace("version one", "version two"))
+    with visited(machine, VISITORS) as seen:
+        pushed = bake("push", *host, folder)
+        machine.ssh("sudo systemctl restart app", timeout=300)
+    assert pushed.code == 0, pushed.stderr
+    assert set(seen) == {"200"} and seen["200"] >= 100, seen
+    assert machine.ssh("curl -sk https://127.0.0.1/").stdout == "version two, https"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("raise SystemExit('broken on purpose')\n", "broken on purpose"),
+        (APP.replace('int(os.environ["PORT"])', "5001"), "port: 5001"),
+    ],
+)
+def test_a_release_that_does_not_serve_is_refused_with_its_reason(machine, host, folder, bake, text, message):  # noqa: F811
+    source = folder / "app.py"
+    whole = source.read_text()
+    source.write_text(text)
+    with visited(machine, VISITORS) as seen:
+        pushed = bake("push", *host, folder)
+    source.write_text(whole)
+    assert pushed.code == 43 and message in pushed.stderr, pushed.stderr
+    assert set(seen) == {"200"}, seen
+
+
+def test_a_program_with_its_own_port_is_pushed(machine, host, folder, bake):  # noqa: F811
+    recipe, source = folder / "bake.yaml", folder / "app.py"
+    recipe.write_text(f"{recipe.read_text()}port: 5001\n")
+    source.write_text(source.read_text().replace('int(os.environ["PORT"])', "5001"))
+    # The program of the release before had another port, so nothing is in the way of the new one.
+    assert bake("push", *host, folder).code == 0
+    source.write_text(source.read_text().replace("version two", "version three"))
+    with visited(machine, VISITORS) as seen:
+        pushed = bake("push", *host, folder)
+    assert pushed.code == 0, pushed.stderr
+    # Nothing can be exchanged, but visitors wait in the socket.
+    assert set(seen) == {"200"}, seen
+    assert machine.ssh("curl -sk https://127.0.0.1/").stdout == "version three, https"

@@ -1,0 +1,145 @@
+"""Programs that serve by themselves: bake proposes `run`, and reads the program that it names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bake.app import own_server, scaffold
+from bake.app.detect import Detection, complete
+from bake.config.recipe import Recipe
+from bake.errors import BakeError, NoAppError, SeveralAppsError
+
+PROGRAMS = {
+    "http.server": (
+        "import http.server\n\ndef main():\n    http.server.HTTPServer(('', 8000), None).serve_forever()\n\n"
+        "if __name__ == '__main__':\n    main()\n",
+        ["run: python3 app.py", "port: 8000"],
+        4,
+    ),
+    "PORT": (
+        "import http.server, os\nhttp.server.HTTPServer(('', int(os.environ['PORT'])), None).serve_forever()\n",
+        ["run: python3 app.py"],
+        2,
+    ),
+    "streamlit": ("import os\nimport streamlit as st\nst.title('a')\n", ["run: streamlit run app.py"], 2),
+    "gradio": ("import gradio as gr\ndemo = gr.Blocks()\ndemo.launch()\n", ["run: python3 app.py"], 3),
+    "gradio with a port": (
+        "import gradio as gr\ngr.Interface(len).launch\ndemo = 1\ndemo.launch(server_port=7000)\n",
+        ["run: python3 app.py", "port: 7000"],
+        4,
+    ),
+    "nicegui": ("from nicegui import ui\nui.run(show=False)\n", ["run: python3 app.py", "port: 8080"], 2),
+    "panel": (
+        "import panel as pn\na = pn.Column()\na.servable()\n",
+        ["run: panel serve app.py --address 127.0.0.1 --port $PORT"],
+        3,
+    ),
+    "aiohttp": (
+        "from aiohttp import web\napp = web.Application()\nif __name__ == '__main__':\n    web.run_app(app)\n",
+        ["run: python3 app.py", "port: 8080"],
+        4,
+    ),
+    "tornado": (
+        "import tornado.web\napp = tornado.web.Application()\napp.listen(8888)\n",
+        ["run: python3 app.py", "port: 8888"],
+        3,
+    ),
+    "flask": (
+        "from flask import Flask\nif __name__ == '__main__':\n    app = Flask(__name__)\n    app.run(port=5001)\n",
+        ["run: python3 app.py", "port: 5001"],
+        4,
+    ),
+}
+
+
+def refused(folder: Path, recipe: Recipe | None = None) -> BakeError:
+    """Return the error of a folder."""
+    with pytest.raises(BakeError) as caught:
+        complete(folder, recipe or Recipe())
+    return caught.value
+
+
+def completed(folder: Path, **keys: object) -> Detection:
+    """Return the recipe of a folder with these keys."""
+    return complete(folder, Recipe.model_validate({"requirements": (), **keys}))
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_is_proposed_as_run_with_the_line_that_shows_it(tmp_path: Path, name: str) -> None:
+    text, lines, number = PROGRAMS[name]
+    (tmp_path / "app.py").write_text(text)
+    error = refused(tmp_path)
+    assert isinstance(error, NoAppError)
+    assert error.details.splitlines()[-len(lines) :] == lines and error.proposal == tuple(lines)
+    assert f"app.py:{number}: {text.splitlines()[number - 1].strip()}" in error.message
+    draft = scaffold.draft(tmp_path, [])
+    assert "".join(f"{line}\n" for line in lines) in draft
+
+
+def test_an_app_comes_before_a_program(tmp_path: Path) -> None:
+    text = "from flask import Flask\napp = Flask(__name__)\nif __name__ == '__main__':\n    app.run()\n"
+    (tmp_path / "app.py").write_text(text)
+    assert completed(tmp_path).recipe.wsgi == "app:app"
+
+
+def test_a_file_without_a_server_is_no_program(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("import argparse\nif __name__ == '__main__':\n    argparse.run()\n")
+    error = refused(tmp_path)
+    assert "no WSGI or ASGI app" in error.message and error.details == ""
+
+
+def test_the_usual_name_is_preferred_and_pages_are_parts(tmp_path: Path) -> None:
+    for name in ("streamlit_app.py", "other.py", "pages/1_more.py", "shared.py"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("import streamlit as st\nimport shared\n")
+    assert refused(tmp_path).details == "run: streamlit run streamlit_app.py"
+    (tmp_path / "streamlit_app.py").rename(tmp_path / "another.py")
+    error = refused(tmp_path)
+    assert isinstance(error, SeveralAppsError) and error.key == "run"
+    assert set(error.candidates) == {"streamlit run other.py", "streamlit run another.py"}
+
+
+@pytest.mark.parametrize(
+    ("command", "path"),
+    [
+        ("python3 app.py", "app.py"),
+        ("cd . && python3 -u app.py --fast", "app.py"),
+        ("python3 -m server", "server/__main__.py"),
+        ("python3 -m tools.serve", "tools/serve.py"),
+    ],
+)
+def test_the_program_that_run_names_is_read(tmp_path: Path, command: str, path: str) -> None:
+    (tmp_path / path).parent.mkdir(exist_ok=True)
+    (tmp_path / path).write_text("import os\nos.environ['TOKEN']\nos.environ['PORT']\n")
+    detection = completed(tmp_path, run=command)
+    assert detection.recipe.run == command and detection.recipe.wsgi is None
+    assert detection.recipe.check.author == f"export PORT=8000; {command}"
+    assert any(f"{path}:2 needs the variable TOKEN" in note for note in detection.notes)
+    assert not any("PORT;" in note for note in detection.notes if "warning" in note)
+
+
+def test_a_program_that_shows_its_debugger_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("from flask import Flask\napp = Flask(__name__)\napp.run(debug=True)\n")
+    error = refused(tmp_path, Recipe.model_validate({"run": "python3 app.py", "requirements": ()}))
+    assert isinstance(error, NoAppError) and "app.py:3" in error.message
+
+
+def test_a_command_without_a_file_of_the_folder_is_taken_as_it_is(tmp_path: Path) -> None:
+    assert completed(tmp_path, run="datasette serve --port $PORT").recipe.run == "datasette serve --port $PORT"
+
+
+@pytest.mark.parametrize(
+    ("command", "keys"),
+    [
+        ("gunicorn -w 4 shop:app", {"server": "gunicorn"}),
+        ("python -m gunicorn shop:app", {"server": "gunicorn"}),
+        ("waitress-serve --port=$PORT shop:app", {"server": "waitress"}),
+        ("streamlit run app.py", {"run": "streamlit run app.py"}),
+        ("echo 'open", {"run": "echo 'open"}),
+    ],
+)
+def test_a_command_becomes_the_key_that_serves_it(command: str, keys: dict[str, str]) -> None:
+    assert own_server.keys(command) == keys
