@@ -193,7 +193,8 @@ def test_a_folder_of_the_app_and_a_repository_are_built(report, tmp_path, monkey
         '#include <Python.h>\nstatic struct PyModuleDef fast = {PyModuleDef_HEAD_INIT, "fast"};\n'
         "PyObject *PyInit_fast(void) { return PyModule_Create(&fast); }\n"
     )
-    _, wheels = collected(tmp_path / "app", ["fast @ file:libs/fast", "six==1.17.0"], target, report)
+    (tmp_path / "app/requirements.txt").write_text("-e ./libs/fast\nsix==1.17.0\n")
+    _, wheels = collected(tmp_path / "app", "requirements.txt", target, report)
     assert imported(target, wheels.values(), "import fast, six; print(fast.__name__)", tmp_path / "u", report) == "fast"
 
 
