@@ -44,7 +44,8 @@ def marker_environment(target: Target) -> dict[str, str]:
 
 def parse(text: str, location: str, target: Target, constraint: bool = False) -> Line:
     """Return a requirement. Raises RequirementError for one that bake does not support."""
-    specification = re.sub(r"\s--hash[= ]\S+", "", text).strip()
+    # pip takes options behind a requirement. Only hashes say what to install; the others are about its build.
+    specification = re.split(r"\s--", text, maxsplit=1)[0].strip()
     try:
         reference = direct_reference.parse(specification)
         plain = specification if reference is None else _without_source(reference)
