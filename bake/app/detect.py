@@ -227,7 +227,11 @@ def detect_requirements(reader: Reader, app: App | None = None) -> str | tuple[s
     )
     if unknown_names:
         hint += f" bake does not know which packages contain {', '.join(unknown_names)}."
-    raise RequirementError(unlisted(reader.folder), hint, f"requirements: [{', '.join(proposal)}]")
+    lines = [f"requirements: [{', '.join(proposal)}]"]
+    if files := sorted(path.relative_to(reader.folder) for path in reader.folder.glob("[!.]*/requirements.txt")):
+        lines = [*(f"requirements: {file.as_posix()}" for file in files), *lines]
+        hint = f"If one of the files above lists the app's requirements, add its line to bake.yaml. Otherwise: {hint}"
+    raise RequirementError(unlisted(reader.folder), hint, "\n".join(lines))
 
 
 def unlisted(folder: Path) -> str:

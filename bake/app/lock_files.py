@@ -34,6 +34,10 @@ MARKER_KEYS = (
 )  # fmt: skip
 
 
+#: The types of source in poetry.lock that are a URL or a path.
+LOCAL = ("directory", "file", "url")
+
+
 def read(path: Path, file: str, target: Target) -> list[Line]:
     """Return the requirements in one of LOCK_FILES. `file` is its name in errors. Raises RequirementError."""
     return LOCK_FILES[path.name](path, file, target)
@@ -77,9 +81,12 @@ def _pipenv_requirement(name: str, package: dict[str, Any]) -> str:
     if package.get("path", "") in (".", "./"):
         return ""
     if "version" not in package:
-        url = package.get("git")
-        commit = f"@{package['ref']}" if package.get("ref") else ""
-        return f"{name} @ git+{url}{commit}" if url else f"./{package.get('path', name)}"
+        url, commit = package.get("git", ""), f"@{package['ref']}" if package.get("ref") else ""
+        folder = f"#subdirectory={package['subdirectory']}" if package.get("subdirectory") else ""
+        if url and not url.startswith("git+"):
+            return f"{name}{extras} @ git+{url}{commit}{folder}"
+        place = f"{url}{commit}{folder}" or package.get("file") or f"file:{package.get('path', name)}"
+        return f"{name}{extras} @ {place}"
     markers = [package["markers"]] if package.get("markers") else []
     markers += [f"{key} {package[key]}" for key in MARKER_KEYS if key in package]
     marker = f" ; {' and '.join(markers)}" if markers else ""
@@ -115,7 +122,8 @@ def _pylock(path: Path, file: str, target: Target) -> list[Line]:
 def _pylock_requirement(package: dict[str, Any]) -> str:
     if "vcs" in package:
         vcs = package["vcs"]
-        return f"{package['name']} @ {vcs['type']}+{vcs.get('url') or vcs['path']}@{vcs['commit-id']}"
+        folder = f"#subdirectory={vcs['subdirectory']}" if vcs.get("subdirectory") else ""
+        return f"{package['name']} @ {vcs['type']}+{vcs.get('url') or vcs['path']}@{vcs['commit-id']}{folder}"
     if "archive" in package or "directory" in package:
         source = package.get("archive") or package["directory"]
         return f"{package['name']} @ {source.get('url') or 'file:' + source['path']}"
@@ -177,10 +185,14 @@ def _locked(packages: list[dict[str, Any]], file: str, target: Target) -> Line:
     """Return the newest of a package's entries as a constraint with hashes."""
     package = max(packages, key=lambda entry: Version(str(entry["version"])))
     source = package.get("source", {})
-    if package.get("git") or source.get("type", "legacy") != "legacy":
+    if package.get("git") or source.get("type") == "git":
         address = package.get("git") or source["url"]
         commit = package.get("revision") or source.get("resolved_reference")
-        return parse(f"{package['name']} @ git+{address}@{commit}", file, target, constraint=True)
+        folder = package.get("subdirectory") or source.get("subdirectory")
+        fragment = f"#subdirectory={folder}" if folder else ""
+        return parse(f"{package['name']} @ git+{address}@{commit}{fragment}", file, target, constraint=True)
+    if place := package.get("path") or package.get("url") or (source["url"] if source.get("type") in LOCAL else ""):
+        return parse(f"{package['name']} @ {place if ':' in place else f'file:{place}'}", file, target, constraint=True)
     hashes = "".join(f" --hash={entry['hash']}" for entry in package.get("files", ()))
     return parse(f"{package['name']}=={package['version']}{hashes}", file, target, constraint=True)
 

@@ -66,7 +66,8 @@ def _requirement(name: str, value: Any) -> Iterator[str]:
     marker = f" ; {' and '.join(markers)}" if markers else ""
     if "git" in entry:
         commit = entry.get("rev") or entry.get("tag") or entry.get("branch")
-        yield f"{name}{extras} @ git+{entry['git']}" + (f"@{commit}" if commit else "") + marker
+        folder = f"#subdirectory={entry['subdirectory']}" if entry.get("subdirectory") else ""
+        yield f"{name}{extras} @ git+{entry['git']}" + (f"@{commit}" if commit else "") + folder + marker
     elif "url" in entry or "path" in entry:
         yield f"{name}{extras} @ {entry.get('url') or 'file:' + entry['path']}{marker}"
     else:

@@ -8,19 +8,20 @@ from dataclasses import dataclass
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from bake.app import unneeded_packages
+from bake.app import direct_reference, unneeded_packages
+from bake.app.direct_reference import DirectReference
 from bake.config.debian import Target
 from bake.errors import RequirementError
 
 HASH = re.compile(r"--hash[= ]sha256:([0-9a-f]{64})")
-#: The options that make a requirement editable, and a requirement that is a folder or a wheel file.
-EDITABLE = re.compile(r"(-e|--editable)[= ]\s*")
-PATH = re.compile(r"[./~]|file:|.*\.whl$")
 
 
 @dataclass(frozen=True)
 class Line:
-    """A requirement, and its location as `file:line`. `unneeded` is why the machine does not need it, or ""."""
+    """A requirement, and its location as `file:line`. `unneeded` is why the machine does not need it, or "".
+
+    With a `reference` to its source, `text` has no version, and `name` may be only a guess.
+    """
 
     text: str
     location: str
@@ -28,6 +29,7 @@ class Line:
     constraint: bool = False
     hashes: frozenset[str] = frozenset()
     unneeded: str = ""
+    reference: DirectReference | None = None
 
 
 def marker_environment(target: Target) -> dict[str, str]:
@@ -42,28 +44,32 @@ def marker_environment(target: Target) -> dict[str, str]:
 
 def parse(text: str, location: str, target: Target, constraint: bool = False) -> Line:
     """Return a requirement. Raises RequirementError for one that bake does not support."""
-    specification = re.sub(r"\s--hash[= ]\S+", "", text).strip()
-    path = EDITABLE.sub("", specification)
-    if re.match(r"(git|hg|svn|bzr)\+|https?:", path) or re.search(r"@\s*[\w+]+:", path):
-        hint = _address_hint(path)
-    elif EDITABLE.match(specification) or PATH.match(specification):
-        hint = (
-            "bake installs packages from an index only. Copy the package's folder into the app's folder, or upload a "
-            "wheel of it to a package `index`."
-        )
+    # pip takes options behind a requirement. Only hashes say what to install; the others are about its build.
+    specification = re.split(r"\s--", text, maxsplit=1)[0].strip()
+    try:
+        reference = direct_reference.parse(specification)
+        plain = specification if reference is None else _without_source(reference)
+        requirement = Requirement(plain)
+    except direct_reference.UnusableError as error:
+        hint = str(error)
+    except InvalidRequirement as error:
+        hint = f"Write it as name==version. {str(error).splitlines()[0]}."
     else:
-        try:
-            requirement = Requirement(specification)
-        except InvalidRequirement as error:
-            hint = f"Write it as name==version. {str(error).splitlines()[0]}."
-        else:
-            # For a path, which may be the app's own folder, uv would run a build backend.
-            if not requirement.url:
-                hashes = frozenset(HASH.findall(text))
-                name = canonicalize_name(requirement.name)
-                return Line(specification, location, name, constraint, hashes, _unneeded(requirement, target))
-            hint = "Require a version on a package index instead of a URL."
-    raise RequirementError(f"{location}: bake cannot use {specification!r}", hint)
+        # For a path, which may be the app's own folder, uv would run a build backend.
+        if not requirement.url:
+            hashes = frozenset(HASH.findall(text))
+            name = canonicalize_name(requirement.name)
+            unneeded = _unneeded(requirement, target)
+            return Line(plain, location, name, constraint, hashes, unneeded, reference)
+        hint = "Require a version on a package index instead of a URL."
+    shown = re.sub(r"//[^/@\s]*:[^/@\s]*@", "//…@", specification)
+    raise RequirementError(f"{location}: bake cannot use {shown!r}", hint)
+
+
+def _without_source(reference: DirectReference) -> str:
+    """Return a direct reference as a requirement of any version."""
+    marker = f" ; {reference.marker}" if reference.marker else ""
+    return f"{reference.guessed_name}{reference.extras}{marker}"
 
 
 def _unneeded(requirement: Requirement, target: Target) -> str:
@@ -71,14 +77,3 @@ def _unneeded(requirement: Requirement, target: Target) -> str:
     if requirement.marker and not requirement.marker.evaluate(marker_environment(target)):
         return ""
     return unneeded_packages.reason(requirement.name, target.python)
-
-
-def _address_hint(address: str) -> str:
-    """Return the next step for a requirement at a URL. bake would have to run its build, or trust a changing file."""
-    name = re.match(r"([\w.-]+)(?:\[[^]]*\])?\s*@", address) or re.search(r"egg=([\w.-]+)", address)
-    name = name or re.search(r"/([\w.-]+?)(?:\.git)?(?:@[^/]*)?(?:#.*)?$", address)
-    package = name[1] if name else "name"
-    return (
-        "bake installs packages from an index only. Require a release of it, as in "
-        f"`{package}==…`, or build a wheel (`pip wheel --no-deps 'URL'`) and upload it to a package `index`."
-    )

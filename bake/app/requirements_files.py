@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from packaging.requirements import Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
-from bake.app import index_options, lock_files, project_metadata
-from bake.app.requirement_line import EDITABLE, Line, parse
+from bake.app import index_options, lock_files, poetry, project_metadata
+from bake.app.direct_reference import EDITABLE
+from bake.app.requirement_line import Line, parse
 from bake.config.debian import Target
 from bake.errors import RequirementError
 
@@ -115,6 +117,11 @@ def requirement_lines(
     """
     reading = Reading(folder, target, index, [] if notes is None else notes)
     lines = _lines(reading, source)
+    for line in lines:
+        if line.reference and line.reference.path and not (folder / line.reference.path).exists():
+            raise RequirementError(
+                f"{line.location}: {line.reference.path} does not exist in {folder}", "Correct the path, or the line."
+            )
     reading.notes += dict.fromkeys(
         f"not installed: {line.text} ({line.location}): {line.unneeded}" for line in lines if line.unneeded
     )
@@ -153,14 +160,24 @@ def _project_lines(
     for name in project.dependency_files:
         path = Path(os.path.normpath(folder / name))
         lines += _file_lines(reading, path, project.location(name), False, ancestors)
+    return [_from_uv_source(reading, folder, line) for line in lines] if project.file == "pyproject.toml" else lines
+
+
+def _from_uv_source(reading: Reading, folder: Path, line: Line) -> Line:
+    """Return a requirement with its source in [tool.uv.sources], if it has one. Raises RequirementError."""
     sources = project_metadata.table(folder / "pyproject.toml").get("tool", {}).get("uv", {}).get("sources", {})
-    for source in sources if project.file == "pyproject.toml" else ():
-        if canonicalize_name(source) in {line.name for line in lines}:
-            raise RequirementError(
-                f"{project.file}: bake does not support {source} in [tool.uv.sources]",
-                "Upload a wheel of it to a package `index`.",
-            )
-    return lines
+    source = next((source for name, source in sources.items() if canonicalize_name(name) == line.name), None)
+    if source is None:
+        return line
+    if not isinstance(source, dict) or not {"git", "url", "path"} & source.keys():
+        raise RequirementError(
+            f"pyproject.toml: bake does not support {line.name} in [tool.uv.sources]",
+            "Run `uv lock` there, or upload a wheel of it to a package `index`.",
+        )
+    requirement = Requirement(line.text)
+    entry = {**source, "extras": sorted(requirement.extras), "markers": str(requirement.marker or "")}
+    (text,) = poetry.requirements({line.name: entry})
+    return parse(text, line.location, reading.target)
 
 
 def _own_lines(reading: Reading, text: str, location: str, ancestors: tuple[Path, ...]) -> list[Line]:

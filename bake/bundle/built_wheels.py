@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.utils import parse_wheel_filename
+
 from bake.host import paths
 from bake.host.files import atomic_output, file_digest, write
 
@@ -26,6 +28,16 @@ class BuiltWheel:
     sha256: str
     created: float
     libraries: dict[str, str]
+
+    @property
+    def project(self) -> str:
+        """Return the normalized name of the wheel's project."""
+        return parse_wheel_filename(self.name)[0]
+
+    @property
+    def version(self) -> str:
+        """Return the wheel's version."""
+        return str(parse_wheel_filename(self.name)[1])
 
     @property
     def path(self) -> Path:

@@ -31,26 +31,32 @@ ENVIRONMENT = {
     "LANG": "C.UTF-8",
     "SOURCE_DATE_EPOCH": "315532800",
 }
+#: The variables of build backends that compute a version from git's tags, which a source from a repository lacks.
+VERSION_VARIABLES = ("SETUPTOOLS_SCM_PRETEND_VERSION", "PBR_VERSION", "PDM_BUILD_SCM_VERSION")
 #: Namespaces of their own: without a network, and without any process or mount of the host.
 NAMESPACES = ("--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child")
 
 
-def argv(root: BuilderRoot, folder: Path) -> list[str]:
-    """Return the command that builds the source in `folder`. For users other than root, it is root of a namespace."""
+def argv(root: BuilderRoot, folder: Path, version: str = "") -> list[str]:
+    """Return the command that builds the source in `folder`. `version` is for backends that ask git for it.
+
+    For users other than root, it is root of a namespace.
+    """
     unshare = programs.which("unshare")
     if unshare is None:
         raise ToolError("unshare, which isolates builds, is not installed", "Run `bake doctor --install`.")
     script = paths.tree() / "cloud-init" / "builder" / "enter.sh"
     variables = [f"{name}={value}" for name, value in ENVIRONMENT.items()]
+    variables += [f"{name}={version}" for name in VERSION_VARIABLES if version]
     words = [str(unshare), *NAMESPACES, "--", "sh", str(script), str(root.folder), str(folder), str(TIMEOUT)]
     return ["env", "-i", *variables, *programs.as_root(), *words]
 
 
-def build(root: BuilderRoot, source: Path, wheels: Sequence[Path], log: Path) -> Path | None:
+def build(root: BuilderRoot, source: Path, wheels: Sequence[Path], log: Path, version: str = "") -> Path | None:
     """Return the wheel built from a source with these build requirements, or None if the build fails.
 
-    The wheel is in the source's folder. `log` gets the output of the build. Raises WheelError for a wheel that is not
-    safe to unpack.
+    The wheel is in the source's folder. `log` gets the output of the build; `version` is that of `argv`. Raises
+    WheelError for a wheel that is not safe to unpack.
     """
     folder, output = source.parent / "input", source.parent / "wheels.tar"
     for name, files in (("source", [source]), ("wheels", wheels)):
@@ -59,7 +65,7 @@ def build(root: BuilderRoot, source: Path, wheels: Sequence[Path], log: Path) ->
             shutil.copyfile(file, folder / name / file.name)
     shutil.copyfile(paths.tree() / "cloud-init" / "builder" / "build.sh", folder / "build.sh")
     with output.open("wb") as stdout, log.open("ab") as stderr:
-        process = programs.start(argv(root, folder), stdout=stdout, stderr=stderr)
+        process = programs.start(argv(root, folder, version), stdout=stdout, stderr=stderr)
         try:
             status = process.wait()
         finally:

@@ -19,11 +19,12 @@ from packaging.requirements import Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from bake.app import asgi_server, wsgi_server
-from bake.app.requirement_line import HASH, Line
+from bake.app.requirement_line import HASH, Line, marker_environment
 from bake.app.requirements_files import requirement_lines
-from bake.bundle import built_wheels
+from bake.bundle import built_wheels, direct_sources
 from bake.bundle.built_wheels import BuiltWheel
-from bake.bundle.resolution_errors import NO_WHEEL, no_wheel_error, resolution_error
+from bake.bundle.resolution_errors import NO_WHEEL, direct_error, no_wheel_error, resolution_error
+from bake.bundle.source import Source
 from bake.bundle.uv_resolver import CompileOptions, compile_argv, listed_packages, run_uv, target_argv
 from bake.config.debian import Target
 from bake.config.recipe import Recipe
@@ -56,23 +57,6 @@ class Lock:
         return frozenset(HASH.findall(self.text))
 
 
-@dataclass(frozen=True)
-class Source:
-    """The source of a release on the index. `published` is the day (YYYY-MM-DD) of its upload, or ""."""
-
-    name: str
-    version: str
-    url: str
-    sha256: str
-    published: str
-    location: str = ""
-
-    @property
-    def pin(self) -> str:
-        """Return the requirement that admits only this release."""
-        return f"{self.name}=={self.version}"
-
-
 class Builder(Protocol):
     """Builds wheels. `pure_only`: only of sources that have no compiled wheels for other systems."""
 
@@ -90,7 +74,8 @@ class Requirements:
 
     `index` is the URL in bake.yaml. `key` is the digest of all inputs of the lock, except the index's content. `notes`
     tell which requirements and indexes in the app's files are not used. `optional` are requirements to leave out if
-    they do not resolve. `build` is the key of bake.yaml.
+    they do not resolve. `build` is the key of bake.yaml. `references` are the lines that name a source, which may be a
+    path in `folder`. The texts omit them.
     """
 
     target: Target
@@ -102,6 +87,8 @@ class Requirements:
     notes: tuple[str, ...]
     optional: str = ""
     build: bool = True
+    references: tuple[Line, ...] = ()
+    folder: Path = Path()
 
     @classmethod
     def read(cls, folder: Path, recipe: Recipe, target: Target) -> Requirements:
@@ -116,15 +103,20 @@ class Requirements:
             optional = asgi_server.optional(lines)
         elif recipe.server != "uwsgi":
             lines += wsgi_server.required(recipe.server, lines, notes)
-        requirements = [f"{line.text}\n" for line in lines if not line.constraint]
-        constraints = [f"{line.text}\n" for line in lines if line.constraint]
+        references = tuple(line for line in lines if line.reference and _applies(line, target))
+        plain_lines = [line for line in lines if not line.reference]
+        requirements = [f"{line.text}\n" for line in plain_lines if not line.constraint]
+        constraints = [f"{line.text}\n" for line in plain_lines if line.constraint]
         hashes = [(line.name, sorted(line.hashes)) for line in lines if line.hashes]
         version = importlib.metadata.version("uv")
         inputs = [requirements, constraints, hashes, target.python_version, target.uv_platform, index, version]
         inputs += [recipe.build, sorted(recipe.build_packages)]
-        key = digest([*inputs, optional] if optional else inputs)
+        inputs += [optional] if optional else []
+        key = digest(inputs + [direct_sources.content_digest(line, folder) for line in references])
         texts = "".join(requirements), "".join(constraints)
-        return cls(target, index, tuple(lines), *texts, key, tuple(notes), optional, recipe.build)
+        return cls(
+            target, index, tuple(lines), *texts, key, tuple(notes), optional, recipe.build, references, folder
+        )  # fmt: skip
 
     @property
     def hashed_lines(self) -> dict[str, Line]:
@@ -139,6 +131,12 @@ class Requirements:
     def location(self, name: str) -> str:
         """Return `file:line` of a requirement, or "" for a dependency of another package."""
         return next((line.location for line in self.lines if line.name == canonicalize_name(name)), "")
+
+
+def _applies(line: Line, target: Target) -> bool:
+    """Return whether the marker of a requirement is true on a target."""
+    marker = Requirement(line.text).marker
+    return marker is None or marker.evaluate(marker_environment(target))
 
 
 def _is_pin(text: str) -> bool:
@@ -185,22 +183,49 @@ def resolve_build_requirements(
 
 @dataclass
 class _Resolution:
-    """A resolution to wheels in the folder `work`. `built` has the wheels built so far, by pin."""
+    """A resolution to wheels in the folder `work`.
+
+    `built` has the wheels built so far, by pin, and `direct` those of direct references, by name, with their source.
+    """
 
     requirements: Requirements
     builder: Builder | None
     work: Path
     options: CompileOptions
     built: dict[str, BuiltWheel] = field(default_factory=dict)
+    direct: dict[str, tuple[BuiltWheel, Source]] = field(default_factory=dict)
+    text: str = ""
 
     def lock_text(self) -> str:
         """Return the text of the lock."""
-        (self.work / "constraints.txt").write_text(self.requirements.constraints)
+        constraints, requirements = self._direct_texts()
+        (self.work / "constraints.txt").write_text(self.requirements.constraints + constraints)
+        self.text = self.requirements.text + requirements
         result = self._compile()
         while result.status:
             self._build_missing(result.stderr)
             result = self._compile()
         return "".join(map(self._entry, lock_entries(result.stdout)))
+
+    def _direct_texts(self) -> tuple[str, str]:
+        """Build the wheels of direct references, and return the constraints and the requirements that name them."""
+        references = self.requirements.references
+        if references and self.builder is None:
+            raise direct_error(references, self.requirements.build)
+        # The commit in a lock file, which is a constraint, is more precise than a branch in a project's file.
+        lines = {line.name: line for line in sorted(references, key=lambda line: line.constraint)}
+        wheels: dict[str, BuiltWheel] = {}
+        for line in lines.values():
+            assert self.builder is not None
+            source = direct_sources.fetch(line, self.requirements.folder, self.work)
+            wheel = wheels[line.name] = self.builder.build(source)
+            self.direct[wheel.project] = (wheel, source)
+        texts: dict[bool, str] = {True: "", False: ""}
+        for line in references:
+            assert line.reference is not None
+            wheel, extras = wheels[line.name], "" if line.constraint else line.reference.extras
+            texts[line.constraint] += f"{line.reference.name or wheel.project}{extras} @ {wheel.path.as_uri()}\n"
+        return texts[True], texts[False]
 
     def _compile(self) -> Result:
         """Run uv, and run it again without the optional requirements if it fails: they are never built."""
@@ -208,7 +233,7 @@ class _Resolution:
         options = CompileOptions(self.options.refresh, folders, self.options.newest)
         argv = compile_argv(self.requirements.target, options)
         for optional in dict.fromkeys([self.requirements.optional, ""]):
-            (self.work / "requirements.txt").write_text(self.requirements.text + optional)
+            (self.work / "requirements.txt").write_text(self.text + optional)
             result = run_uv(argv, self.requirements.index, self.work)
             if not result.status:
                 break
@@ -279,12 +304,19 @@ class _Resolution:
     def _entry(self, entry: str) -> str:
         """Return an entry of the lock with only the hashes that the app allows, or that of a wheel built here."""
         if wheel := self.built.get(entry.split(maxsplit=1)[0]):
-            return f"{entry.split(maxsplit=1)[0]} \\\n    --hash=sha256:{wheel.sha256}\n"
+            return _built_entry(wheel)
+        if direct := self.direct.get(_name(entry.split(maxsplit=1)[0])):
+            return f"{_built_entry(direct[0])}    # {direct[1].url}\n"
         if line := self.requirements.hashed_lines.get(_name(entry)):
             entry = with_hashes(entry, line.hashes)
             if not HASH.search(entry):
                 raise _hash_error(line)
         return entry
+
+
+def _built_entry(wheel: BuiltWheel) -> str:
+    """Return the entry of a lock that admits only a wheel built here."""
+    return f"{wheel.project}=={wheel.version} \\\n    --hash=sha256:{wheel.sha256}\n"
 
 
 def _hash_error(line: Line) -> RequirementError:
@@ -335,6 +367,7 @@ def wheel_versions(text: str) -> dict[str, str]:
 
 
 def with_hashes(entry: str, hashes: frozenset[str]) -> str:
-    """Return the entry of a lock with only those of its hashes that are in `hashes`."""
+    """Return the entry of a lock with only those of its hashes that are in `hashes`, and with its comments."""
     digests = sorted(set(HASH.findall(entry)) & hashes)
-    return " \\\n".join([entry.split(maxsplit=1)[0], *(f"    --hash=sha256:{value}" for value in digests)]) + "\n"
+    lines = " \\\n".join([entry.split(maxsplit=1)[0], *(f"    --hash=sha256:{value}" for value in digests)])
+    return "\n".join([lines, *re.findall(r"^ +#.*", entry, re.M)]) + "\n"

@@ -33,6 +33,15 @@ def no_wheel_error(locations: Mapping[str, str], target: Target, builds: bool) -
     return WheelError(message, NO_WHEEL_HINT + (BUILD_HINT if builds else BUILD_OFF_HINT)).with_reasons(*reasons)
 
 
+def direct_error(lines: Sequence[Line], builds: bool) -> WheelError:
+    """Return the error for direct references where bake may not build. `builds` is `build` in bake.yaml."""
+    listing = ", ".join(f"{line.name} ({line.location})" for line in lines)
+    return WheelError(
+        f"The package index does not have the source that the requirements name for {listing}",
+        "Require a version on the index." + (BUILD_HINT if builds else BUILD_OFF_HINT),
+    )
+
+
 def resolution_error(stderr: str, lines: Sequence[Line], target: Target) -> BakeError:
     """Return the error that matches uv's explanation."""
     explanation = TRACEBACK.sub("", re.sub(r"^error: ", "", stderr.strip()))

@@ -7,6 +7,7 @@ of earlier days: the release of the target's Python, and changes of setuptools, 
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,8 +19,10 @@ from packaging.requirements import InvalidRequirement, Requirement
 from bake.bundle import build_system, builder_root, built_wheels, isolated_build, shared_libraries, wheel_cache
 from bake.bundle.builder_root import BuilderRoot
 from bake.bundle.built_wheels import BuiltWheel
-from bake.bundle.lock import Source, resolve_build_requirements
+from bake.bundle.lock import resolve_build_requirements
 from bake.bundle.package_index import index_request
+from bake.bundle.source import Source
+from bake.bundle.wheel_contents import require_safe, required_sources
 from bake.config.debian import Target
 from bake.config.recipe import Recipe
 from bake.errors import BuildError, ConflictError, RequirementError, WheelError
@@ -86,6 +89,8 @@ class WheelBuilder:
         """
         root_key = builder_root.key(self.target, self.recipe.build_packages, self.recipe.mirror)
         key = files.digest([source.sha256, root_key])
+        if source.archive and source.archive.suffix == ".whl":
+            return _keep_wheel(source, source.archive, key)
         built = built_wheels.find(key)
         if built and (not self.age.refresh or cache.is_from_this_run(built.created)):
             return built
@@ -98,6 +103,7 @@ class WheelBuilder:
         try:
             with cache.work_folder() as work:
                 wheel = self._build(source, root, work)
+                _require_listed(source, wheel)
                 libraries = {
                     library: root.package_of(library) for library in shared_libraries.required_libraries([wheel])
                 }
@@ -110,15 +116,17 @@ class WheelBuilder:
     def _build(self, source: Source, root: BuilderRoot, work: Path) -> Path:
         """Return the wheel of a source in `work`, built with the first build requirements that work."""
         archive = self._fetch(source, work)
-        log = paths.cache() / "built" / f"{source.name}-{source.version}-{self.target.name}.log"
+        name = "-".join(filter(None, (source.name, source.version, self.target.name)))
+        log = paths.cache() / "built" / f"{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         log.unlink(missing_ok=True)
         requirements = build_system.build_requirements(archive)
-        attempt = _Attempt(root, archive, log)
+        attempt = _Attempt(root, archive, log, source.assumed_version)
         for newest in _dates(source, self.target):
             wheel = self._build_with(requirements, newest, attempt)
             if wheel:
-                isolated_build.require_match(wheel, source.name, source.version)
+                if source.version:
+                    isolated_build.require_match(wheel, source.name, source.version)
                 return wheel
             if attempt.is_hopeless:
                 break
@@ -147,6 +155,8 @@ class WheelBuilder:
 
     def _fetch(self, source: Source, work: Path) -> Path:
         """Return the archive of a source, fetched to `work`. Raises WheelError if its SHA-256 differs."""
+        if source.archive:
+            return Path(shutil.copy(source.archive, work))
         archive = work / PurePosixPath(unquote(urlsplit(source.url).path)).name
         if download(index_request(source.url, self.recipe.index), archive, "sha256") != source.sha256:
             raise WheelError(
@@ -159,12 +169,14 @@ class WheelBuilder:
 class _Attempt:
     """The attempts to build a source's archive in a builder root, with their log.
 
-    `tried` are the build requirements so far. `is_hopeless`: others would not help.
+    `version` is for build backends that ask git for it, or "". `tried` are the build requirements so far.
+    `is_hopeless`: others would not help.
     """
 
     root: BuilderRoot
     archive: Path
     log: Path
+    version: str
     tried: list[tuple[Path, ...]] = field(default_factory=list)
     is_hopeless: bool = False
 
@@ -173,7 +185,7 @@ class _Attempt:
         self.tried.append(wheels)
         self.note(f"Building with {', '.join(wheel.name for wheel in wheels) or 'no build requirements'}")
         size = self.log.stat().st_size
-        wheel = isolated_build.build(self.root, self.archive, wheels, self.log)
+        wheel = isolated_build.build(self.root, self.archive, wheels, self.log, self.version)
         output = self.log.read_bytes()[size:]
         self.is_hopeless = isolated_build.KILLED.encode() in output or _is_compiler_fault(output, wheels)
         return wheel, output
@@ -182,6 +194,25 @@ class _Attempt:
         """Add a line to the log."""
         with self.log.open("a") as stream:
             stream.write(f"bake: {text}\n")
+
+
+def _keep_wheel(source: Source, path: Path, key: str) -> BuiltWheel:
+    """Copy a wheel that a requirement names to the cache. Raises WheelError if it is not safe to unpack."""
+    if "-" not in path.stem:
+        raise WheelError(f"{source.location}: {path.name} is not the name of a wheel", "Correct it.")
+    require_safe(path)
+    _require_listed(source, path)
+    with cache.work_folder() as work:
+        return built_wheels.keep(Path(shutil.copy(path, work)), key, time.time(), {})
+
+
+def _require_listed(source: Source, wheel: Path) -> None:
+    """Raise WheelError if a wheel requires packages from a source that only it names."""
+    if requirements := required_sources(wheel) if source.archive else []:
+        raise WheelError(
+            f"{source.location}: {source.name} requires {', '.join(requirements)}, which is not on the index",
+            "Add that line to the app's requirements, and remove it from the package's.",
+        )
 
 
 def _dates(source: Source, target: Target) -> list[str]:

@@ -37,6 +37,14 @@ def require_safe(wheel: Path) -> None:
         )
 
 
+def required_sources(wheel: Path) -> list[str]:
+    """Return the requirements of a wheel that name a source (PEP 508)."""
+    with zipfile.ZipFile(wheel) as archive:
+        name = next((name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name)), None)
+        text = archive.read(name).decode(errors="replace") if name else ""
+    return re.findall(r"(?m)^Requires-Dist: *([^@;\n]+@.*)", text)
+
+
 def _faults(archive: zipfile.ZipFile, size: int) -> Iterator[str]:
     members = archive.infolist()
     if (unpacked_size := sum(member.file_size for member in members)) > max(HARMLESS, RATIO * size):

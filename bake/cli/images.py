@@ -132,7 +132,7 @@ def _install_missing(report: Reporter) -> None:
     if missing:
         report.note(f"installing Debian packages: {' '.join(missing)}")
         with report.phase("install"):
-            host_requirements.install(missing)
+            host_requirements.install(missing, report.note)
 
 
 COMMANDS = (image_command, run_command, doctor_command)

@@ -47,6 +47,14 @@ class UnreadableError(Exception):
 
 
 @dataclass(frozen=True)
+class Commit:
+    """A commit: its full hash, and its day as YYYY-MM-DD."""
+
+    hash: str
+    date: str
+
+
+@dataclass(frozen=True)
 class Repository:
     """A repository with the work tree `top`, as seen from `folder` in it.
 
@@ -236,24 +244,29 @@ def remote_commits(url: str) -> set[str]:
     return set() if result.status else {line.partition("\t")[0] for line in result.stdout.splitlines()}
 
 
-def check_out(url: str, commit: str, folder: Path) -> None:
-    """Fetch a commit's files from a public repository, without hooks, filters and submodules.
+def check_out(url: str, reference: str, folder: Path) -> Commit:
+    """Fetch the files of a commit, branch or tag from a public repository, without hooks, filters and submodules.
 
-    Raises NetworkError if the fetch fails, SourceError if there is no such commit.
+    An empty reference is the default branch. Raises NetworkError if the fetch fails, SourceError if there is no such
+    commit.
     """
     folder.mkdir()
     environment = {**ANONYMOUS, **_git_environment(folder / ".git", folder)}
     run(["git", "init", "-q", "--template="], env=environment)
-    result = run(["git", "fetch", "-q", "--depth=1", "--", url, commit], check=False, env=environment)
+    result = run(["git", "fetch", "-q", "--depth=1", "--", url, reference or "HEAD"], check=False, env=environment)
+    name = "FETCH_HEAD"
     if result.status:
-        # Some servers do not serve a commit that is not the head of a branch, so fetch all refs.
+        # Some servers serve only heads of branches, and none a commit by its first digits. So fetch all refs.
         result = run(["git", "fetch", "-q", "--", url, "+refs/*:refs/all/*"], check=False, env=environment)
+        name = reference
     if result.status:
         raise NetworkError(
             f"{url} cannot be fetched",
-            "Check `app.git` in bake.yaml and the network. The repository must be public.",
+            "Check the URL and the network. The repository must be public.",
             result.stderr.strip(),
         )
-    if run(["git", "checkout", "-q", "--detach", commit], check=False, env=environment).status:
-        raise SourceError(f"{url} has no commit {commit}", "Push the commit, or correct `app.commit` in bake.yaml.")
+    if run(["git", "checkout", "-q", "--detach", name], check=False, env=environment).status:
+        raise SourceError(f"{url} has no commit {reference}", "Push the commit, or correct its name.")
+    values = run(["git", "log", "-1", "--format=%H %cs"], env=environment).stdout.split()
     shutil.rmtree(folder / ".git")
+    return Commit(*values)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from bake.errors import ProgramError, ToolError
-from bake.host import programs
+from bake.host import paths, programs
 from bake.image import packer
 
 #: Program to the Debian package that contains it.
@@ -25,6 +26,7 @@ TOOLS = {
     "debugfs": "e2fsprogs",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
+    "mount": "mount",
     "unshare": "util-linux",
     "setpriv": "util-linux",
     "tar": "tar",
@@ -37,14 +39,10 @@ FILES = {
     "/usr/share/seabios/bios-256k.bin": "seabios",
 }
 
-#: Debian 13 and Ubuntu have no packer package. Debian 12's is one static binary, which runs on Debian 13.
-PACKER_ON_DEBIAN = """\
-Debian {version} has no packer package. Debian 12's is one static program that installs there, too. As root:
-  sed 's/{codename}/bookworm/g' /etc/apt/sources.list.d/debian.sources > /etc/apt/sources.list.d/bookworm.sources
-  printf 'Package: *\\nPin: release n=bookworm*\\nPin-Priority: -1\\n\\n' > /etc/apt/preferences.d/bookworm
-  printf 'Package: packer\\nPin: release n=bookworm\\nPin-Priority: 500\\n' >> /etc/apt/preferences.d/bookworm
-  apt-get update && apt-get install packer
-(bake's tests bake on Debian 12; they did not cover Debian {version}.)"""
+#: Files for apt that allow packer alone from Debian 12, whose package is one static program, and their folders.
+PACKER_FILES = {"bake-packer.sources": "sources.list.d", "bake-packer.pref": "preferences.d"}
+#: The archive in bake-packer.sources, unless apt's own settings name a mirror.
+ARCHIVE = "http://deb.debian.org/debian"
 PACKER_ELSEWHERE = """\
 {system} has no packer package. Install Packer as HashiCorp's documentation explains. Then run in this folder:
   packer init packer/plugins
@@ -81,14 +79,10 @@ def system() -> dict[str, str]:
 
 
 def packer_advice() -> str:
-    """Return how to install Packer on a system without a packer package; empty on Debian 12, which has one."""
+    """Return how to install Packer where apt has no packer package; empty on Debian, where `install` adds one."""
     fields = system()
     if fields.get("ID") == "debian":
-        if fields.get("VERSION_ID") == "12":
-            return ""
-        return PACKER_ON_DEBIAN.format(
-            version=fields.get("VERSION_ID", "testing"), codename=fields.get("VERSION_CODENAME", "trixie")
-        )
+        return ""
     return PACKER_ELSEWHERE.format(system=fields.get("PRETTY_NAME", "This system"))
 
 
@@ -108,15 +102,21 @@ def missing_packages() -> list[str]:
     return sorted({need.package for need in needs() if not need.path})
 
 
+def _sudo() -> list[str]:
+    return [] if os.geteuid() == 0 else ["sudo"]
+
+
 def install_argv(packages: list[str]) -> list[list[str]]:
     """Return the commands that install packages, with sudo unless the current user is root."""
-    sudo = [] if os.geteuid() == 0 else ["sudo"]
-    apt_get = [*sudo, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y"]
+    apt_get = [*_sudo(), "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y"]
     return [[*apt_get, "update"], [*apt_get, "install", "--no-install-recommends", *packages]]
 
 
-def install(packages: list[str]) -> None:
-    """Install packages with apt-get. Raises ToolError with instructions if that is impossible."""
+def install(packages: list[str], note: Callable[[str], None] = lambda text: None) -> None:
+    """Install packages with apt-get. On a Debian without packer, add Debian 12's, and call `note` with that fact.
+
+    Raises ToolError with instructions if it is impossible.
+    """
     if programs.which("apt-get") is None:
         raise ToolError(
             f"Missing Debian packages: {', '.join(packages)}",
@@ -133,11 +133,35 @@ def install(packages: list[str]) -> None:
     # The package lists may be stale or absent. Ignore the status: a third party's source may fail.
     programs.run(update_argv, check=False)
     try:
+        # madison prints nothing for a package that no source has.
+        if "packer" in packages and not programs.run(["apt-cache", "madison", "packer"]).stdout.strip():
+            _add_packer_source(note)
+            programs.run(update_argv, check=False)
         programs.run(add_argv)
     except ProgramError as error:
         raise ToolError(
             f"apt-get could not install {', '.join(packages)}", "Its output is above.", error.details
         ) from error
+
+
+def _add_packer_source(note: Callable[[str], None]) -> None:
+    """Write PACKER_FILES, with the mirror that apt uses for this Debian version."""
+    version = system().get("VERSION_ID", "testing")
+    note(f"Debian {version} has no packer package. bake adds Debian 12 as a source of apt for that package alone:")
+    folder = paths.tree() / "packer" / "apt"
+    for name, directory in PACKER_FILES.items():
+        destination = f"/etc/apt/{directory}/{name}"
+        note(f"  {destination}")
+        text = (folder / name).read_text().replace(ARCHIVE, _archive())
+        programs.run([*_sudo(), "install", "-m", "644", "/dev/stdin", destination], stdin=text)
+
+
+def _archive() -> str:
+    """Return the URL from which apt gets this Debian version's main packages."""
+    options = ["--format", "$(RELEASE) $(REPO_URI)", "Created-By: Packages", "Component: main"]
+    rows = programs.run(["apt-get", "indextargets", *options], check=False).stdout.splitlines()
+    codename = system().get("VERSION_CODENAME", "sid")
+    return next((uri for release, _, uri in (row.partition(" ") for row in rows) if release == codename), ARCHIVE)
 
 
 def verify() -> None:

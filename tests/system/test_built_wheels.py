@@ -18,14 +18,16 @@ from pathlib import Path
 
 import pytest
 
-from bake.bundle import builder_root, isolated_build, release_archive
+from bake.app.direct_reference import DirectReference
+from bake.app.requirement_line import Line
+from bake.bundle import builder_root, direct_sources, isolated_build, release_archive
 from bake.bundle.app_source import AppSource
-from bake.bundle.lock import Source
+from bake.bundle.source import Source
 from bake.bundle.wheel_builder import WheelBuilder
 from bake.config.debian import TARGETS
 from bake.config.recipe import Recipe
 from bake.errors import BuildError
-from bake.host import cache
+from bake.host import cache, git
 from bake.host.progress import Reporter
 
 pytestmark = pytest.mark.long
@@ -165,6 +167,37 @@ def test_an_old_source_is_built_with_an_old_setuptools(report, tmp_path):
     assert [*wheels] == ["anyjson"]
 
 
+def test_a_folder_of_the_app_and_a_repository_are_built(report, tmp_path, monkeypatch):
+    target = TARGETS["debian-12"]
+    project = '[build-system]\nrequires = ["setuptools", "setuptools-scm"]\n[project]\nname = "greet"\n'
+    # A repository without a network, whose version setuptools-scm would ask git for.
+    monkeypatch.setitem(git.ANONYMOUS, "GIT_ALLOW_PROTOCOL", "file")
+    greet = tmp_path / "greet"
+    greet.mkdir()
+    (greet / "pyproject.toml").write_text(f'{project}dynamic = ["version"]\n[tool.setuptools_scm]\n')
+    (greet / "greet.py").write_text("text = 'hello'\n")
+    identity = ("-c", "user.name=A", "-c", "user.email=a@a.example")
+    for words in (("init", "-q"), ("add", "."), (*identity, "commit", "-qm", "one"), ("tag", "v1.4")):
+        subprocess.run(["git", "-C", greet, *words], check=True)
+    line = Line("greet", "reqs.txt:1", "greet", reference=DirectReference(git=greet.as_uri(), commit="v1.4"))
+    source = direct_sources.fetch(line, tmp_path, tmp_path / "work")
+    assert WheelBuilder(Recipe(), target, cache.Age(), report).build(source).name == "greet-1.4-py3-none-any.whl"
+    # A folder of the app, with C code.
+    lib = tmp_path / "app/libs/fast"
+    lib.mkdir(parents=True)
+    (lib / "setup.py").write_text(
+        "from setuptools import Extension, setup\n"
+        "setup(name='fast', version='2.0', ext_modules=[Extension('fast', ['fast.c'])])\n"
+    )
+    (lib / "fast.c").write_text(
+        '#include <Python.h>\nstatic struct PyModuleDef fast = {PyModuleDef_HEAD_INIT, "fast"};\n'
+        "PyObject *PyInit_fast(void) { return PyModule_Create(&fast); }\n"
+    )
+    (tmp_path / "app/requirements.txt").write_text("-e ./libs/fast\nsix==1.17.0\n")
+    _, wheels = collected(tmp_path / "app", "requirements.txt", target, report)
+    assert imported(target, wheels.values(), "import fast, six; print(fast.__name__)", tmp_path / "u", report) == "fast"
+
+
 def test_a_build_without_its_header_fails_and_build_packages_adds_it(report, tmp_path):
     target = TARGETS["debian-13"]
     setup = (
@@ -200,7 +233,7 @@ def test_no_process_of_a_build_outlives_a_kill_of_bake(report, tmp_path):
     marker = f"1000.{os.getpid()}"
     source = sdist(tmp_path, "slow", {"setup.py": f"import os; os.system('sleep {marker}')\n"})
     code = (
-        "from bake.bundle.lock import Source\nfrom bake.bundle.wheel_builder import WheelBuilder\n"
+        "from bake.bundle.source import Source\nfrom bake.bundle.wheel_builder import WheelBuilder\n"
         "from bake.config.debian import DEBIAN_13\nfrom bake.config.recipe import Recipe\n"
         "from bake.host import cache\nfrom bake.host.progress import Reporter\n"
         f"WheelBuilder(Recipe(), DEBIAN_13, cache.Age(), Reporter()).build({source!r})\n"

@@ -48,6 +48,16 @@ def test_missing_requirements_are_proposed(tmp_path: Path) -> None:
     assert found.recipe.requirements == ("PyYAML", "flask", "flask-login", "pillow")
 
 
+def test_requirements_in_another_folder_are_asked_for(tmp_path: Path) -> None:
+    for folder in ("deploy", ".hidden"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "requirements.txt").write_text("flask\n")
+    (tmp_path / "app.py").write_text(FLASK)
+    with pytest.raises(RequirementError) as caught:
+        complete(tmp_path, Recipe())
+    assert caught.value.details == "requirements: deploy/requirements.txt\nrequirements: [flask]"
+
+
 def test_only_known_packages_are_proposed(tmp_path: Path) -> None:
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop/__init__.py").touch()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import write
 
+from bake.app.direct_reference import DirectReference
 from bake.app.requirements_files import requirement_lines, requirements_file
 from bake.config.debian import DEBIAN_12, DEBIAN_13
 from bake.errors import RequirementError
@@ -32,6 +33,7 @@ source = { registry = "https://packages.example/simple" }
 wheels = [{ url = "https://packages.example/six-1.17.0-py2.py3-none-any.whl", hash = "sha256:%s", size = 11050 }]
 """
 HASH = "ab" * 32
+COMMIT = "0123456789" * 4
 
 
 def test_uv_s_lock(app: Path) -> None:
@@ -73,10 +75,28 @@ def test_pipenv_s_lock(app: Path) -> None:
     (line,) = requirement_lines(app, "Pipfile.lock", DEBIAN_13)
     assert (line.text, line.location) == ("six[x]==1.17.0 ; python_version >= '3'", "Pipfile.lock")
     assert line.hashes == frozenset({HASH})
-    for said in ({"git": "https://code.example/x"}, {"path": "./lib"}):
-        (app / "Pipfile.lock").write_text(json.dumps({"default": {"x": said}}))
-        with pytest.raises(RequirementError, match=r"Pipfile\.lock"):
-            requirement_lines(app, "Pipfile.lock", DEBIAN_13)
+
+
+@pytest.mark.parametrize(
+    ("entry", "reference"),
+    [
+        (
+            {"git": "https://code.example/x.git", "ref": COMMIT, "subdirectory": "py", "extras": ["y"]},
+            DirectReference("x", "[y]", git="https://code.example/x.git", commit=COMMIT, folder="py"),
+        ),
+        (
+            {"git": "git+https://code.example/x.git", "ref": COMMIT},
+            DirectReference("x", git="https://code.example/x.git", commit=COMMIT),
+        ),
+        ({"path": "./lib", "editable": True}, DirectReference("x", path="lib")),
+        ({"file": "https://code.example/x.zip"}, DirectReference("x", url="https://code.example/x.zip")),
+    ],
+)
+def test_pipenv_s_sources(app: Path, entry: dict[str, object], reference: DirectReference) -> None:
+    (app / "lib").mkdir()
+    (app / "Pipfile.lock").write_text(json.dumps({"default": {"x": entry}}))
+    (line,) = requirement_lines(app, "Pipfile.lock", DEBIAN_13)
+    assert line.reference == reference
 
 
 PROJECT = '[project]\nname = "shop"\nversion = "1"\ndependencies = ["Flask>=3"]\n'
@@ -127,12 +147,33 @@ def test_a_lock_with_two_versions_gives_the_one_for_the_target(app: Path) -> Non
     assert versions == ["six==1.1", "six==1.2"]
 
 
-def test_a_locked_repository_is_refused(app: Path) -> None:
+def test_a_locked_repository_has_its_commit(app: Path) -> None:
     source = '[package.source]\ntype = "git"\nurl = "https://code.example/six.git"\nresolved_reference = "abc"\n'
     lock = f'[[package]]\nname = "six"\nversion = "1"\n{source}'
     write(app, {"pyproject.toml": POETRY.replace("Flask", "six"), "poetry.lock": lock})
-    with pytest.raises(RequirementError, match=r"poetry\.lock: bake cannot use .*six\.git@abc"):
-        requirement_lines(app, "poetry.lock", DEBIAN_13)
+    root, constraint = requirement_lines(app, "poetry.lock", DEBIAN_13)
+    assert root.reference is None
+    assert constraint.reference == DirectReference("six", git="https://code.example/six.git", commit="abc")
+
+
+@pytest.mark.parametrize(
+    ("lock", "fields", "reference"),
+    [
+        (
+            "poetry.lock", '[package.source]\ntype = "directory"\nurl = "libs/six"\n',
+            DirectReference("six", path="libs/six"),
+        ),
+        ("pdm.lock", 'path = "./libs/six"\n', DirectReference("six", path="libs/six")),
+        ("pdm.lock", 'url = "https://a.example/six.zip"\n', DirectReference("six", url="https://a.example/six.zip")),
+    ],
+)  # fmt: skip
+def test_a_locked_folder_or_file_is_a_source(app: Path, lock: str, fields: str, reference: DirectReference) -> None:
+    (app / "libs/six").mkdir(parents=True)
+    write(
+        app,
+        {"pyproject.toml": POETRY.replace("Flask", "six"), lock: f'[[package]]\nname = "six"\nversion = "1"\n{fields}'},
+    )
+    assert requirement_lines(app, lock, DEBIAN_13)[-1].reference == reference
 
 
 def test_a_lock_whose_project_cannot_be_read_leads_to_the_export(app: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import write
 
+from bake.app.direct_reference import DirectReference
 from bake.app.index_options import default_index
 from bake.app.requirements_files import requirement_lines, requirements_file
 from bake.config.debian import DEBIAN_13
@@ -19,9 +20,9 @@ from bake.errors import RequirementError
         ("flask\n==1.0\n", "requirements.txt:2: bake cannot use '==1.0'"),
         ("flask\nfoo bar\n", "requirements.txt:2: bake cannot use 'foo bar'"),
         ("flask \\\n  >=3\n-e .\n", "requirements.txt:3: bake cannot use '-e .'"),
-        ("./lib\n", "requirements.txt:1: bake cannot use './lib'"),
-        ("git+https://code.example/x.git\n", "requirements.txt:1: "),
-        ("x @ https://code.example/x.whl\n", "requirements.txt:1: "),
+        ("./lib\n", "requirements.txt:1: lib does not exist in "),
+        ("git+ssh://code.example/x.git\n", "requirements.txt:1: "),
+        ("x @ http://code.example/x.whl\n", "requirements.txt:1: "),
         ("x @ ${PWD}\n", "requirements.txt:1: bake cannot use 'x @ ${PWD}'"),
         ("x@/srv/x\n", "requirements.txt:1: bake cannot use 'x@/srv/x'"),
         ("x @ ../x-1-py3-none-any.whl#here\n", "requirements.txt:1: "),
@@ -71,7 +72,11 @@ def test_pyproject(app: Path) -> None:
     assert [(line.text, line.location) for line in lines] == [("flask>=3", "pyproject.toml:5")]
     for addition, said in (
         (project.replace(">=3.9", "<3.12"), "requires-python"),
-        (project + '[tool.uv.sources]\nFlask = { path = "../flask" }\n', "sources"),
+        (project + "[tool.uv.sources]\nFlask = { workspace = true }\n", "sources"),
+        (
+            project + '[tool.uv.sources]\nFlask = { path = "../flask" }\n',
+            r"5: bake cannot use 'flask @ file:\.\./flask'",
+        ),
         (project + "[x\n", "line 7"),
     ):
         (app / "pyproject.toml").write_text(addition)
@@ -94,6 +99,17 @@ def test_tools_that_are_not_asked_have_a_way_out(app: Path, files: dict[str, str
     assert f"`{command}" in caught.value.hint
     (app / "requirements.txt").write_text("six\n")
     assert requirements_file(app) == "requirements.txt"
+
+
+def test_a_source_that_uv_would_use_is_that_of_the_requirement(app: Path) -> None:
+    project = '[project]\nname = "x"\ndependencies = ["Six[a]>=1 ; os_name == \'posix\'", "flask"]\n'
+    source = '[tool.uv.sources]\nsix = {git = "https://code.example/six.git", tag = "v1", subdirectory = "py"}\n'
+    (app / "pyproject.toml").write_text(project + source)
+    six, flask = requirement_lines(app, "pyproject.toml", DEBIAN_13)
+    expected = DirectReference(
+        "six", "[a]", '(os_name == "posix")', git="https://code.example/six.git", commit="v1", folder="py"
+    )
+    assert (six.reference, six.location, flask.reference) == (expected, "pyproject.toml:3", None)
 
 
 def test_older_projects_say_it_in_setup_py(app: Path) -> None:

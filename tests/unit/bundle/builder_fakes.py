@@ -10,7 +10,7 @@ from pathlib import Path
 
 from conftest import Fake, Site
 
-from bake.bundle.lock import Source
+from bake.bundle.source import Source
 
 #: Makes the archive that mmdebstrap is asked for, and counts the calls.
 MMDEBSTRAP = """

@@ -14,6 +14,7 @@ from conftest import Site, publish
 
 from bake.bundle import built_wheels, lock, wheel_cache
 from bake.bundle.built_wheels import BuiltWheel
+from bake.bundle.source import Source
 from bake.config.debian import DEBIAN_13
 from bake.config.recipe import Recipe
 from bake.errors import BakeError, ConflictError, RequirementError, WheelError
@@ -118,7 +119,7 @@ def test_a_dependency_without_a_wheel_is_built_in_the_version_that_its_dependent
     class Builder:
         pure_only = False
 
-        def build(self, source: lock.Source) -> BuiltWheel:
+        def build(self, source: Source) -> BuiltWheel:
             assert source.pin == "a==1.0"
             return built_wheels.keep(builder_fakes.wheel(tmp_path, "a-1.0-py3-none-any.whl"), source.sha256, 0, {})
 

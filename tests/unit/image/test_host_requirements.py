@@ -75,14 +75,8 @@ def test_debian_12_has_packer(tmp_path: Path) -> None:
     assert advice(DEBIAN_12, tmp_path) == ""
 
 
-def test_debian_13_is_told_how_to_get_it(tmp_path: Path) -> None:
-    said = advice(DEBIAN_13, tmp_path)
-    assert said.startswith("Debian 13 has no packer package")
-    # What one is to paste is a shell's, and replaces this release's name. Only read here: it writes to /etc.
-    commands = "\n".join(line for line in said.splitlines() if line.startswith(" "))
-    assert "s/trixie/bookworm/g" in commands
-    programs.run(["sh", "-n", "-c", commands])
-    assert "Package: packer\\nPin: release n=bookworm\\nPin-Priority: 500\\n" in commands
+def test_debian_13_needs_no_advice(tmp_path: Path) -> None:
+    assert advice(DEBIAN_13, tmp_path) == ""
 
 
 def test_other_systems_are_called_by_their_names(tmp_path: Path) -> None:
@@ -109,6 +103,34 @@ def apt(fake: Fake, tmp_path: Path) -> Path:
 def test_packages_are_installed_though_a_source_fails(apt: Path) -> None:
     host_requirements.install(["xorriso", "mtools"])
     assert apt.read_text().splitlines() == ["-q -y update", "-q -y install --no-install-recommends xorriso mtools"]
+
+
+def test_debian_without_packer_gets_debian_12_s_from_its_own_mirror(
+    apt: Path, fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host_requirements, "system", lambda: {"ID": "debian", "VERSION_CODENAME": "trixie"})
+    written = tmp_path / "written"
+    fake("apt-cache", f"[ ! -e {written} ] || echo packer")
+    fake("install", f'echo "$4" >> {written}; cat >> {written}')
+    fake(
+        "apt-get",
+        f'echo "$*" >> {apt}\ncase "$*" in *indextargets*) '
+        'echo "sid http://no.example/"; echo "trixie http://mirror.example/debian/";; esac',
+    )
+    notes: list[str] = []
+    host_requirements.install(["mtools", "packer"], notes.append)
+    text = written.read_text()
+    assert "/etc/apt/sources.list.d/bake-packer.sources\n" in text
+    assert "/etc/apt/preferences.d/bake-packer.pref\n" in text
+    assert "\nURIs: http://mirror.example/debian/\nSuites: bookworm\n" in text
+    assert "Package: *\nPin: release o=Debian,n=bookworm\nPin-Priority: -1\n" in text
+    assert "for that package alone" in notes[0] and len(notes) == 3
+    calls = [call for call in apt.read_text().splitlines() if "indextargets" not in call]
+    assert [call.split()[2] for call in calls] == ["update", "update", "install"]
+    # Again: apt knows a package, so nothing is written.
+    written.write_text("")
+    host_requirements.install(["packer"], notes.append)
+    assert written.read_text() == "" and len(notes) == 3
 
 
 def test_packages_that_do_not_install_are_named(apt: Path) -> None:
