@@ -103,7 +103,7 @@ def error(reader: Reader, details: str) -> NoAppError | SeveralAppsError | None:
 def keys(command: str) -> dict[str, str]:
     """Return the keys of bake.yaml that serve an app by a command such as the `web` of a Procfile.
 
-    They are `server` for a server of WSGI apps that bake knows, or else `run`. Whoever asks knows the app itself.
+    They are `server` for a server of WSGI apps that bake knows, or else `run`. The caller finds the app itself.
     """
     with suppress(ValueError):
         for word in shlex.split(command, comments=True):

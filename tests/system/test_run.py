@@ -85,7 +85,7 @@ def test_a_push_and_a_restart_fail_no_request(machine, host, folder, bake):  # n
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("raise SystemExit('broken on purpose')\n", "broken on purpose"),
+        ("raise RuntimeError('broken on purpose')\n", "broken on purpose"),
         (APP.replace('int(os.environ["PORT"])', "5001"), "port: 5001"),
     ],
 )

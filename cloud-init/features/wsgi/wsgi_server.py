@@ -135,8 +135,8 @@ if __name__ == "__main__":
     release = Path(os.environ["APP_RELEASE"])
     os.chdir(release / "source")
     sys.path[:0] = [f"{release}/source", f"{release}/source/src", f"{release}/settings/django"]
-    wanted = json.loads((release / "recipe.json").read_text())
-    if wanted["server"] == "waitress":
-        waitress(wanted)
+    machine_recipe = json.loads((release / "recipe.json").read_text())
+    if machine_recipe["server"] == "waitress":
+        waitress(machine_recipe)
     else:
-        gunicorn(wanted, "next" in sys.argv)
+        gunicorn(machine_recipe, "next" in sys.argv)
