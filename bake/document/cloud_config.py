@@ -35,7 +35,7 @@ LZMA = {"id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, "lc": 3, "lp
 #: Bytes in a line of 4,000 digits. Converting a number takes time that grows with the square of its digits, so the
 #: document has many lines instead of one.
 LINE_BYTES = 3277
-_SEPARATOR = "\n  "
+_SEPARATOR = "\n "
 
 
 class Network(Enum):

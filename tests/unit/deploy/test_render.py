@@ -72,7 +72,7 @@ def unpacked(made: Document) -> bytes:
     if made.form == cloud_config.GZIPPED:
         text = gzip.decompress(base64.b64decode(text)).decode()
     content = b""
-    for line in text.partition("<<'E'\n")[2].partition("\n  E\n")[0].split():
+    for line in text.partition("<<'E'\n")[2].partition("\n E\n")[0].split():
         number = 0
         for letter in line:
             number = number * 94 + ord(letter) - 33
