@@ -550,4 +550,4 @@ def test_files_are_replaced_whole(configure: ModuleType, tmp_path: Path) -> None
 
 
 def test_two_cpus_and_a_gigabyte_have_16_slots(configure: ModuleType) -> None:
-    assert configure.workers(2, 1000 * MIB, configure.WORKER_MEMORY) * contract.THREADS == 16
+    assert configure.workers(2, 1000 * MIB, configure.WORKER_MEMORY) * Limits().threads == 16
