@@ -22,7 +22,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from bake.bundle.release_files import feature_files, files
-from bake.config import contract
 from bake.config.debian import TARGETS
 from bake.config.recipe import Recipe
 from bake.config.sections import Limits

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import uwsgi
@@ -135,3 +136,12 @@ def bounded(app: object) -> object:
         return request
 
     return application
+
+
+def limited(app: object, stream: Callable = globals()["streaming"]) -> object:
+    """Return the app in this middleware, and in the loader's own one."""
+    return bounded(stream(app))
+
+
+#: Replaces the function of wsgi.py, in whose namespace this hook runs.
+streaming = limited
