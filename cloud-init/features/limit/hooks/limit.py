@@ -138,10 +138,10 @@ def bounded(app: object) -> object:
     return application
 
 
-def limited(app: object, stream: Callable = globals()["streaming"]) -> object:
-    """Return the app in this middleware, and in the loader's own one."""
+#: The function of wsgi.py that this hook replaces. wsgi.py runs the hook in its own namespace.
+stream: Callable = globals()["streaming"]
+
+
+def streaming(app: object) -> object:
+    """Return the app in the loader's middleware and in this one."""
     return bounded(stream(app))
-
-
-#: Replaces the function of wsgi.py, in whose namespace this hook runs.
-streaming = limited
