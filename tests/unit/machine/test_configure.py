@@ -22,7 +22,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from bake.bundle.release_files import feature_files, files
-from bake.config import contract
 from bake.config.debian import TARGETS
 from bake.config.recipe import Recipe
 from bake.config.sections import Limits
@@ -550,4 +549,4 @@ def test_files_are_replaced_whole(configure: ModuleType, tmp_path: Path) -> None
 
 
 def test_two_cpus_and_a_gigabyte_have_16_slots(configure: ModuleType) -> None:
-    assert configure.workers(2, 1000 * MIB, configure.WORKER_MEMORY) * contract.THREADS == 16
+    assert configure.workers(2, 1000 * MIB, configure.WORKER_MEMORY) * Limits().threads == 16

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import uwsgi
@@ -135,3 +136,12 @@ def bounded(app: object) -> object:
         return request
 
     return application
+
+
+#: The function of wsgi.py that this hook replaces. wsgi.py runs the hook in its own namespace.
+stream: Callable = globals()["streaming"]
+
+
+def streaming(app: object) -> object:
+    """Return the app in the loader's middleware and in this one."""
+    return bounded(stream(app))

@@ -64,12 +64,11 @@ if __name__.startswith("uwsgi_file"):
         turn = Path(f"/tmp/{uwsgi.worker_id() % os.cpu_count()}").open("a")  # noqa: SIM115
         fcntl.flock(turn, fcntl.LOCK_EX)
     release = Path.cwd().parent
-    # A hook may define another `bounded`.
-    hooks: dict = {"__name__": __name__, "bounded": lambda app: app}
+    # A hook may replace `streaming`.
     for hook in release.glob("settings/hooks/*.py"):
-        exec(hook.read_text(), hooks)
+        exec(hook.read_text(), globals())
     try:
-        application = hooks["bounded"](streaming(find(json.loads((release / "recipe.json").read_text())["wsgi"])))
+        application = streaming(find(json.loads((release / "recipe.json").read_text())["wsgi"]))
     except SystemExit as problem:
         # After SystemExit, uWSGI would start workers forever. Any other exception ends it.
         raise ImportError(problem)  # noqa: B904
