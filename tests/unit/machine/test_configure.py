@@ -145,7 +145,8 @@ def test_systemd_gets_the_release_s_units_and_is_told_of_a_change_alone(root: Pa
     run_on(root)
     assert [path for path in there.rglob("*") if path.is_file()] == []
     assert (tmp_path / "words").read_text().splitlines()[2:] == [
-        "stop app-digest.timer", "stop app-process@*.service", "daemon-reload", "try-reload-or-restart nftables.service",
+        "stop app-digest.timer", "stop app-process@*.service", "daemon-reload",
+        "try-reload-or-restart nftables.service",
     ]  # fmt: skip
 
 
