@@ -14,11 +14,11 @@ from pathlib import Path, PurePosixPath
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from bake.app import author_server, import_roots, own_server, procfile, python_files, unguarded_server, wsgi_server
+from bake.app import author_server, import_roots, own_server, procfile, python_files, server_notes
 from bake.app.distributions import distribution
 from bake.app.django import production_keys, secret_keys
 from bake.app.entry import Entry, find, named_app
-from bake.app.frameworks import FRAMEWORKS, WEBSOCKETS
+from bake.app.frameworks import FRAMEWORKS
 from bake.app.name_resolution import App, Reader
 from bake.app.names import dotted_name
 from bake.app.requirements_files import requirements_file
@@ -29,7 +29,7 @@ from bake.app.variables import ALWAYS_SET
 from bake.config import contract, field_types, secret_names
 from bake.config.recipe import Recipe
 from bake.config.sections import Django, Process, Writable
-from bake.errors import AsgiAppError, NoAppError, RequirementError
+from bake.errors import NoAppError, RequirementError
 
 #: The maximum number of files that bake did not read, and that it names.
 MAX_UNREAD_NOTES = 5
@@ -62,6 +62,7 @@ def complete(folder: Path, recipe: Recipe) -> Detection:
     else:
         entry = find(reader, notes)
         notes.insert(0, entry.note)
+        recipe = recipe.model_copy(update={"run": entry.target}) if entry.run else recipe
     app = entry.app
     modules = reader.import_closure(app.module, app.root.module) if app else []
     modules = own_server.modules(reader, recipe.run) if recipe.run else modules
@@ -77,10 +78,6 @@ def complete(folder: Path, recipe: Recipe) -> Detection:
         changes |= production_keys(reader, recipe, app, notes)
     if recipe.processes is None:
         changes["processes"] = _processes(reader.folder, notes)
-    if entry.source == procfile.NAME and (unused := procfile.unused_options(reader.folder, entry.target)):
-        notes.append(
-            f"not taken from the {procfile.NAME}: `{unused}` of web (the machine's server has its own options)"
-        )
     if recipe.release is None:
         changes["release"] = _release(reader, changes.get("django", recipe.django), notes)
     if recipe.writable.observe:
@@ -98,11 +95,7 @@ def complete(folder: Path, recipe: Recipe) -> Detection:
         {module.path: reader.faults[module.path] for module in modules if module.path in reader.faults}
     )
     notes += _variables(reader, modules, {*variables, "PORT"} if recipe.run else variables)
-    if recipe.server != "uwsgi":
-        notes += _server_notes(reader, entry, recipe.server)
-    if not recipe.run:
-        unguarded_server.require_none(reader, modules)
-        notes += _asgi_notes(modules, recipe) if entry.asgi else _websocket_notes(modules, recipe)
+    notes += server_notes.of(reader, modules, entry, recipe)
     if recipe.check.author is None:
         command = author_server.command(reader, app, entry)
         changes["check"] = recipe.check.model_copy(update={"author": command})
@@ -169,36 +162,6 @@ def _frameworks(reader: Reader, modules: list[Module]) -> dict[str, str]:
         for name in sorted(module.imported_packages & frameworks):
             files.setdefault(canonicalize_name(distribution(name) or name), str(module.path))
     return files
-
-
-def _websocket_notes(modules: list[Module], recipe: Recipe) -> list[str]:
-    """Return a warning for an app that speaks WebSocket, with the keys that long polling needs."""
-    users = [(module, names) for module in modules if (names := module.imported_packages & WEBSOCKETS)]
-    if not users:
-        return []
-    module, names = users[0]
-    cure = "" if recipe.limits.workers == 1 else ", which needs  limits: {workers: 1}"
-    return [
-        f"warning: {module.path} imports {min(names)}, and bake does not serve WebSockets; clients of Socket.IO use "
-        f"long polling instead{cure}"
-    ]
-
-
-def _server_notes(reader: Reader, entry: Entry, server: str) -> Iterator[str]:
-    """Yield notes about the settings that gunicorn ignores. Raises AsgiAppError for an app that is not a WSGI app."""
-    if entry.asgi:
-        raise AsgiAppError(f"{entry.target} is an ASGI app, which {server} does not serve", "Remove `server`.")
-    if server == "gunicorn":
-        yield from wsgi_server.ignored_settings(reader.folder)
-
-
-def _asgi_notes(modules: list[Module], recipe: Recipe) -> Iterator[str]:
-    """Yield warnings about keys that do not suit an ASGI app."""
-    if "threads" in recipe.limits.model_fields_set:
-        yield "warning: limits.threads has no effect on an ASGI app"
-    users = [module for module in modules if "socketio" in module.imported_packages]
-    if users and recipe.limits.workers != 1:
-        yield f"warning: {users[0].path} imports socketio, whose clients need  limits: {{workers: 1}}"
 
 
 def _check_imports(reader: Reader, modules: list[Module], notes: list[str] | None) -> None:

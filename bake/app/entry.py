@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from bake.app import entry_evidence, own_server
+from bake.app import entry_evidence, own_server, procfile
 from bake.app.django import channels_app
 from bake.app.entry_evidence import Evidence
 from bake.app.frameworks import MAKERS, QUICKSTART
@@ -58,7 +58,7 @@ class Entry:
 def find(reader: Reader, notes: list[str]) -> Entry:
     """Return the app to serve: the one that a file such as a Procfile names, or else the only one in the folder.
 
-    Raises the errors of `only_app`.
+    Without one, return the program in the Procfile that serves the site. Raises the errors of `only_app`.
     """
     for evidence in entry_evidence.find(reader.folder):
         if entry := _named_by(reader, evidence):
@@ -67,7 +67,12 @@ def find(reader: Reader, notes: list[str]) -> Entry:
         module, name, settings = channels
         if entry := _named_by(reader, Evidence(f"{settings} uses Channels", module, name, asgi=True)):
             return entry
-    app = only_app(reader, notes)
+    try:
+        app = only_app(reader, notes)
+    except NoAppError:
+        if web := procfile.read(reader.folder).web:
+            return Entry(web, source=procfile.NAME, run=True)
+        raise
     return Entry(app.target, app, asgi=app.asgi) if app else Entry(PASTE)
 
 

@@ -100,19 +100,6 @@ def error(reader: Reader, details: str) -> NoAppError | SeveralAppsError | None:
     return problem
 
 
-def keys(command: str) -> dict[str, str]:
-    """Return the keys of bake.yaml that serve an app by a command such as the `web` of a Procfile.
-
-    They are `server` for a server of WSGI apps that bake knows, or else `run`. The caller finds the app itself.
-    """
-    with suppress(ValueError):
-        for word in shlex.split(command, comments=True):
-            name = PurePosixPath(word).name.removesuffix("-serve")
-            if name in ("gunicorn", "waitress"):
-                return {"server": name}
-    return {"run": command}
-
-
 def modules(reader: Reader, command: str) -> list[Module]:
     """Return the module that a command runs, and those that it imports. Raises NoAppError for a visible debugger."""
     module = _module(reader, command)

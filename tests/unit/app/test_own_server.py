@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bake.app import own_server, scaffold
+from bake.app import scaffold
 from bake.app.detect import Detection, complete
 from bake.config.recipe import Recipe
 from bake.errors import BakeError, NoAppError, SeveralAppsError
@@ -129,17 +129,3 @@ def test_a_program_that_shows_its_debugger_is_refused(tmp_path: Path) -> None:
 
 def test_a_command_without_a_file_of_the_folder_is_taken_as_it_is(tmp_path: Path) -> None:
     assert completed(tmp_path, run="datasette serve --port $PORT").recipe.run == "datasette serve --port $PORT"
-
-
-@pytest.mark.parametrize(
-    ("command", "keys"),
-    [
-        ("gunicorn -w 4 shop:app", {"server": "gunicorn"}),
-        ("python -m gunicorn shop:app", {"server": "gunicorn"}),
-        ("waitress-serve --port=$PORT shop:app", {"server": "waitress"}),
-        ("streamlit run app.py", {"run": "streamlit run app.py"}),
-        ("echo 'open", {"run": "echo 'open"}),
-    ],
-)
-def test_a_command_becomes_the_key_that_serves_it(command: str, keys: dict[str, str]) -> None:
-    assert own_server.keys(command) == keys

@@ -107,3 +107,11 @@ def test_the_first_recipe_has_the_lines_of_a_procfile(tmp_path: Path) -> None:
     assert recipe.release == ("flask db upgrade",)
     assert recipe.processes and recipe.processes["clock"] == Process(run="python clock.py")
     assert any("npm run watch" in note for note in notes)
+
+
+def test_a_program_of_the_web_line_serves_a_folder_without_an_app(tmp_path: Path) -> None:
+    detection = find(tmp_path, {"Procfile": "web: python serve.py $PORT\n", "serve.py": "import http.server\n"})
+    assert (detection.recipe.run, detection.recipe.wsgi) == ("python serve.py $PORT", None)
+    assert "run: python serve.py $PORT (Procfile)" in detection.notes
+    scaffold.write(tmp_path, [])
+    assert "# run: python serve.py $PORT\n" in (tmp_path / "bake.yaml").read_text()
