@@ -17,7 +17,7 @@ from bake.host.templates import render
 #: The statuses of `uv audit` if it completed: without and with vulnerabilities.
 COMPLETED = (0, 1)
 #: The files of the project that uv reads.
-PROJECT = ("pyproject.toml", "uv.lock")
+PROJECT = ("audit/pyproject.toml.j2", "audit/uv.lock.j2")
 #: `uv audit` and its JSON are previews. The lock of bake pins the version of uv.
 OPTIONS = "--frozen --no-config --no-python-downloads --preview-features=audit-command,json-output --output-format=json"
 
@@ -29,8 +29,8 @@ def find(wheels: Mapping[str, str], service: str | None, work: Path) -> list[Fin
     """
     if not wheels:
         return []
-    for name in PROJECT:
-        (work / name).write_text(render(f"audit/{name}.j2", wheels=dict(sorted(wheels.items()))))
+    for template in PROJECT:
+        (work / Path(template).stem).write_text(render(template, wheels=dict(sorted(wheels.items()))))
     options = [*OPTIONS.split(), *([f"--service-url={service}"] if service else [])]
     result = run([uv.find_uv_bin(), "audit", *options], cwd=work, env={"NO_COLOR": "1"}, check=False)
     try:

@@ -37,5 +37,5 @@ def _installed(status: str) -> Iterator[Mapping[str, str]]:
     """Yield the fields of each installed package."""
     for stanza in status.split("\n\n"):
         fields = dict(line.split(": ", 1) for line in stanza.splitlines() if ": " in line and not line.startswith(" "))
-        if fields and fields["Status"].endswith(" installed"):
+        if fields.get("Status", "").endswith(" installed"):
             yield fields

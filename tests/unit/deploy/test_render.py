@@ -10,7 +10,6 @@ import json
 import lzma
 import math
 import random
-import re
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -374,17 +373,20 @@ def test_what_there_is_no_room_for_is_said(app: Path) -> None:
     small = Provider("small", 0, False, True, "this test")
     # Of all that is stripped, the largest, then one byte less than that has.
     limit = 22_000
-    extras = ("certificate", "updates", "exchange")
-    # The certificate client is worth more than both others.
-    for there in (extras, extras[:2], extras[:1], extras[1:], extras[1:2], ()):
+    extras = ("certificate", "updates", "limit", "exchange")
+    # Each is worth more than all that follow it.
+    for there in (extras, extras[:3], extras[:2], extras[:1], extras[1:], extras[1:3], extras[1:2], ()):
         made, notes = said(app, provider=replace(small, limit=limit))
         assert made.form == "stripped"
         limit = made.size - 1
         text = unpacked(made)
-        assert there == tuple(name for name in extras if re.search(rf"/settings/{name}(\.py)?\n".encode(), text))
+        assert there == tuple(
+            name for name in extras if any(f"/{path}\n".encode() in text for path in release_files.feature_files(name))
+        )
         has_certificate = "certificate" in there
         assert ("no room for the certificate client" in notes) == (not has_certificate)
         assert ("no room for the restarts after updates" in notes) == ("updates" not in there)
+        assert ("no room for the exact `limits.request`" in notes) == ("limit" not in there)
         assert ("no room for the zero-downtime restart" in notes) == ("exchange" not in there)
         assert ("HTTPS is trusted about a minute after the DNS records of a.example point" in notes) == has_certificate
 

@@ -86,7 +86,7 @@ def test_every_form_is_a_cloud_config(form: str) -> None:
     assert all(isinstance(command, str) for command in read["bootcmd"])
     for command in read["bootcmd"]:
         programs.run(["sh", "-n", "-c", command])
-    if form != "launch":
+    if form not in ("launch", "stripped"):
         assert "debian-13" in document.text.splitlines()[1]
 
 
@@ -208,7 +208,7 @@ def test_every_length_unpacks(root: Path) -> None:
         r"for l in sys\.stdin:\n.*\n.*\n.*to_bytes.*\n", cloud_config.packed([], DEBIAN_13, stripped=True).text
     )
     assert program
-    lines = textwrap.dedent(f"  {program[0]}")
+    lines = textwrap.dedent(f" {program[0]}")
     for size in (*range(1, 200), *range(3270, 3285), 6554, 6555, 10_000):
         for content in (bytes(size), b"\xff" * size, noise(size, size)):
             text = "".join(f"{line}\n" for line in cloud_config._printable(content))
@@ -584,7 +584,7 @@ def test_the_app_reaches_its_machine_alone_while_it_is_baked_and_proved(tmp_path
         assert sockets == ["-/run/systemd/resolve/io.systemd.Resolve", "-/run/dbus/system_bus_socket"]
     # Units of a release that go or change take files of another form of name with them.
     configure = (paths.rootfs() / "usr/lib/app/configure").read_text()
-    assert '"app*.service.d/?0-*.conf"' in configure
+    assert '"ap[pt]*.service.d/?0-*.conf"' in configure
 
 
 @pytest.mark.parametrize("write", [cloud_config.bake_command, cloud_config.vendor_data])

@@ -34,7 +34,7 @@ class Request:
 
     def __init__(self, environ: dict, limit: float) -> None:
         """Note the visitor's connection, and the time at which the request has taken `limit` seconds."""
-        self.name = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']!r}"
+        self.name = "{REQUEST_METHOD} {PATH_INFO!r}".format_map(environ)
         self.thread, self.connection = threading.get_ident(), uwsgi.connection_fd()
         self.end = time.monotonic() + limit
         self.body: object = ()
