@@ -52,9 +52,7 @@ def files(folder: Path, recipe: Recipe, source_paths: list[Path]) -> dict[str, F
         "health.conf": health(recipe) if recipe.proxy else "",
         "exchange.py": render("release/exchange.py.j2") if recipe.is_http and "exchange" in extras(recipe) else "",
         "nginx/limits.conf": limits(recipe),
-        "nginx/redirect.conf": render("release/nginx/redirect.conf.j2", names=names)
-        if (names := recipe.redirects)
-        else "",
+        "nginx/redirect.conf": redirect(recipe) if recipe.redirects else "",
         "uwsgi.ini": uwsgi(recipe),
         "role.nft": role_rules() if uses_role(recipe) else "",
         "nginx/static.conf": static(recipe),
@@ -210,6 +208,11 @@ def proxy(recipe: Recipe) -> str:
     lines = [line for line in match[1].splitlines() if line.strip() and "#" not in line] if match else []
     networks = recipe.proxy.trust if recipe.proxy else ()
     return render("release/nginx/proxy.conf.j2", networks=networks, is_http=recipe.is_http, app="\n".join(lines))
+
+
+def redirect(recipe: Recipe) -> str:
+    """Return nginx's redirects between names with and without `www.`."""
+    return render("release/nginx/redirect.conf.j2", names=recipe.redirects, is_proxied=recipe.proxy is not None)
 
 
 def health(recipe: Recipe) -> str:

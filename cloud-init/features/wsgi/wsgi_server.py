@@ -57,7 +57,7 @@ def load(recipe: dict) -> Callable:
     """Return the app, and report READY. One worker loads it after the other."""
     with Path("/tmp/first").open("a") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
-        for hook in Path("../settings/hooks").glob("*.py"):
+        for hook in (release / "settings/hooks").glob("*.py"):
             # The hooks know a worker by the name of its module.
             exec(hook.read_text(), {"__name__": "uwsgi_file_wsgi"})
         wsgi = ModuleType("wsgi")

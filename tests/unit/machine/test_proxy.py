@@ -121,3 +121,12 @@ def test_cloudflare_is_trusted_by_name(tmp_path: Path) -> None:
     assert all(f"set_real_ip_from {network};\n" in text for network in proxies.CLOUDFLARE)
     with MachineNginx(tmp_path / "root", files=files) as nginx:
         assert nginx.get("/", "a", {"CF-Connecting-IP": "forged"}).params["HTTP_CF_CONNECTING_IP"] == "127.0.0.1"
+
+
+def test_a_redirect_between_names_keeps_the_visitor_s_scheme(tmp_path: Path) -> None:
+    names = ["shop.example", "www.shop.example"]
+    files = settings(tmp_path, domains=names, redirect="www")
+    with MachineNginx(tmp_path / "root", names, files) as machine:
+        for scheme in ("https", "http"):
+            answer = ask(machine, PROXY, {**FORWARDED, "X-Forwarded-Proto": scheme}, "/a")
+            assert (answer.status, answer.headers["location"]) == (301, f"{scheme}://www.shop.example/a")

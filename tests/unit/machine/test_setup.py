@@ -307,12 +307,14 @@ def test_nginx_reads_its_settings_only_where_they_changed(
         assert setup.CURRENT.resolve() == folder
     assert told(tmp_path) == ["reload-or-restart app-configure.service"] * 2
     # What the release itself says to nginx counts as well.
-    (one / "settings/nginx").mkdir(parents=True)
-    (one / "settings/nginx/static.conf").touch()
     reloaded = ["reload-or-restart app-configure.service", "reload-or-restart nginx.service"]
-    for folder in (one, two):
-        setup.configure(folder)
-        assert told(tmp_path) == reloaded
+    for name in ("nginx/static.conf", "health.conf"):
+        (one / "settings" / name).parent.mkdir(parents=True, exist_ok=True)
+        (one / "settings" / name).touch()
+        for folder in (one, two):
+            setup.configure(folder)
+            assert told(tmp_path) == reloaded
+        (one / "settings" / name).unlink()
     fake("systemctl", f'echo "$*" >> {tmp_path}/words; echo "$*" > {setup.SITE}/servers.conf')
     setup.configure(two)
     assert told(tmp_path) == reloaded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ import pytest
 from conftest import soon
 from machine_nginx import Answer, MachineNginx
 from machine_uwsgi import MachineUwsgi
+
+from bake.host import paths
+from bake.host.programs import run
 
 #: Seconds for a request in these tests, and the delay that a busy computer may add.
 LIMIT, DELAY = 4, 6
@@ -61,11 +65,11 @@ class Machine:
 
 
 @contextmanager
-def started(folder: Path, workers: int = 1, **keys: object) -> Iterator[Machine]:
-    """Start a machine with the app."""
+def started(folder: Path, workers: int = 1, app: str = APP, **keys: object) -> Iterator[Machine]:
+    """Start a machine with an app."""
     with MachineNginx(folder / "root") as nginx:
         nginx.app.close()
-        with MachineUwsgi(folder, APP, nginx.root / "run/app/uwsgi.sock", workers, **keys) as uwsgi:
+        with MachineUwsgi(folder, app, nginx.root / "run/app/uwsgi.sock", workers, **keys) as uwsgi:
             uwsgi.await_ready(workers)
             yield Machine(nginx, uwsgi)
 
@@ -174,3 +178,17 @@ def test_the_page_for_a_timeout_does_not_reload_itself(tmp_path: Path) -> None:
         done.set()
     assert answer.status == 504
     assert b"refresh" not in answer.body
+
+
+def test_an_app_may_leave_its_folder_and_return_bytes(tmp_path: Path) -> None:
+    start = "def app(environ, start_response):\n    start_response('200 OK', [])\n"
+    app = f"import os\nos.chdir('/')\n{start}    return b'body'\n"
+    with started(tmp_path, app=app) as machine:
+        assert machine.get("/").body == b"body"
+
+
+def test_the_loader_of_an_older_machine_takes_the_hook_without_effect(tmp_path: Path) -> None:
+    (tmp_path / "recipe.json").write_text("{}")
+    (tmp_path / "source").mkdir()
+    code = "import sys; sys.modules['uwsgi'] = sys; exec(open(sys.argv[1]).read(), {'__name__': 'uwsgi_file_wsgi'})"
+    run([sys.executable, "-c", code, paths.features() / "limit/hooks/limit.py"], cwd=tmp_path / "source")

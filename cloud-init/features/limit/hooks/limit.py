@@ -112,17 +112,16 @@ def watch(limit: float) -> None:
             refuse()
 
 
-def bounded(app: object) -> object:
-    """Return the app in a middleware that ends requests which take too long."""
-    limits = json.loads(Path("../recipe.json").read_text()).get("limits", {})
-    limit = limits.get("request", REQUEST)
-    watcher = threading.Thread(target=watch, args=(limit,), daemon=True)
+def bounded(app: object, limit: float) -> object:
+    """Return the app in a middleware that ends requests which take longer than `limit` seconds."""
+    watchers: list[threading.Thread] = []
 
     def application(environ: dict, start_response: object) -> object:
         # With `preload`, the worker is a fork of the process that loaded the app, and threads do not survive a fork.
         with LOCK:
-            if not watcher.ident:
-                watcher.start()
+            if not watchers:
+                watchers.append(threading.Thread(target=watch, args=(limit,), daemon=True))
+                watchers[0].start()
         request = Request(environ, limit)
         try:
             request.body = app(environ, start_response)  # type: ignore[operator]
@@ -133,15 +132,20 @@ def bounded(app: object) -> object:
         if hasattr(request.body, "read"):
             request.finish()
             return request.body
+        if isinstance(request.body, bytes):
+            request.body = [request.body]
         return request
 
     return application
 
 
-#: The function of wsgi.py that this hook replaces. wsgi.py runs the hook in its own namespace.
-stream: Callable = globals()["streaming"]
+#: The function of wsgi.py that this hook replaces. wsgi.py runs the hook in its own namespace. That of an older machine
+#: does not; there, the hook has no effect.
+stream: Callable = globals().get("streaming", bool)
+#: The recipe, which is read before the app can change the working directory.
+recipe_of_release = json.loads(Path("../recipe.json").read_text())
 
 
 def streaming(app: object) -> object:
     """Return the app in the loader's middleware and in this one."""
-    return bounded(stream(app))
+    return bounded(stream(app), recipe_of_release.get("limits", {}).get("request", REQUEST))
