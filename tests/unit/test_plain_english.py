@@ -128,7 +128,7 @@ ROLES = {"wanted", "parcel", "ground", "goal", "marks", "said", "told", "found",
 KEYS = {("image/manifest.py", "made"), ("disk/base_manifest.py", "made")}
 #: The machine's programs. PENDING still have such names, and this list only shrinks.
 PROGRAMS = [path for path in FILES if path.suffix == ".py" or path.read_bytes().startswith(b"#!/usr/bin/python3")]
-PENDING = {"configure", "setup"}
+PENDING = {"setup"}
 
 
 def names(tree: ast.Module) -> set[str]:
