@@ -126,9 +126,8 @@ def test_all_modules_and_pages_are_read() -> None:
 ROLES = {"wanted", "parcel", "ground", "goal", "marks", "said", "told", "found", "given", "there", "made"}
 #: Names that are keys of JSON or YAML.
 KEYS = {("image/manifest.py", "made"), ("disk/base_manifest.py", "made")}
-#: The machine's programs. PENDING still have such names, and this list only shrinks.
+#: The machine's programs.
 PROGRAMS = [path for path in FILES if path.suffix == ".py" or path.read_bytes().startswith(b"#!/usr/bin/python3")]
-PENDING = {"configure", "given.py", "setup", "step.py", "steps.py", "wsgi.py"}
 
 
 def names(tree: ast.Module) -> set[str]:
@@ -151,8 +150,7 @@ def test_names_say_what_a_thing_is(path: Path) -> None:
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_names_in_the_machine_s_programs_say_what_a_thing_is(path: Path) -> None:
-    has_roles = bool(names(ast.parse(path.read_text())) & ROLES)
-    assert has_roles == (path.name in PENDING), "rename them, or remove the program from PENDING"
+    assert not names(ast.parse(path.read_text())) & ROLES
 
 
 def test_a_name_that_gives_a_role_is_seen() -> None:

@@ -49,7 +49,7 @@ def keep(release: Path, recipe: dict) -> None:
     # Paths inside of a folder come before the folder, whose copy then contains their links.
     for name in sorted({*folders, *seen["fresh"]}, key=lambda name: -len(PurePosixPath(name).parts)):
         keeps = name in folders
-        place, given = release / "source" / name, release / "given" / name
+        place, shipped = release / "source" / name, release / "given" / name
         kept = DATA / name if keeps else FRESH / release.name / name
         # A later release may ship code where an earlier one wrote.
         if name not in (recipe.get("writable") or []) and any(
@@ -57,14 +57,14 @@ def keep(release: Path, recipe: dict) -> None:
         ):
             continue
         if not place.is_symlink():
-            given.parent.mkdir(parents=True, exist_ok=True)
+            shipped.parent.mkdir(parents=True, exist_ok=True)
             place.parent.mkdir(parents=True, exist_ok=True)
             if place.exists():
-                place.rename(given)
+                place.rename(shipped)
             place.symlink_to(kept)
         # Run as the app, because it may have put links to other places into its own folder. nginx reads FRESH, but
         # only the app reads DATA.
-        argv = ["sh", "-euc", KEEP, "sh", given, kept, "mkdir" if folders.get(name) else "true"]
+        argv = ["sh", "-euc", KEEP, "sh", shipped, kept, "mkdir" if folders.get(name) else "true"]
         subprocess.run(argv, check=True, umask=0o027 if keeps else 0o022, **OWNER)  # type: ignore[call-overload]
     gone = [folder for folder in FRESH.glob("*") if not (release.parent / folder.name).exists()]
     if gone:
@@ -91,11 +91,11 @@ def require_secrets(recipe: dict) -> None:
     names = recipe.get("secrets") or []
     if names:
         link(SECRET, PROGRAM)
-    given = "\n".join(path.read_text() for path in GIVEN if path.exists())
-    missing = [name for name in names if not re.search(rf'^{name}[ \t]*=(?!["\']*[ \t]*$)', given, re.MULTILINE)]
+    text = "\n".join(path.read_text() for path in GIVEN if path.exists())
+    missing = [name for name in names if not re.search(rf'^{name}[ \t]*=(?!["\']*[ \t]*$)', text, re.MULTILINE)]
     if missing:
-        said = ", ".join(missing)
-        raise Waiting(f"missing secrets: {said}. For each: {SECRET} NAME")
+        secrets = ", ".join(missing)
+        raise Waiting(f"missing secrets: {secrets}. For each: {SECRET} NAME")
 
 
 def prepare(release: Path, recipe: dict, changed: bool, stale: bool) -> None:

@@ -344,7 +344,7 @@ def test_the_machine_reads_the_fields_of_recipe_json() -> None:
     programs += [path for path in paths.features().glob("*/*") if path.suffix == ".py" or path.name == "secret"]
     programs += [*(REPOSITORY / "tests/machine").glob("*.py"), REPOSITORY / "tests/conftest.py"]
     programs = [path for path in programs if path.name not in ("boot", "tls-listener")]
-    keys = set().union(*(keys_read(path, "recipe", "wanted", "wanted(partial)", "content") for path in programs))
+    keys = set().union(*(keys_read(path, "recipe", "read_recipe(partial)", "content") for path in programs))
     text = "".join(path.read_text() for path in programs)
     keys |= set(re.findall(r'"recipe\.json"\)\.read_text\(\)\)\["(\w+)"\]', text))
     # steps.py reads the commands by the name of their job.
@@ -356,7 +356,7 @@ def test_the_machine_reads_the_fields_of_recipe_json() -> None:
     assert checks == set(MachineCheck.model_fields)
     limits = set().union(
         *(
-            keys_read(path, "wanted.get('limits', {})", "recipe.get('limits') or {}", "recipe['limits']", "limits")
+            keys_read(path, "recipe.get('limits', {})", "recipe.get('limits') or {}", "recipe['limits']", "limits")
             for path in programs
         )
     )

@@ -40,9 +40,9 @@ def read(root: Path, name: str, right: re.Pattern, what: str, faults: list[str])
     values, wrong, at = [], [], 0
     while at < len(text):
         end = text.find("\n", at) + 1 or len(text)
-        if (found := right.match(text, at)) and not re.search("[\0\ufffd]", found[1]):
-            values.append(found[1])
-            end = found.end()
+        if (match := right.match(text, at)) and not re.search("[\0\ufffd]", match[1]):
+            values.append(match[1])
+            end = match.end()
         elif text[at:end].strip()[:1] not in ("", "#", ";"):
             number = text.count("\n", 0, at) + 1
             wrong.append(f"/etc/app/{name}, line {number}: not {what}, so ignored")

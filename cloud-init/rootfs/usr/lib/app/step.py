@@ -55,8 +55,8 @@ def command(*argv: object, patience: float = 900, env: dict | None = None, cwd: 
         errors="replace", timeout=patience, cwd=cwd, env={**os.environ, **(env or {})},
     )  # fmt: skip
     if done.returncode:
-        said = " ".join(words[:4])
-        raise StepError(f"`{said} …` failed with {done.returncode}:\n{done.stdout.strip()[-2000:]}")
+        start = " ".join(words[:4])
+        raise StepError(f"`{start} …` failed with {done.returncode}:\n{done.stdout.strip()[-2000:]}")
     return done.stdout
 
 

@@ -14,12 +14,12 @@ import sys
 from pathlib import Path
 
 
-def find(wanted: str) -> object:
-    """Return the app. `wanted` is module:expression as in bake.yaml, or the path of a PasteDeploy file (.ini)."""
-    if wanted.endswith(".ini"):
+def find(entry: str) -> object:
+    """Return the app. `entry` is module:expression as in bake.yaml, or the path of a PasteDeploy file (.ini)."""
+    if entry.endswith(".ini"):
         deploy = importlib.import_module("paste.deploy")
-        return deploy.loadapp(f"config:{Path(wanted).absolute()}")
-    name, _, expression = wanted.partition(":")
+        return deploy.loadapp(f"config:{Path(entry).absolute()}")
+    name, _, expression = entry.partition(":")
     module = importlib.import_module(name)
     # Names of the module, or modules that it imported. bake has checked that calls have only literal arguments.
     names, first = {**sys.modules}, re.match(r"\w+", expression)[0]  # type: ignore[index]
