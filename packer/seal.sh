@@ -9,6 +9,10 @@ systemctl stop 'app-*.timer' 'app-job@*.service' 'app-process@*.service' app.ser
 systemctl stop unattended-upgrades.service apt-daily.timer apt-daily-upgrade.timer certbot.timer \
     systemd-timesyncd.service 2> /dev/null || true
 
+# The journal of nginx, which has stopped: its own journald would write it again after this script deletes it.
+systemctl stop systemd-journald@nginx.socket systemd-journald-varlink@nginx.socket systemd-journald@nginx.service \
+    2> /dev/null || true
+
 # Delete the bake's user (`admin` on Debian's AMIs). cloud-init creates it on the next machine, with the keys for that
 # machine.
 for user in debian admin; do
