@@ -62,7 +62,10 @@ def complete(folder: Path, recipe: Recipe) -> Detection:
     else:
         entry = find(reader, notes)
         notes.insert(0, entry.note)
-        recipe = recipe.model_copy(update={"run": entry.target}) if entry.run else recipe
+        if entry.run:
+            port = own_server.port(reader, entry.target)
+            notes += [f"port: {port} (the program's own)"] if port else []
+            recipe = recipe.model_copy(update={"run": entry.target, "port": port})
     app = entry.app
     modules = reader.import_closure(app.module, app.root.module) if app else []
     modules = own_server.modules(reader, recipe.run) if recipe.run else modules

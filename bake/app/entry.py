@@ -70,7 +70,7 @@ def find(reader: Reader, notes: list[str]) -> Entry:
     try:
         app = only_app(reader, notes)
     except NoAppError:
-        if web := procfile.read(reader.folder).web:
+        if web := procfile.own_server(reader.folder):
             return Entry(web, source=procfile.NAME, run=True)
         raise
     return Entry(app.target, app, asgi=app.asgi) if app else Entry(PASTE)

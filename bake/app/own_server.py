@@ -57,11 +57,17 @@ DEBUGGERS = {"flask", "dash", "werkzeug"}
 
 @dataclass(frozen=True)
 class Program:
-    """A file that serves: the lines for bake.yaml, and the place and the text of the line that shows it."""
+    """A file that serves: its command and port, and the place and the text of the line that shows it."""
 
-    lines: tuple[str, ...]
+    command: str
+    port: int | None
     location: str
     text: str
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Return the lines for bake.yaml."""
+        return (f"run: {self.command}", *([f"port: {self.port}"] if self.port else []))
 
 
 def find(reader: Reader) -> list[Program]:
@@ -86,7 +92,7 @@ def error(reader: Reader, details: str) -> NoAppError | SeveralAppsError | None:
     """
     programs = find(reader)
     if len(programs) > 1:
-        return SeveralAppsError({program.lines[0].partition(" ")[2]: program.location for program in programs}, "run")
+        return SeveralAppsError({program.command: program.location for program in programs}, "run")
     if not programs:
         return None
     (program,) = programs
@@ -100,8 +106,23 @@ def error(reader: Reader, details: str) -> NoAppError | SeveralAppsError | None:
     return problem
 
 
+def port(reader: Reader, command: str) -> int | None:
+    """Return the port at which a command serves. None: it takes the one that the machine gives it, or is unknown."""
+    module = None if "$PORT" in command else _module(reader, command)
+    program = _program(reader, module) if module else None
+    return program.port if program else None
+
+
 def modules(reader: Reader, command: str) -> list[Module]:
-    """Return the module that a command runs, and those that it imports. Raises NoAppError for a visible debugger."""
+    """Return the module that a command runs, and those that it imports.
+
+    Raises NoAppError for a file that does not exist, and for a visible debugger.
+    """
+    words = _words(command)
+    files = [] if "cd" in words else [word for word in words if word.endswith(".py")]
+    for name in files:
+        if not (reader.folder / name).is_file():
+            raise NoAppError(f"run: {name} is not in {reader.folder}", "Correct `run` in bake.yaml.")
     module = _module(reader, command)
     closure = reader.import_closure(module) if module else []
     for each in closure:
@@ -111,15 +132,23 @@ def modules(reader: Reader, command: str) -> list[Module]:
 
 def _module(reader: Reader, command: str) -> Module | None:
     """Return the module that a command runs: its first Python file, or the module after -m."""
-    with suppress(ValueError):
-        words = shlex.split(command)
-        for before, word in zip(["", *words], words, strict=False):
-            names = (word, f"{word}.__main__") if before == "-m" else ()
-            paths = (str(PurePosixPath(word)),) if word.endswith(".py") else ()
-            for module in reader.modules.values():
-                if module.name in names or str(module.path) in paths:
-                    return module
+    words = _words(command)
+    # As in `cd backend && python app.py`.
+    folder = words[1] if words[:1] == ["cd"] and words[2:3] == ["&&"] else ""
+    for before, word in zip(["", *words], words, strict=False):
+        names = (word, f"{word}.__main__") if before == "-m" else ()
+        paths = (str(PurePosixPath(folder, word)),) if word.endswith(".py") else ()
+        for module in reader.modules.values():
+            if module.name in names or str(module.path) in paths:
+                return module
     return None
+
+
+def _words(command: str) -> list[str]:
+    """Return the words of a command; none if its quotes are not closed."""
+    with suppress(ValueError):
+        return shlex.split(command)
+    return []
 
 
 def _program(reader: Reader, module: Module) -> Program | None:
@@ -130,10 +159,12 @@ def _program(reader: Reader, module: Module) -> Program | None:
         lines = sorted(node.lineno for node in ast.walk(tree) if _shows(node, server))
         if lines:
             text = (reader.folder / module.path).read_text(encoding="utf-8-sig", errors="replace")
-            port = None if re.search(r"""["']PORT["']""", text) else _port(tree) or server.port
             command = server.command.format(file=shlex.quote(str(module.path)))
-            keys = (f"run: {command}", *([f"port: {port}"] if port and "$PORT" not in command else []))
-            return Program(keys, f"{module.path}:{lines[0]}", text.splitlines()[lines[0] - 1].strip())
+            reads_port = "$PORT" in command or re.search(r"""["']PORT["']""", text)
+            location = f"{module.path}:{lines[0]}"
+            return Program(
+                command, None if reads_port else _port(tree, server), location, text.splitlines()[lines[0] - 1].strip()
+            )
     return None
 
 
@@ -149,13 +180,26 @@ def _shows(node: ast.AST, server: Server) -> TypeGuard[ast.stmt | ast.expr]:
     return False
 
 
-def _port(tree: ast.Module) -> int | None:
-    """Return the port that a call names: run(port=8080), listen(8888), HTTPServer(("", 8000), …)."""
-    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
-        for value in _port_values(call):
-            if isinstance(value, ast.Constant) and isinstance(value.value, int) and 1024 <= value.value <= 65535:
-                return value.value
-    return None
+def _port(tree: ast.Module, server: Server) -> int | None:
+    """Return the port that a server's call names: run(port=8080), listen(8888), HTTPServer(("", 8000), …).
+
+    If no call names one, return the server's own. If one computes it, return None.
+    """
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    calls = [call for call in calls if _shows(call, server) or last_name(call.func).endswith("Server")]
+    values = [value for call in calls for value in _port_values(call)]
+    constants = {
+        target.id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    for value in values:
+        named = constants.get(value.id, value) if isinstance(value, ast.Name) else value
+        if isinstance(named, ast.Constant) and isinstance(named.value, int) and 1024 <= named.value <= 65535:
+            return named.value
+    return None if values else server.port
 
 
 def _port_values(call: ast.Call) -> Iterator[ast.expr]:
@@ -166,7 +210,7 @@ def _port_values(call: ast.Call) -> Iterator[ast.expr]:
             yield value
         case name, [ast.Tuple(elts=[_, value]), *_] if name.endswith("Server"):
             yield value
-        case "run_simple", [_, value, *_]:
+        case (("run_simple" | "run"), [_, ast.Constant(value=int()) as value, *_]):
             yield value
 
 

@@ -23,6 +23,9 @@ PROGRAMS = {
     "celery", "rq", "rqworker", "rqscheduler", "huey_consumer", "huey_consumer.py", "dramatiq", "django-admin", "flask",
     "arq", "taskiq", "procrastinate", "python", "python3", "sh", "bash",
 }  # fmt: skip
+#: Programs that serve an app by themselves, and those that serve the app that their arguments name.
+OWN_SERVERS = {"python", "streamlit", "panel", "bokeh"}
+APP_SERVERS = {"gunicorn", "uwsgi", "waitress-serve", "uvicorn", "hypercorn", "daphne"}
 #: Lines of a Procfile that are for a person, or run once.
 OTHER_NAMES = {"console", "shell", "postdeploy", "test", "tests", "dev", "debug"}
 #: Words in the command of another web server.
@@ -62,6 +65,14 @@ def release(folder: Path, notes: list[str]) -> tuple[str, ...]:
     return (command,)
 
 
+def own_server(folder: Path) -> str:
+    """Return the command of `web` if it starts a Python program that is a server itself, or ""."""
+    command = read(folder).web
+    words = _words(command)
+    program = re.sub(r"[\d.]+$", "", _program(words))
+    return command if program in OWN_SERVERS and "&" not in words else ""
+
+
 def processes(folder: Path, notes: list[str]) -> dict[str, str]:
     """Return the processes in a Procfile that a machine can run, and note why bake does not take others."""
     commands: dict[str, str] = {}
@@ -86,7 +97,7 @@ def _refusal(folder: Path, name: str, command: str) -> str:
     if SERVES.search(command):
         return "another web server"
     words = _words(command)
-    program = next((word for word in words if not re.match(r"\w+=|(env|exec)$", word)), "")
+    program = _program(words)
     if re.sub(r"[\d.]+$", "", program) in PROGRAMS or program in PROGRAMS | _own_commands(folder):
         return ""
     if "/" in program and (folder / program).is_file() and ".." not in PurePosixPath(program).parts:
@@ -98,7 +109,15 @@ def unused_options(folder: Path, target: str) -> str:
     """Return the words of the Procfile's web line, without the server's name and the app that bake takes."""
     app = re.sub(r"\(.*", "", target)
     words = _words(read(folder).web)
+    if not words or words[0] not in APP_SERVERS:
+        return ""
     return " ".join(word for word in words[1:] if re.sub(r"\(.*", "", word) not in (app, app.partition(":")[0]))
+
+
+def _program(words: list[str]) -> str:
+    """Return the program that the words of a command start, after `cd FOLDER &&`, assignments, `env` and `exec`."""
+    words = words[3:] if words[:1] == ["cd"] and words[2:3] == ["&&"] else words
+    return next((word for word in words if not re.match(r"\w+=|(env|exec)$", word)), "")
 
 
 def _words(command: str) -> list[str]:

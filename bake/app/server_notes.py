@@ -21,6 +21,8 @@ def of(reader: Reader, modules: list[Module], entry: Entry, recipe: Recipe) -> I
     if recipe.server != "uwsgi":
         yield from _ignored_settings(reader, entry, recipe.server)
     if recipe.run:
+        if "threads" in recipe.limits.model_fields_set:
+            yield "warning: limits.threads has no effect on `run`"
         return
     unguarded_server.require_none(reader, modules)
     yield from _asgi_notes(modules, recipe) if entry.asgi else _websocket_notes(modules, recipe)

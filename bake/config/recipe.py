@@ -99,7 +99,8 @@ def _wsgi_server(server: str, info: ValidationInfo) -> str:
 
 def _own_port(port: int, info: ValidationInfo) -> int:
     """Return the value of `port`. Raises ValueError if the recipe has no `run`."""
-    if not info.data.get("run"):
+    # The key is missing if its own value is wrong.
+    if "run" in info.data and not info.data["run"]:
         raise ValueError("`port` is the port of the program in `run`, which the recipe does not have")
     return port
 

@@ -181,6 +181,9 @@ def _front(case: Case) -> Finding | None:
 def _server_error(case: Case) -> Finding | None:
     if case.answer.status < 500:
         return None
+    # A server that knows no HEAD responds so, such as http.server.
+    if case.answer.status == 501 and case.author and case.author.status == 501 and case.answer.method == "HEAD":
+        return None
     comparison = ", also with the author's server" if case.author and case.author.status >= 500 else ""
     return fault(
         f"The machine responds with {case.answer.status}{comparison}.",

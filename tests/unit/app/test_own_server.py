@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from conftest import write
 
 from bake.app import scaffold
 from bake.app.detect import Detection, complete
@@ -129,3 +130,34 @@ def test_a_program_that_shows_its_debugger_is_refused(tmp_path: Path) -> None:
 
 def test_a_command_without_a_file_of_the_folder_is_taken_as_it_is(tmp_path: Path) -> None:
     assert completed(tmp_path, run="datasette serve --port $PORT").recipe.run == "datasette serve --port $PORT"
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("import redis, streamlit\nredis.Redis(port=6379)\n", ["run: streamlit run app.py"]),
+        (
+            "import psycopg2\nfrom aiohttp import web\npsycopg2.connect(port=5432)\nweb.run_app(a, port=8000)\n",
+            ["run: python3 app.py", "port: 8000"],
+        ),
+        ("from aiohttp import web\nweb.run_app(a, port=int(read()))\n", ["run: python3 app.py"]),
+        ("from aiohttp import web\nweb.run_app(a)\n", ["run: python3 app.py", "port: 8080"]),
+    ],
+)
+def test_only_the_port_of_the_server_s_own_call_counts(tmp_path: Path, text: str, lines: list[str]) -> None:
+    write(tmp_path, {"app.py": text, "requirements.txt": ""})
+    with pytest.raises(NoAppError) as caught:
+        completed(tmp_path)
+    assert list(caught.value.proposal) == lines
+
+
+def test_a_file_that_does_not_exist_cannot_run(tmp_path: Path) -> None:
+    with pytest.raises(NoAppError, match=r"run: nofile\.py is not in"):
+        completed(tmp_path, run="python nofile.py")
+    assert completed(tmp_path, run="cd backend && python nofile.py").recipe.run
+
+
+def test_threads_have_no_effect_on_a_program(tmp_path: Path) -> None:
+    write(tmp_path, {"app.py": ""})
+    notes = completed(tmp_path, run="python app.py", limits={"threads": 4}).notes
+    assert "warning: limits.threads has no effect on `run`" in notes

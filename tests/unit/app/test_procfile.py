@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from app_folders import DJANGO, FLASK, find
+from app_folders import DJANGO, FLASK, fails, find
 from conftest import write
 
 from bake.app import procfile, scaffold
 from bake.app.procfile import Procfile
 from bake.config import loader
 from bake.config.sections import Process
+from bake.errors import NoAppError
 
 PROCFILE = """\
 # Heroku's
@@ -115,3 +116,40 @@ def test_a_program_of_the_web_line_serves_a_folder_without_an_app(tmp_path: Path
     assert "run: python serve.py $PORT (Procfile)" in detection.notes
     scaffold.write(tmp_path, [])
     assert "# run: python serve.py $PORT\n" in (tmp_path / "bake.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("web", "port"),
+    [
+        ("python serve.py", 8888),
+        ("python3.12 -u serve.py", 8888),
+        ("cd web && python main.py", 9001),
+        ("python serve.py $PORT", None),
+    ],
+)
+def test_the_port_of_such_a_program_is_read(tmp_path: Path, web: str, port: int | None) -> None:
+    files = {
+        "Procfile": f"web: {web}\n",
+        "serve.py": "import tornado.web\ntornado.web.Application([]).listen(8888)\n",
+        "web/main.py": "from aiohttp import web\nPORT = 9001\nweb.run_app(web.Application(), port=PORT)\n",
+    }
+    detection = find(tmp_path, files)
+    assert (detection.recipe.run, detection.recipe.port) == (web, port)
+
+
+@pytest.mark.parametrize(
+    "web",
+    ["node index.js", "gunicorn app:app", "sh -c 'python x.py", "python x.py & python y.py", "bundle exec rails s"],
+)
+def test_a_web_line_that_starts_no_python_program_of_the_app_is_not_taken(tmp_path: Path, web: str) -> None:
+    fails(NoAppError, tmp_path, {"Procfile": f"web: {web}\n", "x.py": "", "y.py": ""})
+
+
+def test_only_words_of_a_server_count_as_its_options(tmp_path: Path) -> None:
+    notes = find(tmp_path, {"Procfile": "web: cd . && gunicorn app:app\n", "app.py": FLASK}).notes
+    assert not any("not taken" in note for note in notes)
+
+
+def test_a_process_may_change_to_another_folder(tmp_path: Path) -> None:
+    files = {"Procfile": "worker: cd jobs && python w.py\n", "app.py": FLASK, "jobs/w.py": ""}
+    assert find(tmp_path, files).recipe.processes == {"worker": Process(run="cd jobs && python w.py")}

@@ -25,6 +25,7 @@ from sample_records import (
 )
 
 from bake.config.sections import Page
+from bake.verify.comparison import compare
 from bake.verify.record import Answer
 from bake.verify.rules import Verdict, masked
 
@@ -66,6 +67,14 @@ def test_a_server_error_is_a_fault_also_where_both_give_it() -> None:
     assert "{path: /page, status: 500}" in found.cure
     assert verdict(None, page(status=503)) is FAULT
     assert verdict(None, page()) is SAME
+
+
+def test_a_server_that_knows_no_head_is_no_fault() -> None:
+    head = replace(page(status=501), method="HEAD")
+    differences = compare(author(page(), head), [machine(page(), head)])
+    assert {difference.verdict for difference in differences} == {SAME}
+    differences = compare(author(page(), replace(page(), method="HEAD")), [machine(page(), head)])
+    assert {difference.path: difference.verdict for difference in differences}["HEAD /page"] is FAULT
 
 
 @pytest.mark.parametrize(
