@@ -46,9 +46,20 @@ class DirectReference:
     sha256: str = ""
 
     @property
+    def address(self) -> str:
+        """Return the address of the repository or file, or the path."""
+        return f"git+{self.git}" if self.git else self.url or self.path
+
+    @property
     def guessed_name(self) -> str:
-        """Return the name, or the one that the last part of the address suggests."""
-        last = PurePosixPath(urlsplit(self.git or self.url or self.path).path).name
+        """Return the name, or the one that the last part of the address suggests.
+
+        Raises UnusableError for an address that is not valid.
+        """
+        try:
+            last = PurePosixPath(urlsplit(self.address).path).name
+        except ValueError:
+            raise UnusableError(ADDRESS_HINT) from None
         stem = re.split(r"-\d|\.(?:git|zip|whl|tar|tgz)\b", last)[0]
         return self.name or re.sub(r"[^A-Za-z0-9]+", "-", stem).strip("-") or "source"
 

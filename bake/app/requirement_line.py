@@ -12,6 +12,7 @@ from bake.app import direct_reference, unneeded_packages
 from bake.app.direct_reference import DirectReference
 from bake.config.debian import Target
 from bake.errors import RequirementError
+from bake.host.download import without_queries
 
 HASH = re.compile(r"--hash[= ]sha256:([0-9a-f]{64})")
 
@@ -62,7 +63,7 @@ def parse(text: str, location: str, target: Target, constraint: bool = False) ->
             unneeded = _unneeded(requirement, target)
             return Line(plain, location, name, constraint, hashes, unneeded, reference)
         hint = "Require a version on a package index instead of a URL."
-    shown = re.sub(r"//[^/@\s]*:[^/@\s]*@", "//…@", specification)
+    shown = re.sub(r"//(?!git@)[^/\s]+@", "//…@", without_queries(specification))
     raise RequirementError(f"{location}: bake cannot use {shown!r}", hint)
 
 

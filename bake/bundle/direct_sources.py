@@ -18,7 +18,7 @@ from bake.bundle.exclusions import walk
 from bake.bundle.source import Source
 from bake.errors import NetworkError, RequirementError, SourceError
 from bake.host import files, git
-from bake.host.download import download
+from bake.host.download import download, without_queries
 
 #: The time of packed files in seconds since the epoch: 1980-01-02, because a wheel cannot contain older files.
 OLDEST = 315619200
@@ -31,20 +31,17 @@ def fetch(line: Line, app_folder: Path, work: Path) -> Source:
     """
     reference = line.reference
     assert reference is not None
-    folder = work / "sources" / line.name
+    folder = work / "sources" / files.digest(reference)
     folder.mkdir(parents=True)
     try:
         if reference.git:
             return _repository(line, reference, folder)
         if reference.url:
             return _file_at_url(line, reference, folder)
+        return _path(line, reference, app_folder, folder)
     except (NetworkError, SourceError) as error:
-        raise type(error)(f"{line.location}: {error.message}", error.hint, error.details) from None
-    path = app_folder / reference.path
-    if not path.resolve().is_relative_to(app_folder.resolve()):
-        raise RequirementError(f"{line.location}: {reference.path} leads out of the app's folder", "Move the files.")
-    archive = _packed(path, list(walk(path, [])), folder) if path.is_dir() else path
-    return Source(line.name, "", f"file:{reference.path}", files.file_digest(archive), "", line.location, archive)
+        message, details = without_queries(error.message), without_queries(error.details)
+        raise type(error)(f"{line.location}: {message}", error.hint, details) from None
 
 
 def content_digest(line: Line, app_folder: Path) -> str:
@@ -70,7 +67,7 @@ def _repository(line: Line, reference: DirectReference, folder: Path) -> Source:
         raise SourceError(f"{reference.git} has no folder {reference.folder}", "Correct the `subdirectory`.")
     archive = _packed(project, sorted(project.rglob("*")), folder)
     subfolder = f"#subdirectory={reference.folder}" if reference.folder else ""
-    address = f"git+{reference.git}@{commit.hash}{subfolder}"
+    address = f"{without_queries(reference.address)}@{commit.hash}{subfolder}"
     sha256, version = files.digest([commit.hash, reference.folder]), _version(reference.commit, commit.hash)
     return Source(line.name, "", address, sha256, commit.date, line.location, archive, version)
 
@@ -89,9 +86,26 @@ def _version(reference: str, commit: str) -> str:
 def _file_at_url(line: Line, reference: DirectReference, folder: Path) -> Source:
     archive = folder / (PurePosixPath(unquote(urlsplit(reference.url).path)).name or "source.zip")
     digest = download(reference.url, archive, "sha256")
-    if reference.sha256 not in ("", digest):
-        raise SourceError(f"The SHA-256 of {reference.url} is {digest}", "Correct it, if you trust the file.")
-    return Source(line.name, "", f"{reference.url}#sha256={digest}", digest, "", line.location, archive)
+    _require_hash(line, reference, digest)
+    address = f"{without_queries(reference.url)}#sha256={digest}"
+    return Source(line.name, "", address, digest, "", line.location, archive)
+
+
+def _path(line: Line, reference: DirectReference, app_folder: Path, folder: Path) -> Source:
+    path = app_folder / reference.path
+    if not path.resolve().is_relative_to(app_folder.resolve()):
+        raise RequirementError(f"{line.location}: {reference.path} leads out of the app's folder", "Move the files.")
+    archive = _packed(path, list(walk(path, [])), folder) if path.is_dir() else path
+    digest = files.file_digest(archive)
+    if archive == path:
+        _require_hash(line, reference, digest)
+    return Source(line.name, "", f"file:{reference.path}", digest, "", line.location, archive)
+
+
+def _require_hash(line: Line, reference: DirectReference, digest: str) -> None:
+    """Raise SourceError unless the fragment and the `--hash` options of a requirement allow its file."""
+    if reference.sha256 not in ("", digest) or (line.hashes and digest not in line.hashes):
+        raise SourceError(f"The SHA-256 of {reference.address} is {digest}", "Correct it, if you trust the file.")
 
 
 def _packed(project: Path, paths: list[Path], folder: Path) -> Path:
@@ -100,6 +114,9 @@ def _packed(project: Path, paths: list[Path], folder: Path) -> Path:
     with tarfile.open(archive, "w") as tar:
         for path in paths:
             info = tar.gettarinfo(path, f"source/{path.relative_to(project).as_posix()}")
+            if info.islnk():
+                # tarfile packs the other names of a file as links without content.
+                info.type, info.size, info.linkname = tarfile.REGTYPE, path.stat().st_size, ""
             info.uid = info.gid = 0
             info.mtime = OLDEST
             info.uname = info.gname = ""

@@ -139,6 +139,11 @@ def _applies(line: Line, target: Target) -> bool:
     return marker is None or marker.evaluate(marker_environment(target))
 
 
+def _reference_key(line: Line) -> object:
+    """Return the name of a direct reference, or the reference itself if its name is only a guess."""
+    return line.name if line.reference and line.reference.name else line.reference
+
+
 def _is_pin(text: str) -> bool:
     """Return whether a requirement admits one version only."""
     specifiers = Requirement(text).specifier
@@ -213,17 +218,17 @@ class _Resolution:
         if references and self.builder is None:
             raise direct_error(references, self.requirements.build)
         # The commit in a lock file, which is a constraint, is more precise than a branch in a project's file.
-        lines = {line.name: line for line in sorted(references, key=lambda line: line.constraint)}
-        wheels: dict[str, BuiltWheel] = {}
-        for line in lines.values():
+        lines = {_reference_key(line): line for line in sorted(references, key=lambda line: line.constraint)}
+        wheels: dict[object, BuiltWheel] = {}
+        for key, line in lines.items():
             assert self.builder is not None
             source = direct_sources.fetch(line, self.requirements.folder, self.work)
-            wheel = wheels[line.name] = self.builder.build(source)
+            wheel = wheels[key] = self.builder.build(source)
             self.direct[wheel.project] = (wheel, source)
         texts: dict[bool, str] = {True: "", False: ""}
         for line in references:
             assert line.reference is not None
-            wheel, extras = wheels[line.name], "" if line.constraint else line.reference.extras
+            wheel, extras = wheels[_reference_key(line)], "" if line.constraint else line.reference.extras
             texts[line.constraint] += f"{line.reference.name or wheel.project}{extras} @ {wheel.path.as_uri()}\n"
         return texts[True], texts[False]
 

@@ -11,6 +11,7 @@ from bake.app.requirement_line import Line
 from bake.bundle.package_index import NO_NETWORK, TRACEBACK
 from bake.config.debian import Target
 from bake.errors import BakeError, ConflictError, NetworkError, ProgramError, RequirementError, WheelError
+from bake.host.download import without_queries
 
 NO_WHEEL = re.compile(r"Wheels are required for `([^`]+)`")
 NO_WHEEL_HINT = (
@@ -18,8 +19,8 @@ NO_WHEEL_HINT = (
     "a wheel to a package `index`."
 )
 #: The hint's end where bake may build, but not for this command: documents make machines that build nothing.
-BUILD_HINT = " `bake image` builds a wheel from its source."
-BUILD_OFF_HINT = " Without `build: off` in bake.yaml, `bake image` builds a wheel from its source."
+BUILD_HINT = "`bake image` builds a wheel from its source."
+BUILD_OFF_HINT = f"Without `build: off` in bake.yaml, {BUILD_HINT}"
 
 
 def no_wheel_error(locations: Mapping[str, str], target: Target, builds: bool) -> WheelError:
@@ -30,15 +31,16 @@ def no_wheel_error(locations: Mapping[str, str], target: Target, builds: bool) -
     else:
         listing = ", ".join(pin + f" ({location})" * bool(location) for pin, location in locations.items())
         message, *reasons = target.sentences(f"{len(locations)} requirements have no wheel", f": {listing}")
-    return WheelError(message, NO_WHEEL_HINT + (BUILD_HINT if builds else BUILD_OFF_HINT)).with_reasons(*reasons)
+    return WheelError(message, f"{NO_WHEEL_HINT} {BUILD_HINT if builds else BUILD_OFF_HINT}").with_reasons(*reasons)
 
 
 def direct_error(lines: Sequence[Line], builds: bool) -> WheelError:
     """Return the error for direct references where bake may not build. `builds` is `build` in bake.yaml."""
-    listing = ", ".join(f"{line.name} ({line.location})" for line in lines)
+    addresses = [(without_queries(line.reference.address), line.location) for line in lines if line.reference]
+    listing = ", ".join(f"{address} ({location})" for address, location in addresses)
     return WheelError(
-        f"The package index does not have the source that the requirements name for {listing}",
-        "Require a version on the index." + (BUILD_HINT if builds else BUILD_OFF_HINT),
+        f"These requirements need a build, which bake does not do here: {listing}",
+        f"{BUILD_HINT if builds else BUILD_OFF_HINT} Or require a version on a package index.",
     )
 
 

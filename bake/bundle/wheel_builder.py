@@ -200,7 +200,10 @@ def _keep_wheel(source: Source, path: Path, key: str) -> BuiltWheel:
     """Copy a wheel that a requirement names to the cache. Raises WheelError if it is not safe to unpack."""
     if "-" not in path.stem:
         raise WheelError(f"{source.location}: {path.name} is not the name of a wheel", "Correct it.")
-    require_safe(path)
+    try:
+        require_safe(path)
+    except WheelError as error:
+        raise WheelError(f"{source.location}: {error.message}", error.hint) from None
     _require_listed(source, path)
     with cache.work_folder() as work:
         return built_wheels.keep(Path(shutil.copy(path, work)), key, time.time(), {})

@@ -29,7 +29,9 @@ def require_safe(wheel: Path) -> None:
         with zipfile.ZipFile(wheel) as archive:
             fault = next(_faults(archive, wheel.stat().st_size), None)
     except (zipfile.BadZipFile, UnicodeDecodeError, configparser.Error) as error:
-        fault = f"it cannot be read: {error}"
+        raise WheelError(
+            f"{wheel.name} cannot be read: {error}", "Build or download the wheel again, or require another version."
+        ) from None
     if fault:
         raise WheelError(
             f"bake refuses to unpack {wheel.name}: {fault}",

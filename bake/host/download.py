@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -23,14 +24,19 @@ def fetch(url: str, timeout: float) -> bytes:
         with urllib.request.urlopen(url, timeout=timeout) as stream:
             content: bytes = stream.read()
             return content
-    except (OSError, HTTPException) as error:
+    except (OSError, HTTPException, ValueError) as error:
         raise _fault(url, error) from None
 
 
 def _fault(name: str, error: Exception) -> NetworkError:
     if isinstance(error, urllib.error.HTTPError):
         error.close()
-    return NetworkError(f"{name} cannot be fetched: {error}", "Check the address and the network.")
+    return NetworkError(without_queries(f"{name} cannot be fetched: {error}"), "Check the address and the network.")
+
+
+def without_queries(text: str) -> str:
+    """Return a text without the queries of the addresses in it, because they may contain secrets."""
+    return re.sub(r"(https?://[^\s?#]*)\?[^\s#'\"]*", r"\1", text)
 
 
 def download(
@@ -48,6 +54,6 @@ def download(
                 progress(copy.tell() / max(size, copy.tell()))
             if copy.tell() < size:
                 raise ConnectionError(f"the connection ended after {copy.tell()} of {size} bytes")
-    except (OSError, HTTPException) as error:
+    except (OSError, HTTPException, ValueError) as error:
         raise _fault(name, error) from None
     return digest.hexdigest()

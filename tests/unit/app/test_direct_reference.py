@@ -52,6 +52,8 @@ def test_a_requirement_on_the_index_has_none(text: str) -> None:
         ("hg+https://code.example/six", "by https only"),
         ("http://code.example/six.zip", "by https only"),
         (f"git+{GIT}@--upload-pack=x", "by https only"),
+        ("https://[::1/a-1.zip", "by https only"),
+        ("git+https://[::1/a.git#egg=a", "by https only"),
         ("../six", "Move its files into the app's folder"),
         ("six @ file:///srv/six", "Move its files into the app's folder"),
         (f"git+{GIT}#subdirectory=../x", "Move its files into the app's folder"),
@@ -64,7 +66,21 @@ def test_other_sources_are_refused_with_the_next_step(text: str, hint: str) -> N
     assert hint in caught.value.hint
 
 
-def test_a_password_in_an_address_is_not_shown() -> None:
-    with pytest.raises(RequirementError) as caught:
-        parse("git+https://user:secret@code.example/six.git", "requirements.txt:1", DEBIAN_13)
+@pytest.mark.parametrize(
+    "address",
+    [
+        "git+https://user:secret@code.example/six.git",
+        "git+https://user:se@secret@code.example/six.git",
+        "git+https://ghp_secret@code.example/six.git",
+        "http://code.example/six.zip?token=secret",
+    ],
+)
+def test_a_password_in_an_address_is_not_shown(address: str) -> None:
+    with pytest.raises(RequirementError, match=r"code\.example/six") as caught:
+        parse(address, "requirements.txt:1", DEBIAN_13)
     assert "secret" not in caught.value.message + caught.value.hint
+
+
+def test_the_user_git_in_an_address_is_shown() -> None:
+    with pytest.raises(RequirementError, match=r"//git@code\.example/six\.git"):
+        parse("git+ssh://git@code.example/six.git", "requirements.txt:1", DEBIAN_13)

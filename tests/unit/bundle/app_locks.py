@@ -20,7 +20,7 @@ def resolve(folder: Path, requirements: str, refresh: bool = False, max_age_days
     return lock.resolve(Requirements.read(folder, recipe, DEBIAN_13), Age(max_age_days, refresh))
 
 
-def fails(kind: type[BakeError], folder: Path, requirements: str, **keys: str) -> BakeError:
+def fails(kind: type[BakeError], folder: Path, requirements: str, **keys: object) -> BakeError:
     with pytest.raises(kind) as caught:
         resolve(folder, requirements, False, 7, **keys)
     return caught.value

@@ -105,6 +105,62 @@ def test_an_archive_has_its_sha256_in_the_lock(app: Path, recipe: Recipe, site: 
         resolve(app, recipe, f"a @ {source.url}#sha256={'0' * 64}\n")
 
 
+def test_a_file_without_one_of_its_hashes_is_refused(app: Path, recipe: Recipe, site: Site) -> None:
+    source = builder_fakes.publish_source(site, "a")
+    hashes = f"--hash=sha256:{'0' * 64}"
+    with pytest.raises(SourceError, match=f"requirements.txt:1: The SHA-256 of .* is {source.sha256}"):
+        resolve(app, recipe, f"a @ {source.url} {hashes}\n")
+    assert resolve(app, recipe, f"a @ {source.url} {hashes} --hash=sha256:{source.sha256}\n").text
+    builder_fakes.wheel(app, "c-2.0-py3-none-any.whl")
+    with pytest.raises(SourceError, match=r"requirements.txt:2: The SHA-256 of c-2.0-py3-none-any.whl is"):
+        resolve(app, recipe, f"b\n./c-2.0-py3-none-any.whl {hashes}\n")
+
+
+def test_sources_with_the_same_last_part_are_all_built(app: Path, recipe: Recipe, clone: Clone, tmp_path: Path) -> None:
+    clone.commit({"one/setup.py": "", "two/two.py": ""})
+    clone.push()
+    builder_fakes.wheel(tmp_path, "d-1.0-py3-none-any.whl")
+    script = "tar --list --file $2/source/* | grep -q two.py && set d-1.0 || set a-1.5; tar -c ./$1-py3-none-any.whl"
+    (tmp_path / "build.sh").write_text(script)
+    address = f"git+{clone.url}#subdirectory="
+    a, d = lock_entries(resolve(app, recipe, f"{address}one\n{address}two\n").text)
+    assert a.startswith("a==1.5 ") and a.endswith("=one\n") and d.startswith("d==1.0 ") and d.endswith("=two\n")
+
+
+def test_the_query_of_an_address_is_neither_in_the_lock_nor_in_errors(
+    app: Path, recipe: Recipe, site: Site, clone: Clone
+) -> None:
+    source = builder_fakes.publish_source(site, "a")
+    text = resolve(app, recipe, f"a @ {source.url}?token=s3cret\n").text
+    assert text.endswith(f"    # {source.url}#sha256={source.sha256}\n")
+    for address in (
+        f"{source.url}?token=s3cret#sha256={'0' * 64}",
+        f"{source.url}no?token=s3cret",
+        f"git+{clone.url}no?token=s3cret",
+    ):
+        with pytest.raises((SourceError, NetworkError), match=r"requirements.txt:1: .*https://") as caught:
+            resolve(app, recipe, f"a @ {address}\n")
+        assert "s3cret" not in caught.value.message + caught.value.hint + caught.value.details
+    assert "s3cret" not in fails(WheelError, app, f"a @ {source.url}?token=s3cret\n").message
+
+
+def test_hard_links_are_packed_as_files(app: Path, tmp_path: Path) -> None:
+    (app / "lib").mkdir()
+    (app / "lib/a.py").write_text("a = 1\n")
+    (app / "lib/b.py").hardlink_to(app / "lib/a.py")
+    archive = fetch("./lib", app, tmp_path).archive
+    assert archive
+    with tarfile.open(archive) as tar:
+        assert {member.name: member.size for member in tar if member.isfile()} == {"source/a.py": 6, "source/b.py": 6}
+
+
+def test_a_wheel_that_is_no_zip_is_refused_with_its_line(app: Path, recipe: Recipe) -> None:
+    (app / "c-2.0-py3-none-any.whl").write_text("<html>")
+    with pytest.raises(WheelError, match=r"requirements.txt:2: .*c-2.0-py3-none-any.whl.* cannot be read") as caught:
+        resolve(app, recipe, "b\n./c-2.0-py3-none-any.whl\n")
+    assert "trust" not in caught.value.hint
+
+
 def test_a_package_that_requires_another_source_is_refused(app: Path, recipe: Recipe) -> None:
     wheel = builder_fakes.wheel(app, "c-2.0-py3-none-any.whl")
     with zipfile.ZipFile(wheel, "w") as archive:
@@ -114,8 +170,11 @@ def test_a_package_that_requires_another_source_is_refused(app: Path, recipe: Re
 
 
 def test_a_machine_that_builds_nothing_refuses_it_with_the_command_that_builds(app: Path) -> None:
-    error = fails(WheelError, app, "a @ git+https://code.example/a.git\n")
-    assert "a (requirements.txt:1)" in error.message and "`bake image` builds" in error.hint
+    (app / "lib").mkdir()
+    error = fails(WheelError, app, "a @ git+https://code.example/a.git\n./lib\n")
+    assert "git+https://code.example/a.git (requirements.txt:1), lib (requirements.txt:2)" in error.message
+    assert "index" not in error.message and error.hint.startswith("`bake image` builds")
+    assert fails(WheelError, app, "./lib\n", build=False).hint.startswith("Without `build: off` in bake.yaml, `bake")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from conftest import Site
 
 from bake.errors import NetworkError
 from bake.host import download as module
-from bake.host.download import CHUNK, download
+from bake.host.download import CHUNK, download, fetch
 
 Speaker = Callable[[bytes], str]
 
@@ -113,3 +113,11 @@ def test_a_server_that_nobody_vouches_for_is_not_believed(
 def test_nobody_listens(tmp_path: Path) -> None:
     with pytest.raises(NetworkError, match="refused"):
         download("https://127.0.0.1:1/file", tmp_path / "out", "sha256")
+
+
+def test_an_address_that_http_cannot_send_is_refused_without_its_query(site: Site, tmp_path: Path) -> None:
+    address = f"{site.address}/simpl\xe9/foo-1.0.zip?token=s3cret"
+    for attempt in (lambda: download(address, tmp_path / "out", "sha256"), lambda: fetch(address, 5)):
+        with pytest.raises(NetworkError, match=r"foo-1.0.zip cannot be fetched: .*ascii") as caught:
+            attempt()
+        assert "s3cret" not in caught.value.message
