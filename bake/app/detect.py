@@ -102,7 +102,9 @@ def complete(folder: Path, recipe: Recipe) -> Detection:
     if recipe.check.author is None:
         command = author_server.command(reader, app, entry)
         changes["check"] = recipe.check.model_copy(update={"author": command})
-        notes.append(f"check.author: {command} (the machine's pages are compared with those of this server)")
+        notes.append(
+            f"check.author: {command} (where bake makes an image, it compares the pages with those of this server)"
+        )
     if recipe.name is None:
         slug = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower())[:63].strip("-") or "app"
         changes["name"] = slug

@@ -31,9 +31,12 @@ TAIL = f"""
 # Names of secrets. Their values are in {contract.SECRETS} on the machine, never in an image.
 # secrets: [SECRET_KEY]
 
-# Commands that run before each start, and jobs.
-# setup: [flask db upgrade]
+# Commands that run once for each version:
+# release: [flask db upgrade]
+
+# Jobs, and programs that run beside the site.
 # timers: {{tidy: {{run: flask tidy, when: daily}}}}
+# processes: {{queue: celery -A shop worker}}
 """
 
 

@@ -207,7 +207,9 @@ def proxy(recipe: Recipe) -> str:
     match = re.search(r"location @app \{\n(.*?)\n\}\n", server_settings(recipe), re.DOTALL)
     lines = [line for line in match[1].splitlines() if line.strip() and "#" not in line] if match else []
     networks = recipe.proxy.trust if recipe.proxy else ()
-    return render("release/nginx/proxy.conf.j2", networks=networks, is_http=recipe.is_http, app="\n".join(lines))
+    return render(
+        "release/nginx/trusted-proxies.conf.j2", networks=networks, is_http=recipe.is_http, app="\n".join(lines)
+    )
 
 
 def redirect(recipe: Recipe) -> str:

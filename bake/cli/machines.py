@@ -41,7 +41,7 @@ def _source(app: Path, report: Reporter) -> push.Source:
 def push_command(host: str, app: Path, identity: Path | None, back: bool) -> None:
     """Push APP (a folder) as a new release to a running machine.
 
-    HOST is ssh://user@host[:port] or user@host. The user needs sudo without a password.
+    HOST is ssh://user@host[:port] or user@host. The user is root, or has sudo without a password.
 
     No request fails during the switch. If the health check fails, bake rolls back to the previous release.
     Prints the digest of the release that serves, then requests its pages as a visitor would.
@@ -62,7 +62,7 @@ def push_command(host: str, app: Path, identity: Path | None, back: bool) -> Non
 def upgrade_command(host: str, app: Path | None, identity: Path | None) -> None:
     """Renew the machine's own files on a running machine, and push APP (a folder) with them.
 
-    HOST is ssh://user@host[:port] or user@host. The user needs sudo without a password.
+    HOST is ssh://user@host[:port] or user@host. The user is root, or has sudo without a password.
 
     The machine's own files are its programs, its units, and its settings of nginx and uWSGI. APP is needed only if the
     machine's layout differs from this bake's.
@@ -82,9 +82,9 @@ def upgrade_command(host: str, app: Path | None, identity: Path | None) -> None:
 def check_command(host: str, identity: Path | None) -> None:
     """Check a running machine without changing it.
 
-    HOST is ssh://user@host[:port] or user@host. The user needs sudo without a password.
+    HOST is ssh://user@host[:port] or user@host. The user is root, or has sudo without a password.
 
-    Prints the version of the machine's own files and that of this bake's, then the numbers of checks.
+    Prints which version of bake's files the machine has, which one this bake has, and how many checks passed.
     """
     login = _login(host, identity)
     report = Reporter(errors)

@@ -14,13 +14,18 @@ CLOUDFLARE = (
     "2c0f:f248::/32",
 )  # fmt: skip
 
+#: The key for Cloudflare, as errors show it.
+EXAMPLE = "`proxy: {trust: cloudflare}`"
+
 
 def networks(value: object) -> tuple[str, ...]:
     """Return the networks of trusted proxies: Cloudflare's for `cloudflare`, or those in a list. Raises ValueError."""
     if value == "cloudflare":
         return CLOUDFLARE
     if not isinstance(value, list | tuple) or not value:
-        raise ValueError("should be a list of networks, such as [10.0.0.0/16], or cloudflare")
+        raise ValueError(f"should be a list of networks, such as [10.0.0.0/16]; for Cloudflare: {EXAMPLE}")
+    if "cloudflare" in value:
+        raise ValueError(f"should have cloudflare without brackets: {EXAMPLE}")
     return tuple(_network(str(text)) for text in value)
 
 

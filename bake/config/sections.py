@@ -129,6 +129,13 @@ class Proxy(Section):
         "X-Forwarded-Proto from them alone, and answers their health checks under any host name."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _mapping(cls, value: object) -> object:
+        if isinstance(value, str | list | tuple):
+            raise ValueError(f"needs the key `trust`: {proxies.EXAMPLE} or `proxy: {{trust: [10.0.0.0/16]}}`")
+        return value
+
     @property
     def is_cloudflare(self) -> bool:
         """Return whether Cloudflare's proxies are the trusted ones."""

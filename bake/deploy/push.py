@@ -167,6 +167,8 @@ def _switch(login: Login, state: Facts, digest: str, report: Reporter) -> str:
     machine = state.source.model_dump(exclude={"parts", "bundle"}, exclude_unset=True)
     source = contract_files.Source(**machine, bundle=digest)
     with report.phase("switch"):
+        # The machine bounds this wait: TimeoutStartSec of app-next.service and app.service,
+        # HEALTH_PATIENCE in serving.py.
         result = login.script(remote_scripts.text("switch.sh", source.to_json().rstrip()))
     new_state = facts(login)
     if result.status == 0 and new_state.current == digest:

@@ -207,14 +207,34 @@ def excess_error(files: list[File], target: Target, capacity: int, *, binary: bo
             "Exclude files in .bakeignore, or push the app to a public git repository, or bake an image.",
             "The largest files, uncompressed:\n" + "\n".join(f"{size:12,} bytes  {name}" for size, name in sizes),
         )
-    content = _compressed(_document_files(files, True))
-    size = _gzipped(content, target).size if binary else _packed_size(content, target, True)
+    content, size = _smallest(files, target, binary)
+    machine_size = _smallest([file for file in files if not _is_source(file)], target, binary)[1]
     parts = sorted(_part_sizes(files).items(), key=lambda part: part[1], reverse=True)[:3]
     return DocumentError(
         f"The document has {size:,} bytes, {size - capacity:,} more than the provider's limit",
-        "Exclude files in .bakeignore, or push the app to a public git repository (fetching it takes about 500 bytes), "
-        f"or bake an image. {_provider_hint(content, target)}",
+        f"{_way_out(machine_size, capacity)} {_provider_hint(content, target)}",
         "Its largest parts, compressed:\n" + "\n".join(f"{size:7,} bytes  {name}" for name, size in parts),
+    )
+
+
+def _smallest(files: list[File], target: Target, binary: bool) -> tuple[bytes, int]:
+    """Return the packed files of the smallest document, and the document's size in bytes."""
+    content = _compressed(_document_files(files, True))
+    return content, _gzipped(content, target).size if binary else _packed_size(content, target, True)
+
+
+def _is_source(file: File) -> bool:
+    """Return whether a file is one of the app's own."""
+    return file.path.startswith(f"{contract.INCOMING}/") and "/source/" in file.path
+
+
+def _way_out(machine_size: int, capacity: int) -> str:
+    """Return what makes a document fit. `machine_size` is its size in bytes without the app's own files."""
+    if machine_size > capacity:
+        return f"It has {machine_size:,} bytes without the app's files, so fewer files do not help. Bake an image."
+    return (
+        "Exclude files in .bakeignore, or push the app to a public git repository (fetching it takes about 500 bytes), "
+        "or bake an image."
     )
 
 

@@ -640,3 +640,14 @@ def test_a_document_that_is_too_large_is_refused_before_it_is_written() -> None:
         cloud_config.fit(files, DEBIAN_13, 32_768)
     # Writing its bytes in base 94 takes several seconds.
     assert time.process_time() - begun < 3
+
+
+@pytest.mark.parametrize(
+    ("path", "advice"),
+    [("source/logo.png", "push the app to a public git repository"), ("settings/noise.py", "fewer files do not help")],
+)
+def test_the_advice_for_a_large_document_can_help(path: str, advice: str) -> None:
+    large = File(f"{contract.INCOMING}/{'ab' * 32}/{path}", 0o644, noise(20_000, 1))
+    with pytest.raises(DocumentError) as caught:
+        cloud_config.fit([*MACHINE, STANZA, large], DEBIAN_13, SMALLEST_LIMIT)
+    assert advice in caught.value.hint and ("public git" in caught.value.hint) == path.startswith("source")
