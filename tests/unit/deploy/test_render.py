@@ -372,7 +372,8 @@ def test_a_small_app_fits_every_provider(tmp_path: Path, monkeypatch: pytest.Mon
 def test_what_there_is_no_room_for_is_said(app: Path) -> None:
     small = Provider("small", 0, False, True, "this test")
     # Of all that is stripped, the largest, then one byte less than that has.
-    limit, ranks = 22_000, []
+    limit = 22_000
+    ranks: list[list[bool]] = []
     while not ranks or any(ranks[-1]):
         made, notes = said(app, provider=replace(small, limit=limit))
         assert made.form == "stripped"
