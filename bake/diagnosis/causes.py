@@ -33,6 +33,7 @@ from bake.diagnosis.cures import (
     missing_variable,
     no_app,
     out_of_memory,
+    own_end,
     own_server,
     refused_host,
     unreachable_server,
@@ -77,6 +78,15 @@ CAUSES = (
         "read-only database",
         re.compile(r"unable to open database file|attempt to write a readonly database"),
         database_file,
+    ),
+    Cause(
+        "own end",
+        re.compile(
+            r"^(\S[^\n]{0,300})\nTraceback \(most recent call last\):\n(?: [^\n]*\n)+SystemExit(?:: \d+)?$",
+            re.MULTILINE,
+        ),
+        own_end,
+        anywhere=True,
     ),
     Cause(
         "missing program",

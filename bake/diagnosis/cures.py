@@ -323,6 +323,11 @@ def own_server(match: re.Match[str], evidence: Evidence) -> Cure | None:
     return Cure('The app starts its own server on import. Move that call under `if __name__ == "__main__":`.')
 
 
+def own_end(match: re.Match[str], evidence: Evidence) -> Cure:
+    """Return the line that an app printed before it ended itself: sys.exit has a status, but no reason."""
+    return Cure(f"The app ended itself. Before, it printed:  {match[1]}")
+
+
 def no_app(match: re.Match[str], evidence: Evidence) -> Cure | None:
     """Return the cure for a module without an app, unless an exception explains it."""
     if evidence.chain:

@@ -20,6 +20,7 @@ from cure_texts import (
 )
 
 from bake.config import loader
+from bake.diagnosis.diagnosis import diagnose
 
 OLDER_PYTHON = (
     "A library of the app does not support Python 3.13. Python 3.11 of Debian 12 suits it, or a newer version of the "
@@ -306,3 +307,20 @@ def test_a_path_of_a_library_is_not_made_writable() -> None:
 )
 def test_a_key_to_add_is_one_of_bake_yaml(key: str) -> None:
     assert key in loader.schema()["properties"]
+
+
+def test_an_app_that_ends_itself_is_quoted() -> None:
+    lines = [
+        "app: server.secret_key is not changed",
+        "Traceback (most recent call last):",
+        '  File "/srv/app/current/source/app.py", line 3, in <module>',
+        "    sys.exit(1)",
+        "SystemExit: 1",
+        "During handling of the above exception, another exception occurred:",
+        "Traceback (most recent call last):",
+        '  File "/usr/lib/app/wsgi.py", line 74, in <module>',
+        "    raise ImportError(problem)",
+        "ImportError: 1",
+    ]
+    text = diagnose("\n".join(lines)).text
+    assert "The app ended itself. Before, it printed:  app: server.secret_key is not changed" in text
