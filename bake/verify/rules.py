@@ -182,7 +182,8 @@ def _server_error(case: Case) -> Finding | None:
     if case.answer.status < 500:
         return None
     # A server that knows no HEAD responds so, such as http.server.
-    if case.answer.status == 501 and case.author and case.author.status == 501 and case.answer.method == "HEAD":
+    knows_no_head = case.answer.method == "HEAD" and case.answer.status == 501
+    if knows_no_head and (case.author is None or case.author.status == 501):
         return None
     comparison = ", also with the author's server" if case.author and case.author.status >= 500 else ""
     return fault(

@@ -73,6 +73,7 @@ def test_a_server_that_knows_no_head_is_no_fault() -> None:
     head = replace(page(status=501), method="HEAD")
     differences = compare(author(page(), head), [machine(page(), head)])
     assert {difference.verdict for difference in differences} == {SAME}
+    assert {difference.verdict for difference in compare(None, [machine(page(), head)])} == {SAME}
     differences = compare(author(page(), replace(page(), method="HEAD")), [machine(page(), head)])
     assert {difference.path: difference.verdict for difference in differences}["HEAD /page"] is FAULT
 
