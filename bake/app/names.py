@@ -1,4 +1,4 @@
-"""Return the names in expressions: the dotted name, and the last part of a function's."""
+"""Return the names in a syntax tree: dotted ones, the last part of a function's, and those that a module assigns."""
 
 from __future__ import annotations
 
@@ -20,3 +20,14 @@ def dotted_name(node: ast.AST | None) -> str:
 def last_name(function: ast.expr) -> str:
     """Return the name of a function without the object that has it, or "" for another expression."""
     return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
+def assigned_values(tree: ast.Module) -> dict[str, ast.expr]:
+    """Return the values that a module assigns to names at its top level. The last one counts."""
+    return {
+        target.id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }

@@ -6,13 +6,13 @@ import ast
 import re
 import shlex
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TypeGuard
 
+from bake.app import command_line
 from bake.app.name_resolution import Reader
-from bake.app.names import last_name
+from bake.app.names import assigned_values, last_name
 from bake.app.scopes import Module
 from bake.errors import NoAppError, SeveralAppsError
 
@@ -118,7 +118,7 @@ def modules(reader: Reader, command: str) -> list[Module]:
 
     Raises NoAppError for a file that does not exist, and for a visible debugger.
     """
-    words = _words(command)
+    words = command_line.split(command)
     files = [] if "cd" in words else [word for word in words if word.endswith(".py")]
     for name in files:
         if not (reader.folder / name).is_file():
@@ -132,9 +132,8 @@ def modules(reader: Reader, command: str) -> list[Module]:
 
 def _module(reader: Reader, command: str) -> Module | None:
     """Return the module that a command runs: its first Python file, or the module after -m."""
-    words = _words(command)
-    # As in `cd backend && python app.py`.
-    folder = words[1] if words[:1] == ["cd"] and words[2:3] == ["&&"] else ""
+    words = command_line.split(command)
+    folder = command_line.first_folder(words)
     for before, word in zip(["", *words], words, strict=False):
         names = (word, f"{word}.__main__") if before == "-m" else ()
         paths = (str(PurePosixPath(folder, word)),) if word.endswith(".py") else ()
@@ -142,13 +141,6 @@ def _module(reader: Reader, command: str) -> Module | None:
             if module.name in names or str(module.path) in paths:
                 return module
     return None
-
-
-def _words(command: str) -> list[str]:
-    """Return the words of a command; none if its quotes are not closed."""
-    with suppress(ValueError):
-        return shlex.split(command)
-    return []
 
 
 def _program(reader: Reader, module: Module) -> Program | None:
@@ -188,13 +180,7 @@ def _port(tree: ast.Module, server: Server) -> int | None:
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     calls = [call for call in calls if _shows(call, server) or last_name(call.func).endswith("Server")]
     values = [value for call in calls for value in _port_values(call)]
-    constants = {
-        target.id: node.value
-        for node in tree.body
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
+    constants = assigned_values(tree)
     for value in values:
         named = constants.get(value.id, value) if isinstance(value, ast.Name) else value
         if isinstance(named, ast.Constant) and isinstance(named.value, int) and 1024 <= named.value <= 65535:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from bake.app import project_metadata
+from bake.app import command_line, project_metadata
 from bake.config import contract
 from bake.errors import RequirementError
 
@@ -68,8 +67,8 @@ def release(folder: Path, notes: list[str]) -> tuple[str, ...]:
 def own_server(folder: Path) -> str:
     """Return the command of `web` if it starts a Python program that is a server itself, or ""."""
     command = read(folder).web
-    words = _words(command)
-    program = re.sub(r"[\d.]+$", "", _program(words))
+    words = command_line.split(command)
+    program = re.sub(r"[\d.]+$", "", command_line.program(words))
     return command if program in OWN_SERVERS and "&" not in words else ""
 
 
@@ -96,8 +95,8 @@ def _refusal(folder: Path, name: str, command: str) -> str:
         return "it does not run beside the site; if it does, write it under `processes`"
     if SERVES.search(command):
         return "another web server"
-    words = _words(command)
-    program = _program(words)
+    words = command_line.split(command)
+    program = command_line.program(words)
     if re.sub(r"[\d.]+$", "", program) in PROGRAMS or program in PROGRAMS | _own_commands(folder):
         return ""
     if "/" in program and (folder / program).is_file() and ".." not in PurePosixPath(program).parts:
@@ -108,23 +107,10 @@ def _refusal(folder: Path, name: str, command: str) -> str:
 def unused_options(folder: Path, target: str) -> str:
     """Return the words of the Procfile's web line, without the server's name and the app that bake takes."""
     app = re.sub(r"\(.*", "", target)
-    words = _words(read(folder).web)
+    words = command_line.split(read(folder).web)
     if not words or words[0] not in APP_SERVERS:
         return ""
     return " ".join(word for word in words[1:] if re.sub(r"\(.*", "", word) not in (app, app.partition(":")[0]))
-
-
-def _program(words: list[str]) -> str:
-    """Return the program that the words of a command start, after `cd FOLDER &&`, assignments, `env` and `exec`."""
-    words = words[3:] if words[:1] == ["cd"] and words[2:3] == ["&&"] else words
-    return next((word for word in words if not re.match(r"\w+=|(env|exec)$", word)), "")
-
-
-def _words(command: str) -> list[str]:
-    """Return the words of a command; none if its quotes are not closed."""
-    with suppress(ValueError):
-        return shlex.split(command)
-    return []
 
 
 def _own_commands(folder: Path) -> set[str]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bake.app.names import dotted_name, last_name
+from bake.app.names import assigned_values, dotted_name, last_name
 
 #: Names of keys that sign sessions in Flask, Django and their extensions.
 KEY = re.compile(r"(\w+_)?SECRET(_KEY)?|secret_key|cookie_secret")
@@ -36,13 +36,7 @@ class SessionKey:
 
 def find(tree: ast.Module) -> Iterator[SessionKey]:
     """Yield the keys of a module. Skip local variables of functions, which may be tokens of visitors."""
-    values = {
-        target.id: node.value
-        for node in tree.body
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
+    values = assigned_values(tree)
     pending: list[tuple[ast.AST, bool]] = [(tree, False)]
     while pending:
         node, in_function = pending.pop()

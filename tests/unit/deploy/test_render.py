@@ -79,6 +79,16 @@ def unpacked(made: Document) -> bytes:
     return lzma.decompress(content)
 
 
+def extras_in(made: Document) -> list[str]:
+    """The optional parts that a document has."""
+    text = unpacked(made)
+    return [
+        name
+        for name in release_files.EXTRAS
+        if any(f"/{path}\n".encode() in text for path in release_files.feature_files(name))
+    ]
+
+
 def own(made: Document) -> set[str]:
     """The names of the app's own files in a document."""
     return {path.partition("/source/")[2] for path in rows(made) if "/source/" in path}
@@ -359,11 +369,7 @@ def test_a_small_app_fits_every_provider(tmp_path: Path, monkeypatch: pytest.Mon
         assert made.size <= SMALLEST_LIMIT == 16_384, f"{made.size:,} bytes; {machines}"
         # All of the app is in it, and what it needs.
         assert made.size > share + 7 * 40, machines
-        held[provider and provider.name] = [
-            name
-            for name in release_files.EXTRAS
-            if any(f"/{path}\n".encode() in unpacked(made) for path in release_files.feature_files(name))
-        ]
+        held[provider and provider.name] = extras_in(made)
     # In the 16,384 bytes that AWS takes, all of the machine but the exchange of workers; as text, all but that, the
     # restarts after updates, and what orders certificates.
     assert held == {None: [], "aws": ["certificate"]}
@@ -378,11 +384,8 @@ def test_what_there_is_no_room_for_is_said(app: Path) -> None:
         made, notes = said(app, provider=replace(small, limit=limit))
         assert made.form == "stripped"
         limit = made.size - 1
-        text = unpacked(made)
-        has = {
-            name: any(f"/{path}\n".encode() in text for path in release_files.feature_files(name))
-            for name in release_files.EXTRAS
-        }
+        extras = extras_in(made)
+        has = {name: name in extras for name in release_files.EXTRAS}
         ranks.append(list(has.values()))
         assert ("no room for the certificate client" in notes) == (not has["certificate"])
         assert ("no room for the restarts after updates" in notes) == (not has["updates"])

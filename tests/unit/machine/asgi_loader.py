@@ -17,6 +17,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -233,3 +235,22 @@ class Loader:
         self.notified.close()
         self.listener.close()
         self.sockets.cleanup()
+
+
+def assert_stop_waits(server: Loader, slow_path: str) -> None:
+    """Assert that a stop finishes a slow request, and that the next start answers one that comes meanwhile."""
+    server.await_ready()
+    statuses: list[int] = []
+    waiting = threading.Thread(target=lambda: statuses.append(server.get(slow_path).status))
+    waiting.start()
+    time.sleep(0.7)
+    server.process.send_signal(signal.SIGTERM)
+    time.sleep(0.7)
+    later = threading.Thread(target=lambda: statuses.append(server.get("/").status))
+    later.start()
+    assert server.process.wait(PATIENCE) == 0
+    waiting.join()
+    assert statuses == [200]
+    server.restart()
+    later.join()
+    assert statuses == [200, 200]

@@ -28,6 +28,8 @@ from pathlib import Path
 from subprocess import DEVNULL, Popen
 from typing import Any
 
+import trustme
+
 from bake.config.debian import DEBIAN_12, DEBIAN_13, Target
 from bake.host import paths, programs
 
@@ -41,6 +43,17 @@ TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 MAIN = "usr/lib/app/nginx/nginx.conf"
 
 Params = dict[str, str]
+
+
+def certificate_files(*names: str) -> dict[str, str]:
+    """Return the files of a machine whose names have a trusted certificate."""
+    made = trustme.CA().issue_cert(*names)
+    live = "etc/letsencrypt/live/app"
+    return {
+        f"{live}/fullchain.pem": made.cert_chain_pems[0].bytes().decode(),
+        f"{live}/privkey.pem": made.private_key_pem.bytes().decode(),
+        "srv/app/current/settings/issued.py": (paths.features() / "certificate/issued.py").read_text(),
+    }
 
 
 def program() -> Path:

@@ -14,9 +14,8 @@ from wsgiref.util import application_uri
 
 import flask
 import pytest
-import trustme
 from conftest import soon
-from machine_nginx import NO_ANSWER, MachineNginx, Params
+from machine_nginx import NO_ANSWER, MachineNginx, Params, certificate_files
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Request
 
@@ -363,13 +362,7 @@ def test_links_of_a_site_at_its_usual_port_name_no_port(named: MachineNginx) -> 
 
 
 def test_names_with_a_certificate_are_led_to_https_and_told_to_stay(tmp_path: Path) -> None:
-    made = trustme.CA().issue_cert("shop.example")
-    live = "etc/letsencrypt/live/app"
-    files = {
-        f"{live}/fullchain.pem": made.cert_chain_pems[0].bytes().decode(),
-        f"{live}/privkey.pem": made.private_key_pem.bytes().decode(),
-        "srv/app/current/settings/issued.py": (paths.features() / "certificate/issued.py").read_text(),
-    }
+    files = certificate_files("shop.example")
     with MachineNginx(tmp_path / "root", ["shop.example", "new.example"], files) as nginx:
         for request in (
             "GET /a?b=c HTTP/1.1\nHost: SHOP.example:80",

@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
-from machine_nginx import NO_ANSWER, Answer, MachineNginx
+from machine_nginx import NO_ANSWER, Answer, MachineNginx, certificate_files
 
 from bake.bundle import release_files
 from bake.config import proxies
 from bake.config.recipe import Recipe
-from bake.host import paths
 
 VISITOR = "198.51.100.9"
 #: The address of the trusted proxy in these tests, and what it sends.
@@ -33,12 +31,8 @@ def settings(folder: Path, **keys: Any) -> dict[str, str]:
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MachineNginx]:
     """A machine whose name has a trusted certificate, so that visitors without TLS are redirected."""
     folder = tmp_path_factory.mktemp("proxy")
-    made = trustme.CA().issue_cert("shop.example")
-    live = "etc/letsencrypt/live/app"
     files = {
-        f"{live}/fullchain.pem": made.cert_chain_pems[0].bytes().decode(),
-        f"{live}/privkey.pem": made.private_key_pem.bytes().decode(),
-        "srv/app/current/settings/issued.py": (paths.features() / "certificate/issued.py").read_text(),
+        **certificate_files("shop.example"),
         "srv/app/current/source/static/a.css": "body {}",
         "var/lib/letsencrypt/http/.well-known/acme-challenge/token": "proof",
         **settings(folder, static={"/static": "static"}),

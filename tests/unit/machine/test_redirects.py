@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-import trustme
-from machine_nginx import MachineNginx
+from machine_nginx import MachineNginx, certificate_files
 
 from bake.bundle import release_files
 from bake.config.recipe import Recipe
-from bake.host import paths
 
 NAMES = ("shop.example", "www.shop.example", "other.example")
 LIVE = "etc/letsencrypt/live/app"
@@ -42,13 +40,7 @@ def test_a_name_leads_to_its_other_form(target: str, name: str, location: str | 
 
 
 def test_a_visitor_comes_to_https_at_the_same_name_first(tmp_path: Path) -> None:
-    made = trustme.CA().issue_cert(*NAMES)
-    files = {
-        f"{LIVE}/fullchain.pem": made.cert_chain_pems[0].bytes().decode(),
-        f"{LIVE}/privkey.pem": made.private_key_pem.bytes().decode(),
-        "srv/app/current/settings/issued.py": (paths.features() / "certificate/issued.py").read_text(),
-    }
-    with site(tmp_path, "apex", files) as nginx:
+    with site(tmp_path, "apex", certificate_files(*NAMES)) as nginx:
         name = "www.shop.example"
         assert nginx.get("/a", name).headers["location"] == "https://www.shop.example/a"
         answer = nginx.get("/a", name, tls=name)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import http.client
 import os
 import signal
-import threading
 import time
 from pathlib import Path
 
 import pytest
-from asgi_loader import PATIENCE, Connection
+from asgi_loader import PATIENCE, Connection, assert_stop_waits
 from conftest import soon
 from run_launcher import APP, Launcher, free_port
 
@@ -93,21 +92,7 @@ def test_frameworks_get_the_port_and_the_machines_variables_stay_hidden(tmp_path
 
 def test_a_stop_waits_for_requests_and_new_ones_wait_for_the_next_start(tmp_path: Path) -> None:
     with Launcher(tmp_path) as launcher:
-        launcher.await_ready()
-        statuses: list[int] = []
-        waiting = threading.Thread(target=lambda: statuses.append(launcher.get("/wait?seconds=2").status))
-        waiting.start()
-        time.sleep(0.5)
-        launcher.process.send_signal(signal.SIGTERM)
-        time.sleep(0.5)
-        later = threading.Thread(target=lambda: statuses.append(launcher.get("/").status))
-        later.start()
-        assert launcher.process.wait(PATIENCE) == 0
-        waiting.join()
-        assert statuses == [200]
-        launcher.restart()
-        later.join()
-        assert statuses == [200, 200]
+        assert_stop_waits(launcher, "/wait?seconds=2")
 
 
 def test_a_stop_is_bounded_by_the_limit_of_a_request(tmp_path: Path) -> None:

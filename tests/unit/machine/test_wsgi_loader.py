@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import signal
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from asgi_loader import PATIENCE, REQUEST, Connection
+from asgi_loader import PATIENCE, REQUEST, Connection, assert_stop_waits
 from conftest import soon
 from wsgi_loader import APP, Gunicorn, Waitress
 
@@ -60,21 +58,7 @@ def test_an_app_that_does_not_start_ends_the_server(
 @KINDS
 def test_a_stop_waits_for_requests_and_new_ones_wait_for_the_next_start(tmp_path: Path, kind: type[Gunicorn]) -> None:
     with kind(tmp_path) as server:
-        server.await_ready()
-        statuses: list[int] = []
-        waiting = threading.Thread(target=lambda: statuses.append(server.get("/?seconds=2").status))
-        waiting.start()
-        time.sleep(0.7)
-        server.process.send_signal(signal.SIGTERM)
-        time.sleep(0.7)
-        later = threading.Thread(target=lambda: statuses.append(server.get("/").status))
-        later.start()
-        assert server.process.wait(PATIENCE) == 0
-        waiting.join()
-        assert statuses == [200]
-        server.restart()
-        later.join()
-        assert statuses == [200, 200]
+        assert_stop_waits(server, "/?seconds=2")
 
 
 @KINDS
