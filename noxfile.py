@@ -68,16 +68,18 @@ def unpack_servers(session: nox.Session) -> None:
         link.symlink_to(place / "usr" / program)
 
 
-def install_sslyze(session: nox.Session) -> None:
-    """Install sslyze, which judges TLS. It has its own environment, because it needs an older library."""
-    lock, place = "locks/sslyze.txt", Path(session.virtualenv.location) / "sslyze"
-    python, program = place / "bin" / "python", Path(session.bin) / "sslyze"
+def install_scanners(session: nox.Session) -> None:
+    """Install programs that judge a machine. They have their own environment, because they need older libraries."""
+    lock, place = "locks/scanners.txt", Path(session.virtualenv.location) / "scanners"
+    python = place / "bin" / "python"
     session.run("uv", "venv", "--quiet", "--clear", place)
-    # It comes as source: what builds it is held to the lock too.
+    # Some come as source: what builds them is held to the lock too.
     hashed = ("--require-hashes", "--requirement", lock, "--build-constraint", lock)
     session.run("uv", "pip", "install", "--quiet", "--python", python, *hashed)
-    program.unlink(missing_ok=True)
-    program.symlink_to(place / "bin" / "sslyze")
+    for name in ("gixy", "ssh-audit", "sslyze"):
+        program = Path(session.bin) / name
+        program.unlink(missing_ok=True)
+        program.symlink_to(place / "bin" / name)
 
 
 @nox.session
@@ -114,7 +116,7 @@ def system(session: nox.Session) -> None:
     """Run every real boot, or one: nox -s system -- NAME. The machine's behaviour also runs on debian-12."""
     set_up(session, "locks/dev.txt")
     install_programs(session)
-    install_sslyze(session)
+    install_scanners(session)
     chosen = ["-k", session.posargs[0], *session.posargs[1:]] if session.posargs else []
     session.run("pytest", "tests/system", *chosen)
     machines = [f"tests/system/test_{name}.py" for name in ("machine", "push", "launch", "certificate")]
@@ -219,5 +221,5 @@ def lock(session: nox.Session) -> None:
     session.run(*compile_lock, *quiet, "pyproject.toml", "-o", "locks/bake.txt", external=True)
     session.run(*compile_lock, *quiet, "pyproject.toml", "--group", "dev", "-o", "locks/dev.txt", external=True)
     session.run(*compile_lock, *quiet, "pyproject.toml", "--group", "docs", "-o", "locks/docs.txt", external=True)
-    for group in ("nox", "sslyze", "bench"):
+    for group in ("nox", "scanners", "bench"):
         session.run(*compile_lock, *quiet, "--group", group, "-o", f"locks/{group}.txt", external=True)

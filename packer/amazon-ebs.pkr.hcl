@@ -156,6 +156,11 @@ build {
     destination = "/tmp/seal.sh"
   }
 
+  provisioner "file" {
+    source      = "${path.root}/sshd"
+    destination = "/tmp"
+  }
+
   # The seal is the last program that uses the disk. The pause lets Packer close its connection first.
   provisioner "shell" {
     inline     = ["sudo cp /tmp/seal.sh /run/seal.sh && sudo systemd-run --quiet sh -c 'sleep 2; exec sh /run/seal.sh'"]

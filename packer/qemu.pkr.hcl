@@ -117,4 +117,9 @@ build {
     source      = "${path.root}/seal.sh"
     destination = "/tmp/seal.sh"
   }
+
+  provisioner "file" {
+    source      = "${path.root}/sshd"
+    destination = "/tmp"
+  }
 }

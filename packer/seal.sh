@@ -30,6 +30,10 @@ rm -f /etc/ssh/ssh_host_* /var/lib/systemd/random-seed /var/lib/systemd/credenti
 rm -rf /root/.ssh /root/.cache /root/.config
 sed -i '/cloud-init\|manage_etc_hosts/d; /127\.0\.1\.1/d' /etc/hosts
 
+# The next machine's sshd. Packer's client would not agree with it.
+. /etc/os-release
+install -m 644 "/tmp/sshd/$VERSION_ID.conf" /etc/ssh/sshd_config.d/60-algorithms.conf
+
 # cloud-init's state, and the files that it wrote for this network.
 rm -rf /var/lib/cloud /run/cloud-init
 rm -f /etc/netplan/* /etc/systemd/network/10-cloud-init* /etc/network/interfaces.d/* /etc/ssh/sshd_config.d/50-cloud-init.conf \

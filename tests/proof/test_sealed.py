@@ -58,6 +58,8 @@ def test_2_ssh_keys():
     assert not [name for name in names("/etc/ssh") if name.startswith("ssh_host_")]
     assert ".ssh" not in names("/root")
     assert names("/home") == set()
+    # What the next machine's sshd agrees with its clients. Packer's client would refuse it.
+    assert "MACs hmac-sha2-" in (read("/etc/ssh/sshd_config.d/60-algorithms.conf") or "")
 
 
 def test_3_random_seed():
