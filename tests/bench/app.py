@@ -1,4 +1,4 @@
-"""The app that the benchmark serves: a page that computes, and a page that waits."""
+"""The app that the benchmark serves: a small page, a page that computes, and a page that waits."""
 
 import time
 
@@ -6,6 +6,12 @@ from flask import Flask, render_template_string
 
 app = Flask(__name__)
 TABLE = "<table>{% for row in rows %}<tr><td>{{ row }}</td><td>{{ row * row }}</td></tr>{% endfor %}</table>"
+
+
+@app.get("/small")
+def small() -> str:
+    """Answer at once, so that mostly the server computes."""
+    return "small"
 
 
 @app.get("/cpu")

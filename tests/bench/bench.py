@@ -37,7 +37,9 @@ CONNECTIONS = 32
 #: Seconds until a server answers.
 PATIENCE = 30
 #: The loads: wrk's arguments for each.
-LOADS = {"computes": ["/cpu"], "waits 50 ms": ["/wait"], "mixed": ["/", "-s", str(HERE / "mixed.lua")]}
+LOADS = {
+    "small": ["/small"], "computes": ["/cpu"], "waits 50 ms": ["/wait"], "mixed": ["/", "-s", str(HERE / "mixed.lua")],
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ REASONS = {
         r"/etc/(passwd|group|shadow|gshadow|subuid|subgid)-?": "accounts were made in another order",
         r"/etc/(machine-id|hostname|hosts|ssh/ssh_host_.*)": "each machine's own",
         "/etc/app/(secrets.env|source.json)": "what this case gives each: secrets, and a bundle or parts",
+        "/etc/ssh/sshd_config.d/60-algorithms.conf": "the seal makes it",
         "/etc/sudoers.d/90-cloud-init-users": "cloud-init writes the time into it",
         r"/etc/(ssl/certs|ca-certificates|alternatives|ld\.so).*": "made by packages, of the provider's packages too",
     },
