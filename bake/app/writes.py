@@ -49,7 +49,7 @@ def _writes(node: ast.AST) -> Iterator[Write]:
     elif isinstance(node, ast.Constant):
         text = _text(node) or ""
         if text.startswith(SQLITE):
-            yield Write(PurePosixPath(text.removeprefix(SQLITE).partition("?")[0]), is_folder=False)
+            yield from _database(text.removeprefix(SQLITE).partition("?")[0])
     elif isinstance(node, ast.BinOp) and (_text(node.left) or "").startswith(SQLITE):
         # "sqlite:///" + os.path.join(basedir, "app.db")
         match node.right:
@@ -73,8 +73,14 @@ def _call_writes(node: ast.Call) -> Iterator[Write]:
         log = PurePosixPath(text)
         # Log rotation needs a writable folder.
         yield Write(log.parent, is_folder=True) if log.parent.name else Write(log, is_folder=False)
-    elif name == "connect" and ast.unparse(function).endswith("sqlite3.connect") and text and ":" not in text:
-        yield Write(PurePosixPath(text), is_folder=False)
+    elif name == "connect" and ast.unparse(function).endswith("sqlite3.connect") and text:
+        yield from _database(text)
+
+
+def _database(name: str) -> Iterator[Write]:
+    """Yield the write of an SQLite file; nothing for a name that has another meaning, such as `:memory:`."""
+    if ":" not in name:
+        yield Write(PurePosixPath(name), is_folder=False)
 
 
 def _text(node: ast.expr | None) -> str | None:

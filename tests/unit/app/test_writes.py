@@ -36,7 +36,7 @@ def test_a_plain_write_is_found(source: str, path: str, beside: bool) -> None:
     "source",
     [
         "os.mkdir('/data')", "os.makedirs('../out')", "os.makedirs(folder)", "'sqlite://'",
-        "sqlite3.connect(':memory:')",
+        "sqlite3.connect(':memory:')", "URI = 'sqlite:///:memory:'",
         "connect('example')", "UPLOAD_FOLDER = '/srv/x'", "URI = 'sqlite:////var/x.db'", "mkdir()", "basicConfig('x')",
     ],
 )  # fmt: skip
