@@ -26,8 +26,8 @@ from bake.vm.qemu import VmOptions
 
 #: Prints the journal of the app and of nginx since this boot.
 JOURNAL = (
-    f"sudo journalctl --no-pager -b -n 2000 -u {contract.SERVICE} -u {contract.NEXT} -u {contract.SETUP} "
-    f"-u '{contract.JOB}*' -u '{contract.PROCESS}*' -u nginx"
+    f"sudo journalctl --namespace=+nginx --no-pager -b -n 2000 -u {contract.SERVICE} -u {contract.NEXT} "
+    f"-u {contract.SETUP} -u '{contract.JOB}*' -u '{contract.PROCESS}*' -u nginx"
 )
 #: The option of QEMU's network that isolates a machine. Port forwarding still works.
 ISOLATED_NETWORK = "restrict=on"

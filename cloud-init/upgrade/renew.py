@@ -220,6 +220,8 @@ def reload(root: Path) -> None:
     run("systemctl", "daemon-reload")
     run("systemctl", "enable", "--quiet", "app-configure.service", "app-setup.service")
     run("systemctl", "try-reload-or-restart", "nftables.service", "ssh.service")
+    # nginx logs to it. Without it, an nginx that was started by an older set would log nothing until its restart.
+    run("systemctl", "start", "systemd-journald@nginx.socket")
 
 
 def choose(root: Path) -> None:

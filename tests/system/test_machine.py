@@ -36,8 +36,9 @@ BREAKAGES = {
     "chmod 644 /run/app/placeholder/privkey.pem": "test_the_private_key_is_root_s_alone",
     "chmod -x /etc/grub.d/enable_cloud": "test_the_boot_loader_s_upgrades_reach_the_disk",
     "rm /etc/systemd/journald.conf.d/50-app.conf": "test_logs_are_bounded_and_kept",
-    "sed -i /LogNamespace/d /etc/systemd/system/nginx.service.d/50-app.conf; systemctl daemon-reload; "
-    "systemctl restart nginx": "test_visitors_cannot_fill_the_journal_of_others",
+    "sed -i s/journal.nginx/journal/ /usr/lib/app/nginx/nginx.conf; systemctl reload nginx": (
+        "test_visitors_cannot_fill_the_journal_of_others"
+    ),
     "mkdir /run/systemd/system/nftables.service.d; printf '[Service]\nExecStop=true\n' > "
     "/run/systemd/system/nftables.service.d/x.conf; systemctl daemon-reload": (
         "test_a_stop_of_the_firewall_keeps_its_rules"
