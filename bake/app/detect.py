@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from bake.app import author_server, import_roots, own_server, procfile, python_files, server_notes
+from bake.app import author_server, import_roots, own_server, procfile, python_files, server_notes, websockets
 from bake.app.distributions import distribution
 from bake.app.django import production_keys, secret_keys
 from bake.app.entry import Entry, find, named_app
@@ -66,6 +66,7 @@ def complete(folder: Path, recipe: Recipe) -> Detection:
             port = own_server.port(reader, entry.target)
             notes += [f"port: {port} (the program's own)"] if port else []
             recipe = recipe.model_copy(update={"run": entry.target, "port": port})
+    recipe = websockets.complete(reader, entry, recipe, notes)
     app = entry.app
     modules = reader.import_closure(app.module, app.root.module) if app else []
     modules = own_server.modules(reader, recipe.run) if recipe.run else modules

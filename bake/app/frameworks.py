@@ -42,8 +42,12 @@ ASGI_MAKERS = {
     "socketio.ASGIApp",
     "starlette.applications.Starlette",
 }
-#: Packages whose apps speak WebSocket.
-WEBSOCKETS = {"channels", "flask_sock", "flask_socketio", "flask_sockets", "simple_websocket", "socketio"}
+#: Packages with which a WSGI app speaks WebSocket.
+WEBSOCKETS = {"flask_sock", "flask_socketio", "simple_websocket"}
+#: Callables of python-socketio that make a server.
+SOCKETIO_MAKERS = {"socketio.ASGIApp", "socketio.AsyncServer", "socketio.Server", "socketio.WSGIApp"}
+#: The last parts of the names of calls and decorators with which an ASGI app gets a WebSocket.
+WEBSOCKET_CALLS = {"add_websocket_route", "websocket", "websocket_listener", "websocket_route", "WebSocketRoute"}
 #: Starts its own server. It has the arguments of cherrypy.tree.mount.
 QUICKSTART = "cherrypy.quickstart"
 MAKERS = {*WSGI_MAKERS, *ASGI_MAKERS, QUICKSTART}

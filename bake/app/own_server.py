@@ -12,7 +12,7 @@ from typing import TypeGuard
 
 from bake.app import command_line
 from bake.app.name_resolution import Reader
-from bake.app.names import assigned_values, last_name
+from bake.app.names import assigned_values, dotted_name, last_name
 from bake.app.scopes import Module
 from bake.errors import NoAppError, SeveralAppsError
 
@@ -21,7 +21,8 @@ from bake.errors import NoAppError, SeveralAppsError
 class Server:
     """A library with a server: the last part of the name of its call, or "" if an import is enough, and the command.
 
-    `port` is the one that the library uses if its call names none. None: the machine's variables set the port.
+    `port` is the one that the library uses if its call names none. None: the machine's variables set the port. `{app}`
+    in the command is the name in the module that the call's value is assigned to.
     """
 
     package: str
@@ -39,6 +40,7 @@ SERVERS = (
     Server("bokeh", "curdoc", "bokeh serve {file} --address 127.0.0.1 --port $PORT"),
     Server("aiohttp", "run_app", port=8080),
     Server("tornado", "listen"),
+    Server("sanic", "Sanic", "sanic {module}:{app} --host 127.0.0.1 --port $PORT"),
     Server("sanic", "run", port=8000),
     Server("http", "serve_forever"),
     Server("socketserver", "serve_forever"),
@@ -51,6 +53,14 @@ SERVERS = (
 )
 #: Names of files that start an app, for a choice between several.
 USUAL = ("app", "main", "server", "run", "streamlit_app", "Home", "__main__")
+#: The port of a program that computes it.
+UNKNOWN = 0
+#: Receivers of calls named `run` that start no server.
+OTHERS = {"anyio", "asyncio", "self", "subprocess", "trio"}
+#: The option of a program that takes its port: argparse, click or typer, and Tornado's options.
+PORT_OPTION = re.compile(
+    r"""(?:add_argument|\boption|\bOption)\([^)]*["']--port["']|\bdefine\(\s*["']port["'](?s:.*)parse_command_line\("""
+)
 #: Packages whose servers show their debugger to visitors.
 DEBUGGERS = {"flask", "dash", "werkzeug"}
 
@@ -149,22 +159,42 @@ def _program(reader: Reader, module: Module) -> Program | None:
     tree = reader.tree(module) if servers else ast.Module([], [])
     for server in servers:
         lines = sorted(node.lineno for node in ast.walk(tree) if _shows(node, server))
-        if lines:
+        app = _assigned_name(tree, server)
+        if lines and (app or "{app}" not in server.command):
             text = (reader.folder / module.path).read_text(encoding="utf-8-sig", errors="replace")
-            command = server.command.format(file=shlex.quote(str(module.path)))
-            reads_port = "$PORT" in command or re.search(r"""["']PORT["']""", text)
+            command, port = _command(reader, module, server, app), _port(tree, server)
+            if port is UNKNOWN and PORT_OPTION.search(text):
+                command += " --port=$PORT"
+            reads_port = "$PORT" in command or re.search(r"""["']PORT["']""", text) or port is UNKNOWN
             location = f"{module.path}:{lines[0]}"
-            return Program(
-                command, None if reads_port else _port(tree, server), location, text.splitlines()[lines[0] - 1].strip()
-            )
+            return Program(command, None if reads_port else port, location, text.splitlines()[lines[0] - 1].strip())
     return None
+
+
+def _command(reader: Reader, module: Module, server: Server, app: str) -> str:
+    """Return the command that starts a server: `python3 -m` for a module of a package, whose imports may need it."""
+    file = shlex.quote(str(module.path))
+    if server.command.startswith("python3 ") and module.name.rpartition(".")[0] in reader.modules:
+        return f"python3 -m {module.name.removesuffix('.__main__')}"
+    return server.command.format(file=file, module=module.name, app=app)
+
+
+def _assigned_name(tree: ast.Module, server: Server) -> str:
+    """Return the first name at module level that is assigned from the server's call, or ""."""
+    for statement in tree.body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call(func=function)):
+                if last_name(function) == server.call:
+                    return name
+    return ""
 
 
 def _shows(node: ast.AST, server: Server) -> TypeGuard[ast.stmt | ast.expr]:
     """Return whether a part of a file calls a server or, for one without a call, imports it."""
     match node:
         case ast.Call():
-            return bool(server.call) and last_name(node.func) == server.call
+            is_other = dotted_name(node.func).partition(".")[0] in OTHERS
+            return bool(server.call) and last_name(node.func) == server.call and not is_other
         case ast.Import():
             return not server.call and any(alias.name.partition(".")[0] == server.package for alias in node.names)
         case ast.ImportFrom():
@@ -175,7 +205,7 @@ def _shows(node: ast.AST, server: Server) -> TypeGuard[ast.stmt | ast.expr]:
 def _port(tree: ast.Module, server: Server) -> int | None:
     """Return the port that a server's call names: run(port=8080), listen(8888), HTTPServer(("", 8000), …).
 
-    If no call names one, return the server's own. If one computes it, return None.
+    If no call names one, return the server's own. If one computes it, return UNKNOWN.
     """
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     calls = [call for call in calls if _shows(call, server) or last_name(call.func).endswith("Server")]
@@ -185,7 +215,7 @@ def _port(tree: ast.Module, server: Server) -> int | None:
         named = constants.get(value.id, value) if isinstance(value, ast.Name) else value
         if isinstance(named, ast.Constant) and isinstance(named.value, int) and 1024 <= named.value <= 65535:
             return named.value
-    return None if values else server.port
+    return UNKNOWN if values else server.port
 
 
 def _port_values(call: ast.Call) -> Iterator[ast.expr]:

@@ -23,7 +23,7 @@ PROGRAMS = {
     "arq", "taskiq", "procrastinate", "python", "python3", "sh", "bash",
 }  # fmt: skip
 #: Programs that serve an app by themselves, and those that serve the app that their arguments name.
-OWN_SERVERS = {"python", "streamlit", "panel", "bokeh"}
+OWN_SERVERS = {"python", "streamlit", "panel", "bokeh", "sanic", "datasette", "chainlit", "solara", "voila", "marimo"}
 APP_SERVERS = {"gunicorn", "uwsgi", "waitress-serve", "uvicorn", "hypercorn", "daphne"}
 #: Lines of a Procfile that are for a person, or run once.
 OTHER_NAMES = {"console", "shell", "postdeploy", "test", "tests", "dev", "debug"}

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from packaging.utils import canonicalize_name
 
 from bake.app.requirement_line import Line
 
 #: The oldest releases that work. gunicorn 20 needs pkg_resources, which new versions of setuptools do not have.
 MINIMUM = {"gunicorn": "gunicorn>=21", "waitress": "waitress>=2.1"}
+#: Further requirements of gunicorn's workers for apps with these packages. gunicorn 26 has no worker for eventlet.
+GREEN = {"eventlet": "gunicorn<26", "gevent": "packaging"}
 NOTE = "requirements: bake adds {} for `server: {}`"
 #: The app's settings of gunicorn.
 SETTINGS = "gunicorn.conf.py"
@@ -21,10 +26,12 @@ MACHINE = {
 
 
 def required(server: str, lines: Iterable[Line], notes: list[str]) -> list[Line]:
-    """Return the line that the server needs. Note it if the app's requirements do not name it."""
-    if all(line.name != server or line.constraint for line in lines):
+    """Return the lines that the server needs. Note it if the app's requirements do not name it."""
+    names = {line.name for line in lines if not line.constraint}
+    if server not in names:
         notes.append(NOTE.format(server, server))
-    return [Line(MINIMUM[server], f"bake's `server: {server}`", server)]
+    texts = [MINIMUM[server], *(text for name, text in GREEN.items() if server == "gunicorn" and name in names)]
+    return [Line(text, f"bake's `server: {server}`", canonicalize_name(re.split("[<>=]", text)[0])) for text in texts]
 
 
 def ignored_settings(folder: Path) -> Iterator[str]:

@@ -5,6 +5,7 @@ for app-next.service, only the former counts. Runs as the app's user in the virt
 """
 
 import fcntl
+import importlib.util
 import json
 import os
 import signal
@@ -24,6 +25,12 @@ BODY = 10485760
 DRAIN = 60
 #: Connections that waitress accepts at once, and the length of the queue of app.socket.
 CONNECTIONS, BACKLOG = 1000, 1024
+#: gunicorn's workers for apps of Flask-SocketIO, by the library in the virtualenv.
+WORKERS = {
+    "eventlet": "eventlet",
+    "geventwebsocket": "geventwebsocket.gunicorn.workers.GeventWebSocketWorker",
+    "gevent": "gevent",
+}
 #: The settings of gunicorn that the machine decides. bake prints those that gunicorn.conf.py sets.
 MACHINE = {
     "bind": ["127.0.0.1:8000"],  # gunicorn prefers the socket of systemd.
@@ -81,6 +88,10 @@ def gunicorn(recipe: dict, is_next: bool) -> None:
     limits = recipe.get("limits", {})
     limit, workers = limits.get("request", REQUEST), int(os.environ["APP_WORKERS"])
     defaults = {"timeout": limit, "threads": limits.get("threads", THREADS), "workers": workers, "loglevel": "warning"}
+    # Flask-SocketIO prefers the first of these libraries that it can import, and needs its kind of worker.
+    green = [kind for name, kind in WORKERS.items() if importlib.util.find_spec(name)]
+    if green and importlib.util.find_spec("flask_socketio"):
+        defaults["worker_class"] = green[0]
     #: The keys of bake.yaml come before the app's file.
     named = {"timeout": "request" in limits, "threads": "threads" in limits, "workers": is_next or "workers" in limits}
     decided = {**MACHINE, **{name: defaults[name] for name, is_named in named.items() if is_named}}

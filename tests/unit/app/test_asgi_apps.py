@@ -137,9 +137,5 @@ def test_a_package_may_be_an_asgi_app(tmp_path: Path) -> None:
 
 
 def test_keys_that_do_not_suit_an_asgi_app_are_noted(tmp_path: Path) -> None:
-    files = {"main.py": f"import socketio\n{FASTAPI}"}
-    notes = find(tmp_path, files, limits={"threads": 8}).notes
+    notes = find(tmp_path, {"main.py": FASTAPI}, limits={"threads": 8}).notes
     assert "warning: limits.threads has no effect on an ASGI app" in notes
-    assert "warning: main.py imports socketio, whose clients need  limits: {workers: 1}" in notes
-    assert not any("WebSocket" in note for note in notes)
-    assert not any("socketio" in note for note in find(tmp_path, {}, limits={"workers": 1}).notes if "warn" in note)

@@ -165,26 +165,6 @@ def test_missing_requirements_lead_to_the_draft(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "keys", "warning"),
-    [
-        ("from flask_socketio import SocketIO", {}, "app.py imports flask_socketio"),
-        ("from flask_sock import Sock", {}, "limits: {workers: 1}"),
-        ("import flask_socketio", {"limits": {"workers": "1"}}, "long polling instead"),
-        ("import socket", {}, ""),
-    ],
-)
-def test_an_app_with_websockets_is_warned_of(tmp_path: Path, line: str, keys: dict[str, object], warning: str) -> None:
-    source = f"{line}\n{FLASK}"
-    notes = [
-        note
-        for note in find(tmp_path, {"app.py": source, "requirements.txt": "flask"}, **keys).notes
-        if "WebSocket" in note
-    ]
-    assert len(notes) == bool(warning) and warning in "".join(notes)
-    assert not keys or "workers" not in notes[0]
-
-
-@pytest.mark.parametrize(
     ("files", "starts"),
     [
         ({"app.py": FLASK}, [["app.py"]]),

@@ -47,6 +47,24 @@ PROGRAMS = {
         ["run: python3 app.py", "port: 8888"],
         3,
     ),
+    "tornado with an option": (
+        "import asyncio\nfrom tornado.options import define, options, parse_command_line\n"
+        "define('port', default=8888)\nasync def main():\n    parse_command_line()\n    app.listen(options.port)\n"
+        "asyncio.run(main())\n",
+        ["run: python3 app.py --port=$PORT"],
+        6,
+    ),
+    "argparse": (
+        "import argparse\nfrom aiohttp import web\nparser = argparse.ArgumentParser()\n"
+        "parser.add_argument('-p', '--port', type=int)\nweb.run_app(a, port=parser.parse_args().port)\n",
+        ["run: python3 app.py --port=$PORT"],
+        5,
+    ),
+    "sanic": (
+        "from sanic import Sanic\nsite = Sanic('site')\nif __name__ == '__main__':\n    site.run(port=7000)\n",
+        ["run: sanic app:site --host 127.0.0.1 --port $PORT"],
+        2,
+    ),
     "flask": (
         "from flask import Flask\nif __name__ == '__main__':\n    app = Flask(__name__)\n    app.run(port=5001)\n",
         ["run: python3 app.py", "port: 5001"],
@@ -77,6 +95,20 @@ def test_a_program_is_proposed_as_run_with_the_line_that_shows_it(tmp_path: Path
     assert f"app.py:{number}: {text.splitlines()[number - 1].strip()}" in error.message
     draft = scaffold.draft(tmp_path, [])
     assert "".join(f"{line}\n" for line in lines) in draft
+
+
+def test_a_program_in_a_package_is_run_as_a_module(tmp_path: Path) -> None:
+    text = "from aiohttp import web\nfrom chat import views\nweb.run_app(views.app)\n"
+    write(tmp_path, {"chat/__init__.py": "", "chat/main.py": text, "chat/views.py": "app = None\n"})
+    assert refused(tmp_path).details == "run: python3 -m chat.main\nport: 8080"
+    write(tmp_path, {"chat/main.py": "", "chat/__main__.py": text})
+    assert refused(tmp_path).details == "run: python3 -m chat\nport: 8080"
+
+
+def test_a_call_of_another_run_is_no_server(tmp_path: Path) -> None:
+    text = "import subprocess, sanic\nclass Reload:\n    def go(self):\n        self.app.run()\nsubprocess.run(['x'])\n"
+    (tmp_path / "app.py").write_text(text)
+    assert refused(tmp_path).details == ""
 
 
 def test_an_app_comes_before_a_program(tmp_path: Path) -> None:

@@ -11,12 +11,6 @@ from bake.errors import AsgiAppError
 FASTAPI = "import fastapi\napp = fastapi.FastAPI()\n"
 
 
-def test_websockets_need_an_asgi_app(tmp_path: Path) -> None:
-    notes = find(tmp_path, {"app.py": f"import flask_socketio\n{FLASK}"}).notes
-    assert any("app.py imports flask_socketio, and bake does not serve WebSockets" in note for note in notes)
-    assert any("limits: {workers: 1}" in note for note in notes)
-
-
 def test_a_wsgi_server_does_not_serve_an_asgi_app(tmp_path: Path) -> None:
     error = fails(AsgiAppError, tmp_path, {"main.py": FASTAPI}, server="gunicorn")
     assert error.message == "main:app is an ASGI app, which gunicorn does not serve"

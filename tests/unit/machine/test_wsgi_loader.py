@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from asgi_loader import PATIENCE, REQUEST, Connection, assert_stop_waits
-from conftest import soon
+from conftest import soon, write
 from wsgi_loader import APP, Gunicorn, Waitress
 
 from bake.app import wsgi_server
@@ -36,6 +36,22 @@ def test_the_app_gets_the_request_and_the_visitor_that_nginx_names(tmp_path: Pat
         server.await_ready()
         words = server.get("/a%20b", **headers).body.decode().rsplit(" ", 5)
         assert words[0] == "/a b" and words[1:4] == ["192.0.2.7", "https", "shop.example"]
+        assert server.stop() == 0
+
+
+def test_an_app_of_flask_socketio_gets_the_worker_of_its_library(tmp_path: Path) -> None:
+    worker = "from gunicorn.workers.gthread import ThreadWorker\nclass GeventWebSocketWorker(ThreadWorker): pass\n"
+    write(
+        tmp_path / "release/source",
+        {"flask_socketio.py": "", "geventwebsocket/__init__.py": "", "geventwebsocket/gunicorn/workers.py": worker},
+    )
+    text = f"import gc, geventwebsocket.gunicorn.workers as w\n{APP}".replace(
+        "    body = ",
+        "    facts += [type(o).__name__ for o in gc.get_objects() if isinstance(o, w.ThreadWorker)]\n    body = ",
+    )
+    with Gunicorn(tmp_path, text) as server:
+        server.await_ready()
+        assert b"GeventWebSocketWorker" in server.get("/").body
         assert server.stop() == 0
 
 
