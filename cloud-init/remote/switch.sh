@@ -10,16 +10,11 @@ printf '%s\n' "$1" > /etc/app/source.json.partial
 chmod 644 /etc/app/source.json.partial
 mv /etc/app/source.json.partial /etc/app/source.json
 rm -f /run/app/result.json
-start=$(date +%s)
 status=0
 systemctl start app-setup.service 2> /dev/null || status=$?
 printf '%s\n' "$(cat /run/app/result.json 2> /dev/null)"
 journalctl --sync || true
 run=$(systemctl show --value --property InvocationID app-setup.service)
 print_journal "_SYSTEMD_INVOCATION_ID=$run"
-if [ $status != 0 ]; then
-    echo "--- the app's journal"
-    print_journal -n 2000 --since "@$start" -u app-next.service -u app.service -u 'app-job@*' \
-        -u 'app-process@*'
-fi
+if [ $status != 0 ]; then print_app_journal; fi
 exit $status

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Wait until no other push or upgrade runs on the machine. Define print_journal for the script that includes this one.
+# Wait until no other push or upgrade runs on the machine. Define print_journal and print_app_journal for the script that
+# includes this one.
 set -eu
 
 # The lock allows one push or upgrade at a time. A run in progress ends first, even if its connection was lost.
@@ -16,4 +17,22 @@ print_journal() {
         sleep 1
     done
     printf '%s\n' "$lines"
+}
+
+# Print the invocation of a running service, or nothing.
+invocation() {
+    if systemctl is-active --quiet "$1"; then systemctl show --value --property InvocationID "$1"; fi
+}
+start=$(date +%s)
+app=$(invocation app.service)
+next=$(invocation app-next.service)
+
+# Print what the app has logged since this script began. A service that has run all the time has the old release. It may
+# log each request of its visitors, and would hide the lines of the new one.
+print_app_journal() {
+    echo "--- the app's journal"
+    set -- -u 'app-job@*' -u 'app-process@*'
+    if [ -z "$app" ] || [ "$app" != "$(invocation app.service)" ]; then set -- -u app.service "$@"; fi
+    if [ -z "$next" ] || [ "$next" != "$(invocation app-next.service)" ]; then set -- -u app-next.service "$@"; fi
+    print_journal -n 2000 --since "@$start" "$@"
 }

@@ -9,7 +9,6 @@ cd /var/lib/app-machine
 rm -rf new
 mkdir new
 tar --no-same-owner -C new -xf new.tar
-start=$(date +%s)
 status=0
 # In a unit of its own, so that a lost connection does not end it. When the program ends, for whatever reason, systemd
 # runs `heal`, which puts the earlier files back unless the upgrade was complete.
@@ -19,9 +18,5 @@ systemd-run -q --wait --collect --unit app-upgrade -p TimeoutStopSec=1h \
 rm -rf new new.tar
 journalctl --sync || true
 print_journal --since "@$start" _SYSTEMD_UNIT=app-upgrade.service
-if [ $status != 0 ]; then
-    echo "--- the app's journal"
-    print_journal -n 2000 --since "@$start" -u app-next.service -u app.service -u 'app-job@*' \
-        -u 'app-process@*'
-fi
+if [ $status != 0 ]; then print_app_journal; fi
 exit $status

@@ -46,13 +46,15 @@ def machine(tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> Path
     fake("ssh", SSH)
     fake("journalctl", f'case "$*" in *app.service*) echo "of the app";; *id-7*) cat {root}/journal;; esac')
     (root / "journal").write_text("app-setup: done\n")
+    (root / "invocation").write_text("id-1\n")
     systemd(fake, root, f"ln -sfn releases/old {root}/srv/app/current")
     return root
 
 
 def systemd(fake: Fake, root: Path, start: str) -> None:
     """Put a systemctl on PATH that notes its words, and starts app-setup with a command."""
-    show = 'case "$*" in *ActiveState*) echo inactive;; *InvocationID*) echo id-7;;'
+    show = 'case "$*" in *ActiveState*) echo inactive;; *InvocationID*app-setup.service) echo id-7;;'
+    show += f" *InvocationID*app.service) cat {root}/invocation;; is-active*app-next*) exit 3;;"
     fake("systemctl", f'echo "$*" >> {root}/words; {show} start*) {start};; esac')
 
 
@@ -99,10 +101,15 @@ def test_a_switch_waits_until_a_run_in_progress_ends(machine: Path, fake: Fake) 
 
 
 def setup_fails(fake: Fake, machine: Path, result: dict[str, str] | None, sentence: str) -> None:
-    """Let app-setup write a result, or none, and a sentence to its journal. An earlier run has left a result, too."""
+    """Let app-setup write a result, or none, and a sentence to its journal, and restart the app.
+
+    An earlier run has left a result, too.
+    """
     (machine / "run/app/result.json").write_text('{"kind": "OSError", "message": "of an earlier run"}')
     (machine / "result").write_text(json.dumps(result))
-    systemd(fake, machine, f"{'cp' if result else ': '} {machine}/result {machine}/run/app/result.json; exit 1")
+    restart = f"echo id-2 > {machine}/invocation"
+    report = f"cp {machine}/result {machine}/run/app/result.json" if result else ":"
+    systemd(fake, machine, f"{restart}; {report}; exit 1")
     (machine / "journal").write_text(f"a step\n<3>app-setup failed: {sentence}\n")
 
 
@@ -127,6 +134,20 @@ def test_a_failed_switch_has_the_error_of_the_result_and_both_journals(
     journals = "a step\napp-setup failed: any sentence\n--- the app's journal\nof the app"
     assert caught.value.details == journals
     assert "release old is not healthy; host.example runs new" in stream.getvalue()
+
+
+def test_visitors_of_the_old_release_do_not_hide_why_the_new_one_is_refused(machine: Path, fake: Fake) -> None:
+    setup_fails(fake, machine, {"step": "app", "kind": "NotStarted", "message": "app-next"}, "any sentence")
+    # The old release serves all the time: its service has the same invocation as before.
+    systemd(fake, machine, f"cp {machine}/result {machine}/run/app/result.json; exit 1")
+    new = 'echo "<4>app: the program listens at port 5001 instead of PORT, 8002; write  port: 5001"'
+    old = "yes '127.0.0.1 - - \"GET / HTTP/1.0\" 200 -' | head -n 3000"
+    lines = f'case "$*" in *app-next.service*) {new};; esac; case "$*" in *app.service*) {old};; esac'
+    fake("journalctl", f'case "$*" in *id-7*) cat {machine}/journal;; *) {{ {lines}; }} | tail -n 2000;; esac')
+    with pytest.raises(AppStartError) as caught:
+        push.roll_back(LOGIN, printed()[0])
+    assert caught.value.hint.endswith("Add to bake.yaml:  port: 5001")
+    assert "GET /" not in caught.value.details
 
 
 @pytest.mark.parametrize(
