@@ -29,19 +29,26 @@ if __name__ == "__main__":
     time.sleep(5)
     http.server.ThreadingHTTPServer(("", int(os.environ["PORT"])), Handler).serve_forever()
 """
-#: Prints the statuses of the program's port and of nginx, as a visitor of another network namespace gets them.
+#: Prints the statuses of the program's port and of nginx, as another host gets them, and then that of the port without
+#: the firewall. systemd-networkd would take the interface over, and remove its address: it configures any Ethernet.
 FROM_ELSEWHERE = """
 set -eu
+printf '[Match]\\nName=visitor0\\n[Link]\\nUnmanaged=yes\\n' > /run/systemd/network/10-visitor.network
+networkctl reload
 ip netns add visitor
 ip link add visitor0 type veth peer name visitor1 netns visitor
 ip address add 192.0.2.1/30 dev visitor0
 ip link set visitor0 up
 ip -n visitor address add 192.0.2.2/30 dev visitor1
 ip -n visitor link set visitor1 up
-for port in 8001 80; do
-    ip netns exec visitor curl -s -m 10 -o /dev/null -w '%{http_code} ' "http://192.0.2.1:$port/" || true
-done
+visit() { ip netns exec visitor curl -s -m 10 -o /dev/null -w '%{http_code} ' "http://192.0.2.1:$1/" || true; }
+visit 8001
+visit 80
+nft insert rule inet app input tcp dport 8001 accept
+visit 8001
+systemctl reload nftables
 ip netns delete visitor
+rm /run/systemd/network/10-visitor.network
 """
 
 
@@ -68,7 +75,7 @@ def machine(folder, bake, tmp_path_factory):
 def test_a_program_serves_over_https_and_the_firewall_closes_its_port(machine):
     assert machine.ssh("curl -sk https://127.0.0.1/").stdout == "version one, https"
     assert machine.ssh("ss -Hlnt sport = :8001").stdout.split()[3] == "0.0.0.0:8001"
-    assert machine.ssh(f"sudo sh -c {shlex.quote(FROM_ELSEWHERE)}").stdout.split() == ["000", "200"]
+    assert machine.ssh(f"sudo sh -c {shlex.quote(FROM_ELSEWHERE)}").stdout.split() == ["000", "200", "200"]
 
 
 def test_a_push_and_a_restart_fail_no_request(machine, host, folder, bake):  # noqa: F811
