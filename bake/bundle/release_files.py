@@ -196,7 +196,8 @@ def http(recipe: Recipe) -> str:
     """Return nginx's locations for a server of HTTP. The headers are those that server.conf sets or drops for uWSGI."""
     parameters = re.findall(r"uwsgi_param HTTP_(\w+) (.+);", server_settings(recipe))
     values = {
-        "socket": contract.DOOR, "headers": {name.replace("_", "-").title(): value for name, value in parameters},
+        "door": contract.DOOR, "socket": contract.SOCKET,
+        "headers": {name.replace("_", "-").title(): value for name, value in parameters},
         "is_buffered": not recipe.run, "is_proxied": recipe.proxy is not None,
     }  # fmt: skip
     return render("release/nginx/http.conf.j2", **values)

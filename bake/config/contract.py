@@ -48,6 +48,8 @@ RUN = "/run/app"
 NAMES = f"{RUN}/names"
 #: The socket that nginx connects to: a link to that of the app.
 DOOR = f"{RUN}/uwsgi.sock"
+#: The socket of app.service.
+SOCKET = f"{RUN}/app.sock"
 #: The result of app-setup's last run.
 RESULT = f"{RUN}/result.json"
 #: Exists while bake makes, checks or runs an image. With `observe` in it, the machine observes the app's writes.

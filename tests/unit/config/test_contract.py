@@ -58,6 +58,7 @@ CONSTANTS = {
     ("serving.py", "RUN"): contract.RUN,
     ("serving.py", "NAMES"): contract.NAMES,
     ("serving.py", "DOOR"): contract.DOOR,
+    ("serving.py", "SOCKET"): contract.SOCKET,
     ("serving.py", "APP"): contract.SERVICE,
     ("configure", "CURRENT"): contract.CURRENT,
     ("configure", "UNITS"): contract.RUNTIME_UNITS,

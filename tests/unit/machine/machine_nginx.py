@@ -215,6 +215,14 @@ class MachineNginx:
                 raise AssertionError(f"nginx does not start: {self.errors()}")
             time.sleep(0.005)
 
+    def socket_of_app(self) -> Path:
+        """Stop the app, and return the path of the socket of app.service, to which nginx's link now leads."""
+        self.app.close()
+        door, path = (self.root / "run/app" / name for name in ("uwsgi.sock", "app.sock"))
+        door.unlink()
+        door.symlink_to(path)
+        return path
+
     def errors(self) -> str:
         """Return what nginx has logged as an error."""
         log = self.root / "error.log"

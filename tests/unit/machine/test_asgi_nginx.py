@@ -53,11 +53,12 @@ def start(folder: Path, **keys: Any) -> Iterator[Machine]:
     }
     static = {"srv/app/current/source/static/a.css": "body {}"}
     limits = recipe.limits.model_dump(include={"request"})
-    with MachineNginx(folder / "root", files={**files, **static}) as nginx:
-        nginx.app.close()
-        with Loader(folder / "app", path=folder / "root/run/app/uwsgi.sock", limits=limits) as loader:
-            loader.await_ready()
-            yield Machine(nginx, loader)
+    with (
+        MachineNginx(folder / "root", files={**files, **static}) as nginx,
+        Loader(folder / "app", path=nginx.socket_of_app(), limits=limits) as loader,
+    ):
+        loader.await_ready()
+        yield Machine(nginx, loader)
 
 
 @pytest.fixture(scope="module")

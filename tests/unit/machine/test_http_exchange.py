@@ -106,6 +106,42 @@ def machine(
             yield nginx, loaders
 
 
+class Client(threading.Thread):
+    """A visitor with a WebSocket, who connects again when it is closed. `codes` are those of the closings."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__()
+        self.url, self.codes, self.leave = f"ws://127.0.0.1:{port}/echo", list[int](), threading.Event()
+        self.connected = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        while not self.leave.is_set():
+            with connect(self.url, proxy=None, open_timeout=PATIENCE) as client:
+                client.recv(PATIENCE)
+                self.connected.set()
+                try:
+                    while not self.leave.is_set():
+                        with contextlib.suppress(TimeoutError):
+                            client.recv(0.1)
+                except ConnectionClosedError as closed:
+                    self.codes.append(closed.rcvd.code if closed.rcvd else 0)
+                    self.connected.clear()
+
+
+def test_an_exchange_closes_the_websocket_of_a_client_that_connects_again_only_once(
+    exchange: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with machine(exchange, tmp_path, monkeypatch, Loader) as (nginx, _):
+        client = Client(nginx.http)
+        assert client.connected.wait(PATIENCE)
+        exchange.hand_over({"limits": {"request": REQUEST}})
+        assert client.connected.wait(PATIENCE)
+        client.leave.set()
+        client.join()
+    assert client.codes == [1012]
+
+
 def test_an_exchange_under_load_fails_no_request_and_closes_a_websocket(
     exchange: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

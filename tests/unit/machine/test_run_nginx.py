@@ -42,11 +42,12 @@ def start(folder: Path, text: str) -> Iterator[MachineNginx]:
         for name, file in release_files.files(folder, recipe, []).items()
         if name.startswith("settings/nginx/")
     }
-    with MachineNginx(folder / "root", files=files) as nginx:
-        nginx.app.close()
-        with Launcher(folder / "app", text, path=folder / "root/run/app/uwsgi.sock") as launcher:
-            launcher.await_ready()
-            yield nginx
+    with (
+        MachineNginx(folder / "root", files=files) as nginx,
+        Launcher(folder / "app", text, path=nginx.socket_of_app()) as launcher,
+    ):
+        launcher.await_ready()
+        yield nginx
 
 
 @pytest.fixture
