@@ -245,7 +245,7 @@ CAUSES = (
     ),
     Cause(
         "slow request",
-        re.compile(r"HARAKIRI|app: [A-Z]+ '.*' took longer than \d|^Timeout \(\d+:\d\d:\d\d\)!", re.M),
+        re.compile(r"HARAKIRI|WORKER TIMEOUT|app: [^\n]{1,300} took longer than \d|^Timeout \(\d+:\d\d:\d\d\)!", re.M),
         always(Cure("A request exceeded the time limit `limits.request`.", {"limits": {"request": "5m"}})),
         anywhere=True,
     ),

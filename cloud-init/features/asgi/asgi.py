@@ -21,6 +21,9 @@ from types import ModuleType
 
 #: Seconds for one request, unless the recipe has `limits.request`.
 REQUEST = 60
+#: Seconds more until a worker with a blocked event loop ends. nginx has answered by then; without its answer, visitors
+#: would get the page of a machine that starts, which reloads itself.
+MARGIN = 10
 #: The longest time in seconds for the requests of a worker that stops. app.service kills it after TimeoutStopSec.
 DRAIN = 60
 #: Seconds until a worker that has ended is replaced.
@@ -74,9 +77,9 @@ def bounded(app: Callable, limit: float) -> Callable:
 
 
 async def watch(limit: float) -> None:
-    """End this worker with a traceback if its event loop is blocked for `limit` seconds and one more."""
+    """End this worker with a traceback if its event loop is blocked for `limit` seconds and MARGIN."""
     while True:
-        faulthandler.dump_traceback_later(limit + 1, exit=True)
+        faulthandler.dump_traceback_later(limit + MARGIN, exit=True)
         await asyncio.sleep(0.5)
 
 

@@ -4,6 +4,7 @@ gunicorn has as many workers as the machine computes, or as the app's gunicorn.c
 for app-next.service, only the former counts. Runs as the app's user in the virtualenv. Part of a release with `server`.
 """
 
+import faulthandler
 import fcntl
 import importlib.util
 import json
@@ -11,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable
 from importlib.machinery import SourceFileLoader
@@ -19,6 +21,9 @@ from types import ModuleType
 
 #: Seconds for one request, and threads of a worker, unless the recipe has them in `limits`.
 REQUEST, THREADS = 60, 4
+#: Seconds more until a stuck worker ends. nginx has answered by then; without its answer, visitors would get the page
+#: of a machine that starts, which reloads itself.
+MARGIN = 10
 #: Bytes of a request's body: nginx has the same limit.
 BODY = 10485760
 #: The longest time in seconds for the requests of a server that stops. app.service kills it after TimeoutStopSec.
@@ -60,8 +65,43 @@ def visited(app: Callable) -> Callable:
     return application
 
 
-def load(recipe: dict) -> Callable:
-    """Return the app, and report READY. One worker loads it after the other."""
+def replaceable(app: Callable, threads: int, limit: float) -> Callable:
+    """Return the app in a middleware that ends a process when each of its `threads` has a request over `limit` seconds.
+
+    Python cannot end a thread. gunicorn's arbiter or systemd starts another process.
+    """
+    begun: dict[int, float] = {}
+    watchers: list[threading.Thread] = []
+
+    def watch() -> None:
+        while True:
+            time.sleep(1)
+            late = time.monotonic() - limit - MARGIN
+            if sum(begin < late for begin in [*begun.values()]) >= threads:
+                print(f"<4>app: all {threads} threads of a process took longer than {limit} s", file=sys.stderr)
+                faulthandler.dump_traceback()
+                os._exit(1)
+
+    def application(environ: dict, start_response: Callable) -> Iterable[bytes]:
+        # A WebSocket has its thread for as long as it is open.
+        if "HTTP_UPGRADE" in environ:
+            return app(environ, start_response)
+        # Not earlier: threads do not survive gunicorn's fork.
+        if not watchers:
+            watchers.append(threading.Thread(target=watch, daemon=True))
+            watchers[0].start()
+        thread = threading.get_ident()
+        begun[thread] = time.monotonic()
+        try:
+            return app(environ, start_response)
+        finally:
+            begun.pop(thread, None)
+
+    return application
+
+
+def load(recipe: dict, threads: int) -> Callable:
+    """Return the app, and report READY. One worker loads it after the other, and has a number of threads, or 0."""
     with Path("/tmp/first").open("a") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
         for hook in (release / "settings/hooks").glob("*.py"):
@@ -78,7 +118,8 @@ def load(recipe: dict) -> Callable:
     # The first worker's report counts; see app.service.
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
         client.sendto(b"READY=1", NOTIFY)
-    return visited(app)
+    app = visited(app)
+    return replaceable(app, threads, recipe.get("limits", {}).get("request", REQUEST)) if threads else app
 
 
 def gunicorn(recipe: dict, is_next: bool) -> None:
@@ -87,7 +128,8 @@ def gunicorn(recipe: dict, is_next: bool) -> None:
 
     limits = recipe.get("limits", {})
     limit, workers = limits.get("request", REQUEST), int(os.environ["APP_WORKERS"])
-    defaults = {"timeout": limit, "threads": limits.get("threads", THREADS), "workers": workers, "loglevel": "warning"}
+    threads = limits.get("threads", THREADS)
+    defaults = {"timeout": limit + MARGIN, "threads": threads, "workers": workers, "loglevel": "warning"}
     # Flask-SocketIO prefers the first of these libraries that it can import, and needs its kind of worker.
     green = [kind for name, kind in WORKERS.items() if importlib.util.find_spec(name)]
     if green and importlib.util.find_spec("flask_socketio"):
@@ -112,7 +154,8 @@ def gunicorn(recipe: dict, is_next: bool) -> None:
                     self.cfg.set(name, value)
 
         def load(self) -> Callable:
-            return load(recipe)
+            # gunicorn itself replaces the other workers.
+            return load(recipe, self.cfg.threads if self.cfg.worker_class_str == "gthread" else 0)
 
     Server().run()
 
@@ -122,11 +165,12 @@ def waitress(recipe: dict) -> None:
     from waitress import create_server, wasyncore
 
     limits = recipe.get("limits", {})
+    threads = limits.get("threads", THREADS)
     stops: list[float] = []
     signal.signal(signal.SIGTERM, lambda *_: stops.append(time.monotonic()))
     channels: dict = {}
     create_server(
-        load(recipe), map=channels, sockets=[socket.socket(fileno=3)], threads=limits.get("threads", THREADS),
+        load(recipe, threads), map=channels, sockets=[socket.socket(fileno=3)], threads=threads,
         ident=None, backlog=BACKLOG, connection_limit=CONNECTIONS, asyncore_use_poll=True,
         clear_untrusted_proxy_headers=False,
         # waitress refuses bodies of this size.

@@ -81,6 +81,8 @@ CONSTANTS = {
     ("asgi/asgi.py", "REQUEST"): contract.REQUEST,
     ("run/run.py", "REQUEST"): contract.REQUEST,
     ("wsgi/wsgi_server.py", "REQUEST"): contract.REQUEST,
+    ("asgi/asgi.py", "MARGIN"): contract.SERVER_MARGIN,
+    ("wsgi/wsgi_server.py", "MARGIN"): contract.SERVER_MARGIN,
     ("wsgi/wsgi_server.py", "THREADS"): contract.THREADS,
     ("wsgi/wsgi_server.py", "BODY"): contract.BODY,
     ("exchange/exchange.py", "NEXT"): contract.NEXT,

@@ -267,6 +267,13 @@ BROWSER = "The app starts a browser, which needs its own sandbox.\nAdd to bake.y
             "<4>app: GET '/report' took longer than 60 s\n",
             "A request exceeded the time limit `limits.request`.\nAdd to bake.yaml:  limits: {request: 5m}",
         ),
+        *(
+            (line, "A request exceeded the time limit `limits.request`.\nAdd to bake.yaml:  limits: {request: 5m}")
+            for line in (
+                "<4>app: all 4 threads of a process took longer than 60 s\n",
+                "[2026-11-29 09:00:00 +0000] [1] [CRITICAL] WORKER TIMEOUT (pid:7)\n",
+            )
+        ),
         (
             'Timeout (0:01:01)!\nThread 0x00007f (most recent call first):\n  File "app.py", line 3 in report\n',
             "A request exceeded the time limit `limits.request`.\nAdd to bake.yaml:  limits: {request: 5m}",
