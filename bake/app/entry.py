@@ -58,7 +58,8 @@ class Entry:
 def find(reader: Reader, notes: list[str]) -> Entry:
     """Return the app to serve: the one that a file such as a Procfile names, or else the only one in the folder.
 
-    Without one, return the program in the Procfile that serves the site. Raises the errors of `only_app`.
+    Without one, return the program in the Procfile that serves the site. Raises the errors of `only_app`, or the one
+    that proposes `run`.
     """
     for evidence in entry_evidence.find(reader.folder):
         if entry := _named_by(reader, evidence):
@@ -69,10 +70,11 @@ def find(reader: Reader, notes: list[str]) -> Entry:
             return entry
     try:
         app = only_app(reader, notes)
-    except NoAppError:
+    except NoAppError as problem:
         if web := procfile.own_server(reader.folder):
             return Entry(web, source=procfile.NAME, run=True)
-        raise
+        has_app = any(not app.required_arguments for app in reader.apps)
+        raise (None if has_app else own_server.error(reader, problem.details)) or problem from None
     return Entry(app.target, app, asgi=app.asgi) if app else Entry(PASTE)
 
 
@@ -111,8 +113,7 @@ def only_app(reader: Reader, notes: list[str]) -> App | None:
         return None
     if not apps:
         require_valid(reader.faults)  # The app may be in one of these files.
-        problem = _no_app_error(reader, reader.apps)
-        raise own_server.error(reader, problem.details) or problem
+        raise _no_app_error(reader, reader.apps)
     if wsgi_apps:
         note = "ignored: the ASGI app at {}; to serve it, write  asgi: {}"
         notes += dict.fromkeys(note.format(app.root.location, app.target) for app in apps if app.asgi)

@@ -118,6 +118,12 @@ def test_a_program_of_the_web_line_serves_a_folder_without_an_app(tmp_path: Path
     assert "# run: python serve.py $PORT\n" in (tmp_path / "bake.yaml").read_text()
 
 
+def test_the_web_line_chooses_between_several_programs(tmp_path: Path) -> None:
+    serves = "import tornado.web\ntornado.web.Application([]).listen(8888)\n"
+    detection = find(tmp_path, {"Procfile": "web: python site.py\n", "site.py": serves, "probe.py": serves})
+    assert detection.recipe.run == "python site.py"
+
+
 @pytest.mark.parametrize(
     ("web", "port"),
     [
