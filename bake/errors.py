@@ -145,6 +145,12 @@ class BuildError(BakeError):
     code = 23
 
 
+class PythonError(BakeError):
+    """The interpreter for `python` does not exist, has another digest than uv's list, or has no known layout."""
+
+    code = 24
+
+
 # The machine this runs on.
 class ToolError(BakeError):
     """A program is missing or too old."""

@@ -14,7 +14,16 @@ from pathlib import Path, PurePosixPath
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from bake.app import author_server, import_roots, own_server, procfile, python_files, server_notes, websockets
+from bake.app import (
+    author_server,
+    import_roots,
+    own_server,
+    procfile,
+    python_files,
+    server_notes,
+    websockets,
+    wsgi_server,
+)
 from bake.app.distributions import distribution
 from bake.app.django import production_keys, secret_keys
 from bake.app.entry import Entry, find, named_app
@@ -67,6 +76,8 @@ def complete(folder: Path, recipe: Recipe) -> Detection:
             notes += [f"port: {port} (the program's own)"] if port else []
             recipe = recipe.model_copy(update={"run": entry.target, "port": port})
     recipe = websockets.complete(reader, entry, recipe, notes)
+    if entry.key == "wsgi":
+        recipe = wsgi_server.for_python(recipe, notes)
     app = entry.app
     modules = reader.import_closure(app.module, app.root.module) if app else []
     modules = own_server.modules(reader, recipe.run) if recipe.run else modules
@@ -130,8 +141,10 @@ def _complete_package(recipe: Recipe, package: str) -> Detection:
     author = author_server.run_command(recipe.run) if recipe.run else author
     check = recipe.check if recipe.check.author else recipe.check.model_copy(update={"author": author})
     changes = {"name": name, "requirements": (package, *requirements), "static": {}, "check": check}
-    source = f"app: {package} from the package index; the folder's files are not in it"
-    return Detection(recipe.model_copy(update=changes), (source, *_secret_notes(recipe)))
+    notes = [f"app: {package} from the package index; the folder's files are not in it", *_secret_notes(recipe)]
+    if recipe.wsgi:
+        recipe = wsgi_server.for_python(recipe, notes)
+    return Detection(recipe.model_copy(update=changes), tuple(notes))
 
 
 def _unread_notes(reader: Reader) -> list[str]:

@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 from bake.app import index_options, lock_files, poetry, project_metadata
 from bake.app.direct_reference import EDITABLE
 from bake.app.requirement_line import Line, parse
-from bake.config.debian import Target
+from bake.config.debian import PYTHON_DATES, Target
 from bake.errors import RequirementError
 
 INCLUDE = re.compile(r"(-r|--requirement|-c|--constraint)[= ]?\s*(.+)")
@@ -218,8 +218,18 @@ def require_allowed(project: project_metadata.Project, target: Target) -> None:
         raise RequirementError(
             f"{project.file}: requires-python is {requires_python!r}; "
             f"{target.name} has Python {target.python_full_version}",
-            "Allow that Python, or choose another `base` in bake.yaml.",
+            f"Allow that Python, or choose another `base` in bake.yaml.{_python_hint(versions)}",
         )
+
+
+def _python_hint(versions: SpecifierSet) -> str:
+    """Return the line of bake.yaml with the newest Python that a project admits, or ""."""
+    admitted = [
+        f"{major}.{minor}"
+        for major, minor in PYTHON_DATES
+        if any(versions.contains(f"{major}.{minor}.{patch}") for patch in (0, 99))
+    ]
+    return f' Or write `python: "{admitted[-1]}"` there: the release then contains that Python.' if admitted else ""
 
 
 def _file_lines(

@@ -10,6 +10,8 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 
 from bake.app.requirement_line import Line
+from bake.config.recipe import Recipe
+from bake.errors import RecipeError
 
 #: The oldest releases that work. gunicorn 20 needs pkg_resources, which new versions of setuptools do not have.
 MINIMUM = {"gunicorn": "gunicorn>=21", "waitress": "waitress>=2.1"}
@@ -32,6 +34,22 @@ def required(server: str, lines: Iterable[Line], notes: list[str]) -> list[Line]
         notes.append(NOTE.format(server, server))
     texts = [MINIMUM[server], *(text for name, text in GREEN.items() if server == "gunicorn" and name in names)]
     return [Line(text, f"bake's `server: {server}`", canonicalize_name(re.split("[<>=]", text)[0])) for text in texts]
+
+
+def for_python(recipe: Recipe, notes: list[str]) -> Recipe:
+    """Return the recipe of a WSGI app with a server that runs the app's Python: gunicorn, unless it names one.
+
+    Raises RecipeError if it names uWSGI, which is Debian's and runs only Debian's own Python.
+    """
+    if recipe.server != "uwsgi" or not recipe.target.has_interpreter:
+        return recipe
+    if "server" in recipe.model_fields_set:
+        raise RecipeError(
+            f"`server: uwsgi` runs only Debian's own Python, and bake.yaml has `python: {recipe.python}`",
+            "Write `server: gunicorn` or `server: waitress`.",
+        )
+    notes.append("server: gunicorn (uWSGI is Debian's, and runs only Debian's own Python)")
+    return recipe.model_copy(update={"server": "gunicorn"})
 
 
 def ignored_settings(folder: Path) -> Iterator[str]:

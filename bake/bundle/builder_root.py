@@ -24,10 +24,14 @@ SPACE_NEEDED = 3 * 1000**3
 
 @dataclass(frozen=True)
 class BuilderRoot:
-    """A builder root in the cache: its folder, and the digest of its inputs."""
+    """A builder root in the cache: its folder, and the digest of its inputs.
+
+    `python` is the archive of an interpreter that builds in it, instead of Debian's.
+    """
 
     folder: Path
     key: str
+    python: Path | None = None
 
     def package_of(self, library: str) -> str:
         """Return the Debian package in the root that contains a shared library, or ""."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bake.app import detect, project_metadata, requirements_files
-from bake.bundle import pin_dates
+from bake.bundle import interpreter, pin_dates
 from bake.bundle.lock import Lock, Requirements, package_names, resolve
 from bake.bundle.wheel_builder import LockOptions
 from bake.config.debian import TARGETS, Target
@@ -140,6 +140,7 @@ def complete(folder: Path, recipe: Recipe, report: Reporter, options: LockOption
     release of an image is not known before bake reads the image, so this function resolves nothing for it.
     Raises the errors of `detect.complete` and `resolve`.
     """
+    recipe = interpreter.pin(recipe, report)
     if isinstance(recipe.base, BaseImage):
         recipe = complete_without_base(folder, recipe, report)
         for text in Requirements.read(folder, recipe, recipe.target).notes:
@@ -147,7 +148,7 @@ def complete(folder: Path, recipe: Recipe, report: Reporter, options: LockOption
         return Choice(recipe)
     app = _App(folder, recipe, report, options)
     with report.phase("resolve"):
-        return _use_release(app, TARGETS[recipe.base]) if recipe.base else _choose_release(app)
+        return _use_release(app, recipe.target) if recipe.base else _choose_release(app)
 
 
 def _use_release(app: _App, base: Target) -> Choice:
@@ -155,7 +156,8 @@ def _use_release(app: _App, base: Target) -> Choice:
     outcome = _try(app, base)
     if isinstance(outcome, Choice):
         return outcome
-    others = (target for target in NEWEST_FIRST if target is not base)
+    # `python` comes before the Python of another release.
+    others = (target for target in NEWEST_FIRST if target is not base and not app.recipe.python)
     if other := next(
         (target for target in others if isinstance(_try(app, target, _Trial(choosing=True)), Choice)), None
     ):

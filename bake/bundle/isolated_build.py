@@ -59,7 +59,7 @@ def build(root: BuilderRoot, source: Path, wheels: Sequence[Path], log: Path, ve
     WheelError for a wheel that is not safe to unpack.
     """
     folder, output = source.parent / "input", source.parent / "wheels.tar"
-    for name, files in (("source", [source]), ("wheels", wheels)):
+    for name, files in (("source", [source]), ("wheels", wheels), ("python", [root.python] if root.python else ())):
         (folder / name).mkdir(parents=True)
         for file in files:
             shutil.copyfile(file, folder / name / file.name)

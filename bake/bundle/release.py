@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from bake.bundle import release_files, secret_contents, wheel_cache
 from bake.bundle.exclusions import walk
+from bake.bundle.interpreter import Interpreter
 from bake.bundle.lock import Lock, lock_entries, with_hashes
 from bake.config import contract
 from bake.config.recipe import Recipe
@@ -61,8 +62,10 @@ class Release:
         return tuple(f"{name} ({reason})" for name, reason in self.exclusions)
 
 
-def gather(folder: Path, recipe: Recipe, lock: Lock, wheels: list[Path]) -> Release:
-    """Return a release: lock.txt, source/, `release_files.files` and wheels/.
+def gather(
+    folder: Path, recipe: Recipe, lock: Lock, wheels: list[Path], interpreter: Interpreter | None = None
+) -> Release:
+    """Return a release: lock.txt, source/, `release_files.files` and wheels/, with an interpreter if the app needs one.
 
     The content of the app's files and of the wheels is read when the release is written.
 
@@ -95,8 +98,17 @@ def gather(folder: Path, recipe: Recipe, lock: Lock, wheels: list[Path]) -> Rele
             _member(wheel, f"wheels/{wheel.name}", wheel.parent)
             for wheel in sorted(wheels, key=lambda wheel: wheel.name)
         ),
+        *_interpreter_members(interpreter),
     ]
     return Release(tuple(members), tuple(exclusions))
+
+
+def _interpreter_members(interpreter: Interpreter | None) -> tuple[Member, ...]:
+    """Return the members with an interpreter: its archive, and the record of its origin."""
+    if interpreter is None:
+        return ()
+    record = Member(contract.PYTHON, 0o644, interpreter.to_json().encode())
+    return record, Member(contract.PYTHON_ARCHIVE, 0o644, interpreter.archive)
 
 
 def _member(path: Path, name: str, folder: Path) -> Member:

@@ -7,7 +7,7 @@ import tarfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bake.bundle import built_wheels, shared_libraries, wheel_cache
+from bake.bundle import built_wheels, interpreter, shared_libraries, wheel_cache
 from bake.bundle.app_source import AppSource
 from bake.bundle.lock import Lock, Requirements, resolve
 from bake.bundle.release import Member, Release, gather
@@ -55,7 +55,8 @@ def collect(app: AppSource, out: Path, report: Reporter, options: LockOptions = 
                 "if the app does not start, add Debian packages to `packages`"
             )
         all_packages = (*recipe.packages, *packages)
-        release = gather(app.files, recipe.model_copy(update={"packages": all_packages}), lock, wheels)
+        python = interpreter.fetch(target, report) if target.has_interpreter else None
+        release = gather(app.files, recipe.model_copy(update={"packages": all_packages}), lock, wheels, python)
         bundle = replace(pack(release, out), packages=all_packages)
     if bundle.release.exclusion_notes:
         report.note(f"excluded: {', '.join(bundle.release.exclusion_notes)}")

@@ -11,7 +11,7 @@ import re
 import zipfile
 from pathlib import Path, PurePosixPath
 
-from bake.config.debian import Target
+from bake.config.debian import DEBIAN_12, Target
 from bake.errors import WheelError
 
 #: Libraries on every machine: those of the C library, and those that Python and nginx need.
@@ -83,7 +83,7 @@ def _needed_libraries(content: bytes) -> list[str]:
 def require(libraries: dict[str, str], packages: tuple[str, ...], target: Target) -> list[str]:
     """Raise WheelError with the packages missing in `packages`. Return the libraries without a known package."""
     known_packages = {library: PACKAGES[library] for library in libraries if library in PACKAGES}
-    if target.python < (3, 13):
+    if target.suite == DEBIAN_12.suite:
         known_packages = {library: package.removesuffix("t64") for library, package in known_packages.items()}
     missing_packages = {library: package for library, package in known_packages.items() if package not in packages}
     if missing_packages:

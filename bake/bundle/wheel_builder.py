@@ -10,13 +10,21 @@ import re
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from bake.bundle import build_system, builder_root, built_wheels, isolated_build, shared_libraries, wheel_cache
+from bake.bundle import (
+    build_system,
+    builder_root,
+    built_wheels,
+    interpreter,
+    isolated_build,
+    shared_libraries,
+    wheel_cache,
+)
 from bake.bundle.builder_root import BuilderRoot
 from bake.bundle.built_wheels import BuiltWheel
 from bake.bundle.lock import resolve_build_requirements
@@ -88,7 +96,7 @@ class WheelBuilder:
         Raises BuildError, WheelError, NetworkError, and the errors of `builder_root.obtain`.
         """
         root_key = builder_root.key(self.target, self.recipe.build_packages, self.recipe.mirror)
-        key = files.digest([source.sha256, root_key])
+        key = files.digest([source.sha256, root_key, *self._interpreter_key()])
         if source.archive and source.archive.suffix == ".whl":
             return _keep_wheel(source, source.archive, key)
         built = built_wheels.find(key)
@@ -98,6 +106,8 @@ class WheelBuilder:
             raise BuildError(f"To build {source.pin}, bake would need {source.pin} itself", "Require another version.")
         self.report.note(f"building {source.pin} from source in a {self.target.name} root without network …")
         root = builder_root.obtain(self.target, self.recipe.build_packages, self.recipe.mirror, self.age, self.report)
+        if self.target.has_interpreter:
+            root = replace(root, python=interpreter.fetch(self.target, self.report).archive)
         self._pins.append(source.pin)
         start_time = time.monotonic()
         try:
@@ -112,6 +122,10 @@ class WheelBuilder:
             self._pins.remove(source.pin)
         self.report.note(f"built {built.name} in {time.monotonic() - start_time:.0f} s")
         return built
+
+    def _interpreter_key(self) -> list[str]:
+        """Return the version of an interpreter that is not the root's own, for the key of a built wheel."""
+        return [self.target.python_full_version] if self.target.has_interpreter else []
 
     def _build(self, source: Source, root: BuilderRoot, work: Path) -> Path:
         """Return the wheel of a source in `work`, built with the first build requirements that work."""

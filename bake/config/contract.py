@@ -26,6 +26,8 @@ PREVIOUS = f"{APP}/previous"
 INCOMING = "/var/lib/app-incoming"
 #: Files of a release, relative to its folder.
 RECIPE, LOCK, FETCH_SOURCE, FETCH_WHEELS = "recipe.json", "lock.txt", "fetch-source", "fetch-wheels"
+#: An interpreter for the app: its origin, and its archive, which the machine unpacks beside the wheels.
+PYTHON, PYTHON_ARCHIVE = "python.json", "wheels/python.tar.gz"
 #: The text in `settings/static-location` that the machine replaces by the URL of the static files.
 STATIC_URL = "STATIC_URL"
 

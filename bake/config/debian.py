@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+#: The day on which each version of Python was released, from PEP 664, 693, 719, 745 and 790. The machine's programs
+#: need 3.11.
+PYTHON_DATES = {
+    (3, 11): "2022-10-24", (3, 12): "2023-10-02", (3, 13): "2024-10-07", (3, 14): "2025-10-07", (3, 15): "2026-10-01",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Target:
-    """A Debian release on one architecture.
+    """A Debian release on one architecture, with its own Python or with one that the app's release contains.
 
     `python` and `glibc` are (major, minor) versions, which decide the compatible
     wheels; `patch` is the third part of Python's version. They come from the
-    release's package lists. `python_date` is the day (YYYY-MM-DD) on which that
-    minor version of Python was released, from PEP 664 (3.11) and PEP 719 (3.13).
+    release's package lists. `has_interpreter`: the app's release contains the Python.
     """
 
     name: str
     suite: str
     python: tuple[int, int]
     glibc: tuple[int, int]
-    python_date: str
     arch: str = "amd64"
     patch: int = 0
+    has_interpreter: bool = False
 
     @property
     def python_version(self) -> str:
@@ -32,6 +37,22 @@ class Target:
     def python_full_version(self) -> str:
         """Return the complete version of the release's Python, such as `3.13.5`."""
         return f"{self.python_version}.{self.patch}"
+
+    @property
+    def python_date(self) -> str:
+        """Return the day (YYYY-MM-DD) on which the Python's minor version was released."""
+        return PYTHON_DATES[self.python]
+
+    def has_python(self, version: str) -> bool:
+        """Return whether the Python has a version, such as 3.12 or 3.12.8."""
+        return version in (self.python_version, self.python_full_version)
+
+    def with_python(self, version: str | None) -> Target:
+        """Return the target whose Python has a version. If that is not Debian's own, the app's release contains it."""
+        if version is None or self.has_python(version):
+            return self
+        major, minor, patch = map(int, f"{version}.0".split(".")[:3])
+        return replace(self, python=(major, minor), patch=patch, has_interpreter=True)
 
     def sentences(self, start: str, end: str = "") -> tuple[str, str, str]:
         """Return a sentence about this release: complete, without its name, and also without its Python."""
@@ -44,8 +65,8 @@ class Target:
         return "x86_64-manylinux_{}_{}".format(*min(self.glibc, (2, 40)))
 
 
-DEBIAN_12 = Target("debian-12", "bookworm", python=(3, 11), glibc=(2, 36), python_date="2022-10-24", patch=2)
-DEBIAN_13 = Target("debian-13", "trixie", python=(3, 13), glibc=(2, 41), python_date="2024-10-07", patch=5)
+DEBIAN_12 = Target("debian-12", "bookworm", python=(3, 11), glibc=(2, 36), patch=2)
+DEBIAN_13 = Target("debian-13", "trixie", python=(3, 13), glibc=(2, 41), patch=5)
 TARGETS = {target.name: target for target in (DEBIAN_12, DEBIAN_13)}
 
 #: Packages that every machine needs. The document installs them; the base disk already has them.

@@ -17,7 +17,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import AfterValidator, BeforeValidator, ValidationInfo, WithJsonSchema
 
 from bake.config import contract
-from bake.config.debian import TARGETS
+from bake.config.debian import PYTHON_DATES, TARGETS
 
 _NAME = "[A-Za-z_][A-Za-z0-9_]*"
 _ON_MACHINE = "Set the value on the machine: sudo app-secret NAME < FILE"
@@ -216,6 +216,15 @@ def base(text: str) -> str:
     """Return the name of a supported Debian release. Raises ValueError."""
     if text not in TARGETS:
         raise ValueError(f"{text!r} is not one of: {', '.join(TARGETS)}; for an image, write {{image: …, sha512: …}}")
+    return text
+
+
+def python(text: str) -> str:
+    """Return a version of Python, with or without its third part. Raises ValueError."""
+    match = re.fullmatch(r"3\.(\d{1,2})(\.\d{1,2})?", text)
+    if not match or (3, int(match[1])) not in PYTHON_DATES:
+        versions = ", ".join(f"{major}.{minor}" for major, minor in PYTHON_DATES)
+        raise ValueError(f"{text!r} is not one of {versions}, which may have a third part, as in 3.12.8")
     return text
 
 

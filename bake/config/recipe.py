@@ -105,6 +105,13 @@ def _own_port(port: int, info: ValidationInfo) -> int:
     return port
 
 
+def _without_image(version: str, info: ValidationInfo) -> str:
+    """Return the value of `python`. Raises ValueError if `base` is an image, whose Debian release only it shows."""
+    if isinstance(info.data.get("base"), BaseImage):
+        raise ValueError("`base` is an image; write the name of its Debian release there, or remove `python`")
+    return version
+
+
 class Recipe(Section):
     """The description of an app. None: not set, so that `detect` finds the value."""
 
@@ -291,6 +298,20 @@ class Recipe(Section):
         "suits the app and for which all requirements have wheels or pure-Python sources.",
     )
 
+    python: (
+        Annotated[
+            str,
+            AfterValidator(field_types.python),
+            AfterValidator(_without_image),
+            WithJsonSchema({"type": ["string", "number"]}),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="The app's Python: 3.12, or 3.12.8 (default: Debian's own). If Debian does not have it, the "
+        "release contains an interpreter from uv's downloads, and gunicorn serves a WSGI app.",
+    )
+
     @property
     def entry(self) -> str | None:
         """Return the app: `wsgi`, `asgi` or `run`. None if none of them is set."""
@@ -320,5 +341,11 @@ class Recipe(Section):
 
     @property
     def target(self) -> Target:
-        """Return the release in `base`, or else the newest. Only the image itself shows the release of an image."""
-        return TARGETS[self.base] if isinstance(self.base, str) else DEBIAN_13
+        """Return the release in `base`, or else one with the Python of `python`, or else the newest.
+
+        Only the image itself shows the release of an image.
+        """
+        if isinstance(self.base, str):
+            return TARGETS[self.base].with_python(self.python)
+        suitable = (target for target in TARGETS.values() if self.python and target.has_python(self.python))
+        return next(suitable, DEBIAN_13).with_python(self.python)

@@ -34,7 +34,7 @@ JOURNAL = f"journalctl -q -b -o cat -n 2000 -u {contract.SERVICE}.service"
 class Facts:
     """The state of a machine: its source, and the digests of its current, previous and other releases.
 
-    `has_processes`: its own files can run the processes of a release.
+    `has_processes`: its own files can run the processes of a release. `has_python`: they can use an interpreter in it.
     """
 
     source: contract_files.Source
@@ -42,6 +42,7 @@ class Facts:
     previous: str
     releases: frozenset[str]
     has_processes: bool = False
+    has_python: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,10 @@ def facts(login: Login) -> Facts:
     login.require()
     lines = login.script(remote_scripts.text("facts.sh")).stdout.splitlines()
     try:
-        source, current, previous, releases, has_processes = lines
+        source, current, previous, releases, has_processes, has_python = lines
         stanza = contract_files.Source.model_validate_json(source)
-        return Facts(stanza, current, previous, frozenset(releases.split()), has_processes == "yes")
+        can_run = (has_processes == "yes", has_python == "yes")
+        return Facts(stanza, current, previous, frozenset(releases.split()), *can_run)
     except ValueError:
         raise SetupError(
             f"{login.host} does not run a release that bake made",
@@ -86,6 +88,8 @@ def push(login: Login, source: Source, report: Reporter) -> str:
         app = source.read(debian)
         if app.recipe.processes and not state.has_processes:
             raise SetupError(f"{login.host} was made by a version of bake that runs no `processes`", hint)
+        if app.recipe.target.has_interpreter and not state.has_python:
+            raise SetupError(f"{login.host} was made by a version of bake that runs only Debian's own Python", hint)
         return app
 
     return _switch(login, state, upload_release(login, state, target, replace(source, read=read), report), report)

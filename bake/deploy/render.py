@@ -34,6 +34,11 @@ def machine_document(
 ) -> cloud_config.Document:
     """Return a document with a machine and its app for a provider. Raises DocumentError if it exceeds the limit."""
     recipe, target = app.recipe, app.recipe.target
+    if target.has_interpreter:
+        raise DocumentError(
+            f"`python: {recipe.python}` needs an interpreter, which is too large for a document",
+            f"Make an image with `bake image {app.folder}`, or remove `python` from bake.yaml.",
+        )
     with cache.work_folder() as work:
         bundle = release_archive.collect(app, work / "bundle.tar", report, LockOptions(builds=False))
         app_files = _app_files(app, bundle.release, inline, report)

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Print the state of a machine, one line each: the source stanza, the current release, the previous release, all releases
-# on the machine, and whether its own files can run the processes of a release.
+# on the machine, and whether its own files can run the processes of a release and an interpreter in it.
 set -eu
 
 tr -d '\n' < /etc/app/source.json
@@ -10,3 +10,4 @@ basename "$(readlink /srv/app/previous)"
 find /srv/app/releases -mindepth 1 -maxdepth 1 ! -name '.*' -printf '%f ' || true
 echo
 if grep -qs processes /usr/lib/app/setup; then echo yes; else echo no; fi
+if grep -qs python.tar.gz /usr/lib/app/build-venv; then echo yes; else echo no; fi
