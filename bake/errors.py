@@ -97,7 +97,7 @@ class RecipeError(BakeError):
 
 
 class DocumentError(BakeError):
-    """The document exceeds the provider's user-data limit."""
+    """The document exceeds the provider's user-data limit, or its app needs an interpreter of its own."""
 
     code = 16
 

@@ -12,7 +12,7 @@ from bake.app import detect, project_metadata, requirements_files
 from bake.bundle import interpreter, pin_dates
 from bake.bundle.lock import Lock, Requirements, package_names, resolve
 from bake.bundle.wheel_builder import LockOptions
-from bake.config.debian import TARGETS, Target
+from bake.config.debian import PYTHON_DATES, TARGETS, Target
 from bake.config.recipe import Recipe
 from bake.config.sections import BaseImage
 from bake.errors import AppSyntaxError, BakeError, BuildError, ConflictError, RequirementError, WheelError
@@ -195,7 +195,9 @@ def _choose_release(app: _App) -> Choice:
                 return outcome
             if not any(refusal.is_cached for refusal in refusals.values()):
                 break
-    raise _no_release_error(refusals)
+    error = _no_release_error(refusals)
+    error.hint += _python_hint(app)
+    raise error
 
 
 def _try(app: _App, target: Target, trial: _Trial = A_TRIAL) -> Choice | _Refusal:
@@ -263,6 +265,14 @@ def _require_allowed(folder: Path, target: Target) -> None:
         if (folder / name).is_file() and (project := project_metadata.read(folder / name)).requires_python:
             requirements_files.require_allowed(project, target)
             return
+
+
+def _python_hint(app: _App) -> str:
+    """Return the line of bake.yaml with the Python that the app requests, or "" if Debian has it, or uv has not."""
+    request = None if app.recipe.package else requested_python(app.folder)
+    if request is None or (3, request.minor) not in PYTHON_DATES or any(not request.distance(t) for t in NEWEST_FIRST):
+        return ""
+    return f' {request.file} requests {request.text}: with `python: "3.{request.minor}"` the release contains it.'
 
 
 def _no_release_error(refusals: dict[Target, _Refusal]) -> BakeError:

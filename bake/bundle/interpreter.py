@@ -24,14 +24,15 @@ from bake.host.files import atomic_output, digest, file_digest
 from bake.host.programs import Result, run
 from bake.host.progress import Reporter
 
-#: Options that make uv ignore its own settings, and the variable of another list.
-OPTIONS = ("--no-config", "--managed-python", "--no-progress")
+#: Options that make uv ignore its settings, variables that undo those of the user, and the variable of another list.
+OPTIONS = ("--no-config", "--no-progress")
+SETTINGS = {"NO_COLOR": "1", "UV_PYTHON_DOWNLOADS": "manual", "UV_PYTHON_PREFERENCE": "only-managed"}
 LIST = "UV_PYTHON_DOWNLOADS_JSON_URL"
 #: The names of an archive and of its record in the cache.
 ARCHIVE, RECORD = "python.tar.gz", "python.json"
 #: uv's texts if an archive came incomplete, or not at all.
 NO_NETWORK = re.compile(
-    r"Failed to download|Failed to fetch|error sending request|HTTP status|Request failed|[Cc]onnect(ion)? |timed out"
+    r"Failed to download|Failed to fetch|error sending request|HTTP status|Request failed|response body|timed out"
 )
 HINT = f"Check the network, and the variables UV_PYTHON_INSTALL_MIRROR and {LIST} if you set them."
 
@@ -106,9 +107,8 @@ def _downloads(options: Sequence[str]) -> list[Download]:
 
 
 def _run_uv(words: Sequence[str], env: dict[str, str]) -> Result:
-    """Run uv for its managed interpreters, also where its variables turn downloads off."""
-    settings = {"NO_COLOR": "1", "UV_PYTHON_DOWNLOADS": "manual", **env}
-    return run([uv.find_uv_bin(), *words, *OPTIONS], check=False, env=settings)
+    """Run uv for its managed interpreters, also where variables turn downloads off."""
+    return run([uv.find_uv_bin(), *words, *OPTIONS], check=False, env={**SETTINGS, **env})
 
 
 def fetch(target: Target, report: Reporter) -> Interpreter:

@@ -100,6 +100,7 @@ def feature_names(recipe: Recipe) -> tuple[str, ...]:
     servers = {"asgi": recipe.asgi, "run": recipe.run, "wsgi": recipe.server != "uwsgi"}
     needed = {
         "updates": recipe.updates != Updates(),
+        "python": recipe.target.has_interpreter,
         **servers,
         "steps": any((recipe.writable.paths, recipe.secrets, recipe.setup, recipe.release, recipe.processes, django)),
         "processes": recipe.processes,

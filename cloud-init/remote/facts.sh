@@ -10,4 +10,4 @@ basename "$(readlink /srv/app/previous)"
 find /srv/app/releases -mindepth 1 -maxdepth 1 ! -name '.*' -printf '%f ' || true
 echo
 if grep -qs processes /usr/lib/app/setup; then echo yes; else echo no; fi
-if grep -qs python.tar.gz /usr/lib/app/build-venv; then echo yes; else echo no; fi
+if grep -qs settings/interpreter /usr/lib/app/setup; then echo yes; else echo no; fi

@@ -274,6 +274,8 @@ class Site:
     asked: list[str] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
     aliases: dict[str, str] = field(default_factory=dict)
+    #: Paths whose answers end in the middle.
+    cut: list[str] = field(default_factory=list)
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -302,6 +304,13 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         self.path = self.site.aliases.get(self.path, self.path)
         if self.site.statuses:
             self.send_error(self.site.statuses.pop(0))
+        elif self.path in self.site.cut:
+            content = (self.site.folder / self.path[1:]).read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content[: len(content) // 2])
+            self.close_connection = True
         elif self.site.git and ".git/" in self.path:
             self.as_git()
         else:

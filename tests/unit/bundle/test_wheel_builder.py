@@ -10,6 +10,7 @@ from pathlib import Path
 import builder_fakes
 import pytest
 from conftest import Fake, Site, publish
+from interpreters import Mirror
 
 from bake.bundle.wheel_builder import LockOptions, WheelBuilder
 from bake.config.debian import DEBIAN_12, DEBIAN_13
@@ -71,6 +72,21 @@ def test_a_wheel_is_built_once_and_the_build_is_printed(
     # Another Debian version has another root.
     replace(builder, target=DEBIAN_13).build(source)
     assert len(tried(tmp_path)) == 2
+
+
+def test_the_interpreter_of_an_app_builds_its_wheels(
+    builder: WheelBuilder, install: Install, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (content,) = Mirror(site, tmp_path / "executed", monkeypatch).publish("3.12.8")
+    install(f"cp $2/python/* {tmp_path}; {WORKS}")
+    source = builder_fakes.publish_source(site, "a", "'setuptools'")
+    builder.build(source)
+    assert not (tmp_path / "python.tar.gz").exists()
+    own = replace(builder, target=builder.target.with_python("3.12.8"))
+    own.build(source)
+    own.build(source)
+    assert (tmp_path / "python.tar.gz").read_bytes() == content
+    assert len(tried(tmp_path)) == 2 and not (tmp_path / "executed").exists()
 
 
 def test_older_build_requirements_are_tried_after_a_failure(

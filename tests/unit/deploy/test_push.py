@@ -83,6 +83,14 @@ def test_an_older_machine_gets_no_release_with_processes(machine: Path, app: Pat
     assert f"bake upgrade ssh://root@host.example {app}" in caught.value.hint
 
 
+def test_an_older_machine_gets_no_release_with_an_interpreter(machine: Path, app: Path) -> None:
+    recipe = Recipe(name="shop", wsgi="app:app", python="3.12.8", base="debian-12")
+    source = push.Source(app, lambda debian: AppSource(app, recipe))
+    with pytest.raises(SetupError, match="runs only Debian's own Python") as caught:
+        push.push(LOGIN, source, printed()[0])
+    assert f"bake upgrade ssh://root@host.example {app}" in caught.value.hint
+
+
 def test_a_roll_back_asks_for_the_previous_release(machine: Path) -> None:
     report, stream = printed()
     assert push.roll_back(LOGIN, report) == "old"

@@ -107,6 +107,14 @@ def test_all_of_a_machine_its_app_and_its_settings_is_in_a_document(app: Path) -
     assert "a.example" in found[f"{place}/recipe.json"]
 
 
+def test_a_document_cannot_contain_an_interpreter(app: Path) -> None:
+    recipe = Recipe(name="shop", wsgi="app:app", python="3.12.8", base="debian-13")
+    report = Reporter(Terminal(file=io.StringIO()))
+    with pytest.raises(DocumentError, match=r"`python: 3\.12\.8` needs an interpreter, which is too large") as caught:
+        render.machine_document(AppSource(app, recipe), Settings(), None, True, report)
+    assert f"`bake image {app}`" in caught.value.hint and caught.value.code == 16
+
+
 def test_a_document_is_for_the_release_that_is_asked_for(app: Path) -> None:
     found = rows(said(app, RECIPE.model_copy(update={"base": DEBIAN_12.name}))[0])
     assert json.loads(found["/etc/app/source.json"])["release"] == "debian-12"

@@ -136,6 +136,8 @@ class Loader:
     #: The text of the program that passes the socket, and then runs the loader.
     passing = PASS
     keys: Mapping[str, object] = {"asgi": "app:app"}
+    #: The Python that runs the loader.
+    python = sys.executable
 
     def __init__(
         self,
@@ -176,7 +178,7 @@ class Loader:
             "-c",
             self.passing,
             str(number),
-            sys.executable,
+            self.python,
             "-P",
             str(self.program),
             *self.arguments,
