@@ -148,6 +148,7 @@ def test_a_bound_that_excludes_all_releases_is_refused(read: Read) -> None:
     with pytest.raises(RequirementError) as caught:
         read("for-both==1.0\n", {"pyproject.toml": '[project]\nname = "x"\nrequires-python = ">=3.14"\n'})
     assert "debian-13 has Python 3.13.5" in caught.value.message
+    assert "debian-12 has Python 3.11.2" in caught.value.message
     assert 'Or write `python: "3.15"` there' in caught.value.hint
 
 
@@ -158,7 +159,6 @@ def test_the_python_that_the_app_requests_is_proposed_if_no_release_suits(read: 
     with pytest.raises(WheelError) as caught:
         read("for-39==1.0\n", {".python-version": "3.9\n"})
     assert "python:" not in caught.value.hint
-    assert "debian-12 has Python 3.11.2" in caught.value.message
 
 
 def test_a_bound_that_is_no_range_is_refused(read: Read) -> None:
