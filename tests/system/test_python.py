@@ -7,15 +7,19 @@ import hashlib
 import json
 import shutil
 import tarfile
+import zipfile
 from pathlib import Path, PurePosixPath
 
 import pytest
 import servers
 from conftest import EXAMPLE, settled
+from test_built_wheels import sdist
 from test_push import host  # noqa: F401
 
 from bake.bundle import builder_root
-from bake.config.debian import DEBIAN_12
+from bake.bundle.wheel_builder import WheelBuilder
+from bake.config.debian import DEBIAN_12, DEBIAN_13
+from bake.config.recipe import Recipe
 from bake.host import cache
 from bake.host.progress import Reporter
 from bake.verify import proof
@@ -32,6 +36,14 @@ def python():
 """
 #: Every kind of command says which Python runs it.
 TELL = "python3 -c \"import sys; open('/var/lib/app/{}', 'w').write(sys.base_prefix)\""
+#: Tells which Python builds it.
+SETUP = """
+import pathlib, platform, sys
+from setuptools import setup
+
+pathlib.Path("told.py").write_text(f"PREFIX = '{sys.base_prefix} {platform.python_version()}'\\n")
+setup(name="told", version="1.0", py_modules=["told"])
+"""
 RECIPE = f"""
 base: debian-13
 python: {VERSION}
@@ -52,6 +64,8 @@ def pack(usr, path):
     with tarfile.open(path, "w:gz", compresslevel=1) as tar:
         tar.add(usr / "bin" / MINOR, f"python/bin/{MINOR}")
         tar.add(usr / "lib" / MINOR, f"python/lib/{MINOR}", filter=kept)
+        # uv's builds have it too. bake builds wheels with it.
+        tar.add(usr / "lib/python3/dist-packages/pip", "python/lib/python3/dist-packages/pip", filter=kept)
         link = tarfile.TarInfo("python/bin/python3")
         link.type, link.linkname = tarfile.SYMTYPE, MINOR
         tar.addfile(link)
@@ -103,6 +117,15 @@ def machine(bake, downloads, folder, tmp_path_factory):
 def page(machine):
     """The page that tells the app's Python."""
     return json.loads(machine.ssh("curl -sk https://127.0.0.1/python").stdout)
+
+
+def test_the_interpreter_builds_wheels_in_the_builder_root(downloads, tmp_path, monkeypatch):
+    for name, value in downloads[1].items():
+        monkeypatch.setenv(name, value)
+    source = sdist(tmp_path, "told", {"setup.py": SETUP})
+    wheel = WheelBuilder(Recipe(), DEBIAN_13.with_python(VERSION), cache.Age(), Reporter()).build(source)
+    with zipfile.ZipFile(wheel.path) as archive:
+        assert archive.read("told.py").decode() == f"PREFIX = '/tmp/python {VERSION}'\n"
 
 
 def test_an_app_and_its_commands_run_on_the_interpreter_of_the_release(machine, downloads):

@@ -1001,3 +1001,17 @@ def test_the_lines_that_were_left_out_are_reported_and_the_app_serves(
     # systemd reads <3> as an error; what app-setup prints is on the console and in the journal.
     assert "<3>/etc/app/domains, line 3: not a domain name, so ignored\n" in capsys.readouterr().out
     assert setup.STATE.read_text() == "is set up"
+
+
+@pytest.mark.parametrize("has_interpreter", [True, False])
+def test_the_interpreter_of_a_release_builds_its_virtualenv(
+    setup: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_interpreter: bool
+) -> None:
+    release, commands = tmp_path / "release", []
+    monkeypatch.setattr(setup, "command", lambda *words: commands.append(words))
+    write(release, {"source/app.py": "", **({"settings/interpreter": ""} if has_interpreter else {})})
+    setup.build(release, Path("/final"))
+    (words,) = [words for words in commands if words[0] == "systemd-run"]
+    program = ("/usr/lib/app/build-venv", release, Path("/final"))
+    script = (release / "settings/interpreter",) if has_interpreter else ()
+    assert words[words.index("--unit") + 2 :] == (*script, *program)
