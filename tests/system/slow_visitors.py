@@ -6,6 +6,7 @@ Runs on the machine. Each slow visitor has an address of its own, or nginx's bou
 import collections
 import http.client
 import json
+import resource
 import selectors
 import socket
 import time
@@ -36,6 +37,7 @@ def ask():
 
 def main():
     """Send each slow visitor's header a byte at a time, and connect again when nginx ends the connection."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2 * SLOW, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     slow = [connection(number) for number in range(SLOW)]
     seen: collections.Counter[str] = collections.Counter()
     most, end, turn = 0, time.monotonic() + SECONDS, 0
