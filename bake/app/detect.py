@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 
 from bake.app import (
     author_server,
+    companions,
     import_roots,
     own_server,
     procfile,
@@ -93,6 +94,7 @@ def complete(folder: Path, recipe: Recipe) -> Detection:
         changes |= production_keys(reader, recipe, app, notes)
     if recipe.processes is None:
         changes["processes"] = _processes(reader.folder, notes)
+    notes += companions.notes(reader, recipe.model_copy(update=changes))
     if recipe.release is None:
         changes["release"] = _release(reader, changes.get("django", recipe.django), notes)
     if recipe.writable.observe:
