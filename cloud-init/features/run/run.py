@@ -109,6 +109,7 @@ class Visitor(Side):
         """Make the side of a new connection."""
         super().__init__()
         self.port = port
+        self.early = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Connect to the program."""
@@ -116,6 +117,13 @@ class Visitor(Side):
         self.known.add(self)
         self.transport.pause_reading()
         self.task = asyncio.get_running_loop().create_task(self.connect())
+
+    def data_received(self, data: bytes) -> None:
+        """Forward data. Python 3.11.2 reads a new connection although it is paused: keep what comes too early."""
+        if self.other:
+            super().data_received(data)
+        else:
+            self.early += data
 
     async def connect(self) -> None:
         """Connect to the program. If that fails, nginx shows the machine's page."""
@@ -126,6 +134,7 @@ class Visitor(Side):
             self.transport.abort()
             return
         self.other = side
+        side.transport.write(self.early)
         if self.transport.is_closing():
             side.transport.close()
         else:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import os
 import signal
+import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from asgi_loader import PATIENCE, Connection, assert_stop_waits
@@ -14,6 +18,7 @@ from conftest import soon
 from run_launcher import APP, Launcher, free_port
 
 from bake.diagnosis.diagnosis import diagnose
+from bake.host import paths
 
 #: A WebSocket's handshake without its key. The program keeps the connection open.
 UPGRADED = """
@@ -42,6 +47,31 @@ def test_a_program_serves_at_its_port_behind_the_socket(tmp_path: Path) -> None:
         connection.close()
         assert launcher.stop() == 0
     assert launcher.log.read_text() == f"app: 'python3 app.py' starts with PORT={launcher.port}\n"
+
+
+def test_what_a_visitor_sends_at_once_is_not_lost(program: Callable[..., ModuleType]) -> None:
+    run = program("run.py", paths.features() / "run")
+    lines: list[bytes] = []
+
+    async def keep(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        lines.append(await reader.readline())
+        writer.close()
+
+    async def visit() -> None:
+        server = await asyncio.start_server(keep, "127.0.0.1", 0)
+        visitor = run.Visitor(server.sockets[0].getsockname()[1])
+        nginx, side = socket.socketpair()
+        with nginx:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: visitor, side)
+            # Debian 12's Python reads before it heeds `pause_reading`.
+            visitor.data_received(b"early ")
+            nginx.sendall(b"late\n")
+            while not lines:
+                await asyncio.sleep(0.01)
+        server.close()
+
+    asyncio.run(asyncio.wait_for(visit(), PATIENCE))
+    assert lines == [b"early late\n"]
 
 
 def test_ready_is_reported_when_a_slow_program_answers(tmp_path: Path) -> None:
