@@ -23,10 +23,13 @@ from itertools import zip_longest
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen
 from types import CodeType, ModuleType
+from typing import Any
 
 import pytest
 import trustme
 
+from bake.bundle import release_files
+from bake.config.recipe import Recipe
 from bake.host import paths
 from bake.host.programs import run
 
@@ -440,3 +443,9 @@ def clone(tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> Clone:
     made.commit({"app.py": "app = 1\n", "requirements.txt": ""})
     made.push()
     return made
+
+
+def release_texts(folder: Path, **recipe: Any) -> dict[str, str]:
+    """Return the files of a release by path, of an app whose whole folder is its source."""
+    made = release_files.files(folder, Recipe.model_validate(recipe), sorted(folder.rglob("*")))
+    return {name: file.text for name, file in made.items()}

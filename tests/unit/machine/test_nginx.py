@@ -19,7 +19,7 @@ from machine_nginx import NO_ANSWER, MachineNginx, Params, certificate_files
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Request
 
-from bake.bundle import release_files
+from bake.bundle import release_nginx
 from bake.config.recipe import Recipe
 from bake.host import paths
 
@@ -78,7 +78,7 @@ def test_static_files_have_the_types_that_browsers_need(tmp_path: Path) -> None:
         "a.webp", "a.csv",
     )  # fmt: skip
     served = "srv/app/current/source/static"
-    location = release_files.static(Recipe(static={"/static": "static"}))
+    location = release_nginx.static(Recipe(static={"/static": "static"}))
     files = {"srv/app/current/settings/nginx/static.conf": location, **{f"{served}/{name}": "x" for name in names}}
     with MachineNginx(tmp_path / "root", files=files) as nginx:
         types = {name: nginx.get(f"/static/{name}", "x").headers["content-type"].partition(";")[0] for name in names}
@@ -421,7 +421,7 @@ def test_headers_that_nginx_accepts_fit_into_uwsgi_s_buffer(named: MachineNginx)
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
 def test_links_of_the_app_show_no_file_of_others(tmp_path: Path) -> None:
-    location = release_files.collected_static(Recipe()).replace("STATIC_URL", "/static")
+    location = release_nginx.collected_static(Recipe()).replace("STATIC_URL", "/static")
     served, private = "var/cache/app/static", "run/cloud-init/data.txt"
     files = {"srv/app/current/settings/nginx/collected.conf": location, f"{served}/own.txt": "own", private: "private"}
     with MachineNginx(tmp_path / "root", files=files) as nginx:
