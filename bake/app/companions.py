@@ -42,7 +42,7 @@ def notes(reader: Reader, recipe: Recipe) -> Iterator[str]:
 
 
 def _celery(reader: Reader) -> tuple[str, str] | None:
-    """Return the place and the name of Celery's app: one made at module level, or else a name that says so."""
+    """Return the place and the name of Celery's app: one made at module level, or else one with a usual name."""
     named: list[tuple[str, str]] = []
     users = [module for module in reader.modules.values() if "celery" in module.imported_packages]
     others = [module for module in reader.modules.values() if USUAL_NAMES & module.scope.names.keys()]
