@@ -151,6 +151,12 @@ class PythonError(BakeError):
     code = 24
 
 
+class AssetsError(BakeError):
+    """The front end in `assets` could not be built, or bake cannot use its result."""
+
+    code = 25
+
+
 # The machine this runs on.
 class ToolError(BakeError):
     """A program is missing or too old."""

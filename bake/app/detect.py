@@ -18,6 +18,7 @@ from bake.app import (
     author_server,
     companions,
     import_roots,
+    node_build,
     own_server,
     procfile,
     python_files,
@@ -89,7 +90,9 @@ def complete(folder: Path, recipe: Recipe) -> Detection:
         changes["requirements"] = detect_requirements(reader, app)
         notes.append(f"requirements: {changes['requirements'] or 'none, because the app imports no other packages'}")
     if recipe.static is None:
-        changes["static"] = _static(reader, app, notes)
+        changes["static"] = _static(reader, app, recipe, notes)
+    if recipe.assets is None:
+        notes += node_build.notes(reader.folder)
     if recipe.django is None:
         changes |= production_keys(reader, recipe, app, notes)
     if recipe.processes is None:
@@ -359,7 +362,7 @@ def _preload(reader: Reader, variables: set[str], notes: list[str]) -> bool:
     return False
 
 
-def _static(reader: Reader, app: App | None, notes: list[str]) -> dict[str, str]:
+def _static(reader: Reader, app: App | None, recipe: Recipe, notes: list[str]) -> dict[str, str]:
     """Return the folder that Flask itself would serve, by its URL prefix."""
     call = app.root.call if app else None
     if app is None or call is None or not dotted_name(call.func).endswith("Flask"):
@@ -377,7 +380,8 @@ def _static(reader: Reader, app: App | None, notes: list[str]) -> dict[str, str]
     path = os.path.normpath(app.root.module.path.parent / folder)
     prefix = "/" + (prefix if isinstance(prefix, str) else PurePosixPath(path).name).strip("/")
     try:
-        static = Recipe.model_validate({"static": {prefix: path}}, context={"folder": reader.folder}).static
+        keys = {"assets": recipe.assets, "static": {prefix: path}}
+        static = Recipe.model_validate(keys, context={"folder": reader.folder}).static
     except ValueError:  # The folder is missing, or nginx cannot serve it. Flask still does.
         return {}
     notes.append(f"static: {prefix} from {path}/")

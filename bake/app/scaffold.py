@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from bake.app import detect, entry, procfile, requirements_files
+from bake.app import detect, entry, node_build, procfile, requirements_files
 from bake.app.name_resolution import Reader
 from bake.config import contract, loader
 from bake.config.loader import FILE_NAME
@@ -48,7 +48,8 @@ def draft(folder: Path, notes: list[str]) -> str:
     Raises AppSyntaxError, which no recipe can fix.
     """
     reader = Reader(folder, Recipe().target.python)
-    return "".join([HEAD, _app(reader, notes), _requirements(reader, notes), _procfile(folder, notes), TAIL])
+    keys = [_app(reader, notes), _requirements(reader, notes), _front_end(folder, notes), _procfile(folder, notes)]
+    return "".join([HEAD, *keys, TAIL])
 
 
 def _app(reader: Reader, notes: list[str]) -> str:
@@ -88,6 +89,15 @@ def _requirements(reader: Reader, notes: list[str]) -> str:
         line = f"requirements: [{', '.join(proposal)}]"
         return f"\n# Proposed from the app's imports. Check the names.\n{unknown}{line}\n"
     return "\n# The app imports no other packages.\n# requirements: []\n"
+
+
+def _front_end(folder: Path, notes: list[str]) -> str:
+    """Return `assets` as a comment if a package.json has a build, or ""."""
+    line = node_build.proposal(folder)
+    if not line:
+        return ""
+    notes.append("package.json has a build: check `assets`")
+    return f"\n# The front end. Set the folder that its build writes, and remove the #.\n# {line}\n"
 
 
 def _procfile(folder: Path, notes: list[str]) -> str:

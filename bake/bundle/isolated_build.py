@@ -1,7 +1,7 @@
 """Build a wheel from a source in a builder root, as a user without privileges, network and environment.
 
 The build sees the root, the source, its build requirements and a temporary folder. `cloud-init/builder/` has the
-scripts: `enter.sh` prepares the namespaces, `build.sh` runs in them.
+scripts: `enter.sh` prepares the namespaces, `wheel.sh` runs in them.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def build(root: BuilderRoot, source: Path, wheels: Sequence[Path], log: Path, ve
         (folder / name).mkdir(parents=True)
         for file in files:
             shutil.copyfile(file, folder / name / file.name)
-    shutil.copyfile(paths.tree() / "cloud-init" / "builder" / "build.sh", folder / "build.sh")
+    shutil.copyfile(paths.tree() / "cloud-init" / "builder" / "wheel.sh", folder / "build.sh")
     with output.open("wb") as stdout, log.open("ab") as stderr:
         process = programs.start(argv(root, folder, version), stdout=stdout, stderr=stderr)
         try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -62,24 +62,48 @@ class Release:
         return tuple(f"{name} ({reason})" for name, reason in self.exclusions)
 
 
-def gather(
-    folder: Path, recipe: Recipe, lock: Lock, wheels: list[Path], interpreter: Interpreter | None = None
-) -> Release:
-    """Return a release: lock.txt, source/, `release_files.files` and wheels/, with an interpreter if the app needs one.
+@dataclass(frozen=True)
+class Additions:
+    """What bake adds to an app: an interpreter for `python`, and the members of the front end for `assets`.
 
-    The content of the app's files and of the wheels is read when the release is written.
+    The paths of the members are below the app's folder.
+    """
+
+    interpreter: Interpreter | None = None
+    assets: Sequence[Member] | None = None
+
+
+def source_members(folder: Path, exclusions: list[tuple[str, str]]) -> list[Member]:
+    """Return the members for the files of an app's folder, with paths below it. `exclusions` as for `walk`.
+
+    Raises AppFolderError for a folder that cannot be read or a link that leaves the app's folder.
+    """
+    return [_member(path, str(path.relative_to(folder)), folder) for path in sorted(walk(folder, exclusions))]
+
+
+def gather(folder: Path, recipe: Recipe, lock: Lock, wheels: list[Path], additions: Additions | None = None) -> Release:
+    """Return a release: lock.txt, source/, `release_files.files` and wheels/, with what bake adds.
+
+    The content of the app's files and of the wheels is read when the release is written. A front end
+    that bake built replaces the folders in `recipe.assets`.
 
     Raises AppFolderError for a folder that cannot be read or a link that leaves the app's folder, SecretError for
     private keys and tokens in the app's files, and WheelError for a wheel that is not in the lock.
     """
     wheel_cache.verify(wheels, lock)
+    assets = additions.assets if additions else None
     exclusions: list[tuple[str, str]] = []
-    source_paths = [] if recipe.package else sorted(walk(folder, exclusions))
+    source = [] if recipe.package else source_members(folder, exclusions)
+    if assets is not None and recipe.assets:
+        source = [member for member in source if not recipe.assets.contains(member.name)]
+        exclusions = [(name, reason) for name, reason in exclusions if not recipe.assets.contains(name)]
+    source_paths = [folder / member.name for member in source]
+    members_of_source = {member.name: member for member in (*(assets or ()), *source)}
     # The source that `app` names is public already, and its tests may have keys.
     if recipe.app is None:
         secret_contents.require_none(folder, source_paths)
     for prefix, static_folder in (recipe.static or {}).items():
-        if folder / static_folder != folder and folder / static_folder not in source_paths:
+        if static_folder not in members_of_source:
             raise AppFolderError(
                 f"static: {prefix} needs the folder {static_folder}, which is excluded",
                 f"Add `!/{static_folder}/` to {folder / '.bakeignore'}.",
@@ -89,7 +113,10 @@ def gather(
     members = [
         Member(contract.LOCK, 0o644, lock_text.encode()),
         Member("source", 0o755),
-        *(_member(path, f"source/{path.relative_to(folder)}", folder) for path in source_paths),
+        *(
+            replace(member, name=f"source/{name}")
+            for name, member in sorted(members_of_source.items(), key=lambda item: Path(item[0]))
+        ),
         *(
             Member(name, file.mode, file.text.encode())
             for name, file in sorted(release_files.files(folder, recipe, source_paths).items())
@@ -98,7 +125,7 @@ def gather(
             _member(wheel, f"wheels/{wheel.name}", wheel.parent)
             for wheel in sorted(wheels, key=lambda wheel: wheel.name)
         ),
-        *_interpreter_members(interpreter),
+        *_interpreter_members(additions.interpreter if additions else None),
     ]
     return Release(tuple(members), tuple(exclusions))
 

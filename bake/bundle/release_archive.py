@@ -7,10 +7,10 @@ import tarfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bake.bundle import built_wheels, interpreter, shared_libraries, wheel_cache
+from bake.bundle import built_wheels, front_end, interpreter, shared_libraries, wheel_cache
 from bake.bundle.app_source import AppSource
 from bake.bundle.lock import Lock, Requirements, resolve
-from bake.bundle.release import Member, Release, gather
+from bake.bundle.release import Additions, Member, Release, gather
 from bake.bundle.wheel_builder import LOCK_OPTIONS, LockOptions
 from bake.host.files import atomic_output, file_digest
 from bake.host.progress import Reporter
@@ -28,12 +28,13 @@ class Bundle:
 
 
 def collect(app: AppSource, out: Path, report: Reporter, options: LockOptions = LOCK_OPTIONS) -> Bundle:
-    """Fetch the wheels of an app for its Debian release, and pack them with its files at `out`.
+    """Build the front end of an app, fetch its wheels for its Debian release, and pack them with its files at `out`.
 
     Resolves the requirements first if the app has no lock. The Debian packages with the libraries of wheels that bake
     built become packages of the machine.
     """
     recipe, target = app.recipe, app.recipe.target
+    assets = front_end.members(app, options, report)
     with report.phase("bundle") as phase:
         phase.progress(0.1, "resolving requirements")
         lock = lock_of(app, report, options)
@@ -55,8 +56,8 @@ def collect(app: AppSource, out: Path, report: Reporter, options: LockOptions = 
                 "if the app does not start, add Debian packages to `packages`"
             )
         all_packages = (*recipe.packages, *packages)
-        python = interpreter.fetch(target, report) if target.has_interpreter else None
-        release = gather(app.files, recipe.model_copy(update={"packages": all_packages}), lock, wheels, python)
+        additions = Additions(interpreter.fetch(target, report) if target.has_interpreter else None, assets)
+        release = gather(app.files, recipe.model_copy(update={"packages": all_packages}), lock, wheels, additions)
         bundle = replace(pack(release, out), packages=all_packages)
     if bundle.release.exclusion_notes:
         report.note(f"excluded: {', '.join(bundle.release.exclusion_notes)}")

@@ -17,7 +17,8 @@ class Target:
 
     `python` and `glibc` are (major, minor) versions, which decide the compatible
     wheels; `patch` is the third part of Python's version. They come from the
-    release's package lists. `has_interpreter`: the app's release contains the Python.
+    release's package lists. `node` is the major version of Node. `has_interpreter`: the
+    app's release contains the Python.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Target:
     arch: str = "amd64"
     patch: int = 0
     has_interpreter: bool = False
+    node: int = 0
 
     @property
     def python_version(self) -> str:
@@ -65,8 +67,8 @@ class Target:
         return "x86_64-manylinux_{}_{}".format(*min(self.glibc, (2, 40)))
 
 
-DEBIAN_12 = Target("debian-12", "bookworm", python=(3, 11), glibc=(2, 36), patch=2)
-DEBIAN_13 = Target("debian-13", "trixie", python=(3, 13), glibc=(2, 41), patch=5)
+DEBIAN_12 = Target("debian-12", "bookworm", python=(3, 11), glibc=(2, 36), patch=2, node=18)
+DEBIAN_13 = Target("debian-13", "trixie", python=(3, 13), glibc=(2, 41), patch=5, node=20)
 TARGETS = {target.name: target for target in (DEBIAN_12, DEBIAN_13)}
 
 #: Packages that every machine needs. The document installs them; the base disk already has them.

@@ -196,8 +196,12 @@ def inner_path(text: str) -> str:
 
 
 def exists(text: str, info: ValidationInfo) -> str:
-    """Return a path that exists in the recipe's folder: a file for `requirements`, a folder otherwise."""
-    if info.context:
+    """Return a path that exists in the recipe's folder: a file for `requirements`, a folder otherwise.
+
+    The build of `assets` makes its folders, so they may be missing.
+    """
+    assets = info.data.get("assets")
+    if info.context and not (assets and assets.makes(text)):
         path: Path = info.context["folder"] / text
         kind = "file" if info.field_name == "requirements" else "folder"
         if not (path.is_file() if kind == "file" else path.is_dir()):

@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from bake.config.assets import Assets
 from bake.config.recipe import Recipe
 from bake.config.sections import (
     App,
@@ -175,7 +176,7 @@ def _unknown_key(path: tuple[str | int, ...]) -> str:
     models: dict[str, type[BaseModel]] = {
         "app": App, "limits": Limits, "check": Check, "check.pages": Page, "sandbox": Sandbox, "timers": Timer,
         "django": Django, "base": BaseImage, "writable": Writable, "certificate": Certificate, "certificate.dns": Dns,
-        "aws": Aws,
+        "aws": Aws, "assets": Assets,
     }  # fmt: skip
     parent = _dotted_path(tuple(part for part in path[:-1] if isinstance(part, str)))
     key, model = str(path[-1]), models.get(parent) or models.get(str(path[0]), Recipe)

@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from bake.config import contract, field_types
+from bake.config.assets import Assets
 from bake.config.debian import DEBIAN_13, TARGETS, Target
 from bake.config.sections import (
     OPTIONS,
@@ -66,6 +67,14 @@ def _names_of_one_key(names: _Names, info: ValidationInfo) -> _Names:
         if duplicates := [name for name in names if name in info.data.get(key, ())]:
             raise ValueError(f"{', '.join(duplicates)} is also in `{key}`{remark}")
     return names
+
+
+def _of_a_folder(assets: Assets, info: ValidationInfo) -> Assets:
+    """Return the value of `assets`. Raises ValueError if the app is a package, which has no source to build."""
+    app = info.data.get("app")
+    if app and app.package:
+        raise ValueError(f"{app.package} is a package, which contains its front end; remove `assets`")
+    return assets
 
 
 def _redirect(target: str, info: ValidationInfo) -> str:
@@ -172,6 +181,11 @@ class Recipe(Section):
     )
     proxy: Proxy | None = Field(
         default=None, description="A proxy or load balancer in front of the machine (default: visitors connect to it)."
+    )
+    assets: Annotated[Assets, AfterValidator(_of_a_folder)] | None = Field(
+        default=None,
+        description="A front end that bake builds in a Debian tree before it packs a release: {run: npm run build, "
+        "folder: static/dist}.",
     )
     static: dict[field_types.Prefix, field_types.InnerFolder] | None = Field(
         default=None, description="Static files that nginx serves: URL prefix to folder."

@@ -1,6 +1,7 @@
 """Lock and trim the cache, decide whether its entries are young enough, and provide scratch folders.
 
 Layout of the cache:
+  assets/<key>/    the files of a front end that bake built
   base/<key>/      a base disk and its manifest
   builder/<key>/   a builder root and its manifest
   built/<sha256>/  a wheel that bake built, and its manifest; built/<key>.json names it by its inputs
@@ -97,7 +98,7 @@ def _hold(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
 def lock(on_wait: Callable[[str], None]) -> Iterator[None]:
     """Hold the cache's lock, and remove unfinished entries: with the lock held, no other process works on one."""
     with _hold(paths.cache() / "lock", on_wait):
-        for kind in ("base", "image", "locks"):
+        for kind in ("assets", "base", "image", "locks"):
             for partial in (paths.cache() / kind).glob(".*.partial"):
                 remove(partial)
         yield
@@ -141,9 +142,9 @@ def touch(entry: Path) -> None:
 
 
 def trim(bound: int = CACHE_BOUND) -> None:
-    """Remove the least recently used bases, builder roots and images until the cache has at most `bound` bytes."""
+    """Remove the least recently used entries until the cache has at most `bound` bytes."""
     entries = []
-    for kind in ("base", "builder", "image"):
+    for kind in ("assets", "base", "builder", "image"):
         folder = paths.cache() / kind
         for entry in filter(Path.is_dir, folder.iterdir() if folder.is_dir() else ()):
             size = sum(path.lstat().st_blocks * 512 for path in entry.rglob("*"))

@@ -38,7 +38,7 @@ def test_a_build_has_namespaces_and_an_empty_environment(monkeypatch: pytest.Mon
     assert {"--map-auto", "--map-root-user"} <= {*isolated_build.argv(ROOT, Path("/input"))}
 
 
-@pytest.mark.parametrize("name", ["enter.sh", "build.sh"])
+@pytest.mark.parametrize("name", ["enter.sh", "wheel.sh"])
 def test_the_scripts_parse(name: str) -> None:
     run(["sh", "-n", paths.tree() / "cloud-init" / "builder" / name])
 
