@@ -22,8 +22,8 @@ CURES = {
         "Its webpack is older than this Node: `run: NODE_OPTIONS=--openssl-legacy-provider npm run build`."
     ),
     r"ignore-scripts": (
-        "The install script of a package has to download a program, and has no network: use a version that brings it as "
-        "a package, such as esbuild 0.13 or newer, and so Vite 3."
+        "The install script of a package has to download a program, and has no network: use a version that brings it "
+        "as a package, such as esbuild 0.13 or newer, and so Vite 3."
     ),
     r"ENOTFOUND|EAI_AGAIN|ENETUNREACH|getaddrinfo": (
         "`run` has no network. Only `install` has, to fetch packages: let the build use files of the app instead."
