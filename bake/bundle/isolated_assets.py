@@ -65,7 +65,7 @@ class Order:
             (folder / name).write_text(text)
         scripts = paths.tree() / "cloud-init" / "builder"
         shutil.copyfile(scripts / "assets.sh", folder / "build.sh")
-        shutil.copyfile(scripts / "step.py", folder / "step.py")
+        shutil.copyfile(scripts / "announce.py", folder / "announce.py")
         # The authorities that this computer trusts, which a company may have added to.
         trusted = ssl.get_default_verify_paths().cafile
         shutil.copyfile(trusted, folder / "ca.pem") if trusted else (folder / "ca.pem").touch()

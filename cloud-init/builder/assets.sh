@@ -12,7 +12,7 @@
 exec 3<&0 0</dev/null
 input=/tmp/input home=/tmp/home
 step() {
-    python3 -I "$input/step.py" "$@" <&3
+    python3 -I "$input/announce.py" "$@" <&3
 }
 tools() {
     unprivileged env "PATH=$home/tools/bin:$PATH" "$@" 3<&- >&2

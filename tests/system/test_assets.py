@@ -71,7 +71,7 @@ def own_cache(tmp_path_factory):
 
 
 #: The paths that were asked for at the registry.
-REQUESTS = []
+REQUESTS: list[str] = []
 
 
 class Registry(http.server.SimpleHTTPRequestHandler):
@@ -130,10 +130,12 @@ def app_of(folder, files, **assets):
 def collected(app):
     """The content of the files in the bundle of an app, and the bundle's digest."""
     bundle = release_archive.collect(app, app.folder.parent / "bundle.tar", Reporter())
+    content = {}
     with tarfile.open(bundle.path) as tar:
-        return {
-            member.name.removeprefix("source/"): tar.extractfile(member).read() for member in tar if member.isfile()
-        }, bundle.sha256
+        for member in tar:
+            if stream := tar.extractfile(member):
+                content[member.name.removeprefix("source/")] = stream.read()
+    return content, bundle.sha256
 
 
 def test_a_front_end_is_built_with_packages_of_the_registry(registry, tmp_path):

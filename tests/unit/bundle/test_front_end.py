@@ -22,7 +22,7 @@ from bake.host.terminal import Terminal
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
 #: Tells bake the next step, as assets.sh does.
-STEP = 'step() { python3 -I "$2/step.py" "$1" <&0; }\nstep run "$2"\n'
+STEP = 'step() { python3 -I "$2/announce.py" "$1" <&0; }\nstep run "$2"\n'
 #: A build that writes a page with the source's text, and a link to it in the log.
 BUILD = (
     STEP + 'cd "$2/app"; mkdir -p static/dist; cat front/main.js > static/dist/main.js; echo built >&2\n'

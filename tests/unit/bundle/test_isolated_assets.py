@@ -97,7 +97,7 @@ def test_the_order_is_written_for_the_script(tmp_path: Path) -> None:
     Order(ASSETS, "npm ci", "").write(tmp_path)
     texts = {path.name: path.read_text() for path in tmp_path.iterdir()}
     assert texts.keys() == {
-        "build.sh", "ca.pem", "folders", "install", "registry", "run", "source", "step.py", "tool"
+        "announce.py", "build.sh", "ca.pem", "folders", "install", "registry", "run", "source", "tool"
     }  # fmt: skip
     assert texts["folders"] == "static/dist\0js\0" and texts["source"] == "."
     assert texts["build.sh"] == (paths.tree() / "cloud-init/builder/assets.sh").read_text()

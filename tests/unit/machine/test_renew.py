@@ -205,6 +205,7 @@ def test_systemd_and_nginx_read_the_files_after_the_last_of_them_is_there(root: 
         "systemctl daemon-reload",
         "systemctl enable --quiet app-configure.service app-setup.service",
         "systemctl try-reload-or-restart nftables.service ssh.service",
+        "systemctl start systemd-journald@nginx.socket",
         "systemctl start app-setup.service",
         "systemctl reload-or-restart nginx.service",
     ]

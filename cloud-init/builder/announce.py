@@ -1,4 +1,4 @@
-"""Tell bake the next step of a build, and wait for its reply: step.py NAME [REGISTRY].
+"""Tell bake the next step of a build, and wait for its reply: announce.py NAME [REGISTRY].
 
 The socket to bake is standard input. With the URL of a registry, bake also gets a listening socket of this network
 namespace, and its port goes to standard output.
