@@ -13,6 +13,14 @@ systemctl stop unattended-upgrades.service apt-daily.timer apt-daily-upgrade.tim
 systemctl stop systemd-journald@nginx.socket systemd-journald-varlink@nginx.socket systemd-journald@nginx.service \
     2> /dev/null || true
 
+# Services of the app's packages write logs until they stop, as Redis does.
+systemctl list-units --plain --no-legend --type service --state running | while read -r unit _; do
+    case $unit in
+        ssh* | systemd-* | dbus* | *getty@* | user@* | run-*) ;;
+        *) systemctl stop "$unit" || true ;;
+    esac
+done
+
 # Delete the bake's user (`admin` on Debian's AMIs). cloud-init creates it on the next machine, with the keys for that
 # machine.
 for user in debian admin; do
