@@ -43,7 +43,10 @@ def fake_archive(path: Path, version: str, marker: Path) -> bytes:
 
 
 def own_archive(path: Path, packages: tuple[Path, ...] = ()) -> None:
-    """Write an archive with the Python of the tests, and further packages in its site-packages."""
+    """Write an archive with the Python of the tests, and further packages in its standard library.
+
+    Debian's Python does not look for packages in site-packages.
+    """
     minor = "python{}.{}".format(*sys.version_info)
     program = Path(sys.base_prefix) / "bin" / minor
     library = Path(sysconfig.get_path("stdlib"))
@@ -55,7 +58,7 @@ def own_archive(path: Path, packages: tuple[Path, ...] = ()) -> None:
         tar.add(program.resolve(), f"python/bin/{minor}")
         tar.add(library, f"python/lib/{minor}", filter=kept)
         for package in packages:
-            tar.add(package, f"python/lib/{minor}/site-packages/{package.name}")
+            tar.add(package, f"python/lib/{minor}/{package.name}")
         for name in ("python3", "python"):
             entry = tarfile.TarInfo(f"python/bin/{name}")
             entry.type, entry.linkname = tarfile.SYMTYPE, minor

@@ -19,6 +19,7 @@ from bake.bundle.app_source import AppSource
 from bake.bundle.lock import Requirements
 from bake.config.recipe import Recipe
 from bake.errors import AppFolderError
+from bake.host.programs import run
 from bake.host.progress import Reporter
 from bake.host.terminal import Terminal
 
@@ -115,8 +116,8 @@ def test_an_app_that_is_a_project_is_known_by_its_name(app: Path) -> None:
     project = '[project]\nname = "My.App"\nversion = "1.2"\n[project.scripts]\nserve = "app:main"\n'
     write(app, "app.py")
     (app / "pyproject.toml").write_text(project)
-    with tarfile.open(pack(app).path) as archive:
-        archive.extractall(app.parent / "there", filter="data")
+    (app.parent / "there").mkdir()
+    run(["tar", "-C", app.parent / "there", "-xf", pack(app).path])
     found = next(iter(Distribution.discover(name="my-app", path=[str(app.parent / "there" / "source")])))
     assert (found.name, found.version) == ("My.App", "1.2")
     assert [(point.name, point.group) for point in found.entry_points] == [("serve", "console_scripts")]
