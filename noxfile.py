@@ -63,9 +63,14 @@ def unpack_servers(session: nox.Session) -> None:
     with session.chdir(place):
         session.run("sh", "-euc", UNPACK_SERVERS, external=True)
     for program in ("sbin/nginx", "bin/uwsgi-core"):
-        link = Path(session.bin) / Path(program).name
-        link.unlink(missing_ok=True)
-        link.symlink_to(place / "usr" / program)
+        link_program(session, place / "usr" / program)
+
+
+def link_program(session: nox.Session, program: Path) -> None:
+    """Make a program available under its name in the session's environment."""
+    link = Path(session.bin) / program.name
+    link.unlink(missing_ok=True)
+    link.symlink_to(program)
 
 
 def install_scanners(session: nox.Session) -> None:
@@ -77,9 +82,7 @@ def install_scanners(session: nox.Session) -> None:
     hashed = ("--require-hashes", "--requirement", lock, "--build-constraint", lock)
     session.run("uv", "pip", "install", "--quiet", "--python", python, *hashed)
     for name in ("gixy", "ssh-audit", "sslyze"):
-        program = Path(session.bin) / name
-        program.unlink(missing_ok=True)
-        program.symlink_to(place / "bin" / name)
+        link_program(session, place / "bin" / name)
 
 
 @nox.session

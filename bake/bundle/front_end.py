@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -86,7 +85,7 @@ def members(app: AppSource, options: LockOptions, report: Reporter) -> list[Memb
     source = Source.read(app.files)
     _require_folders(source, assets)
     if not options.may_build(app.recipe):
-        _require_present(source, app, options)
+        _require_present(source, assets, options)
         report.note(f"assets: {', '.join(assets.folder)} as in the app's folder; bake built nothing")
         return None
     order = order_of(assets, source.text)
@@ -98,7 +97,7 @@ def _obtain(app: AppSource, source: Source, order: Order, options: LockOptions, 
     """Return the cache's entry of a front end. Build it if there is none, and print how long that took."""
     recipe, target, assets = app.recipe, app.recipe.target, order.assets
     packages = (*recipe.build_packages, *PACKAGES)
-    scripts = files.tree_digest(paths.tree() / "cloud-init" / "builder")
+    scripts = files.tree_digest(paths.builder())
     root_key = builder_root.key(target, packages, recipe.mirror)
     key = files.digest([source.rows(), assets.model_dump(mode="json"), order.install, order.tool, root_key, scripts])
     entry = paths.cache() / "assets" / key
@@ -156,11 +155,10 @@ def _require_folders(source: Source, assets: Assets) -> None:
             )
 
 
-def _require_present(source: Source, app: AppSource, options: LockOptions) -> None:
+def _require_present(source: Source, assets: Assets, options: LockOptions) -> None:
     """Raise AssetsError if bake may not build, and a folder of the result is not in the app's folder."""
-    names, assets = {member.name for member in source.members}, app.recipe.assets
-    assert assets is not None
-    missing: Sequence[str] = [folder for folder in assets.folder if folder not in names]
+    names = {member.name for member in source.members}
+    missing = [folder for folder in assets.folder if folder not in names]
     if missing:
         reason = "`build: off` forbids its build" if options.builds else "bake builds none for a pasted document"
         way = "Remove `build: off`, or commit" if options.builds else "Use `bake image` or `bake ami`, or commit"

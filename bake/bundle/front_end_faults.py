@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bake.bundle.isolated_assets import Order, Outcome
-from bake.bundle.isolated_build import TIMEOUT
+from bake.bundle.isolated_build import TIMEOUT, is_killed
 from bake.config.assets import Assets
 from bake.config.debian import Target
 from bake.errors import AssetsError, NetworkError
@@ -61,7 +61,7 @@ def require_success(
             "Check the network, or set `registry` in `assets` to one that you can reach.",
             details,
         )
-    if outcome.is_killed:
+    if is_killed(outcome.status):
         reason = f"was killed: it did not end within {TIMEOUT} s, or needed too much memory"
     else:
         reason = f"failed with exit status {outcome.status}"

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import socket
 import ssl
 import tarfile
@@ -41,11 +40,6 @@ class Outcome:
     refused: set[str] = field(default_factory=set)
     unreachable: set[str] = field(default_factory=set)
 
-    @property
-    def is_killed(self) -> bool:
-        """Return whether the build was killed, by its limit of time or of memory."""
-        return self.status in (-signal.SIGKILL, 128 + signal.SIGKILL)
-
 
 @dataclass(frozen=True)
 class Order:
@@ -63,9 +57,8 @@ class Order:
         }  # fmt: skip
         for name, text in texts.items():
             (folder / name).write_text(text)
-        scripts = paths.tree() / "cloud-init" / "builder"
-        shutil.copyfile(scripts / "assets.sh", folder / "build.sh")
-        shutil.copyfile(scripts / "announce.py", folder / "announce.py")
+        shutil.copyfile(paths.builder() / "assets.sh", folder / "build.sh")
+        shutil.copyfile(paths.builder() / "announce.py", folder / "announce.py")
         # The authorities that this computer trusts, which a company may have added to.
         trusted = ssl.get_default_verify_paths().cafile
         shutil.copyfile(trusted, folder / "ca.pem") if trusted else (folder / "ca.pem").touch()

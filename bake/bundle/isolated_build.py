@@ -45,7 +45,7 @@ def argv(root: BuilderRoot, folder: Path, version: str = "") -> list[str]:
     unshare = programs.which("unshare")
     if unshare is None:
         raise ToolError("unshare, which isolates builds, is not installed", "Run `bake doctor --install`.")
-    script = paths.tree() / "cloud-init" / "builder" / "enter.sh"
+    script = paths.builder() / "enter.sh"
     variables = [f"{name}={value}" for name, value in ENVIRONMENT.items()]
     variables += [f"{name}={version}" for name in VERSION_VARIABLES if version]
     words = [str(unshare), *NAMESPACES, "--", "sh", str(script), str(root.folder), str(folder), str(TIMEOUT)]
@@ -63,7 +63,7 @@ def build(root: BuilderRoot, source: Path, wheels: Sequence[Path], log: Path, ve
         (folder / name).mkdir(parents=True)
         for file in files:
             shutil.copyfile(file, folder / name / file.name)
-    shutil.copyfile(paths.tree() / "cloud-init" / "builder" / "wheel.sh", folder / "build.sh")
+    shutil.copyfile(paths.builder() / "wheel.sh", folder / "build.sh")
     with output.open("wb") as stdout, log.open("ab") as stderr:
         process = programs.start(argv(root, folder, version), stdout=stdout, stderr=stderr)
         try:
@@ -71,10 +71,15 @@ def build(root: BuilderRoot, source: Path, wheels: Sequence[Path], log: Path, ve
         finally:
             programs.stop(process)
     shutil.rmtree(folder)
-    if status in (-signal.SIGKILL, 128 + signal.SIGKILL):
+    if is_killed(status):
         with log.open("a") as stream:
             stream.write(f"{KILLED}: it did not end within {TIMEOUT} s, or needed too much memory.\n")
     return None if status else _unpack(output)
+
+
+def is_killed(status: int) -> bool:
+    """Return whether the exit status of a build shows that it was killed, by its limit of time or of memory."""
+    return status in (-signal.SIGKILL, 128 + signal.SIGKILL)
 
 
 def _unpack(output: Path) -> Path | None:

@@ -25,6 +25,11 @@ def base_disk_rootfs() -> Path:
     return tree() / "cloud-init" / "base-disk" / "rootfs"
 
 
+def builder() -> Path:
+    """Return the folder with the scripts of builds in a builder root."""
+    return tree() / "cloud-init" / "builder"
+
+
 def features() -> Path:
     """Return the folder with the optional files of a release. It mirrors the release's `settings/`."""
     return tree() / "cloud-init" / "features"

@@ -67,6 +67,16 @@ def bake(where):
     return call
 
 
+def extended(example, folder, recipe, text):
+    """Copy an example to a folder with a recipe, and append text to its module. Return the folder."""
+    shutil.copytree(example, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "bake.yaml").write_text(recipe)
+    (module,) = (path for name in ("app.py", "main.py") if (path := folder / name).exists())
+    with module.open("a") as stream:
+        stream.write(text)
+    return folder
+
+
 @pytest.fixture
 def app(tmp_path):
     """A folder with a small Flask app, to be changed by the case; returns (folder, write)."""
@@ -218,17 +228,14 @@ STAND_INS = proof.UserData(
 @pytest.fixture(scope="session")
 def example(tmp_path_factory):
     """The folder of the example and more, with a line of its own so that no cache answers."""
-    folder = tmp_path_factory.mktemp("apps") / "flask-hello"
-    shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "bake.yaml").write_text(RECIPE)
+    text = f"{MORE}\n# {os.urandom(8).hex()}\n"
+    folder = extended(EXAMPLE, tmp_path_factory.mktemp("apps") / "flask-hello", RECIPE, text)
     # What apps have and text editors do not show: bytes that are no text, no byte at all, a name that URLs encode.
     (folder / "static" / "favicon.ico").write_bytes(bytes(range(256)))
     (folder / "static" / "empty.css").touch()
     (folder / "static" / "grüße aus köln.txt").write_text("Hallo!\n")
     (folder / "words").mkdir()
     (folder / "words" / "list.txt").write_text("of the first release ")
-    with (folder / "app.py").open("a") as stream:
-        stream.write(f"{MORE}\n# {os.urandom(8).hex()}\n")
     return folder
 
 

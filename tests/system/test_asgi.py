@@ -2,12 +2,11 @@
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import settled
+from conftest import extended, settled
 from test_push import VISITORS, host, visited  # noqa: F401
 
 from bake.verify import proof
@@ -69,15 +68,11 @@ PYTHON = "/srv/app/current/venv/bin/python"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """The example and more, with a line of its own so that no cache answers."""
-    folder = tmp_path_factory.mktemp("apps") / "fastapi-hello"
-    shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__"))
     base = os.environ.get("BAKE_TEST_BASE", "debian-13")
     place = "timezone: Europe/Berlin\nlocale: de_DE.UTF-8\nswap: 64M\n"
     recipe = f"base: {base}\nlimits: {{request: 30s}}\ncheck: {{pages: [/facts]}}\n{place}"
-    (folder / "bake.yaml").write_text(recipe)
-    with (folder / "main.py").open("a") as stream:
-        stream.write(f"{MORE}\n# {os.urandom(8).hex()}\n")
-    return folder
+    text = f"{MORE}\n# {os.urandom(8).hex()}\n"
+    return extended(EXAMPLE, tmp_path_factory.mktemp("apps") / "fastapi-hello", recipe, text)
 
 
 @pytest.fixture(scope="module")

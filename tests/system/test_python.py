@@ -5,14 +5,13 @@ It is that of Debian 12, because uv's builds are out of reach here: an archive o
 
 import hashlib
 import json
-import shutil
 import tarfile
 import zipfile
 from pathlib import Path, PurePosixPath
 
 import pytest
 import servers
-from conftest import EXAMPLE, settled
+from conftest import EXAMPLE, extended, settled
 from test_built_wheels import sdist
 from test_push import host  # noqa: F401
 
@@ -96,12 +95,7 @@ def downloads(tmp_path_factory):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """An app that tells its Python."""
-    folder = tmp_path_factory.mktemp("apps") / "own-python"
-    shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "bake.yaml").write_text(RECIPE)
-    with (folder / "app.py").open("a") as stream:
-        stream.write(PAGE)
-    return folder
+    return extended(EXAMPLE, tmp_path_factory.mktemp("apps") / "own-python", RECIPE, PAGE)
 
 
 @pytest.fixture(scope="module")

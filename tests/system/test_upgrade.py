@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import AWAIT_BOOT, EXAMPLE, settled
+from conftest import AWAIT_BOOT, EXAMPLE, extended, settled
 from test_push import host, visited  # noqa: F401
 
 from bake.config.debian import TARGETS
@@ -86,12 +86,7 @@ print(json.dumps(seen))
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
     """The folder of a small app that counts its setups."""
-    folder = tmp_path_factory.mktemp("apps") / "flask-older"
-    shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "bake.yaml").write_text(RECIPE)
-    with (folder / "app.py").open("a") as stream:
-        stream.write(STEPS)
-    return folder
+    return extended(EXAMPLE, tmp_path_factory.mktemp("apps") / "flask-older", RECIPE, STEPS)
 
 
 @pytest.fixture(scope="session")

@@ -104,4 +104,4 @@ def test_the_order_is_written_for_the_script(tmp_path: Path) -> None:
 
 
 def test_the_script_parses() -> None:
-    run(["sh", "-n", paths.tree() / "cloud-init" / "builder" / "assets.sh"])
+    run(["sh", "-n", paths.builder() / "assets.sh"])

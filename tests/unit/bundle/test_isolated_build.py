@@ -40,7 +40,7 @@ def test_a_build_has_namespaces_and_an_empty_environment(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("name", ["enter.sh", "wheel.sh"])
 def test_the_scripts_parse(name: str) -> None:
-    run(["sh", "-n", paths.tree() / "cloud-init" / "builder" / name])
+    run(["sh", "-n", paths.builder() / name])
 
 
 def test_the_wheel_of_a_build_is_returned(fake: Fake, tmp_path: Path) -> None:
