@@ -30,48 +30,70 @@ DRAIN = 60
 PAUSE = 2
 #: nginx limits the headers of a request to 64 KiB and its first line.
 HEADERS = 1 << 17
+#: Names of headers of a response that is no stream. ASGI has them in small letters.
+LENGTH = {b"content-length", b"x-accel-buffering"}
 #: The signals that the parent handles. A worker sends SIGUSR1 when it serves.
 SIGNALS = {signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1}
 
 
-def bounded(app: Callable, limit: float) -> Callable:
-    """Return the app in a middleware that ends requests whose response does not begin within `limit` seconds.
+class Request:
+    """A request whose response begins within a limit of seconds. If it does not, the response is 504.
 
     It also turns off nginx's buffering for streams, the responses without a length.
     """
 
-    async def application(scope: dict, receive: Callable, send: Callable) -> None:
-        if scope["type"] != "http":
-            await app(scope, receive, send)
-            return
-        begun = late = False
+    def __init__(self, scope: dict, send: Callable, limit: float) -> None:
+        """Begin to count, in the task that serves the request."""
+        self.scope, self.send, self.limit = scope, send, limit
+        self.is_begun = self.is_late = False
+        self.task = asyncio.current_task()
+        self.timer = asyncio.get_running_loop().call_later(limit, self.expire)
 
-        async def relay(message: dict) -> None:
-            nonlocal begun
-            if late:
-                return
-            if message["type"] == "http.response.start":
-                begun = True
-                headers = list(message.get("headers", []))
-                if not {b"content-length", b"x-accel-buffering"} & {name.lower() for name, _ in headers}:
-                    headers.append((b"x-accel-buffering", b"no"))
-                message = {**message, "headers": headers}
-            await send(message)
-
-        # The app may wait for a thread, which cannot be ended. So it has a task of its own.
-        task = asyncio.create_task(app(scope, receive, relay))
+    async def serve(self, app: Callable, receive: Callable) -> None:
+        """Call the app."""
         try:
-            await asyncio.wait({task}, timeout=limit)
-            if begun or task.done():
-                await task
-                return
-            late = True
-            method, path = scope["method"], scope["path"]
-            print(f"<4>app: {method} {path!r} took longer than {limit} s", file=sys.stderr)
-            await send({"type": "http.response.start", "status": 504, "headers": [(b"content-type", b"text/plain")]})
-            await send({"type": "http.response.body", "body": b"The request took too long.\n"})
+            await app(self.scope, receive, self.relay)
+        except asyncio.CancelledError:
+            if not self.is_late:
+                raise
         finally:
-            task.cancel()
+            self.timer.cancel()
+
+    async def relay(self, message: dict) -> None:
+        """Send a part of the app's response."""
+        if self.is_late:
+            return
+        if message["type"] == "http.response.start":
+            self.is_begun = True
+            headers = message.get("headers", ())
+            if not any(name in LENGTH for name, _ in headers):
+                message = {**message, "headers": [*headers, (b"x-accel-buffering", b"no")]}
+        await self.send(message)
+
+    def expire(self) -> None:
+        """Answer in place of the app. It may wait for a thread, which cannot be ended, so this has its own task."""
+        if not self.is_begun:
+            self.is_late = True
+            self.answer = asyncio.get_running_loop().create_task(self.refuse())
+
+    async def refuse(self) -> None:
+        """Send 504, and end the app's work on the request."""
+        method, path = self.scope["method"], self.scope["path"]
+        print(f"<4>app: {method} {path!r} took longer than {self.limit} s", file=sys.stderr)
+        await self.send({"type": "http.response.start", "status": 504, "headers": [(b"content-type", b"text/plain")]})
+        await self.send({"type": "http.response.body", "body": b"The request took too long.\n"})
+        if self.task:
+            self.task.cancel()
+
+
+def bounded(app: Callable, limit: float) -> Callable:
+    """Return the app in a middleware that bounds its requests."""
+
+    async def application(scope: dict, receive: Callable, send: Callable) -> None:
+        if scope["type"] == "http":
+            await Request(scope, send, limit).serve(app, receive)
+        else:
+            await app(scope, receive, send)
 
     return application
 

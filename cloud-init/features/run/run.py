@@ -9,20 +9,20 @@ import asyncio
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import sys
 import time
 from pathlib import Path
-from typing import ClassVar
 
 #: Seconds for one request, unless the recipe has `limits.request`.
 REQUEST = 60
 #: The longest time in seconds for the requests of a program that stops, and for its own end after SIGTERM.
 #: app.service kills it after TimeoutStopSec.
 DRAIN, END = 55, 10
-#: The length of the queue of app.socket.
-BACKLOG = 1024
+#: Bytes that are forwarded at once.
+SIZE = 1 << 16
 #: Seconds until a program that listens only at other ports is reported.
 PATIENCE = 10
 #: The variables that give frameworks the port and the address, and the documentation of each.
@@ -55,95 +55,113 @@ def environment(release: Path, port: int) -> dict[str, str]:
     return {**inherited, **variables, "PYTHONPATH": modules, "PORT": str(port)}
 
 
-class Side(asyncio.Protocol):
+class Side:
     """One of the two connections of a visitor. What arrives here goes to the other one."""
 
-    def __init__(self, other: "Side | None" = None) -> None:
-        """Make nginx's side, or with `other` the program's side."""
-        self.other = other
+    def __init__(self, connection: socket.socket) -> None:
+        """Take over a connection that does not block."""
+        self.connection = connection
+        self.other = self
+        self.waiting = b""
+        self.interest = 0
         self.is_upgraded = False
-        self.transport: asyncio.Transport
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the connection."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        """Forward data."""
-        if self.other:
-            self.other.transport.write(data)
-
-    def pause_writing(self) -> None:
-        """Wait for a slow reader."""
-        if self.other:
-            self.other.transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        """Continue."""
-        if self.other and not self.other.transport.is_closing():
-            self.other.transport.resume_reading()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """Close the other connection as well, after its last data."""
-        if self.other:
-            self.other.transport.close()
 
 
-class Program(Side):
-    """The program's side."""
+class Forwarder:
+    """Forwards each connection of the socket to the program's port.
 
-    def data_received(self, data: bytes) -> None:
-        """Forward data, and note whether the connection became a WebSocket."""
-        self.is_upgraded |= data.startswith(b"HTTP/1.1 101")
-        super().data_received(data)
+    One for each request, as nginx makes them: what one visitor sends never reaches the connection of another. So their
+    cost counts. asyncio's transports take three times the CPU time of this class.
+    """
 
+    def __init__(self, listener: socket.socket, port: int) -> None:
+        """Begin to accept connections, in the running loop."""
+        listener.setblocking(False)
+        self.listener, self.port = listener, port
+        #: The connections by their descriptors.
+        self.sides: dict[int, Side] = {}
+        self.poll = select.epoll()
+        self.poll.register(listener, select.EPOLLIN)
+        asyncio.get_running_loop().add_reader(self.poll, self.handle)
 
-class Visitor(Side):
-    """nginx's side: it connects to the program's port."""
+    def stop(self) -> None:
+        """Accept no more connections."""
+        self.poll.unregister(self.listener)
 
-    #: The open connections.
-    known: ClassVar[set["Visitor"]] = set()
+    def is_idle(self) -> bool:
+        """Return whether all connections that are left are WebSockets."""
+        return all(side.is_upgraded or side.other.is_upgraded for side in self.sides.values())
 
-    def __init__(self, port: int) -> None:
-        """Make the side of a new connection."""
-        super().__init__()
-        self.port = port
-        self.early = b""
+    def handle(self) -> None:
+        """Do what can be done without waiting."""
+        for number, events in self.poll.poll(0):
+            if number == self.listener.fileno():
+                self.accept()
+            elif side := self.sides.get(number):
+                try:
+                    if events & select.EPOLLOUT:
+                        self.send(side, side.waiting)
+                    if events & ~select.EPOLLOUT and not side.other.waiting:
+                        self.receive(side)
+                except BlockingIOError:
+                    pass
+                except OSError:
+                    self.close(side)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Connect to the program."""
-        super().connection_made(transport)
-        self.known.add(self)
-        self.transport.pause_reading()
-        self.task = asyncio.get_running_loop().create_task(self.connect())
-
-    def data_received(self, data: bytes) -> None:
-        """Forward data. Python 3.11.2 reads a new connection although it is paused: keep what comes too early."""
-        if self.other:
-            super().data_received(data)
-        else:
-            self.early += data
-
-    async def connect(self) -> None:
-        """Connect to the program. If that fails, nginx shows the machine's page."""
+    def accept(self) -> None:
+        """Accept a connection, and connect to the program. If that fails, nginx shows the machine's page."""
         try:
-            loop = asyncio.get_running_loop()
-            _, side = await loop.create_connection(lambda: Program(self), "127.0.0.1", self.port)
-        except OSError:
-            self.transport.abort()
+            visitor = Side(self.listener.accept()[0])
+        except BlockingIOError:
             return
-        self.other = side
-        side.transport.write(self.early)
-        if self.transport.is_closing():
-            side.transport.close()
-        else:
-            self.transport.resume_reading()
+        program = Side(socket.socket())
+        program.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        visitor.other, program.other = program, visitor
+        for side in (visitor, program):
+            side.connection.setblocking(False)
+            self.sides[side.connection.fileno()] = side
+        # Most connections are there at once. Of one that comes later, or fails, epoll tells.
+        program.connection.connect_ex(("127.0.0.1", self.port))
+        self.watch(program)
+        self.watch(visitor)
 
-    def connection_lost(self, error: Exception | None) -> None:
-        """Forget the connection."""
-        self.known.discard(self)
-        super().connection_lost(error)
+    def receive(self, side: Side) -> None:
+        """Forward what a side has sent, or its end. Raises OSError."""
+        if data := side.connection.recv(SIZE):
+            if side.connection.family == socket.AF_INET and data.startswith(b"HTTP/1.1 101"):
+                side.is_upgraded = True
+            self.send(side.other, data)
+        else:
+            self.close(side)
+
+    def send(self, side: Side, data: bytes) -> None:
+        """Send data, and keep what a slow reader does not take yet: the other side waits for it. Raises OSError."""
+        try:
+            sent = side.connection.send(data)
+        except BlockingIOError:
+            sent = 0
+        side.waiting = data[sent:]
+        self.watch(side)
+        self.watch(side.other)
+
+    def watch(self, side: Side) -> None:
+        """Have epoll tell when there is something to do for a side."""
+        events = (0 if side.other.waiting else select.EPOLLIN) | (select.EPOLLOUT if side.waiting else 0)
+        if events == side.interest:
+            return
+        if not side.interest:
+            self.poll.register(side.connection, events)
+        elif events:
+            self.poll.modify(side.connection, events)
+        else:
+            self.poll.unregister(side.connection)
+        side.interest = events
+
+    def close(self, side: Side) -> None:
+        """Close both connections of a visitor."""
+        for each in (side, side.other):
+            del self.sides[each.connection.fileno()]
+            each.connection.close()
 
 
 async def answers(port: int, path: str) -> bool:
@@ -217,16 +235,16 @@ async def main(release: Path, listener: socket.socket, place: str, port: int) ->
     )  # fmt: skip
     await asyncio.wait({ended, stopped, ready}, return_when=asyncio.FIRST_COMPLETED)
     if ready.done() and not ended.done():
-        server = await loop.create_server(lambda: Visitor(port), sock=listener, backlog=BACKLOG)
+        forwarder = Forwarder(listener, port)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
             client.sendto(b"READY=1", place)
         await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
         # systemd keeps the socket, in which new connections wait for the next start.
-        server.close()
+        forwarder.stop()
         deadline = time.monotonic() + min(DRAIN, limit)
         while not ended.done() and time.monotonic() < deadline:
             await asyncio.sleep(0.1)
-            if all(visitor.other and visitor.other.is_upgraded for visitor in Visitor.known):
+            if forwarder.is_idle():
                 break
     if ended.done():
         print(f"<3>app: {command!r} ended with {program.returncode}", file=sys.stderr)

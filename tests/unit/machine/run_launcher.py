@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -60,3 +63,11 @@ class Launcher(Loader):
         self.port = free_port()
         self.arguments = (str(self.port),)
         super().__init__(folder, text, workers, path, None, **recipe)
+
+    def __exit__(self, *problem: object) -> None:
+        groups = self.workers() if self.process.poll() is None else []
+        super().__exit__(*problem)
+        # The program's own processes.
+        for pid in groups:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)

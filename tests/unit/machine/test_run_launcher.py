@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import http.client
 import os
 import signal
-import socket
 import time
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from asgi_loader import PATIENCE, Connection, assert_stop_waits
@@ -18,7 +14,6 @@ from conftest import soon
 from run_launcher import APP, Launcher, free_port
 
 from bake.diagnosis.diagnosis import diagnose
-from bake.host import paths
 
 #: A WebSocket's handshake without its key. The program keeps the connection open.
 UPGRADED = """
@@ -33,6 +28,25 @@ while True:
     else:
         client.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n")
         client.close()
+"""
+#: Reads an upload late, and sends it back.
+SLOW = """
+import os, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_error(404)
+
+    def do_POST(self):
+        time.sleep(1)
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
 """
 
 
@@ -49,29 +63,38 @@ def test_a_program_serves_at_its_port_behind_the_socket(tmp_path: Path) -> None:
     assert launcher.log.read_text() == f"app: 'python3 app.py' starts with PORT={launcher.port}\n"
 
 
-def test_what_a_visitor_sends_at_once_is_not_lost(program: Callable[..., ModuleType]) -> None:
-    run = program("run.py", paths.features() / "run")
-    lines: list[bytes] = []
+def test_an_upload_to_a_slow_program_and_its_large_answer_are_whole(tmp_path: Path) -> None:
+    with Launcher(tmp_path, SLOW) as launcher:
+        launcher.await_ready()
+        connection = Connection(launcher.path)
+        body = os.urandom(8_000_000)
+        connection.request("POST", "/", body)
+        time.sleep(1)
+        assert connection.getresponse().read() == body
+        connection.close()
 
-    async def keep(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        lines.append(await reader.readline())
-        writer.close()
 
-    async def visit() -> None:
-        server = await asyncio.start_server(keep, "127.0.0.1", 0)
-        visitor = run.Visitor(server.sockets[0].getsockname()[1])
-        nginx, side = socket.socketpair()
-        with nginx:
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: visitor, side)
-            # Debian 12's Python reads before it heeds `pause_reading`.
-            visitor.data_received(b"early ")
-            nginx.sendall(b"late\n")
-            while not lines:
-                await asyncio.sleep(0.01)
-        server.close()
+def test_visitors_of_a_program_that_no_longer_listens_are_told_at_once(tmp_path: Path) -> None:
+    text = "import os, time\nfrom http.server import *\n" + (
+        "with HTTPServer(('127.0.0.1', int(os.environ['PORT'])), SimpleHTTPRequestHandler) as server:\n"
+        "    server.handle_request()\ntime.sleep(99)\n"
+    )
+    with Launcher(tmp_path, text) as launcher:
+        launcher.await_ready()
+        for _ in range(2):
+            with pytest.raises(ConnectionError):
+                launcher.get("/")
 
-    asyncio.run(asyncio.wait_for(visit(), PATIENCE))
-    assert lines == [b"early late\n"]
+
+def test_a_program_that_refuses_an_upload_is_heard(tmp_path: Path) -> None:
+    text = SLOW.replace("        time.sleep(1)\n", "        self.send_error(413)\n        return\n")
+    with Launcher(tmp_path, text) as launcher:
+        launcher.await_ready()
+        connection = Connection(launcher.path)
+        connection.connect()
+        connection.sock.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n")
+        assert connection.sock.recv(99).startswith(b"HTTP/1.0 413 ")
+        connection.close()
 
 
 def test_ready_is_reported_when_a_slow_program_answers(tmp_path: Path) -> None:
