@@ -129,7 +129,7 @@ def system(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure the machine's servers beside others, about 8 minutes: nox -s bench. Run nothing else meanwhile."""
+    """Measure the machine's servers beside others, about 8 minutes: nox -s bench [-- --pairs]. Run nothing else."""
     set_up(session, "locks/dev.txt")
     unpack_servers(session)
     if not shutil.which("wrk"):
