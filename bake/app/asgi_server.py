@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from packaging.utils import canonicalize_name
 
+from bake.app import server_pins
 from bake.app.requirement_line import Line
 
 #: The oldest uvicorn with the options that the machine's loader sets.
@@ -19,13 +20,14 @@ LOCATION = "bake's server for ASGI apps"
 NOTE = f"requirements: bake adds {{}} to serve the ASGI app, and {' and '.join(OPTIONAL)} if they have wheels"
 
 
-def required(lines: Iterable[Line], notes: list[str]) -> list[Line]:
-    """Return the lines that an ASGI app's requirements need for its server. Note those that the app does not name."""
+def served(lines: Iterable[Line], notes: list[str]) -> list[Line]:
+    """Return an ASGI app's requirements with those of its server. Note what the app does not name, or pins too low."""
+    lines = server_pins.raised(lines, UVICORN, notes)
     names = {line.name for line in lines if not line.constraint}
     added = ["uvicorn"] * ("uvicorn" not in names) + [WEBSOCKETS[0]] * names.isdisjoint(WEBSOCKETS)
     if added:
         notes.append(NOTE.format(" and ".join(added)))
-    return [_line(UVICORN), *(_line(name) for name in added if name != "uvicorn")]
+    return [*lines, _line(UVICORN), *(_line(name) for name in added if name != "uvicorn")]
 
 
 def optional(lines: Iterable[Line]) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from bake.app.name_resolution import Reader
 from bake.app.names import assigned_values, last_name
@@ -16,6 +18,10 @@ LOCAL_REDIS = re.compile(
     r"""|['"](?:localhost|127\.0\.0\.1)['"]\s*,\s*(?:port\s*=\s*)?6379\b)""",
     re.MULTILINE,
 )
+#: A variable whose default is the address of a Redis in another container, as Docker Compose names it.
+COMPOSE_REDIS = re.compile(
+    r"""(?:environ\.get|getenv)\(\s*['"](\w+)['"]\s*,\s*['"](rediss?://)redis((?::\d+)?(?:/\d+)?)['"]"""
+)
 REDIS = "redis-server"
 #: Names of Celery's app in a module that gets it from a function.
 USUAL_NAMES = {"celery", "celery_app"}
@@ -23,22 +29,59 @@ USUAL_NAMES = {"celery", "celery_app"}
 REDIS_PACKAGES = {REDIS, "redis", "valkey", "valkey-server"}
 
 
-def notes(reader: Reader, recipe: Recipe) -> Iterator[str]:
+@dataclass(frozen=True)
+class Proposal:
+    """A line for bake.yaml, what it does, and why bake proposes it."""
+
+    reason: str
+    purpose: str
+    line: str
+
+    @property
+    def note(self) -> str:
+        """Return the proposal as a sentence."""
+        return f"{self.reason}; {self.purpose}, write  {self.line}"
+
+
+def proposals(reader: Reader, recipe: Recipe) -> Iterator[Proposal]:
     """Yield the lines for bake.yaml that run them on the machine. Only the author knows whether another one does."""
     if REDIS_PACKAGES.isdisjoint(recipe.packages):
-        for module in reader.modules.values():
-            text = (reader.folder / module.path).read_text(encoding="utf-8-sig", errors="replace")
-            if match := LOCAL_REDIS.search(text):
-                line = text.count("\n", 0, match.end()) + 1
-                place = f"{module.path}:{line}"
-                yield f"{place} names a Redis at localhost; to run it on the machine, write  packages: [{REDIS}]"
-                break
+        texts = {
+            module.path: (reader.folder / module.path).read_text(encoding="utf-8-sig", errors="replace")
+            for module in reader.modules.values()
+        }
+        place = _place(LOCAL_REDIS, texts)
+        if place:
+            reason = f"{place} names a Redis at localhost"
+            yield Proposal(reason, "to run it on the machine", f"packages: [{REDIS}]")
+        variables = _compose_variables(texts)
+        if variables:
+            reason = f"{_place(COMPOSE_REDIS, texts)} names a Redis at another container"
+            if not place:
+                yield Proposal(reason, "to run one on the machine", f"packages: [{REDIS}]")
+            values = ", ".join(f"{name}: {value}" for name, value in variables.items())
+            yield Proposal(reason, "for one on the machine", f"env: {{{values}}}")
     if not recipe.processes and (worker := _celery(reader)):
         place, app = worker
-        yield (
-            f"{place} makes an app of Celery; to run its worker beside the site, write  "
-            f"processes: {{worker: celery -A {app} worker}}"
-        )
+        yield Proposal(
+            f"{place} makes an app of Celery", "to run its worker beside the site",
+            f"processes: {{worker: celery -A {app} worker}}",
+        )  # fmt: skip
+
+
+def _place(pattern: re.Pattern[str], texts: Mapping[PurePosixPath, str]) -> str:
+    """Return the place of the first match as `file:line`, or ""."""
+    for path, text in texts.items():
+        if match := pattern.search(text):
+            line = text.count("\n", 0, match.end()) + 1
+            return f"{path}:{line}"
+    return ""
+
+
+def _compose_variables(texts: Mapping[PurePosixPath, str]) -> dict[str, str]:
+    """Return the variables whose default is a Redis at another container, with the same address on the machine."""
+    matches = (match for text in texts.values() for match in COMPOSE_REDIS.finditer(text))
+    return {match[1]: f"{match[2]}localhost{match[3]}" for match in matches}
 
 
 def _celery(reader: Reader) -> tuple[str, str] | None:

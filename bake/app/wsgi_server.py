@@ -9,6 +9,7 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
+from bake.app import server_pins
 from bake.app.requirement_line import Line
 from bake.config.recipe import Recipe
 from bake.errors import RecipeError
@@ -27,13 +28,15 @@ MACHINE = {
 }  # fmt: skip
 
 
-def required(server: str, lines: Iterable[Line], notes: list[str]) -> list[Line]:
-    """Return the lines that the server needs. Note it if the app's requirements do not name it."""
+def served(server: str, lines: Iterable[Line], notes: list[str]) -> list[Line]:
+    """Return the app's requirements with those of the server. Note what the app does not name, or pins too low."""
+    lines = server_pins.raised(lines, MINIMUM[server], notes)
     names = {line.name for line in lines if not line.constraint}
     if server not in names:
         notes.append(NOTE.format(server, server))
     texts = [MINIMUM[server], *(text for name, text in GREEN.items() if server == "gunicorn" and name in names)]
-    return [Line(text, f"bake's `server: {server}`", canonicalize_name(re.split("[<>=]", text)[0])) for text in texts]
+    location = f"bake's `server: {server}`"
+    return [*lines, *(Line(text, location, canonicalize_name(re.split("[<>=]", text)[0])) for text in texts)]
 
 
 def for_python(recipe: Recipe, notes: list[str]) -> Recipe:

@@ -99,10 +99,10 @@ class Requirements:
         lines = requirement_lines(folder, source, target, index or "", notes)
         optional = ""
         if recipe.asgi:
-            lines += asgi_server.required(lines, notes)
+            lines = asgi_server.served(lines, notes)
             optional = asgi_server.optional(lines)
         elif recipe.server != "uwsgi":
-            lines += wsgi_server.required(recipe.server, lines, notes)
+            lines = wsgi_server.served(recipe.server, lines, notes)
         references = tuple(line for line in lines if line.reference and _applies(line, target))
         plain_lines = [line for line in lines if not line.reference]
         requirements = [f"{line.text}\n" for line in plain_lines if not line.constraint]

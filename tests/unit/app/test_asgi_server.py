@@ -22,7 +22,9 @@ def line(text: str, constraint: bool = False) -> Line:
 )
 def test_the_server_s_packages_are_added_and_noted(texts: list[str], added: list[str], optional: list[str]) -> None:
     lines, notes = [line(text) for text in texts], list[str]()
-    required = asgi_server.required(lines, notes)
+    required = asgi_server.served(lines, notes)
+    assert required[: len(lines)] == lines
+    required = required[len(lines) :]
     # Without an app's own pin, and with one, uvicorn has the options that the loader sets.
     assert [each.text for each in required] == ["uvicorn>=0.22", *(name for name in added if name != "uvicorn")]
     assert required[0].name == "uvicorn"
@@ -33,5 +35,5 @@ def test_the_server_s_packages_are_added_and_noted(texts: list[str], added: list
 
 def test_a_constraint_names_no_server() -> None:
     notes: list[str] = []
-    asgi_server.required([line("uvicorn==0.30.0", constraint=True)], notes)
+    asgi_server.served([line("uvicorn==0.30.0", constraint=True)], notes)
     assert "bake adds uvicorn and websockets" in notes[0]

@@ -43,3 +43,16 @@ def test_the_worker_of_celery_is_proposed(tmp_path: Path, files: dict[str, str],
     taken = find(tmp_path, {**files, "Procfile": "worker: celery -A shop worker\n"}).notes
     assert not any(WORKER in note for note in taken)
     assert not any(WORKER in note for note in find(tmp_path / "other", {"app.py": f"celery = 1\n{FLASK}"}).notes)
+
+
+def test_a_redis_of_docker_compose_is_proposed_with_its_variable(tmp_path: Path) -> None:
+    text = f"import os\nURL = os.environ.get('BROKER', 'redis://redis:6379/0')\n{FLASK}"
+    notes = find(tmp_path, {"app.py": text}).notes
+    assert (
+        "app.py:2 names a Redis at another container; to run one on the machine, write  packages: [redis-server]"
+        in notes
+    )
+    assert (
+        "app.py:2 names a Redis at another container; for one on the machine, write  "
+        "env: {BROKER: redis://localhost:6379/0}"
+    ) in notes

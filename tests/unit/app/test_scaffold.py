@@ -115,3 +115,16 @@ def test_a_draft_that_is_complete_has_no_notes(tmp_path: Path) -> None:
     (tmp_path / "requirements.txt").write_text("flask\n")
     scaffold.write(tmp_path, notes)
     assert notes == []
+
+
+def test_what_may_run_beside_the_site_is_proposed_as_comments(tmp_path: Path) -> None:
+    text = "from celery import Celery\nqueue = Celery(broker='redis://localhost:6379')\n"
+    (tmp_path / "app.py").write_text("from flask import Flask\nfrom work import queue\napp = Flask(__name__)\n")
+    (tmp_path / "work.py").write_text(text)
+    notes: list[str] = []
+    draft = scaffold.draft(tmp_path, notes)
+    assert "\n# packages: [redis-server]\n" in draft
+    assert "\n# processes: {worker: celery -A work.queue worker}\n" in draft
+    assert "work.py:2 makes an app of Celery: check `processes`" in notes
+    (tmp_path / "Procfile").write_text("worker: celery -A work worker\n")
+    assert "work.queue" not in scaffold.draft(tmp_path, [])

@@ -88,7 +88,8 @@ def test_an_asgi_app_with_websockets_is_told_about_workers(tmp_path: Path) -> No
 
 def test_gunicorn_is_one_that_has_the_worker_of_the_app(tmp_path: Path) -> None:
     def texts(*names: str) -> list[str]:
-        return [line.text for line in wsgi_server.required("gunicorn", [Line(name, "", name) for name in names], [])]
+        lines = wsgi_server.served("gunicorn", [Line(name, "", name) for name in names], [])
+        return [line.text for line in lines[len(names) :]]
 
     assert texts("flask") == ["gunicorn>=21"]
     assert texts("eventlet") == ["gunicorn>=21", "gunicorn<26"]

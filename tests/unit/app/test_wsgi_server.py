@@ -16,11 +16,11 @@ from bake.errors import AsgiAppError
 @pytest.mark.parametrize("server", ["gunicorn", "waitress"])
 def test_a_server_that_the_app_does_not_name_is_added_and_noted(server: str) -> None:
     notes: list[str] = []
-    (line,) = wsgi_server.required(server, [], notes)
+    (line,) = wsgi_server.served(server, [], notes)
     assert line.name == server and line.text.startswith(f"{server}>=")
     assert notes == [f"requirements: bake adds {server} for `server: {server}`"]
     own_line = Line(f"{server}==99", "requirements.txt:1", server)
-    assert wsgi_server.required(server, [own_line], notes) == [line] and len(notes) == 1
+    assert wsgi_server.served(server, [own_line], notes) == [own_line, line] and len(notes) == 1
 
 
 def test_settings_of_gunicorn_that_the_machine_decides_are_noted(tmp_path: Path) -> None:

@@ -155,11 +155,12 @@ def test_the_server_that_the_recipe_names_is_in_the_lock(
     assert bool([note for note in locked.notes if "bake adds gunicorn" in note]) == (not requirements)
 
 
-def test_a_uvicorn_that_is_too_old_is_named_with_its_line(app: Path, site: Site) -> None:
+def test_a_pin_of_a_uvicorn_that_is_too_old_gives_way(app: Path, site: Site) -> None:
     publish(site, "uvicorn", "uvicorn-0.20.0-py3-none-any.whl", "uvicorn-0.30.0-py3-none-any.whl")
     publish(site, "websockets", "websockets-1.0-py3-none-any.whl")
-    error = fails(ConflictError, app, "uvicorn==0.20.0\n", index=f"{site.address}/simple/", asgi="main:app")
-    assert "uvicorn==0.20.0 (requirements.txt:1)" in error.message
+    lock = resolve(app, "uvicorn==0.20.0\n", index=f"{site.address}/simple/", asgi="main:app")
+    assert "uvicorn==0.30.0 " in lock.text
+    assert "requirements: uvicorn>=0.22 instead of uvicorn==0.20.0 (requirements.txt:1), to serve the app" in lock.notes
 
 
 def test_a_lock_is_kept_for_its_age(app: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
