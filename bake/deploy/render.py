@@ -87,7 +87,7 @@ def _notes(missing_extras: tuple[str, ...], names: tuple[str, ...], recipe: Reci
             "no room for the exact `limits.request`: until the first push, a request that takes longer goes on if its "
             "worker answers others"
         )
-    if "exchange" in missing_extras:
+    if "zero-downtime" in missing_extras:
         notes.append("no room for the zero-downtime restart: until the first push, new settings restart the app")
     return notes
 

@@ -114,7 +114,7 @@ def test_what_a_zone_proves_names_with_comes_where_it_is_asked_for(app: Path) ->
 
 
 def test_the_exchange_of_workers_brings_its_units() -> None:
-    brought = release_files.feature_files("exchange")
+    brought = release_files.feature_files("zero-downtime")
     assert set(brought) == {
         "settings/exchange.py", "settings/units/app-next.service", "settings/units/app-next.socket",
         "settings/units/app-next.service.d/50-sandbox.conf",
@@ -222,7 +222,7 @@ def test_a_program_with_its_own_port_is_not_exchanged(app: Path) -> None:
     with_port, without = (release_texts(app, run="python3 app.py", **keys) for keys in ({"port": "5000"}, {}))
     assert json.loads(with_port["recipe.json"])["port"] == 5000
     assert "settings/exchange.py" in without and "settings/exchange.py" not in with_port
-    assert set(without) - set(with_port) == set(release_files.feature_files("exchange"))
+    assert set(without) - set(with_port) == set(release_files.feature_files("zero-downtime"))
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ CONSTANTS = {
     ("wsgi/wsgi_server.py", "MARGIN"): contract.SERVER_MARGIN,
     ("wsgi/wsgi_server.py", "THREADS"): contract.THREADS,
     ("wsgi/wsgi_server.py", "BODY"): contract.BODY,
-    ("exchange/exchange.py", "NEXT"): contract.NEXT,
+    ("zero-downtime/exchange.py", "NEXT"): contract.NEXT,
     ("keep/keep.py", "CHECKED"): contract.CHECK,
     ("observe/author.py", "AUTHOR"): contract.AUTHOR,
     ("observe/author.py", "STAND_INS"): contract.CHECK_ENV,
@@ -257,7 +257,7 @@ def test_the_environment_has_these_names(program: Program) -> None:
     settings = (paths.features() / "django/django/app_settings.py").read_text()
     variables = {contract.DJANGO_SETTINGS, contract.DJANGO_MEDIA, contract.DJANGO_AUTHOR, contract.DOMAINS_VARIABLE}
     assert {*re.findall(r"\"(APP_[A-Z_]+)\"", settings)} == variables
-    unit = (paths.features() / "exchange/units/app-next.service").read_text()
+    unit = (paths.features() / "zero-downtime/units/app-next.service").read_text()
     assert f"{contract.WORKERS_VARIABLE}=${{{contract.NEXT_VARIABLE}}} " in unit
     script = (REPOSITORY / "cloud-init/release/jobs/release.sh.j2").read_text()
     assert {*re.findall(r"\$(\w+)", script)} == {contract.RELEASE_VARIABLE}
@@ -298,7 +298,7 @@ def test_the_default_limits_are_the_same() -> None:
     assert int(setting(uwsgi, "harakiri", " = ")) == contract.REQUEST + contract.SERVER_MARGIN
     assert limits.request == contract.REQUEST
     assert int(setting(uwsgi, "threads", " = ")) == limits.threads == contract.THREADS
-    exchange = (paths.features() / "exchange/exchange.py").read_text()
+    exchange = (paths.features() / "zero-downtime/exchange.py").read_text()
     assert f'get("request", {contract.REQUEST}) + {contract.TIMEOUT_MARGIN}' in exchange
 
 
