@@ -20,7 +20,7 @@ from bake.host.templates import render
 #: omits them.
 EXTRAS = ("certificate", "updates", "limit", "zero-downtime")
 #: Parts that only bundles contain, because someone reads the result of a bake or a push.
-BUNDLE_FEATURES = ("hints", "observe", "steps")
+BUNDLE_FEATURES = ("read-only-hints", "observe", "steps")
 #: The script that starts the author's server. `observe` runs it.
 AUTHOR = "settings/jobs/author"
 

@@ -129,7 +129,7 @@ def test_extras_are_told_apart_and_their_hints_are_for_authors() -> None:
         len(release_files.feature_files(name)) for name in (*release_files.EXTRAS, *release_files.BUNDLE_FEATURES)
     )
     assert all(text and path.startswith("settings/") for path, text in extras().items())
-    assert set(release_files.feature_files("hints")) == {"settings/hooks/watch.py"}
+    assert set(release_files.feature_files("read-only-hints")) == {"settings/hooks/watch.py"}
 
 
 def test_the_recipe_is_what_is_read_on_the_machine(app: Path) -> None:
