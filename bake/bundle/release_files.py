@@ -18,7 +18,7 @@ from bake.host.templates import render
 
 #: Optional parts of a release: folders of cloud-init/features, the most important first. A document without enough room
 #: omits them.
-EXTRAS = ("certificate", "updates", "limit", "zero-downtime")
+EXTRAS = ("certificate", "updates", "request-limit", "zero-downtime")
 #: Parts that only bundles contain, because someone reads the result of a bake or a push.
 BUNDLE_FEATURES = ("read-only-hints", "observe", "steps")
 #: The script that starts the author's server. `observe` runs it.
@@ -82,7 +82,7 @@ def extras(recipe: Recipe) -> tuple[str, ...]:
 
     Two programs cannot listen at one port, so nothing can be exchanged there. Only uWSGI needs the hook for its limit.
     """
-    unsuitable = {"zero-downtime": recipe.port, "limit": recipe.is_http}
+    unsuitable = {"zero-downtime": recipe.port, "request-limit": recipe.is_http}
     return tuple(name for name in EXTRAS if not unsuitable.get(name))
 
 
