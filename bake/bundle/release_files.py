@@ -20,8 +20,8 @@ from bake.host.templates import render
 #: omits them.
 EXTRAS = ("certificate", "updates", "request-limit", "zero-downtime")
 #: Parts that only bundles contain, because someone reads the result of a bake or a push.
-BUNDLE_FEATURES = ("read-only-hints", "observe", "steps")
-#: The script that starts the author's server. `observe` runs it.
+BUNDLE_FEATURES = ("read-only-hints", "author-server", "steps")
+#: The script that starts the author's server. `author-server` runs it.
 AUTHOR = "settings/jobs/author"
 
 

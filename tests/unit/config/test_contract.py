@@ -87,11 +87,11 @@ CONSTANTS = {
     ("wsgi/wsgi_server.py", "BODY"): contract.BODY,
     ("zero-downtime/exchange.py", "NEXT"): contract.NEXT,
     ("keep/keep.py", "CHECKED"): contract.CHECK,
-    ("observe/author.py", "AUTHOR"): contract.AUTHOR,
-    ("observe/author.py", "STAND_INS"): contract.CHECK_ENV,
-    ("observe/observe.py", "OBSERVED"): contract.OBSERVED,
-    ("observe/observe.py", "WANTED"): contract.CHECK_OBSERVE,
-    ("observe/observe.py", "DROP_INS"): contract.RUNTIME_UNITS,
+    ("author-server/author.py", "AUTHOR"): contract.AUTHOR,
+    ("author-server/author.py", "STAND_INS"): contract.CHECK_ENV,
+    ("author-server/observe.py", "OBSERVED"): contract.OBSERVED,
+    ("author-server/observe.py", "WANTED"): contract.CHECK_OBSERVE,
+    ("author-server/observe.py", "DROP_INS"): contract.RUNTIME_UNITS,
     ("steps/secret", "SECRETS"): contract.SECRETS,
     ("steps/steps.py", "CHECK"): contract.CHECK,
     ("steps/steps.py", "DATA"): contract.DATA,
@@ -230,7 +230,8 @@ def test_the_units_have_these_names() -> None:
         assert setting((folder / f"{name}.service.d/50-sandbox.conf").read_text(), "User", "=") == contract.USER
     job = setting(text("etc/systemd/system/app-job@.service"), "ExecStart", "=")
     assert job == f"/bin/sh -e {contract.CURRENT}/settings/jobs/%i"
-    for path in (PROGRAMS / "setup", paths.features() / "steps/steps.py", paths.features() / "observe/observe.py"):
+    features = [paths.features() / name for name in ("steps/steps.py", "author-server/observe.py")]
+    for path in (PROGRAMS / "setup", *features):
         started = set(re.findall(r"\b(app(?:-[a-z]+)?@?)[\w{}]*\.service", path.read_text()))
         assert started <= {*contract.APP_UNITS, contract.SETUP, "app-configure", "app-build"}
 
@@ -385,7 +386,7 @@ def test_the_machine_writes_the_fields_of_its_result(program: Program, setup: Mo
 
 
 def test_the_machine_writes_the_fields_of_the_observed_paths(program: Program) -> None:
-    observe = feature(program, "observe/observe.py")
+    observe = feature(program, "author-server/observe.py")
     observed = observe.Observed({"a": True}, ["b"], ["c"])
     assert ObservedPaths.of(asdict(observed)) == ObservedPaths({"a": True}, ("b",), ("c",))
     assert set(asdict(observed)) == set(asdict(ObservedPaths()))
@@ -393,7 +394,7 @@ def test_the_machine_writes_the_fields_of_the_observed_paths(program: Program) -
 
 
 def test_the_machine_writes_the_fields_of_a_record() -> None:
-    tree = ast.parse((paths.features() / "observe/crawl.py").read_text())
+    tree = ast.parse((paths.features() / "author-server/crawl.py").read_text())
     assert assigned(tree)["VERSION"] == str(record.VERSION)
     (answer,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Answer")
     rows = [node for node in answer.body if isinstance(node, ast.AnnAssign)]
@@ -409,7 +410,7 @@ def test_the_machine_writes_the_fields_of_a_record() -> None:
 
 
 def test_the_machine_writes_the_fields_of_the_author_s_record() -> None:
-    tree = ast.parse((paths.features() / "observe/author.py").read_text())
+    tree = ast.parse((paths.features() / "author-server/author.py").read_text())
     assigns = [node for node in ast.walk(tree) if isinstance(node, ast.Assign)]
     (written,) = (node.value for node in assigns if ast.unparse(node.targets[0]) == "facts")
     assert keys_of(written) == {item.name for item in fields(record.AuthorRecord)}
