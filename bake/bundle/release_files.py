@@ -102,7 +102,12 @@ def feature_names(recipe: Recipe) -> tuple[str, ...]:
         "aws": aws,
         "swap": recipe.swap,
     }
-    return (*(name for name, value in needed.items() if value), *recipe.certificate.options)
+    return (*(name for name, value in needed.items() if value), *certificate_features(recipe))
+
+
+def certificate_features(recipe: Recipe) -> tuple[str, ...]:
+    """Return the folders of cloud-init/features that an app's options of `certificate` need."""
+    return tuple(f"certificate-{name}" for name in recipe.certificate.options)
 
 
 def keys(recipe: Recipe) -> dict[str, str]:

@@ -50,7 +50,7 @@ def test_what_keeps_certificates_comes_with_apps_that_ask_for_it(app: Path) -> N
     assert (said["keep"], said["packages"]) == ("/srv/keep", ["age"])
     place = brought["settings/units/app-keep.service.d/60-place.conf"]
     assert "RequiresMountsFor=/srv/keep\n" in place and "ReadWritePaths=-/srv/keep\n" in place
-    assert release_files.feature_files("keep").keys() <= brought.keys()
+    assert release_files.feature_files("certificate-keep").keys() <= brought.keys()
     # A volume is mounted by the program, in its own view.
     assert not any("place" in name for name in release_texts(app, wsgi="app:app", certificate={"keep": "LABEL=keep"}))
     plain = release_texts(app, wsgi="app:app", certificate={"authority": "staging"})

@@ -86,7 +86,7 @@ CONSTANTS = {
     ("wsgi/wsgi_server.py", "THREADS"): contract.THREADS,
     ("wsgi/wsgi_server.py", "BODY"): contract.BODY,
     ("zero-downtime/exchange.py", "NEXT"): contract.NEXT,
-    ("keep/keep.py", "CHECKED"): contract.CHECK,
+    ("certificate-keep/keep.py", "CHECKED"): contract.CHECK,
     ("author-server/author.py", "AUTHOR"): contract.AUTHOR,
     ("author-server/author.py", "STAND_INS"): contract.CHECK_ENV,
     ("author-server/observe.py", "OBSERVED"): contract.OBSERVED,
@@ -320,8 +320,9 @@ def test_the_values_of_an_environment_file_are_quoted_alike(rooted: Program, mon
 def test_the_keys_that_only_root_reads_are_the_same(program: Program) -> None:
     keys = {name: (option.key, Path(contract.SETTINGS, option.file)) for name, option in OPTIONS.items()}
     assert keys == feature(program, "aws/aws.py").KEYS
-    assert assigned(ast.parse((paths.features() / "dns/zone.py").read_text()))["KEY"] == str(keys["dns"][1])
-    assert assigned(ast.parse((paths.features() / "keep/keep.py").read_text()))["KEY"] == str(keys["keep"][1])
+    for option, program_path in {"dns": "zone.py", "keep": "keep.py"}.items():
+        tree = ast.parse((paths.features() / f"certificate-{option}" / program_path).read_text())
+        assert assigned(tree)["KEY"] == str(keys[option][1])
 
 
 # JSON files
