@@ -119,7 +119,7 @@ build {
   }
 
   provisioner "file" {
-    source      = "${path.root}/sshd"
+    source      = "${path.root}/sshd-algorithms"
     destination = "/tmp"
   }
 }

@@ -40,7 +40,7 @@ sed -i '/cloud-init\|manage_etc_hosts/d; /127\.0\.1\.1/d' /etc/hosts
 
 # The next machine's sshd. Packer's client would not agree with it.
 . /etc/os-release
-install -m 644 "/tmp/sshd/$VERSION_ID.conf" /etc/ssh/sshd_config.d/60-algorithms.conf
+install -m 644 "/tmp/sshd-algorithms/$VERSION_ID.conf" /etc/ssh/sshd_config.d/60-algorithms.conf
 
 # cloud-init's state, and the files that it wrote for this network.
 rm -rf /var/lib/cloud /run/cloud-init

@@ -9,8 +9,8 @@ from bake.app.entry import Entry
 from bake.app.name_resolution import App, Reader
 from bake.config import contract
 
-#: Serves any WSGI app with Python's standard library: cloud-init/features/observe/plain.py. -P keeps its folder out of
-#: sys.path, because the modules there are not the app's.
+#: Serves any WSGI app with Python's standard library: cloud-init/features/author-server/plain.py. -P keeps its folder
+#: out of sys.path, because the modules there are not the app's.
 PLAIN = f"python -P {contract.CURRENT}/settings/plain.py"
 #: Files that usually start an app that another module creates.
 STARTERS = ("run.py", "app.py", "main.py", "server.py", "serve.py", "application.py", "wsgi.py")

@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 
 from bake.app import (
     author_server,
-    companions,
+    background_services,
     import_roots,
     node_build,
     own_server,
@@ -97,7 +97,7 @@ def complete(folder: Path, recipe: Recipe) -> Detection:
         changes |= production_keys(reader, recipe, app, notes)
     if recipe.processes is None:
         changes["processes"] = _processes(reader.folder, notes)
-    notes += [each.note for each in companions.proposals(reader, recipe.model_copy(update=changes))]
+    notes += [each.note for each in background_services.proposals(reader, recipe.model_copy(update=changes))]
     if recipe.release is None:
         changes["release"] = _release(reader, changes.get("django", recipe.django), notes)
     if recipe.writable.observe:

@@ -15,8 +15,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from bake.app import python_files
-from bake.app.fixpoint import Answers, Ask
 from bake.app.frameworks import ASGI_MAKERS, BOTTLE_ROUTES, INNER, MAKERS, WSGI_MAKERS, WSGI_METHODS
+from bake.app.memoization import Answers, Ask
 from bake.app.names import dotted_name
 from bake.app.scopes import END, RETURN, AppExpression, Binding, FunctionScope, Module, Scope
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from bake.app import companions, detect, entry, node_build, procfile, requirements_files
+from bake.app import background_services, detect, entry, node_build, procfile, requirements_files
 from bake.app.name_resolution import Reader
 from bake.config import contract, loader
 from bake.config.loader import FILE_NAME
@@ -49,7 +49,7 @@ def draft(folder: Path, notes: list[str]) -> str:
     """
     reader = Reader(folder, Recipe().target.python)
     keys = [_app(reader, notes), _requirements(reader, notes), _front_end(folder, notes), _procfile(folder, notes)]
-    keys.append(_companions(reader, notes))
+    keys.append(_background_services(reader, notes))
     return "".join([HEAD, *keys, TAIL])
 
 
@@ -110,11 +110,11 @@ def _procfile(folder: Path, notes: list[str]) -> str:
     return text + "".join(f"  {name}: {json.dumps(command)}\n" for name, command in processes.items())
 
 
-def _companions(reader: Reader, notes: list[str]) -> str:
+def _background_services(reader: Reader, notes: list[str]) -> str:
     """Return what the app may need beside its site, as comments."""
     recipe = Recipe.model_validate({"processes": procfile.processes(reader.folder, [])})
     text = ""
-    for proposal in companions.proposals(reader, recipe):
+    for proposal in background_services.proposals(reader, recipe):
         notes.append(f"{proposal.reason}: check `{proposal.line.partition(':')[0]}`")
         text += f"\n# {proposal.reason}. {proposal.purpose.capitalize()}, remove the #.\n# {proposal.line}\n"
     return text

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from bake.app import session_keys, variables, writes
+from bake.app import session_keys, variables, written_paths
 from bake.app.names import dotted_name
 
 #: The key in `Scope.names` for the return values of a function. It is a keyword, so it cannot be a name.
@@ -136,7 +136,7 @@ class Module:
         self.session_keys = list(session_keys.find(tree))
         uses_environ = not {"os", "os.environ"}.isdisjoint(self.scope.imports.values())
         self.variables = variables.find(tree) if uses_environ else variables.Variables()
-        self.writes = list(dict.fromkeys(writes.find(tree)))
+        self.writes = list(dict.fromkeys(written_paths.find(tree)))
         for node in ast.walk(tree):
             if isinstance(node, ast.Call):
                 self._call(node)

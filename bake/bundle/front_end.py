@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 
 from bake.bundle import builder_root, front_end_faults, isolated_assets
 from bake.bundle.app_source import AppSource
-from bake.bundle.isolated_assets import Order
-from bake.bundle.package_manager import order_of
+from bake.bundle.isolated_assets import BuildCommands
+from bake.bundle.package_manager import build_commands
 from bake.bundle.release import Member, source_members
 from bake.bundle.wheel_builder import LockOptions
 from bake.config.assets import Assets
@@ -88,18 +88,19 @@ def members(app: AppSource, options: LockOptions, report: Reporter) -> list[Memb
         _require_present(source, assets, options)
         report.note(f"assets: {', '.join(assets.folder)} as in the app's folder; bake built nothing")
         return None
-    order = order_of(assets, source.text)
-    entry = _obtain(app, source, order, options, report)
+    commands = build_commands(assets, source.text)
+    entry = _obtain(app, source, commands, options, report)
     return _members(entry / "files")
 
 
-def _obtain(app: AppSource, source: Source, order: Order, options: LockOptions, report: Reporter) -> Path:
+def _obtain(app: AppSource, source: Source, commands: BuildCommands, options: LockOptions, report: Reporter) -> Path:
     """Return the cache's entry of a front end. Build it if there is none, and print how long that took."""
-    recipe, target, assets = app.recipe, app.recipe.target, order.assets
+    recipe, target, assets = app.recipe, app.recipe.target, commands.assets
     packages = (*recipe.build_packages, *PACKAGES)
     scripts = files.tree_digest(paths.builder())
     root_key = builder_root.key(target, packages, recipe.mirror)
-    key = files.digest([source.rows(), assets.model_dump(mode="json"), order.install, order.tool, root_key, scripts])
+    inputs = [source.rows(), assets.model_dump(mode="json"), commands.install, commands.tool, root_key, scripts]
+    key = files.digest(inputs)
     entry = paths.cache() / "assets" / key
     folders = ", ".join(assets.folder)
     if _is_usable(entry, options.age):
@@ -107,15 +108,15 @@ def _obtain(app: AppSource, source: Source, order: Order, options: LockOptions, 
         report.note(f"assets: {folders} from the cache; nothing changed since its build")
         return entry
     root = builder_root.obtain(target, packages, recipe.mirror, options.age, report)
-    commands = " and ".join(f"`{command}`" for command in (order.install, assets.run) if command)
-    report.note(f"assets: running {commands} in a {target.name} root with Node {target.node} …")
+    command_list = " and ".join(f"`{command}`" for command in (commands.install, assets.run) if command)
+    report.note(f"assets: running {command_list} in a {target.name} root with Node {target.node} …")
     start_time = time.monotonic()
     log = paths.cache() / "assets" / f"{recipe.name or 'app'}.log"
     with files.disk_faults(log), cache.work_folder() as work:
         log.parent.mkdir(parents=True, exist_ok=True)
         source.write(work / "input" / "app")
-        outcome = isolated_assets.build(root, order, work / "input", log, work / "assets.tar")
-        front_end_faults.require_success(outcome, order, target, log, source.exclusions)
+        outcome = isolated_assets.build(root, commands, work / "input", log, work / "assets.tar")
+        front_end_faults.require_success(outcome, commands, target, log, source.exclusions)
         names = isolated_assets.unpack(work / "assets.tar", assets, work / "entry" / "files")
         front_end_faults.require_files(names, assets, log)
         (work / "entry" / "assets.json").write_text(json.dumps({"created": time.time()}))

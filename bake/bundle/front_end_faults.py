@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from bake.bundle.isolated_assets import Order, Outcome
+from bake.bundle.isolated_assets import BuildCommands, Outcome
 from bake.bundle.isolated_build import TIMEOUT, is_killed
 from bake.config.assets import Assets
 from bake.config.debian import Target
@@ -42,7 +42,7 @@ CURES = {
 
 
 def require_success(
-    outcome: Outcome, order: Order, target: Target, log: Path, exclusions: Sequence[tuple[str, str]]
+    outcome: Outcome, commands: BuildCommands, target: Target, log: Path, exclusions: Sequence[tuple[str, str]]
 ) -> None:
     """Raise AssetsError or NetworkError if a build failed. `log` has its output."""
     if not outcome.status:
@@ -50,11 +50,11 @@ def require_success(
     details = _last_lines(log)
     if outcome.step == "pack":
         raise AssetsError(
-            f"assets: `{order.assets.run}` did not make {' or '.join(order.assets.folder)}",
+            f"assets: `{commands.assets.run}` did not make {' or '.join(commands.assets.folder)}",
             f"Set `folder` to the folder that it writes, from the app's folder on. The complete log: {log}",
             details,
         )
-    step, command = ("run", order.assets.run) if outcome.step == "run" else ("install", order.install)
+    step, command = ("run", commands.assets.run) if outcome.step == "run" else ("install", commands.install)
     if step == "install" and outcome.unreachable:
         raise NetworkError(
             f"assets: the package registry {', '.join(sorted(outcome.unreachable))} cannot be reached",

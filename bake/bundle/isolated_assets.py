@@ -42,7 +42,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Order:
+class BuildCommands:
     """The commands of a build: those of `assets`, the command of the installation, and the package of pnpm or yarn."""
 
     assets: Assets
@@ -64,12 +64,12 @@ class Order:
         shutil.copyfile(trusted, folder / "ca.pem") if trusted else (folder / "ca.pem").touch()
 
 
-def build(root: BuilderRoot, order: Order, folder: Path, log: Path, output: Path) -> Outcome:
+def build(root: BuilderRoot, commands: BuildCommands, folder: Path, log: Path, output: Path) -> Outcome:
     """Run a build of the source in `folder / "app"`, and write its folders to the archive `output`.
 
     `log` gets the output of the commands.
     """
-    order.write(folder)
+    commands.write(folder)
     outcome = Outcome()
     log.write_bytes(b"")
     ours, theirs = socket.socketpair()

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from bake.bundle.isolated_assets import Order
+from bake.bundle.isolated_assets import BuildCommands
 from bake.config.assets import Assets
 from bake.errors import AssetsError
 
@@ -30,7 +30,7 @@ COMMIT = "Run `npm install --package-lock-only` in that folder, and commit packa
 DEPENDENCIES = ("dependencies", "devDependencies", "optionalDependencies", "workspaces")
 
 
-def order_of(assets: Assets, read_text: ReadText) -> Order:
+def build_commands(assets: Assets, read_text: ReadText) -> BuildCommands:
     """Return the commands of a front end's build. `read_text` reads the app's files.
 
     Raises AssetsError if there is no package.json, or no lock file for its packages.
@@ -55,7 +55,7 @@ def order_of(assets: Assets, read_text: ReadText) -> Order:
     words = f"{install} {assets.run}"
     manager = next((name for name in ("pnpm", "yarn") if re.search(rf"\b{name}\b", words)), "npm")
     lock_text = read_text(folder + LOCK_FILES[manager]) or ""
-    return Order(assets, install, _tool(manager, version * (manager == chosen), lock_text))
+    return BuildCommands(assets, install, _tool(manager, version * (manager == chosen), lock_text))
 
 
 def _project(name: str, read_text: ReadText) -> dict[str, Any]:

@@ -18,10 +18,10 @@ from bake.host.templates import render
 
 #: Optional parts of a release: folders of cloud-init/features, the most important first. A document without enough room
 #: omits them.
-EXTRAS = ("certificate", "updates", "limit", "exchange")
+EXTRAS = ("certificate", "updates", "request-limit", "zero-downtime")
 #: Parts that only bundles contain, because someone reads the result of a bake or a push.
-BUNDLE_FEATURES = ("hints", "observe", "steps")
-#: The script that starts the author's server. `observe` runs it.
+BUNDLE_FEATURES = ("read-only-hints", "author-server", "steps")
+#: The script that starts the author's server. `author-server` runs it.
 AUTHOR = "settings/jobs/author"
 
 
@@ -43,7 +43,7 @@ def files(folder: Path, recipe: Recipe, source_paths: list[Path]) -> dict[str, F
         "nginx/http.conf": release_nginx.http(recipe) if recipe.is_http else "",
         "nginx/proxy.conf": release_nginx.proxy(recipe) if recipe.proxy else "",
         "health.conf": release_nginx.health(recipe) if recipe.proxy else "",
-        "exchange.py": render("release/exchange.py.j2") if recipe.is_http and "exchange" in extras(recipe) else "",
+        "exchange.py": render("release/exchange.py.j2") if recipe.is_http and "zero-downtime" in extras(recipe) else "",
         "nginx/limits.conf": release_nginx.limits(recipe),
         "nginx/redirect.conf": release_nginx.redirect(recipe) if recipe.redirects else "",
         "uwsgi.ini": uwsgi(recipe),
@@ -82,7 +82,7 @@ def extras(recipe: Recipe) -> tuple[str, ...]:
 
     Two programs cannot listen at one port, so nothing can be exchanged there. Only uWSGI needs the hook for its limit.
     """
-    unsuitable = {"exchange": recipe.port, "limit": recipe.is_http}
+    unsuitable = {"zero-downtime": recipe.port, "request-limit": recipe.is_http}
     return tuple(name for name in EXTRAS if not unsuitable.get(name))
 
 
@@ -102,7 +102,12 @@ def feature_names(recipe: Recipe) -> tuple[str, ...]:
         "aws": aws,
         "swap": recipe.swap,
     }
-    return (*(name for name, value in needed.items() if value), *recipe.certificate.options)
+    return (*(name for name, value in needed.items() if value), *certificate_features(recipe))
+
+
+def certificate_features(recipe: Recipe) -> tuple[str, ...]:
+    """Return the folders of cloud-init/features that an app's options of `certificate` need."""
+    return tuple(f"certificate-{name}" for name in recipe.certificate.options)
 
 
 def keys(recipe: Recipe) -> dict[str, str]:

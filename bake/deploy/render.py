@@ -82,12 +82,12 @@ def _notes(missing_extras: tuple[str, ...], names: tuple[str, ...], recipe: Reci
         notes.append(
             "no room for the restarts after updates: until the first push, the machine reboots at 03:30 after updates"
         )
-    if "limit" in missing_extras and not recipe.is_http:
+    if "request-limit" in missing_extras and not recipe.is_http:
         notes.append(
             "no room for the exact `limits.request`: until the first push, a request that takes longer goes on if its "
             "worker answers others"
         )
-    if "exchange" in missing_extras:
+    if "zero-downtime" in missing_extras:
         notes.append("no room for the zero-downtime restart: until the first push, new settings restart the app")
     return notes
 

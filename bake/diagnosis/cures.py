@@ -97,7 +97,7 @@ def missing_file(match: re.Match[str], evidence: Evidence) -> Cure | None:
     )
 
 
-#: A line that hints/watch.py prints.
+#: A line that read-only-hints/hooks/watch.py prints.
 HINT = re.compile(r"app: (\S{1,300}) cannot be written: the app's folder is read-only")
 
 #: Debian packages, by the programs that they provide.

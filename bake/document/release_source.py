@@ -132,9 +132,8 @@ def _members(
     app_features = set(release_files.feature_names(recipe))
     extras = tuple(name for name in extras if name in release_files.extras(recipe))
     # Without the certificate client, the files that certificates need are useless.
-    document_features = {*extras, *app_features} - (
-        set() if "certificate" in extras else set(recipe.certificate.options)
-    )
+    useless_features = set() if "certificate" in extras else set(release_files.certificate_features(recipe))
+    document_features = {*extras, *app_features} - useless_features
     excluded_names = fetched_names.union(
         *(
             release_files.feature_files(name)

@@ -1,7 +1,7 @@
 """Request the app's pages from a machine as visitors do, and judge the responses.
 
-cloud-init/features/observe/crawl.py sends the requests. During the bake, it also requested the pages of the author's
-server, and the machine has that record.
+cloud-init/features/author-server/crawl.py sends the requests. During the bake, it also requested the pages of the
+author's server, and the machine has that record.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class Judgement:
 
 def crawler() -> str:
     """Return the source of the crawler."""
-    return (paths.features() / "observe/crawl.py").read_text()
+    return (paths.features() / "author-server/crawl.py").read_text()
 
 
 def judge(ask: Ask, site: Site, author: Author, journal: Callable[[], str]) -> Judgement:

@@ -1,6 +1,6 @@
 """Read and write the record of a server's responses.
 
-cloud-init/features/observe/crawl.py prints such records.
+cloud-init/features/author-server/crawl.py prints such records.
 """
 
 from __future__ import annotations

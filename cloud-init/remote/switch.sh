@@ -4,7 +4,7 @@
 # and exit with the status of systemctl.
 set -eu
 
-. ./turn.sh
+. ./lock.sh
 
 printf '%s\n' "$1" > /etc/app/source.json.partial
 chmod 644 /etc/app/source.json.partial

@@ -3,7 +3,7 @@
 # app's journal as well, and exit with the program's status.
 set -eu
 
-. ./turn.sh
+. ./lock.sh
 
 cd /var/lib/app-machine
 rm -rf new
@@ -17,7 +17,7 @@ systemd-run -q --wait --collect --unit app-upgrade -p TimeoutStopSec=1h \
     /usr/bin/python3 -B /var/lib/app-machine/new/renew.py install / /var/lib/app-machine/new || status=$?
 rm -rf new new.tar
 journalctl --sync || true
-# shellcheck disable=SC2154  # turn.sh sets it.
+# shellcheck disable=SC2154  # lock.sh sets it.
 print_journal --since "@$start" _SYSTEMD_UNIT=app-upgrade.service
 if [ $status != 0 ]; then print_app_journal; fi
 exit $status

@@ -49,7 +49,7 @@ SERVED = Path("run/app/served")
 
 #: The result of app-setup's last run.
 RESULT = Path("run/app/result.json")
-#: The text before a result in the output of bring.py and health.py.
+#: The text before a result in the output of install_release.py and health.py.
 RESULT_PREFIX = "app-setup result: "
 
 
@@ -268,7 +268,7 @@ def install(root: Path, folder: Path) -> None:
     replace(root, folder / "files", files, paths)
     reload(root)
     before = (root / SOURCE).read_text()
-    run("python3", "-B", beside("bring.py"), root / PROGRAMS, stanza or before)
+    run("python3", "-B", beside("install_release.py"), root / PROGRAMS, stanza or before)
     if stanza:
         write(root / SOURCE, stanza)
     choose(root)

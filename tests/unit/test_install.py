@@ -89,7 +89,7 @@ def test_the_wheel_holds_every_file_that_the_command_reads(installed_wheel: Inst
         names = set(archive.namelist())
     expected = {f"bake/tree/{path}" for name in SHIPPED for path in files_below(name)}
     expected |= files_below("bake")
-    assert "bake/tree/cloud-init/features/observe/crawl.py" in expected
+    assert "bake/tree/cloud-init/features/author-server/crawl.py" in expected
     assert {name for name in names if name.startswith("bake/")} == expected
 
 

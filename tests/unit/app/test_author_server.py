@@ -78,7 +78,7 @@ def test_what_bake_yaml_says_of_it_counts(app: Path, said: str) -> None:
     assert found.recipe.check.author == said
 
 
-# The machine's side: cloud-init/features/observe/author.py.
+# The machine's side: cloud-init/features/author-server/author.py.
 
 #: Pages of a small site, one of which names its visitor; `{}` becomes what else the program does first.
 SITE = """
@@ -98,7 +98,7 @@ LOCAL = '{"localhost", "127.0.0.1", "[::1]"}'
 
 @pytest.fixture
 def server(rooted: Callable[..., ModuleType]) -> ModuleType:
-    module = rooted("author.py", paths.features() / "observe")
+    module = rooted("author.py", paths.features() / "author-server")
     module.PROC.symlink_to("/proc")
     module.STAND_INS.parent.mkdir()
     return module
@@ -132,7 +132,7 @@ def unit(server: ModuleType, fake: Fake, tmp_path: Path) -> Iterator[Callable[[s
 def release(tmp_path: Path) -> Path:
     folder = tmp_path / "releases/12ab"
     (folder / "settings").mkdir(parents=True)
-    (folder / "settings/crawl.py").symlink_to(paths.features() / "observe/crawl.py")
+    (folder / "settings/crawl.py").symlink_to(paths.features() / "author-server/crawl.py")
     return folder
 
 
@@ -295,7 +295,7 @@ def test_any_wsgi_app_has_a_plain_server(tmp_path: Path, helper: Helper, monkeyp
         "    time.sleep(60 if environ['PATH_INFO'] == '/events' else 0)\n\ndef make():\n    return app\n"
     )
     port, finder = qemu.free_port(), paths.tree() / "cloud-init/rootfs/usr/lib/app/wsgi.py"
-    code = (paths.features() / "observe/plain.py").read_text().replace("/usr/lib/app/wsgi.py", str(finder))
+    code = (paths.features() / "author-server/plain.py").read_text().replace("/usr/lib/app/wsgi.py", str(finder))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "source"))
     helper(f"import os\nos.chdir({str(tmp_path / 'source')!r})\n" + code.replace("8000", str(port)))
     url = f"http://127.0.0.1:{port}/"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bake.bundle import front_end_faults
-from bake.bundle.isolated_assets import Order, Outcome
+from bake.bundle.isolated_assets import BuildCommands, Outcome
 from bake.config.assets import Assets
 from bake.config.debian import DEBIAN_13
 from bake.errors import AssetsError, BakeError, NetworkError
@@ -20,7 +20,7 @@ def fault(folder: Path, outcome: Outcome, text: str = "", exclusions: list[tuple
     log = folder / "shop.log"
     log.write_text(text)
     with pytest.raises(BakeError) as caught:
-        front_end_faults.require_success(outcome, Order(ASSETS, "npm ci", ""), DEBIAN_13, log, exclusions or [])
+        front_end_faults.require_success(outcome, BuildCommands(ASSETS, "npm ci", ""), DEBIAN_13, log, exclusions or [])
     return caught.value
 
 
@@ -65,7 +65,7 @@ def test_only_the_end_of_a_long_log_is_read_and_without_control_characters(tmp_p
 
 
 def test_a_success_is_no_fault(tmp_path: Path) -> None:
-    order = Order(ASSETS, "npm ci", "")
+    order = BuildCommands(ASSETS, "npm ci", "")
     front_end_faults.require_success(Outcome("pack"), order, DEBIAN_13, tmp_path / "none", EXCLUSIONS)
     front_end_faults.require_files(["static/dist/a.js"], ASSETS, tmp_path / "none")
 

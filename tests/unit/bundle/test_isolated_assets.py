@@ -13,7 +13,7 @@ import pytest
 from conftest import names
 
 from bake.bundle import isolated_assets
-from bake.bundle.isolated_assets import Order
+from bake.bundle.isolated_assets import BuildCommands
 from bake.config.assets import Assets
 from bake.errors import AssetsError
 from bake.host import paths
@@ -94,7 +94,7 @@ def test_two_members_with_one_name_are_refused(tmp_path: Path, other: tarfile.Ta
 
 
 def test_the_order_is_written_for_the_script(tmp_path: Path) -> None:
-    Order(ASSETS, "npm ci", "").write(tmp_path)
+    BuildCommands(ASSETS, "npm ci", "").write(tmp_path)
     texts = {path.name: path.read_text() for path in tmp_path.iterdir()}
     assert texts.keys() == {
         "announce.py", "build.sh", "ca.pem", "folders", "install", "registry", "run", "source", "tool"

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from bake.bundle.isolated_assets import Order
-from bake.bundle.package_manager import order_of
+from bake.bundle.isolated_assets import BuildCommands
+from bake.bundle.package_manager import build_commands
 from bake.config.assets import Assets
 from bake.errors import AssetsError
 
@@ -15,10 +15,10 @@ PACKAGES = {"devDependencies": {"vite": "5"}}
 BERRY = "# lock\n__metadata:\n  version: 8\n"
 
 
-def order(files: dict[str, str], project: object = PACKAGES, **keys: str) -> Order:
+def order(files: dict[str, str], project: object = PACKAGES, **keys: str) -> BuildCommands:
     assets = Assets.model_validate({"run": "npm run build", "folder": "dist", **keys})
     folder = f"{assets.source}/" if assets.source else ""
-    return order_of(assets, {f"{folder}package.json": json.dumps(project), **files}.get)
+    return build_commands(assets, {f"{folder}package.json": json.dumps(project), **files}.get)
 
 
 @pytest.mark.parametrize(
@@ -79,5 +79,5 @@ def test_faults(files: dict[str, str], project: object, keys: dict[str, str], me
 
 def test_a_missing_package_json_is_named_with_the_key_for_its_folder() -> None:
     with pytest.raises(AssetsError, match=r"the app has no package\.json") as caught:
-        order_of(Assets(folder=("dist",), run="make"), lambda name: None)
+        build_commands(Assets(folder=("dist",), run="make"), lambda name: None)
     assert "`assets: {source: frontend, …}`" in caught.value.hint

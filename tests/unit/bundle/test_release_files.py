@@ -50,7 +50,7 @@ def test_what_keeps_certificates_comes_with_apps_that_ask_for_it(app: Path) -> N
     assert (said["keep"], said["packages"]) == ("/srv/keep", ["age"])
     place = brought["settings/units/app-keep.service.d/60-place.conf"]
     assert "RequiresMountsFor=/srv/keep\n" in place and "ReadWritePaths=-/srv/keep\n" in place
-    assert release_files.feature_files("keep").keys() <= brought.keys()
+    assert release_files.feature_files("certificate-keep").keys() <= brought.keys()
     # A volume is mounted by the program, in its own view.
     assert not any("place" in name for name in release_texts(app, wsgi="app:app", certificate={"keep": "LABEL=keep"}))
     plain = release_texts(app, wsgi="app:app", certificate={"authority": "staging"})
@@ -114,7 +114,7 @@ def test_what_a_zone_proves_names_with_comes_where_it_is_asked_for(app: Path) ->
 
 
 def test_the_exchange_of_workers_brings_its_units() -> None:
-    brought = release_files.feature_files("exchange")
+    brought = release_files.feature_files("zero-downtime")
     assert set(brought) == {
         "settings/exchange.py", "settings/units/app-next.service", "settings/units/app-next.socket",
         "settings/units/app-next.service.d/50-sandbox.conf",
@@ -129,7 +129,7 @@ def test_extras_are_told_apart_and_their_hints_are_for_authors() -> None:
         len(release_files.feature_files(name)) for name in (*release_files.EXTRAS, *release_files.BUNDLE_FEATURES)
     )
     assert all(text and path.startswith("settings/") for path, text in extras().items())
-    assert set(release_files.feature_files("hints")) == {"settings/hooks/watch.py"}
+    assert set(release_files.feature_files("read-only-hints")) == {"settings/hooks/watch.py"}
 
 
 def test_the_recipe_is_what_is_read_on_the_machine(app: Path) -> None:
@@ -222,7 +222,7 @@ def test_a_program_with_its_own_port_is_not_exchanged(app: Path) -> None:
     with_port, without = (release_texts(app, run="python3 app.py", **keys) for keys in ({"port": "5000"}, {}))
     assert json.loads(with_port["recipe.json"])["port"] == 5000
     assert "settings/exchange.py" in without and "settings/exchange.py" not in with_port
-    assert set(without) - set(with_port) == set(release_files.feature_files("exchange"))
+    assert set(without) - set(with_port) == set(release_files.feature_files("zero-downtime"))
 
 
 @pytest.mark.parametrize(

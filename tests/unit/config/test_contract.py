@@ -85,13 +85,13 @@ CONSTANTS = {
     ("wsgi/wsgi_server.py", "MARGIN"): contract.SERVER_MARGIN,
     ("wsgi/wsgi_server.py", "THREADS"): contract.THREADS,
     ("wsgi/wsgi_server.py", "BODY"): contract.BODY,
-    ("exchange/exchange.py", "NEXT"): contract.NEXT,
-    ("keep/keep.py", "CHECKED"): contract.CHECK,
-    ("observe/author.py", "AUTHOR"): contract.AUTHOR,
-    ("observe/author.py", "STAND_INS"): contract.CHECK_ENV,
-    ("observe/observe.py", "OBSERVED"): contract.OBSERVED,
-    ("observe/observe.py", "WANTED"): contract.CHECK_OBSERVE,
-    ("observe/observe.py", "DROP_INS"): contract.RUNTIME_UNITS,
+    ("zero-downtime/exchange.py", "NEXT"): contract.NEXT,
+    ("certificate-keep/keep.py", "CHECKED"): contract.CHECK,
+    ("author-server/author.py", "AUTHOR"): contract.AUTHOR,
+    ("author-server/author.py", "STAND_INS"): contract.CHECK_ENV,
+    ("author-server/observe.py", "OBSERVED"): contract.OBSERVED,
+    ("author-server/observe.py", "WANTED"): contract.CHECK_OBSERVE,
+    ("author-server/observe.py", "DROP_INS"): contract.RUNTIME_UNITS,
     ("steps/secret", "SECRETS"): contract.SECRETS,
     ("steps/steps.py", "CHECK"): contract.CHECK,
     ("steps/steps.py", "DATA"): contract.DATA,
@@ -230,7 +230,8 @@ def test_the_units_have_these_names() -> None:
         assert setting((folder / f"{name}.service.d/50-sandbox.conf").read_text(), "User", "=") == contract.USER
     job = setting(text("etc/systemd/system/app-job@.service"), "ExecStart", "=")
     assert job == f"/bin/sh -e {contract.CURRENT}/settings/jobs/%i"
-    for path in (PROGRAMS / "setup", paths.features() / "steps/steps.py", paths.features() / "observe/observe.py"):
+    features = [paths.features() / name for name in ("steps/steps.py", "author-server/observe.py")]
+    for path in (PROGRAMS / "setup", *features):
         started = set(re.findall(r"\b(app(?:-[a-z]+)?@?)[\w{}]*\.service", path.read_text()))
         assert started <= {*contract.APP_UNITS, contract.SETUP, "app-configure", "app-build"}
 
@@ -257,7 +258,7 @@ def test_the_environment_has_these_names(program: Program) -> None:
     settings = (paths.features() / "django/django/app_settings.py").read_text()
     variables = {contract.DJANGO_SETTINGS, contract.DJANGO_MEDIA, contract.DJANGO_AUTHOR, contract.DOMAINS_VARIABLE}
     assert {*re.findall(r"\"(APP_[A-Z_]+)\"", settings)} == variables
-    unit = (paths.features() / "exchange/units/app-next.service").read_text()
+    unit = (paths.features() / "zero-downtime/units/app-next.service").read_text()
     assert f"{contract.WORKERS_VARIABLE}=${{{contract.NEXT_VARIABLE}}} " in unit
     script = (REPOSITORY / "cloud-init/release/jobs/release.sh.j2").read_text()
     assert {*re.findall(r"\$(\w+)", script)} == {contract.RELEASE_VARIABLE}
@@ -298,7 +299,7 @@ def test_the_default_limits_are_the_same() -> None:
     assert int(setting(uwsgi, "harakiri", " = ")) == contract.REQUEST + contract.SERVER_MARGIN
     assert limits.request == contract.REQUEST
     assert int(setting(uwsgi, "threads", " = ")) == limits.threads == contract.THREADS
-    exchange = (paths.features() / "exchange/exchange.py").read_text()
+    exchange = (paths.features() / "zero-downtime/exchange.py").read_text()
     assert f'get("request", {contract.REQUEST}) + {contract.TIMEOUT_MARGIN}' in exchange
 
 
@@ -319,8 +320,9 @@ def test_the_values_of_an_environment_file_are_quoted_alike(rooted: Program, mon
 def test_the_keys_that_only_root_reads_are_the_same(program: Program) -> None:
     keys = {name: (option.key, Path(contract.SETTINGS, option.file)) for name, option in OPTIONS.items()}
     assert keys == feature(program, "aws/aws.py").KEYS
-    assert assigned(ast.parse((paths.features() / "dns/zone.py").read_text()))["KEY"] == str(keys["dns"][1])
-    assert assigned(ast.parse((paths.features() / "keep/keep.py").read_text()))["KEY"] == str(keys["keep"][1])
+    for option, program_path in {"dns": "zone.py", "keep": "keep.py"}.items():
+        tree = ast.parse((paths.features() / f"certificate-{option}" / program_path).read_text())
+        assert assigned(tree)["KEY"] == str(keys[option][1])
 
 
 # JSON files
@@ -385,7 +387,7 @@ def test_the_machine_writes_the_fields_of_its_result(program: Program, setup: Mo
 
 
 def test_the_machine_writes_the_fields_of_the_observed_paths(program: Program) -> None:
-    observe = feature(program, "observe/observe.py")
+    observe = feature(program, "author-server/observe.py")
     observed = observe.Observed({"a": True}, ["b"], ["c"])
     assert ObservedPaths.of(asdict(observed)) == ObservedPaths({"a": True}, ("b",), ("c",))
     assert set(asdict(observed)) == set(asdict(ObservedPaths()))
@@ -393,7 +395,7 @@ def test_the_machine_writes_the_fields_of_the_observed_paths(program: Program) -
 
 
 def test_the_machine_writes_the_fields_of_a_record() -> None:
-    tree = ast.parse((paths.features() / "observe/crawl.py").read_text())
+    tree = ast.parse((paths.features() / "author-server/crawl.py").read_text())
     assert assigned(tree)["VERSION"] == str(record.VERSION)
     (answer,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Answer")
     rows = [node for node in answer.body if isinstance(node, ast.AnnAssign)]
@@ -409,7 +411,7 @@ def test_the_machine_writes_the_fields_of_a_record() -> None:
 
 
 def test_the_machine_writes_the_fields_of_the_author_s_record() -> None:
-    tree = ast.parse((paths.features() / "observe/author.py").read_text())
+    tree = ast.parse((paths.features() / "author-server/author.py").read_text())
     assigns = [node for node in ast.walk(tree) if isinstance(node, ast.Assign)]
     (written,) = (node.value for node in assigns if ast.unparse(node.targets[0]) == "facts")
     assert keys_of(written) == {item.name for item in fields(record.AuthorRecord)}

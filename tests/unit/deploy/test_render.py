@@ -397,8 +397,8 @@ def test_what_there_is_no_room_for_is_said(app: Path) -> None:
         ranks.append(list(has.values()))
         assert ("no room for the certificate client" in notes) == (not has["certificate"])
         assert ("no room for the restarts after updates" in notes) == (not has["updates"])
-        assert ("no room for the exact `limits.request`" in notes) == (not has["limit"])
-        assert ("no room for the zero-downtime restart" in notes) == (not has["exchange"])
+        assert ("no room for the exact `limits.request`" in notes) == (not has["request-limit"])
+        assert ("no room for the zero-downtime restart" in notes) == (not has["zero-downtime"])
         trusted = "HTTPS is trusted about a minute after the DNS records of a.example point"
         assert (trusted in notes) == has["certificate"]
     # Each is worth more than all that follow it.

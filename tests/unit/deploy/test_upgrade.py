@@ -81,7 +81,7 @@ class Machine:
         real = 'exec /usr/bin/python3 "$@"'
         result = '{"step": "app", "kind": "Unhealthy", "message": "/ answers 500"}'
         answer = "exit 0" if is_healthy else f"echo 'app-setup result: {result}'; exit 1"
-        self.fake("python3", f"case $2 in */health.py) {answer};; */bring.py) exit 0;; esac; {real}")
+        self.fake("python3", f"case $2 in */health.py) {answer};; */install_release.py) exit 0;; esac; {real}")
 
     def set_layout(self, layout: str) -> None:
         path = self.root / "etc/app/source.json"

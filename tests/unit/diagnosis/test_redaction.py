@@ -20,7 +20,7 @@ def test_values_of_check_env_are_replaced_by_their_names() -> None:
 
 
 def test_the_machine_redacts_the_values_that_the_host_does(program: Callable[..., ModuleType]) -> None:
-    author = program("author.py", paths.features() / "observe")
+    author = program("author.py", paths.features() / "author-server")
     values = {
         "DATABASE_URL": "postgres://shop:pass word@db.shop.example/shop",
         "PEM": "first line\nsecond line",

@@ -58,7 +58,7 @@ def test_an_archive_has_the_files_their_digests_and_the_programs_that_install_th
     with tarfile.open(tmp_path / "new.tar") as archive:
         names = archive.getnames()
         description = json.load(archive.extractfile("set.json"))  # type: ignore[arg-type]
-    programs = {"renew.py", "bring.py", "health.py", "app-restore.service"}
+    programs = {"renew.py", "install_release.py", "health.py", "app-restore.service"}
     assert {*names} == {*programs, "set.json", "source.json", *(f"files{file.path}" for file in files)}
     assert description["version"] == MachineSet(files).version and description["paths"] == list(PATHS)
     assert description["files"] == machine_set.rows(files)

@@ -77,7 +77,7 @@ def test_a_document_may_hold_the_app(app: Path) -> None:
     assert {"lock.txt", "recipe.json"} <= set(found)
 
 
-@pytest.mark.parametrize("wanted", [(), ("exchange",), release_files.EXTRAS])
+@pytest.mark.parametrize("wanted", [(), ("zero-downtime",), release_files.EXTRAS])
 def test_a_document_has_the_extras_that_are_asked_for_alone(app: Path, wanted: tuple[str, ...]) -> None:
     (app / "settings").mkdir()
     (app / "settings/exchange.py").write_text("the app's own\n")

@@ -376,7 +376,7 @@ def test_a_state_that_cannot_be_read_waits_an_hour(machine: Machine) -> None:
 @pytest.fixture
 def zone(machine: Machine, rooted: Callable[..., ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A release whose names are proved by their zone; where the key belongs. The name server takes every record."""
-    module: ModuleType = rooted("zone.py", REPOSITORY / "cloud-init/features/dns")
+    module: ModuleType = rooted("zone.py", REPOSITORY / "cloud-init/features/certificate-dns")
     monkeypatch.setattr(module.Zone, "tried", lambda self, record, token: None)
     monkeypatch.setitem(sys.modules, "zone", module)
     machine.fake("resolvectl", f"touch {tmp_path}/looked")

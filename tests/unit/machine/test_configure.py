@@ -158,7 +158,7 @@ def test_no_unit_of_a_release_s_is_overlooked(root: Path, fake: Fake, app: Path)
     }  # fmt: skip
     made = files(app, Recipe.model_validate(recipe), [])
     given = {name: file.text for name, file in made.items() if name.startswith("settings/units/")}
-    assert given.keys() & feature_files("exchange").keys()
+    assert given.keys() & feature_files("zero-downtime").keys()
     units(root, {name.removeprefix("settings/units/"): text for name, text in given.items()})
     run_on(root)
     there = root / "run/systemd/system"

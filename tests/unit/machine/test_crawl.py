@@ -25,7 +25,7 @@ from bake.verify import comparison
 from bake.verify.record import VERSION, Answer, Location, Record
 from bake.verify.rules import Verdict
 
-PROGRAM = REPOSITORY / "cloud-init/features/observe/crawl.py"
+PROGRAM = REPOSITORY / "cloud-init/features/author-server/crawl.py"
 MISSING = "/bake-no-such-page-7f3a"
 PNG = b"\x89PNG\r\n"
 #: A page as (content type, body), as (status, headers, body), or a function of the request's handler.

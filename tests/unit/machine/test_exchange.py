@@ -20,7 +20,7 @@ from bake.host import paths
 @pytest.fixture
 def exchange(serving: ModuleType, rooted: Callable[..., ModuleType], tmp_path: Path) -> ModuleType:
     (tmp_path / "proc").symlink_to("/proc")
-    return rooted("exchange.py", paths.features() / "exchange")
+    return rooted("exchange.py", paths.features() / "zero-downtime")
 
 
 class App:
@@ -177,7 +177,7 @@ def test_an_app_that_does_not_start_is_said_so(
 
 
 def test_the_units_listen_where_nginx_is_led(program: Callable[..., ModuleType]) -> None:
-    exchange = program("exchange.py", paths.features() / "exchange")
-    ours, brought = paths.rootfs() / "etc/systemd/system", paths.features() / "exchange/units"
+    exchange = program("exchange.py", paths.features() / "zero-downtime")
+    ours, brought = paths.rootfs() / "etc/systemd/system", paths.features() / "zero-downtime/units"
     for path in (ours / "app.socket", brought / "app-next.socket"):
         assert f"ListenStream={exchange.socket_of(path.stem)}\n" in path.read_text()

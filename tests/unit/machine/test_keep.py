@@ -113,7 +113,7 @@ def machine(
     fake("udevadm", "exit 0")
     ordering = rooted("certificate.py", RELEASE / "certificate")
     monkeypatch.setitem(sys.modules, "certificate", ordering)
-    module = rooted("keep.py", RELEASE / "keep")
+    module = rooted("keep.py", RELEASE / "certificate-keep")
     ordering.RECIPE.parent.mkdir()
     ordering.RECIPE.write_text(json.dumps({"keep": str(tmp_path / "keep")}))
     (tmp_path / "keep").mkdir()

@@ -15,7 +15,7 @@ from bake.host import paths
 @pytest.fixture
 def memory(rooted: Callable[..., ModuleType], fake: Fake) -> ModuleType:
     """The machine's program, on an app whose master is process 7."""
-    module = rooted("memory.py", paths.features() / "observe")
+    module = rooted("memory.py", paths.features() / "author-server")
     fake("systemctl", "printf 'MainPID=7\\nControlGroup=/system.slice/app.service\\n'")
     group = module.GROUPS / "system.slice/app.service"
     group.mkdir(parents=True)

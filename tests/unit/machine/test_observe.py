@@ -28,7 +28,7 @@ SHIPPED = {
 
 @pytest.fixture
 def observe(rooted: Callable[..., ModuleType]) -> ModuleType:
-    return rooted("observe.py", paths.features() / "observe")
+    return rooted("observe.py", paths.features() / "author-server")
 
 
 DATA, FRESH, REFUSED = "data", "fresh", "refused"

@@ -242,7 +242,7 @@ def bundled(program: ModuleType, name: str, **recipe: object) -> Path:
     """A release of a bundle's that is in place: it brings the exchange of workers."""
     folder = release(program, name, **recipe)
     (folder / "settings").mkdir(exist_ok=True)
-    shutil.copy(paths.features() / "exchange/exchange.py", folder / "settings")
+    shutil.copy(paths.features() / "zero-downtime/exchange.py", folder / "settings")
     return folder
 
 

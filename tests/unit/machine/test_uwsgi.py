@@ -191,4 +191,4 @@ def test_the_loader_of_an_older_machine_takes_the_hook_without_effect(tmp_path: 
     (tmp_path / "recipe.json").write_text("{}")
     (tmp_path / "source").mkdir()
     code = "import sys; sys.modules['uwsgi'] = sys; exec(open(sys.argv[1]).read(), {'__name__': 'uwsgi_file_wsgi'})"
-    run([sys.executable, "-c", code, paths.features() / "limit/hooks/limit.py"], cwd=tmp_path / "source")
+    run([sys.executable, "-c", code, paths.features() / "request-limit/hooks/limit.py"], cwd=tmp_path / "source")

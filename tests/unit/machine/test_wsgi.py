@@ -65,7 +65,7 @@ def test_web_py_is_told_that_nobody_develops_here() -> None:
 def watching() -> ModuleType:
     """What a release has that was baked or pushed."""
     module = ModuleType("watch")
-    exec((REPOSITORY / "cloud-init/features/hints/hooks/watch.py").read_text(), vars(module))
+    exec((REPOSITORY / "cloud-init/features/read-only-hints/hooks/watch.py").read_text(), vars(module))
     return module
 
 

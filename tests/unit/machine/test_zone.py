@@ -30,7 +30,7 @@ TOKEN = "a-token"
 @pytest.fixture
 def zone(rooted: Callable[..., ModuleType], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The program, below a folder of the test's; its key is there."""
-    module = rooted("zone.py", paths.features() / "dns")
+    module = rooted("zone.py", paths.features() / "certificate-dns")
     monkeypatch.setattr(module, "PATIENCE", 2)
     module.KEY.write_text(f"{SECRET}\n")
     return module

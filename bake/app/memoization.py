@@ -1,4 +1,4 @@
-"""Compute values that depend on each other, each of them once.
+"""Memoize the answers to questions that depend on each other, also in cycles.
 
 Memoization alone is wrong for cycles: the value that breaks a cycle depends on which question came first. So this
 module groups the questions by cycles (strongly connected components) before it answers any of them.

@@ -1,4 +1,4 @@
-"""Propose what an app needs beside its site: a Redis on the machine, and the worker of Celery."""
+"""Propose the services that an app needs in the background: a Redis on the machine, and the worker of Celery."""
 
 from __future__ import annotations
 

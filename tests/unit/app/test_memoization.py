@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bake.app.fixpoint import Answers
+from bake.app.memoization import Answers
 
 
 def test_an_answer_does_not_depend_on_who_asked_first() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bake.app import detect
-from bake.app.writes import find
+from bake.app.written_paths import find
 from bake.config.recipe import Recipe
 
 

@@ -1,4 +1,4 @@
-"""Install the missing packages of a machine, and build a release: bring.py PROGRAMS SOURCE.
+"""Install the missing packages of a machine, and build a release: install_release.py PROGRAMS SOURCE.
 
 PROGRAMS is the folder of app-setup, and SOURCE the text of a source.json. A release that exists is not built again.
 """
