@@ -20,7 +20,9 @@ from bake.app import ignore
 from bake.errors import AppFolderError, AppSyntaxError
 
 SKIPPED_FOLDERS = {"tests", "test", "docs", "doc", "node_modules", "build", "dist", "venv", "migrations", "__pycache__"}
-SKIPPED_FILES = re.compile(r"(test_.*|.*_test|conftest|setup|noxfile)\.py")
+SKIPPED_FILES = re.compile(r"(test_.*|.*_test|conftest|noxfile)\.py")
+#: The script of setuptools, and the files of a project beside it. In other folders, this is a name like any other.
+SETUP, PROJECT_FILES = "setup.py", {"pyproject.toml", "setup.cfg", "MANIFEST.in"}
 #: The maximum size of a file to read. A larger one contains data. The largest file of 18 public apps has 153 kB.
 MAX_FILE_BYTES = 2**20
 #: The maximum total size. The largest of 18 public apps (Home Assistant, 8,000 files) has 39 MB. Parsing a megabyte
@@ -77,8 +79,11 @@ def find(folder: Path) -> Iterator[PurePosixPath]:
         ignore_files = [subfolder / name for name in ignore.IGNORE_FILES if (subfolder / name).is_file()]
         rules = [*(ignore.read(folder, path) for path in ignore_files), *rules]
         folders = []
+        is_project = not prefix or not PROJECT_FILES.isdisjoint(entry.name for entry in entries)
         for entry in entries:
             name = prefix + entry.name
+            if entry.name == SETUP and is_project:
+                continue
             if entry.is_dir(follow_symlinks=False):
                 if _may_be_package(entry) and not _is_ignored(rules, f"{name}/"):
                     folders.append((f"{name}/", rules))

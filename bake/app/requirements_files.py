@@ -223,13 +223,13 @@ def require_allowed(project: project_metadata.Project, target: Target) -> None:
 
 
 def _python_hint(versions: SpecifierSet) -> str:
-    """Return the line of bake.yaml with the newest Python that a project admits, or ""."""
+    """Return the line of bake.yaml with the oldest Python that a project admits, or "". It has the most wheels."""
     admitted = [
         f"{major}.{minor}"
         for major, minor in PYTHON_DATES
         if any(versions.contains(f"{major}.{minor}.{patch}") for patch in (0, 99))
     ]
-    return f' Or write `python: "{admitted[-1]}"` there: the release then contains that Python.' if admitted else ""
+    return f' Or write `python: "{admitted[0]}"` there: the release then contains that Python.' if admitted else ""
 
 
 def _file_lines(

@@ -135,3 +135,10 @@ def test_an_old_except_clause_is_a_fault_on_each_python(tmp_path: Path) -> None:
     write(tmp_path, {"a.py": "try:\n    pass\nexcept ValueError, error:\n    raise error\n"})
     (file,) = python_files.parse(tmp_path, [PurePosixPath("a.py")], (3, 13))
     assert file.fault and file.fault.newer is None
+
+
+def test_a_setup_py_is_a_module_but_for_that_of_a_project(tmp_path: Path) -> None:
+    for name in ("setup.py", "libs/a/setup.py", "libs/a/pyproject.toml", "shop/core/setup.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert [str(path) for path in python_files.find(tmp_path)] == ["shop/core/setup.py"]

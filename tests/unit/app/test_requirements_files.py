@@ -84,6 +84,13 @@ def test_pyproject(app: Path) -> None:
             requirement_lines(app, "pyproject.toml", DEBIAN_13)
 
 
+def test_the_oldest_python_that_a_project_admits_is_proposed(app: Path) -> None:
+    (app / "pyproject.toml").write_text('[project]\nname = "x"\nrequires-python = ">=3.14"\n')
+    with pytest.raises(RequirementError) as refused:
+        requirement_lines(app, "pyproject.toml", DEBIAN_13)
+    assert 'write `python: "3.14"` there' in refused.value.hint
+
+
 @pytest.mark.parametrize(
     ("files", "command"),
     [
