@@ -19,8 +19,8 @@ from bake.host.templates import render
 #: Optional parts of a release: folders of cloud-init/features, the most important first. A document without enough room
 #: omits them.
 EXTRAS = ("certificate", "updates", "request-limit", "zero-downtime")
-#: Parts that only bundles contain, because someone reads the result of a bake or a push.
-BUNDLE_FEATURES = ("read-only-hints", "author-server", "steps")
+#: Parts that only bundles contain: a document has no room, or nobody reads the result.
+BUNDLE_FEATURES = ("read-only-hints", "author-server", "steps", "zram")
 #: The script that starts the author's server. `author-server` runs it.
 AUTHOR = "settings/jobs/author"
 

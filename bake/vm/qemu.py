@@ -96,13 +96,14 @@ def _runs_under_kvm(kernel: Path) -> bool:
 class VmOptions:
     """How QEMU runs a machine.
 
-    `accelerator` is `kvm` or `tcg`. `port` is the local port for SSH (default: a free one); `web` maps further ports,
-    {80: 8080}. `firmware` is UEFI's (default: the machine boots by BIOS). `network` has further options of QEMU's user
-    network, `arguments` further arguments of QEMU.
+    `accelerator` is `kvm` or `tcg`. `memory` is in MiB. `port` is the local port for SSH (default: a free one); `web`
+    maps further ports, {80: 8080}. `firmware` is UEFI's (default: the machine boots by BIOS). `network` has further
+    options of QEMU's user network, `arguments` further arguments of QEMU.
     """
 
     accelerator: str = field(default_factory=accelerator)
     cpus: int = 2
+    memory: int = MEMORY_MIB
     port: int | None = None
     web: Mapping[int, int] = field(default_factory=dict)
     firmware: Path | None = None
@@ -121,7 +122,7 @@ def qemu_argv(disk: Path, seed: Path | None, console: Path, options: VmOptions) 
     thread = ",thread=multi" if options.accelerator == "tcg" else ""
     argv = [
         "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-sandbox", SANDBOX,
-        "-accel", f"{options.accelerator}{thread}", "-cpu", "max", "-smp", str(options.cpus), "-m", str(MEMORY_MIB),
+        "-accel", f"{options.accelerator}{thread}", "-cpu", "max", "-smp", str(options.cpus), "-m", str(options.memory),
         "-serial", f"file:{console}", "-device", "virtio-rng-pci",
         "-drive", f"file={disk},if=virtio,format=qcow2,discard=unmap,cache=unsafe",
         "-nic", f"user,model=virtio-net-pci{forwards}{network}",

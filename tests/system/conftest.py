@@ -248,11 +248,11 @@ def baked(example, bake):
 
 
 @contextlib.contextmanager
-def settled(image, work, user_data):
-    """A machine of an image, booted and settled, with its key and its disk in a folder."""
+def settled(image, work, user_data, options=None):
+    """A machine of an image, booted and settled, with its key and its disk in a folder. `options` are QEMU's."""
     key = work / "key"
     qemu.make_key(key, "case")
-    booted = proof.start(image, work / "vm", key, user_data)
+    booted = proof.start(image, work / "vm", key, user_data, options)
     try:
         booted.await_ssh()
         booted.ssh(AWAIT_BOOT, check=False, timeout=900)

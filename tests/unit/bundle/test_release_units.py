@@ -120,3 +120,10 @@ def test_a_swap_file_is_made_by_a_unit_that_the_app_wants(app: Path) -> None:
     assert made["settings/units/app.service.d/60-swap.conf"] == "[Unit]\nWants=app-swap.service\n"
     assert release_files.feature_files("swap").keys() <= made.keys()
     assert not [name for name in release_texts(app) if "swap" in name]
+
+
+def test_a_small_machine_gets_compressed_swap_before_the_app_starts(app: Path) -> None:
+    made = release_texts(app)
+    unit = made["settings/units/app-zram.service"]
+    assert "ConditionMemory=<900M\n" in unit and "Before=app.service\n" in unit
+    assert made["settings/units/app.service.d/60-zram.conf"] == "[Unit]\nWants=app-zram.service\n"
