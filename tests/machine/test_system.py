@@ -1,5 +1,7 @@
 """Check upgrades, logs, accounts and packages."""
 
+import pytest
+
 from bake.verify.replaced_files import replaced
 
 
@@ -32,6 +34,13 @@ def test_visitors_cannot_fill_the_journal_of_others(host):
     host.run("curl -s http://127.0.0.1/seen-by-the-journal; sleep 2; journalctl --sync")
     assert "seen-by-the-journal" in host.run("journalctl --namespace=nginx -q -t nginx").stdout
     assert "seen-by-the-journal" not in host.run("journalctl -q -b -t nginx").stdout
+
+
+def test_a_small_machine_has_compressed_swap(host):
+    memory = int(host.run("sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo").stdout)
+    if memory >= 900 << 10 or not host.file("/run/systemd/system/app-zram.service").exists:
+        pytest.skip("the machine has enough memory, or its document had no room")
+    assert "/dev/zram0" in host.run("swapon --noheadings --show=NAME").stdout.split()
 
 
 def test_the_app_is_the_first_that_the_kernel_kills(host):

@@ -113,6 +113,7 @@ def ec2(gate):
 #: What the example gets besides: one of everything that a recipe can ask for and a machine can show.
 MORE = """
 import contextlib
+import ctypes
 import mmap
 import os
 import socket
@@ -124,6 +125,7 @@ from pathlib import Path
 from flask import Response, request
 
 KEY = os.environ["SECRET_KEY"]
+CALLS = {"io_uring_setup": 425, "add_key": 248, "keyctl": 250, "userfaultfd": 323}
 # Only a bake sees these writes; nothing in the source names the files. A machine from a document refuses them.
 with contextlib.suppress(OSError):
     with Path(__file__).with_name("sta" + "rts").open("a") as starts:
@@ -200,6 +202,20 @@ def slow():
     time.sleep(70)
     return "at last"
 
+@app.route("/page")
+def page():
+    return "<p>the same again</p>" * 100
+
+@app.route("/calls")
+def calls():
+    libc = ctypes.CDLL(None, use_errno=True)
+    return {name: libc.syscall(number, 0, 0, 0) and ctypes.get_errno() for name, number in CALLS.items()}
+
+@app.route("/late")
+def late():
+    time.sleep(120)
+    return "too late"
+
 @app.route("/events")
 def events():
     def told():
@@ -212,9 +228,9 @@ RECIPE = """
 secrets: [SECRET_KEY, SPARE_KEY]
 writable: [instance]
 setup: ["date >> instance/steps"]
-timers: {tick: {run: date >> instance/ticks, when: "*:*:0/20"}}
+timers: {tick: {run: date >> instance/ticks, when: "*:*:0/20", limit: 2h}}
 sandbox: {allow: [jit]}
-limits: {body: 40M, request: 90s}
+limits: {body: 40M, request: 90s, steps: 20m}
 check: {health: /steps, env: {SPARE_KEY: "it's \\"spare\\" $HOME", CLOSED: "yes"}}
 """
 #: `nox -s system` runs the cases of a machine once more on another release.

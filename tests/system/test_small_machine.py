@@ -3,6 +3,8 @@
 import hashlib
 import os
 import subprocess
+import time
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +24,10 @@ from flask import request
 
 @app.route("/form", methods=["POST"])
 def form():
-    return hashlib.file_digest(request.files["film"].stream, "sha256").hexdigest()
+    digest, stream = hashlib.sha256(), request.files["film"].stream
+    for chunk in iter(lambda: stream.read(1 << 20), b""):
+        digest.update(chunk)
+    return digest.hexdigest()
 """
 RECIPE = f"""
 base: {os.environ.get("BAKE_TEST_BASE", "debian-13")}
@@ -72,14 +77,20 @@ def disk(folder, bake, tmp_path_factory):
     assert called.code == 0, called.stderr
     disk = tmp_path_factory.mktemp("disk") / "disk.qcow2"
     image = Path(called.stdout.strip()).absolute()
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", image, "-F", "qcow2", disk, "6G"], check=True)
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", image, "-F", "qcow2", disk, "4G"], check=True)
     return disk
 
 
 @pytest.fixture(scope="module")
-def machine(disk, request, tmp_path_factory):
+def web():
+    """A port of this computer, which leads to the machine's port 80."""
+    return qemu.free_port()
+
+
+@pytest.fixture(scope="module")
+def machine(disk, request, web, tmp_path_factory):
     """A machine whose memory in MiB is the fixture's parameter."""
-    options = replace(qemu.VmOptions(), memory=request.param)
+    options = replace(qemu.VmOptions(), memory=request.param, web={80: web})
     with settled(disk, tmp_path_factory.mktemp("small"), proof.UserData(), options) as booted:
         # A new machine installs updates after its app serves.
         booted.ssh(SETTLED, timeout=900)
@@ -161,13 +172,41 @@ def test_a_push_that_fails_leaves_nothing_also_on_a_full_disk(machine, host, fol
         recipe.write_text(RECIPE)
 
 
+def opened(url, patience=900):
+    """Wait until a machine answers to a visitor from outside."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        try:
+            return urllib.request.urlopen(url, timeout=5).status
+        except OSError:
+            time.sleep(1)
+    return None
+
+
+@one_gigabyte
+def test_an_old_image_answers_to_others_when_its_updates_are_installed(machine, web):
+    """unattended-upgrades leaves a stamp. A new image, as this one was, answers before that."""
+    stamp = "/var/lib/apt/periodic/upgrade-stamp"
+    first = machine.ssh(f"systemctl show --value --property Result app-fresh; ls {stamp}", check=False).stdout
+    assert first.split() == ["exec-condition", stamp]
+    machine.ssh(f"sudo rm {stamp}; sudo touch -d '20 days ago' /var/lib/dpkg/status")
+    machine.reboot()
+    assert opened(f"http://127.0.0.1:{web}/") == 200
+    after = machine.ssh(f"ls {stamp}; systemctl is-active app-fresh; sudo nft list tables", check=False).stdout
+    assert after.split("\n")[:2] == [stamp, "inactive"] and "fresh" not in after
+
+
 @half_a_gigabyte
 def test_512_mb_are_enough_for_an_upgrade_and_a_push_at_once(machine, host, folder, bake, tmp_path):  # noqa: F811
     assert machine.ssh("swapon --noheadings --bytes --show=NAME,SIZE").stdout.split() == [
         "/dev/zram0", str((256 << 20) - 4096)
     ]  # fmt: skip
-    checks = ["machine/test_units.py", "machine/test_system.py", "machine/test_work.py"]
+    checks = ["machine/test_system.py", "machine/test_units.py", "machine/test_work.py"]
     assert proof.run_checks(machine, checks, tmp_path).failures == ()
+    machine.ssh("sudo swapoff /dev/zram0")
+    ((name, _),) = proof.run_checks(machine, checks[:1], tmp_path).failures
+    assert "test_a_small_machine_has_compressed_swap" in name
+    machine.ssh("sudo swapon --priority 100 /dev/zram0")
     # A network that looks into TLS has an authority of its own; this host knows it, the machine does not.
     machine.ssh("cat > /tmp/authorities.crt", stdin=Path("/etc/ssl/certs/ca-certificates.crt").read_text())
     machine.ssh("cat > /tmp/upgrade", stdin=UPGRADE)
