@@ -21,10 +21,12 @@ EXCLUDED_PATTERNS = {
     "version control": (".git", ".hg", ".svn"),
     "secrets": (
         *(".env", ".env.*", ".env~", "*.env", "*.env.bak", "*.env.old", "*.env.orig", "*.env.save", "*.env~", ".envrc"),
+        *(".env-*", ".env_*"),
         *("*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.ppk", "*.kdbx"),
         *("id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*"),
         *(".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".vault_pass*", ".vault-pass*"),
-        *(".netrc", "_netrc", ".pgpass", ".my.cnf", ".git-credentials", ".htpasswd"),
+        *(".netrc", "_netrc", ".pgpass", ".my.cnf", ".git-credentials", ".htpasswd", ".dockercfg"),
+        *(".s3cfg", ".boto", "rclone.conf", "*.ovpn"),
         *(".npmrc", ".yarnrc*", ".pypirc", "pip.conf", "pip.ini"),
         *("secrets.y*ml", "secrets.toml", "secrets.json"),
         *("client_secret*.json", "credentials.json", "service-account*.json", "service_account*.json"),
@@ -64,8 +66,8 @@ def _reason(path: Path, name: str, stack: list[ignore.Rules]) -> str:
     if is_excluded is not None:
         return location if is_excluded else ""
     for reason, spec in EXCLUDED_SPECS.items():
-        # Windows and macOS keep the case that a person typed, as in .ENV or server.PEM.
-        if spec.match_file(name.lower() if reason == "secrets" else name):
+        # Windows and macOS keep the case that a person typed, as in .ENV, server.PEM or SHOP.DB.
+        if spec.match_file(name.lower() if reason in ("secrets", "database") else name):
             return reason
     if (path / "pyvenv.cfg").exists():
         return "virtual environment"

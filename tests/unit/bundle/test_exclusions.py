@@ -78,7 +78,8 @@ SECRETS = """
     service-account.json shop.p12 shop.pfx shop.jks shop.ppk shop.kdbx id_dsa id_ecdsa .kube/config
     .docker/config.json terraform.tfstate .vault_pass .htpasswd .bash_history .env~ secrets.env.bak .env
     .env.local prod.env server.pem server.key id_rsa id_ed25519.pub .ssh/config .aws/credentials .netrc .pgpass
-    client_secret_1.json credentials.json .python_history
+    client_secret_1.json credentials.json .python_history .env-prod .env_prod .dockercfg .s3cfg .boto rclone.conf
+    office.ovpn
 """
 
 
@@ -88,6 +89,12 @@ def test_a_file_of_secrets_stays_out_in_any_case(app: Path, name: str) -> None:
     write(app, "app.py", "a/x.py", *names)
     assert not {*names} & {*members(app)}
     assert all("(secrets)" in note for note in notes(app)) and len(notes(app)) == 3
+
+
+def test_a_database_stays_out_in_any_case(app: Path) -> None:
+    names = [f"{name}.{ending}" for name in ("a", "B") for ending in ("db", "DB", "Sqlite3", "DUMP", "db-WAL")]
+    write(app, "app.py", *names)
+    assert members(app) == ["app.py"]
 
 
 def test_names_that_resemble_secrets_go_in(app: Path) -> None:
