@@ -319,7 +319,7 @@ def timezone(text: str) -> str:
 
 
 #: Names of the jobs and units of the machine, which an app's job cannot have.
-JOBS = ("setup", "release", "static", "author", "next", "configure", "certificate", "look", "keep", "build")
+JOBS = ("setup", "release", "static", "author", "next", "configure", "certificate", "look", "keep", "build", "zram")
 
 
 def timer_name(text: str) -> str:

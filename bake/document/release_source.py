@@ -111,7 +111,8 @@ def _parts(recipe: Recipe, members: dict[str, tuple[int, bytes]]) -> list[File]:
     if members[contract.LOCK][1].strip():
         index = f" -i {shlex.quote(recipe.index)}" if recipe.index else ""
         options = f"-q --no-deps --require-hashes --only-binary :all: --no-cache-dir{index}"
-        script = f"{PIP} download {options} -d wheels -r {contract.LOCK}\n"
+        # pip writes each wheel to a temporary folder first. On Debian 13, /tmp is in memory.
+        script = f"TMPDIR=/var/tmp {PIP} download {options} -d wheels -r {contract.LOCK}\n"
         members = {**members, contract.FETCH_WHEELS: (0o644, script.encode())}
     rows = (
         f"{mode:o} {hashlib.sha256(content).hexdigest()} {name}\n"

@@ -22,6 +22,7 @@ from bake.config import contract
 from bake.config.recipe import Recipe
 from bake.document import release_source
 from bake.document.machine_files import File
+from bake.host.programs import run
 
 pytestmark = pytest.mark.usefixtures("cache_folder", "own_home")
 
@@ -373,10 +374,11 @@ def test_parts_that_never_came_are_a_problem_in_one_line(app: Path, setup: Modul
 
 
 def wheel(folder: Path) -> Path:
-    """A wheel, as an index has it."""
+    """A wheel of 300 KB, as an index has it."""
     path = folder / "thing-1-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("thing.py", "x = 1\n")
+        archive.writestr("thing.bin", os.urandom(300_000))
         archive.writestr("thing-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: thing\nVersion: 1\n")
         archive.writestr("thing-1.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr("thing-1.dist-info/RECORD", "")
@@ -404,6 +406,22 @@ def test_wheels_come_from_the_index_by_debian_s_own_pip(needing: list[File], bri
     assert [path.name for path in (release / "wheels").iterdir()] == ["thing-1-py3-none-any.whl"]
     assert not list(release.glob("fetch*"))
     assert any(path.startswith("/simple/thing") for path in site.asked)
+
+
+@pytest.mark.skipif(not list(Path("/usr/share/python-wheels").glob("pip-*.whl")), reason="Debian's pip is not here")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
+def test_wheels_do_not_pass_through_tmp_which_is_in_memory(
+    needing: list[File], bring: Bring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Debian 13 keeps /tmp in half of the memory, and a wheel may be larger than that."""
+    small = tmp_path / "small"
+    small.mkdir()
+    monkeypatch.setenv("TMPDIR", str(small))
+    run(["mount", "-t", "tmpfs", "-o", "size=100K", "tmpfs", small])
+    try:
+        assert (bring(needing) / "wheels/thing-1-py3-none-any.whl").exists()
+    finally:
+        run(["umount", small])
 
 
 @pytest.mark.skipif(not list(Path("/usr/share/python-wheels").glob("pip-*.whl")), reason="Debian's pip is not here")
