@@ -115,17 +115,17 @@ def serves(machine):
 @one_gigabyte
 def test_a_form_of_700_mb_fits_1_gb_of_memory_and_leaves_nothing(machine):
     assert machine.ssh("swapon --noheadings").stdout == ""
-    machine.ssh(f"truncate -s {FILM} /tmp/film")
+    machine.ssh(f"truncate -s {FILM} /var/tmp/film")
     before = int(machine.ssh(USED).stdout)
     with visited(machine, VISITORS) as seen:
-        digest = machine.ssh("curl -s -F film=@/tmp/film http://127.0.0.1/form", timeout=1200).stdout
+        digest = machine.ssh("curl -s -F film=@/var/tmp/film http://127.0.0.1/form", timeout=1200).stdout
     assert digest == hashlib.sha256(bytes(FILM)).hexdigest()
     assert set(seen) == {"200"} and seen["200"] >= 100, seen
     assert killed(machine) == []
     assert int(machine.ssh(USED).stdout) - before < 50 << 20
-    assert machine.ssh("truncate -s 800M /tmp/film; curl -s -o /dev/null -w '%{http_code}' -F film=@/tmp/film "
+    assert machine.ssh("truncate -s 800M /var/tmp/film; curl -s -o /dev/null -w '%{http_code}' -F film=@/var/tmp/film "
                        "http://127.0.0.1/form").stdout == "413"  # fmt: skip
-    machine.ssh("rm /tmp/film")
+    machine.ssh("rm /var/tmp/film")
 
 
 @one_gigabyte
