@@ -57,7 +57,7 @@ systemctl start apt-daily.service apt-daily-upgrade.service
 LEFT = """
 cd /; ls -A srv/app/releases var/lib/app-incoming
 find tmp var/tmp -xdev ! -path '*/systemd-private-*' | sort
-cat etc/app/source.json; readlink srv/app/current
+python3 -c 'import json; print(json.load(open("/etc/app/source.json"))["bundle"])'; readlink srv/app/current
 """
 USED = "df -B1 --output=used / | tail -n 1"
 SETTLED = "while systemctl list-jobs --no-legend | grep -q . ; do sleep 2; done"
