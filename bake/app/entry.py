@@ -124,7 +124,7 @@ def only_app(reader: Reader, notes: list[str]) -> App | None:
 def _best_app(apps: list[App]) -> App:
     """Return the one app that all these names refer to, under its best name. Raises NoAppError, SeveralAppsError."""
     names: dict[tuple[Module, str], list[App]] = {}
-    for app in sorted(apps, key=lambda app: app.rank):
+    for app in sorted(apps, key=lambda app: (app.module.path.parts[0] in SECONDARY_FOLDERS, app.rank)):
         names.setdefault((app.root.module, app.root.name), []).append(app)
     best_apps = [apps[0] for apps in names.values()]
     apps_by_module: dict[Module, list[App]] = {}

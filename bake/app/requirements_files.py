@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +28,8 @@ FOREIGN_FILES = {"environment.yml": "pip list --format=freeze > requirements.txt
 PRODUCTION_NAMES = ("production", "prod", "deploy", "live")
 BASE_NAMES = ("requirements", "base", "common", "main", "default", "app")
 REQUIREMENTS_FOLDERS = ("requirements", "reqs", "deps", "requirements.d")
+#: How many folders above the app's own may have its requirements.
+MAX_LEVELS_ABOVE = 2
 LOOSE_NAME = re.compile(r"(?:[\w-]+[-_.])?(?:requirements?|reqs?)(?:[-_.][\w-]+)?\.(?:txt|in|pip)", re.I)
 
 
@@ -60,6 +63,19 @@ def requirements_file(folder: Path) -> str | None:
     if (folder / "Pipfile").is_file():
         return "Pipfile"
     return _elsewhere(folder)
+
+
+def file_above(folder: Path) -> str:
+    """Return the path for bake.yaml of the requirements file above an app's folder in its repository, or ""."""
+    path = folder.resolve()
+    for level in range(1, MAX_LEVELS_ABOVE + 1):
+        if (path / ".git").exists() or path.parent == Path.home():
+            break
+        path = path.parent
+        with suppress(RequirementError, OSError):
+            if file := requirements_file(path):
+                return "../" * level + file
+    return ""
 
 
 def _has_lines(path: Path) -> bool:
