@@ -128,7 +128,8 @@ def _best_app(apps: list[App]) -> App:
         names.setdefault((app.root.module, app.root.name), []).append(app)
     best_apps = [apps[0] for apps in names.values()]
     apps_by_module: dict[Module, list[App]] = {}
-    for app in [app for app in best_apps if not _is_secondary(app)] or best_apps:
+    public_apps = [app for app in best_apps if not (app.is_private or _is_secondary(app))]
+    for app in public_apps or [app for app in best_apps if not _is_secondary(app)] or best_apps:
         apps_by_module.setdefault(app.module, []).append(app)
     candidates = [app for module_apps in apps_by_module.values() for app in _prefer_usual_names(module_apps)]
     if len(candidates) > 1:

@@ -31,7 +31,8 @@ WRAPPED_NAMES = {*USUAL_NAMES, RETURN}
 USUAL_FACTORIES = ("create_app", "make_app")
 #: Names of modules for administration, and parts of the names of modules and packages for workers.
 SCRIPT = re.compile(
-    r"manage|cli|shell|console|fabfile|tasks?|seeds?|populate\w*|(init|create|setup|drop)_?db|migrate\w*|deploy|cron\w*"
+    r"manage|cli|shell|console|commands|fabfile|tasks?|seeds?|populate\w*|(init|create|setup|drop)_?db|migrate\w*|deploy"
+    r"|cron\w*|(backup|check|clean|delete|export|fetch|generate|import|load|remove|reset|send|sync|update)_\w+"
 )
 WORKER = re.compile(r"celery|(^|_)worker|(^|_)scheduler|(^|_)rq($|_)")
 
@@ -89,6 +90,12 @@ class App:
         """Return whether its module is a program for workers or for administration, by its name."""
         *packages, name = self.module.name.split(".")
         return bool(SCRIPT.fullmatch(name) or any(WORKER.search(part) for part in (*packages, name)))
+
+    @property
+    def is_private(self) -> bool:
+        """Return whether its name or one of its module is private by convention: _create_app, shop._app."""
+        names = (*self.module.name.split("."), self.name)
+        return any(name.startswith("_") and not name.endswith("__") for name in names)
 
     @property
     def rank(self) -> tuple[object, ...]:

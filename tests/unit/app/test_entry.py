@@ -295,3 +295,22 @@ def test_a_factory_comes_before_the_names_of_its_app_in_contrib(tmp_path: Path) 
         "contrib/host/wsgi.py": "from wiki.app import create_app\napplication = create_app('config.py')\n",
     }
     assert find(tmp_path, files).recipe.wsgi == "wiki.app:create_app()"
+
+
+@pytest.mark.parametrize("name", ["update_accounts", "send_mails", "sync_users"])
+def test_a_factory_comes_before_a_job_that_calls_it(tmp_path: Path, name: str) -> None:
+    files = {"shop/__init__.py": FACTORY, f"{name}.py": "from shop import create_app\napp = create_app()\n"}
+    assert find(tmp_path, files).recipe.wsgi == "shop:create_app()"
+
+
+def test_a_private_app_is_not_the_one_to_serve(tmp_path: Path) -> None:
+    files = {
+        "wsgi.py": "from shop.app import create_app\napp = create_app()\n",
+        "shop/app.py": FACTORY,
+        "shop/admin.py": FACTORY.replace("create_app", "_create_app"),
+        "shop/_app.py": FLASK,
+    }
+    assert find(tmp_path, files).recipe.wsgi == "wsgi:app"
+    (tmp_path / "wsgi.py").unlink()
+    (tmp_path / "shop/app.py").unlink()
+    assert "shop._app:app" in fails(SeveralAppsError, tmp_path, {}).details
