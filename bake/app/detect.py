@@ -32,7 +32,7 @@ from bake.app.entry import Entry, find, named_app
 from bake.app.frameworks import FRAMEWORKS
 from bake.app.name_resolution import App, Reader
 from bake.app.names import dotted_name
-from bake.app.requirements_files import requirements_file
+from bake.app.requirements_files import file_above, requirements_file
 from bake.app.scopes import Module
 from bake.app.session_keys import OWN_KEY, SessionKey
 from bake.app.table_commands import table_commands
@@ -215,8 +215,10 @@ def detect_requirements(reader: Reader, app: App | None = None) -> str | tuple[s
     if unknown_names:
         hint += f" bake does not know which packages contain {', '.join(unknown_names)}."
     lines = [f"requirements: [{', '.join(proposal)}]"]
-    if files := sorted(path.relative_to(reader.folder) for path in reader.folder.glob("[!.]*/requirements.txt")):
-        lines = [*(f"requirements: {file.as_posix()}" for file in files), *lines]
+    files = [path.relative_to(reader.folder).as_posix() for path in reader.folder.glob("[!.]*/requirements.txt")]
+    above = file_above(reader.folder)
+    if files := [*([above] if above else []), *sorted(files)]:
+        lines = [*(f"requirements: {file}" for file in files), *lines]
         hint = f"If one of the files above lists the app's requirements, add its line to bake.yaml. Otherwise: {hint}"
     raise RequirementError(unlisted(reader.folder), hint, "\n".join(lines))
 

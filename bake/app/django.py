@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
+from bake.app import entry_evidence
 from bake.app.name_resolution import App, Reader
 from bake.app.scopes import statements
 from bake.app.session_keys import SessionKey, session_key
@@ -16,21 +17,30 @@ from bake.config.sections import Django
 
 #: The settings of a Django project that detection reads.
 SETTINGS = {"ALLOWED_HOSTS", "SECRET_KEY", "INSTALLED_APPS", "ASGI_APPLICATION"}
+#: The last parts of the names of settings modules for development, and of those for production.
+DEVELOPMENT = {"dev", "devel", "develop", "development", "local", "debug"}
+PRODUCTION = ("production", "prod", "deploy", "live")
 #: The packages that serve a project through its asgi.py.
 CHANNELS = {"channels", "daphne"}
 
 
 def production_keys(reader: Reader, recipe: Recipe, app: App | None, notes: list[str]) -> dict[str, object]:
     """Return the keys that prepare a Django project for production, and note them."""
-    settings = _settings_module(reader, recipe, app)
+    settings, source = _settings_module(reader, recipe, app)
     if settings is None:
         return {}
+    package, _, name = settings.rpartition(".")
+    others = (f"{package}.{other}".strip(".") for other in PRODUCTION if name in DEVELOPMENT)
+    if other := next((other for other in others if other in reader.modules), None):
+        notes.append(
+            f"warning: {settings} is for development; to use {other}, write  env: {{DJANGO_SETTINGS_MODULE: {other}}}"
+        )
     values = _setting_values(reader, settings)
     media = any(module.serves_media for module in reader.modules.values())
     notes.append(
-        f"django: production settings based on {settings}: DEBUG off, ALLOWED_HOSTS from `domains`, static files "
-        f"collected, SQLite file and MEDIA_ROOT in {contract.DATA}{', uploads served at MEDIA_URL' if media else ''}; "
-        "`django: off` uses yours unchanged"
+        f"django: production settings based on {settings}{source}: DEBUG off, ALLOWED_HOSTS from `domains`, static "
+        f"files collected, SQLite file and MEDIA_ROOT in {contract.DATA}"
+        f"{', uploads served at MEDIA_URL' if media else ''}; `django: off` uses yours unchanged"
     )
     words = [word for text in _strings(values.get("ALLOWED_HOSTS")) for word in re.split(r"[\s,]+", text) if word]
     hosts = [name for name in words if "." in name.strip(".") and name[0].isalpha()]
@@ -70,16 +80,23 @@ def channels_app(reader: Reader) -> tuple[str, str, str] | None:
     return None
 
 
-def _settings_module(reader: Reader, recipe: Recipe, app: App | None) -> str | None:
-    """Return the settings module of a Django project: that of the environment, or else of its WSGI module.
+def _settings_module(reader: Reader, recipe: Recipe, app: App | None) -> tuple[str | None, str]:
+    """Return the settings module of a Django project, and the file that decided, as a suffix for a note.
 
-    In project templates, manage.py often names the settings for development and wsgi.py those for production.
+    It is that of the environment, of a file for another host, or else of its WSGI module. In project templates,
+    manage.py often names the settings for development and wsgi.py those for production.
     """
+    name = recipe.env.get("DJANGO_SETTINGS_MODULE")
+    if name in reader.modules:
+        return name, ""
+    for file, name in entry_evidence.django_settings(reader.folder):
+        if name in reader.modules:
+            return name, f" ({file})"
     candidates = [reader.modules.get((recipe.entry or "").partition(":")[0])]
     candidates += [app.module, app.root.module] if app else []
     modules = dict.fromkeys(module for module in (*candidates, *reader.modules.values()) if module)
-    names = [recipe.env.get("DJANGO_SETTINGS_MODULE"), *(name for module in modules for name in module.settings)]
-    return next((name for name in names if name in reader.modules), None)
+    names = (name for module in modules for name in module.settings)
+    return next((name for name in names if name in reader.modules), None), ""
 
 
 def _strings(node: ast.expr | None) -> Iterator[str]:

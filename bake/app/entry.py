@@ -124,11 +124,12 @@ def only_app(reader: Reader, notes: list[str]) -> App | None:
 def _best_app(apps: list[App]) -> App:
     """Return the one app that all these names refer to, under its best name. Raises NoAppError, SeveralAppsError."""
     names: dict[tuple[Module, str], list[App]] = {}
-    for app in sorted(apps, key=lambda app: app.rank):
+    for app in sorted(apps, key=lambda app: (app.module.path.parts[0] in SECONDARY_FOLDERS, app.rank)):
         names.setdefault((app.root.module, app.root.name), []).append(app)
     best_apps = [apps[0] for apps in names.values()]
     apps_by_module: dict[Module, list[App]] = {}
-    for app in [app for app in best_apps if not _is_secondary(app)] or best_apps:
+    public_apps = [app for app in best_apps if not (app.is_private or _is_secondary(app))]
+    for app in public_apps or [app for app in best_apps if not _is_secondary(app)] or best_apps:
         apps_by_module.setdefault(app.module, []).append(app)
     candidates = [app for module_apps in apps_by_module.values() for app in _prefer_usual_names(module_apps)]
     if len(candidates) > 1:

@@ -68,6 +68,17 @@ def find(folder: Path) -> Iterator[Evidence]:
             yield from read(folder, name, text)
 
 
+def django_settings(folder: Path) -> Iterator[tuple[str, str]]:
+    """Yield the files that set DJANGO_SETTINGS_MODULE for a host, the strongest first, each with a value."""
+    for name in SOURCES:
+        text = _text(folder / name).replace("\\\n", " ")
+        if name == "Dockerfile":
+            # A build step may use other settings.
+            text = "\n".join(re.findall(r"^\s*(?:ENV|CMD|ENTRYPOINT)\s.+$", text, re.M))
+        for match in re.finditer(r"\bDJANGO_SETTINGS_MODULE\W+(?:value\W+)?([A-Za-z_][\w.]*)", text):
+            yield name, match[1]
+
+
 def _text(path: Path) -> str:
     """Return the beginning of a file, or "" if it cannot be read."""
     with suppress(OSError), path.open(encoding="utf-8-sig", errors="replace") as stream:

@@ -41,12 +41,15 @@ class FlatImport:
         """Return the next step for an app in `folder`."""
         if self.correction:
             return f"Python 3 does not search a package's own folder: write `{self.correction}`."
-        has_requirements = False
+        requirements = ""
         with suppress(RequirementError):
-            has_requirements = bool(requirements_file(folder / self.folder))
-        move = "" if has_requirements else "Move the file with the requirements into it, because bake does not read "
-        move += "outside of the folder. " * bool(move)
-        return f"Bake that folder: {folder / self.folder}. {move}If the import does resolve, set `wsgi` in bake.yaml."
+            if not requirements_file(folder / self.folder) and (file := requirements_file(folder)):
+                line = f"requirements: {'../' * len(self.folder.parts)}{file}"
+                requirements = f", with a bake.yaml in it that has the line `{line}`"
+        return (
+            f"Bake that folder: {folder / self.folder}{requirements}. If the import does resolve, set `wsgi` in "
+            "bake.yaml."
+        )
 
 
 def flat_import(reader: Reader, modules: Iterable[Module]) -> FlatImport | None:

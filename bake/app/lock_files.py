@@ -44,7 +44,12 @@ def read(path: Path, file: str, target: Target) -> list[Line]:
 
 
 def _uv(path: Path, file: str, target: Target) -> list[Line]:
-    argv = [uv.find_uv_bin(), "export", *EXPORT, "--project", str(path.parent), "--python", sys.executable]
+    project = path.parent
+    if ".." in path.parts:
+        # The lock of a workspace, above the app's folder: the app needs only its own project's packages.
+        member = Path(*path.parts[: path.parts.index("..")])
+        project = member if (member / "pyproject.toml").is_file() else project
+    argv = [uv.find_uv_bin(), "export", *EXPORT, "--project", str(project), "--python", sys.executable]
     try:
         text = run(argv, env={"NO_COLOR": "1"}).stdout
     except ProgramError as error:

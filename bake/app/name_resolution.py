@@ -22,6 +22,8 @@ from bake.app.scopes import END, RETURN, AppExpression, Binding, FunctionScope, 
 
 #: The callables that create an app, and whether it is an ASGI app.
 KINDS = ((WSGI_MAKERS, False), (ASGI_MAKERS, True))
+#: The framework of which an app may contain a copy.
+BOTTLE = "bottle.Bottle"
 #: The usual names of the app to serve.
 USUAL_NAMES = ("app", "application")
 #: Names that still refer to the app after `app = Middleware(app)`, and the return value of a function.
@@ -29,7 +31,8 @@ WRAPPED_NAMES = {*USUAL_NAMES, RETURN}
 USUAL_FACTORIES = ("create_app", "make_app")
 #: Names of modules for administration, and parts of the names of modules and packages for workers.
 SCRIPT = re.compile(
-    r"manage|cli|shell|console|fabfile|tasks?|seeds?|populate\w*|(init|create|setup|drop)_?db|migrate\w*|deploy|cron\w*"
+    r"manage|cli|shell|console|commands|fabfile|tasks?|seeds?|populate\w*|(init|create|setup|drop)_?db|migrate\w*|deploy"
+    r"|cron\w*|(backup|check|clean|delete|export|fetch|generate|import|load|remove|reset|send|sync|update)_\w+"
 )
 WORKER = re.compile(r"celery|(^|_)worker|(^|_)scheduler|(^|_)rq($|_)")
 
@@ -89,6 +92,12 @@ class App:
         return bool(SCRIPT.fullmatch(name) or any(WORKER.search(part) for part in (*packages, name)))
 
     @property
+    def is_private(self) -> bool:
+        """Return whether its name or one of its module is private by convention: _create_app, shop._app."""
+        names = (*self.module.name.split("."), self.name)
+        return any(name.startswith("_") and not name.endswith("__") for name in names)
+
+    @property
     def rank(self) -> tuple[object, ...]:
         """Return the sort key of a name of an app. Scripts are last.
 
@@ -108,6 +117,11 @@ class App:
             self.name not in usual_names,
             *position,
         )
+
+
+def is_copy(module: Module) -> bool:
+    """Return whether a module is a copy of Bottle, which is one file, as its documentation suggests."""
+    return module.name.rpartition(".")[2] == "bottle" and "Bottle" in module.scope.bases
 
 
 def _arguments(call: ast.Call) -> str:
@@ -178,6 +192,11 @@ class Reader:
         children: dict[str, list[str]] = {}
         for module in self.modules.values():
             scope = module.scope
+            if is_copy(module):
+                children.setdefault(BOTTLE, []).append(f"{module.name}.Bottle")
+            if star_module := self.modules.get(scope.imports.get("*", "").removesuffix(".*")):
+                for name in star_module.scope.bases:
+                    children.setdefault(f"{star_module.name}.{name}", []).append(f"{module.name}.{name}")
             for name, origin in scope.imports.items():
                 if origin in MAKERS:
                     children.setdefault(origin, []).append(f"{module.name}.{name}")
@@ -198,7 +217,8 @@ class Reader:
     @cached_property
     def apps(self) -> list[App]:
         """Return every module-level name that refers to an app or a factory."""
-        lookups = (self.look_up(module.scope, name) for module in self.modules.values() for name in module.scope.names)
+        modules = [module for module in self.modules.values() if not is_copy(module)]
+        lookups = (self.look_up(module.scope, name) for module in modules for name in module.scope.names)
         apps = [app for app in lookups if app]
         if any(not app.asgi and not app.required_arguments for app in apps):
             return apps

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -14,7 +15,7 @@ from packaging.utils import canonicalize_name
 
 from bake.app import index_options, lock_files, poetry, project_metadata
 from bake.app.direct_reference import EDITABLE
-from bake.app.requirement_line import Line, parse
+from bake.app.requirement_line import Line, marker_environment, parse
 from bake.config.debian import PYTHON_DATES, Target
 from bake.errors import RequirementError
 
@@ -27,6 +28,8 @@ FOREIGN_FILES = {"environment.yml": "pip list --format=freeze > requirements.txt
 PRODUCTION_NAMES = ("production", "prod", "deploy", "live")
 BASE_NAMES = ("requirements", "base", "common", "main", "default", "app")
 REQUIREMENTS_FOLDERS = ("requirements", "reqs", "deps", "requirements.d")
+#: How many folders above the app's own may have its requirements.
+MAX_LEVELS_ABOVE = 2
 LOOSE_NAME = re.compile(r"(?:[\w-]+[-_.])?(?:requirements?|reqs?)(?:[-_.][\w-]+)?\.(?:txt|in|pip)", re.I)
 
 
@@ -60,6 +63,19 @@ def requirements_file(folder: Path) -> str | None:
     if (folder / "Pipfile").is_file():
         return "Pipfile"
     return _elsewhere(folder)
+
+
+def file_above(folder: Path) -> str:
+    """Return the path for bake.yaml of the requirements file above an app's folder in its repository, or ""."""
+    path = folder.resolve()
+    for level in range(1, MAX_LEVELS_ABOVE + 1):
+        if (path / ".git").exists() or path.parent == Path.home():
+            break
+        path = path.parent
+        with suppress(RequirementError, OSError):
+            if file := requirements_file(path):
+                return "../" * level + file
+    return ""
 
 
 def _has_lines(path: Path) -> bool:
@@ -118,14 +134,28 @@ def requirement_lines(
     reading = Reading(folder, target, index, [] if notes is None else notes)
     lines = _lines(reading, source)
     for line in lines:
-        if line.reference and line.reference.path and not (folder / line.reference.path).exists():
-            raise RequirementError(
-                f"{line.location}: {line.reference.path} does not exist in {folder}", "Correct the path, or the line."
-            )
+        if line.reference and line.reference.path:
+            _check_path(folder, line, line.reference.path, target)
     reading.notes += dict.fromkeys(
         f"not installed: {line.text} ({line.location}): {line.unneeded}" for line in lines if line.unneeded
     )
     return [line for line in lines if not line.unneeded]
+
+
+def _check_path(folder: Path, line: Line, path: str, target: Target) -> None:
+    """Raise RequirementError if a path of the app does not exist, or if its project excludes the target's Python.
+
+    pip reports the latter only after bake has made a builder root.
+    """
+    if not (folder / path).exists():
+        raise RequirementError(f"{line.location}: {path} does not exist in {folder}", "Correct the path, or the line.")
+    marker = Requirement(line.text).marker
+    if marker and not marker.evaluate(marker_environment(target)):
+        return
+    for name in project_metadata.FILES:
+        if (folder / path / name).is_file():
+            project = project_metadata.read(folder / path / name)
+            require_allowed(replace(project, file=f"{path}/{name}"), target)
 
 
 def _lines(reading: Reading, source: str | tuple[str, ...]) -> list[Line]:

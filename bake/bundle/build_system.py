@@ -5,14 +5,18 @@ from __future__ import annotations
 import tarfile
 import tomllib
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 from bake.errors import WheelError
 
 #: What pip installs for sources without pyproject.toml (PEP 518).
 DEFAULT = ("setuptools>=40.8.0", "wheel")
+#: Build requirements that compile Rust, whose compiler fetches packages from the network.
+RUST_TOOLS = {"maturin", "setuptools-rust"}
 #: The largest pyproject.toml in bytes that bake reads.
 LARGEST = 1 << 20
 
@@ -30,6 +34,12 @@ def build_requirements(source: Path) -> tuple[str, ...]:
             f"The source {source.name} cannot be read: {error}", "Require another version, or another package."
         ) from None
     return tuple(_requirement(str(text), source) for text in requires)
+
+
+def rust_tool(requirements: Sequence[str]) -> str:
+    """Return the one of RUST_TOOLS that is among these build requirements, or ""."""
+    names = {canonicalize_name(Requirement(text).name) for text in requirements}
+    return next(iter(sorted(names & RUST_TOOLS)), "")
 
 
 def _requirement(text: str, source: Path) -> str:

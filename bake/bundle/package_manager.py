@@ -25,6 +25,8 @@ LOCK_FILES = {"npm": "package-lock.json", "pnpm": "pnpm-lock.yaml", "yarn": "yar
 PNPM_VERSIONS = {"5": "7", "6": "8", "9": "9"}
 #: The last version of the first yarn, and the major version of the one that replaced it, which is another package.
 YARN_1, YARN = "yarn@1.22.22", "@yarnpkg/cli-dist@4"
+#: Its option has another name, and several versions end with an error for the old one.
+YARN_INSTALL = "yarn install --immutable"
 #: The next step if there is no lock file.
 COMMIT = "Run `npm install --package-lock-only` in that folder, and commit package-lock.json."
 DEPENDENCIES = ("dependencies", "devDependencies", "optionalDependencies", "workspaces")
@@ -55,7 +57,10 @@ def build_commands(assets: Assets, read_text: ReadText) -> BuildCommands:
     words = f"{install} {assets.run}"
     manager = next((name for name in ("pnpm", "yarn") if re.search(rf"\b{name}\b", words)), "npm")
     lock_text = read_text(folder + LOCK_FILES[manager]) or ""
-    return BuildCommands(assets, install, _tool(manager, version * (manager == chosen), lock_text))
+    tool = _tool(manager, version * (manager == chosen), lock_text)
+    if assets.install is None and tool.startswith(YARN.rpartition("@")[0]):
+        install = YARN_INSTALL
+    return BuildCommands(assets, install, tool)
 
 
 def _project(name: str, read_text: ReadText) -> dict[str, Any]:

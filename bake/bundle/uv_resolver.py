@@ -56,6 +56,16 @@ def listing_argv(target_options: Sequence[str], files: Sequence[str]) -> list[st
     return [uv.find_uv_bin(), "pip", "compile", *options.split(), f"--python={sys.executable}", *target_options, *files]
 
 
+def oldest_with_wheel(name: str, after: str, target: Target, index: str | None, work: Path) -> str:
+    """Return the oldest version of a package after another version that has a wheel for a target, or "" if none has."""
+    (work / "newer.txt").write_text(f"{name}>{after}\n")
+    words = "--quiet --no-config --no-python-downloads --no-sources --no-deps --only-binary=:all: --no-header"
+    words += " --no-annotate --resolution=lowest"
+    options = [f"--python={sys.executable}", *target_argv(target)]
+    result = run_uv([uv.find_uv_bin(), "pip", "compile", *words.split(), *options, "newer.txt"], index, work)
+    return "" if result.status else result.stdout.strip().partition("==")[2].partition(" ")[0]
+
+
 def compile_argv(target: Target, options: CompileOptions) -> list[str]:
     """Return uv's command that resolves requirements.txt and constraints.txt in its working folder to wheels."""
     words = "--quiet --no-config --no-python-downloads --no-sources --only-binary=:all: --generate-hashes"

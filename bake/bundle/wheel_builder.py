@@ -23,6 +23,7 @@ from bake.bundle import (
     interpreter,
     isolated_build,
     shared_libraries,
+    uv_resolver,
     wheel_cache,
 )
 from bake.bundle.builder_root import BuilderRoot
@@ -135,6 +136,8 @@ class WheelBuilder:
         log.parent.mkdir(parents=True, exist_ok=True)
         log.unlink(missing_ok=True)
         requirements = build_system.build_requirements(archive)
+        if tool := build_system.rust_tool(requirements):
+            raise _rust_error(source, self.target, tool, self._newer_version(source, work))
         attempt = _Attempt(root, archive, log, source.assumed_version)
         for newest in _dates(source, self.target):
             wheel = self._build_with(requirements, newest, attempt)
@@ -144,7 +147,14 @@ class WheelBuilder:
                 return wheel
             if attempt.is_hopeless:
                 break
-        raise _failure(source, self.target, log)
+        raise _failure(source, self.target, log, self._newer_version(source, work))
+
+    def _newer_version(self, source: Source, work: Path) -> str:
+        """Return a sentence with the next version of a source that has a wheel, or ""."""
+        if source.archive or not source.version:
+            return ""
+        version = uv_resolver.oldest_with_wheel(source.name, source.version, self.target, self.recipe.index, work)
+        return f" {source.name}=={version} has a wheel." if version else ""
 
     def _build_with(self, requirements: Sequence[str], newest: str, attempt: _Attempt) -> Path | None:
         """Return the wheel built with requirements from before the day `newest`, or None if that fails or was tried.
@@ -256,8 +266,21 @@ def _missing_requirement(output: bytes) -> str:
     return str(requirement) if requirement and not requirement.url else ""
 
 
-def _failure(source: Source, target: Target, log: Path) -> BuildError:
-    """Return the error for a source that cannot be built, with the end of the log of the first attempt."""
+def _rust_error(source: Source, target: Target, tool: str, newer_version: str) -> WheelError:
+    """Return the error for a source in Rust. `newer_version` is a sentence for its hint."""
+    location = f"{source.location}: " * bool(source.location)
+    message, *reasons = target.sentences(
+        f"{location}{source.pin} has no wheel", f", and bake cannot build it: {tool} would fetch Rust packages"
+    )
+    hint = f"Builds have no network. Require a version with a wheel.{newer_version}"
+    return WheelError(message, f"{hint} Or upload a wheel to a package `index`.").with_reasons(*reasons)
+
+
+def _failure(source: Source, target: Target, log: Path, newer_version: str) -> BuildError:
+    """Return the error for a source that cannot be built, with the end of the log of the first attempt.
+
+    `newer_version` is a sentence for its hint.
+    """
     first_attempt, *_ = re.split(r"(?m)^bake: Building with (?=.)", log.read_text(errors="replace"))[1:] or [""]
     lines = printable(first_attempt).splitlines()[-LAST_LINES:]
     header = re.search(r"fatal error: (\S+\.h): No such file", first_attempt)
@@ -270,6 +293,7 @@ def _failure(source: Source, target: Target, log: Path) -> BuildError:
         if is_old
         else "Or allow another version."
     )
+    version += newer_version
     missing_part = header[1] if header else "a header or a program that is missing"
     packages = f"Add the Debian package with {missing_part} to bake.yaml, as in `build_packages: [libpq-dev]`."
     hints = [version] if is_old and not header else [packages, version]

@@ -332,11 +332,15 @@ def timer_name(text: str) -> str:
 
 
 def requirements(value: object, info: ValidationInfo) -> str | tuple[str, ...] | None:
-    """Return the path of a requirements file, or the requirements. Raises ValueError."""
+    """Return the path of a requirements file, which may be above the app's folder, or the requirements.
+
+    Raises ValueError.
+    """
     if value is None:
         return None
     if isinstance(value, str):
-        return exists(inner_path(value), info)
+        above, path = re.fullmatch(r"((?:\.\./)*)(.*)", value, re.DOTALL).groups()  # type: ignore[union-attr]
+        return exists(above + inner_path(path), info)
     if not isinstance(value, list | tuple):
         raise ValueError("should be the path of a file, or a list such as [flask, requests>=2]")
     for text in value:

@@ -161,8 +161,7 @@ def _members(
                     f"{name} is a link to a folder, which a document cannot contain",
                     "Replace the link with the folder, or exclude the link in .bakeignore.",
                 )
-            if "\n" in name:
-                raise AppFolderError(f"The name of {name!r} contains a line break", "Rename the file.")
+            _require_valid_name(name)
             with file.open() as stream:
                 contents[name] = file.mode, stream.read()
     # Remove the comments from bake's own files, because bytes are scarce. The originals are in cloud-init/features.
@@ -171,6 +170,17 @@ def _members(
             mode, content = contents[path]
             contents[path] = (mode, cloud_config.minified(File(path, mode, content)).content)
     return contents
+
+
+def _require_valid_name(name: str) -> None:
+    """Raise AppFolderError for the name of a file that a document cannot contain."""
+    if "\n" in name:
+        raise AppFolderError(f"The name of {name!r} contains a line break", "Rename the file.")
+    if re.search(r"[\udc80-\udcff]", name):
+        raise AppFolderError(
+            f"The name of {name!r} is not UTF-8, which a document cannot contain",
+            "Rename the file, or exclude it in .bakeignore. `bake image` keeps it.",
+        )
 
 
 def script_of(app: App) -> FetchScript:

@@ -124,3 +124,32 @@ def test_a_proposed_domain_is_a_public_one(tmp_path: Path) -> None:
     assert not [note for note in find(tmp_path, {"settings.py": joined}).notes if "ALLOWED_HOSTS suggests" in note]
     found = find(tmp_path, {"settings.py": hosts.replace(', "shop.example"', "")})
     assert not [note for note in found.notes if "ALLOWED_HOSTS suggests" in note]
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("Dockerfile", "RUN DJANGO_SETTINGS_MODULE=site1.build make\nENV A=1 \\\n DJANGO_SETTINGS_MODULE=site1.live\n"),
+        ("Procfile", "web: gunicorn site1.wsgi --env DJANGO_SETTINGS_MODULE=site1.live\n"),
+        ("render.yaml", "services:\n- envVars:\n  - key: DJANGO_SETTINGS_MODULE\n    value: site1.live\n"),
+        ("app.json", '{"env": {"DJANGO_SETTINGS_MODULE": {"value": "site1.live"}}}'),
+        ("fly.toml", '[env]\nDJANGO_SETTINGS_MODULE = "site1.live"\n'),
+    ],
+)  # fmt: skip
+def test_the_settings_for_another_host_come_before_those_of_the_wsgi_module(
+    tmp_path: Path, file: str, text: str
+) -> None:
+    detection = find(tmp_path, {**DJANGO, "site1/live.py": SETTINGS, "site1/build.py": SETTINGS, file: text})
+    assert detection.recipe.django == Django(settings="site1.live")
+    assert any(f"based on site1.live ({file}): DEBUG off" in note for note in detection.notes)
+
+
+def test_settings_for_development_are_a_warning_with_the_line_for_production(tmp_path: Path) -> None:
+    files = {**DJANGO, "site1/settings/dev.py": SETTINGS, "site1/settings/prod.py": SETTINGS}
+    del files["site1/settings.py"]
+    files["site1/wsgi.py"] += "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'site1.settings.dev')\n"
+    line = "env: {DJANGO_SETTINGS_MODULE: site1.settings.prod}"
+    notes = find(tmp_path, files).notes
+    assert f"warning: site1.settings.dev is for development; to use site1.settings.prod, write  {line}" in notes
+    named = find(tmp_path, {}, env={"DJANGO_SETTINGS_MODULE": "site1.settings.prod"})
+    assert named.recipe.django == Django(settings="site1.settings.prod")

@@ -261,3 +261,56 @@ def test_an_app_that_only_a_script_creates_is_named(tmp_path: Path) -> None:
     shop = {"shop/__init__.py": FACTORY.replace("create_app()", "create_app(config)")}
     error = fails(NoAppError, tmp_path, {**shop, "manage.py": CALL.format("'dev'")})
     assert error.message.endswith("manage.py:2") and "`wsgi: manage:app`" in error.hint
+
+
+BOTTLE_COPY = (
+    "import http.server\n"
+    "class Bottle:\n    pass\n"
+    "default_app = Bottle()\n"
+    "def run():\n    http.server.HTTPServer(('', 8080), None).serve_forever()\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("files", "wsgi"),
+    [
+        ({"bottle.py": BOTTLE_COPY, "app.py": "import bottle\napp = bottle.Bottle()\n"}, "app:app"),
+        ({"shop/vendor/bottle.py": BOTTLE_COPY, "shop/vendor/__init__.py": "from .bottle import *\n",
+          "shop/__init__.py": "from shop.vendor import Bottle\ndef app(**options) -> Bottle:\n"
+                              "    return set_up(options)\n"},
+         "shop:app()"),
+    ],
+)  # fmt: skip
+def test_a_copy_of_bottle_is_a_framework_and_not_the_app(tmp_path: Path, files: dict[str, str], wsgi: str) -> None:
+    assert find(tmp_path, files).recipe.wsgi == wsgi
+
+
+def test_a_copy_of_bottle_is_no_server_to_run(tmp_path: Path) -> None:
+    assert "shop/bottle.py" not in str(fails(NoAppError, tmp_path, {"shop/bottle.py": BOTTLE_COPY}))
+
+
+def test_a_factory_comes_before_the_names_of_its_app_in_contrib(tmp_path: Path) -> None:
+    files = {
+        "src/wiki/app.py": FACTORY,
+        "contrib/host/wsgi.py": "from wiki.app import create_app\napplication = create_app('config.py')\n",
+    }
+    assert find(tmp_path, files).recipe.wsgi == "wiki.app:create_app()"
+
+
+@pytest.mark.parametrize("name", ["update_accounts", "send_mails", "sync_users"])
+def test_a_factory_comes_before_a_job_that_calls_it(tmp_path: Path, name: str) -> None:
+    files = {"shop/__init__.py": FACTORY, f"{name}.py": "from shop import create_app\napp = create_app()\n"}
+    assert find(tmp_path, files).recipe.wsgi == "shop:create_app()"
+
+
+def test_a_private_app_is_not_the_one_to_serve(tmp_path: Path) -> None:
+    files = {
+        "wsgi.py": "from shop.app import create_app\napp = create_app()\n",
+        "shop/app.py": FACTORY,
+        "shop/admin.py": FACTORY.replace("create_app", "_create_app"),
+        "shop/_app.py": FLASK,
+    }
+    assert find(tmp_path, files).recipe.wsgi == "wsgi:app"
+    (tmp_path / "wsgi.py").unlink()
+    (tmp_path / "shop/app.py").unlink()
+    assert "shop._app:app" in fails(SeveralAppsError, tmp_path, {}).details

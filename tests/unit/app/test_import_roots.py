@@ -8,10 +8,12 @@ import pytest
 from app_folders import DJANGO, FLASK, fails, find
 from conftest import write
 
-from bake.app import import_roots
+from bake.app import import_roots, requirements_files, scaffold
 from bake.app.detect import complete
+from bake.bundle.lock import Requirements
+from bake.config import loader
 from bake.config.recipe import Recipe
-from bake.errors import NoAppError
+from bake.errors import NoAppError, RequirementError
 
 FLAT = {"backend/app.py": FLASK + "from models import NAMES\n", "backend/models.py": "NAMES = []\n"}
 
@@ -29,8 +31,26 @@ def test_an_import_in_a_factory_counts(tmp_path: Path) -> None:
     assert error.message.startswith("backend/app.py:3 imports models")
 
 
-def test_requirements_outside_of_the_folder_have_to_move(tmp_path: Path) -> None:
-    assert "Move the file with the requirements into it" in fails(NoAppError, tmp_path, FLAT).hint
+def test_requirements_above_the_folder_need_one_line(tmp_path: Path) -> None:
+    hint = fails(NoAppError, tmp_path, FLAT).hint
+    line = "requirements: ../requirements.txt"
+    assert f"Bake that folder: {tmp_path / 'backend'}, with a bake.yaml in it that has the line `{line}`." in hint
+    folder = tmp_path / "backend"
+    with pytest.raises(RequirementError) as caught:
+        complete(folder, loader.read(folder))
+    assert caught.value.details.splitlines()[0] == line
+    notes: list[str] = []
+    scaffold.write(folder, notes)
+    assert notes == [f"{folder} has no requirements.txt or other file that lists the app's requirements, but "
+                     "../requirements.txt: check `requirements`"]  # fmt: skip
+    recipe = complete(folder, loader.read(folder)).recipe
+    assert recipe.wsgi == "app:app"
+    assert [row.location for row in Requirements.read(folder, recipe, recipe.target).lines] == ["../requirements.txt:1"]
+
+
+def test_the_files_above_a_repository_are_not_proposed(tmp_path: Path) -> None:
+    write(tmp_path, {"requirements.txt": "flask\n", "shop/app.py": FLASK, "shop/.git/HEAD": ""})
+    assert requirements_files.file_above(tmp_path / "shop") == ""
 
 
 def test_a_package_with_imports_of_python_2_is_told_the_import_to_write(tmp_path: Path) -> None:

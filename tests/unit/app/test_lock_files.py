@@ -216,3 +216,21 @@ def test_a_pylock_with_an_invalid_marker_is_refused(app: Path) -> None:
     (app / "pylock.toml").write_text('[[packages]]\nname = "six"\nversion = "1"\nmarker = "when it rains"\n')
     with pytest.raises(RequirementError, match="the marker 'when it rains' is invalid"):
         requirement_lines(app, "pylock.toml", DEBIAN_13)
+
+
+def test_the_lock_of_a_workspace_gives_the_packages_of_the_app_s_own_project(tmp_path: Path) -> None:
+    lock = 'version = 1\nrequires-python = ">=3.11"\n[manifest]\nmembers = ["api", "web"]\n'
+    for member, package in (("api", "six"), ("web", "idna")):
+        project = (
+            f'[project]\nname = "{member}"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = ["{package}"]\n'
+        )
+        write(tmp_path, {f"{member}/pyproject.toml": project})
+        lock += (
+            f'[[package]]\nname = "{member}"\nversion = "1"\nsource = {{ virtual = "{member}" }}\n'
+            f'dependencies = [{{ name = "{package}" }}]\n'
+            f'[[package]]\nname = "{package}"\nversion = "1.0"\nsource = {{ registry = "https://pypi.org/simple" }}\n'
+            f'wheels = [{{ url = "https://x.test/{package}-1.0-py3-none-any.whl", hash = "sha256:{HASH}" }}]\n'
+        )
+    workspace = '[tool.uv.workspace]\nmembers = ["api", "web"]\n'
+    write(tmp_path, {"pyproject.toml": workspace, "uv.lock": lock})
+    assert [line.name for line in requirement_lines(tmp_path / "web", "../uv.lock", DEBIAN_13)] == ["idna"]

@@ -10,7 +10,7 @@ from conftest import write
 from bake.app.direct_reference import DirectReference
 from bake.app.index_options import default_index
 from bake.app.requirements_files import requirement_lines, requirements_file
-from bake.config.debian import DEBIAN_13
+from bake.config.debian import DEBIAN_12, DEBIAN_13
 from bake.errors import RequirementError
 
 
@@ -259,3 +259,14 @@ def test_a_pipfile_without_a_lock_is_resolved(app: Path) -> None:
     lines = requirement_lines(app, "Pipfile", DEBIAN_13, notes=notes)
     assert [line.text for line in lines] == ["six", "flask[async]>=3", "wmi ; sys_platform == 'win32'"]
     assert notes == ["Pipfile.lock is missing: bake resolves the newest versions that Pipfile allows"]
+
+
+def test_a_path_whose_project_excludes_the_python_is_refused_before_its_build(tmp_path: Path) -> None:
+    project = '[project]\nname = "web"\nversion = "1"\nrequires-python = ">=3.13"\n'
+    write(tmp_path, {"requirements.txt": "./web\n", "web/pyproject.toml": project})
+    assert [line.name for line in requirement_lines(tmp_path, "requirements.txt", DEBIAN_13)] == ["web"]
+    with pytest.raises(RequirementError, match=r"web/pyproject.toml: requires-python is '>=3.13'") as caught:
+        requirement_lines(tmp_path, "requirements.txt", DEBIAN_12)
+    assert '`python: "3.15"`' in caught.value.hint
+    (tmp_path / "requirements.txt").write_text("./web ; python_version > '3.12'\n")
+    requirement_lines(tmp_path, "requirements.txt", DEBIAN_12)

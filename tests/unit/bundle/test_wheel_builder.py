@@ -169,3 +169,34 @@ def test_options_and_recipe_decide_whether_anything_is_built(builder: WheelBuild
     assert LockOptions().builder(builder.recipe, DEBIAN_12, builder.report)
     assert not LockOptions(builds=False).builder(builder.recipe, DEBIAN_12, builder.report)
     assert not LockOptions().builder(Recipe(build=False), DEBIAN_12, builder.report)
+
+
+@pytest.mark.parametrize("tool", ["maturin>=1,<2", "setuptools_rust"])
+def test_a_source_in_rust_is_refused_before_its_build_with_a_version_that_has_a_wheel(
+    builder: WheelBuilder, install: Install, site: Site, tmp_path: Path, tool: str
+) -> None:
+    install(WORKS)
+    source = builder_fakes.publish_source(
+        site, "a", f"'setuptools', '{tool}'", wheels="a-2.0-py3-none-any.whl a-3.0-py3-none-any.whl"
+    )
+    with pytest.raises(WheelError) as caught:
+        builder.build(source)
+    name = tool.partition(">")[0].replace("_", "-")
+    assert caught.value.message == (
+        "requirements.txt:1: a==1.0 has no wheel for Python 3.11 on debian-12, and bake cannot build it: "
+        f"{name} would fetch Rust packages"
+    )
+    assert "Require a version with a wheel. a==2.0 has a wheel." in caught.value.hint
+    assert not tried(tmp_path)
+
+
+def test_a_failed_build_names_the_next_version_with_a_wheel(
+    builder: WheelBuilder, install: Install, site: Site
+) -> None:
+    install("exit 1")
+    source = builder_fakes.publish_source(
+        site, "a", "'setuptools'", "2018-05-05", wheels="a-2.0-py3-none-any.whl a-3.0-py3-none-any.whl"
+    )
+    with pytest.raises(BuildError) as caught:
+        builder.build(source)
+    assert "a==2.0 has a wheel." in caught.value.hint

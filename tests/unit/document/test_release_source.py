@@ -227,6 +227,13 @@ def test_a_link_that_is_fetched_may_lead_anywhere_in_the_app(app: Path) -> None:
         release_source.fetched(gather(app), RECIPE, there - {"public"}, FetchScript("a script\n"))
 
 
+def test_a_name_that_is_not_utf_8_is_refused(app: Path) -> None:
+    (app / "caf\udce9.txt").touch()
+    with pytest.raises(AppFolderError, match="is not UTF-8") as caught:
+        release_source.inline(gather(app), RECIPE)
+    assert "`bake image` keeps it" in caught.value.hint
+
+
 def test_a_name_of_two_lines_is_refused(app: Path) -> None:
     (app / "two\nlines.txt").touch()
     with pytest.raises(AppFolderError, match="line break"):
