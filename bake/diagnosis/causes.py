@@ -124,6 +124,14 @@ CAUSES = (
         always(Cure("Replace psycopg by psycopg[binary] in the app's requirements.")),
     ),
     Cause(
+        "library newer than a pin",
+        re.compile(r"Redis transport requires redis-py versions ([\d.]{1,20}) or later\. You have ([\d.]{1,20}\d)"),
+        lambda match, evidence: Cure(
+            f"kombu, which Celery needs and the app does not pin, requires redis {match[1]} or later; the app has "
+            f"{match[2]}. Allow a newer redis, or require a kombu as old as the app's pins, such as kombu<5.4."
+        ),
+    ),
+    Cause(
         "library older than Python",
         re.compile(
             # SQLAlchemy below 2.0.31, pydantic 1, pkg_resources of old setuptools, names that Python 3.12 removed.

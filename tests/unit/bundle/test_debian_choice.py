@@ -149,7 +149,7 @@ def test_a_bound_that_excludes_all_releases_is_refused(read: Read) -> None:
         read("for-both==1.0\n", {"pyproject.toml": '[project]\nname = "x"\nrequires-python = ">=3.14"\n'})
     assert "debian-13 has Python 3.13.5" in caught.value.message
     assert "debian-12 has Python 3.11.2" in caught.value.message
-    assert 'Or write `python: "3.15"` there' in caught.value.hint
+    assert 'Or write `python: "3.14"` there' in caught.value.hint
 
 
 def test_the_python_that_the_app_requests_is_proposed_if_no_release_suits(read: Read) -> None:

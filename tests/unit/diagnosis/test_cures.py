@@ -149,6 +149,14 @@ BROWSER = "The app starts a browser, which needs its own sandbox.\nAdd to bake.y
             trace("ImportError: no pq wrapper available.\nAttempts made:"),
             "Replace psycopg by psycopg[binary] in the app's requirements.",
         ),
+        (
+            trace(
+                "kombu.exceptions.VersionMismatch: Redis transport requires redis-py versions 6.1.0 or later. "
+                "You have 4.5.4"
+            ),
+            "kombu, which Celery needs and the app does not pin, requires redis 6.1.0 or later; the app has 4.5.4. "
+            "Allow a newer redis, or require a kombu as old as the app's pins, such as kombu<5.4.",
+        ),
         # Variables.
         (trace("RuntimeError: MAIL_FROM is not set"), plain("MAIL_FROM")),
         (trace("RuntimeError: SITE_URL must be set"), plain("SITE_URL")),
