@@ -171,7 +171,7 @@ def waitress(recipe: dict) -> None:
     channels: dict = {}
     create_server(
         load(recipe, threads), map=channels, sockets=[socket.socket(fileno=3)], threads=threads,
-        ident=None, backlog=BACKLOG, connection_limit=CONNECTIONS, asyncore_use_poll=True,
+        backlog=BACKLOG, connection_limit=CONNECTIONS, asyncore_use_poll=True,
         clear_untrusted_proxy_headers=False,
         # waitress refuses bodies of this size.
         max_request_body_size=limits.get("body", BODY) + 1,

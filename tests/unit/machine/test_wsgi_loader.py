@@ -39,6 +39,15 @@ def test_the_app_gets_the_request_and_the_visitor_that_nginx_names(tmp_path: Pat
         assert server.stop() == 0
 
 
+@KINDS
+def test_the_server_conforms_to_wsgi(tmp_path: Path, kind: type[Gunicorn]) -> None:
+    # It raises AssertionError for what PEP 3333 excludes, such as a SERVER_SOFTWARE of None, or a read without a size.
+    text = APP.replace(".read()", ".read(9)")
+    with kind(tmp_path, f"{text}\nfrom wsgiref.validate import validator\napp = validator(app)\n") as server:
+        server.await_ready()
+        assert server.get("/?seconds=0").status == 200, server.log.read_text()
+
+
 def test_an_app_of_flask_socketio_gets_the_worker_of_its_library(tmp_path: Path) -> None:
     worker = "from gunicorn.workers.gthread import ThreadWorker\nclass GeventWebSocketWorker(ThreadWorker): pass\n"
     write(
