@@ -228,7 +228,7 @@ def test_the_lock_of_a_workspace_gives_the_packages_of_the_app_s_own_project(tmp
         lock += (
             f'[[package]]\nname = "{member}"\nversion = "1"\nsource = {{ virtual = "{member}" }}\n'
             f'dependencies = [{{ name = "{package}" }}]\n'
-            f'[[package]]\nname = "{package}"\nversion = "1.0"\nsource = {{ registry = "https://pypi.org/simple" }}\n'
+            f'[[package]]\nname = "{package}"\nversion = "1.0"\nsource = {{ registry = "https://x.test/" }}\n'
             f'wheels = [{{ url = "https://x.test/{package}-1.0-py3-none-any.whl", hash = "sha256:{HASH}" }}]\n'
         )
     workspace = '[tool.uv.workspace]\nmembers = ["api", "web"]\n'
