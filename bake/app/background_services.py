@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -46,21 +46,7 @@ class Proposal:
 def proposals(reader: Reader, recipe: Recipe) -> Iterator[Proposal]:
     """Yield the lines for bake.yaml that run them on the machine. Only the author knows whether another one does."""
     if REDIS_PACKAGES.isdisjoint(recipe.packages):
-        texts = {
-            module.path: (reader.folder / module.path).read_text(encoding="utf-8-sig", errors="replace")
-            for module in reader.modules.values()
-        }
-        place = _place(LOCAL_REDIS, texts)
-        if place:
-            reason = f"{place} names a Redis at localhost"
-            yield Proposal(reason, "to run it on the machine", f"packages: [{REDIS}]")
-        variables = _compose_variables(texts)
-        if variables:
-            reason = f"{_place(COMPOSE_REDIS, texts)} names a Redis at another container"
-            if not place:
-                yield Proposal(reason, "to run one on the machine", f"packages: [{REDIS}]")
-            values = ", ".join(f"{name}: {value}" for name, value in variables.items())
-            yield Proposal(reason, "for one on the machine", f"env: {{{values}}}")
+        yield from _redis(reader)
     if not recipe.processes and (worker := _celery(reader)):
         place, app = worker
         yield Proposal(
@@ -69,19 +55,33 @@ def proposals(reader: Reader, recipe: Recipe) -> Iterator[Proposal]:
         )  # fmt: skip
 
 
-def _place(pattern: re.Pattern[str], texts: Mapping[PurePosixPath, str]) -> str:
-    """Return the place of the first match as `file:line`, or ""."""
-    for path, text in texts.items():
-        if match := pattern.search(text):
-            line = text.count("\n", 0, match.end()) + 1
-            return f"{path}:{line}"
-    return ""
+def _redis(reader: Reader) -> Iterator[Proposal]:
+    """Yield the lines for a Redis that the app names. The texts, up to 64 MB, are read one at a time."""
+    local = other = ""
+    variables: dict[str, str] = {}
+    for module in reader.modules.values():
+        text = (reader.folder / module.path).read_text(encoding="utf-8-sig", errors="replace")
+        local = local or _place(LOCAL_REDIS, module.path, text)
+        other = other or _place(COMPOSE_REDIS, module.path, text)
+        # On the machine, it has the same address but for the host.
+        variables |= {match[1]: f"{match[2]}localhost{match[3]}" for match in COMPOSE_REDIS.finditer(text)}
+    if local:
+        yield Proposal(f"{local} names a Redis at localhost", "to run it on the machine", f"packages: [{REDIS}]")
+    if other:
+        reason = f"{other} names a Redis at another container"
+        if not local:
+            yield Proposal(reason, "to run one on the machine", f"packages: [{REDIS}]")
+        values = ", ".join(f"{name}: {value}" for name, value in variables.items())
+        yield Proposal(reason, "for one on the machine", f"env: {{{values}}}")
 
 
-def _compose_variables(texts: Mapping[PurePosixPath, str]) -> dict[str, str]:
-    """Return the variables whose default is a Redis at another container, with the same address on the machine."""
-    matches = (match for text in texts.values() for match in COMPOSE_REDIS.finditer(text))
-    return {match[1]: f"{match[2]}localhost{match[3]}" for match in matches}
+def _place(pattern: re.Pattern[str], path: PurePosixPath, text: str) -> str:
+    """Return the place of the first match in a module as `file:line`, or ""."""
+    match = pattern.search(text)
+    if match is None:
+        return ""
+    line = text.count("\n", 0, match.end()) + 1
+    return f"{path}:{line}"
 
 
 def _celery(reader: Reader) -> tuple[str, str] | None:

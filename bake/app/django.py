@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from bake.app import entry_evidence
 from bake.app.name_resolution import App, Reader
+from bake.app.requirements_files import PRODUCTION_NAMES
 from bake.app.scopes import statements
 from bake.app.session_keys import SessionKey, session_key
 from bake.config import contract
@@ -17,9 +18,8 @@ from bake.config.sections import Django
 
 #: The settings of a Django project that detection reads.
 SETTINGS = {"ALLOWED_HOSTS", "SECRET_KEY", "INSTALLED_APPS", "ASGI_APPLICATION"}
-#: The last parts of the names of settings modules for development, and of those for production.
+#: The last parts of the names of settings modules for development.
 DEVELOPMENT = {"dev", "devel", "develop", "development", "local", "debug"}
-PRODUCTION = ("production", "prod", "deploy", "live")
 #: The packages that serve a project through its asgi.py.
 CHANNELS = {"channels", "daphne"}
 
@@ -30,7 +30,7 @@ def production_keys(reader: Reader, recipe: Recipe, app: App | None, notes: list
     if settings is None:
         return {}
     package, _, name = settings.rpartition(".")
-    others = (f"{package}.{other}".strip(".") for other in PRODUCTION if name in DEVELOPMENT)
+    others = (f"{package}.{other}".strip(".") for other in PRODUCTION_NAMES if name in DEVELOPMENT)
     if other := next((other for other in others if other in reader.modules), None):
         notes.append(
             f"warning: {settings} is for development; to use {other}, write  env: {{DJANGO_SETTINGS_MODULE: {other}}}"

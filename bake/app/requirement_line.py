@@ -43,6 +43,11 @@ def marker_environment(target: Target) -> dict[str, str]:
     }  # fmt: skip
 
 
+def applies(requirement: Requirement, target: Target) -> bool:
+    """Return whether the marker of a requirement is true on a target."""
+    return requirement.marker is None or requirement.marker.evaluate(marker_environment(target))
+
+
 def parse(text: str, location: str, target: Target, constraint: bool = False) -> Line:
     """Return a requirement. Raises RequirementError for one that bake does not support."""
     # pip takes options behind a requirement. Only hashes say what to install; the others are about its build.
@@ -75,6 +80,6 @@ def _without_source(reference: DirectReference) -> str:
 
 def _unneeded(requirement: Requirement, target: Target) -> str:
     """Return why a requirement that applies on the target is not needed there, or ""."""
-    if requirement.marker and not requirement.marker.evaluate(marker_environment(target)):
+    if not applies(requirement, target):
         return ""
     return unneeded_packages.reason(requirement.name, target.python)

@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 
 from bake.app import index_options, lock_files, poetry, project_metadata
 from bake.app.direct_reference import EDITABLE
-from bake.app.requirement_line import Line, marker_environment, parse
+from bake.app.requirement_line import Line, applies, parse
 from bake.config.debian import PYTHON_DATES, Target
 from bake.errors import RequirementError
 
@@ -149,8 +149,7 @@ def _check_path(folder: Path, line: Line, path: str, target: Target) -> None:
     """
     if not (folder / path).exists():
         raise RequirementError(f"{line.location}: {path} does not exist in {folder}", "Correct the path, or the line.")
-    marker = Requirement(line.text).marker
-    if marker and not marker.evaluate(marker_environment(target)):
+    if not applies(Requirement(line.text), target):
         return
     for name in project_metadata.FILES:
         if (folder / path / name).is_file():

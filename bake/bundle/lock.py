@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from bake.app import asgi_server, wsgi_server
-from bake.app.requirement_line import HASH, Line, marker_environment
+from bake.app.requirement_line import HASH, Line, applies
 from bake.app.requirements_files import requirement_lines
 from bake.bundle import built_wheels, direct_sources
 from bake.bundle.built_wheels import BuiltWheel
@@ -103,7 +103,7 @@ class Requirements:
             optional = asgi_server.optional(lines)
         elif recipe.server != "uwsgi":
             lines = wsgi_server.served(recipe.server, lines, notes)
-        references = tuple(line for line in lines if line.reference and _applies(line, target))
+        references = tuple(line for line in lines if line.reference and applies(Requirement(line.text), target))
         plain_lines = [line for line in lines if not line.reference]
         requirements = [f"{line.text}\n" for line in plain_lines if not line.constraint]
         constraints = [f"{line.text}\n" for line in plain_lines if line.constraint]
@@ -131,12 +131,6 @@ class Requirements:
     def location(self, name: str) -> str:
         """Return `file:line` of a requirement, or "" for a dependency of another package."""
         return next((line.location for line in self.lines if line.name == canonicalize_name(name)), "")
-
-
-def _applies(line: Line, target: Target) -> bool:
-    """Return whether the marker of a requirement is true on a target."""
-    marker = Requirement(line.text).marker
-    return marker is None or marker.evaluate(marker_environment(target))
 
 
 def _reference_key(line: Line) -> object:
