@@ -277,6 +277,15 @@ def settled(image, work, user_data, options=None):
         booted.stop()
 
 
+@contextlib.contextmanager
+def baked_machine(bake, folder, work):
+    """A machine of an app's image, booted and settled, and what its bake printed."""
+    called = bake("image", folder)
+    assert called.code == 0, called.stderr
+    with settled(Path(called.stdout.strip()), work, proof.UserData()) as booted:
+        yield booted, called.stderr
+
+
 @pytest.fixture
 def machine(baked, tmp_path):
     """The baked image, booted and settled, with stand-ins for its secrets as in a proof."""

@@ -6,10 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import extended, settled
+from conftest import baked_machine, extended
 from test_push import VISITORS, host, visited  # noqa: F401
 
-from bake.verify import proof
 from bake.vm import qemu
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fastapi-hello"
@@ -81,10 +80,8 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def machine(folder, bake, tmp_path_factory):
     """A machine of the app's image, which its proof has compared with the author's server."""
-    called = bake("image", folder)
-    assert called.code == 0, called.stderr
-    assert "asgi: main:app" in called.stderr and "bake adds uvicorn" in called.stderr
-    with settled(Path(called.stdout.strip()), tmp_path_factory.mktemp("asgi"), proof.UserData()) as booted:
+    with baked_machine(bake, folder, tmp_path_factory.mktemp("asgi")) as (booted, printed):
+        assert "asgi: main:app" in printed and "bake adds uvicorn" in printed
         yield booted
 
 

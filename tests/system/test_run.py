@@ -2,13 +2,10 @@
 
 import os
 import shlex
-from pathlib import Path
 
 import pytest
-from conftest import settled
+from conftest import baked_machine
 from test_push import VISITORS, host, visited  # noqa: F401
-
-from bake.verify import proof
 
 pytestmark = pytest.mark.long
 
@@ -66,9 +63,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def machine(folder, bake, tmp_path_factory):
     """A machine of the program's image, which its proof has compared with the same program without a machine."""
-    called = bake("image", folder)
-    assert called.code == 0, called.stderr
-    with settled(Path(called.stdout.strip()), tmp_path_factory.mktemp("run"), proof.UserData()) as booted:
+    with baked_machine(bake, folder, tmp_path_factory.mktemp("run")) as (booted, _):
         yield booted
 
 

@@ -2,13 +2,10 @@
 
 import os
 import time
-from pathlib import Path
 
 import pytest
-from conftest import settled
+from conftest import baked_machine
 from test_push import VISITORS, host, visited  # noqa: F401
-
-from bake.verify import proof
 
 pytestmark = pytest.mark.long
 
@@ -44,9 +41,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def machine(folder, bake, tmp_path_factory):
-    called = bake("image", folder)
-    assert called.code == 0, called.stderr
-    with settled(Path(called.stdout.strip()), tmp_path_factory.mktemp("servers"), proof.UserData()) as booted:
+    with baked_machine(bake, folder, tmp_path_factory.mktemp("servers")) as (booted, _):
         yield booted
 
 

@@ -50,6 +50,14 @@ ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forev
 """
 
 
+def sent(launcher: Launcher, request: bytes) -> Connection:
+    """Return a connection on which a request was sent as it is written."""
+    connection = Connection(launcher.path)
+    connection.connect()
+    connection.sock.sendall(request)
+    return connection
+
+
 def test_a_program_serves_at_its_port_behind_the_socket(tmp_path: Path) -> None:
     with Launcher(tmp_path) as launcher:
         launcher.await_ready()
@@ -90,9 +98,7 @@ def test_a_program_that_refuses_an_upload_is_heard(tmp_path: Path) -> None:
     text = SLOW.replace("        time.sleep(1)\n", "        self.send_error(413)\n        return\n")
     with Launcher(tmp_path, text) as launcher:
         launcher.await_ready()
-        connection = Connection(launcher.path)
-        connection.connect()
-        connection.sock.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n")
+        connection = sent(launcher, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n")
         assert connection.sock.recv(99).startswith(b"HTTP/1.0 413 ")
         connection.close()
 
@@ -163,9 +169,7 @@ def test_a_stop_is_bounded_by_the_limit_of_a_request(tmp_path: Path) -> None:
 def test_a_stop_does_not_wait_for_websockets(tmp_path: Path) -> None:
     with Launcher(tmp_path, UPGRADED) as launcher:
         launcher.await_ready()
-        connection = Connection(launcher.path)
-        connection.connect()
-        connection.sock.sendall(b"GET /socket HTTP/1.1\r\nUpgrade: websocket\r\n\r\n")
+        connection = sent(launcher, b"GET /socket HTTP/1.1\r\nUpgrade: websocket\r\n\r\n")
         assert connection.sock.recv(99).endswith(b"hello")
         begin = time.monotonic()
         assert launcher.stop() == 0
