@@ -24,8 +24,9 @@ from bake.host.files import atomic_output, digest, file_digest
 from bake.host.programs import Result, run
 from bake.host.progress import Reporter
 
-#: Options that make uv ignore its settings, variables that undo those of the user, and the variable of another list.
-OPTIONS = ("--no-config", "--no-progress")
+#: Options that make uv ignore its settings and a list that it has kept (it keeps one for a time, by URL), variables
+#: that undo those of the user, and the variable of another list.
+OPTIONS = ("--no-config", "--no-cache", "--no-progress")
 SETTINGS = {"NO_COLOR": "1", "UV_PYTHON_DOWNLOADS": "manual", "UV_PYTHON_PREFERENCE": "only-managed"}
 LIST = "UV_PYTHON_DOWNLOADS_JSON_URL"
 #: The names of an archive and of its record in the cache.

@@ -93,6 +93,13 @@ def test_a_list_that_the_server_does_not_have_is_a_fault_of_the_network(mirror: 
         interpreter.find("3.12")
 
 
+def test_a_corrected_list_is_read_at_once(mirror: Mirror) -> None:
+    mirror.publish("3.12.8")
+    assert interpreter.find("3.12").version == "3.12.8"
+    mirror.publish("3.12.8", "3.12.10")
+    assert interpreter.find("3.12").version == "3.12.10"
+
+
 @pytest.mark.parametrize("version", ["3.12.99", "3.15"])
 def test_a_version_that_uv_does_not_have_is_refused_with_those_that_it_has(mirror: Mirror, version: str) -> None:
     mirror.publish("3.12.8", "3.14.2", "3.10.1")
