@@ -353,6 +353,8 @@ def site(tmp_path: Path, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch)
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     for name in ("SSL_CERT_FILE", "GIT_SSL_CAINFO", "CURL_CA_BUNDLE", "PIP_CERT", "REQUESTS_CA_BUNDLE"):
         monkeypatch.setenv(name, str(tmp_path / "ca.pem"))
+    # uv keeps pages by URL, and a later test may get the same port.
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
     made = Site(tmp_path / "site", "")
     made.folder.mkdir()
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *words: Handler(made, *words))
