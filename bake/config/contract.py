@@ -102,7 +102,7 @@ LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 DOMAIN = rf"(?:{LABEL}\.)+[a-z][a-z0-9-]{{0,61}}[a-z0-9]"
 
 #: Defaults of `limits`: bytes of a request's body, seconds of a request, threads of a worker.
-BODY, REQUEST, THREADS = 10 << 20, 60, 4
+BODY, REQUEST, THREADS = 10 << 20, 60, 8
 #: Seconds that nginx waits longer than the limit for a request, so that the app's server reports the timeout, and
 #: seconds after which uWSGI kills a worker whose Python is blocked.
 TIMEOUT_MARGIN, SERVER_MARGIN = 5, 10

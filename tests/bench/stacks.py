@@ -23,6 +23,7 @@ from run_launcher import Launcher, free_port  # noqa: E402
 from wsgi_loader import Gunicorn, Waitress  # noqa: E402
 
 from bake.bundle import release_files  # noqa: E402
+from bake.config.contract import THREADS  # noqa: E402
 from bake.config.recipe import Recipe  # noqa: E402
 from bake.host import programs  # noqa: E402
 
@@ -127,15 +128,15 @@ def wsgi(venv: Path) -> dict[str, Start]:
     """Return servers of one WSGI app: the machine's uWSGI, and others."""
     cpus, count = len(os.sched_getaffinity(0)), workers()
     granian = [f"{venv}/bin/granian", "--interface", "wsgi", "--uds", "app.sock", "--no-ws"]
-    threads = ["--workers", f"{count}", "--blocking-threads", "4", "app:app"]
+    threads = ["--workers", f"{count}", "--blocking-threads", f"{THREADS}", "app:app"]
     return {
-        f"bake: uWSGI, {count * 4} slots": lambda folder: machine(folder, venv),
+        f"bake: uWSGI, {count * THREADS} slots": lambda folder: machine(folder, venv),
         # The number of workers that gunicorn's documentation recommends.
         f"gunicorn sync, {2 * cpus + 1} slots": gunicorn(venv, "--workers", 2 * cpus + 1),
-        f"gunicorn gthread, {count * 4} slots": gunicorn(
-            venv, "--worker-class", "gthread", "--workers", count, "--threads", 4
+        f"gunicorn gthread, {count * THREADS} slots": gunicorn(
+            venv, "--worker-class", "gthread", "--workers", count, "--threads", THREADS
         ),
-        f"granian, {count * 4} slots": lambda folder: documented(folder, [*granian, *threads], "app.py"),
+        f"granian, {count * THREADS} slots": lambda folder: documented(folder, [*granian, *threads], "app.py"),
     }
 
 
@@ -145,7 +146,7 @@ def pairs(venv: Path) -> dict[str, Start]:
     uvicorn = [f"{venv}/bin/uvicorn", "--uds", "app.sock", "--workers", f"{count}", "--proxy-headers"]
     return {
         "bake: gunicorn": lambda folder: launched(folder, venv, Gunicorn, "app.py"),
-        "gunicorn": gunicorn(venv, "--worker-class", "gthread", "--workers", count, "--threads", 4),
+        "gunicorn": gunicorn(venv, "--worker-class", "gthread", "--workers", count, "--threads", THREADS),
         "bake: waitress": lambda folder: launched(folder, venv, Waitress, "app.py"),
         "waitress": lambda folder: documented(
             folder, [f"{venv}/bin/waitress-serve", "--unix-socket=app.sock", "app:app"], "app.py"

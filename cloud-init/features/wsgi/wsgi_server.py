@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 
 #: Seconds for one request, and threads of a worker, unless the recipe has them in `limits`.
-REQUEST, THREADS = 60, 4
+REQUEST, THREADS = 60, 8
 #: Seconds more until a stuck worker ends. nginx has answered by then; without its answer, visitors would get the page
 #: of a machine that starts, which reloads itself.
 MARGIN = 10

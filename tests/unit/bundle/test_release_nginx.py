@@ -17,10 +17,10 @@ def test_limits_are_said_where_they_are_not_the_usual_ones(app: Path) -> None:
         "uwsgi_send_timeout 95s;",
     ]
     said = configparser.ConfigParser()
-    said.read_string(release_texts(app, limits={"request": "90s", "threads": "8"})["settings/uwsgi.ini"])
-    assert dict(said["uwsgi"]) == {"harakiri": "100", "threads": "8"}
+    said.read_string(release_texts(app, limits={"request": "90s", "threads": "4"})["settings/uwsgi.ini"])
+    assert dict(said["uwsgi"]) == {"harakiri": "100", "threads": "4"}
     assert "settings/uwsgi.ini" not in release_texts(app, limits={"body": "5000"})
-    assert "settings/nginx/limits.conf" not in release_texts(app, limits={"threads": "8"})
+    assert "settings/nginx/limits.conf" not in release_texts(app, limits={"threads": "4"})
 
 
 @pytest.mark.parametrize(("prefix", "folder"), [("/static", "static"), ("/static/", "static/")])

@@ -484,8 +484,8 @@ def test_two_machines_have_two_placeholders(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cpus", "memory", "worker", "count"),
     [
-        (1, 240, 128, 1), (1, 512, 128, 2), (2, 1024, 128, 4), (4, 1024, 128, 6), (2, 8192, 128, 4),
-        (16, 4096, 128, 30), (64, 65536, 128, 128), (1, 960, 512, 1), (2, 2048, 512, 3), (2, 480, 40, 4),
+        (1, 240, 128, 1), (1, 512, 128, 2), (2, 1024, 128, 2), (4, 1024, 128, 4), (8, 1024, 128, 6),
+        (32, 4096, 128, 30), (64, 65536, 128, 64), (1, 960, 512, 1), (4, 2048, 512, 3), (2, 480, 40, 2),
     ],
 )  # fmt: skip
 def test_workers_go_by_cpus_and_memory(configure: ModuleType, cpus: int, memory: int, worker: int, count: int) -> None:
