@@ -34,7 +34,7 @@ class Request:
 
     def __init__(self, environ: dict, limit: float) -> None:
         """Note the visitor's connection, and the time at which the request has taken `limit` seconds."""
-        self.name = "{REQUEST_METHOD} {PATH_INFO!r}".format_map(environ)
+        self.environ = environ
         self.thread, self.connection = threading.get_ident(), uwsgi.connection_fd()
         self.end = time.monotonic() + limit
         self.body: object = ()
@@ -103,7 +103,8 @@ def watch(limit: float) -> None:
             os._exit(QUIET)
         for request in {*RUNNING} - late:
             if request.end < now:
-                print(f"<4>app: {request.name} took longer than {limit} s", file=sys.stderr)
+                name = "{REQUEST_METHOD} {PATH_INFO!r}".format_map(request.environ)
+                print(f"<4>app: {name} took longer than {limit} s", file=sys.stderr)
                 traceback.print_stack(sys._current_frames().get(request.thread))
                 request.expire()
                 deadline = deadline or now + min(DRAIN, limit)
@@ -118,10 +119,11 @@ def bounded(app: object, limit: float) -> object:
 
     def application(environ: dict, start_response: object) -> object:
         # With `preload`, the worker is a fork of the process that loaded the app, and threads do not survive a fork.
-        with LOCK:
-            if not watchers:
-                watchers.append(threading.Thread(target=watch, args=(limit,), daemon=True))
-                watchers[0].start()
+        if not watchers:
+            with LOCK:
+                if not watchers:
+                    watchers.append(threading.Thread(target=watch, args=(limit,), daemon=True))
+                    watchers[0].start()
         request = Request(environ, limit)
         try:
             request.body = app(environ, start_response)  # type: ignore[operator]
