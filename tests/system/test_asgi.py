@@ -43,25 +43,30 @@ async def slow():
 """
 #: Sends a text to the WebSocket each second, and connects again when it is closed, until /tmp/stop is there. Prints the
 #: number of echoes and the codes, or "no response" where a handshake failed. It runs in the app's virtualenv, which has
-#: the library.
+#: the library. With Debian 13's Python 3.13.5, the library's client for threads sometimes never sends its handshake.
 WEBSOCKET = """
-import json, os, ssl, sys, time
+import asyncio, json, os, ssl, sys
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage
-from websockets.sync.client import connect
 count, most, codes = 0, int(sys.argv[1]), []
 options = {"ssl": ssl._create_unverified_context(), "proxy": None, "open_timeout": 180}
-while count < most and not os.path.exists("/tmp/stop"):
-    try:
-        with connect("wss://127.0.0.1/echo", **options) as client:
-            while count < most and not os.path.exists("/tmp/stop"):
-                client.send(f"text {count}")
-                assert client.recv(60) == f"text {count}"
-                count += 1
-                time.sleep(1)
-    except ConnectionClosed as closed:
-        codes.append(closed.rcvd and closed.rcvd.code)
-    except InvalidMessage:
-        codes.append("no response")
+
+async def main():
+    global count
+    while count < most and not os.path.exists("/tmp/stop"):
+        try:
+            async with connect("wss://127.0.0.1/echo", **options) as client:
+                while count < most and not os.path.exists("/tmp/stop"):
+                    await client.send(f"text {count}")
+                    assert await asyncio.wait_for(client.recv(), 60) == f"text {count}"
+                    count += 1
+                    await asyncio.sleep(1)
+        except ConnectionClosed as closed:
+            codes.append(closed.rcvd and closed.rcvd.code)
+        except InvalidMessage:
+            codes.append("no response")
+
+asyncio.run(main())
 print(json.dumps([count, codes]))
 """
 PYTHON = "/srv/app/current/venv/bin/python"
@@ -122,8 +127,7 @@ def test_a_push_fails_no_request_and_closes_a_websocket_once(machine, host, fold
     assert set(seen) == {"200"} and seen["200"] >= 300, seen
     assert json.loads(machine.ssh("curl -sk https://127.0.0.1/facts").stdout)["version"] == "second"
     # The push closed it once, and so did the restart.
-    log = machine.ssh("sudo journalctl --namespace nginx | grep -v '\" 200 ' | tail -40").stdout
-    assert (client.returncode, echoes > 0, codes) == (0, True, [1012, 1012]), log
+    assert (client.returncode, echoes > 0, codes) == (0, True, [1012, 1012])
 
 
 def test_a_release_that_does_not_start_is_refused_with_its_exception(machine, host, folder, bake):  # noqa: F811

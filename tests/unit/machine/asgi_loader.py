@@ -75,6 +75,13 @@ async def stream(request):
             await asyncio.sleep(0.5)
     return StreamingResponse(parts(), media_type="text/plain")
 
+async def events(request):
+    async def parts():
+        while True:
+            yield "data: now\\n\\n"
+            await asyncio.sleep(0.1)
+    return StreamingResponse(parts(), media_type="text/event-stream")
+
 async def echo(websocket):
     await websocket.accept()
     await websocket.send_json({"scheme": websocket.url.scheme, "client": websocket.client.host})
@@ -82,6 +89,7 @@ async def echo(websocket):
         await websocket.send_text(text)
 
 routes = [Route("/wait", wait), Route("/block", block), Route("/hang", hang), Route("/stream", stream),
+          Route("/events", events),
           WebSocketRoute("/echo", echo), Route("/{path:path}", show, methods=["GET", "POST"])]
 
 async def around(request, call_next):

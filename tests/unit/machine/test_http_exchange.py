@@ -111,13 +111,13 @@ class Client(threading.Thread):
 
     def __init__(self, port: int) -> None:
         super().__init__()
-        self.url, self.codes, self.leave = f"ws://127.0.0.1:{port}/echo", list[int](), threading.Event()
+        self.port, self.codes, self.leave = port, list[int](), threading.Event()
         self.connected = threading.Event()
         self.start()
 
     def run(self) -> None:
         while not self.leave.is_set():
-            with connect(self.url, proxy=None, open_timeout=PATIENCE) as client:
+            with connect(f"ws://127.0.0.1:{self.port}/echo", proxy=None, open_timeout=PATIENCE) as client:
                 client.recv(PATIENCE)
                 self.connected.set()
                 try:
@@ -129,17 +129,35 @@ class Client(threading.Thread):
                     self.connected.clear()
 
 
-def test_an_exchange_closes_the_websocket_of_a_client_that_connects_again_only_once(
-    exchange: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+class Follower(Client):
+    """A visitor with an event stream, as a browser's EventSource. `codes` has a 0 for each end of a stream."""
+
+    def run(self) -> None:
+        while not self.leave.is_set():
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+            connection.request("GET", "/events", headers={"Accept": "text/event-stream"})
+            stream = connection.getresponse()
+            with contextlib.suppress(http.client.IncompleteRead):
+                while not self.leave.is_set() and stream.readline():
+                    self.connected.set()
+            connection.close()
+            if not self.leave.is_set():
+                self.connected.clear()
+                self.codes.append(0)
+
+
+@pytest.mark.parametrize(("kind", "codes"), [(Client, [1012]), (Follower, [0])])
+def test_an_exchange_ends_what_stays_open_only_once(
+    exchange: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Client], codes: list[int]
 ) -> None:
     with machine(exchange, tmp_path, monkeypatch, Loader) as (nginx, _):
-        client = Client(nginx.http)
+        client = kind(nginx.http)
         assert client.connected.wait(PATIENCE)
         exchange.hand_over({"limits": {"request": REQUEST}})
         assert client.connected.wait(PATIENCE)
         client.leave.set()
         client.join()
-    assert client.codes == [1012]
+    assert client.codes == codes
 
 
 def test_an_exchange_under_load_fails_no_request_and_closes_a_websocket(
