@@ -62,26 +62,23 @@ def test_the_image_has_the_server_of_the_recipe(machine):
     assert server.startswith("gunicorn") and (scheme, visitor) == ("https", "127.0.0.1") and version[-1] == "0"
 
 
-#: What visitors may get when nginx changes its protocol before the new workers serve.
-CHANGE = {"503", "504"}
-
-
 @pytest.mark.parametrize(
-    ("server", "version", "others"),
+    ("server", "version", "failed"),
     [
-        ("gunicorn", 1, set()),
-        ("waitress", 2, set()),
-        ("waitress", 3, set()),
-        ("uwsgi", 4, CHANGE),
-        ("gunicorn", 5, CHANGE),
+        ("gunicorn", 1, 0),
+        ("waitress", 2, 0),
+        ("waitress", 3, 0),
+        # nginx changes its protocol before the new workers serve (docs/reference/limitations.md).
+        ("uwsgi", 4, 0.01),
+        ("gunicorn", 5, 0.01),
     ],
 )
-def test_a_push_fails_no_request(machine, host, folder, bake, server, version, others):  # noqa: F811
+def test_a_push_fails_at_most_a_share_of_the_requests(machine, host, folder, bake, server, version, failed):  # noqa: F811
     set_server(folder, server, version)
     with visited(machine, VISITORS) as seen:
         pushed = bake("push", *host, folder)
     assert pushed.code == 0, pushed.stderr
-    assert {"200"} <= set(seen) <= {"200"} | others and seen["200"] >= 100, seen
+    assert seen["200"] >= max(1000, (1 - failed) * sum(seen.values())), seen
     words = page(machine)
     assert words[0].startswith(server) and words[1:3] == ["https", "127.0.0.1"] and words[-1] == str(version)
 

@@ -49,6 +49,8 @@ BODY, PARSED, LONGEST = 2 << 20, 512 << 10, 1000
 PATIENCE, STREAM, HOPS = 15.0, 2.0, 10
 STREAMS = ("text/event-stream", "multipart/x-mixed-replace")
 PORTS = {"http": 80, "https": 443}
+#: Where frameworks describe their API (OpenAPI): FastAPI, APIFlask and Quart-Schema; Litestar; Django Ninja; Sanic.
+DESCRIPTIONS = ("/openapi.json", "/schema/openapi.json", "/api/openapi.json", "/docs/openapi.json")
 #: Links to actions, in an address or in the text of a link.
 ACTION = re.compile(
     r"(?<![a-z])(log|sign)[-_\s]?(out|off)|(?<![a-z])(delete|remove|unsubscribe|destroy|cancel)"
@@ -284,6 +286,23 @@ def style_links(text: str) -> list[str]:
     return [first or second for first, second in addresses]
 
 
+def api_links(body: bytes) -> list[str]:
+    """Return the addresses in an API's description (OpenAPI) that answer GET, and need no value from a visitor."""
+    try:
+        described = json.loads(body)
+        servers = [server["url"] for server in described.get("servers", []) if server["url"].startswith("/")]
+        prefix = servers[0].rstrip("/") if servers else ""
+        return [
+            prefix + path
+            for path, operations in described["paths"].items()
+            if "get" in operations and "{" not in path
+            if not any(value.get("required") for value in operations["get"].get("parameters", []))
+        ]
+    # Other JSON.
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
+        return []
+
+
 class Wire:
     """A socket for http.client, with one deadline (time.monotonic()) for all its operations."""
 
@@ -431,6 +450,8 @@ class Visitor:
         markers = set(MARKER.findall(body + b"\n" + "\n".join(response.headers.values()).encode("latin-1")))
         answer.own = self.marker.encode() in markers
         answer.foreign = bool(markers - {self.marker.encode()})
+        if answer.kind == "json":
+            return [Link(address, False) for address in api_links(body)]
         if answer.kind not in ("html", "css"):
             return []
         text = decode(body[:PARSED], answer.charset)
@@ -574,7 +595,7 @@ class Crawl:
         """Return the answers to the pages that a visitor discovers, breadth first, from `seeds`.
 
         At most MOST addresses are requested. After the first ALIKE addresses of one shape, such as /item/1 and /item/2,
-        other shapes have priority.
+        other shapes have priority. If the first page is not HTML, the app may be an API whose description has links.
         """
         visitor = self.visitor(0)
         answers: list[Answer] = []
@@ -596,6 +617,8 @@ class Crawl:
             if not asked:
                 return False
             answer, links = asked
+            if find.via == "guess" and not links:
+                return True
             answer.via, answer.source = find.via, find.source
             if answer.location and answer.location["origin"] == "same":
                 add(answer.location["path"], find.level, "redirect", find.path)
@@ -606,6 +629,9 @@ class Crawl:
                     "asset" if link.asset else "link",
                     find.path,
                 )
+            if not answers and answer.kind != "html":
+                for path in DESCRIPTIONS:
+                    add(path, find.level, "guess", "")
             answers.extend([answer] if answers else self.front(visitor, answer))
             return True
 

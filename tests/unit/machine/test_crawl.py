@@ -184,6 +184,41 @@ def test_seeds_are_asked_first_and_a_list_of_paths_is_asked_alone(serve: Serve, 
     assert paths(ask(site, paths=["/pricing", "/"])) == ["/pricing", "/"]
 
 
+def api(**description: object) -> tuple[str, str]:
+    get = {"get": {}}
+    items = {"get": {"parameters": [{"name": "q", "required": True}]}}
+    routes = {
+        "/hello": get, "/items": items, "/users/{name}": get, "/logout": get, "/new": {"post": {}},
+        "/pages": {"get": {"parameters": [{"name": "page", "required": False}]}, "post": {}},
+    }  # fmt: skip
+    return "application/json", json.dumps({"openapi": "3.1.0", "paths": routes, **description})
+
+
+@pytest.mark.parametrize("front", [(404, {"Content-Type": "application/json"}, "{}"), ("application/json", "[1]")])
+def test_the_description_of_an_api_has_its_pages(serve: Serve, ask: Ask, front: tuple[object, ...]) -> None:
+    site = serve({"/": front, "/openapi.json": api(), "/hello": ("application/json", "{}")})
+    record = ask(site)
+    assert paths(record) == ["/", "/openapi.json", "/hello", "/pages", "/bake-no-such-page-7f3a"]
+    assert answer(record, "/hello").source == "/openapi.json"
+
+
+def test_an_api_below_a_path_is_described_with_it(serve: Serve, ask: Ask) -> None:
+    description = api(servers=[{"url": "https://api.example/v1"}, {"url": "/api/"}])
+    record = ask(serve({"/": ("text/plain", "hello"), "/schema/openapi.json": description}))
+    assert paths(record)[1:4] == ["/schema/openapi.json", "/api/hello", "/api/pages"]
+
+
+@pytest.mark.parametrize("text", ["[]", '{"paths": []}', '{"paths": {"/a": 1}}', "[" * 100000, "{"])
+def test_other_json_is_no_description_and_a_site_of_pages_is_not_asked_for_one(
+    serve: Serve, ask: Ask, text: str
+) -> None:
+    site = serve({"/": ("application/json", text), "/openapi.json": ("application/json", text)})
+    assert paths(ask(site)) == ["/", "/bake-no-such-page-7f3a"]
+    pages = serve({"/": page("/a")})
+    ask(pages)
+    assert not any("openapi" in request for request in pages.requests)
+
+
 def test_nothing_that_acts_is_asked(serve: Serve, ask: Ask) -> None:
     words = (
         "/logout",
