@@ -38,8 +38,8 @@ class Answer:
     (more than 2 MiB), stream (not complete in time) or broken. `validator`: the response has an ETag or Last-Modified
     header. `links` is a digest of the number of links of each kind. `debug` is the framework of a debug page, or
     "traceback". `loop`: the redirects of the front page never end. `own` and `foreign`: the response contains the
-    marker of this visitor, or of another one. `via` is seed, link, asset, redirect, guess or missing, and `source` the page
-    with the link.
+    marker of this visitor, or of another one. `via` is seed, link, asset, redirect, missing, or guess (the description
+    of an API), and `source` the page with the link.
     """
 
     path: str = ""

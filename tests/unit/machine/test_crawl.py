@@ -185,7 +185,7 @@ def test_seeds_are_asked_first_and_a_list_of_paths_is_asked_alone(serve: Serve, 
 
 
 def api(**description: object) -> tuple[str, str]:
-    get = {"get": {}}
+    get = {"get": dict[str, object]()}
     items = {"get": {"parameters": [{"name": "q", "required": True}]}}
     routes = {
         "/hello": get, "/items": items, "/users/{name}": get, "/logout": get, "/new": {"post": {}},
