@@ -23,6 +23,8 @@ REQUEST = 60
 DRAIN, END = 55, 10
 #: Bytes that are forwarded at once.
 SIZE = 1 << 16
+#: Seconds without new visitors, after the descriptors or the memory for one are used up. As in asyncio.
+PAUSE = 1
 #: Seconds until a program that listens only at other ports is reported.
 PATIENCE = 10
 #: The variables that give frameworks the port and the address, and the documentation of each.
@@ -82,11 +84,21 @@ class Forwarder:
         self.sides: dict[int, Side] = {}
         self.poll = select.epoll()
         self.poll.register(listener, select.EPOLLIN)
-        asyncio.get_running_loop().add_reader(self.poll, self.handle)
+        self.loop = asyncio.get_running_loop()
+        self.loop.add_reader(self.poll, self.handle)
+        self.resume: asyncio.TimerHandle | None = None
+
+    def pause(self, error: OSError) -> None:
+        """Accept no connections for a while. They wait in the socket."""
+        print(f"<4>app: no visitor can connect for {PAUSE} s: {error}", file=sys.stderr)
+        self.poll.modify(self.listener, 0)
+        self.resume = self.loop.call_later(PAUSE, self.poll.modify, self.listener, select.EPOLLIN)
 
     def stop(self) -> None:
         """Accept no more connections."""
         self.poll.unregister(self.listener)
+        if self.resume:
+            self.resume.cancel()
 
     def is_idle(self) -> bool:
         """Return whether all connections that are left are WebSockets."""
@@ -111,10 +123,13 @@ class Forwarder:
     def accept(self) -> None:
         """Accept a connection, and connect to the program. If that fails, nginx shows the machine's page."""
         try:
+            program = Side(socket.socket())
             visitor = Side(self.listener.accept()[0])
         except BlockingIOError:
             return
-        program = Side(socket.socket())
+        except OSError as error:
+            self.pause(error)
+            return
         program.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         visitor.other, program.other = program, visitor
         for side in (visitor, program):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -56,6 +57,18 @@ def sent(launcher: Launcher, request: bytes) -> Connection:
     connection.connect()
     connection.sock.sendall(request)
     return connection
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def leave_descriptors(pid: int, number: int) -> None:
+    """Let a process open so many more files."""
+    limit = len(list(Path(f"/proc/{pid}/fd").iterdir())) + number
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, limit))
 
 
 def test_a_program_serves_at_its_port_behind_the_socket(tmp_path: Path) -> None:
@@ -198,3 +211,36 @@ def test_a_large_answer_is_whole(tmp_path: Path) -> None:
     with Launcher(tmp_path, text) as launcher:
         launcher.await_ready()
         assert len(launcher.get("/large").body) == 20_000_000
+
+
+def test_visitors_wait_without_a_busy_loop_while_no_descriptors_are_left(tmp_path: Path) -> None:
+    with Launcher(tmp_path) as launcher:
+        launcher.await_ready()
+        pid = launcher.process.pid
+        # Three visitors take two descriptors each, and the fourth one only finds one.
+        leave_descriptors(pid, 7)
+        visitors = [sent(launcher, b"GET /wait?seconds=5 HTTP/1.0\r\n\r\n") for _ in range(6)]
+        begin = cpu_seconds(pid)
+        time.sleep(3.5)
+        assert cpu_seconds(pid) - begin < 0.5
+        assert 1 <= launcher.log.read_text().count("Too many open files") < 10
+        for visitor in visitors:
+            assert visitor.sock.recv(99).startswith(b"HTTP/1.0 200 ")
+            visitor.close()
+        assert launcher.get("/").status == 200
+        assert launcher.stop() == 0
+
+
+def test_a_stop_while_no_descriptors_are_left_is_orderly(tmp_path: Path) -> None:
+    with Launcher(tmp_path) as launcher:
+        launcher.await_ready()
+        leave_descriptors(launcher.process.pid, 3)
+        visitors = [sent(launcher, b"GET /wait?seconds=2 HTTP/1.0\r\n\r\n") for _ in range(5)]
+        assert soon(lambda: "Too many open files" in launcher.log.read_text())
+        assert launcher.stop() == 0
+        assert "Traceback" not in launcher.log.read_text()
+        # The others wait in the socket for the next start.
+        launcher.restart()
+        for visitor in visitors:
+            assert visitor.sock.recv(99).startswith(b"HTTP/1.0 200 ")
+            visitor.close()
