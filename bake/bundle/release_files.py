@@ -96,6 +96,7 @@ def feature_names(recipe: Recipe) -> tuple[str, ...]:
         "python": recipe.target.has_interpreter,
         **servers,
         "steps": any((recipe.writable.paths, recipe.secrets, recipe.setup, recipe.release, recipe.processes, django)),
+        "jobs": any((recipe.setup, recipe.release, recipe.timers, django)),
         "processes": recipe.processes,
         "django": django,
         "random-secrets": recipe.random_secrets,

@@ -49,6 +49,13 @@ def test_the_app_is_the_first_that_the_kernel_kills(host):
     assert app >= 500 > nginx
 
 
+def test_a_job_has_a_bound_of_memory_and_dies_before_the_site(host):
+    if set(host.run("ls /srv/app/current/settings/jobs").stdout.split()) <= {"author"}:
+        pytest.skip("the app has no jobs")
+    shown = host.run("systemctl show --property OOMScoreAdjust --property MemoryMax app-job@any.service").stdout
+    assert "OOMScoreAdjust=700\n" in shown and "MemoryMax=infinity" not in shown
+
+
 def test_a_stop_of_the_firewall_keeps_its_rules(host):
     assert host.run("systemctl show --value --property ExecStop nftables.service").stdout.strip() == ""
 

@@ -103,6 +103,9 @@ def test_23_jobs_and_steps_have_the_limits_of_the_recipe(machine):
     units = "app-job@setup app-job@tick app-job@other"
     limits = machine.ssh(f"systemctl show --value --property TimeoutStartUSec {units}").stdout.split("\n")
     assert [limit for limit in limits if limit] == ["20min", "2h", "15min"]
+    total = int(machine.ssh("awk '/^MemTotal:/ {print $2}' /proc/meminfo").stdout) << 10
+    bound = int(machine.ssh("systemctl show --value --property MemoryMax app-job@tick").stdout)
+    assert 0.7 * total < bound < 0.8 * total
 
 
 def test_24_one_address_has_256_requests_at_a_time_and_http_2_has_32(machine):

@@ -32,6 +32,8 @@ def form():
 RECIPE = f"""
 base: {os.environ.get("BAKE_TEST_BASE", "debian-13")}
 limits: {{body: 750M, request: 20m}}
+timers:
+  hog: {{run: head -c 9G /dev/zero | tail -n 1, when: yearly}}
 """
 FILM = 700 << 20
 #: Takes memory that cannot be compressed, until the kernel has killed a process.
@@ -170,6 +172,17 @@ def test_a_push_that_fails_leaves_nothing_also_on_a_full_disk(machine, host, fol
     finally:
         app.write_text(whole)
         recipe.write_text(RECIPE)
+
+
+@one_gigabyte
+def test_a_job_that_takes_all_memory_ends_before_a_worker_of_the_site(machine):
+    with visited(machine, VISITORS) as seen:
+        machine.ssh("sudo systemctl start app-job@hog", check=False, timeout=900)
+    assert machine.ssh("systemctl show --value --property Result app-job@hog").stdout.strip() == "oom-kill"
+    lines = killed(machine)
+    assert lines and all("oom_score_adj:700" in line for line in lines), lines
+    assert set(seen) == {"200"}, seen
+    machine.ssh("sudo systemctl reset-failed app-job@hog")
 
 
 def opened(url, patience=900):

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import release_texts
@@ -28,6 +29,20 @@ def test_a_job_may_take_longer_than_usual(app: Path) -> None:
     ours = (paths.rootfs() / "usr/lib/app/configure").read_text()
     assert '"ap[pt]*.service.d/?0-*.conf"' in ours
     assert not [name for name in release_texts(app, timers={"digest": timers["digest"]}) if "60-limit" in name]
+
+
+def test_a_job_has_a_bound_of_memory_and_dies_before_the_site(app: Path) -> None:
+    name = "settings/units/app-job@.service.d/60-memory.conf"
+    jobs: list[dict[str, Any]] = [
+        {"timers": {"digest": {"run": "true", "when": "daily"}}}, {"setup": ["true"]}, {"release": ["true"]},
+        {"django": {"settings": "shop.settings"}},
+    ]  # fmt: skip
+    texts = {release_texts(app, **recipe)[name] for recipe in jobs}
+    assert len(texts) == 1 and "\nMemoryMax=75%\n" in min(texts)
+    sandbox = (paths.rootfs() / "etc/systemd/system/app.service.d/50-sandbox.conf").read_text()
+    of_job, of_site = (int(text.partition("OOMScoreAdjust=")[2].split()[0]) for text in (min(texts), sandbox))
+    assert of_job > of_site
+    assert name not in release_texts(app)
 
 
 def test_large_uploads_are_not_kept_in_memory(app: Path) -> None:
