@@ -14,7 +14,7 @@ from bake.errors import BootError, PortError
 from bake.host import cache, programs
 from bake.host.progress import Reporter
 from bake.host.templates import render
-from bake.image import manifest
+from bake.image import archive_comparison, manifest
 from bake.verify import proof
 from bake.vm import qemu
 
@@ -36,6 +36,8 @@ def run(image: Path, port: int | None, shell: bool, report: Reporter, print_url:
     names = facts.secrets
     if facts.days:
         report.note(f"the image is {facts.days} days old; a new bake has today's security updates")
+        if line := archive_comparison.missing_updates(facts):
+            report.note(line)
     with cache.work_folder() as work:
         key = work / "key"
         qemu.make_key(key, "bake-run")

@@ -7,6 +7,7 @@ Layout of the cache:
   built/<sha256>/  a wheel that bake built, and its manifest; built/<key>.json names it by its inputs
   image/<key>/     a finished image and its manifest
   locks/<key>.txt  resolved requirements
+  security/        the index of each Debian version's security archive, for an hour
   wheels/          wheels by file name
   work/<random>/   the scratch space of a running command, which holds a lock on its `alive` file
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -124,17 +124,23 @@ def path_of(image: Path) -> Path:
 
 def proof_of(bundle_digest: str) -> str:
     """Return a one-line summary of the newest proof of a release in the cache, or "" if there is none."""
-    proofs = []
-    for path in paths.cache().glob(f"image/*/{FILE_NAME}"):
-        # Skip manifests of other versions of bake.
-        with suppress(OSError, ValueError, ProgramError):
-            manifest = ImageManifest.read(path)
-            if manifest.bundle == bundle_digest:
-                proofs.append((manifest.made, manifest.checks, manifest.app))
+    proofs = [(facts.made, facts.checks, facts.app) for facts in _cached() if facts.bundle == bundle_digest]
     if not proofs:
         return ""
     date, checks, app = max(proofs)
     return f"{date[:10]}, {checks} checks passed, app {app}"
+
+
+def of_digest(sha256: str) -> ImageManifest:
+    """Return the manifest of an image in the cache. All its values are unknown if the cache has no such image."""
+    return next((facts for facts in _cached() if facts.sha256 == sha256 != ""), ImageManifest())
+
+
+def _cached() -> Iterator[ImageManifest]:
+    """Yield the manifests in the cache, without those of other versions of bake."""
+    for path in paths.cache().glob(f"image/*/{FILE_NAME}"):
+        with suppress(OSError, ValueError, ProgramError):
+            yield ImageManifest.read(path)
 
 
 def require_image(path: Path, command: str) -> None:

@@ -23,6 +23,7 @@ from bake.aws.session import Cloud, aws_errors, code_of
 from bake.diagnosis import diagnosis
 from bake.errors import Cancelled, LaunchError
 from bake.host.progress import Phase, Reporter
+from bake.image import archive_comparison, manifest
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import (
@@ -73,6 +74,9 @@ def launch(
             plan = make_plan(ami_id, options, cloud, phase)
         if (days := inventory.age_of(plan.image)) not in ("", "0"):
             report.note(f"{ami_id} is {days} days old; `bake ami` makes a new one with today's security updates")
+            facts = manifest.of_digest(tags.read(plan.image).get(inventory.IMAGE, ""))
+            if line := archive_comparison.missing_updates(facts):
+                report.note(line)
         state = LaunchState(run, plan.run_tags(run))
         try:
             with report.phase("start") as phase:

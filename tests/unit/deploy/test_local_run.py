@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import lzma
 import os
 import re
 import select
@@ -19,6 +20,7 @@ from conftest import REPOSITORY, Fake
 
 from bake.errors import PortError
 from bake.host import programs
+from bake.image.manifest import ImageManifest
 
 #: A machine: nginx answers at once, with its own 503 for two requests; the app's front page takes FRONT seconds.
 #: SSH greets after SSH seconds, and `greeted` tells when it did.
@@ -110,6 +112,17 @@ def test_the_age_of_the_image_is_printed(bake_run: Start, tmp_path: Path) -> Non
     process = bake_run()
     assert first_line(process).startswith("http")
     assert re.search(r"the image is \d+ days old; a new bake has today's security updates", end(process))
+
+
+def test_the_security_updates_that_the_image_lacks_are_printed(bake_run: Start, tmp_path: Path) -> None:
+    facts = ImageManifest(made="2026-01-02T03:04:05Z", release="debian-13", packages={"nginx": "1.26.3-3"})
+    (tmp_path / "image.json").write_text(facts.to_json())
+    index = tmp_path / "cache/security/trixie.xz"
+    index.parent.mkdir(parents=True)
+    index.write_bytes(lzma.compress(b"Package: nginx\nVersion: 1.26.3-4\n\n"))
+    process = bake_run()
+    assert first_line(process).startswith("http")
+    assert "the image lacks security updates of nginx\n" in end(process)
 
 
 def test_a_busy_8080_leads_to_a_free_port_and_a_note(bake_run: Start) -> None:

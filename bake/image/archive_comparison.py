@@ -1,0 +1,74 @@
+"""Compare the packages of an image with Debian's security archive, before the image is run or launched."""
+
+from __future__ import annotations
+
+import lzma
+import queue
+import threading
+import time
+
+from bake.config.debian import TARGETS
+from bake.disk import security_updates
+from bake.errors import BakeError, NetworkError
+from bake.host import download, paths
+from bake.host.files import atomic_output
+from bake.image.manifest import ImageManifest
+
+#: The suite of security updates of a Debian version.
+ARCHIVE = "https://deb.debian.org/debian-security/dists/{suite}-security"
+#: Seconds that the archive has for its whole answer, and seconds in which the answer is used again.
+PATIENCE, AN_HOUR = 5, 3600
+#: The number of packages to name.
+SHOWN = 5
+
+
+def missing_updates(facts: ImageManifest, archive: str = ARCHIVE) -> str:
+    """Return a line about the security updates that an image lacks, or "" if its packages are unknown.
+
+    The line claims nothing if the archive does not answer. `archive` is the address of a suite, with `{suite}` for its
+    code name.
+    """
+    if not facts.packages or facts.release not in TARGETS:
+        return ""
+    try:
+        index = _index(TARGETS[facts.release].suite, archive)
+        names = security_updates.outdated(index, dict(facts.packages))
+    except (BakeError, OSError, lzma.LZMAError) as error:
+        message = error.message if isinstance(error, BakeError) else str(error)
+        return f"the image is not compared with the security archive: {message}"
+    if not names:
+        return "the security archive has no newer versions of the image's packages"
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"the image lacks security updates of {', '.join(names[:SHOWN])}{more}"
+
+
+def _index(suite: str, archive: str) -> str:
+    """Return the text of a suite's index. Raises NetworkError, and LZMAError if it is damaged."""
+    copy = paths.cache() / "security" / f"{suite}.xz"
+    if not copy.exists() or time.time() - copy.stat().st_mtime > AN_HOUR:
+        packed = _fetch(f"{archive.format(suite=suite)}/{security_updates.INDEX}")
+        text = lzma.decompress(packed)
+        with atomic_output(copy) as partial:
+            partial.write_bytes(packed)
+        return text.decode(errors="replace")
+    return lzma.decompress(copy.read_bytes()).decode(errors="replace")
+
+
+def _fetch(url: str) -> bytes:
+    """Return the content of a file within PATIENCE, however slowly it comes. Raises NetworkError."""
+    answers: queue.Queue[bytes | NetworkError] = queue.Queue()
+
+    def fetch() -> None:
+        try:
+            answers.put(download.fetch(url, PATIENCE))
+        except NetworkError as error:
+            answers.put(error)
+
+    threading.Thread(target=fetch, daemon=True).start()
+    try:
+        answer = answers.get(timeout=PATIENCE)
+    except queue.Empty:
+        answer = NetworkError(f"{url} did not answer within {PATIENCE} s", "Check the network.")
+    if isinstance(answer, NetworkError):
+        raise answer
+    return answer
