@@ -55,7 +55,7 @@ def test_programs_can_be_run_and_settings_cannot() -> None:
 
 def test_only_nginx_s_workers_and_root_write_to_its_journal() -> None:
     unit = "systemd-journald@nginx.socket"
-    files = {file.path: file.text for file in machine_files.files(DEBIAN_13)}
+    files = {file.path: file.text or "" for file in machine_files.files(DEBIAN_13)}
     drop_in = files[f"/etc/systemd/system/{unit}.d/50-app.conf"].splitlines()
     user = re.findall(r"^user (\S+);$", files["/usr/lib/app/nginx/nginx.conf"], re.M)
     assert drop_in[1:] == ["[Socket]", f"SocketGroup={user[0]}", "SocketMode=0660"]

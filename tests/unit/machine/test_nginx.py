@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import select
 import socket
 import ssl
 from collections.abc import Iterator
@@ -461,6 +462,21 @@ def test_an_address_has_256_requests_at_a_time(tmp_path: Path) -> None:
         assert soon(lambda: nginx.get("/", "a").status == 503)
         clients[0].sendall(b"0123456789")
         assert soon(lambda: nginx.get("/", "a").status == 200)
+
+
+@pytest.mark.parametrize(("limit", "is_answered"), [("", True), ("uwsgi_max_temp_file_size 1m;", False)])
+def test_a_visitor_who_reads_nothing_holds_no_thread_of_the_app(tmp_path: Path, limit: str, is_answered: bool) -> None:
+    """The answer waits in nginx's file. With a smaller limit, it would wait in the app, which has one thread here."""
+    files = {"srv/app/current/settings/nginx/spool.conf": limit}
+    with MachineNginx(tmp_path / "root", files=files) as nginx:
+        nginx.app.answer = lambda params, body: (
+            b"HTTP/1.1 200 OK\r\n\r\n" + bytes(50_000_000 if params["PATH_INFO"] == "/large" else 1)
+        )
+        with nginx.connect() as slow, nginx.connect() as other:
+            slow.sendall(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert soon(lambda: nginx.app.requests)
+            other.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert bool(select.select([other], [], [], 8)[0]) is is_answered
 
 
 def test_an_http_2_connection_has_32_requests_at_a_time(nameless: MachineNginx) -> None:
