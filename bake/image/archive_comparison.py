@@ -7,31 +7,27 @@ import queue
 import threading
 import time
 
-from bake.config.debian import TARGETS
 from bake.disk import security_updates
 from bake.errors import BakeError, NetworkError
 from bake.host import download, paths
-from bake.host.files import atomic_output
+from bake.host.files import atomic_output, digest
 from bake.image.manifest import ImageManifest
 
-#: The suite of security updates of a Debian version.
-ARCHIVE = "https://deb.debian.org/debian-security/dists/{suite}-security"
 #: Seconds that the archive has for its whole answer, and seconds in which the answer is used again.
 PATIENCE, AN_HOUR = 5, 3600
 #: The number of packages to name.
 SHOWN = 5
 
 
-def missing_updates(facts: ImageManifest, archive: str = ARCHIVE) -> str:
-    """Return a line about the security updates that an image lacks, or "" if its packages are unknown.
+def missing_updates(facts: ImageManifest) -> str:
+    """Return a line about the security updates that an image lacks, or "" if its packages or its archive are unknown.
 
-    The line claims nothing if the archive does not answer. `archive` is the address of a suite, with `{suite}` for its
-    code name.
+    The line claims nothing if the archive does not answer.
     """
-    if not facts.packages or facts.release not in TARGETS:
+    if not facts.packages or not facts.security_url:
         return ""
     try:
-        index = _index(TARGETS[facts.release].suite, archive)
+        index = _index(facts.security_url)
         names = security_updates.outdated(index, dict(facts.packages))
     except (BakeError, OSError, lzma.LZMAError) as error:
         message = error.message if isinstance(error, BakeError) else str(error)
@@ -42,11 +38,11 @@ def missing_updates(facts: ImageManifest, archive: str = ARCHIVE) -> str:
     return f"the image lacks security updates of {', '.join(names[:SHOWN])}{more}"
 
 
-def _index(suite: str, archive: str) -> str:
-    """Return the text of a suite's index. Raises NetworkError, and LZMAError if it is damaged."""
-    copy = paths.cache() / "security" / f"{suite}.xz"
+def _index(suite: str) -> str:
+    """Return the text of the index of a suite, by its URL. Raises NetworkError, and LZMAError if it is damaged."""
+    copy = paths.cache() / "security" / f"{digest([suite])}.xz"
     if not copy.exists() or time.time() - copy.stat().st_mtime > AN_HOUR:
-        packed = _fetch(f"{archive.format(suite=suite)}/{security_updates.INDEX}")
+        packed = _fetch(f"{suite}/{security_updates.INDEX}")
         text = lzma.decompress(packed)
         with atomic_output(copy) as partial:
             partial.write_bytes(packed)

@@ -20,6 +20,7 @@ from bake.config.debian import Target
 from bake.config.recipe import Recipe
 from bake.diagnosis import redaction
 from bake.disk import base_disk, dpkg, partitions
+from bake.disk.base_manifest import BaseManifest
 from bake.document import cloud_config, machine_files, release_source
 from bake.document.cloud_config import CheckSettings, Network
 from bake.errors import BakeError, BaseError, PlaceError, SpaceError
@@ -196,6 +197,7 @@ class Build:
     def _store(self, image: Path, status: str, packer_result: PackerResult, proof_result: ProofResult) -> None:
         """Move a checked image to the cache, with its manifest. `status` is the text of its dpkg status."""
         inputs, recipe = self.inputs, self.inputs.recipe
+        base = BaseManifest.read(inputs.base.disk.parent)
         with files.atomic_output(inputs.entry) as entry:
             entry.mkdir()
             shutil.move(image, entry / "image.qcow2")
@@ -205,6 +207,7 @@ class Build:
                 seconds={name: round(value, 1) for name, value in self.report.seconds.items()},
                 checks=proof_result.checks, app=proof_result.app, pages=tuple(proof_result.pages.splitlines()),
                 made=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), base_date=inputs.base.date,
+                security_url=base.security_url if base else "",
                 release=inputs.target.name, bundle=inputs.bundle.sha256,
                 document=files.digest(document(inputs.target, inputs.bundle).text), health=recipe.check.health,
                 domains=recipe.domains, keep=recipe.certificate.keep, secrets=recipe.secrets,

@@ -18,7 +18,7 @@ QCOW2 = b"QFI\xfb"
 #: The version of the format.
 VERSION = 1
 #: The values that a manifest does not have if they are unknown.
-OPTIONAL = ("commit", "version", "sources", "wheels")
+OPTIONAL = ("commit", "version", "sources", "wheels", "security_url")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class ImageManifest:
     """The facts about an image: its digest and size, its checks, its app and the inputs that it was made from.
 
     `size` is in bytes. `seconds` has the time of each phase of the bake. `app` is the summary of the comparison with
-    the author's server, and `pages` its table. `made` is in UTC. `bundle` and `document` are digests. `packages` has
+    the author's server, and `pages` its table. `made` is in UTC. `security_url` is that of
+    Debian's security suite. `bundle` and `document` are digests. `packages` has
     the version of each Debian package, `sources` the versions of their source packages, and `wheels` that of each
     wheel. `observed` is None if the bake did not observe the app. `commit` and `version` are the app's.
     """
@@ -60,6 +61,7 @@ class ImageManifest:
     pages: tuple[str, ...] = ()
     made: str = ""
     base_date: str = ""
+    security_url: str = ""
     release: str = ""
     bundle: str = ""
     document: str = ""

@@ -20,6 +20,7 @@ from conftest import REPOSITORY, Fake
 
 from bake.errors import PortError
 from bake.host import programs
+from bake.host.files import digest
 from bake.image.manifest import ImageManifest
 
 #: A machine: nginx answers at once, with its own 503 for two requests; the app's front page takes FRONT seconds.
@@ -115,9 +116,10 @@ def test_the_age_of_the_image_is_printed(bake_run: Start, tmp_path: Path) -> Non
 
 
 def test_the_security_updates_that_the_image_lacks_are_printed(bake_run: Start, tmp_path: Path) -> None:
-    facts = ImageManifest(made="2026-01-02T03:04:05Z", release="debian-13", packages={"nginx": "1.26.3-3"})
+    url = "https://archive.example/s"
+    facts = ImageManifest(made="2026-01-02T03:04:05Z", security_url=url, packages={"nginx": "1.26.3-3"})
     (tmp_path / "image.json").write_text(facts.to_json())
-    index = tmp_path / "cache/security/trixie.xz"
+    index = tmp_path / f"cache/security/{digest([url])}.xz"
     index.parent.mkdir(parents=True)
     index.write_bytes(lzma.compress(b"Package: nginx\nVersion: 1.26.3-4\n\n"))
     process = bake_run()

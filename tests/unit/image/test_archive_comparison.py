@@ -8,21 +8,20 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from bake.disk import security_updates
 from bake.host import paths
+from bake.host.files import digest
 from bake.image import archive_comparison, manifest
 from bake.image.manifest import ImageManifest
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
 
-IMAGE = ImageManifest(
-    release="debian-13", packages={"nginx": "1.26.3-3+deb13u1", "libssl3t64": "3.5.1-1", "zlib1g": "1:1.3.1-1"}
-)
+IMAGE = ImageManifest(packages={"nginx": "1.26.3-3+deb13u1", "libssl3t64": "3.5.1-1", "zlib1g": "1:1.3.1-1"})
 
 
 @dataclass
@@ -39,7 +38,10 @@ class Archive:
         self.index = lzma.compress("".join(rows).encode())
 
     def missing(self) -> str:
-        return archive_comparison.missing_updates(IMAGE, f"{self.address}/{{suite}}-security")
+        return archive_comparison.missing_updates(replace(IMAGE, security_url=self.address))
+
+    def copy(self) -> Path:
+        return paths.cache() / "security" / f"{digest([self.address])}.xz"
 
 
 @pytest.fixture
@@ -72,8 +74,8 @@ def test_the_packages_without_security_updates_are_named_and_an_answer_is_used_f
     archive.publish(nginx="1.26.3-3+deb13u2", zlib1g="1:1.3.1-1", chromium="140", libssl3t64="3.5.1-1+deb13u1")
     line = "the image lacks security updates of libssl3t64, nginx"
     assert [archive.missing(), archive.missing()] == [line, line]
-    assert archive.asked == [f"/trixie-security/{security_updates.INDEX}"]
-    os.utime(paths.cache() / "security/trixie.xz", (0, time.time() - archive_comparison.AN_HOUR - 1))
+    assert archive.asked == [f"/{security_updates.INDEX}"]
+    os.utime(archive.copy(), (0, time.time() - archive_comparison.AN_HOUR - 1))
     archive.publish(nginx="1.26.3-3")
     assert archive.missing() == "the security archive has no newer versions of the image's packages"
     assert len(archive.asked) == 2
@@ -84,7 +86,7 @@ def test_an_archive_that_does_not_answer_is_reported_and_nothing_is_claimed(arch
     assert archive.missing().startswith(line)
     archive.index = b"no archive"
     assert archive.missing().startswith(line)
-    assert not (paths.cache() / "security/trixie.xz").exists()
+    assert not archive.copy().exists()
 
 
 def test_an_answer_that_comes_byte_by_byte_does_not_delay_the_command(
@@ -98,9 +100,9 @@ def test_an_answer_that_comes_byte_by_byte_does_not_delay_the_command(
     assert time.monotonic() - begin < len(archive.index) * archive.pause / 2
 
 
-def test_an_image_of_unknown_packages_or_version_is_not_compared(archive: Archive) -> None:
-    assert archive_comparison.missing_updates(ImageManifest(release="debian-13"), archive.address) == ""
-    assert archive_comparison.missing_updates(ImageManifest(packages={"nginx": "1"}), archive.address) == ""
+def test_an_image_of_unknown_packages_or_archive_is_not_compared(archive: Archive) -> None:
+    assert archive_comparison.missing_updates(ImageManifest(security_url=archive.address)) == ""
+    assert archive_comparison.missing_updates(ImageManifest(packages={"nginx": "1"})) == ""
     assert archive.asked == []
 
 

@@ -14,7 +14,8 @@ from bake.image.manifest import ImageManifest, ObservedPaths
 
 FULL = ImageManifest(
     name="shop", sha256="a" * 64, size=3, seconds={"bake": 1.5}, checks=101, app="compared, 41 addresses",
-    pages=("a table",), made="2026-01-02T03:04:05Z", base_date="2026-01-01", release="debian-13", bundle="b" * 64,
+    pages=("a table",), made="2026-01-02T03:04:05Z", base_date="2026-01-01",
+    security_url="https://archive.example/s", release="debian-13", bundle="b" * 64,
     document="d" * 64, health="/up", domains=("shop.example",), keep="LABEL=keep", secrets=("KEY",),
     packages={"nginx": "1.26"}, sources={"nginx": ("1.26", "1.27")}, wheels={"flask": "3.1"},
     observed=ObservedPaths({"logs": True, "a.db": False}, ("static",), ("app.py",)),
