@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from bake.app import entry_evidence, own_server, procfile
+from bake.app import entry_evidence, entry_pages, own_server, procfile
 from bake.app.django import channels_app
 from bake.app.entry_evidence import Evidence
 from bake.app.frameworks import MAKERS, QUICKSTART
@@ -118,10 +118,10 @@ def only_app(reader: Reader, notes: list[str]) -> App | None:
         note = "ignored: the ASGI app at {}; to serve it, write  asgi: {}"
         notes += dict.fromkeys(note.format(app.root.location, app.target) for app in apps if app.asgi)
     # A function with the arguments of an ASGI app may be a middleware.
-    return _best_app(wsgi_apps or [app for app in apps if app.root.call] or apps)
+    return _best_app(reader, wsgi_apps or [app for app in apps if app.root.call] or apps)
 
 
-def _best_app(apps: list[App]) -> App:
+def _best_app(reader: Reader, apps: list[App]) -> App:
     """Return the one app that all these names refer to, under its best name. Raises NoAppError, SeveralAppsError."""
     names: dict[tuple[Module, str], list[App]] = {}
     for app in sorted(apps, key=lambda app: (app.module.path.parts[0] in SECONDARY_FOLDERS, app.rank)):
@@ -140,8 +140,9 @@ def _best_app(apps: list[App]) -> App:
             f"bake found an app only in a script for workers or administration: {best_app.location}",
             f"If it is the app to serve, write `{best_app.key}: {best_app.target}` in bake.yaml.",
         )
-    _require_one_call(best_app, names[best_app.root.module, best_app.root.name])
-    return best_app
+    same_apps = names[best_app.root.module, best_app.root.name]
+    _require_one_call(best_app, same_apps)
+    return entry_pages.complete(reader, best_app, [app for app in same_apps if not _is_secondary(app)])
 
 
 def _is_secondary(app: App) -> bool:

@@ -147,7 +147,9 @@ class Reader:
         self.roots = ("src",) if (folder / "src").is_dir() and not (folder / "src" / "__init__.py").exists() else ()
         #: The files that bake could not parse.
         self.faults: dict[PurePosixPath, python_files.Fault] = {}
-        self.modules = {module.name: module for module in self.parse(python_files.find(folder))}
+        #: All modules. An import of `shop` gives shop/__init__.py, and shop.py beside it can only be a program.
+        self.files = self.parse(python_files.find(folder))
+        self.modules = {module.name: module for module in self.files}
         #: The values in the settings of a Django project that `django` has read, by the name of the module.
         self.django_settings: dict[str, dict[str, ast.expr]] = {}
         self._classes = self._subclasses()

@@ -84,10 +84,10 @@ def find(reader: Reader) -> list[Program]:
     """Return the programs of the folder; only the one with a usual name if there is one."""
     imported_names = {origin for module in reader.modules.values() for origin in module.scope.imports.values()}
     programs: dict[Module, Program] = {}
-    for module in reader.modules.values():
+    for module in reader.files:
         # The files in `pages` are Streamlit's further pages.
         is_part = module.name in imported_names or "pages" in module.path.parts[:-1] or is_copy(module)
-        if not is_part and (program := _program(reader, module)):
+        if not is_part and (program := program_in(reader, module)):
             programs[module] = program
     depth = min((len(module.path.parts) for module in programs), default=0)
     outer_modules = [module for module in programs if len(module.path.parts) == depth]
@@ -119,7 +119,7 @@ def error(reader: Reader, details: str) -> NoAppError | SeveralAppsError | None:
 def port(reader: Reader, command: str) -> int | None:
     """Return the port at which a command serves. None: it takes the one that the machine gives it, or is unknown."""
     module = None if "$PORT" in command else _module(reader, command)
-    program = _program(reader, module) if module else None
+    program = program_in(reader, module) if module else None
     return program.port if program else None
 
 
@@ -147,13 +147,13 @@ def _module(reader: Reader, command: str) -> Module | None:
     for before, word in zip(["", *words], words, strict=False):
         names = (word, f"{word}.__main__") if before == "-m" else ()
         paths = (str(PurePosixPath(folder, word)),) if word.endswith(".py") else ()
-        for module in reader.modules.values():
+        for module in reader.files:
             if module.name in names or str(module.path) in paths:
                 return module
     return None
 
 
-def _program(reader: Reader, module: Module) -> Program | None:
+def program_in(reader: Reader, module: Module) -> Program | None:
     """Return the program in a file, or None if it starts no server."""
     servers = [server for server in SERVERS if server.package in module.imported_packages]
     tree = reader.tree(module) if servers else ast.Module([], [])
@@ -172,11 +172,17 @@ def _program(reader: Reader, module: Module) -> Program | None:
 
 
 def _command(reader: Reader, module: Module, server: Server, app: str) -> str:
-    """Return the command that starts a server: `python3 -m` for a module of a package, whose imports may need it."""
-    file = shlex.quote(str(module.path))
-    if server.command.startswith("python3 ") and module.name.rpartition(".")[0] in reader.modules:
+    """Return the command that starts a server."""
+    if server.command.startswith("python3 "):
+        return python_command(reader, module)
+    return server.command.format(file=shlex.quote(str(module.path)), module=module.name, app=app)
+
+
+def python_command(reader: Reader, module: Module) -> str:
+    """Return the command that runs a module: `python3 -m` for one of a package, whose imports may need it."""
+    if module.name.rpartition(".")[0] in reader.modules:
         return f"python3 -m {module.name.removesuffix('.__main__')}"
-    return server.command.format(file=file, module=module.name, app=app)
+    return f"python3 {shlex.quote(str(module.path))}"
 
 
 def _assigned_name(tree: ast.Module, server: Server) -> str:

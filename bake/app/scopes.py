@@ -185,7 +185,7 @@ def statements(body: list[ast.stmt], main: bool = False) -> Iterator[tuple[ast.s
         yield statement, main
         if isinstance(statement, Function | ast.ClassDef):
             continue
-        guard = isinstance(statement, ast.If) and _asks_for_main(statement.test)
+        guard = isinstance(statement, ast.If) and asks_for_main(statement.test)
         inner = [(child, main or guard) for child in getattr(statement, "body", ())]
         for holder, part in (
             (statement, "orelse"),
@@ -196,7 +196,7 @@ def statements(body: list[ast.stmt], main: bool = False) -> Iterator[tuple[ast.s
         pending += reversed(inner)
 
 
-def _asks_for_main(test: ast.expr) -> bool:
+def asks_for_main(test: ast.expr) -> bool:
     """Return whether a condition contains `__main__`."""
     words = (value for node in ast.walk(test) for value in vars(node).values())
     return any("__main__" in word for word in words if isinstance(word, str))

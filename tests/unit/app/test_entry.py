@@ -59,7 +59,7 @@ from bake.errors import NoAppError, SeveralAppsError
         ),
         ({"app.py": FLASK, "wsgi.py": "from app import app\napplication = Middleware(app)\n"}, "wsgi:application"),
         ({"app.py": FLASK + "app = WhiteNoise(app)\ndb = SQLAlchemy(app)\n"}, "app:app"),
-        ({"app.py": FLASK + "def create_app():\n    app.config['X'] = 1\n    return app\n"}, "app:app"),
+        ({"app.py": FLASK + "def create_app():\n    app.config['X'] = 1\n    return app\n"}, "app:create_app()"),
         ({"app.py": FLASK + "admin = Flask('admin')\n"}, "app:app"),
         ({"app.py": FACTORY + "def create_worker():\n    return Flask('worker')\n"}, "app:create_app()"),
         ({"api.py": "def application(environ, start_response):\n    return []\n"}, "api:application"),

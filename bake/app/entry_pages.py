@@ -1,0 +1,229 @@
+"""Find out whether a server that loads an app also adds its pages, or whether only a program of the app adds them.
+
+bake follows the code that runs: a module's statements, its imports, and each function whose name that code mentions.
+That is more than what runs, so an app that seems to have no pages has none.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+
+from bake.app import own_server
+from bake.app.name_resolution import USUAL_FACTORIES, App, Reader
+from bake.app.names import dotted_name, last_name
+from bake.app.scopes import Function, Module, asks_for_main
+from bake.errors import NoAppError
+
+#: Callables whose apps get their pages by calls alone.
+PAGE_MAKERS = {
+    "apiflask.APIFlask", "bottle.Bottle", "fastapi.FastAPI", "fastapi.applications.FastAPI", "flask.Flask",
+    "flask.app.Flask", "flask_openapi3.OpenAPI", "quart.Quart", "quart.app.Quart",
+}  # fmt: skip
+#: The last parts of calls that add pages.
+ADDING_CALLS = {
+    "add_api_route", "add_api_websocket_route", "add_namespace", "add_resource", "add_route", "add_url_rule",
+    "add_view", "include_router", "register_api", "register_blueprint",
+}  # fmt: skip
+#: The last parts of the decorators that add a page.
+DECORATORS = {"api_route", "delete", "get", "patch", "post", "put", "route", "websocket", "websocket_route"}
+#: The ends of the names of classes that collect pages. Only an app that registers them has these pages.
+COLLECTIONS = ("Blueprint", "Router", "Namespace")
+#: Modules that usually start an app, also without `if __name__ == "__main__"`.
+STARTERS = {"run", "main", "server", "serve", "__main__"}
+#: The maximum number of imports to follow to the place where a name is defined.
+MAX_IMPORTS = 5
+
+
+@dataclass(frozen=True)
+class Place:
+    """A call that adds pages. `function` is the name of the function with the call, or ""."""
+
+    module: Module
+    line: int
+    function: str
+
+    @property
+    def text(self) -> str:
+        """Return the function and the location, for a message."""
+        return f"{self.function}() in " * bool(self.function) + f"{self.module.path}:{self.line}"
+
+
+def complete(reader: Reader, app: App, names: Iterable[App]) -> App:
+    """Return the one of an app's names whose code adds its pages. The app itself comes first.
+
+    A usual factory that finishes an app of module level comes before the app. Raises NoAppError with a proposed `run`
+    if only a program adds the pages. `names` are other names of the app.
+    """
+    call = app.root.call
+    if call is None or not reader.makes(app.root.module.scope, dotted_name(call.func), PAGE_MAKERS):
+        return app
+    if any(keyword.arg in ("routes", None) for keyword in call.keywords):
+        return app
+    others = [other for other in names if other.module is app.root.module or _is_entry(other.module)]
+    walk_of = partial(_Walk, reader, cache(reader.tree))
+    if not (app.factory or app.root.factory):
+        factories = [other for other in others if other.factory and other.name in USUAL_FACTORIES]
+        mentions = walk_of(app).all_mentions() if factories else set()
+        app = next((factory for factory in factories if factory.name not in mentions), app)
+    for candidate in (app, *others):
+        if any(walk_of(candidate).places()):
+            return candidate
+    for program in _programs(reader):
+        walk = walk_of(app, program)
+        place = next(walk.places(), None)
+        if place and app.root.module in walk.modules:
+            raise _error(app, walk, program, place)
+    return app
+
+
+def _is_entry(module: Module) -> bool:
+    """Return whether a module is one that servers load: by its name, or because it is in no package."""
+    return len(module.path.parts) == 1 or module.path.stem in {"wsgi", "asgi", "app", "application", *STARTERS}
+
+
+def _programs(reader: Reader) -> list[Module]:
+    """Return the modules that seem to be programs, the most likely one first."""
+    modules = [module for module in reader.files if module.serves or module.path.stem in STARTERS]
+    return sorted(modules, key=lambda module: (len(module.path.parts), not module.serves, module.path))
+
+
+def _error(app: App, walk: _Walk, program: Module, place: Place) -> NoAppError:
+    """Return the error for an app whose pages only a program adds, with the lines of bake.yaml that start it."""
+    port = _port(walk.reader, walk.modules)
+    lines = (f"run: {own_server.python_command(walk.reader, program)}", *([f"port: {port}"] if port else []))
+    error = NoAppError(
+        f"{app.target} ({app.location}) has no pages for a server that loads it: {place.text} adds them, and only the "
+        f"program {program.path} runs that",
+        f"If {program.path} serves the site, add the lines above to bake.yaml, as `bake init` does; `port` is the one "
+        f"at which it serves, if it does not use PORT. If the app is complete, write `{app.key}: {app.target}`.",
+        "\n".join(lines),
+    )
+    error.proposal = lines
+    return error
+
+
+def _port(reader: Reader, modules: Iterable[Module]) -> int | None:
+    """Return the port in the modules of a program: in the call of a server, or as a constant such as DEFAULT_PORT.
+
+    Return None if there is none, or if the program reads PORT.
+    """
+    texts = [(reader.folder / module.path).read_bytes() for module in modules]
+    if any(re.search(rb"""["']PORT["']""", text) for text in texts):
+        return None
+    for module in modules:
+        if (server := own_server.program_in(reader, module)) and server.port:
+            return server.port
+    numbers = [re.search(rb"^\w*PORT *= *(\d{4,5})\b", text, re.MULTILINE) for text in texts]
+    return next((int(number[1]) for number in numbers if number), None)
+
+
+class _Walk:
+    """The code that runs when a server loads an app or, with `program`, when Python runs that module."""
+
+    def __init__(
+        self, reader: Reader, tree: Callable[[Module], ast.Module], app: App, program: Module | None = None
+    ) -> None:
+        self.reader = reader
+        self.tree = tree
+        self.program = program
+        #: The modules that run, in order.
+        self.modules: dict[Module, None] = {}
+        #: All names in the code.
+        self.mentions = {app.name} if app.factory and not program else set[str]()
+        #: Code to read: its module, its function, and its statements.
+        self._pending: list[tuple[Module, str, list[ast.stmt]]] = []
+        #: The functions that no code has mentioned.
+        self._functions: dict[str, list[tuple[Module, Function]]] = {}
+        self._run(program or app.module)
+        self._import(app.module.name if program is None else program.name.rpartition(".")[0])
+
+    def places(self) -> Iterator[Place]:
+        """Yield the calls that add pages."""
+        while self._pending:
+            module, function, body = self._pending.pop(0)
+            for node in _nodes(body, module is self.program):
+                self._read(module, node)
+                if isinstance(node, Function):
+                    decorators = [getattr(each, "func", each) for each in node.decorator_list]
+                    if any(_adds_page(self.reader, module, each, DECORATORS) for each in decorators):
+                        yield Place(module, node.lineno, function)
+                elif isinstance(node, ast.Call) and _adds_page(self.reader, module, node.func, ADDING_CALLS):
+                    yield Place(module, node.lineno, function)
+
+    def all_mentions(self) -> set[str]:
+        """Return the names in all the code."""
+        for _ in self.places():
+            pass
+        return self.mentions
+
+    def _read(self, module: Module, node: ast.AST) -> None:
+        """Follow the functions, imports and names in a part of the code."""
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                self._define(module, node)
+            case ast.Import():
+                for alias in node.names:
+                    self._import(alias.name)
+            case ast.ImportFrom():
+                for alias in node.names:
+                    self._import(f"{module.absolute(node)}.{alias.name}")
+            case ast.Name(id=name) | ast.Attribute(attr=name) if name not in self.mentions:
+                self.mentions.add(name)
+                self._pending += [(module, name, node.body) for module, node in self._functions.pop(name, ())]
+
+    def _import(self, name: str) -> None:
+        """Run a module, or the module of a name in it, and the packages that contain it."""
+        parts = name.split(".")
+        for length in range(1, len(parts) + 1):
+            if module := self.reader.modules.get(".".join(parts[:length])):
+                self._run(module)
+
+    def _run(self, module: Module) -> None:
+        """Read the statements of a module."""
+        if module not in self.modules:
+            self.modules[module] = None
+            self._pending.append((module, "", self.tree(module).body))
+
+    def _define(self, module: Module, node: Function) -> None:
+        """Read a function if the code has mentioned it, if Python calls it, or if a decorator of the app takes it."""
+        decorators = [dotted_name(getattr(each, "func", each)).partition(".")[0] for each in node.decorator_list]
+        is_hook = any(name and self.reader.look_up(module.scope, name) for name in decorators)
+        if node.name in self.mentions or node.name.startswith("__") or is_hook:
+            self._pending.append((module, node.name, node.body))
+        else:
+            self._functions.setdefault(node.name, []).append((module, node))
+
+
+def _nodes(body: Iterable[ast.AST], is_main: bool) -> Iterator[ast.AST]:
+    """Yield the parts of statements, without the bodies of functions and, unless `is_main`, of a program's block."""
+    pending = list(body)[::-1]
+    while pending:
+        node = pending.pop()
+        yield node
+        if isinstance(node, Function):
+            children: list[ast.AST] = [*node.decorator_list, *node.args.defaults]
+        elif isinstance(node, ast.If) and asks_for_main(node.test) and not is_main:
+            children = [*node.orelse]
+        else:
+            children = [*ast.iter_child_nodes(node)]
+        pending += reversed(children)
+
+
+def _adds_page(reader: Reader, module: Module, function: ast.expr, names: set[str]) -> bool:
+    """Return whether a function is one of `names` of an app, and not of a collection of pages."""
+    receiver, _, name = dotted_name(function).rpartition(".")
+    if name not in names:
+        return False
+    binding = None
+    for _ in range(MAX_IMPORTS):
+        binding = next(reversed(module.scope.names.get(receiver, [])), None)
+        owner, _, origin = module.scope.imports.get(receiver, "").rpartition(".")
+        if binding is None or not binding.is_import or owner not in reader.modules:
+            break
+        module, receiver = reader.modules[owner], origin
+    value = binding.value if binding else None
+    return not (isinstance(value, ast.Call) and last_name(value.func).endswith(COLLECTIONS))
