@@ -36,6 +36,8 @@ COLLECTIONS = ("Blueprint", "Router", "Namespace")
 STARTERS = {"run", "main", "server", "serve", "__main__"}
 #: The maximum number of imports to follow to the place where a name is defined.
 MAX_IMPORTS = 5
+#: The maximum number of other names of an app, and of programs, to examine: each may read the whole app.
+MAX_WALKS = 10
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def complete(reader: Reader, app: App, names: Iterable[App]) -> App:
         return app
     if any(keyword.arg in ("routes", None) for keyword in call.keywords):
         return app
-    others = [other for other in names if other.module is app.root.module or _is_entry(other.module)]
+    others = [other for other in names if other.module is app.root.module or _is_entry(other.module)][:MAX_WALKS]
     walk_of = partial(_Walk, reader, cache(reader.tree))
     if not (app.factory or app.root.factory):
         factories = [other for other in others if other.factory and other.name in USUAL_FACTORIES]
@@ -88,7 +90,7 @@ def _is_entry(module: Module) -> bool:
 def _programs(reader: Reader) -> list[Module]:
     """Return the modules that seem to be programs, the most likely one first."""
     modules = [module for module in reader.files if module.serves or module.path.stem in STARTERS]
-    return sorted(modules, key=lambda module: (len(module.path.parts), not module.serves, module.path))
+    return sorted(modules, key=lambda module: (len(module.path.parts), not module.serves, module.path))[:MAX_WALKS]
 
 
 def _error(app: App, walk: _Walk, program: Module, place: Place) -> NoAppError:
