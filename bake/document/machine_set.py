@@ -36,7 +36,6 @@ PATHS = (
     "/etc/systemd/system/certbot.service.d/50-app.conf",
     "/etc/systemd/system/nftables.service.d/50-app.conf",
     "/etc/systemd/system/nginx.service.d/50-app.conf",
-    "/etc/systemd/system/systemd-journald@nginx.socket.d/50-app.conf",
     "/usr/lib/sysusers.d/app.conf",
     "/usr/lib/tmpfiles.d/app.conf",
 )

@@ -83,27 +83,6 @@ def test_6_a_request_ends_at_its_limit_and_no_other_one_with_it(machine):
     assert status == "504" and 85 < float(seconds) < 100
 
 
-#: Writes a line to nginx's journal.
-LINE = """
-import socket
-with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
-    journal.connect("/run/systemd/journal.nginx/dev-log")
-    journal.send(b"<6>stranger: a line of another user")
-"""
-
-
-@pytest.mark.parametrize(("user", "is_written"), [("app", False), ("www-data", True)])
-def test_13_other_users_cannot_push_lines_out_of_nginx_s_journal(machine, user, is_written):
-    written = machine.ssh(f"sudo setpriv --reuid={user} --regid={user} --clear-groups python3 -",
-                          stdin=LINE, check=False)  # fmt: skip
-    assert ("PermissionError" in written.stderr) is not is_written, written.stderr
-    ask(machine, f"/written-by-{user}")
-    journal = machine.ssh("sleep 2; sudo journalctl --namespace=nginx -q -b -o cat | tail -n 20").stdout
-    assert ("a line of another user" in journal) is is_written
-    # nginx still writes.
-    assert f"/written-by-{user}" in journal
-
-
 def test_14_headers_that_are_too_large_get_431(machine):
     def status(size):
         machine.ssh(f"python3 -c \"print('X-Large: ' + 'x' * {size})\" > /tmp/header")

@@ -94,7 +94,6 @@ BREAKAGES = {
     "/run/systemd/system/app-job@.service.d/y.conf; systemctl daemon-reload": (
         "test_a_job_has_a_bound_of_memory_and_dies_before_the_site"
     ),
-    "chmod 666 /run/systemd/journal.nginx/dev-log": "test_only_nginx_writes_to_its_journal",
     "systemctl reload nginx": "test_current_versions_are_spoken[ssh://machine--tls1_2]",
 }
 

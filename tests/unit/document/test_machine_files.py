@@ -53,17 +53,6 @@ def test_programs_can_be_run_and_settings_cannot() -> None:
         assert (file.mode == 0o755) == file.content.startswith(b"#!") or file.path.endswith(".nft"), file.path
 
 
-def test_only_nginx_s_workers_and_root_write_to_its_journal() -> None:
-    unit = "systemd-journald@nginx.socket"
-    files = {file.path: file.text or "" for file in machine_files.files(DEBIAN_13)}
-    drop_in = files[f"/etc/systemd/system/{unit}.d/50-app.conf"].splitlines()
-    user = re.findall(r"^user (\S+);$", files["/usr/lib/app/nginx/nginx.conf"], re.M)
-    assert drop_in[1:] == ["[Socket]", f"SocketGroup={user[0]}", "SocketMode=0660"]
-    # nginx's log is this socket's, and its unit needs it.
-    assert "syslog:server=unix:/run/systemd/journal.nginx/dev-log" in files["/usr/lib/app/nginx/nginx.conf"]
-    assert f"Requires=app-configure.service {unit}\n" in files["/etc/systemd/system/nginx.service.d/50-app.conf"]
-
-
 def test_order_does_not_depend_on_the_disk() -> None:
     paths = [file.path for file in machine_files.files(DEBIAN_13)]
     assert paths == sorted(paths)
