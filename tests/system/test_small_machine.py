@@ -116,7 +116,7 @@ def serves(machine):
 
 @one_gigabyte
 def test_a_form_of_700_mb_fits_1_gb_of_memory_and_leaves_nothing(machine):
-    assert machine.ssh("swapon --noheadings").stdout == ""
+    assert machine.ssh("sudo swapon --noheadings").stdout == ""
     machine.ssh(f"truncate -s {FILM} /var/tmp/film")
     before = int(machine.ssh(USED).stdout)
     with visited(machine, VISITORS) as seen:
@@ -211,7 +211,7 @@ def test_an_old_image_answers_to_others_when_its_updates_are_installed(machine, 
 
 @half_a_gigabyte
 def test_512_mb_are_enough_for_an_upgrade_and_a_push_at_once(machine, host, folder, bake, tmp_path):  # noqa: F811
-    assert machine.ssh("swapon --noheadings --bytes --show=NAME,SIZE").stdout.split() == [
+    assert machine.ssh("sudo swapon --noheadings --bytes --show=NAME,SIZE").stdout.split() == [
         "/dev/zram0", str((256 << 20) - 4096)
     ]  # fmt: skip
     checks = ["machine/test_system.py", "machine/test_units.py", "machine/test_work.py"]
