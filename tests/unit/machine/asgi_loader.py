@@ -201,12 +201,10 @@ class Loader:
 
     def get(self, path: str, **headers: str) -> Answer:
         """Send a request to the loader's socket, without nginx."""
-        connection = Connection(self.path)
-        connection.request("GET", path, headers={"Connection": "close", **headers})
-        response = connection.getresponse()
-        answer = Answer(response.status, dict(response.getheaders()), response.read())
-        connection.close()
-        return answer
+        with contextlib.closing(Connection(self.path)) as connection:
+            connection.request("GET", path, headers={"Connection": "close", **headers})
+            response = connection.getresponse()
+            return Answer(response.status, dict(response.getheaders()), response.read())
 
     def start_again(self) -> None:
         """Restart the loader as systemd does, and wait until it serves."""
