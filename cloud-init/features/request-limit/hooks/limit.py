@@ -119,11 +119,10 @@ def bounded(app: object, limit: float) -> object:
 
     def application(environ: dict, start_response: object) -> object:
         # With `preload`, the worker is a fork of the process that loaded the app, and threads do not survive a fork.
-        if not watchers:
-            with LOCK:
-                if not watchers:
-                    watchers.append(threading.Thread(target=watch, args=(limit,), daemon=True))
-                    watchers[0].start()
+        with LOCK:
+            if not watchers:
+                watchers.append(threading.Thread(target=watch, args=(limit,), daemon=True))
+                watchers[0].start()
         request = Request(environ, limit)
         try:
             request.body = app(environ, start_response)  # type: ignore[operator]
