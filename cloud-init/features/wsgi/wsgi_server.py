@@ -36,6 +36,12 @@ WORKERS = {
     "geventwebsocket": "geventwebsocket.gunicorn.workers.GeventWebSocketWorker",
     "gevent": "gevent",
 }
+#: What an app reads about its visitor, and nginx's headers with it.
+VISITOR = [
+    ("REMOTE_ADDR", "HTTP_X_REAL_IP"),
+    ("wsgi.url_scheme", "HTTP_X_FORWARDED_PROTO"),
+    ("SERVER_PORT", "HTTP_X_FORWARDED_PORT"),
+]
 #: The settings of gunicorn that the machine decides. bake prints those that gunicorn.conf.py sets.
 MACHINE = {
     "bind": ["127.0.0.1:8000"],  # gunicorn prefers the socket of systemd.
@@ -55,11 +61,9 @@ def visited(app: Callable) -> Callable:
     """Return the app in a middleware that tells it about the visitor as uWSGI does. nginx sets these headers."""
 
     def application(environ: dict, start_response: Callable) -> Iterable[bytes]:
-        for name, header in (
-            ("REMOTE_ADDR", "X_REAL_IP"), ("wsgi.url_scheme", "X_FORWARDED_PROTO"), ("SERVER_PORT", "X_FORWARDED_PORT"),
-        ):  # fmt: skip
-            if f"HTTP_{header}" in environ:
-                environ[name] = environ[f"HTTP_{header}"]
+        for name, header in VISITOR:
+            if header in environ:
+                environ[name] = environ[header]
         return app(environ, start_response)
 
     return application

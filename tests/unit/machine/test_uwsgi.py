@@ -33,10 +33,17 @@ def stream(seconds):
     finally:
         with open("../closed", "a") as file: file.write("closed ")
 
+def late(seconds):
+    time.sleep(seconds)
+    yield b"late"
+
 def app(environ, start_response):
     path, _, seconds = environ["PATH_INFO"].strip("/").partition("/")
     headers = [("Content-Type", environ["QUERY_STRING"] or "text/plain")]
-    start_response("200 OK", headers + [("Content-Length", "3")] * (path == "length"))
+    headers += [("Content-Length", "3")] * (path == "length") + [("X-Accel-Buffering", "no")] * (path == "late")
+    start_response("200 OK", headers)
+    if path == "late":
+        return late(float(seconds))
     if path == "stream":
         return stream(float(seconds))
     if path == "file":
@@ -124,6 +131,19 @@ def test_a_worker_that_ends_finishes_its_other_requests(tmp_path: Path) -> None:
         assert [task.result()[0].status for task in others] == [200, 200]
         assert slow.result()[0].status == 504
         assert machine.get("/").status == 200
+
+
+def test_a_stream_without_a_part_at_the_limit_gets_504(tmp_path: Path) -> None:
+    with started(tmp_path, limits={"request": LIMIT}) as machine:
+        assert machine.get("/late/60").status == 504
+
+
+def test_a_worker_without_requests_stays(tmp_path: Path) -> None:
+    with started(tmp_path, limits={"request": 1}) as machine:
+        before = machine.get("/").body
+        machine.get("/stream/0")
+        time.sleep(3)
+        assert machine.get("/").body == before
 
 
 def test_a_stream_ends_at_the_limit(tmp_path: Path) -> None:

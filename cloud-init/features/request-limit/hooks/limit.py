@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import uwsgi
@@ -23,59 +23,50 @@ REQUEST = 60
 DRAIN = 20
 #: The response to a request that takes too long. Unlike the page of a machine that starts, it does not reload itself.
 LATE = b"HTTP/1.1 504 Gateway Timeout\r\nContent-Type: text/plain\r\n\r\nThe request took too long.\n"
+#: Names of headers of a response that is no stream.
+LENGTH = {"content-length", "x-accel-buffering"}
 #: uWSGI logs no crash of a worker with this exit status.
 QUIET = 29
 #: The app's socket, which systemd passes.
 LISTENER = 3
+#: What a request's environ is marked with: the time at which it has taken too long, and whether its response has begun.
+END, BEGUN = "bake.end", "bake.begun"
+#: The last environ of each thread of this worker, and the descriptor of the visitor's connection. A request with END is
+#: being answered: uWSGI empties its environ after the last part of the response, and closes the connection only then.
+LAST: dict[int, tuple[dict, int]] = {}
 
 
-class Request:
-    """A request that a thread of this worker answers. uWSGI iterates over it to get the response."""
+class Stream:
+    """A response without a length. Until its first part is there, the visitor can get another response."""
 
-    def __init__(self, environ: dict, limit: float) -> None:
-        """Note the visitor's connection, and the time at which the request has taken `limit` seconds."""
-        self.environ = environ
-        self.thread, self.connection = threading.get_ident(), uwsgi.connection_fd()
-        self.end = time.monotonic() + limit
-        self.body: object = ()
-        self.begun = False
-        RUNNING.add(self)
+    def __init__(self, environ: dict, body: Iterable[bytes]) -> None:
+        """Wrap the body that the app has returned."""
+        self.environ, self.body = environ, body
 
-    def __iter__(self) -> object:
-        self.parts = iter(self.body)  # type: ignore[call-overload]
-        return self
-
-    def __next__(self) -> object:
-        part = next(self.parts)
-        self.begun = True
-        return part
+    def __iter__(self) -> Iterator[bytes]:
+        for part in self.body:
+            self.environ[BEGUN] = True
+            yield part
 
     def close(self) -> None:
         """Close the app's response."""
-        try:
-            getattr(self.body, "close", bool)()
-        finally:
-            self.finish()
-
-    def finish(self) -> None:
-        """Forget the request. uWSGI closes its connection next."""
-        with LOCK:
-            RUNNING.discard(self)
-
-    def expire(self) -> None:
-        """Answer the visitor, unless the response has begun, and end the connection. The app's thread goes on."""
-        with LOCK, contextlib.suppress(OSError):
-            if self in RUNNING:
-                # uWSGI closes its own descriptor, but not the copy.
-                with socket.socket(fileno=os.dup(self.connection)) as client:
-                    if not self.begun:
-                        client.send(LATE)
-                    client.shutdown(socket.SHUT_RDWR)
+        getattr(self.body, "close", bool)()
 
 
-#: The requests of this worker.
-RUNNING: set[Request] = set()
-LOCK = threading.Lock()
+def running() -> dict[tuple[int, float], tuple[dict, int]]:
+    """Return the requests that are being answered, by their threads and ends."""
+    last = [*LAST.items()]
+    return {(thread, end): (environ, connection) for thread, (environ, connection) in last if (end := environ.get(END))}
+
+
+def expire(end: float, environ: dict, connection: int) -> None:
+    """Answer the visitor, unless the response has begun, and end the connection. The app's thread goes on."""
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection)) as client:
+        # If the request goes on, the copy is of its connection. uWSGI closes its own descriptor, but not the copy.
+        if environ.get(END) == end:
+            if not environ.get(BEGUN):
+                client.send(LATE)
+            client.shutdown(socket.SHUT_RDWR)
 
 
 def refuse() -> None:
@@ -91,62 +82,66 @@ def watch(limit: float) -> None:
 
     The worker takes no new requests, and waits for those that it has. uWSGI starts another one.
     """
-    late: set[Request] = set()
+    late: set[tuple[int, float]] = set()
     deadline = 0.0
     while True:
         time.sleep(0.5)
-        now = time.monotonic()
-        if late and (late >= RUNNING or now > deadline):
-            for request in [*RUNNING]:
-                request.expire()
+        now, requests = time.monotonic(), running()
+        if late and (late >= requests.keys() or now > deadline):
+            for (_, end), request in requests.items():
+                expire(end, *request)
             # An ordinary exit would wait for the threads.
             os._exit(QUIET)
-        for request in {*RUNNING} - late:
-            if request.end < now:
-                name = "{REQUEST_METHOD} {PATH_INFO!r}".format_map(request.environ)
+        for thread, end in requests.keys() - late:
+            if end < now:
+                environ, connection = requests[thread, end]
+                name = f"{environ.get('REQUEST_METHOD')} {environ.get('PATH_INFO')!r}"
                 print(f"<4>app: {name} took longer than {limit} s", file=sys.stderr)
-                traceback.print_stack(sys._current_frames().get(request.thread))
-                request.expire()
+                traceback.print_stack(sys._current_frames().get(thread))
+                expire(end, environ, connection)
                 deadline = deadline or now + min(DRAIN, limit)
-                late.add(request)
+                late.add((thread, end))
         if late:
             refuse()
 
 
-def bounded(app: object, limit: float) -> object:
-    """Return the app in a middleware that ends requests which take longer than `limit` seconds."""
-    watchers: list[threading.Thread] = []
+def streaming(app: Callable) -> Callable:
+    """Return the app in a middleware that marks its requests, and does what the loader's own `streaming` does.
 
-    def application(environ: dict, start_response: object) -> object:
+    It counts for small pages: two middlewares, with an object for each request, took 5 % of their CPU time.
+    """
+    limit = recipe_of_release.get("limits", {}).get("request", REQUEST)
+    unstarted = [threading.Thread(target=watch, args=(limit,), daemon=True)]
+
+    def application(environ: dict, start_response: Callable) -> Iterable[bytes]:
+        has_length = False
+
+        def start(status: str, headers: list, *problem: object) -> object:
+            nonlocal has_length
+            for name, _ in headers:
+                if name.lower() in LENGTH:
+                    has_length = name.lower() == "content-length"
+                    return start_response(status, headers, *problem)
+            return start_response(status, [*headers, ("X-Accel-Buffering", "no")], *problem)
+
         # With `preload`, the worker is a fork of the process that loaded the app, and threads do not survive a fork.
-        with LOCK:
-            if not watchers:
-                watchers.append(threading.Thread(target=watch, args=(limit,), daemon=True))
-                watchers[0].start()
-        request = Request(environ, limit)
-        try:
-            request.body = app(environ, start_response)  # type: ignore[operator]
-        except BaseException:
-            request.finish()
-            raise
+        if unstarted:
+            with contextlib.suppress(IndexError):
+                unstarted.pop().start()
+        environ[END] = time.monotonic() + limit
+        LAST[threading.get_ident()] = environ, uwsgi.connection_fd()
+        body = app(environ, start)
         # uWSGI sends files itself, without Python.
-        if hasattr(request.body, "read"):
-            request.finish()
-            return request.body
-        if isinstance(request.body, bytes):
-            request.body = [request.body]
-        return request
+        if hasattr(body, "read"):
+            del environ[END]
+        elif has_length or isinstance(body, bytes):
+            environ[BEGUN] = True
+        else:
+            return Stream(environ, body)
+        return body
 
     return application
 
 
-#: The function of wsgi.py that this hook replaces. wsgi.py runs the hook in its own namespace. That of an older machine
-#: does not; there, the hook has no effect.
-stream: Callable = globals().get("streaming", bool)
 #: The recipe, which is read before the app can change the working directory.
 recipe_of_release = json.loads(Path("../recipe.json").read_text())
-
-
-def streaming(app: object) -> object:
-    """Return the app in the loader's middleware and in this one."""
-    return bounded(stream(app), recipe_of_release.get("limits", {}).get("request", REQUEST))

@@ -42,9 +42,10 @@ def streaming(app: object) -> object:
 
     def application(environ: dict, start_response: object) -> object:
         def start(status: str, headers: list, *problem: object) -> object:
-            if not {"content-length", "x-accel-buffering"} & {name.lower() for name, _ in headers}:
-                headers = [*headers, ("X-Accel-Buffering", "no")]
-            return start_response(status, headers, *problem)  # type: ignore[operator]
+            for name, _ in headers:
+                if name.lower() in ("content-length", "x-accel-buffering"):
+                    return start_response(status, headers, *problem)  # type: ignore[operator]
+            return start_response(status, [*headers, ("X-Accel-Buffering", "no")], *problem)  # type: ignore[operator]
 
         return app(environ, start)  # type: ignore[operator]
 
