@@ -47,7 +47,8 @@ class Request:
         self.scope, self.send, self.limit = scope, send, limit
         self.is_begun = self.is_late = False
         self.task = asyncio.current_task()
-        self.timer = asyncio.get_running_loop().call_later(limit, self.expire)
+        self.end = time.monotonic() + limit
+        RUNNING.add(self)
 
     async def serve(self, app: Callable, receive: Callable) -> None:
         """Call the app."""
@@ -57,7 +58,7 @@ class Request:
             if not self.is_late:
                 raise
         finally:
-            self.timer.cancel()
+            RUNNING.discard(self)
 
     async def relay(self, message: dict) -> None:
         """Send a part of the app's response."""
@@ -66,13 +67,16 @@ class Request:
         if message["type"] == "http.response.start":
             self.is_begun = True
             headers = message.get("headers", ())
-            if not any(name in LENGTH for name, _ in headers):
+            for name, _ in headers:
+                if name in LENGTH:
+                    break
+            else:
                 message = {**message, "headers": [*headers, (b"x-accel-buffering", b"no")]}
         await self.send(message)
 
     def expire(self) -> None:
         """Answer in place of the app. It may wait for a thread, which cannot be ended, so this has its own task."""
-        if not self.is_begun:
+        if not (self.is_begun or self.is_late):
             self.is_late = True
             self.answer = asyncio.get_running_loop().create_task(self.refuse())
 
@@ -84,6 +88,10 @@ class Request:
         await self.send({"type": "http.response.body", "body": b"The request took too long.\n"})
         if self.task:
             self.task.cancel()
+
+
+#: The requests of this worker. `watch` looks for late ones.
+RUNNING: set[Request] = set()
 
 
 def bounded(app: Callable, limit: float) -> Callable:
@@ -99,10 +107,14 @@ def bounded(app: Callable, limit: float) -> Callable:
 
 
 async def watch(limit: float) -> None:
-    """End this worker with a traceback if its event loop is blocked for `limit` seconds and MARGIN."""
+    """End late requests, and a worker whose event loop is blocked for `limit` seconds and MARGIN, with a traceback."""
     while True:
         faulthandler.dump_traceback_later(limit + MARGIN, exit=True)
         await asyncio.sleep(0.5)
+        now = time.monotonic()
+        for request in [*RUNNING]:
+            if request.end < now:
+                request.expire()
 
 
 def load(recipe: dict) -> Callable:
