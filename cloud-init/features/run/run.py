@@ -67,6 +67,8 @@ class Side:
         self.waiting = b""
         self.interest = 0
         self.is_upgraded = False
+        #: When the visitor last sent something that the program has not reacted to, or 0.
+        self.since = 0.0
 
 
 class Forwarder:
@@ -103,6 +105,11 @@ class Forwarder:
     def is_idle(self) -> bool:
         """Return whether all connections that are left are WebSockets."""
         return all(side.is_upgraded or side.other.is_upgraded for side in self.sides.values())
+
+    def is_late(self, limit: float) -> bool:
+        """Return whether a visitor has waited for `limit` seconds without a byte from the program."""
+        late = time.monotonic() - limit
+        return any(0 < side.since < late and not side.is_upgraded for side in self.sides.values())
 
     def handle(self) -> None:
         """Do what can be done without waiting."""
@@ -143,8 +150,12 @@ class Forwarder:
     def receive(self, side: Side) -> None:
         """Forward what a side has sent, or its end. Raises OSError."""
         if data := side.connection.recv(SIZE):
-            if side.connection.family == socket.AF_INET and data.startswith(b"HTTP/1.1 101"):
-                side.is_upgraded = True
+            if side.connection.family == socket.AF_INET:
+                side.since = 0
+                if data.startswith(b"HTTP/1.1 101"):
+                    side.is_upgraded = True
+            else:
+                side.other.since = time.monotonic()
             self.send(side.other, data)
         else:
             self.close(side)
@@ -179,14 +190,14 @@ class Forwarder:
             each.connection.close()
 
 
-async def answers(port: int, path: str) -> bool:
-    """Return whether the program answers a request, with any status. app-setup checks the status."""
+async def answers(port: int, path: str, limit: float = REQUEST) -> bool:
+    """Return whether the program answers a request within `limit` seconds, with any status: app-setup checks that."""
     with contextlib.suppress(OSError, asyncio.TimeoutError, ValueError):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         lines = (f"GET {path} HTTP/1.1", "Host: localhost", "X-Forwarded-Proto: https", "Connection: close")
         writer.write("".join(f"{line}\r\n" for line in (*lines, "")).encode())
         try:
-            return (await asyncio.wait_for(reader.readline(), REQUEST)).startswith(b"HTTP/")
+            return (await asyncio.wait_for(reader.readline(), limit)).startswith(b"HTTP/")
         finally:
             writer.close()
     return False
@@ -221,6 +232,13 @@ async def await_answer(port: int, path: str, session: int) -> None:
                 )
 
 
+async def hang(forwarder: Forwarder, port: int, path: str, limit: float) -> None:
+    """Wait until a visitor gets nothing within the limit, and another request neither: the program is stuck."""
+    while not forwarder.is_late(limit) or await answers(port, path, limit):
+        await asyncio.sleep(1)
+    print(f"<3>app: the program answers nothing within {limit} s, so it is ended", file=sys.stderr)
+
+
 async def end(program: asyncio.subprocess.Process) -> None:
     """Stop the program's processes. systemd kills those that are left."""
     deadline = time.monotonic() + END
@@ -249,15 +267,18 @@ async def main(release: Path, listener: socket.socket, place: str, port: int) ->
         for each in (program.wait(), stop.wait(), await_answer(port, path, program.pid))
     )  # fmt: skip
     await asyncio.wait({ended, stopped, ready}, return_when=asyncio.FIRST_COMPLETED)
+    is_stuck = False
     if ready.done() and not ended.done():
         forwarder = Forwarder(listener, port)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
             client.sendto(b"READY=1", place)
-        await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stuck = loop.create_task(hang(forwarder, port, path, limit))
+        await asyncio.wait({ended, stopped, stuck}, return_when=asyncio.FIRST_COMPLETED)
+        is_stuck = stuck.done()
         # systemd keeps the socket, in which new connections wait for the next start.
         forwarder.stop()
         deadline = time.monotonic() + min(DRAIN, limit)
-        while not ended.done() and time.monotonic() < deadline:
+        while not (ended.done() or is_stuck) and time.monotonic() < deadline:
             await asyncio.sleep(0.1)
             if forwarder.is_idle():
                 break
@@ -265,7 +286,7 @@ async def main(release: Path, listener: socket.socket, place: str, port: int) ->
         print(f"<3>app: {command!r} ended with {program.returncode}", file=sys.stderr)
         return 1
     await end(program)
-    return 0
+    return int(is_stuck)
 
 
 if __name__ == "__main__":

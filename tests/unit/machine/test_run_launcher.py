@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import resource
@@ -129,6 +130,19 @@ def test_a_program_that_ends_fails_the_start_at_once(tmp_path: Path, text: str) 
     with Launcher(tmp_path, text) as launcher:
         assert launcher.process.wait(PATIENCE) == 1
     assert "'python3 app.py' ended with" in launcher.log.read_text()
+
+
+@pytest.mark.parametrize(("server", "is_stuck"), [("HTTPServer", True), ("ThreadingHTTPServer", False)])
+def test_a_program_that_answers_nobody_is_ended(tmp_path: Path, server: str, is_stuck: bool) -> None:
+    with Launcher(tmp_path, APP.replace("ThreadingHTTPServer", server), limits={"request": 1}) as launcher:
+        launcher.await_ready()
+        with contextlib.closing(sent(launcher, b"GET /wait?seconds=9 HTTP/1.1\r\nHost: a\r\n\r\n")):
+            if is_stuck:
+                assert launcher.process.wait(PATIENCE) == 1
+            else:
+                time.sleep(5)
+                assert launcher.get("/").status == 200
+    assert ("answers nothing within 1 s" in launcher.log.read_text()) == is_stuck
 
 
 def test_a_program_that_ends_later_ends_its_launcher_too(tmp_path: Path) -> None:
