@@ -2,9 +2,11 @@
 
 import os
 import shlex
+import time
 
 import pytest
 from conftest import baked_machine
+from server_faults import LIMIT, assert_faults_end, page
 from test_push import VISITORS, host, visited  # noqa: F401
 
 pytestmark = pytest.mark.long
@@ -12,10 +14,15 @@ pytestmark = pytest.mark.long
 #: A server of Python's standard library that listens at all addresses. It starts slowly.
 APP = """
 import http.server, os, time
+from urllib.parse import parse_qs, urlsplit
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        body = f"version one, {self.headers['X-Forwarded-Proto']}".encode()
+        query = parse_qs(urlsplit(self.path).query)
+        time.sleep(float(query.get("seconds", ["0"])[0]))
+        if "memory" in query:
+            len(b"x" * (int(query["memory"][0]) << 20))
+        body = f"{os.getpid()} {self.headers['X-Forwarded-Proto']} version-one".encode()
         self.send_response(200)
         self.send_header("Content-Type", "text/plain")
         self.send_header("Content-Length", str(len(body)))
@@ -55,7 +62,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("apps") / "own-server"
     folder.mkdir()
     base = os.environ.get("BAKE_TEST_BASE", "debian-13")
-    (folder / "bake.yaml").write_text(f"base: {base}\nrun: python3 app.py\nlimits: {{request: 20s}}\n")
+    (folder / "bake.yaml").write_text(f"base: {base}\nrun: python3 app.py\nlimits: {{request: {LIMIT}s}}\n")
     (folder / "app.py").write_text(f"{APP}\n# {os.urandom(8).hex()}\n")
     return folder
 
@@ -68,20 +75,20 @@ def machine(folder, bake, tmp_path_factory):
 
 
 def test_a_program_serves_over_https_and_the_firewall_closes_its_port(machine):
-    assert machine.ssh("curl -sk https://127.0.0.1/").stdout == "version one, https"
+    assert page(machine)[1:] == ["https", "version-one"]
     assert machine.ssh("ss -Hlnt sport = :8001").stdout.split()[3] == "0.0.0.0:8001"
     assert machine.ssh(f"sudo sh -c {shlex.quote(FROM_ELSEWHERE)}").stdout.split() == ["000", "200", "200"]
 
 
 def test_a_push_and_a_restart_fail_no_request(machine, host, folder, bake):  # noqa: F811
     source = folder / "app.py"
-    source.write_text(source.read_text().replace("version one", "version two"))
+    source.write_text(source.read_text().replace("version-one", "version-two").replace("sleep(5)", "sleep(60)"))
     with visited(machine, VISITORS) as seen:
         pushed = bake("push", *host, folder)
         machine.ssh("sudo systemctl restart app", timeout=300)
     assert pushed.code == 0, pushed.stderr
     assert set(seen) == {"200"} and seen["200"] >= 100, seen
-    assert machine.ssh("curl -sk https://127.0.0.1/").stdout == "version two, https"
+    assert page(machine)[1:] == ["https", "version-two"]
 
 
 @pytest.mark.parametrize(
@@ -102,16 +109,32 @@ def test_a_release_that_does_not_serve_is_refused_with_its_reason(machine, host,
     assert set(seen) == {"200"}, seen
 
 
+def test_its_faults_end_with_the_request(machine, host, folder, bake):  # noqa: F811
+    source = folder / "app.py"
+    source.write_text(source.read_text().replace("sleep(60)", "sleep(5)"))
+    assert bake("push", *host, folder).code == 0
+    assert_faults_end(machine)
+    # A program that can answer one request at a time is stuck, and starts again.
+    source.write_text(source.read_text().replace("ThreadingHTTPServer", "HTTPServer"))
+    assert bake("push", *host, folder).code == 0
+    before = page(machine)
+    machine.ssh("curl -sk -m 200 -o /dev/null 'https://127.0.0.1/?seconds=999'", timeout=240)
+    time.sleep(3 * LIMIT)
+    assert page(machine)[0] != before[0] and page(machine)[1:] == before[1:]
+    assert "answers nothing within" in machine.ssh("sudo journalctl -u app -b -o cat").stdout
+    source.write_text(source.read_text().replace("http.server.HTTPServer", "http.server.ThreadingHTTPServer"))
+
+
 def test_a_program_with_its_own_port_is_pushed(machine, host, folder, bake):  # noqa: F811
     recipe, source = folder / "bake.yaml", folder / "app.py"
     recipe.write_text(f"{recipe.read_text()}port: 5001\n")
     source.write_text(source.read_text().replace('int(os.environ["PORT"])', "5001"))
     # The program of the release before had another port, so nothing is in the way of the new one.
     assert bake("push", *host, folder).code == 0
-    source.write_text(source.read_text().replace("version two", "version three"))
+    source.write_text(source.read_text().replace("version-two", "version-three"))
     with visited(machine, VISITORS) as seen:
         pushed = bake("push", *host, folder)
     assert pushed.code == 0, pushed.stderr
     # Nothing can be exchanged, but visitors wait in the socket.
     assert set(seen) == {"200"}, seen
-    assert machine.ssh("curl -sk https://127.0.0.1/").stdout == "version three, https"
+    assert page(machine)[1:] == ["https", "version-three"]
