@@ -41,8 +41,6 @@ FILES = {
 
 #: Files for apt that allow packer alone from Debian 12, whose package is one static program, and their folders.
 PACKER_FILES = {"bake-packer.sources": "sources.list.d", "bake-packer.pref": "preferences.d"}
-#: The archive in bake-packer.sources, unless apt's own settings name a mirror.
-ARCHIVE = "http://deb.debian.org/debian"
 PACKER_ELSEWHERE = """\
 {system} has no packer package. Install Packer as HashiCorp's documentation explains. Then run in this folder:
   packer init packer/plugins
@@ -146,22 +144,29 @@ def install(packages: list[str], note: Callable[[str], None] = lambda text: None
 
 def _add_packer_source(note: Callable[[str], None]) -> None:
     """Write PACKER_FILES, with the mirror that apt uses for this Debian version."""
-    version = system().get("VERSION_ID", "testing")
+    version, mirror = system().get("VERSION_ID", "testing"), _mirror()
     note(f"Debian {version} has no packer package. bake adds Debian 12 as a source of apt for that package alone:")
     folder = paths.tree() / "packer" / "apt"
     for name, directory in PACKER_FILES.items():
         destination = f"/etc/apt/{directory}/{name}"
         note(f"  {destination}")
-        text = (folder / name).read_text().replace(ARCHIVE, _archive())
+        text = (folder / name).read_text().replace("MIRROR", mirror)
         programs.run([*_sudo(), "install", "-m", "644", "/dev/stdin", destination], stdin=text)
 
 
-def _archive() -> str:
-    """Return the URL from which apt gets this Debian version's main packages."""
-    options = ["--format", "$(RELEASE) $(REPO_URI)", "Created-By: Packages", "Component: main"]
+def _mirror() -> str:
+    """Return the URL from which apt gets this Debian version's main packages. Raises ToolError if there is none."""
+    options = ["--format", "$(CODENAME) $(REPO_URI)", "Created-By: Packages", "Component: main", "Origin: Debian"]
     rows = programs.run(["apt-get", "indextargets", *options], check=False).stdout.splitlines()
     codename = system().get("VERSION_CODENAME", "sid")
-    return next((uri for release, _, uri in (row.partition(" ") for row in rows) if release == codename), ARCHIVE)
+    for row in rows:
+        release, _, mirror = row.partition(" ")
+        if release == codename:
+            return mirror
+    raise ToolError(
+        f"apt has no source of Debian's {codename}, so bake cannot add Debian 12's packer from the same mirror",
+        "Add the source to /etc/apt/sources.list.d, run `apt-get update`, and then the same command again.",
+    )
 
 
 def verify() -> None:

@@ -133,6 +133,16 @@ def test_debian_without_packer_gets_debian_12_s_from_its_own_mirror(
     assert written.read_text() == "" and len(notes) == 3
 
 
+def test_debian_without_packer_and_without_a_mirror_is_told_so(
+    apt: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host_requirements, "system", lambda: {"ID": "debian", "VERSION_CODENAME": "trixie"})
+    fake("apt-cache", "true")
+    with pytest.raises(ToolError, match="apt has no source of Debian's trixie"):
+        host_requirements.install(["packer"])
+    assert "install" not in apt.read_text().split()
+
+
 def test_packages_that_do_not_install_are_named(apt: Path) -> None:
     with pytest.raises(ToolError, match="could not install broken") as caught:
         host_requirements.install(["broken"])
