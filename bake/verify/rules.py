@@ -323,16 +323,18 @@ def _incomplete(case: Case) -> Finding | None:
 
 def _broken_link(case: Case) -> Finding | None:
     answer, author = case.answer, case.author
-    if answer.status not in (404, 410) or answer.via not in ("link", "asset"):
+    # The crawl of the author's server finds an address. That of the machine begins with it.
+    finder = author or answer
+    if answer.status not in (404, 410) or finder.via not in ("link", "asset") or case.record.visitors > 1:
         return None
-    if author and answer.via == "asset" and author.status in (404, 410):
+    if author and author.via == "asset" and author.status in (404, 410):
         return note(
-            f"A file that {answer.source} needs is missing, also with the author's server ({answer.status}).",
+            f"A file that {author.source} needs is missing, also with the author's server ({answer.status}).",
             "If a build makes it, run the build before the bake. If git ignores it, include it by .bakeignore.",
         )
     if author:
         return None
-    return note(f"The link on {case.answer.source} is broken ({case.answer.status}).")
+    return note(f"The link on {answer.source} is broken ({answer.status}).")
 
 
 Rule = Callable[[Case], Finding | None]

@@ -101,6 +101,15 @@ def test_a_page_that_only_the_author_s_server_has_is_a_fault(served: Callable[..
     assert judged.summary == "compared, 3 addresses, 1 fault"
 
 
+def test_a_style_sheet_that_the_author_s_server_lacks_too_is_noted(served: Callable[..., Any]) -> None:
+    ports = served({"/": (200, "<title>Shop</title><link rel=stylesheet href=/built.css>")})
+    author = Author.read(recorded(ports), "12ab", {})
+    judged = pages.judge(asking(ports), Site(["shop.example"]), author, str)
+    noted = {difference.sentence for difference in judged.differences if difference.verdict is Verdict.NOTE}
+    assert noted == {"A file that / needs is missing, also with the author's server (404)."}
+    assert judged.faults == () and judged.summary == "compared, 3 addresses, 1 note"
+
+
 def test_a_page_that_the_machine_alone_leads_to_is_judged(served: Callable[..., Any]) -> None:
     author = Author.read(recorded(served({"/": (400, "Which host?")})), "12ab", {})
     machine = served({**FRONT, "/prices": (500, "broken")})
