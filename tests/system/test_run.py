@@ -82,7 +82,7 @@ def test_a_program_serves_over_https_and_the_firewall_closes_its_port(machine):
 
 def test_a_push_and_a_restart_fail_no_request(machine, host, folder, bake):  # noqa: F811
     source = folder / "app.py"
-    source.write_text(source.read_text().replace("version-one", "version-two").replace("sleep(5)", "sleep(60)"))
+    source.write_text(source.read_text().replace("version-one", "version-two"))
     with visited(machine, VISITORS) as seen:
         pushed = bake("push", *host, folder)
         machine.ssh("sudo systemctl restart app", timeout=300)
@@ -109,11 +109,20 @@ def test_a_release_that_does_not_serve_is_refused_with_its_reason(machine, host,
     assert set(seen) == {"200"}, seen
 
 
-def test_its_faults_end_with_the_request(machine, host, folder, bake):  # noqa: F811
+def test_a_push_of_a_release_that_takes_60_s_to_start_fails_no_request(machine, host, folder, bake):  # noqa: F811
     source = folder / "app.py"
+    source.write_text(source.read_text().replace("sleep(5)", "sleep(60)"))
+    with visited(machine, VISITORS) as seen:
+        pushed = bake("push", *host, folder)
     source.write_text(source.read_text().replace("sleep(60)", "sleep(5)"))
+    assert pushed.code == 0, pushed.stderr
+    assert set(seen) == {"200"}, seen
     assert bake("push", *host, folder).code == 0
+
+
+def test_its_faults_end_with_the_request(machine, host, folder, bake):  # noqa: F811
     assert_faults_end(machine)
+    source = folder / "app.py"
     # A program that can answer one request at a time is stuck, and starts again.
     source.write_text(source.read_text().replace("ThreadingHTTPServer", "HTTPServer"))
     assert bake("push", *host, folder).code == 0
