@@ -3,7 +3,7 @@
 import time
 
 #: Seconds for one request of the apps that are tried.
-LIMIT = 10
+LIMIT = 20
 #: Statuses of a visitor whose request takes more memory than the machine has.
 OUT_OF_MEMORY = {"500", "502", "503", "504"}
 
