@@ -49,6 +49,8 @@ class Project(Shape):
 class ToolTable(Shape):
     """The table of one tool below [tool]: Poetry, uv, PDM or setuptools."""
 
+    name: str = ""
+    version: str = ""
     dependencies: Table = {}
     scripts: Table = {}
     source: list[Source] = []

@@ -91,7 +91,10 @@ def find(folder: Path) -> Project | None:
 def _pyproject(path: Path) -> Project:
     content = table(path)
     project, tool = content.get("project", {}), content.get("tool", {})
-    entry_points = {"console_scripts": project.get("scripts", {}), **project.get("entry-points", {})}
+    poetry_table = tool.get("poetry", {})
+    commands = project.get("scripts") or poetry_table.get("scripts", {})
+    entry_points = {"console_scripts": {name: target for name, target in commands.items() if isinstance(target, str)}}
+    entry_points |= project.get("entry-points", {})
     dependencies, requires_python = project.get("dependencies"), project.get("requires-python", "")
     names, is_computed = tuple[str, ...](), False
     if "dependencies" in project.get("dynamic", ()):
@@ -105,7 +108,8 @@ def _pyproject(path: Path) -> Project:
     elif dependencies is None and (group := GROUPS & content.get("dependency-groups", {}).keys()):
         dependencies = tuple(_group(content["dependency-groups"], min(group)))
     return Project(
-        path.name, text_of(path), project.get("name"), project.get("version"), requires_python,
+        path.name, text_of(path), project.get("name") or poetry_table.get("name"),
+        project.get("version") or poetry_table.get("version"), requires_python,
         None if dependencies is None else tuple(dependencies), entry_points, names,
         {name: tuple(lines) for name, lines in project.get("optional-dependencies", {}).items()},
         is_computed,
