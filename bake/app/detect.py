@@ -23,6 +23,7 @@ from bake.app import (
     own_server,
     procfile,
     python_files,
+    removed_modules,
     server_notes,
     websockets,
     wsgi_server,
@@ -84,6 +85,7 @@ def complete(folder: Path, recipe: Recipe) -> Detection:
     modules = reader.import_closure(app.module, app.root.module) if app else []
     modules = own_server.modules(reader, recipe.run) if recipe.run else modules
     _check_imports(reader, modules, notes if recipe.entry else None)
+    removed_modules.require_none(reader, modules)
     changes: dict[str, object] = {entry.key: entry.target}
     notes += _unread_notes(reader)
     if recipe.requirements is None:

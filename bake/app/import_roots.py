@@ -57,7 +57,7 @@ def flat_import(reader: Reader, modules: Iterable[Module]) -> FlatImport | None:
     known_names = {name.partition(".")[0] for name in reader.modules} | sys.stdlib_module_names
     paths = {module.path for module in reader.modules.values()}
     folders = {parent for path in paths for parent in path.parents}
-    listed_names = _listed_names(reader.folder)
+    listed_names = required_words(reader.folder)
     # Packages that the app also imports by their own names, so that their folder cannot be the app's.
     origins = {origin for module in reader.modules.values() for origin in module.scope.imports.values()}
     known_packages = {".".join(origin.split(".")[:length]) for origin in origins for length in (1, 2, 3)}
@@ -93,7 +93,7 @@ def _subfolders(module: Module) -> list[PurePosixPath]:
     return [path for path in module.path.parents if path.parts and str(path) not in MACHINE_ROOTS]
 
 
-def _listed_names(folder: Path) -> set[str]:
+def required_words(folder: Path) -> set[str]:
     """Return the words of the app's requirements file, as names of modules."""
     with suppress(BakeError, OSError):
         if file := requirements_file(folder):
