@@ -179,11 +179,11 @@ def _frameworks(reader: Reader, modules: list[Module]) -> dict[str, str]:
 
 
 def _check_imports(reader: Reader, modules: list[Module], notes: list[str] | None) -> None:
-    """Raise NoAppError if modules' imports resolve only from a subfolder. With `notes`, add a warning instead."""
-    if flat_import := import_roots.flat_import(reader, modules):
+    """Raise NoAppError if modules' imports resolve only from another folder. With `notes`, add a warning instead."""
+    if fault := import_roots.flat_import(reader, modules) or import_roots.package_import(reader, modules):
         if notes is None:
-            raise NoAppError(flat_import.message(), flat_import.hint(reader.folder))
-        notes.append(f"warning: {flat_import.message()}")
+            raise NoAppError(fault.message(), fault.hint(reader.folder))
+        notes.append(f"warning: {fault.message()}")
 
 
 def detect_requirements(reader: Reader, app: App | None = None) -> str | tuple[str, ...]:
