@@ -6,7 +6,7 @@ import ast
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -18,10 +18,12 @@ from bake.app import (
     author_server,
     background_services,
     import_roots,
+    needed_variables,
     node_build,
     own_server,
     procfile,
     python_files,
+    removed_modules,
     server_notes,
     websockets,
     wsgi_server,
@@ -36,7 +38,6 @@ from bake.app.requirements_files import file_above, requirements_file
 from bake.app.scopes import Module
 from bake.app.session_keys import OWN_KEY, SessionKey
 from bake.app.table_commands import table_commands
-from bake.app.variables import ALWAYS_SET
 from bake.config import contract, field_types, secret_names
 from bake.config.recipe import Recipe
 from bake.config.sections import Django, Process, Writable
@@ -84,6 +85,7 @@ def complete(folder: Path, recipe: Recipe) -> Detection:
     modules = reader.import_closure(app.module, app.root.module) if app else []
     modules = own_server.modules(reader, recipe.run) if recipe.run else modules
     _check_imports(reader, modules, notes if recipe.entry else None)
+    removed_modules.require_none(reader, modules)
     changes: dict[str, object] = {entry.key: entry.target}
     notes += _unread_notes(reader)
     if recipe.requirements is None:
@@ -114,7 +116,7 @@ def complete(folder: Path, recipe: Recipe) -> Detection:
     python_files.require_valid(
         {module.path: reader.faults[module.path] for module in modules if module.path in reader.faults}
     )
-    notes += _variables(reader, modules, {*variables, "PORT"} if recipe.run else variables)
+    notes += needed_variables.notes(reader, modules, app, {*variables, "PORT"} if recipe.run else variables)
     notes += server_notes.of(reader, modules, entry, recipe)
     if recipe.check.author is None:
         command = author_server.command(reader, app, entry)
@@ -166,18 +168,6 @@ def _secret_notes(recipe: Recipe) -> list[str]:
     return [note.format(name) for name in secret_names.exposed_secrets(recipe.env)]
 
 
-def _variables(reader: Reader, modules: list[Module], defined_names: set[str]) -> Iterator[str]:
-    """Yield a note for each variable that the import of modules needs, and that is not one of `defined_names`."""
-    defined_names = defined_names | ALWAYS_SET
-    defined_names.update(name for module in reader.modules.values() for name in module.variables.assigned_names)
-    for module in modules:
-        for name, line in module.variables.reads.items():
-            if name not in defined_names:
-                defined_names.add(name)
-                key = f"secrets: [{name}]" if secret_names.may_be_secret(name) else f"env: {{{name}: …}}"
-                yield f"warning: {module.path}:{line} needs the variable {name}; unless a launch sets it, write  {key}"
-
-
 def _frameworks(reader: Reader, modules: list[Module]) -> dict[str, str]:
     """Return the distributions of the frameworks that an app imports, each with the file that imports it."""
     files: dict[str, str] = {}
@@ -189,11 +179,11 @@ def _frameworks(reader: Reader, modules: list[Module]) -> dict[str, str]:
 
 
 def _check_imports(reader: Reader, modules: list[Module], notes: list[str] | None) -> None:
-    """Raise NoAppError if modules' imports resolve only from a subfolder. With `notes`, add a warning instead."""
-    if flat_import := import_roots.flat_import(reader, modules):
+    """Raise NoAppError if modules' imports resolve only from another folder. With `notes`, add a warning instead."""
+    if fault := import_roots.flat_import(reader, modules) or import_roots.package_import(reader, modules):
         if notes is None:
-            raise NoAppError(flat_import.message(), flat_import.hint(reader.folder))
-        notes.append(f"warning: {flat_import.message()}")
+            raise NoAppError(fault.message(), fault.hint(reader.folder))
+        notes.append(f"warning: {fault.message()}")
 
 
 def detect_requirements(reader: Reader, app: App | None = None) -> str | tuple[str, ...]:

@@ -70,6 +70,11 @@ def find(reader: Reader, notes: list[str]) -> Entry:
             return entry
     try:
         app = only_app(reader, notes)
+    except SeveralAppsError as problem:
+        entries = (_named_by(reader, evidence) for evidence in entry_evidence.scripts(reader.folder))
+        if entry := next((entry for entry in entries if entry and entry.target in problem.candidates), None):
+            return entry
+        raise
     except NoAppError as problem:
         if web := procfile.own_server(reader.folder):
             return Entry(web, source=procfile.NAME, run=True)

@@ -16,7 +16,8 @@ from typing import Any
 
 import yaml
 
-from bake.app import procfile
+from bake.app import procfile, project_metadata
+from bake.errors import RequirementError
 
 #: The maximum number of characters to read of a file.
 MAX_CHARACTERS = 2**16
@@ -66,6 +67,14 @@ def find(folder: Path) -> Iterator[Evidence]:
     for name, read in SOURCES.items():
         if text := _text(folder / name):
             yield from read(folder, name, text)
+
+
+def scripts(folder: Path) -> Iterator[Evidence]:
+    """Yield the modules of the programs that the project installs. They only decide between several apps."""
+    with suppress(RequirementError):
+        project = project_metadata.find(folder)
+        for target in project.entry_points.get("console_scripts", {}).values() if project else ():
+            yield Evidence(f"{project.file}: scripts" if project else "", target.partition(":")[0], is_script=True)
 
 
 def django_settings(folder: Path) -> Iterator[tuple[str, str]]:
@@ -290,8 +299,16 @@ def _environment(_folder: Path, name: str, text: str) -> Iterator[Evidence]:
         yield from _flask_app(f"{name}: FLASK_APP", match[1])
 
 
+def _pyproject(_folder: Path, name: str, text: str) -> Iterator[Evidence]:
+    """Yield the app that FastAPI's command serves."""
+    with suppress(tomllib.TOMLDecodeError, AttributeError):
+        entrypoint = tomllib.loads(text).get("tool", {}).get("fastapi", {}).get("entrypoint", "")
+        if match := APP.fullmatch(str(entrypoint)):
+            yield Evidence(f"{name}: [tool.fastapi]", match[1], match[2] or "", asgi=True)
+
+
 SOURCES: dict[str, Callable[[Path, str, str], Iterator[Evidence]]] = {
     procfile.NAME: _procfile, "render.yaml": _yaml, "app.yaml": _yaml, "app.yml": _yaml, ".do/app.yaml": _yaml,
     "fly.toml": _toml, "railway.toml": _toml, "gunicorn.conf.py": _gunicorn_settings, "uwsgi.ini": _ini,
-    "Dockerfile": _dockerfile, ".flaskenv": _environment, "app.json": _json,
+    "Dockerfile": _dockerfile, ".flaskenv": _environment, "app.json": _json, "pyproject.toml": _pyproject,
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import sys
@@ -10,11 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from bake.app import python_files
+from bake.app import python_files, variables
 from bake.app.distributions import distribution
 from bake.app.name_resolution import USUAL_FACTORIES, Reader
 from bake.app.requirements_files import requirements_file
-from bake.app.scopes import FunctionScope, Module
+from bake.app.scopes import Function, FunctionScope, Module
 from bake.errors import BakeError, RequirementError
 
 #: Folders on the machine's sys.path: `uwsgi.ini` and `app-job@.service` add them.
@@ -52,12 +53,49 @@ class FlatImport:
         )
 
 
+@dataclass(frozen=True)
+class PackageImport:
+    """An import for which the app's folder itself must be a package: `text` describes it, with its location."""
+
+    text: str
+
+    def message(self) -> str:
+        """Return the message about the import."""
+        return f"{self.text}, so the app's folder is itself a package, which Python finds only from the folder above"
+
+    def hint(self, folder: Path) -> str:
+        """Return the next step for an app in `folder`."""
+        path = folder.resolve()
+        rename = "" if path.name.isidentifier() else f" Rename {path.name} so that an import can contain its name."
+        return f"Bake the folder above: {path.parent}. If it contains more, move the package into a new one.{rename}"
+
+
+def package_import(reader: Reader, modules: Iterable[Module]) -> PackageImport | None:
+    """Return the first import in these modules that needs the app's folder as a package, or None."""
+    name = reader.folder.resolve().name
+    is_package = name not in reader.modules and (reader.folder / "__init__.py").is_file()
+    for module in modules:
+        depth = 0 if module.name == "__init__" else len(module.name.split(".")) - (module.path.name != "__init__.py")
+        body = reader.tree(module).body
+        factories = (node for node in body if isinstance(node, Function) and node.name in USUAL_FACTORIES)
+        for part in (body, *(factory.body for factory in factories)):
+            for statement in variables.unconditional(part):
+                origins = [alias.name for alias in statement.names] if isinstance(statement, ast.Import) else []
+                if isinstance(statement, ast.ImportFrom):
+                    origins = ["." * statement.level + (statement.module or "")]
+                    if statement.level > depth:
+                        return PackageImport(f"{module.path}:{statement.lineno} imports from {origins[0]}")
+                if is_package and name in (origin.partition(".")[0] for origin in origins):
+                    return PackageImport(f"{module.path}:{statement.lineno} imports {name}")
+    return None
+
+
 def flat_import(reader: Reader, modules: Iterable[Module]) -> FlatImport | None:
     """Return the first import in these modules that resolves only from a subfolder, or None."""
     known_names = {name.partition(".")[0] for name in reader.modules} | sys.stdlib_module_names
     paths = {module.path for module in reader.modules.values()}
     folders = {parent for path in paths for parent in path.parents}
-    listed_names = _listed_names(reader.folder)
+    listed_names = required_words(reader.folder)
     # Packages that the app also imports by their own names, so that their folder cannot be the app's.
     origins = {origin for module in reader.modules.values() for origin in module.scope.imports.values()}
     known_packages = {".".join(origin.split(".")[:length]) for origin in origins for length in (1, 2, 3)}
@@ -93,7 +131,7 @@ def _subfolders(module: Module) -> list[PurePosixPath]:
     return [path for path in module.path.parents if path.parts and str(path) not in MACHINE_ROOTS]
 
 
-def _listed_names(folder: Path) -> set[str]:
+def required_words(folder: Path) -> set[str]:
     """Return the words of the app's requirements file, as names of modules."""
     with suppress(BakeError, OSError):
         if file := requirements_file(folder):

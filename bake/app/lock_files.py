@@ -15,7 +15,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from bake.app import poetry, project_metadata
+from bake.app import file_shapes, poetry, project_metadata
 from bake.app.requirement_line import Line, marker_environment, parse
 from bake.config.debian import Target
 from bake.errors import ProgramError, RequirementError
@@ -59,12 +59,13 @@ def _uv(path: Path, file: str, target: Target) -> list[Line]:
 
 def _pipenv(path: Path, file: str, target: Target) -> list[Line]:
     try:
-        packages = json.loads(project_metadata.text_of(path))["default"]
-    except (ValueError, KeyError, TypeError):
+        content = json.loads(project_metadata.text_of(path))
+    except (ValueError, RecursionError):
         raise RequirementError(f"{file} is not a lock file of pipenv", "Run `pipenv lock` there.") from None
+    file_shapes.require(content, path.name)
     return [
         parse(text, file, target)
-        for name, package in packages.items()
+        for name, package in content["default"].items()
         for text in [_pipenv_requirement(name, package)]
         if text
     ]

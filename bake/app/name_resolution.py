@@ -174,7 +174,8 @@ class Reader:
         result, origins = dict.fromkeys(modules), set[str]()
         pending = [*result]
         while pending:
-            for origin in pending.pop().scope.imports.values():
+            scope = pending.pop().scope
+            for origin in (*scope.imports.values(), *scope.loaded_modules):
                 if origin not in origins:
                     origins.add(origin)
                     candidates = (self.modules.get(name) for name in (origin, origin.rpartition(".")[0]))

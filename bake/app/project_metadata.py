@@ -7,11 +7,12 @@ import configparser
 import re
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bake.app import poetry
+from bake.app import file_shapes, poetry
 from bake.app.names import dotted_name
 from bake.errors import RequirementError
 
@@ -65,13 +66,15 @@ def text_of(path: Path, location: str = "") -> str:
 
 
 def table(path: Path) -> dict[str, Any]:
-    """Return the content of a TOML file, or {} if there is no file. Raises RequirementError."""
+    """Return the content of a TOML file in `file_shapes`, or {} if there is no file. Raises RequirementError."""
     if not path.is_file():
         return {}
     try:
-        return tomllib.loads(text_of(path))
+        content = tomllib.loads(text_of(path))
     except tomllib.TOMLDecodeError as error:
         raise RequirementError(f"{path.name}: {error}", "Correct the TOML at that line.") from None
+    file_shapes.require(content, path.name)
+    return content
 
 
 def read(path: Path) -> Project:
@@ -88,13 +91,16 @@ def find(folder: Path) -> Project | None:
 def _pyproject(path: Path) -> Project:
     content = table(path)
     project, tool = content.get("project", {}), content.get("tool", {})
-    entry_points = {"console_scripts": project.get("scripts", {}), **project.get("entry-points", {})}
+    poetry_table = tool.get("poetry", {})
+    commands = project.get("scripts") or poetry_table.get("scripts", {})
+    entry_points = {"console_scripts": {name: target for name, target in commands.items() if isinstance(target, str)}}
+    entry_points |= project.get("entry-points", {})
     dependencies, requires_python = project.get("dependencies"), project.get("requires-python", "")
     names, is_computed = tuple[str, ...](), False
     if "dependencies" in project.get("dynamic", ()):
         dynamic = tool.get("setuptools", {}).get("dynamic", {}).get("dependencies", {})
         value = dynamic.get("file", ()) if isinstance(dynamic, dict) else ()
-        names = (value,) if isinstance(value, str) else tuple(value)
+        names = (value,) if isinstance(value, str) else tuple(map(str, value if isinstance(value, list) else ()))
         dependencies, is_computed = () if names else None, not names
     elif dependencies is None and "dependencies" in tool.get("poetry", {}):
         dependencies, requires_python = _poetry(tool["poetry"]["dependencies"])
@@ -102,7 +108,8 @@ def _pyproject(path: Path) -> Project:
     elif dependencies is None and (group := GROUPS & content.get("dependency-groups", {}).keys()):
         dependencies = tuple(_group(content["dependency-groups"], min(group)))
     return Project(
-        path.name, text_of(path), project.get("name"), project.get("version"), requires_python,
+        path.name, text_of(path), project.get("name") or poetry_table.get("name"),
+        project.get("version") or poetry_table.get("version"), requires_python,
         None if dependencies is None else tuple(dependencies), entry_points, names,
         {name: tuple(lines) for name, lines in project.get("optional-dependencies", {}).items()},
         is_computed,
@@ -123,7 +130,7 @@ def _poetry(dependencies: dict[str, Any]) -> tuple[tuple[str, ...] | None, str]:
     try:
         python = dependencies.get("python", "")
         return poetry.requirements(dependencies), poetry.specifiers(python if isinstance(python, str) else "")
-    except poetry.UnsupportedError:
+    except (poetry.UnsupportedError, TypeError):  # TypeError: a value of another type has no equal, either.
         return None, ""
 
 
@@ -184,22 +191,27 @@ def _setup_py(path: Path) -> Project:
     dependencies = _lines(dependencies) if isinstance(dependencies, str) else dependencies
     if isinstance(entry_points, str):
         config = configparser.RawConfigParser(strict=False)
-        config.read_string("\n".join(line.strip() for line in entry_points.splitlines()))
+        # Without a section, the text has no entry point that bake can read.
+        with suppress(configparser.Error):
+            config.read_string("\n".join(line.strip() for line in entry_points.splitlines()))
         entry_points = {group: list(map(" = ".join, config[group].items())) for group in config.sections()}
     return Project(
         path.name, text, text_value("name"), version, text_value("python_requires") or "",
-        None if dependencies is None else tuple(map(str, dependencies)),
-        {group: _points(lines) for group, lines in (entry_points or {}).items()},
-        extras=_extras(values.get("extras_require")),
+        tuple(map(str, dependencies)) if isinstance(dependencies, list | tuple) else None,
+        {group: _points(lines) for group, lines in _lists(entry_points).items()},
+        extras=_lists(values.get("extras_require")),
         is_computed=dependencies is None and not keywords.isdisjoint({"install_requires", None}),
     )  # fmt: skip
 
 
-def _extras(value: object) -> dict[str, tuple[str, ...]]:
-    """Return the argument extras_require of setup() as a mapping."""
-    if not isinstance(value, dict):
-        return {}
-    return {str(name): _lines(lines) if isinstance(lines, str) else tuple(lines) for name, lines in value.items()}
+def _lists(value: object) -> dict[str, tuple[str, ...]]:
+    """Return the lists of lines in an argument of setup(), by name. A value of another type has none."""
+    groups = value if isinstance(value, dict) else {}
+    return {
+        str(name): _lines(lines) if isinstance(lines, str) else tuple(map(str, lines))
+        for name, lines in groups.items()
+        if isinstance(lines, str | list | tuple)
+    }
 
 
 def _lines(text: str) -> tuple[str, ...]:
@@ -207,7 +219,7 @@ def _lines(text: str) -> tuple[str, ...]:
     return tuple(line for line in lines if line and not line.startswith("#"))
 
 
-def _points(lines: str | list[str]) -> dict[str, str]:
+def _points(lines: str | tuple[str, ...]) -> dict[str, str]:
     """Return `name = target` lines as a mapping."""
     pairs = (line.partition("=") for line in (_lines(lines) if isinstance(lines, str) else lines))
     return {name.strip(): target.strip() for name, _, target in pairs}

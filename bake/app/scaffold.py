@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
-from bake.app import background_services, detect, entry, node_build, procfile, requirements_files
+from bake.app import background_services, detect, entry, needed_variables, node_build, procfile, requirements_files
 from bake.app.name_resolution import Reader
 from bake.config import contract, loader
 from bake.config.loader import FILE_NAME
@@ -29,7 +30,7 @@ TAIL = f"""
 # writable: [instance]
 
 # Names of secrets. Their values are in {contract.SECRETS} on the machine, never in an image.
-# secrets: [SECRET_KEY]
+# secrets: [SECRETS_OF_THE_APP]
 
 # Commands that run once for each version:
 # release: [flask db upgrade]
@@ -50,7 +51,7 @@ def draft(folder: Path, notes: list[str]) -> str:
     reader = Reader(folder, Recipe().target.python)
     keys = [_app(reader, notes), _requirements(reader, notes), _front_end(folder, notes), _procfile(folder, notes)]
     keys.append(_background_services(reader, notes))
-    return "".join([HEAD, *keys, TAIL])
+    return "".join([HEAD, *keys, TAIL.replace("SECRETS_OF_THE_APP", ", ".join(_secrets(folder)))])
 
 
 def _app(reader: Reader, notes: list[str]) -> str:
@@ -93,6 +94,16 @@ def _requirements(reader: Reader, notes: list[str]) -> str:
         line = f"requirements: [{', '.join(proposal)}]"
         return f"\n# Proposed from the app's imports. Check the names.\n{unknown}{line}\n"
     return "\n# The app imports no other packages.\n# requirements: []\n"
+
+
+def _secrets(folder: Path) -> list[str]:
+    """Return the names of the secrets in the app's example of a .env, or a usual one."""
+    values = needed_variables.examples(folder)
+    names: list[str] = []
+    for name in values:
+        with suppress(ValueError):
+            names += Recipe(secrets=(name,)).secrets if needed_variables.is_secret(name, values) else ()
+    return names or ["SECRET_KEY"]
 
 
 def _front_end(folder: Path, notes: list[str]) -> str:

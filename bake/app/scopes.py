@@ -48,6 +48,8 @@ class Scope:
         self.names: dict[str, list[Binding]] = {}
         #: Imported names, and the dotted names that they refer to.
         self.imports: dict[str, str] = {}
+        #: The complete names of modules that `import a.b` loads, although it binds only `a`.
+        self.loaded_modules: set[str] = set()
         #: Classes, and the dotted names of their bases.
         self.bases: dict[str, list[str]] = {}
         #: Names bound inside `if __name__ == "__main__"`, which do not exist if the module is imported.
@@ -66,6 +68,7 @@ class Scope:
                 for alias in statement.names:
                     name = alias.name if alias.asname else alias.name.partition(".")[0]
                     self.imports[alias.asname or name] = name
+                    self.loaded_modules.add(alias.name)
             elif isinstance(statement, ast.ImportFrom):
                 origin = module.absolute(statement)
                 self.open_ended |= any(alias.name == "*" for alias in statement.names)

@@ -30,7 +30,7 @@ class Variables:
 def find(tree: ast.Module) -> Variables:
     """Return the variables that a module reads as `os.environ["NAME"]` while it is imported, without a condition."""
     variables = Variables()
-    for statement in _unconditional(tree.body):
+    for statement in unconditional(tree.body):
         for node in _evaluated_nodes(statement):
             if (name := _name(node)) and isinstance(node, ast.Subscript):
                 if isinstance(node.ctx, ast.Load):
@@ -43,10 +43,11 @@ def find(tree: ast.Module) -> Variables:
     return variables
 
 
-def _unconditional(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+def unconditional(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield the statements that always run, and run to their end, when a module is imported."""
     for statement in body:
         if isinstance(statement, UNCONDITIONAL):
-            yield from _unconditional(statement.body)
+            yield from unconditional(statement.body)
         else:
             yield statement
 

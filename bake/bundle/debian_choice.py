@@ -21,6 +21,17 @@ from bake.host.progress import Reporter
 
 #: Errors that another Debian release may not have, because its Python is another one.
 REFUSALS = (AppSyntaxError, RequirementError, ConflictError, WheelError, BuildError)
+#: A version alone on a line, as pyenv, uv and Heroku write it, and one after the name python: mise, asdf and Pipfile.
+VERSION = re.compile(r"^[ \t]*(?:c?python[-@]?)?(3\.(\d{1,3})(?:\.\w+)*)[ \t]*(?:#.*)?$", re.M)
+NAMED_VERSION = re.compile(
+    r"^[ \t]*python(?:_version|_full_version)?[ \t=\[{]+(?:version[ \t]*=[ \t]*)?[\"']?(3\.(\d{1,3})(?:\.\w+)*)", re.M
+)
+#: Files that may request a version of Python, the strongest first.
+PYTHON_FILES = {
+    ".python-version": VERSION, ".python-versions": VERSION, "runtime.txt": VERSION, ".tool-versions": NAMED_VERSION,
+    "mise.toml": NAMED_VERSION, ".mise.toml": NAMED_VERSION, ".config/mise.toml": NAMED_VERSION,
+    "Pipfile": NAMED_VERSION,
+}  # fmt: skip
 NEWEST_FIRST = tuple(sorted(TARGETS.values(), key=lambda target: target.python, reverse=True))
 
 
@@ -113,11 +124,11 @@ class _App:
 
 
 def requested_python(folder: Path) -> PythonRequest | None:
-    """Return the Python 3 version that .python-version or runtime.txt in an app's folder requests, or None."""
-    for name in (".python-version", "runtime.txt"):
+    """Return the Python 3 version that one of PYTHON_FILES in an app's folder requests, or None."""
+    for name, pattern in PYTHON_FILES.items():
         with suppress(OSError):
             text = (folder / name).read_text(encoding="utf-8-sig", errors="replace")
-            if match := re.search(r"^[ \t]*(?:c?python[-@]?)?(3\.(\d{1,3})(?:\.\w+)*)[ \t]*(?:#.*)?$", text, re.M):
+            if match := pattern.search(text):
                 return PythonRequest(int(match[2]), match[1], name)
     return None
 

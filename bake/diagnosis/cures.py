@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from bake.app.distributions import distribution
+from bake.app.removed_modules import REMOVED
 from bake.bundle.shared_libraries import PACKAGES
 from bake.config import contract, secret_names
 from bake.diagnosis.tracebacks import INSTALLED_FILE, TREE, Frame
@@ -152,13 +153,6 @@ def missing_library(match: re.Match[str], evidence: Evidence) -> Cure:
     )
 
 
-#: Modules that Python 3.12 and 3.13 no longer have. Python 3.11 of Debian 12 has them.
-REMOVED_MODULES = {
-    "aifc", "asynchat", "asyncore", "audioop", "cgi", "cgitb", "chunk", "crypt", "distutils", "imghdr", "imp",
-    "mailcap", "nntplib", "pipes", "smtpd", "sndhdr", "spwd", "sunau", "telnetlib", "uu", "xdrlib",
-}  # fmt: skip
-
-
 #: The cure for a library that was published before the newest Python, and does not work with it.
 OLDER_PYTHON = Cure(
     "A library of the app does not support Python 3.13. Python 3.11 of Debian 12 suits it, or a newer version of the "
@@ -177,7 +171,7 @@ def missing_module(match: re.Match[str], evidence: Evidence) -> Cure | None:
     app_modules = {path.partition("/")[0].removesuffix(".py") for path in app_paths} - {""}
     if top in app_modules or not any(frame.app_path or frame.library_path for frame in evidence.frames):
         return Cure(f"The release has no module {name}. {EXCLUDED_HINT} Or correct `wsgi` or `asgi` in bake.yaml.")
-    if top in REMOVED_MODULES:
+    if top in REMOVED:
         return Cure(
             f"Python 3.13 no longer has the module {top}. Python 3.11 of Debian 12 has it.", {"base": "debian-12"}
         )

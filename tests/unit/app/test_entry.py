@@ -257,6 +257,21 @@ def test_entries_with_different_arguments_are_a_question(tmp_path: Path) -> None
     assert sorted(error.candidates) == ["dev:app", "run:app"]
 
 
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("pyproject.toml", '[project]\nname = "x"\n[project.scripts]\na = "cli:main"\nb = "b:main"\n'),
+        ("pyproject.toml", '[tool.poetry]\nname = "x"\n[tool.poetry.scripts]\nb = "b:main"\n'),
+        ("setup.cfg", "[metadata]\nname = x\n[options.entry_points]\nconsole_scripts =\n    b = b:main\n"),
+    ],
+)
+def test_a_program_of_the_project_decides_between_several_apps(tmp_path: Path, file: str, text: str) -> None:
+    apps = {**SHOP, "a.py": CALL.format("'x'"), "b.py": CALL.format("'y'"), "cli.py": CALL.format("'z'")}
+    completed = find(tmp_path, {**apps, file: text})
+    assert completed.recipe.wsgi == "b:app" and f"{file}: scripts" in completed.notes[0]
+    assert find(tmp_path, {"wsgi.py": CALL.format("'w'")}).recipe.wsgi == "wsgi:app"
+
+
 def test_an_app_that_only_a_script_creates_is_named(tmp_path: Path) -> None:
     shop = {"shop/__init__.py": FACTORY.replace("create_app()", "create_app(config)")}
     error = fails(NoAppError, tmp_path, {**shop, "manage.py": CALL.format("'dev'")})

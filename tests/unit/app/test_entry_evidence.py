@@ -61,6 +61,7 @@ def test_a_command_of_another_kind_is_no_evidence(tmp_path: Path, command: str) 
         ({"fly.toml": "[processes]\napp = 'gunicorn run:app'\n"}, "run:app"),
         ({"gunicorn.conf.py": "wsgi_app = 'run:app'\nbind = ':80'\n"}, "run:app"),
         ({"uwsgi.ini": "[uwsgi]\nmodule = run\ncallable = app\n"}, "run:app"),
+        ({"pyproject.toml": "[tool.fastapi]\nentrypoint = 'run:app'\n"}, "run:app"),
     ],
 )
 def test_each_file_that_starts_the_app_names_it(tmp_path: Path, files: dict[str, str], app: str) -> None:
@@ -78,6 +79,8 @@ def test_a_file_without_an_app_is_no_evidence(tmp_path: Path) -> None:
     assert found(tmp_path, {"app.json": "[]", "render.yaml": "startCommand: [1]\n", "Procfile": "web:"}) == []
 
 
-@pytest.mark.parametrize("name", ["app.json", "app.yaml", "fly.toml", "gunicorn.conf.py", "render.yaml"])
+@pytest.mark.parametrize(
+    "name", ["app.json", "app.yaml", "fly.toml", "gunicorn.conf.py", "pyproject.toml", "render.yaml"]
+)
 def test_a_file_that_cannot_be_parsed_is_no_evidence(tmp_path: Path, name: str) -> None:
     assert found(tmp_path, {name: "{[(\0"}) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from app_folders import DJANGO, FLASK, fails, find
+from app_folders import DJANGO, FACTORY, FLASK, fails, find
 from conftest import write
 
 from bake.app import import_roots, requirements_files, scaffold
@@ -101,3 +101,42 @@ def test_an_app_in_a_folder_with_a_hyphen_is_named(tmp_path: Path) -> None:
 def test_the_requirements_beside_the_app_count(tmp_path: Path) -> None:
     write(tmp_path, {"backend/app.py": FLASK, "backend/requirements.txt": "flask\n"})
     assert complete(tmp_path, Recipe()).recipe.requirements == "backend/requirements.txt"
+
+
+VIEWS = "from flask import Blueprint\nbp = Blueprint('x', __name__)\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "place"),
+    [
+        ({"__init__.py": FLASK + "from . import views\n", "views.py": VIEWS}, "__init__.py:3 imports from ."),
+        ({"__init__.py": "", "main.py": FLASK + "from .views import bp\n", "views.py": VIEWS},
+         "main.py:3 imports from .views"),
+        (
+            {"__init__.py": FACTORY.replace("():\n", "():\n    from . import views\n"), "views.py": VIEWS},
+            "__init__.py:3 imports from .",
+        ),
+        ({"__init__.py": "", "main.py": FLASK + "import shop.views\n", "views.py": VIEWS}, "main.py:3 imports shop"),
+        (
+            {"__init__.py": "", "main.py": FLASK + "import web.views\n", "web/__init__.py": "",
+             "web/views.py": "from ..models import x\n", "models.py": ""}, "web/views.py:1 imports from ..models",
+        ),
+    ],
+)  # fmt: skip
+def test_a_folder_that_is_itself_the_package_is_named(tmp_path: Path, files: dict[str, str], place: str) -> None:
+    folder = tmp_path / "shop"
+    error = fails(NoAppError, folder, files)
+    assert error.message.startswith(f"{place}, so the app's folder is itself a package")
+    assert f"Bake the folder above: {tmp_path}." in error.hint and "Rename" not in error.hint
+    assert str(complete(tmp_path, Recipe()).recipe.wsgi).startswith("shop")
+    folder.rename(tmp_path / "my-shop")
+    if "imports shop" not in place:
+        assert " Rename my-shop " in fails(NoAppError, tmp_path / "my-shop", files).hint
+
+
+def test_a_relative_import_with_an_alternative_is_no_obstacle(tmp_path: Path) -> None:
+    text = "try:\n    from .views import bp\nexcept ImportError:\n    from views import bp\n"
+    assert find(tmp_path, {"app.py": FLASK + text, "views.py": VIEWS}).recipe.wsgi == "app:app"
+    text = "from . import views\n"
+    files = {"src/shop/__init__.py": FLASK + text, "src/shop/views.py": VIEWS, "app.py": "", "views.py": ""}
+    assert find(tmp_path, files).recipe.wsgi == "shop:app"

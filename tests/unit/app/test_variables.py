@@ -67,7 +67,7 @@ def test_a_needed_variable_is_reported_before_anything_is_built(tmp_path: Path) 
 
 def test_only_modules_that_the_app_imports_count(tmp_path: Path) -> None:
     files = {
-        "app.py": "from shop import settings\n" + FLASK,
+        "app.py": "import shop.settings\n" + FLASK,
         "shop/__init__.py": "",
         "shop/settings.py": "from .more import X\n",
         "shop/more.py": 'import os\nX = os.environ["X"]\n',

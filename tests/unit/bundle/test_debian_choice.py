@@ -174,6 +174,12 @@ def test_a_bound_that_is_no_range_is_refused(read: Read) -> None:
         (".python-version", "# what we run\n3.14\n", "debian-13", "3.14"),
         (".python-version", "3.12.4  # the image's\n", "debian-13", "3.12.4"),
         (".python-version", "cpython@3.9\n", "debian-12", "3.9"),
+        (".python-versions", "3.11\n3.13\n", "debian-12", "3.11"),
+        (".tool-versions", "nodejs 18.1\npython 3.11.4 3.13\n", "debian-12", "3.11.4"),
+        ("mise.toml", "[tools]\nnode = '18'\npython = '3.11'\n", "debian-12", "3.11"),
+        (".mise.toml", '[tools]\npython = ["3.11.4", "3.13"]\n', "debian-12", "3.11.4"),
+        (".mise.toml", '[tools]\npython = {version = "3.11", virtualenv = ".venv"}\n', "debian-12", "3.11"),
+        ("Pipfile", '[packages]\nx = "*"\n[requires]\npython_version = "3.10"\n', "debian-12", "3.10"),
     ],
 )
 def test_the_nearest_python_to_a_wish_is_chosen(read: Read, name: str, text: str, base: str, version: str) -> None:

@@ -1,0 +1,185 @@
+"""Check that the files of other tools have the tables, lists and texts of their formats, before bake reads them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from packaging.version import Version
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from bake.errors import RequirementError
+
+Table = dict[str, Any]
+Texts = list[str]
+
+
+def _version(text: str) -> str:
+    Version(text)
+    return text
+
+
+VersionText = Annotated[str, AfterValidator(_version)]
+
+
+class Shape(BaseModel):
+    """A table with the keys that bake reads. A default stands for a missing key; other keys are not checked."""
+
+    model_config = ConfigDict(strict=True, alias_generator=lambda name: name.replace("_", "-"))
+
+
+class Source(Shape):
+    """A package index."""
+
+    url: str = ""
+
+
+class Project(Shape):
+    """The table [project]."""
+
+    name: str = ""
+    version: str = ""
+    requires_python: str = ""
+    dependencies: Texts = []
+    dynamic: Texts = []
+    scripts: dict[str, str] = {}
+    entry_points: dict[str, dict[str, str]] = {}
+    optional_dependencies: dict[str, Texts] = {}
+
+
+class ToolTable(Shape):
+    """The table of one tool below [tool]: Poetry, uv, PDM or setuptools."""
+
+    name: str = ""
+    version: str = ""
+    dependencies: Table = {}
+    scripts: Table = {}
+    source: list[Source] = []
+    index: list[Source] = []
+    sources: Table = {}
+    dynamic: Table = {}
+
+
+class Tools(Shape):
+    """The table [tool]."""
+
+    poetry: ToolTable | None = None
+    uv: ToolTable | None = None
+    pdm: ToolTable | None = None
+    setuptools: ToolTable | None = None
+
+
+class Pyproject(Shape):
+    """pyproject.toml."""
+
+    project: Project | None = None
+    dependency_groups: dict[str, list[Any]] = {}
+    tool: Tools | None = None
+
+
+class Pipfile(Shape):
+    """Pipfile."""
+
+    packages: Table = {}
+    source: list[Source] = []
+    requires: Table = {}
+
+
+class PipenvPackage(Shape):
+    """A package in Pipfile.lock."""
+
+    version: str = ""
+    hashes: Texts = []
+    extras: Texts = []
+    markers: str = ""
+
+
+class PipfileLock(Shape):
+    """Pipfile.lock."""
+
+    default: dict[str, PipenvPackage]
+
+
+class File(Shape):
+    """A file of a locked package."""
+
+    hash: str
+
+
+class LockedPackage(Shape):
+    """A package in poetry.lock or pdm.lock."""
+
+    name: str
+    version: VersionText
+    python_versions: str = ""
+    requires_python: str = Field("", alias="requires_python")
+    files: list[File] = []
+    source: Table = {}
+
+
+class ProjectLock(Shape):
+    """poetry.lock or pdm.lock."""
+
+    package: list[LockedPackage] = []
+
+
+class Artifact(Shape):
+    """A wheel or an sdist in pylock.toml."""
+
+    hashes: dict[str, str]
+
+
+class Vcs(Shape):
+    """A repository in pylock.toml."""
+
+    type: str
+    commit_id: str
+
+
+class Place(Shape):
+    """An archive or a folder in pylock.toml."""
+
+    url: str = ""
+    path: str = ""
+
+
+class PylockPackage(Shape):
+    """A package in pylock.toml."""
+
+    name: str
+    version: VersionText = "0"
+    marker: str = ""
+    wheels: list[Artifact] = []
+    sdist: Artifact | None = None
+    vcs: Vcs | None = None
+    archive: Place | None = None
+    directory: Place | None = None
+
+
+class Pylock(Shape):
+    """pylock.toml (PEP 751)."""
+
+    packages: list[PylockPackage] = []
+    default_groups: Texts = []
+
+
+#: The shape of each file, and the next step for one with another shape.
+SHAPES: dict[str, tuple[type[Shape], str]] = {
+    "pyproject.toml": (Pyproject, "Correct that value."),
+    "Pipfile": (Pipfile, "Correct that value."),
+    "Pipfile.lock": (PipfileLock, "Run `pipenv lock` there."),
+    "poetry.lock": (ProjectLock, "Run `poetry lock` there."),
+    "pdm.lock": (ProjectLock, "Run `pdm lock` there."),
+    "pylock.toml": (Pylock, "Lock the requirements again."),
+}
+
+
+def require(content: Any, name: str) -> None:
+    """Raise RequirementError with all faults, unless the content of a file has the shape that its name asks for."""
+    shape, hint = SHAPES[name]
+    try:
+        shape.model_validate(content)
+    except ValidationError as error:
+        first, *others = (
+            f"{name}: {'.'.join(map(str, fault['loc'])) or 'the file'}: {fault['msg']}" for fault in error.errors()
+        )
+        raise RequirementError(first, hint, "\n".join(others)) from None
