@@ -25,7 +25,7 @@ from bake.errors import AsgiAppError, NoAppError, SeveralAppsError
 #: The settings file for production in Pyramid's project templates.
 PASTE = "production.ini"
 #: Folders whose apps are not the one to serve if there is another.
-SECONDARY_FOLDERS = {"examples", "example", "samples", "benchmarks", "scripts", "tools", "contrib"}
+SECONDARY_FOLDERS = {"bin", "examples", "example", "samples", "benchmarks", "scripts", "tools", "contrib"}
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Entry:
         places = [app.location] if app else []
         if app and app.root.location != app.location:
             places.append(f"created at {app.root.location}")
-        if self.target == PASTE:
-            return f"wsgi: {PASTE} (its [app:main])"
+        if self.target.endswith(".ini"):
+            return f"wsgi: {self.target} (its [app:main])"
         return f"{self.key}: {self.target} ({', '.join(places)}{'; ' * bool(places and self.source)}{self.source})"
 
 
@@ -80,7 +80,7 @@ def find(reader: Reader, notes: list[str]) -> Entry:
             return Entry(web, source=procfile.NAME, run=True)
         has_app = any(not app.required_arguments for app in reader.apps)
         raise (None if has_app else own_server.error(reader, problem.details)) or problem from None
-    return Entry(app.target, app, asgi=app.asgi) if app else Entry(PASTE)
+    return Entry(app.target, app, asgi=app.asgi) if app else Entry(_paste_file(reader.folder))
 
 
 def _named_by(reader: Reader, evidence: Evidence) -> Entry | None:
@@ -114,7 +114,7 @@ def only_app(reader: Reader, notes: list[str]) -> App | None:
     """
     apps = [app for app in reader.apps if not app.required_arguments]
     wsgi_apps = [app for app in apps if not app.asgi]
-    if not wsgi_apps and _is_paste(reader.folder / PASTE):
+    if not wsgi_apps and _paste_file(reader.folder):
         return None
     if not apps:
         require_valid(reader.faults)  # The app may be in one of these files.
@@ -137,6 +137,7 @@ def _best_app(reader: Reader, apps: list[App]) -> App:
     for app in public_apps or [app for app in best_apps if not _is_secondary(app)] or best_apps:
         apps_by_module.setdefault(app.module, []).append(app)
     candidates = [app for module_apps in apps_by_module.values() for app in _prefer_usual_names(module_apps)]
+    candidates = _prefer_entry_file(candidates)
     if len(candidates) > 1:
         raise SeveralAppsError({app.target: app.root.location for app in candidates}, candidates[0].key)
     (best_app,) = candidates
@@ -169,6 +170,15 @@ def _require_one_call(best_app: App, names: list[App]) -> None:
         raise SeveralAppsError({app.target: app.location for app in calls.values()}, best_app.key)
 
 
+def _paste_file(folder: Path) -> str:
+    """Return the PasteDeploy file for production: that of the folder, or the only one in its subfolders; "" if none."""
+    for pattern in (PASTE, f"*/{PASTE}"):
+        files = [path for path in folder.glob(pattern) if _is_paste(path)]
+        if len(files) == 1:
+            return files[0].relative_to(folder).as_posix()
+    return ""
+
+
 def _is_paste(path: Path) -> bool:
     """Return whether PasteDeploy can load an app from a file, as in Pyramid's project templates."""
     parser = configparser.RawConfigParser(strict=False)
@@ -183,6 +193,13 @@ def _prefer_usual_names(apps: list[App]) -> list[App]:
     objects = [app for app in apps if not app.factory]
     usual_apps = [app for app in objects or apps if app.name in (*USUAL_NAMES, *USUAL_FACTORIES)]
     return usual_apps or apps
+
+
+def _prefer_entry_file(apps: list[App]) -> list[App]:
+    """Return the app of a wsgi.py or asgi.py if all others are in other files of its folder."""
+    entries = [app for app in apps if app.module.path.stem == app.key]
+    folders = {app.module.path.parent for app in apps}
+    return entries if len(entries) == len(folders) == 1 else apps
 
 
 def _no_app_error(reader: Reader, apps: list[App]) -> NoAppError:

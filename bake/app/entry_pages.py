@@ -15,7 +15,7 @@ from functools import cache, partial
 from bake.app import own_server
 from bake.app.name_resolution import USUAL_FACTORIES, App, Reader
 from bake.app.names import dotted_name, last_name
-from bake.app.scopes import Function, Module, asks_for_main
+from bake.app.scopes import Function, FunctionScope, Module, asks_for_main
 from bake.errors import NoAppError
 
 #: Callables whose apps get their pages by calls alone.
@@ -65,7 +65,8 @@ def complete(reader: Reader, app: App, names: Iterable[App]) -> App:
         return app
     if any(keyword.arg in ("routes", None) for keyword in call.keywords):
         return app
-    others = [other for other in names if other.module is app.root.module or _is_entry(other.module)][:MAX_WALKS]
+    others = [other for other in names if other.module is app.root.module or _is_entry(other.module)]
+    others = [other for other in others if not _takes_settings(other)][:MAX_WALKS]
     walk_of = partial(_Walk, reader, cache(reader.tree))
     if not (app.factory or app.root.factory):
         factories = [other for other in others if other.factory and other.name in USUAL_FACTORIES]
@@ -80,6 +81,13 @@ def complete(reader: Reader, app: App, names: Iterable[App]) -> App:
         if place and app.root.module in walk.modules:
             raise _error(app, walk, program, place)
     return app
+
+
+def _takes_settings(app: App) -> bool:
+    """Return whether an app's name is a function with arguments, and no usual factory: a program passes them."""
+    binding = next(reversed(app.module.scope.names.get(app.name, [])), None)
+    value = binding.value if binding else None
+    return isinstance(value, FunctionScope) and bool(value.arguments) and app.name not in USUAL_FACTORIES
 
 
 def _is_entry(module: Module) -> bool:
@@ -173,9 +181,23 @@ class _Walk:
             case ast.ImportFrom():
                 for alias in node.names:
                     self._import(f"{module.absolute(node)}.{alias.name}")
-            case ast.Name(id=name) | ast.Attribute(attr=name) if name not in self.mentions:
-                self.mentions.add(name)
-                self._pending += [(module, name, node.body) for module, node in self._functions.pop(name, ())]
+            case ast.Attribute(value=ast.Name(id="self" | "cls"), attr=name):
+                self._mention(name, f"self.{name}")
+            case ast.Name(id=name) | ast.Attribute(attr=name):
+                self._mention(name, name)
+
+    def _mention(self, name: str, mention: str) -> None:
+        """Read the functions that a name means: `self.name` means only methods."""
+        if mention not in self.mentions:
+            self.mentions.add(mention)
+            functions = self._functions.pop(name, [])
+            self._functions[name] = [each for each in functions if not self._is_mentioned(each[1])]
+            self._pending += [(module, name, node.body) for module, node in functions if self._is_mentioned(node)]
+
+    def _is_mentioned(self, node: Function) -> bool:
+        """Return whether the code has mentioned a function. One with a decorator may be a method without `self`."""
+        is_method = bool(node.decorator_list) or [each.arg for each in node.args.args[:1]] in (["self"], ["cls"])
+        return node.name in self.mentions or (is_method and f"self.{node.name}" in self.mentions)
 
     def _import(self, name: str) -> None:
         """Run a module, or the module of a name in it, and the packages that contain it."""
@@ -194,7 +216,7 @@ class _Walk:
         """Read a function if the code has mentioned it, if Python calls it, or if a decorator of the app takes it."""
         decorators = [dotted_name(getattr(each, "func", each)).partition(".")[0] for each in node.decorator_list]
         is_hook = any(name and self.reader.look_up(module.scope, name) for name in decorators)
-        if node.name in self.mentions or node.name.startswith("__") or is_hook:
+        if self._is_mentioned(node) or node.name.startswith("__") or is_hook:
             self._pending.append((module, node.name, node.body))
         else:
             self._functions.setdefault(node.name, []).append((module, node))

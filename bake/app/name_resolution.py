@@ -107,8 +107,9 @@ class App:
         usual_names = USUAL_FACTORIES if self.factory else USUAL_NAMES
         is_entry_module = module_name in ("app", "main") or self.module is self.root.module
         # In a file, the last name refers to the app with its middleware.
-        position = (self.module.name.count("."), self.module.name, -self.line)
-        is_script = self.is_script and self.module is not self.root.module
+        is_elsewhere = self.module is not self.root.module
+        position = (self.module.name.count("."), is_elsewhere, self.module.name, -self.line)
+        is_script = self.is_script and is_elsewhere
         return (
             is_script,
             self.factory,

@@ -6,7 +6,7 @@ import ast
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TypeGuard
 
@@ -48,11 +48,15 @@ SERVERS = (
     Server("flask", "run", port=5000),
     Server("werkzeug", "run_simple"),
     Server("bottle", "run", port=8080),
+    Server("cherrypy", "quickstart", port=8080),
+    Server("cherrypy", "start", port=8080),
     Server("uvicorn", "run", port=8000),
     Server("waitress", "serve", port=8080),
 )
 #: Names of files that start an app, for a choice between several.
 USUAL = ("app", "main", "server", "run", "streamlit_app", "Home", "__main__")
+#: The key of CherryPy's port in its configuration.
+CHERRYPY_PORT = "server.socket_port"
 #: The port of a program that computes it.
 UNKNOWN = 0
 #: Receivers of calls named `run` that start no server.
@@ -87,12 +91,19 @@ def find(reader: Reader) -> list[Program]:
     for module in reader.files:
         # The files in `pages` are Streamlit's further pages.
         is_part = module.name in imported_names or "pages" in module.path.parts[:-1] or is_copy(module)
-        if not is_part and (program := program_in(reader, module)):
+        if not is_part and (program := program_in(reader, module) or _imported_program(reader, module)):
             programs[module] = program
     depth = min((len(module.path.parts) for module in programs), default=0)
     outer_modules = [module for module in programs if len(module.path.parts) == depth]
     usual_modules = [module for name in USUAL for module in outer_modules if module.path.stem == name]
     return [programs[module] for module in usual_modules[:1] or outer_modules]
+
+
+def _imported_program(reader: Reader, module: Module) -> Program | None:
+    """Return the program that starts a server of a module that it imports, or None."""
+    closure = reader.import_closure(module) if module.serves else []
+    program = next((program for each in closure if (program := program_in(reader, each))), None)
+    return replace(program, command=python_command(reader, module)) if program else None
 
 
 def error(reader: Reader, details: str) -> NoAppError | SeveralAppsError | None:
@@ -216,6 +227,9 @@ def _port(tree: ast.Module, server: Server) -> int | None:
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     calls = [call for call in calls if _shows(call, server) or last_name(call.func).endswith("Server")]
     values = [value for call in calls for value in _port_values(call)]
+    for settings in (node for node in ast.walk(tree) if isinstance(node, ast.Dict)):
+        pairs = zip(settings.keys, settings.values, strict=True)
+        values += [value for key, value in pairs if isinstance(key, ast.Constant) and key.value == CHERRYPY_PORT]
     constants = assigned_values(tree)
     for value in values:
         named = constants.get(value.id, value) if isinstance(value, ast.Name) else value

@@ -30,6 +30,8 @@ BASE_NAMES = ("requirements", "base", "common", "main", "default", "app")
 REQUIREMENTS_FOLDERS = ("requirements", "reqs", "deps", "requirements.d")
 #: How many folders above the app's own may have its requirements.
 MAX_LEVELS_ABOVE = 2
+#: The patch releases of a Python that bake compares with requires-python. The last one stands for all newer ones.
+PATCHES = range(100)
 LOOSE_NAME = re.compile(r"(?:[\w-]+[-_.])?(?:requirements?|reqs?)(?:[-_.][\w-]+)?\.(?:txt|in|pip)", re.I)
 
 
@@ -98,9 +100,7 @@ def _project_file(folder: Path) -> str | None:
 
 def _elsewhere(folder: Path) -> str | None:
     """Return the requirements file with another usual name or place. Raises RequirementError if several fit."""
-    paths = [path for path in sorted(folder.iterdir()) if path.is_file() and LOOSE_NAME.fullmatch(path.name)]
-    for name in REQUIREMENTS_FOLDERS:
-        paths += [path for path in sorted((folder / name).glob("*")) if path.suffix in (".txt", ".in", ".pip")]
+    paths = _other_paths(folder)
     for names in (PRODUCTION_NAMES, BASE_NAMES):
         matches = [path for path in paths if not names or _words(path) & {*names}]
         # pip-tools makes a .txt from each .in.
@@ -117,6 +117,21 @@ def _elsewhere(folder: Path) -> str | None:
         "Add the line of the file for production to bake.yaml.",
         "\n".join(f"requirements: {file}" for file in files),
     )
+
+
+def _other_paths(folder: Path) -> list[Path]:
+    """Return the requirements files in a folder and in the usual subfolders, by their names."""
+    paths = [path for path in sorted(folder.iterdir()) if path.is_file() and LOOSE_NAME.fullmatch(path.name)]
+    for name in REQUIREMENTS_FOLDERS:
+        paths += [path for path in sorted((folder / name).glob("*")) if path.suffix in (".txt", ".in", ".pip")]
+    return paths
+
+
+def files_listing(folder: Path, name: str) -> list[str]:
+    """Return the requirements files of an app that list a distribution in a line of their own."""
+    line = re.compile(rf"^{re.escape(name).replace('-', '[-_.]+')}(?![\w.-])", re.I | re.M)
+    texts = {path: path.read_text(encoding="utf-8-sig", errors="replace") for path in _other_paths(folder)}
+    return [path.relative_to(folder).as_posix() for path, text in texts.items() if line.search(text)]
 
 
 def _words(path: Path) -> set[str]:
@@ -253,12 +268,11 @@ def require_allowed(project: project_metadata.Project, target: Target) -> None:
 
 def _python_hint(versions: SpecifierSet) -> str:
     """Return the line of bake.yaml with the oldest Python that a project admits, or "". It has the most wheels."""
-    admitted = [
-        f"{major}.{minor}"
-        for major, minor in PYTHON_DATES
-        if any(versions.contains(f"{major}.{minor}.{patch}") for patch in (0, 99))
-    ]
-    return f' Or write `python: "{admitted[0]}"` there: the release then contains that Python.' if admitted else ""
+    for major, minor in PYTHON_DATES:
+        if admitted := [patch for patch in PATCHES if versions.contains(f"{major}.{minor}.{patch}")]:
+            patch = "" if PATCHES[-1] in admitted else f".{admitted[-1]}"
+            return f' Or write `python: "{major}.{minor}{patch}"` there: the release then contains that Python.'
+    return ""
 
 
 def _file_lines(

@@ -231,7 +231,9 @@ def _try(app: _App, target: Target, trial: _Trial = A_TRIAL) -> Choice | _Refusa
     app.note(*lock.notes)
     source = recipe.requirements if isinstance(recipe.requirements, str) else "requirements in bake.yaml"
     for name in detection.frameworks.keys() - package_names(lock):
-        app.note(f"warning: {detection.frameworks[name]} imports {name}, which {source} does not list")
+        files = [] if recipe.package else requirements_files.files_listing(app.folder, name)
+        cure = f"; to use the file that does, write  requirements: {files[0]}" if files else ""
+        app.note(f"warning: {detection.frameworks[name]} imports {name}, which {source} does not list{cure}")
     return Choice(recipe, lock)
 
 

@@ -10,7 +10,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from bake.bundle import built_wheels, release_files
+from bake.bundle import release_files
 from bake.bundle.exclusions import is_stdout
 from bake.bundle.release import Release
 from bake.config import contract
@@ -20,9 +20,8 @@ from bake.config.recipe import Recipe
 from bake.config.sections import App
 from bake.document import cloud_config
 from bake.document.machine_files import File
-from bake.errors import AppFolderError, WheelError
+from bake.errors import AppFolderError
 from bake.host import git, paths
-from bake.host.files import file_digest
 from bake.host.templates import render
 
 #: Debian's pip, which python3-venv installs.
@@ -128,7 +127,7 @@ def _members(
 ) -> dict[str, tuple[int, bytes]]:
     """Return a release's files, without wheels, other extras and `fetched_names`: name to mode and content.
 
-    Links are followed. Raises WheelError and AppFolderError for files that a document cannot contain.
+    Links are followed. Raises AppFolderError for files that a document cannot contain.
     """
     app_features = set(release_files.feature_names(recipe))
     extras = tuple(name for name in extras if name in release_files.extras(recipe))
@@ -147,13 +146,8 @@ def _members(
     for name, member in by_name.items():
         if name in excluded_names:
             continue
-        if name.startswith("wheels/"):
-            if isinstance(member.source, Path) and built_wheels.of_hashes([file_digest(member.source)]):
-                raise WheelError(
-                    f"{Path(name).name.split('-')[0]} has no wheel on the package index",
-                    "Machines from a document build no wheels. `bake image` does. Or upload one to your own `index`.",
-                )
-        elif member.target or member.source is not None:
+        # The machine fetches the wheels: a lock without a builder admits only those of the index.
+        if not name.startswith("wheels/") and (member.target or member.source is not None):
             # The target of a link is no link itself, and in the release.
             file = by_name.get(os.path.normpath(Path(name).parent / member.target)) if member.target else member
             if file is None or file.source is None:

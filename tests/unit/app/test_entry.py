@@ -116,6 +116,7 @@ BOTTLE = "from bottle import route, run\n@route('/')\ndef index(): return 'hello
         ({"code.py": WEB_PY + "application = app.wsgifunc()\n"}, "code:application"),
         ({"app.py": PYRAMID.replace("global_config, **settings", "settings={}")}, "app:main()"),
         ({"shop/__init__.py": PYRAMID, "production.ini": "[app:main]\nuse = egg:shop\n"}, "production.ini"),
+        ({"shop/__init__.py": PYRAMID, "conf/production.ini": "[app:main]\nuse = egg:shop\n"}, "conf/production.ini"),
         ({"app.py": DASH}, "app:board.server"),
         ({"app.py": DASH + "server = board.server\n"}, "app:server"),
         ({"src/shop/__init__.py": FLASK, "src/shop/views.py": "from shop import app\n"}, "shop:app"),
@@ -145,6 +146,12 @@ def test_two_apps_are_both_named(tmp_path: Path) -> None:
         "api.py:2: to serve this one, write  wsgi: api:app",
     ]
     assert find(tmp_path, {}, wsgi="api:app").recipe.wsgi == "api:app"
+
+
+def test_a_wsgi_file_decides_only_in_its_own_folder(tmp_path: Path) -> None:
+    error = fails(SeveralAppsError, tmp_path, {"shop/wsgi.py": FLASK, "admin/web.py": FLASK})
+    assert isinstance(error, SeveralAppsError)
+    assert sorted(error.candidates) == ["admin.web:app", "shop.wsgi:app"]
 
 
 def test_no_app_says_what_was_looked_for(tmp_path: Path) -> None:
@@ -242,6 +249,12 @@ def test_a_file_that_names_the_app_decides_and_is_printed(
         ({"website.py": FLASK, "celery_app.py": FLASK}, "website:app"),
         ({"shop/wsgi.py": FLASK, "shop/__init__.py": "", "celeryshop/wsgi.py": FLASK}, "shop.wsgi:app"),
         ({"app.py": FLASK, "examples/hello.py": FLASK}, "app:app"),
+        ({"shop/web.py": FLASK, "bin/proxy.py": FLASK}, "shop.web:app"),
+        ({"shop/wsgi.py": FLASK, "shop/wsgi_async.py": "import eager\n" + FLASK}, "shop.wsgi:app"),
+        (
+            {"shop/web/app.py": FACTORY, "shop/testing/app.py": "from shop.web.app import create_app\n"},
+            "shop.web.app:create_app()",
+        ),
         ({"tasks.py": FLASK}, "tasks:app"),
         ({**SHOP, "wsgi.py": CALL.format("'prod'"), "run.py": CALL.format("'dev'")}, "wsgi:app"),
         ({**SHOP, "a.py": CALL.format("'x'"), "b.py": CALL.format("'x'")}, "a:app"),

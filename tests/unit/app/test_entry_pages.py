@@ -78,6 +78,21 @@ def test_pages_added_in_the_block_of_a_program_are_refused(tmp_path: Path) -> No
     assert error.proposal == ("run: python3 app.py", "port: 5001")
 
 
+def test_a_function_that_only_a_program_calls_with_its_settings_is_no_entry(tmp_path: Path) -> None:
+    """A method with the name of the program's function does not run it."""
+    files = {
+        "shop/__init__.py": "def main():\n    from shop.web import shop_app\n    shop_app({}).run()\n",
+        "shop/web.py": "import shop.jobs\n" + FLASK + "def shop_app(config=None):\n"
+        "    from shop.views import pages\n    app.register_blueprint(pages)\n    return app\n",
+        "shop/views.py": VIEWS,
+        "shop/jobs.py": "class Job:\n    async def main(self): ...\n    def run(self):\n        self.main()\n",
+        "serve.py": "import shop\n" + MAIN + "    shop.main()\n",
+    }
+    error = refused(tmp_path, files)
+    assert "shop.web:app (shop/web.py:3) has no pages" in error.message
+    assert error.proposal == ("run: python3 serve.py",)
+
+
 def test_routers_of_fastapi_are_pages_only_if_the_app_includes_them(tmp_path: Path) -> None:
     api = "from fastapi import APIRouter, FastAPI\nrouter = APIRouter()\n@router.get('/')\ndef index(): ...\n"
     write(tmp_path, {"requirements.txt": "fastapi\n", "api.py": api + "app = FastAPI()\napp.include_router(router)\n"})

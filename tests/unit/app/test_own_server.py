@@ -65,6 +65,16 @@ PROGRAMS = {
         ["run: sanic app:site --host 127.0.0.1 --port $PORT"],
         2,
     ),
+    "cherrypy": (
+        "import cherrypy\nif __name__ == '__main__':\n    cherrypy.quickstart(Root())\n",
+        ["run: python3 app.py", "port: 8080"],
+        3,
+    ),
+    "cherrypy with a port": (
+        "import cherrypy\ncherrypy.config.update({'server.socket_port': 9090})\ncherrypy.engine.start()\n",
+        ["run: python3 app.py", "port: 9090"],
+        3,
+    ),
     "flask": (
         "from flask import Flask\nif __name__ == '__main__':\n    app = Flask(__name__)\n    app.run(port=5001)\n",
         ["run: python3 app.py", "port: 5001"],
@@ -103,6 +113,17 @@ def test_a_program_in_a_package_is_run_as_a_module(tmp_path: Path) -> None:
     assert refused(tmp_path).details == "run: python3 -m chat.main\nport: 8080"
     write(tmp_path, {"chat/main.py": "", "chat/__main__.py": text})
     assert refused(tmp_path).details == "run: python3 -m chat\nport: 8080"
+
+
+def test_a_program_may_start_the_server_of_a_module_that_it_imports(tmp_path: Path) -> None:
+    """A copy of a library with programs of its own lies deeper."""
+    program = "from shop import web\ndef main():\n    web.serve()\nif __name__ == '__main__':\n    main()\n"
+    server = "import cherrypy\ndef serve():\n    cherrypy.tree.mount(Root(), '/')\n    cherrypy.server.start()\n"
+    demo = "import cherrypy\nif __name__ == '__main__':\n    cherrypy.quickstart(Root())\n"
+    write(tmp_path, {"shop/__init__.py": "", "shop/web.py": server, "serve.py": program, "lib/cherrypy/demo.py": demo})
+    error = refused(tmp_path)
+    assert "shop/web.py:4: cherrypy.server.start()" in error.message
+    assert error.proposal == ("run: python3 serve.py", "port: 8080")
 
 
 def test_a_call_of_another_run_is_no_server(tmp_path: Path) -> None:

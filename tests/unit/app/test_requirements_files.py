@@ -84,11 +84,15 @@ def test_pyproject(app: Path) -> None:
             requirement_lines(app, "pyproject.toml", DEBIAN_13)
 
 
-def test_the_oldest_python_that_a_project_admits_is_proposed(app: Path) -> None:
-    (app / "pyproject.toml").write_text('[project]\nname = "x"\nrequires-python = ">=3.14"\n')
+@pytest.mark.parametrize(
+    ("versions", "python"),
+    [(">=3.14", "3.14"), (">=3.12.2,<3.13", "3.12"), (">=3.14.5,<3.14.6", "3.14.5"), ("==3.12.*,<3.12.4", "3.12.3")],
+)
+def test_the_oldest_python_that_a_project_admits_is_proposed(app: Path, versions: str, python: str) -> None:
+    (app / "pyproject.toml").write_text(f'[project]\nname = "x"\nrequires-python = "{versions}"\n')
     with pytest.raises(RequirementError) as refused:
         requirement_lines(app, "pyproject.toml", DEBIAN_13)
-    assert 'write `python: "3.14"` there' in refused.value.hint
+    assert f'write `python: "{python}"` there' in refused.value.hint
 
 
 @pytest.mark.parametrize(

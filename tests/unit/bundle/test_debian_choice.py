@@ -327,9 +327,15 @@ def test_a_push_reads_the_app_for_the_release_of_the_machine(app: Path, monkeypa
     assert caught.value.hint.startswith("Allow another version. machine.example runs debian-12 with Python 3.11")
 
 
-def test_a_framework_that_the_requirements_lack_is_noted(read: Read, site: Site) -> None:
+def test_a_framework_that_the_requirements_lack_is_noted(read: Read, site: Site, app: Path) -> None:
     _, notes = read("for-both==1.0\n")
     assert "warning: app.py imports flask, which requirements.txt does not list" in notes
+    (app / "requirements").mkdir()
+    (app / "requirements/base.txt").write_text("for-both==1.0\nFlask>=3\n")
+    (app / "requirements/dev.txt").write_text("flask-debug\n")
+    _, notes = read("for-both==1.0\n")
+    (note,) = (note for note in notes if "does not list" in note)
+    assert note.endswith("does not list; to use the file that does, write  requirements: requirements/base.txt")
     publish(site, "flask", "flask-3.0-py3-none-any.whl")
     _, notes = read("for-both==1.0\nflask==3.0\n")
     assert not [note for note in notes if "does not list" in note]

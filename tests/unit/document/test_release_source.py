@@ -20,7 +20,7 @@ from bake.config.sections import Certificate
 from bake.document import release_source
 from bake.document.machine_files import File
 from bake.document.release_source import FetchScript
-from bake.errors import AppFolderError, WheelError
+from bake.errors import AppFolderError
 from bake.host.programs import run
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
@@ -117,18 +117,19 @@ def test_a_link_to_a_folder_is_refused(app: Path) -> None:
         release_source.inline(gather(app), RECIPE)
 
 
-def test_a_wheel_that_no_index_has_is_refused_and_others_stay_out(app: Path) -> None:
+@pytest.mark.parametrize("kept_for_another_app", [False, True])
+def test_wheels_are_in_no_document(app: Path, kept_for_another_app: bool) -> None:
+    """The lock of a document has only wheels of the index, even if another app names the URL of one."""
     wheel = app.parent / "thing-1-py3-none-any.whl"
     wheel.write_bytes(EMPTY_WHEEL)
+    if kept_for_another_app:
+        copy = app.parent / "fetched" / wheel.name
+        copy.parent.mkdir()
+        copy.write_bytes(EMPTY_WHEEL)
+        built_wheels.keep(copy, "key", 0, {})
     found = parts(release_source.inline(gather(app, (wheel,)), RECIPE))
     assert not any(name.startswith("wheels/") for name in found)
     assert "thing==1" in (found["lock.txt"].text or "")
-    built = app.parent / "built" / wheel.name
-    built.parent.mkdir()
-    built.write_bytes(EMPTY_WHEEL)
-    built_wheels.keep(built, "key", 0, {})
-    with pytest.raises(WheelError, match="thing has no wheel on the package index"):
-        release_source.inline(gather(app, (wheel,)), RECIPE)
 
 
 def test_a_release_has_a_name_of_its_own_whatever_differs(app: Path) -> None:
