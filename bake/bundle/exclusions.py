@@ -16,6 +16,10 @@ from bake.config.loader import FILE_NAME
 from bake.errors import AppFolderError
 from bake.host import paths
 
+#: The folders with the results of Python's builds.
+BUILD_OUTPUT = ("build/", "dist/")
+#: The files at the top of the result of a front end's build, which the app serves.
+FRONT_END = (".html", ".js", ".css")
 #: Patterns (as in .gitignore) of files that bake excludes from each image, by the reason that bake prints.
 EXCLUDED_PATTERNS = {
     "version control": (".git", ".hg", ".svn"),
@@ -38,7 +42,6 @@ EXCLUDED_PATTERNS = {
     "Node packages": ("node_modules",),
     "disk image": ("*.qcow2",),
     "database": ("*.sqlite*", "*.db", "*.db-journal", "*.db-wal", "*.db-shm", "*.dump"),
-    "build output": ("/build/", "/dist/"),
     "Finder metadata": (".DS_Store",),
 }
 EXCLUDED_SPECS = {reason: GitIgnoreSpec.from_lines(patterns) for reason, patterns in EXCLUDED_PATTERNS.items()}
@@ -65,12 +68,8 @@ def _reason(path: Path, name: str, stack: list[ignore.Rules]) -> str:
     is_excluded, location = ignore.verdict(stack, ignore.BAKEIGNORE, name)
     if is_excluded is not None:
         return location if is_excluded else ""
-    for reason, spec in EXCLUDED_SPECS.items():
-        # Windows and macOS keep the case that a person typed, as in .ENV, server.PEM or SHOP.DB.
-        if spec.match_file(name.lower() if reason in ("secrets", "database") else name):
-            return reason
-    if (path / "pyvenv.cfg").exists():
-        return "virtual environment"
+    if reason := _usual_reason(path, name):
+        return reason
     if path == paths.cache():
         return "the cache of bake"
     is_ignored, location = ignore.verdict(stack, ".gitignore", name)
@@ -81,6 +80,24 @@ def _reason(path: Path, name: str, stack: list[ignore.Rules]) -> str:
     if name.lower().endswith(".sql") and _is_dump(path):
         return "database"
     return "" if path.is_symlink() or path.is_dir() or path.is_file() else "neither a file nor a folder"
+
+
+def _usual_reason(path: Path, name: str) -> str:
+    """Return why bake excludes a path from each release, or ""."""
+    for reason, spec in EXCLUDED_SPECS.items():
+        # Windows and macOS keep the case that a person typed, as in .ENV, server.PEM or SHOP.DB.
+        if spec.match_file(name.lower() if reason in ("secrets", "database") else name):
+            return reason
+    if (path / "pyvenv.cfg").exists():
+        return "virtual environment"
+    return "build output" if name in BUILD_OUTPUT and not _has_front_end(path) else ""
+
+
+def _has_front_end(path: Path) -> bool:
+    """Return whether a folder has the result of a front end's build, such as React's build/index.html."""
+    with contextlib.suppress(OSError):
+        return any(entry.suffix in FRONT_END for entry in path.iterdir())
+    return False
 
 
 def is_stdout(path: Path) -> bool:

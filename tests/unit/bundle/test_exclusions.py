@@ -184,3 +184,9 @@ def test_ignore_files_nest_and_bakeignore_has_the_last_word(app: Path) -> None:
         "sub/a.log (.gitignore)",
         "sub/deep/b.tmp (sub/.gitignore)",
     )
+
+
+@pytest.mark.parametrize("name", ["build/index.html", "dist/main.js", "dist/site.css"])
+def test_a_front_end_that_the_app_serves_is_no_build_output(app: Path, name: str) -> None:
+    write(app, name, "dist/more/x.whl")
+    assert name in members(app) and not [note for note in notes(app) if note.startswith(name.partition("/")[0])]
