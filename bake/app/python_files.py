@@ -30,6 +30,7 @@ MAX_FILE_BYTES = 2**20
 MAX_BYTES = 64 * 2**20
 
 
+OWN_PYTHON = sys.version_info[:2]
 #: Newer syntax, by the version of Python that introduced it: what the faulty line or the parser's message contains.
 NEWER_SYNTAX = {
     (3, 12): re.compile(r"^f-string|\b[fF][rR]?[\"']|\b[rR][fF][\"']|^\s*type\s+\w+|\b(def|class)\s+\w+\s*\["),
@@ -39,12 +40,17 @@ NEWER_SYNTAX = {
 
 @dataclass(frozen=True)
 class Fault:
-    """A line that bake cannot parse. `newer`: the Python that may have introduced its syntax, if bake's is older."""
+    """A line that bake cannot parse.
+
+    `newer`: the Python that may have introduced its syntax, if bake's is older, and the target's is not. `hint` names
+    the Python if the target's is older, too.
+    """
 
     line: int
     message: str
     text: str = ""
     newer: tuple[int, int] | None = None
+    hint: str = ""
 
     @property
     def reason(self) -> str:
@@ -124,7 +130,8 @@ def parse(folder: Path, paths: Iterable[PurePosixPath], python: tuple[int, int])
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                tree = ast.parse((folder / path).read_bytes(), str(path))
+                # A newer Python than the target's refuses its newer syntax.
+                tree = ast.parse((folder / path).read_bytes(), str(path), feature_version=min(python, OWN_PYTHON))
         except OSError as error:
             raise _unreadable(path, error) from None
         except SyntaxError as error:
@@ -141,13 +148,16 @@ def parse(folder: Path, paths: Iterable[PurePosixPath], python: tuple[int, int])
 
 def _fault(error: SyntaxError, python: tuple[int, int]) -> Fault:
     """Return a fault. Its line may be correct on the target's Python if that is newer than bake's own."""
-    own_python, text = sys.version_info[:2], error.text or ""
-    versions = (
+    text = error.text or ""
+    versions = [
         version
         for version, pattern in NEWER_SYNTAX.items()
-        if own_python < version <= python and (pattern.search(text) or pattern.search(error.msg))
-    )
-    return Fault(error.lineno or 1, error.msg, text.strip(), next(versions, None))
+        if version > min(python, OWN_PYTHON) and (pattern.search(text) or pattern.search(error.msg))
+    ]
+    newer = next((version for version in versions if OWN_PYTHON < version <= python), None)
+    later = ["{}.{}".format(*version) for version in versions if version > python]
+    hint = f' If it is the syntax of Python {later[0]}, write `python: "{later[0]}"` in bake.yaml.' if later else ""
+    return Fault(error.lineno or 1, error.msg, text.strip(), newer, hint)
 
 
 def require_valid(faults: Mapping[PurePosixPath, Fault]) -> None:
@@ -156,7 +166,7 @@ def require_valid(faults: Mapping[PurePosixPath, Fault]) -> None:
     for location, fault in [*lines.items()][:1]:
         raise AppSyntaxError(
             f"{location}: {fault.message}",
-            "Correct the line. If the app does not use the file, add it to .bakeignore.",
+            f"Correct the line. If the app does not use the file, add it to .bakeignore.{fault.hint}",
             "\n".join(f"{location}: {fault.text}" for location, fault in lines.items()),
         )
 

@@ -131,6 +131,21 @@ def test_newer_syntax_is_no_fault_where_only_the_target_knows_it(
         assert file.fault and file.fault.newer == newer
 
 
+def test_syntax_that_is_newer_than_the_target_names_the_python(tmp_path: Path) -> None:
+    write(tmp_path, {"app.py": FLASK + "x = t'{1}'\n", "requirements.txt": ""})
+    with pytest.raises(AppSyntaxError, match=r"app\.py:3: ") as caught:
+        detect.complete(tmp_path, Recipe())
+    assert caught.value.hint.endswith('syntax of Python 3.14, write `python: "3.14"` in bake.yaml.')
+
+
+def test_a_newer_parser_than_the_target_s_admits_no_more(tmp_path: Path) -> None:
+    write(tmp_path, {"a.py": "match x:\n    case 1: ...\n"})
+    (file,) = python_files.parse(tmp_path, [PurePosixPath("a.py")], (3, 9))
+    assert file.fault and "only supported in Python 3.10" in file.fault.message
+    (file,) = python_files.parse(tmp_path, [PurePosixPath("a.py")], (3, 10))
+    assert file.fault is None
+
+
 def test_an_old_except_clause_is_a_fault_on_each_python(tmp_path: Path) -> None:
     write(tmp_path, {"a.py": "try:\n    pass\nexcept ValueError, error:\n    raise error\n"})
     (file,) = python_files.parse(tmp_path, [PurePosixPath("a.py")], (3, 13))
