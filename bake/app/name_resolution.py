@@ -242,12 +242,13 @@ class Reader:
         return []
 
     def _conventional_apps(self) -> list[App]:
-        """Return each `application` in a wsgi.py. By convention, servers load that name."""
+        """Return each `application` in a wsgi.py, or that is another object's app. Servers load that name."""
         return [
-            App(module, "application", module.scope.names["application"][-1].line)
+            App(module, "application", binding.line)
             for module in self.modules.values()
-            if module.name.rpartition(".")[2] == "wsgi"
-            and "application" in module.scope.names
+            for binding in module.scope.names.get("application", ())[-1:]
+            # As connexion 2 documents it: application = connexion.FlaskApp(…).app
+            if (module.name.rpartition(".")[2] == "wsgi" or getattr(binding.value, "attr", "") == "app")
             and self.look_up(module.scope, "application") is None
         ]
 
