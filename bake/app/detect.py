@@ -29,7 +29,7 @@ from bake.app import (
     wsgi_server,
 )
 from bake.app.distributions import distribution
-from bake.app.django import production_keys, secret_keys
+from bake.app.django import installed_packages, production_keys, secret_keys
 from bake.app.entry import Entry, find, named_app
 from bake.app.frameworks import FRAMEWORKS
 from bake.app.name_resolution import App, Reader
@@ -182,7 +182,7 @@ def _check_imports(reader: Reader, modules: list[Module], notes: list[str] | Non
     """Raise NoAppError if modules' imports resolve only from another folder. With `notes`, add a warning instead."""
     if fault := import_roots.flat_import(reader, modules) or import_roots.package_import(reader, modules):
         if notes is None:
-            raise NoAppError(fault.message(), fault.hint(reader.folder))
+            raise NoAppError(fault.message(), fault.hint(reader))
         notes.append(f"warning: {fault.message()}")
 
 
@@ -206,7 +206,7 @@ def detect_requirements(reader: Reader, app: App | None = None) -> str | tuple[s
         hint += f" bake does not know which packages contain {', '.join(unknown_names)}."
     lines = [f"requirements: [{', '.join(proposal)}]"]
     files = [path.relative_to(reader.folder).as_posix() for path in reader.folder.glob("[!.]*/requirements.txt")]
-    above = file_above(reader.folder)
+    above = file_above(reader.folder, reader.imported_packages)
     if files := [*([above] if above else []), *sorted(files)]:
         lines = [*(f"requirements: {file}" for file in files), *lines]
         hint = f"If one of the files above lists the app's requirements, add its line to bake.yaml. Otherwise: {hint}"
@@ -226,7 +226,7 @@ def proposed_requirements(reader: Reader) -> tuple[tuple[str, ...], tuple[str, .
     own_names = {name.partition(".")[0] for name in reader.modules} | {
         path.name for path in reader.folder.iterdir() if path.is_dir()
     }
-    imported_names = {name for module in reader.modules.values() for name in module.imported_packages if name}
+    imported_names = reader.imported_packages | installed_packages(reader)
     packages = imported_names - own_names - set(sys.stdlib_module_names)
     distributions = {name: distribution(name) for name in packages}
     own_parts = {part for name in reader.modules for part in name.split(".")}

@@ -17,7 +17,7 @@ from bake.config.recipe import Recipe
 from bake.config.sections import Django
 
 #: The settings of a Django project that detection reads.
-SETTINGS = {"ALLOWED_HOSTS", "SECRET_KEY", "INSTALLED_APPS", "ASGI_APPLICATION"}
+SETTINGS = {"ALLOWED_HOSTS", "SECRET_KEY", "INSTALLED_APPS", "MIDDLEWARE", "ASGI_APPLICATION"}
 #: The last parts of the names of settings modules for development.
 DEVELOPMENT = {"dev", "devel", "develop", "development", "local", "debug"}
 #: The packages that serve a project through its asgi.py.
@@ -64,6 +64,13 @@ def secret_keys(reader: Reader, settings: str) -> list[tuple[str, SessionKey]]:
     if not key.variable and any(text.startswith("django-insecure-") for text in key.strings):
         key = replace(key, variable="SECRET_KEY")
     return [(settings, key)]
+
+
+def installed_packages(reader: Reader) -> set[str]:
+    """Return the packages in INSTALLED_APPS and MIDDLEWARE of the settings that the project's modules name."""
+    settings = {name for module in reader.modules.values() for name in module.settings if name in reader.modules}
+    values = [_setting_values(reader, name).get(key) for name in settings for key in ("INSTALLED_APPS", "MIDDLEWARE")]
+    return {text.partition(".")[0] for value in values for text in _strings(value)}
 
 
 def channels_app(reader: Reader) -> tuple[str, str, str] | None:

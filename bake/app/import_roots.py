@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from bake.app import python_files, variables
 from bake.app.distributions import distribution
 from bake.app.name_resolution import USUAL_FACTORIES, Reader
-from bake.app.requirements_files import requirements_file
+from bake.app.requirements_files import lacks_package, requirements_file
 from bake.app.scopes import Function, FunctionScope, Module
 from bake.errors import BakeError, RequirementError
 
@@ -38,13 +38,17 @@ class FlatImport:
         """Return the message about the import."""
         return f"{self.text}, which Python finds only from the folder {self.folder}"
 
-    def hint(self, folder: Path) -> str:
-        """Return the next step for an app in `folder`."""
+    def hint(self, reader: Reader) -> str:
+        """Return the next step for the app."""
+        folder = reader.folder
         if self.correction:
             return f"Python 3 does not search a package's own folder: write `{self.correction}`."
         requirements = ""
         with suppress(RequirementError):
-            if not requirements_file(folder / self.folder) and (file := requirements_file(folder)):
+            file = "" if requirements_file(folder / self.folder) else requirements_file(folder)
+            modules = (module for module in reader.files if self.folder in module.path.parents)
+            packages = {name for module in modules for name in module.imported_packages} - {self.folder.parts[0]}
+            if file and not lacks_package(folder / file, packages):
                 line = f"requirements: {'../' * len(self.folder.parts)}{file}"
                 requirements = f", with a bake.yaml in it that has the line `{line}`"
         return (
@@ -63,9 +67,9 @@ class PackageImport:
         """Return the message about the import."""
         return f"{self.text}, so the app's folder is itself a package, which Python finds only from the folder above"
 
-    def hint(self, folder: Path) -> str:
-        """Return the next step for an app in `folder`."""
-        path = folder.resolve()
+    def hint(self, reader: Reader) -> str:
+        """Return the next step for the app."""
+        path = reader.folder.resolve()
         rename = "" if path.name.isidentifier() else f" Rename {path.name} so that an import can contain its name."
         return f"Bake the folder above: {path.parent}. If it contains more, move the package into a new one.{rename}"
 

@@ -156,6 +156,11 @@ class Reader:
         self._classes = self._subclasses()
         self._answers = Answers(self._rule)
 
+    @cached_property
+    def imported_packages(self) -> frozenset[str]:
+        """Return the first parts of the names of all modules that the app imports."""
+        return frozenset(name for module in self.modules.values() for name in module.imported_packages if name)
+
     def parse(self, paths: Iterable[PurePosixPath]) -> list[Module]:
         """Parse the files and return them as modules. Raises AppFolderError."""
         modules = []

@@ -19,7 +19,11 @@ from pathlib import Path, PurePosixPath
 from bake.app import ignore
 from bake.errors import AppFolderError, AppSyntaxError
 
-SKIPPED_FOLDERS = {"tests", "test", "docs", "doc", "node_modules", "build", "dist", "venv", "migrations", "__pycache__"}
+#: Folders without code of the app. Libraries such as Wagtail and Mezzanine make new projects from `project_template`.
+SKIPPED_FOLDERS = {
+    "tests", "test", "docs", "doc", "node_modules", "build", "dist", "venv", "migrations", "project_template",
+    "__pycache__",
+}  # fmt: skip
 SKIPPED_FILES = re.compile(r"(test_.*|.*_test|conftest|noxfile)\.py")
 #: The script of setuptools, and the files of a project beside it. In other folders, this is a name like any other.
 SETUP, PROJECT_FILES = "setup.py", {"pyproject.toml", "setup.cfg", "MANIFEST.in"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -67,8 +67,11 @@ def requirements_file(folder: Path) -> str | None:
     return _elsewhere(folder)
 
 
-def file_above(folder: Path) -> str:
-    """Return the path for bake.yaml of the requirements file above an app's folder in its repository, or ""."""
+def file_above(folder: Path, packages: Set[str] = frozenset()) -> str:
+    """Return the path for bake.yaml of the requirements file above an app's folder in its repository, or "".
+
+    `packages` are those that the app imports.
+    """
     path = folder.resolve()
     for level in range(1, MAX_LEVELS_ABOVE + 1):
         if (path / ".git").exists() or path.parent == Path.home():
@@ -76,8 +79,14 @@ def file_above(folder: Path) -> str:
         path = path.parent
         with suppress(RequirementError, OSError):
             if file := requirements_file(path):
-                return "../" * level + file
+                return "" if lacks_package(path / file, packages) else "../" * level + file
     return ""
+
+
+def lacks_package(file: Path, packages: Set[str]) -> bool:
+    """Return whether a file is of the project of one of these packages, so that it lists only what that one needs."""
+    folders = (file.parent / root / name for root in ("", "src") for name in packages if name)
+    return file.name in project_metadata.FILES and any((folder / "__init__.py").is_file() for folder in folders)
 
 
 def _has_lines(path: Path) -> bool:

@@ -84,7 +84,7 @@ def _requirements(reader: Reader, notes: list[str]) -> str:
         return f"\n# {error.message}. {error.hint}\n"
     if file:
         return f"\n# The app's requirements.\n# requirements: {file}\n"
-    if file := requirements_files.file_above(reader.folder):
+    if file := requirements_files.file_above(reader.folder, reader.imported_packages):
         notes.append(f"{detect.unlisted(reader.folder)}, but {file}: check `requirements`")
         return f"\n# The app's requirements, above its folder. Check the file.\nrequirements: {file}\n"
     proposal, unknown_names = detect.proposed_requirements(reader)

@@ -37,9 +37,11 @@ def test_an_app_of_python_s_own_library_needs_nothing(tmp_path: Path) -> None:
 
 
 def test_missing_requirements_are_proposed(tmp_path: Path) -> None:
-    text = "import os, yaml, flask_login\nfrom lib import x\nfrom . import y\nimport PIL.Image\n"
+    text = "import os, yaml, flask_login\nfrom lib import x\nimport PIL.Image\n"
     (tmp_path / "app.py").write_text(FLASK + text)
-    (tmp_path / "lib.py").touch()
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib/__init__.py").write_text("from . import x\n")
+    (tmp_path / "lib/x.py").touch()
     with pytest.raises(RequirementError) as caught:
         complete(tmp_path, Recipe())
     assert caught.value.details == "requirements: [PyYAML, flask, flask-login, pillow]"

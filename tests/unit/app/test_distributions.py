@@ -10,7 +10,15 @@ from bake.app.distributions import OTHER_NAMES, SAME_NAMES, distribution
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [("yaml", "PyYAML"), ("flask_login", "flask-login"), ("flask", "flask"), ("models", None), ("helpers", None)],
+    [
+        ("yaml", "PyYAML"),
+        ("flask_login", "flask-login"),
+        ("flask", "flask"),
+        ("flask_appbuilder", "flask-appbuilder"),
+        ("oscar", "django-oscar"),
+        ("models", None),
+        ("helpers", None),
+    ],
 )
 def test_only_a_module_in_the_table_has_a_distribution(module: str, name: str | None) -> None:
     assert distribution(module) == name

@@ -70,6 +70,25 @@ def test_a_django_project_in_a_subfolder_names_the_folder_to_bake(tmp_path: Path
     )
 
 
+def test_the_sandbox_of_a_package_needs_the_package_itself(tmp_path: Path) -> None:
+    """The project's file above lists only what the package needs."""
+    settings = "from oscar.defaults import *\nMIDDLEWARE = ['whitenoise.middleware.WhiteNoiseMiddleware']\n"
+    files = {
+        "sandbox/wsgi.py": f"import os\nos.environ['DJANGO_SETTINGS_MODULE'] = 'settings'\n{DJANGO['site1/wsgi.py']}",
+        "sandbox/settings.py": f"{settings}INSTALLED_APPS = ['django.contrib.admin', 'oscar', 'taggit', 'mine']\n",
+        "pyproject.toml": "[project]\nname = 'django-oscar'\nversion = '1'\ndependencies = ['purl']\n",
+        "src/oscar/__init__.py": "",
+    }
+    write(tmp_path, files)
+    with pytest.raises(NoAppError) as wrong_folder:
+        complete(tmp_path, Recipe())
+    assert wrong_folder.value.hint.startswith(f"Bake that folder: {tmp_path / 'sandbox'}. If")
+    with pytest.raises(RequirementError) as caught:
+        complete(tmp_path / "sandbox", Recipe())
+    assert caught.value.details == "requirements: [django, django-oscar, django-taggit, whitenoise]"
+    assert caught.value.hint.endswith("bake does not know which packages contain mine.")
+
+
 def test_a_named_app_with_flat_imports_is_a_warning(tmp_path: Path) -> None:
     completed = find(tmp_path, FLAT, wsgi="backend.app:app")
     assert any(note.startswith("warning: backend/app.py:3 imports models") for note in completed.notes)

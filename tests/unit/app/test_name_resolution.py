@@ -34,7 +34,7 @@ def test_what_is_no_part_of_the_app_is_not_read(tmp_path: Path) -> None:
     broken = "def (:\n"
     names = ("tests/x.py", "test_a.py", "conftest.py", "docs/conf.py", ".hidden/x.py", "node_modules/x/y.py",
              "build/x.py", "dist/x.py", "setup.py", "noxfile.py", "env/lib/x.py", "venv/x.py", "migrations/env.py",
-             "my-notes.py")  # fmt: skip
+             "my-notes.py", "site/project_template/wsgi.py")  # fmt: skip
     assert set(read(tmp_path, {"app.py": FLASK, "env/pyvenv.cfg": "", **dict.fromkeys(names, broken)}).modules) == {
         "app"
     }

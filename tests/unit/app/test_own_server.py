@@ -122,8 +122,8 @@ def test_a_program_may_start_the_server_of_a_module_that_it_imports(tmp_path: Pa
     demo = "import cherrypy\nif __name__ == '__main__':\n    cherrypy.quickstart(Root())\n"
     write(tmp_path, {"shop/__init__.py": "", "shop/web.py": server, "serve.py": program, "lib/cherrypy/demo.py": demo})
     error = refused(tmp_path)
-    assert "shop/web.py:4: cherrypy.server.start()" in error.message
-    assert error.details.endswith("\nrun: python3 serve.py\nport: 8080")
+    assert isinstance(error, NoAppError) and "shop/web.py:4: cherrypy.server.start()" in error.message
+    assert error.proposal == ("run: python3 serve.py", "port: 8080")
 
 
 def test_a_call_of_another_run_is_no_server(tmp_path: Path) -> None:
