@@ -34,7 +34,7 @@ from bake.app.entry import Entry, find, named_app
 from bake.app.frameworks import FRAMEWORKS
 from bake.app.name_resolution import App, Reader
 from bake.app.names import dotted_name
-from bake.app.requirements_files import file_above, requirements_file
+from bake.app.requirements_files import file_above, files_of_setup, requirements_file
 from bake.app.scopes import Module
 from bake.app.session_keys import OWN_KEY, SessionKey
 from bake.app.table_commands import table_commands
@@ -206,6 +206,7 @@ def detect_requirements(reader: Reader, app: App | None = None) -> str | tuple[s
         hint += f" bake does not know which packages contain {', '.join(unknown_names)}."
     lines = [f"requirements: [{', '.join(proposal)}]"]
     files = [path.relative_to(reader.folder).as_posix() for path in reader.folder.glob("[!.]*/requirements.txt")]
+    files += files_of_setup(reader.folder)
     above = file_above(reader.folder, reader.imported_packages)
     if files := [*([above] if above else []), *sorted(files)]:
         lines = [*(f"requirements: {file}" for file in files), *lines]

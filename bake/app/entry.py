@@ -80,6 +80,7 @@ def find(reader: Reader, notes: list[str]) -> Entry:
             return Entry(web, source=procfile.NAME, run=True)
         has_app = any(not app.required_arguments for app in reader.apps)
         raise (None if has_app else own_server.error(reader, problem.details)) or problem from None
+    notes += entry_pages.guarded_pages(reader, app) if app else ()
     return Entry(app.target, app, asgi=app.asgi) if app else Entry(_paste_file(reader.folder))
 
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 
-from bake.app import own_server
+from bake.app import own_server, project_metadata
 from bake.app.name_resolution import USUAL_FACTORIES, App, Reader
 from bake.app.names import dotted_name, last_name
 from bake.app.scopes import Function, FunctionScope, Module, asks_for_main
-from bake.errors import NoAppError
+from bake.errors import NoAppError, RequirementError
 
 #: Callables whose apps get their pages by calls alone.
 PAGE_MAKERS = {
@@ -54,6 +55,15 @@ class Place:
         return f"{self.function}() in " * bool(self.function) + f"{self.module.path}:{self.line}"
 
 
+@dataclass(frozen=True)
+class Program:
+    """A file that is run, or a function that the project installs as a command, and the command that starts it."""
+
+    module: Module
+    command: str
+    function: str = ""
+
+
 def complete(reader: Reader, app: App, names: Iterable[App]) -> App:
     """Return the one of an app's names whose code adds its pages. The app itself comes first.
 
@@ -75,7 +85,7 @@ def complete(reader: Reader, app: App, names: Iterable[App]) -> App:
     for candidate in (app, *others):
         if any(walk_of(candidate).places()):
             return candidate
-    for program in _programs(reader):
+    for program in (*_programs(reader), *_commands(reader)):
         walk = walk_of(app, program)
         place = next(walk.places(), None)
         if place and app.root.module in walk.modules:
@@ -95,21 +105,48 @@ def _is_entry(module: Module) -> bool:
     return len(module.path.parts) == 1 or module.path.stem in {"wsgi", "asgi", "app", "application", *STARTERS}
 
 
-def _programs(reader: Reader) -> list[Module]:
-    """Return the modules that seem to be programs, the most likely one first."""
+def guarded_pages(reader: Reader, app: App) -> Iterator[str]:
+    """Yield a warning for each file that adds a page to an app only if it runs as a program."""
+    for program in _programs(reader):
+        guarded = (node for node in reader.tree(program.module).body if isinstance(node, ast.If))
+        nodes = (node for block in guarded if asks_for_main(block.test) for node in ast.walk(block))
+        calls = (node for node in nodes if isinstance(node, ast.Call) and last_name(node.func) in ADDING_CALLS)
+        for call in calls:
+            receiver = reader.look_up(program.module.scope, dotted_name(call.func).rpartition(".")[0])
+            if receiver and receiver.root.call is app.root.call:
+                location = f"{program.module.path}:{call.lineno}"
+                yield f'warning: {location} adds pages inside `if __name__ == "__main__"`, and servers do not run that'
+                break
+
+
+def _programs(reader: Reader) -> list[Program]:
+    """Return the files that seem to be programs, the most likely one first."""
     modules = [module for module in reader.files if module.serves or module.path.stem in STARTERS]
-    return sorted(modules, key=lambda module: (len(module.path.parts), not module.serves, module.path))[:MAX_WALKS]
+    modules.sort(key=lambda module: (len(module.path.parts), not module.serves, module.path))
+    return [Program(module, own_server.python_command(reader, module)) for module in modules[:MAX_WALKS]]
 
 
-def _error(app: App, walk: _Walk, program: Module, place: Place) -> NoAppError:
+def _commands(reader: Reader) -> Iterator[Program]:
+    """Yield the commands that the project installs."""
+    with suppress(RequirementError):
+        project = project_metadata.find(reader.folder)
+        commands = project.entry_points.get("console_scripts", {}) if project else {}
+        for name, target in [*commands.items()][:MAX_WALKS]:
+            module, _, function = target.partition(":")
+            if module in reader.modules:
+                yield Program(reader.modules[module], name, function)
+
+
+def _error(app: App, walk: _Walk, program: Program, place: Place) -> NoAppError:
     """Return the error for an app whose pages only a program adds, with the lines of bake.yaml that start it."""
     port = _port(walk.reader, walk.modules)
-    lines = (f"run: {own_server.python_command(walk.reader, program)}", *([f"port: {port}"] if port else []))
+    lines = (f"run: {program.command}", *([f"port: {port}"] if port else []))
     error = NoAppError(
         f"{app.target} ({app.location}) has no pages for a server that loads it: {place.text} adds them, and only the "
-        f"program {program.path} runs that",
-        f"If {program.path} serves the site, add the lines above to bake.yaml, as `bake init` does; `port` is the one "
-        f"at which it serves, if it does not use PORT. If the app is complete, write `{app.key}: {app.target}`.",
+        f"program {program.module.path} runs that",
+        f"If {program.module.path} serves the site, add the lines above to bake.yaml, as `bake init` does; `port` "
+        "is the one at which it serves, if it does not use PORT. If the app is complete, write "
+        f"`{app.key}: {app.target}`.",
         "\n".join(lines),
     )
     error.proposal = lines
@@ -135,21 +172,22 @@ class _Walk:
     """The code that runs when a server loads an app or, with `program`, when Python runs that module."""
 
     def __init__(
-        self, reader: Reader, tree: Callable[[Module], ast.Module], app: App, program: Module | None = None
+        self, reader: Reader, tree: Callable[[Module], ast.Module], app: App, program: Program | None = None
     ) -> None:
         self.reader = reader
         self.tree = tree
-        self.program = program
+        #: The module that runs as a program. A command imports its module instead.
+        self.program = program.module if program and not program.function else None
         #: The modules that run, in order.
         self.modules: dict[Module, None] = {}
         #: All names in the code.
-        self.mentions = {app.name} if app.factory and not program else set[str]()
+        self.mentions = {program.function} if program else {app.name} if app.factory else set[str]()
         #: Code to read: its module, its function, and its statements.
         self._pending: list[tuple[Module, str, list[ast.stmt]]] = []
         #: The functions that no code has mentioned.
         self._functions: dict[str, list[tuple[Module, Function]]] = {}
-        self._run(program or app.module)
-        self._import(app.module.name if program is None else program.name.rpartition(".")[0])
+        self._run(program.module if program else app.module)
+        self._import(app.module.name if program is None else program.module.name.rpartition(".")[0])
 
     def places(self) -> Iterator[Place]:
         """Yield the calls that add pages."""

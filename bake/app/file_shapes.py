@@ -24,7 +24,8 @@ VersionText = Annotated[str, AfterValidator(_version)]
 class Shape(BaseModel):
     """A table with the keys that bake reads. A default stands for a missing key; other keys are not checked."""
 
-    model_config = ConfigDict(strict=True, alias_generator=lambda name: name.replace("_", "-"))
+    # bake reads few of these files, so a shape is built only when it is needed.
+    model_config = ConfigDict(strict=True, defer_build=True, alias_generator=lambda name: name.replace("_", "-"))
 
 
 class Source(Shape):

@@ -143,6 +143,24 @@ def files_listing(folder: Path, name: str) -> list[str]:
     return [path.relative_to(folder).as_posix() for path, text in texts.items() if line.search(text)]
 
 
+def files_of_setup(folder: Path) -> list[str]:
+    """Return the files with requirements that the code of a setup.py names, and that may compute its list."""
+    with suppress(OSError):
+        code = (folder / "setup.py").read_text(encoding="utf-8-sig", errors="replace")
+        paths = {folder / name for name in re.findall(r"""["'](\w[\w./-]*\.(?:txt|in|pip))["']""", code)}
+        return sorted(path.relative_to(folder).as_posix() for path in paths if _is_list(path))
+    return []
+
+
+def _is_list(path: Path) -> bool:
+    """Return whether the first line of a text that is no comment is a requirement."""
+    with suppress(OSError):
+        lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+        first = next((line for line in lines if line.strip() and not line.startswith("#")), "")
+        return bool(re.fullmatch(r"[\w.-]+(\[[\w,-]*\])?\s*([<>=!~;].*)?", first.strip()))
+    return False
+
+
 def _words(path: Path) -> set[str]:
     return set(re.split(r"[-_.]", path.stem.lower()))
 

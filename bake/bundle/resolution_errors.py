@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from packaging.utils import canonicalize_name
 
@@ -14,13 +14,22 @@ from bake.errors import BakeError, ConflictError, NetworkError, ProgramError, Re
 from bake.host.download import without_queries
 
 NO_WHEEL = re.compile(r"Wheels are required for `([^`]+)`")
-NO_WHEEL_HINT = (
-    "Allow another version, use a package that has wheels (for example psycopg2-binary instead of psycopg2), or upload "
-    "a wheel to a package `index`."
-)
+#: Packages with wheels that an app can use instead of those without any.
+SUBSTITUTES = {
+    "mysqlclient": "PyMySQL, with pymysql.install_as_MySQLdb()", "psycopg2": "psycopg2-binary",
+    "pycrypto": "pycryptodome",
+}  # fmt: skip
 #: The hint's end where bake may build, but not for this command: documents make machines that build nothing.
 BUILD_HINT = "`bake image` builds a wheel from its source."
 BUILD_OFF_HINT = f"Without `build: off` in bake.yaml, {BUILD_HINT}"
+
+
+def _no_wheel_hint(requirements: Iterable[str]) -> str:
+    """Return the next step for requirements without a wheel, such as `psycopg2==2.9`."""
+    names = (canonicalize_name(re.split(r"[^\w.-]", text, maxsplit=1)[0]) for text in requirements)
+    pairs = [f"{SUBSTITUTES[name]}, instead of {name}" for name in names if name in SUBSTITUTES]
+    examples = f" ({'; '.join(pairs)})" if pairs else ""
+    return f"Allow another version, use a package that has wheels{examples}, or upload a wheel to a package `index`."
 
 
 def no_wheel_error(locations: Mapping[str, str], target: Target, builds: bool) -> WheelError:
@@ -31,7 +40,8 @@ def no_wheel_error(locations: Mapping[str, str], target: Target, builds: bool) -
     else:
         listing = ", ".join(pin + f" ({location})" * bool(location) for pin, location in locations.items())
         message, *reasons = target.sentences(f"{len(locations)} requirements have no wheel", f": {listing}")
-    return WheelError(message, f"{NO_WHEEL_HINT} {BUILD_HINT if builds else BUILD_OFF_HINT}").with_reasons(*reasons)
+    hint = f"{_no_wheel_hint(locations)} {BUILD_HINT if builds else BUILD_OFF_HINT}"
+    return WheelError(message, hint).with_reasons(*reasons)
 
 
 def direct_error(lines: Sequence[Line], builds: bool) -> WheelError:
@@ -64,7 +74,7 @@ def resolution_error(stderr: str, lines: Sequence[Line], target: Target) -> Bake
         r"Failed to (?:build|download and build) `([\w.-]+?)(?:==[^`]*)?`", sentence
     ):
         message, *reasons = target.sentences(f"{location_prefix(match[1])}{match[1]} has no wheel")
-        return WheelError(message, NO_WHEEL_HINT, explanation).with_reasons(*reasons)
+        return WheelError(message, _no_wheel_hint([match[1]]), explanation).with_reasons(*reasons)
     if match := re.search(r"(\S+) was not found in the package registry", sentence):
         return RequirementError(
             f"{location_prefix(match[1])}the package index has no package {match[1]}",

@@ -60,6 +60,17 @@ def test_requirements_in_another_folder_are_asked_for(tmp_path: Path) -> None:
     assert caught.value.details == "requirements: deploy/requirements.txt\nrequirements: [flask]"
 
 
+def test_the_file_that_a_setup_py_reads_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(FLASK)
+    (tmp_path / "deps.txt").write_text("# all\nFlask[async]>=3\n")
+    (tmp_path / "LONG.txt").write_text("A shop for all\n")
+    names = "open('deps.txt'), open('LONG.txt'), open('/etc/gone.txt')"
+    (tmp_path / "setup.py").write_text(f"from setuptools import setup\nsetup(install_requires=read({names}))\n")
+    with pytest.raises(RequirementError) as caught:
+        complete(tmp_path, Recipe())
+    assert caught.value.details == "requirements: deps.txt\nrequirements: [flask]"
+
+
 def test_only_known_packages_are_proposed(tmp_path: Path) -> None:
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop/__init__.py").touch()

@@ -93,6 +93,36 @@ def test_a_function_that_only_a_program_calls_with_its_settings_is_no_entry(tmp_
     assert error.proposal == ("run: python3 serve.py",)
 
 
+def test_a_command_of_the_project_may_add_the_pages(tmp_path: Path) -> None:
+    files = {
+        "app.py": FLASK, "views.py": VIEWS,
+        "cli.py": "from app import app\nimport views\ndef serve():\n    app.register_blueprint(views.pages)\n"
+                  "    app.run()\ndef other(): ...\n",
+        "pyproject.toml": '[project]\nname = "shop"\n[project.scripts]\nshop-other = "cli:other"\nshop = "cli:serve"\n',
+    }  # fmt: skip
+    error = refused(tmp_path, files)
+    assert "serve() in cli.py:4 adds them, and only the program cli.py runs that" in error.message
+    assert error.proposal == ("run: shop",)
+
+
+@pytest.mark.parametrize(
+    ("app", "run", "place"),
+    [
+        (FLASK, "from app import app\nimport views\n" + MAIN + "    app.register_blueprint(views.pages)\n", "run.py:4"),
+        (FACTORY, "from app import create_app\nimport views\napp = create_app()\n"
+         + MAIN + "    app.register_blueprint(views.pages)\n    app.run()\n", "run.py:5"),
+        (FLASK, "import views\nx = views.pages\n" + MAIN + "    x.register_blueprint(views.pages)\n    x.run()\n", ""),
+        (FLASK, "from app import app\n" + MAIN + "    app.run()\n", ""),
+    ],
+)  # fmt: skip
+def test_further_pages_of_a_program_are_a_warning(tmp_path: Path, app: str, run: str, place: str) -> None:
+    app = app.replace("    return", "    app.add_url_rule('/', 'x')\n    return")
+    app += "" if "return" in app else "@app.route('/')\ndef index(): ...\n"
+    notes = find(tmp_path, {"app.py": app, "views.py": VIEWS, "run.py": run}).notes
+    places = [note.split()[1] for note in notes if "adds pages inside" in note]
+    assert places == ([place] if place else [])
+
+
 def test_routers_of_fastapi_are_pages_only_if_the_app_includes_them(tmp_path: Path) -> None:
     api = "from fastapi import APIRouter, FastAPI\nrouter = APIRouter()\n@router.get('/')\ndef index(): ...\n"
     write(tmp_path, {"requirements.txt": "fastapi\n", "api.py": api + "app = FastAPI()\napp.include_router(router)\n"})

@@ -9,7 +9,9 @@ from bake.config.debian import DEBIAN_13
 def test_a_requirement_without_a_wheel_is_named_with_its_place_and_the_way_out() -> None:
     error = no_wheel_error({"a==1.0": "requirements.txt:3"}, DEBIAN_13, builds=True)
     assert error.message == "requirements.txt:3: a==1.0 has no wheel for Python 3.13 on debian-13"
-    assert error.hint.endswith("`bake image` builds a wheel from its source.")
+    assert error.hint.endswith("`bake image` builds a wheel from its source.") and "instead of" not in error.hint
+    error = no_wheel_error({"mysqlclient==2.2.7": "", "psycopg2==2.9": ""}, DEBIAN_13, builds=True)
+    assert "PyMySQL, with pymysql.install_as_MySQLdb(), instead of mysqlclient; psycopg2-binary, instead" in error.hint
 
 
 def test_all_requirements_without_a_wheel_are_named_at_once() -> None:
