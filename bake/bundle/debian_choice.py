@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bake.app import detect, project_metadata, requirements_files
@@ -73,12 +73,13 @@ class _Trial:
     """How to try a release.
 
     `choosing`: requires-python of the app's project counts. `trust_cache`: a cached refusal counts. `pure_only`: only
-    pure-Python sources are built.
+    pure-Python sources are built. `builds`: sources are built, if the app's options allow it.
     """
 
     choosing: bool = False
     trust_cache: bool = False
     pure_only: bool = False
+    builds: bool = True
 
 
 A_TRIAL = _Trial()
@@ -163,14 +164,15 @@ def complete(folder: Path, recipe: Recipe, report: Reporter, options: LockOption
 
 
 def _use_release(app: _App, base: Target) -> Choice:
-    """Return the choice of the release in `base`. An error names another release that suits the app."""
+    """Return the choice of the release in `base`. An error names another release that suits the app without a build."""
     outcome = _try(app, base)
     if isinstance(outcome, Choice):
         return outcome
     # `python` comes before the Python of another release.
     others = (target for target in NEWEST_FIRST if target is not base and not app.recipe.python)
     if other := next(
-        (target for target in others if isinstance(_try(app, target, _Trial(choosing=True)), Choice)), None
+        (target for target in others if isinstance(_try(app, target, _Trial(choosing=True, builds=False)), Choice)),
+        None,
     ):
         outcome.error.hint += (
             f" On {other.name} with Python {other.python_version}, all requirements resolve: "
@@ -224,7 +226,8 @@ def _try(app: _App, target: Target, trial: _Trial = A_TRIAL) -> Choice | _Refusa
         key = requirements.key + "-pure" * trial.pure_only
         if trial.trust_cache and app.options.age.admits_file(_refusal_path(key)):
             return _Refusal(WheelError(_refusal_path(key).read_text()), key, is_cached=True)
-        builder = app.options.builder(recipe, target, app.report, pure_only=trial.pure_only)
+        options = app.options if trial.builds else replace(app.options, builds=False)
+        builder = options.builder(recipe, target, app.report, pure_only=trial.pure_only)
         lock = resolve(requirements, app.options.age, builder)
     except REFUSALS as error:
         return _Refusal(error, key)

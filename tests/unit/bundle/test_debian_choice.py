@@ -397,6 +397,14 @@ def test_a_source_that_cannot_be_built_anywhere_is_refused(read: Read, sources: 
     assert caught.value.code == 23 and "no compiler" in caught.value.details
 
 
+def test_nothing_is_built_for_a_hint(read: Read, sources: Path) -> None:
+    (sources / "build.sh").write_text("echo no compiler >&2; exit 1\n")
+    with pytest.raises(BuildError) as caught:
+        read("code==1.0\n", keys="base: debian-12\n", builds=True)
+    assert "On debian-13" not in caught.value.hint
+    assert len(builder_fakes.lines(sources, "mmdebstrap.calls")) == 1
+
+
 @pytest.mark.parametrize(
     ("keys", "may_build", "hint"), [("build: off\n", True, "build: off"), ("", False, "bake image")]
 )
