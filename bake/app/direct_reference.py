@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 #: The options that make a requirement editable.
 EDITABLE = re.compile(r"(-e|--editable)[= ]\s*")
 #: `name[extra] @ address`, and the beginnings of addresses without a name. No other requirement contains a slash.
-NAMED = re.compile(r"(?P<name>[\w.-]*\w)\s*(?P<extras>\[[^]]*\])?\s*@\s*(?P<address>\S+)")
+NAMED = re.compile(r"(?P<name>[\w.-]*\w)\s*(?:(?P<extras>\[[^]]*\])\s*)?@\s*(?P<address>\S+)")
 UNNAMED = re.compile(r"(\w+\+)?\w+:|[.~]|[^;]*/|.*\.(whl|zip|tar\.gz|tgz)(\[|$)")
 #: A repository with its branch, tag or commit. Some files name the user git, which https does not need.
 GIT = re.compile(r"git\+https://(?:git@)?(?P<place>[^@/\s]+/[^@\s]+)(?:@(?P<commit>[^-\s]\S*))?")

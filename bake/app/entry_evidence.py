@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 import shlex
-import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ import yaml
 
 from bake.app import procfile, project_metadata
 from bake.errors import RequirementError
+from bake.host import foreign_text
 
 #: The maximum number of characters to read of a file.
 MAX_CHARACTERS = 2**16
@@ -83,15 +82,15 @@ def django_settings(folder: Path) -> Iterator[tuple[str, str]]:
         text = _text(folder / name).replace("\\\n", " ")
         if name == "Dockerfile":
             # A build step may use other settings.
-            text = "\n".join(re.findall(r"^\s*(?:ENV|CMD|ENTRYPOINT)\s.+$", text, re.M))
+            text = "\n".join(re.findall(r"^[ \t]*(?:ENV|CMD|ENTRYPOINT)\s.+$", text, re.M))
         for match in re.finditer(r"\bDJANGO_SETTINGS_MODULE\W+(?:value\W+)?([A-Za-z_][\w.]*)", text):
             yield name, match[1]
 
 
 def _text(path: Path) -> str:
     """Return the beginning of a file, or "" if it cannot be read."""
-    with suppress(OSError), path.open(encoding="utf-8-sig", errors="replace") as stream:
-        return stream.read(MAX_CHARACTERS)
+    with suppress(OSError):
+        return foreign_text.read(path, "replace")[:MAX_CHARACTERS]
     return ""
 
 
@@ -227,7 +226,7 @@ def _procfile(folder: Path, name: str, text: str) -> Iterator[Evidence]:
 def _dockerfile(folder: Path, name: str, text: str) -> Iterator[Evidence]:
     """Yield the app of the last CMD or ENTRYPOINT, and that of FLASK_APP."""
     lines = text.replace("\\\n", " ").splitlines()
-    instructions = dict(re.findall(r"^\s*(CMD|ENTRYPOINT)\s+(.+)$", "\n".join(lines), re.M))
+    instructions = dict(re.findall(r"^[ \t]*(CMD|ENTRYPOINT)\s+(.+)$", "\n".join(lines), re.M))
     entrypoint, command = (_words(instructions.get(name, "")) for name in ("ENTRYPOINT", "CMD"))
     yield from _command(folder, name, " ".join([*entrypoint, *command]))
     for match in re.finditer(r"\bFLASK_APP[= ]+(\S+)", "\n".join(lines)):
@@ -237,7 +236,7 @@ def _dockerfile(folder: Path, name: str, text: str) -> Iterator[Evidence]:
 def _words(command: str) -> list[str]:
     """Return the words of a CMD or an ENTRYPOINT, quoted for a shell. Not only a JSON list is valid."""
     with suppress(ValueError):
-        words = json.loads(command)
+        words = foreign_text.from_json(command)
         if isinstance(words, list):
             return [shlex.quote(str(word)) for word in words]
     return [command]
@@ -246,23 +245,23 @@ def _words(command: str) -> list[str]:
 def _yaml(folder: Path, name: str, text: str) -> Iterator[Evidence]:
     """Yield the apps of the commands in Render's and App Engine's files."""
     with suppress(yaml.YAMLError, RecursionError):
-        for key, value in _pairs(yaml.safe_load(text)):
+        for key, value in _pairs(yaml.load(text, foreign_text.YamlLoader)):
             if key in ("startCommand", "entrypoint", "dockerCommand", "run_command"):
                 yield from _command(folder, f"{name}: {key}", value)
 
 
 def _toml(folder: Path, name: str, text: str) -> Iterator[Evidence]:
     """Yield the apps of the commands in Fly's and Railway's files."""
-    with suppress(tomllib.TOMLDecodeError):
-        for key, value in _pairs(tomllib.loads(text)):
+    with suppress(ValueError):
+        for key, value in _pairs(foreign_text.from_toml(text)):
             if key in ("startCommand", "app", "web", "cmd"):
                 yield from _command(folder, f"{name}: {key}", value)
 
 
 def _json(_folder: Path, name: str, text: str) -> Iterator[Evidence]:
     """Yield the app of FLASK_APP in Heroku's file."""
-    with suppress(ValueError, RecursionError):
-        match json.loads(text):
+    with suppress(ValueError):
+        match foreign_text.from_json(text):
             case {"env": {"FLASK_APP": {"value": str(value)} | str(value)}}:
                 yield from _flask_app(f"{name}: FLASK_APP", value)
 
@@ -290,19 +289,20 @@ def _gunicorn_settings(_folder: Path, name: str, text: str) -> Iterator[Evidence
 
 
 def _ini(_folder: Path, name: str, text: str) -> Iterator[Evidence]:
-    options = dict(re.findall(r"^\s*([\w-]+)\s*=\s*(.+?)\s*$", text, re.M))
+    pairs = re.findall(r"^[ \t]*([\w-]+)[ \t]*=(.+)$", text, re.M)
+    options = {name: value.strip() for name, value in pairs if value.strip()}
     yield from _uwsgi_options(name, options, "")
 
 
 def _environment(_folder: Path, name: str, text: str) -> Iterator[Evidence]:
-    for match in re.finditer(r"^\s*(?:export\s+)?FLASK_APP\s*=\s*(\S+)", text, re.M):
+    for match in re.finditer(r"^[ \t]*(?:export\s+)?FLASK_APP\s*=\s*(\S+)", text, re.M):
         yield from _flask_app(f"{name}: FLASK_APP", match[1])
 
 
 def _pyproject(_folder: Path, name: str, text: str) -> Iterator[Evidence]:
     """Yield the app that FastAPI's command serves."""
-    with suppress(tomllib.TOMLDecodeError, AttributeError):
-        entrypoint = tomllib.loads(text).get("tool", {}).get("fastapi", {}).get("entrypoint", "")
+    with suppress(ValueError, AttributeError):
+        entrypoint = foreign_text.from_toml(text).get("tool", {}).get("fastapi", {}).get("entrypoint", "")
         if match := APP.fullmatch(str(entrypoint)):
             yield Evidence(f"{name}: [tool.fastapi]", match[1], match[2] or "", asgi=True)
 

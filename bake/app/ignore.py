@@ -9,6 +9,7 @@ from pathlib import Path
 from pathspec import GitIgnoreSpec
 
 from bake.errors import AppFolderError
+from bake.host import foreign_text
 
 #: The file that excludes more than .gitignore does, or includes paths that bake would exclude.
 BAKEIGNORE = ".bakeignore"
@@ -30,9 +31,9 @@ class Rules:
 def read(folder: Path, path: Path) -> Rules:
     """Return the rules of an ignore file at `path`, in or below the app's `folder`. Raises AppFolderError."""
     try:
-        lines = path.read_text(errors="replace").splitlines()
+        lines = foreign_text.read(path, "replace").splitlines()
     except OSError as error:
-        raise AppFolderError(f"{path} cannot be read: {error.strerror}", "Change its mode.") from None
+        raise AppFolderError(f"{path} cannot be read: {error.strerror}", "Correct the file, or its mode.") from None
     return Rules(path.relative_to(folder).as_posix(), GitIgnoreSpec.from_lines(lines))
 
 
@@ -50,7 +51,7 @@ def allows(folder: Path, path: Path) -> bool:
     for parent in path.parents:
         name = path.relative_to(parent).as_posix()
         if (rules := parent / BAKEIGNORE).is_file():
-            lines = rules.read_text(errors="replace").splitlines()
+            lines = foreign_text.read(rules, "replace").splitlines()
             if not {f"!{name}", f"!/{name}"}.isdisjoint(map(str.rstrip, lines)):
                 return True
         if parent == folder:

@@ -17,6 +17,7 @@ from bake.app.name_resolution import USUAL_FACTORIES, Reader
 from bake.app.requirements_files import lacks_package, requirements_file
 from bake.app.scopes import Function, FunctionScope, Module
 from bake.errors import BakeError, RequirementError
+from bake.host import foreign_text
 
 #: Folders on the machine's sys.path: `uwsgi.ini` and `app-job@.service` add them.
 MACHINE_ROOTS = {"src"}
@@ -139,7 +140,7 @@ def required_words(folder: Path) -> set[str]:
     """Return the words of the app's requirements file, as names of modules."""
     with suppress(BakeError, OSError):
         if file := requirements_file(folder):
-            text = (folder / file).read_text(encoding="utf-8-sig", errors="replace")
+            text = foreign_text.read(folder / file, "replace")
             return set(re.findall(r"\w+", text.lower().replace("-", "_")))
     return set()
 

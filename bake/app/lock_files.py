@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from bake.app import file_shapes, poetry, project_metadata
 from bake.app.requirement_line import Line, marker_environment, parse
 from bake.config.debian import Target
 from bake.errors import ProgramError, RequirementError
+from bake.host import foreign_text
 from bake.host.programs import run
 
 #: uv's options that export a lock as requirement lines with hashes. uv does not use the network, and ignores the
@@ -59,8 +59,8 @@ def _uv(path: Path, file: str, target: Target) -> list[Line]:
 
 def _pipenv(path: Path, file: str, target: Target) -> list[Line]:
     try:
-        content = json.loads(project_metadata.text_of(path))
-    except (ValueError, RecursionError):
+        content = foreign_text.from_json(project_metadata.text_of(path))
+    except ValueError:
         raise RequirementError(f"{file} is not a lock file of pipenv", "Run `pipenv lock` there.") from None
     file_shapes.require(content, path.name)
     return [

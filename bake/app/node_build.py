@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+
+from bake.host import foreign_text
 
 
 def proposal(folder: Path) -> str:
@@ -13,7 +14,7 @@ def proposal(folder: Path) -> str:
     """
     for path in (folder / "package.json", *sorted(folder.glob("*/package.json"))):
         try:
-            scripts = json.loads(path.read_text(errors="replace")).get("scripts")
+            scripts = foreign_text.from_json(foreign_text.read(path, "replace")).get("scripts")
         except (OSError, ValueError, AttributeError):
             continue
         if isinstance(scripts, dict) and "build" in scripts:

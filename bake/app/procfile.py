@@ -11,10 +11,11 @@ from pathlib import Path, PurePosixPath
 from bake.app import command_line, project_metadata
 from bake.config import contract
 from bake.errors import RequirementError
+from bake.host import foreign_text
 
 NAME = "Procfile"
 MAX_CHARACTERS = 2**16
-LINE = re.compile(r"^(?P<name>[\w-]+) *: *(?P<command>[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*?) *$", re.MULTILINE)
+LINE = re.compile(r"^(?P<name>[\w-]+) *: *(?P<command>[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*)$", re.MULTILINE)
 #: Launchers of tools that a release does not have: its virtualenv is already on the PATH.
 LAUNCHER = re.compile(r"\b(?:poetry|pipenv|pdm|uv|rye|hatch) run (?=\S)")
 #: Programs of workers, schedulers and jobs in Python. A release may also have commands and scripts of its own.
@@ -44,14 +45,17 @@ class Procfile:
 
 def read(folder: Path) -> Procfile:
     """Return the Procfile in a folder. It is empty if there is none."""
-    with suppress(OSError), (folder / NAME).open(encoding="utf-8-sig", errors="replace") as stream:
-        return parse(stream.read(MAX_CHARACTERS))
+    with suppress(OSError):
+        return parse(foreign_text.read(folder / NAME, "replace")[:MAX_CHARACTERS])
     return Procfile()
 
 
 def parse(text: str) -> Procfile:
     """Return the lines of a Procfile. The last line of a name counts."""
-    lines = {match["name"]: LAUNCHER.sub("", match["command"]) for match in LINE.finditer(text.replace("\t", " "))}
+    lines = {
+        match["name"]: LAUNCHER.sub("", match["command"].rstrip(" "))
+        for match in LINE.finditer(text.replace("\t", " "))
+    }
     return Procfile(lines.pop("web", ""), lines.pop("release", ""), lines)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import configparser
 import re
-import tomllib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Any
 from bake.app import file_shapes, poetry
 from bake.app.names import dotted_name
 from bake.errors import RequirementError
+from bake.host import foreign_text
 
 FILES = ("pyproject.toml", "setup.cfg", "setup.py")
 #: Dependency groups (PEP 735) for production, in a project that is not a package, and the maximum depth of includes.
@@ -54,7 +54,7 @@ class Project:
 def text_of(path: Path, location: str = "") -> str:
     """Return a file's text. Raises RequirementError, which names the `location` of the include."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return foreign_text.read(path)
     except OSError as error:
         is_missing = location and isinstance(error, FileNotFoundError)
         hint = "Create the file, or remove that line." if is_missing else "Correct the path, or the file's mode."
@@ -70,8 +70,8 @@ def table(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        content = tomllib.loads(text_of(path))
-    except tomllib.TOMLDecodeError as error:
+        content = foreign_text.from_toml(text_of(path))
+    except ValueError as error:
         raise RequirementError(f"{path.name}: {error}", "Correct the TOML at that line.") from None
     file_shapes.require(content, path.name)
     return content

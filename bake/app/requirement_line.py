@@ -58,6 +58,8 @@ def parse(text: str, location: str, target: Target, constraint: bool = False) ->
         requirement = Requirement(plain)
     except direct_reference.UnusableError as error:
         hint = str(error)
+    except RecursionError:
+        hint = "Its marker is nested too deeply."
     except InvalidRequirement as error:
         hint = f"Write it as name==version. {str(error).splitlines()[0]}."
     else:

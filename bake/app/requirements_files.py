@@ -18,6 +18,7 @@ from bake.app.direct_reference import EDITABLE
 from bake.app.requirement_line import Line, applies, parse
 from bake.config.debian import PYTHON_DATES, Target
 from bake.errors import RequirementError
+from bake.host import foreign_text
 
 INCLUDE = re.compile(r"(-r|--requirement|-c|--constraint)[= ]?\s*(.+)")
 #: The app's own folder, with extras: `.[web]`.
@@ -28,8 +29,6 @@ FOREIGN_FILES = {"environment.yml": "pip list --format=freeze > requirements.txt
 PRODUCTION_NAMES = ("production", "prod", "deploy", "live")
 BASE_NAMES = ("requirements", "base", "common", "main", "default", "app")
 REQUIREMENTS_FOLDERS = ("requirements", "reqs", "deps", "requirements.d")
-#: How many folders above the app's own may have its requirements.
-MAX_LEVELS_ABOVE = 2
 #: The patch releases of a Python that bake compares with requires-python. The last one stands for all newer ones.
 PATCHES = range(100)
 LOOSE_NAME = re.compile(r"(?:[\w-]+[-_.])?(?:requirements?|reqs?)(?:[-_.][\w-]+)?\.(?:txt|in|pip)", re.I)
@@ -43,6 +42,8 @@ class Reading:
     target: Target
     index: str = ""
     notes: list[str] = field(default_factory=list)
+    #: The requirements files that were read, and whether as constraints. A file can include another one many times.
+    read_files: set[tuple[Path, bool]] = field(default_factory=set)
 
 
 def requirements_file(folder: Path) -> str | None:
@@ -73,7 +74,7 @@ def file_above(folder: Path, packages: Set[str] = frozenset()) -> str:
     `packages` are those that the app imports.
     """
     path = folder.resolve()
-    for level in range(1, MAX_LEVELS_ABOVE + 1):
+    for level in range(1, foreign_text.LEVELS_ABOVE + 1):
         if (path / ".git").exists() or path.parent == Path.home():
             break
         path = path.parent
@@ -91,7 +92,7 @@ def lacks_package(file: Path, packages: Set[str]) -> bool:
 
 def _has_lines(path: Path) -> bool:
     """Return whether a requirements file has a line that is not a comment. If it cannot be read, an error follows."""
-    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    lines = foreign_text.read(path, "replace").splitlines()
     return any(line.strip() and not line.strip().startswith("#") for line in lines)
 
 
@@ -139,14 +140,17 @@ def _other_paths(folder: Path) -> list[Path]:
 def files_listing(folder: Path, name: str) -> list[str]:
     """Return the requirements files of an app that list a distribution in a line of their own."""
     line = re.compile(rf"^{re.escape(name).replace('-', '[-_.]+')}(?![\w.-])", re.I | re.M)
-    texts = {path: path.read_text(encoding="utf-8-sig", errors="replace") for path in _other_paths(folder)}
-    return [path.relative_to(folder).as_posix() for path, text in texts.items() if line.search(text)]
+    files = []
+    for path in _other_paths(folder):
+        with suppress(OSError):
+            files += [path.relative_to(folder).as_posix()] if line.search(foreign_text.read(path, "replace")) else []
+    return files
 
 
 def files_of_setup(folder: Path) -> list[str]:
     """Return the files with requirements that the code of a setup.py names, and that may compute its list."""
     with suppress(OSError):
-        code = (folder / "setup.py").read_text(encoding="utf-8-sig", errors="replace")
+        code = foreign_text.read(folder / "setup.py", "replace")
         paths = {folder / name for name in re.findall(r"""["'](\w[\w./-]*\.(?:txt|in|pip))["']""", code)}
         return sorted(path.relative_to(folder).as_posix() for path in paths if _is_list(path))
     return []
@@ -155,7 +159,7 @@ def files_of_setup(folder: Path) -> list[str]:
 def _is_list(path: Path) -> bool:
     """Return whether the first line of a text that is no comment is a requirement."""
     with suppress(OSError):
-        lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+        lines = foreign_text.read(path, "replace").splitlines()
         first = next((line for line in lines if line.strip() and not line.startswith("#")), "")
         return bool(re.fullmatch(r"[\w.-]+(\[[\w,-]*\])?\s*([<>=!~;].*)?", first.strip()))
     return False
@@ -203,6 +207,7 @@ def _lines(reading: Reading, source: str | tuple[str, ...]) -> list[Line]:
     if not isinstance(source, str):
         return [parse(text, f"requirements[{number}]", reading.target) for number, text in enumerate(source)]
     path = reading.folder / source
+    _require_within_reach(reading, path, "requirements")
     if path.name in project_metadata.FILES:
         return _project_lines(reading, project_metadata.read(path), path.parent)
     if path.name in lock_files.LOCK_FILES:
@@ -212,6 +217,15 @@ def _lines(reading: Reading, source: str | tuple[str, ...]) -> list[Line]:
         reading.notes.append("Pipfile.lock is missing: bake resolves the newest versions that Pipfile allows")
         return lock_files.pipfile(path, source, reading.target)
     return list(_file_lines(reading, path, "", False, ()))
+
+
+def _require_within_reach(reading: Reading, path: Path, location: str) -> None:
+    """Raise RequirementError for a file outside of the app and its repository: an error would show its lines."""
+    if not path.resolve().is_relative_to(foreign_text.reach(reading.folder)):
+        raise RequirementError(
+            f"{location}: {path.name} is outside of the app's folder and its repository",
+            "Copy the file into the app's folder.",
+        )
 
 
 def _check_indexes(reading: Reading, folder: Path, file: str) -> None:
@@ -311,6 +325,10 @@ def _file_lines(
     """
     if path in ancestors:
         raise RequirementError(f"{location}: the file includes itself", "Remove the line.")
+    _require_within_reach(reading, path, location)
+    if (path, constraint) in reading.read_files:
+        return
+    reading.read_files.add((path, constraint))
     relative_path = os.path.relpath(path, reading.folder)
     logical_line, start = "", 0
     for number, line in enumerate([*project_metadata.text_of(path, location).splitlines(), ""], 1):

@@ -13,6 +13,7 @@ from bake.app import server_pins
 from bake.app.requirement_line import Line
 from bake.config.recipe import Recipe
 from bake.errors import RecipeError
+from bake.host import foreign_text
 
 #: The oldest releases that work. gunicorn 20 needs pkg_resources, which new versions of setuptools do not have.
 MINIMUM = {"gunicorn": "gunicorn>=21", "waitress": "waitress>=2.1"}
@@ -58,7 +59,7 @@ def for_python(recipe: Recipe, notes: list[str]) -> Recipe:
 def ignored_settings(folder: Path) -> Iterator[str]:
     """Yield a note for each setting in the app's gunicorn.conf.py that the machine decides. Nothing is executed."""
     try:
-        tree = ast.parse((folder / SETTINGS).read_text(encoding="utf-8-sig"))
+        tree = ast.parse(foreign_text.read(folder / SETTINGS))
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return
     for statement in tree.body:

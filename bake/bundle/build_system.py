@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tarfile
-import tomllib
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -12,6 +11,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from bake.errors import WheelError
+from bake.host import foreign_text
 
 #: What pip installs for sources without pyproject.toml (PEP 518).
 DEFAULT = ("setuptools>=40.8.0", "wheel")
@@ -28,8 +28,8 @@ def build_requirements(source: Path) -> tuple[str, ...]:
     """
     try:
         text = _zip_text(source) if source.suffix == ".zip" else _tar_text(source)
-        requires = tomllib.loads(text).get("build-system", {}).get("requires", DEFAULT)
-    except (OSError, tarfile.TarError, zipfile.BadZipFile, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        requires = foreign_text.from_toml(text).get("build-system", {}).get("requires", DEFAULT)
+    except (OSError, tarfile.TarError, zipfile.BadZipFile, ValueError) as error:
         raise WheelError(
             f"The source {source.name} cannot be read: {error}", "Require another version, or another package."
         ) from None

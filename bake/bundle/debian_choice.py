@@ -16,7 +16,7 @@ from bake.config.debian import PYTHON_DATES, TARGETS, Target
 from bake.config.recipe import Recipe
 from bake.config.sections import BaseImage
 from bake.errors import AppSyntaxError, BakeError, BuildError, ConflictError, RequirementError, WheelError
-from bake.host import files, paths
+from bake.host import files, foreign_text, paths
 from bake.host.progress import Reporter
 
 #: Errors that another Debian release may not have, because its Python is another one.
@@ -128,7 +128,7 @@ def requested_python(folder: Path) -> PythonRequest | None:
     """Return the Python 3 version that one of PYTHON_FILES in an app's folder requests, or None."""
     for name, pattern in PYTHON_FILES.items():
         with suppress(OSError):
-            text = (folder / name).read_text(encoding="utf-8-sig", errors="replace")
+            text = foreign_text.read(folder / name, "replace")
             if match := pattern.search(text):
                 return PythonRequest(int(match[2]), match[1], name)
     return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from bake.bundle.isolated_assets import BuildCommands
 from bake.config.assets import Assets
 from bake.errors import AssetsError
+from bake.host import foreign_text
 
 #: Returns the text of a file of the app, or None if there is none.
 ReadText = Callable[[str], str | None]
@@ -72,7 +72,7 @@ def _project(name: str, read_text: ReadText) -> dict[str, Any]:
             "Set `source` to the folder of package.json, such as `assets: {source: frontend, …}`.",
         )
     try:
-        project = json.loads(text)
+        project = foreign_text.from_json(text)
     except ValueError as error:
         raise AssetsError(f"assets: {name} is not JSON: {error}", "Correct it.") from None
     return project if isinstance(project, dict) else {}

@@ -3,16 +3,20 @@
 The builder root has no network. It passes bake a socket that listens in its own network namespace. Package managers
 take that as their proxy for HTTPS: they ask it to connect to a host (RFC 9110, CONNECT), and then speak TLS with that
 host. So bake sees the host's name and no content.
+
+The author of an app chooses the registry and the commands of the installation. So bake does not connect them to this
+computer itself, whose services often trust every program on it, nor to a link-local address.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import re
 import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit
 
 #: The maximum size of a request in bytes.
@@ -28,10 +32,26 @@ def host_of(url: str) -> str:
     return f"{parts.hostname}:{parts.port or 443}"
 
 
+def is_own(address: str) -> bool:
+    """Return whether an IP address is one of this computer, or link-local as those of metadata services are."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    ip = getattr(ip, "ipv4_mapped", None) or ip
+    if ip.is_link_local or ip.is_loopback or ip.is_unspecified:
+        return True
+    # A datagram socket sends nothing when it connects. The way to an own address begins there, too.
+    with socket.socket(socket.AF_INET6 if ip.version == 6 else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((str(ip), 443))
+        except OSError:
+            return False
+        return bool(probe.getsockname()[0] == str(ip))
+
+
 class RegistryProxy:
     """A proxy at a listening socket that connects to the hosts of some URLs. `close` ends all connections.
 
-    `refused` are other hosts that were asked for, and `unreachable` are hosts that did not answer.
+    `refused` are the other hosts that were asked for, and a registry at this computer. `unreachable` are hosts that did
+    not answer.
     """
 
     def __init__(self, listener: socket.socket, urls: Iterable[str]) -> None:
@@ -80,7 +100,13 @@ class RegistryProxy:
                 return
             name, _, port = host.partition(":")
             try:
-                far_reader, far_writer = await asyncio.open_connection(name, int(port))
+                rows = await self._loop.getaddrinfo(name, int(port), type=socket.SOCK_STREAM)
+                addresses = list(dict.fromkeys(str(row[4][0]) for row in rows))
+                if any(map(is_own, addresses)):
+                    self.refused.add(f"{host}, which is this computer")
+                    writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+                    return
+                far_reader, far_writer = await _connected(addresses, int(port))
             except OSError:
                 self.unreachable.add(host)
                 writer.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
@@ -88,6 +114,14 @@ class RegistryProxy:
             with contextlib.closing(far_writer):
                 writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
                 await asyncio.gather(_copy(reader, far_writer), _copy(far_reader, writer))
+
+
+async def _connected(addresses: Sequence[str], port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to the first address that answers. Raises OSError if none does."""
+    for address in addresses[:-1]:
+        with contextlib.suppress(OSError):
+            return await asyncio.open_connection(address, port)
+    return await asyncio.open_connection(addresses[-1], port)
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

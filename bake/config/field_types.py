@@ -127,6 +127,8 @@ def url(*schemes: str) -> AfterValidator:
 def _address(text: str, schemes: tuple[str, ...]) -> str:
     parts = urlsplit(text)
     host = parts.hostname or "-"
+    if parts.port == 0:  # Another port that is none raises ValueError.
+        raise ValueError(f"{text!r} has the port 0")
     # A program that gets only the host would read one that begins with a dash as an option.
     if parts.scheme not in schemes or host.startswith("-") or re.search(r"[\s\x00-\x1f\x7f]", text):
         raise ValueError(f"{text!r} is not an {' or '.join(schemes)} URL")
@@ -257,7 +259,7 @@ def wsgi(text: str) -> str:
     module, colon, source = text.partition(":")
     try:
         is_valid = bool(colon) and expression(ast.parse(source, mode="eval").body)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # by the limits of the parser
         is_valid = False
     if not is_valid or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", module):
         example = "" if colon else f", such as {text.removesuffix('.py').replace('/', '.')}:app"

@@ -32,6 +32,7 @@ from bake.config.sections import (
     Writable,
 )
 from bake.errors import AppFolderError, RecipeError
+from bake.host import foreign_text
 
 FILE_NAME = "bake.yaml"
 
@@ -78,9 +79,12 @@ def validate(value: dict[str, Any], faults: list[str], folder: Path | None = Non
 def _load(path: Path, faults: list[str]) -> object:
     """Return the file's value with all scalars as text. Add duplicate keys to `faults`."""
     try:
-        root = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
+        root = yaml.compose(foreign_text.read(path), Loader=foreign_text.YamlLoader)
+        return None if root is None else _plain_value(root, (), (), faults)
     except OSError as error:
-        raise RecipeError(f"{path} cannot be read: {error.strerror}", "Change its mode.") from None
+        raise RecipeError(f"{path} cannot be read: {error.strerror}", "Correct the file, or its mode.") from None
+    except RecursionError:
+        raise RecipeError(f"{path}: {foreign_text.TOO_DEEP}", "bake.example.yaml shows every key.") from None
     except yaml.MarkedYAMLError as error:
         mark, problem = _location(error)
         location = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
@@ -89,7 +93,6 @@ def _load(path: Path, faults: list[str]) -> object:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = getattr(error, "reason", None) or error
         raise RecipeError(f"{path} is not YAML text: {reason}", "Save it as UTF-8.") from None
-    return None if root is None else _plain_value(root, (), (), faults)
 
 
 #: Problems by the parser's context: a list, a mapping or a text without an end.

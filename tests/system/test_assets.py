@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from bake.bundle import release_archive
+from bake.bundle import registry_proxy, release_archive
 from bake.bundle.app_source import AppSource
 from bake.bundle.lock import Lock
 from bake.config.debian import TARGETS
@@ -84,6 +84,8 @@ class Registry(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture
 def registry(tmp_path, monkeypatch):
     """A registry with TLS at localhost, whose authority this computer seems to trust; its URL and its folder."""
+    # bake refuses a registry at this computer.
+    monkeypatch.setattr(registry_proxy, "is_own", lambda address: False)
     authority, folder = trustme.CA(), tmp_path / "registry"
     folder.mkdir()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))

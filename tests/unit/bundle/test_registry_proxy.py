@@ -1,4 +1,7 @@
-"""The proxy of an installation: one host and no other, and no connection after its end. All hosts are 127.0.0.1."""
+"""The proxy of an installation: one host and no other, and no connection after its end. All hosts are 127.0.0.1.
+
+So the tests of connections switch off the check that refuses this computer.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from bake.bundle.registry_proxy import RegistryProxy, host_of
+from bake.bundle import registry_proxy
+from bake.bundle.registry_proxy import RegistryProxy, host_of, is_own
 
 
 @pytest.fixture
@@ -36,7 +40,8 @@ def echo() -> Iterator[int]:
 
 
 @pytest.fixture
-def proxy(echo: int) -> Iterator[tuple[RegistryProxy, int]]:
+def proxy(echo: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[RegistryProxy, int]]:
+    monkeypatch.setattr(registry_proxy, "is_own", lambda address: False)
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     proxy = RegistryProxy(listener, [f"https://localhost:{echo}/npm/", "https://localhost:1"])
@@ -88,6 +93,28 @@ def test_other_hosts_are_refused(proxy: tuple[RegistryProxy, int], echo: int, re
     client.close()
     assert reply.startswith("HTTP/1.1 403 ")
     assert proxy[0].refused == {refused.format(port=echo)}
+
+
+def test_a_registry_at_this_computer_is_refused(echo: int) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    with contextlib.closing(RegistryProxy(listener, [f"https://localhost:{echo}/npm/"])) as proxy:
+        client, reply = ask(port, f"CONNECT localhost:{echo} HTTP/1.1")
+        client.close()
+    assert reply.startswith("HTTP/1.1 403 ")
+    assert proxy.refused == {f"localhost:{echo}, which is this computer"}
+
+
+@pytest.mark.parametrize(
+    ("address", "own"),
+    [
+        ("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("0.0.0.0", True), ("::", True),
+        ("::ffff:127.0.0.1", True), ("169.254.169.254", True), ("fe80::1%eth0", True),
+        ("192.0.2.1", False), ("10.255.255.1", False), ("2001:db8::1", False), ("::ffff:192.0.2.1", False),
+    ],
+)  # fmt: skip
+def test_the_addresses_of_this_computer_are_known(address: str, own: bool) -> None:
+    assert is_own(address) is own
 
 
 def test_a_registry_that_does_not_answer_is_named(proxy: tuple[RegistryProxy, int]) -> None:
