@@ -25,7 +25,7 @@ SETTINGS = "gunicorn.conf.py"
 #: The settings that the machine decides. cloud-init/features/wsgi/wsgi_server.py has the values.
 MACHINE = {
     "bind", "chdir", "control_socket_disable", "daemon", "forwarded_allow_ips", "graceful_timeout", "group", "pidfile",
-    "reload", "secure_scheme_headers", "user",
+    "keepalive", "reload", "secure_scheme_headers", "user",
 }  # fmt: skip
 
 

@@ -61,6 +61,8 @@ def health(recipe: Recipe) -> str:
     """Return nginx's location of the health page in the server for other names than the machine's."""
     networks = recipe.proxy.trust if recipe.proxy else ()
     path = unquote((recipe.check.health or "/").partition("?")[0])
+    # A quote at its end would let the rest of the path be settings of nginx.
+    path = re.sub(r"([\"\\])", r"\\\1", path)
     return render("release/health.conf.j2", networks=networks, path=path)
 
 

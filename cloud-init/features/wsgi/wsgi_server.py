@@ -50,6 +50,8 @@ MACHINE = {
     "daemon": False,
     "forwarded_allow_ips": "*",
     "group": os.getgid(),
+    # nginx sends one request on a connection. What follows an answer of 101 has not passed its checks.
+    "keepalive": 0,
     "pidfile": None,
     "reload": False,
     "secure_scheme_headers": {"X-FORWARDED-PROTO": "https"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import select
@@ -89,6 +90,15 @@ def test_static_files_have_the_types_that_browsers_need(tmp_path: Path) -> None:
         "a.ttf": "font/ttf", "a.unknown": "application/octet-stream", "a.vtt": "text/vtt", "a.wav": "audio/wav",
         "a.opus": "audio/ogg", "a.webp": "image/webp", "a.csv": "text/csv",
     }  # fmt: skip
+
+
+def test_the_address_of_a_static_folder_keeps_the_visitor_s_scheme(tmp_path: Path) -> None:
+    """Behind a proxy, nginx itself is visited by HTTP."""
+    location = release_nginx.static(Recipe(static={"/static": "static"}))
+    files = {"srv/app/current/settings/nginx/static.conf": location, "srv/app/current/source/static/a/b.css": "x"}
+    with MachineNginx(tmp_path / "root", files=files) as nginx:
+        answer = nginx.get("/static/a", "x")
+    assert (answer.status, answer.headers["location"]) == (301, "/static/a/")
 
 
 # Names.
@@ -310,6 +320,13 @@ def test_the_app_is_told_of_the_request(named: MachineNginx) -> None:
         assert {name: answer.params[name] for name in told} == told
         assert answer.body.endswith(b'"body": "hello"}')
         assert 0 < int(answer.params["REMOTE_PORT"]) < 65536
+
+
+def test_a_framework_reads_a_body_of_chunks(named: MachineNginx) -> None:
+    """nginx has joined the chunks. Werkzeug reads nothing from a request that still has the header about them."""
+    head = "POST / HTTP/1.1\nHost: shop.example\nConnection: close\nTransfer-Encoding: chunked"
+    params = named.send(head, body=b"5\r\nhello\r\n0\r\n\r\n").params
+    assert Request({**environ(params), "wsgi.input": io.BytesIO(b"hello")}).get_data() == b"hello"
 
 
 @pytest.mark.parametrize(("tls", "scheme", "https"), [(None, "http", ""), ("shop.example", "https", "on")])

@@ -97,6 +97,15 @@ def test_the_health_page_answers_any_name_to_a_trusted_proxy(machine: MachineNgi
         assert ask(machine, "127.0.0.1", FORWARDED, "/up", host) == NO_ANSWER
 
 
+@pytest.mark.parametrize("path", ["/up%22%20%7B%7D%0Alocation%20=%20%22/x", "/up%5C", "/up%22", "/$host%0a{;'"])
+def test_a_health_path_has_any_characters_but_no_settings(path: str, tmp_path: Path) -> None:
+    files = settings(tmp_path, check={"health": path})
+    with MachineNginx(tmp_path / "root", ["shop.example"], files) as machine:
+        assert ask(machine, PROXY, {}, path, "10.0.0.7").status == 200
+        for other in ("/up", "/x"):
+            assert ask(machine, PROXY, {}, other, "10.0.0.7") == NO_ANSWER
+
+
 @pytest.mark.parametrize("header", ["CF-Connecting-IP", "X-Forwarded-Ssl", "Forwarded", "X-Client-IP"])
 def test_a_trusted_proxy_passes_on_no_other_claims(machine: MachineNginx, header: str) -> None:
     assert "forged" not in str(ask(machine, PROXY, {**FORWARDED, header: "forged"}).params)

@@ -39,6 +39,18 @@ def test_the_app_gets_the_request_and_the_visitor_that_nginx_names(tmp_path: Pat
         assert server.stop() == 0
 
 
+def test_nothing_that_follows_a_request_reaches_the_app(tmp_path: Path) -> None:
+    """nginx passes on what a visitor sends after an answer of 101, with any headers."""
+    text = APP.replace('"200 OK"', '"101 Switching Protocols"')
+    request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+    with Gunicorn(tmp_path, text) as server, contextlib.closing(Connection(server.path)) as connection:
+        server.await_ready()
+        connection.connect()
+        connection.sock.sendall(request * 2)
+        response = b"".join(iter(lambda: connection.sock.recv(1 << 16), b""))
+    assert response.count(b"HTTP/1.1 101 ") == 1
+
+
 @KINDS
 def test_the_server_conforms_to_wsgi(tmp_path: Path, kind: type[Gunicorn]) -> None:
     # It raises AssertionError for what PEP 3333 excludes, such as a SERVER_SOFTWARE of None, or a read without a size.
