@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from bake.host.progress import Reporter
 from bake.image import manifest
 from bake.image.manifest import ImageManifest
 from bake.vm.ssh import Login
+
+#: The name of a package, or a version. bake writes both into a project for `uv audit`, and into the input of dpkg.
+WORD = re.compile(r"[A-Za-z0-9.+~:!_-]+")
 
 
 @dataclass(frozen=True)
@@ -64,4 +68,11 @@ def of_machine(login: Login) -> Inventory:
             "Audit a machine that was booted from an image of bake, or set up by a document of `bake render`.",
             result.stderr,
         )
-    return Inventory(login.host, wheel_versions(f"{lock}\n"), dpkg.source_versions(status), suite)
+    wheels, sources = wheel_versions(f"{lock}\n"), dpkg.source_versions(status)
+    words = [*wheels, *wheels.values(), *sources, *(version for versions in sources.values() for version in versions)]
+    if wrong := [word for word in words if not WORD.fullmatch(word)]:
+        raise SetupError(
+            f"{login.host} lists {wrong[0]!r}, which is neither the name of a package nor a version",
+            "Do not trust its list. Audit the app's folder or the image instead.",
+        )
+    return Inventory(login.host, wheels, sources, suite)

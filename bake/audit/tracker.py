@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bake.audit.finding import Finding, Kind
 from bake.errors import AdvisoryError, NetworkError
-from bake.host import paths
+from bake.host import foreign_text, paths
 from bake.host.download import download
 from bake.host.programs import run
 
@@ -52,7 +52,7 @@ def _fetch(address: str, work: Path, progress: Callable[[float], None]) -> Mappi
     copy = work / "tracker.json"
     try:
         download(address, copy, "sha256", progress)
-        data = json.loads(copy.read_bytes())
+        data = foreign_text.from_json(copy.read_bytes())
         if isinstance(data, dict):
             return data
         problem = "it is not a JSON object"
@@ -77,8 +77,11 @@ def _entries(sources: Sources, suite: str, data: Mapping[str, Any]) -> Iterator[
         for source in sources:
             for name, entry in data.get(source, {}).items():
                 if suite in entry["releases"]:
-                    yield _Entry(source, name, dict(entry["releases"][suite]))
-    except (KeyError, TypeError, AttributeError):
+                    values = dict(entry["releases"][suite])
+                    if not re.fullmatch(r"\S*", values.get("fixed_version", "")):
+                        raise TypeError("a version with spaces")
+                    yield _Entry(source, name, values)
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise AdvisoryError(
             "The data of Debian's security tracker has an unknown format", "Update bake, or report it."
         ) from None

@@ -127,7 +127,7 @@ def url(*schemes: str) -> AfterValidator:
 def _address(text: str, schemes: tuple[str, ...]) -> str:
     parts = urlsplit(text)
     host = parts.hostname or "-"
-    if parts.port == 0:  # Another port that is none raises ValueError.
+    if parts.port == 0:  # `port` raises ValueError for other wrong ports.
         raise ValueError(f"{text!r} has the port 0")
     # A program that gets only the host would read one that begins with a dash as an option.
     if parts.scheme not in schemes or host.startswith("-") or re.search(r"[\s\x00-\x1f\x7f]", text):

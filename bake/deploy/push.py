@@ -6,6 +6,7 @@ app-setup on the machine does the switch, so a lost connection leaves the machin
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -27,6 +28,8 @@ from bake.vm.ssh import Login
 
 #: Runs the crawler of the current release.
 CRAWL = f"{pages.AS_NOBODY} python3 {contract.CURRENT}/settings/crawl.py {{argument}}\n"
+#: Digests of releases. bake prints them, and writes them into the settings of the machine.
+NAMES = re.compile(r"[A-Za-z0-9 _-]*")
 JOURNAL = f"journalctl -q -b -o cat -n 2000 -u {contract.SERVICE}.service"
 
 
@@ -63,6 +66,8 @@ def facts(login: Login) -> Facts:
     lines = login.script(remote_scripts.text("facts.sh")).stdout.splitlines()
     try:
         source, current, previous, releases, has_processes, has_python = lines
+        if not NAMES.fullmatch(f"{current} {previous} {releases}"):
+            raise ValueError("the name of a release")
         stanza = contract_files.Source.model_validate_json(source)
         can_run = (has_processes == "yes", has_python == "yes")
         return Facts(stanza, current, previous, frozenset(releases.split()), *can_run)

@@ -19,7 +19,7 @@ from bake.diagnosis.diagnosis import setup_error
 from bake.document import machine_set, release_source
 from bake.document.machine_set import MachineSet
 from bake.errors import BakeError, BootError, SetupError
-from bake.host import cache, remote_scripts
+from bake.host import cache, foreign_text, remote_scripts
 from bake.host.progress import Reporter
 from bake.vm.ssh import Login
 
@@ -74,8 +74,8 @@ class Outcome:
         events: dict[str, object] = {}
         changed: list[str] = []
         for line in stdout.splitlines():
-            with contextlib.suppress(ValueError):
-                event = json.loads(line.removeprefix(EVENT)) if line.startswith(EVENT) else {}
+            with contextlib.suppress(ValueError, TypeError):
+                event = foreign_text.from_json(line.removeprefix(EVENT)) if line.startswith(EVENT) else {}
                 changed += [event["changed"]] if "changed" in event else []
                 events |= event
         result = Result.failure(json.dumps(events.get("result")))
@@ -92,7 +92,7 @@ def state(login: Login, source: Source) -> State:
     program = (machine_set.programs() / "renew.py").read_text()
     result = login.script(remote_scripts.text("describe.sh", program, json.dumps(machine_set.PATHS)))
     try:
-        fields = json.loads(result.stdout)
+        fields = foreign_text.from_json(result.stdout)
         fields["changed"] = tuple(fields["changed"])
         return State(target=push.target_of(login, source), layout=source.layout, **fields)
     except (ValueError, KeyError, TypeError):

@@ -9,6 +9,8 @@ import urllib.request
 from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
+from urllib.request import Request
 
 from bake.errors import NetworkError
 
@@ -18,10 +20,29 @@ CHUNK = 1 << 20
 TIMEOUT = 30
 
 
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, but not from HTTPS to an address that others could answer for."""
+
+    def redirect_request(self, req: Request, *words: Any) -> Request | None:
+        """Return the request for the new address, which is the last one of the words."""
+        address = str(words[-1])
+        if not address.startswith(("https:",) if req.type == "https" else ("https:", "http:")):
+            raise ConnectionError(f"it redirects to {address}, without HTTPS")
+        return super().redirect_request(req, *words)
+
+
+def _open(url: str | Request, timeout: float) -> Any:
+    """Open an address of HTTP or HTTPS, and of no other scheme: an index could name a file of this computer."""
+    request = Request(url) if isinstance(url, str) else url
+    if request.type not in ("http", "https"):
+        raise ValueError("it is not an address of HTTP")
+    return urllib.request.build_opener(_Redirects).open(request, timeout=timeout)
+
+
 def fetch(url: str, timeout: float) -> bytes:
     """Return the content of a small file. `timeout` is in seconds. Raises NetworkError."""
     try:
-        with urllib.request.urlopen(url, timeout=timeout) as stream:
+        with _open(url, timeout) as stream:
             content: bytes = stream.read()
             return content
     except (OSError, HTTPException, ValueError) as error:
@@ -40,13 +61,13 @@ def without_queries(text: str) -> str:
 
 
 def download(
-    url: str | urllib.request.Request, out: Path, algorithm: str, progress: Callable[[float], None] = lambda share: None
+    url: str | Request, out: Path, algorithm: str, progress: Callable[[float], None] = lambda share: None
 ) -> str:
     """Download a file to `out` and return its digest in hexadecimal. Raises NetworkError."""
     name = url if isinstance(url, str) else url.full_url
     digest = hashlib.new(algorithm)
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as stream, out.open("wb") as copy:
+        with _open(url, TIMEOUT) as stream, out.open("wb") as copy:
             size = int(stream.headers.get("Content-Length") or 0)
             while chunk := stream.read(CHUNK):
                 digest.update(chunk)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import shutil
@@ -24,7 +23,7 @@ from bake.disk.base_manifest import BaseManifest
 from bake.document import cloud_config, machine_files, release_source
 from bake.document.cloud_config import CheckSettings, Network
 from bake.errors import BakeError, BaseError, PlaceError, SpaceError
-from bake.host import files, paths
+from bake.host import files, foreign_text, paths
 from bake.host.progress import Reporter
 from bake.host.templates import render
 from bake.host.terminal import printable
@@ -138,7 +137,9 @@ class Build:
                     phase.progress(*step)
                 _, marker, text = event.text.partition(OBSERVED_PREFIX)
                 if marker:
-                    observed.append(ObservedPaths.of(json.loads(text)))
+                    # An app can print such a line as well, if it does not start.
+                    with suppress(ValueError, AttributeError):
+                        observed.append(ObservedPaths.of(foreign_text.from_json(text)))
                 _, marker, text = event.text.partition(NOTE_PREFIX)
                 if marker:
                     notes[text.strip()] = None

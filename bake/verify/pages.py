@@ -17,7 +17,7 @@ from bake.config import contract
 from bake.config.sections import Page
 from bake.diagnosis import diagnosis
 from bake.errors import ProgramError
-from bake.host import paths
+from bake.host import foreign_text, paths
 from bake.verify import comparison, report
 from bake.verify.comparison import Difference
 from bake.verify.record import AuthorRecord, Record
@@ -107,9 +107,13 @@ class Site:
 
 def read_site(text: str) -> tuple[Site, Author]:
     """Return the site and its author's record from the output of remote/site.sh. Raises ProgramError as Author.read."""
-    names, recipe_json, release, *record_lines = text.split("\n", 3)
-    check = json.loads(recipe_json).get("check", {})
-    return Site.of(names, check), Author.read("".join(record_lines), release, check)
+    try:
+        names, recipe_json, release, *record_lines = text.split("\n", 3)
+        check = foreign_text.from_json(recipe_json).get("check", {})
+        site = Site.of(names, check)
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ProgramError(f"The machine does not describe its site: {error}", "Push the release again.") from error
+    return site, Author.read("".join(record_lines), release, check)
 
 
 @dataclass(frozen=True)
@@ -170,7 +174,13 @@ def _records(ask: Ask, *crawls: Crawl) -> list[Record]:
 
     On a small machine a start takes seconds.
     """
-    return [Record.from_json(json.dumps(record)) for record in json.loads(ask(list(crawls)))]
+    try:
+        records = foreign_text.from_json(ask(list(crawls)))
+        if not isinstance(records, list) or len(records) != len(crawls):
+            raise ValueError("one record for each crawl is expected")
+    except ValueError as error:
+        raise ProgramError(f"The crawler did not print its records: {error}", "Run the command again.") from error
+    return [Record.from_json(json.dumps(record)) for record in records]
 
 
 def _warm_records(ask: Ask, name: str, *crawls: Crawl) -> list[Record]:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from bake.errors import ProgramError
+from bake.host import foreign_text
 
 #: Version of the record that this module reads.
 VERSION = 1
@@ -96,7 +97,7 @@ class Record:
         Raises ProgramError if the text is not a record, or has another version.
         """
         try:
-            value = json.loads(text)
+            value = foreign_text.from_json(text)
         except ValueError as error:
             raise ProgramError(
                 f"The crawler did not print a record: {error}", "Bake the image again.", text[-2000:]
@@ -164,7 +165,7 @@ class AuthorRecord:
     @classmethod
     def from_json(cls, text: str) -> AuthorRecord:
         """Return the record in the file's text. Raises ValueError, and ProgramError for an unknown version."""
-        value = json.loads(text)
+        value = foreign_text.from_json(text)
         if not isinstance(value, dict):
             raise ValueError("it is not a JSON object")
         records = tuple(Record.from_json(json.dumps(record)) for record in value.get("records", ()))

@@ -75,6 +75,18 @@ def test_a_machine_has_the_lock_of_its_release_and_the_status_of_dpkg(login: Log
     assert (installed.sources, installed.suite) == ({"nginx": ("1.26.3-3",)}, "trixie")
 
 
+@pytest.mark.parametrize(
+    ("lock", "status"),
+    [('flask==3.1"]#', STATUS), ("flask==\x1b[2J3.1", STATUS), ("", STATUS.replace("1.26.3-3", "\x1b]0;name\x07"))],
+)
+def test_a_machine_whose_names_are_none_is_refused(login: Login, tmp_path: Path, lock: str, status: str) -> None:
+    """bake writes them into a project for uv, and prints them."""
+    (tmp_path / "machine/srv/app/current/lock.txt").write_text(f"{lock}\n")
+    (tmp_path / "machine/var/lib/dpkg/status").write_text(status)
+    with pytest.raises(SetupError, match="neither the name of a package nor a version"):
+        inventory.of_machine(login)
+
+
 def test_an_app_without_requirements_has_no_wheels(login: Login, tmp_path: Path) -> None:
     (tmp_path / "machine/srv/app/current/lock.txt").write_text("")
     installed = inventory.of_machine(login)

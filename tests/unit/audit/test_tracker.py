@@ -52,7 +52,10 @@ def test_of_other_packages_each_version_counts(advisories: Advisories, tmp_path:
     ("data", "words"),
     [
         ({}, "nothing about trixie"), ([], "not a JSON object"), ({"nginx": {"CVE-2026-1": {}}}, "unknown format"),
-        ({"nginx": []}, "unknown format"), ({"nginx": {"CVE-2026-1": {"releases": {"trixie": 1}}}}, "unknown format"),
+        ({"nginx": []}, "unknown format"), *(
+            ({"nginx": {"CVE-2026-1": {"releases": {"trixie": {"fixed_version": version}}}}}, "unknown format")
+            for version in (5, ["1"], "1 2\n3", None)
+        ), ({"nginx": {"CVE-2026-1": {"releases": {"trixie": 1}}}}, "unknown format"),
     ],
 )  # fmt: skip
 def test_data_of_another_format_is_an_error(data: object, words: str, advisories: Advisories, tmp_path: Path) -> None:

@@ -75,6 +75,21 @@ def test_a_machine_without_a_release_of_bake_is_refused(machine: Path) -> None:
         push.facts(LOGIN)
 
 
+@pytest.mark.parametrize(
+    "output",
+    [
+        "[" * 100_000, "\n" * 5, f"{json.dumps(STANZA)}\nnew\n\x1b]0;name\x07\n\x1b]0;name\x07\nno\nno\n",
+        f"{json.dumps(STANZA)}\nnew\n../old\n../old\nno\nno\n", "\udcff\x00", "",
+    ],
+)  # fmt: skip
+def test_a_machine_that_answers_anything_is_refused(fake: Fake, tmp_path: Path, output: str) -> None:
+    """bake would print the name of a release, and write it into the settings of the machine."""
+    (tmp_path / "output").write_bytes(output.encode(errors="surrogateescape"))
+    fake("ssh", f"cat {tmp_path}/output")
+    with pytest.raises(SetupError, match="does not run a release that bake made"):
+        push.roll_back(LOGIN, Reporter())
+
+
 def test_an_older_machine_gets_no_release_with_processes(machine: Path, app: Path) -> None:
     recipe = Recipe.model_validate({"name": "shop", "wsgi": "app:app", "processes": {"queue": "rq worker"}})
     source = push.Source(app, lambda debian: AppSource(app, recipe))

@@ -177,6 +177,8 @@ def test_the_reason_of_an_earlier_repair_does_not_end_in_a_later_error() -> None
         'app-upgrade {"back": true, "problem": null}', 'app-upgrade {"cut o', "app-upgrade: a line of systemd",
     ]  # fmt: skip
     assert upgrade.Outcome.read("\n".join(lines)) == upgrade.Outcome(failed="damaged")
+    for text in ("[" * 100_000, "5", "[5]", "null"):
+        assert upgrade.Outcome.read(f"app-upgrade {text}") == upgrade.Outcome()
 
 
 def test_a_lost_connection_says_to_run_the_command_again(machine: Machine) -> None:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.error import HTTPError
+from urllib.request import Request
 
 import pytest
 from conftest import Site
@@ -87,6 +88,34 @@ def test_a_server_may_be_silent_for_so_long(speaker: Speaker, tmp_path: Path, mo
     monkeypatch.setattr(module, "TIMEOUT", 0.2)
     with pytest.raises(NetworkError, match="timed out"):
         download(speaker(b""), tmp_path / "out", "sha256")
+
+
+def redirect(address: str) -> bytes:
+    """Return the answer that redirects to an address."""
+    return f"HTTP/1.1 302 Found\r\nLocation: {address}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:1/file", "ftp://127.0.0.1/file", "file:///etc/hostname"])
+def test_https_does_not_lead_to_anything_else(tmp_path: Path, address: str) -> None:
+    request = Request("https://packages.example/file")
+    with pytest.raises(ConnectionError, match="without HTTPS"):
+        module._Redirects().redirect_request(request, None, 302, "Found", {}, address)
+
+
+def test_http_may_lead_to_http_but_not_to_files(speaker: Speaker, site: Site, tmp_path: Path) -> None:
+    (site.folder / "file").write_text("content")
+    download(speaker(redirect(speaker(redirect(f"{site.address}/file")))), tmp_path / "out", "sha256")
+    assert (tmp_path / "out").read_text() == "content"
+    with pytest.raises(NetworkError, match="ftp"):
+        download(speaker(redirect("ftp://127.0.0.1/file")), tmp_path / "out", "sha256")
+
+
+@pytest.mark.parametrize("address", ["file:///etc/hostname", "ftp://127.0.0.1/file", "data:,text"])
+def test_no_file_of_this_computer_is_a_download(tmp_path: Path, address: str) -> None:
+    with pytest.raises(NetworkError, match="not an address of HTTP"):
+        download(address, tmp_path / "out", "sha256")
+    with pytest.raises(NetworkError, match="not an address of HTTP"):
+        fetch(address, 1)
 
 
 @pytest.mark.parametrize("status", [403, 404, 500])

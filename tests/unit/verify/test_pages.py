@@ -228,3 +228,17 @@ def test_the_site_is_what_the_machine_and_its_recipe_say() -> None:
     assert site.names == ["www.shop.example", "shop.example"]
     assert site.seeds == ["/", "/health", "/prices"] and site.crawl
     assert Site.of("localhost 192.0.2.1", {}).names == ["localhost", "192.0.2.1"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a\n", "a\n[]\nnew\n", "a\n" + "[" * 100_000 + "\nnew\n", 'a\n{"check": {"pages": [5]}}\nnew']
+)
+def test_a_site_that_a_machine_does_not_describe_is_an_error(text: str) -> None:
+    with pytest.raises(ProgramError, match="does not describe its site"):
+        pages.read_site(text)
+
+
+@pytest.mark.parametrize("output", ["", "5", "[]", "[" * 100_000, "Killed"])
+def test_a_crawler_that_prints_no_records_is_an_error(output: str) -> None:
+    with pytest.raises(ProgramError, match="did not print its records"):
+        pages.judge(lambda crawls: output, pages.Site(["shop.example"]), pages.Author(None), str)
