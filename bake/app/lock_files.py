@@ -49,7 +49,7 @@ def _uv(path: Path, file: str, target: Target) -> list[Line]:
         # The lock of a workspace, above the app's folder: the app needs only its own project's packages.
         member = Path(*path.parts[: path.parts.index("..")])
         project = member if (member / "pyproject.toml").is_file() else project
-    argv = [uv.find_uv_bin(), "export", *EXPORT, "--project", str(project), "--python", sys.executable]
+    argv = [uv.find_uv_bin(), "export", *EXPORT, "--project", str(project.absolute()), "--python", sys.executable]
     try:
         text = run(argv, env={"NO_COLOR": "1"}).stdout
     except ProgramError as error:

@@ -7,6 +7,9 @@ process dies, the kernel kills the others. On a system without setpriv and unsha
 or without permission for namespaces, programs start without them; `bake doctor`
 reports that such a system cannot bake.
 
+Programs do not start in the user's current folder, which may be that of an app: Packer and mmdebstrap start programs
+that lie in the current folder, and QEMU loads the firmware of its machine from there.
+
 The kernel sends that signal when the *thread* that started the child ends, so
 start a child in the thread that waits for it.
 """
@@ -33,7 +36,10 @@ GRACE_SECONDS = 10.0
 
 
 class Surroundings(TypedDict, total=False):
-    """The surroundings of a program: its working folder, variables added to bake's, and whether it gets namespaces."""
+    """The surroundings of a program: its working folder, variables added to bake's, and whether it gets namespaces.
+
+    The default folder is /.
+    """
 
     cwd: Path | None
     env: Mapping[str, str] | None
@@ -62,7 +68,7 @@ def as_root() -> list[str]:
 def which(program: str) -> Path | None:
     """Return the path of a program, or None. Search Debian's folders for administrators' tools, too."""
     path = shutil.which(program, path=search_path())
-    return Path(path) if path else None
+    return Path(path).absolute() if path else None
 
 
 def contained_argv(argv: Argv, *, namespaces: bool = False) -> list[str]:
@@ -102,9 +108,11 @@ def start(
     **surroundings: Unpack[Surroundings],
 ) -> subprocess.Popen[bytes]:
     """Start a program and return without waiting; end it with `stop`."""
+    folder = surroundings.get("cwd")
+    words = argv if folder else [word.absolute() if isinstance(word, Path) else word for word in argv]
     return subprocess.Popen(
-        contained_argv(argv, namespaces=surroundings.get("namespaces", False)),
-        cwd=surroundings.get("cwd"),
+        contained_argv(words, namespaces=surroundings.get("namespaces", False)),
+        cwd=folder or "/",
         env={**os.environ, "PATH": search_path(), **(surroundings.get("env") or {})},
         stdin=stdin,
         stdout=stdout,

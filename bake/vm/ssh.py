@@ -92,7 +92,7 @@ class Login:
         options = [] if by_hand else ["-o", "BatchMode=yes", *patience, "--"]
         if self.socket and not by_hand:
             options = [*share_options(str(self.socket)), *options]
-        key = ["-i", str(self.identity)] if self.identity else []
+        key = ["-i", str(self.identity if by_hand else self.identity.absolute())] if self.identity else []
         port = ["-p", str(self.address.port)] if self.address.port else []
         destination = f"{self.address.username}@{self.address.hostname}" if self.address.username else self.host
         return ["ssh", *key, *port, *options, destination, *([] if self.is_root else ["sudo", "-n"]), *command]

@@ -13,6 +13,7 @@ from conftest import Fake, Helper, running, soon
 
 from bake.errors import ProgramError, ToolError
 from bake.host import programs
+from bake.image import packer
 
 SLEEP = "import sys; from bake.host import programs; programs.run(sys.argv[2:], namespaces=sys.argv[1] == 'yes')"
 #: A program that starts others: with the marker as its last word, it makes two that sleep.
@@ -75,6 +76,32 @@ def test_environment_is_added_to_ours(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setenv("FROM_US", "one")
     said = programs.run(["sh", "-c", 'echo "$FROM_US $ADDED"; pwd'], env={"ADDED": "two"}, cwd=tmp_path).stdout
     assert said == f"one two\n{tmp_path}\n"
+
+
+def test_no_program_starts_in_the_current_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Packer starts ./packer-plugin-*, mmdebstrap ./tarfilter, and QEMU loads ./bios-256k.bin, also from an app."""
+    (tmp_path / "bin").mkdir()
+    for name in ("bin/show", "file"):
+        (tmp_path / name).write_text('#!/bin/sh\npwd; cat -- "$@"\n')
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"bin:{os.environ['PATH']}")
+    text = Path("file").read_text()
+    # Paths are those of the current folder, all the same.
+    assert programs.run(["show", Path("file")]).stdout == f"/\n{text}"
+    heard: list[str] = []
+    programs.stream(["pwd"], heard.append)
+    assert heard == ["/"]
+
+
+@pytest.mark.skipif(not programs.which("packer"), reason="Packer is not installed")
+def test_packer_does_not_start_what_lies_in_the_current_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    plugin = tmp_path / "packer-plugin-trap"
+    plugin.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\nexit 1\n")
+    plugin.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    assert packer.version() >= packer.MIN_VERSION
+    assert not (tmp_path / "started").exists()
 
 
 def test_administrators_tools_are_found_without_their_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
