@@ -15,6 +15,7 @@ from bake.app import ignore
 from bake.config.loader import FILE_NAME
 from bake.errors import AppFolderError
 from bake.host import paths
+from bake.host.files import CHUNK
 
 #: The folders with the results of Python's builds.
 BUILD_OUTPUT = ("build/", "dist/")
@@ -51,6 +52,7 @@ DOCUMENT = (b"#cloud-config\n# Made by bake", b"#cloud-config\n# Settings for a 
 DUMP = (b"PostgreSQL database dump", b"MySQL dump", b"MariaDB dump", b"phpMyAdmin SQL Dump", b"PRAGMA foreign_keys=")
 #: Beginnings of lines with rows. A dump without them is a schema, which an app may need.
 ROWS = (b"\nINSERT INTO", b"\nCOPY ")
+LONGEST_ROW = max(map(len, ROWS))
 
 
 def walk(folder: Path, exclusions: list[tuple[str, str]]) -> Iterator[Path]:
@@ -122,8 +124,14 @@ def _is_dump(path: Path) -> bool:
     """Return whether a file is a database's dump with rows."""
     with contextlib.suppress(OSError):
         if path.is_file() and not path.is_symlink():
-            content = path.read_bytes()
-            return any(word in content[:500] for word in DUMP) and any(word in content for word in ROWS)
+            # A dump can be larger than the memory.
+            with path.open("rb") as stream:
+                part = stream.read(500)
+                has_header = any(word in part for word in DUMP)
+                while has_header and part:
+                    if any(word in part for word in ROWS):
+                        return True
+                    part = part[-LONGEST_ROW:] + following if (following := stream.read(CHUNK)) else b""
     return False
 
 

@@ -12,6 +12,7 @@ from bake.bundle import exclusions
 from bake.config.debian import DEBIAN_12, DEBIAN_13
 from bake.document import cloud_config
 from bake.document.launch_settings import Settings
+from bake.host.files import CHUNK
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
 
@@ -113,6 +114,18 @@ DUMPS = {
     "phpMyAdmin": "-- phpMyAdmin SQL Dump\n-- version 5\n\nINSERT INTO `users` VALUES (1);\n",
     "sqlite3": "PRAGMA foreign_keys=OFF;\nBEGIN TRANSACTION;\nINSERT INTO users VALUES(1);\nCOMMIT;\n",
 }
+
+
+def test_a_large_dump_is_read_in_parts(app: Path) -> None:
+    for shift in range(14):
+        (app / "backup.sql").write_text(f"-- MySQL dump 10.13\n{'x' * (480 + CHUNK - shift)}\nINSERT INTO users")
+        assert notes(app) == ("backup.sql (database)",)
+
+
+def test_a_file_larger_than_the_memory_is_not_read(app: Path) -> None:
+    with (app / "seed.sql").open("wb") as stream:
+        stream.truncate(1 << 42)
+    assert members(app) == ["seed.sql"]
 
 
 @pytest.mark.parametrize("program", DUMPS)
