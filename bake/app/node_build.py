@@ -14,7 +14,7 @@ def proposal(folder: Path) -> str:
     for path in (folder / "package.json", *sorted(folder.glob("*/package.json"))):
         try:
             scripts = json.loads(path.read_text(errors="replace")).get("scripts")
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, AttributeError, RecursionError):
             continue
         if isinstance(scripts, dict) and "build" in scripts:
             source = "" if path.parent == folder else path.parent.name
