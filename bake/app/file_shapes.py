@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from packaging.version import Version
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bake.errors import RequirementError
 
@@ -77,21 +77,31 @@ class Pyproject(Shape):
     tool: Tools | None = None
 
 
-class Pipfile(Shape):
-    """Pipfile."""
-
-    packages: Table = {}
-    source: list[Source] = []
-    requires: Table = {}
-
-
 class PipenvPackage(Shape):
-    """A package in Pipfile.lock."""
+    """A package in Pipfile or Pipfile.lock."""
 
     version: str = ""
     hashes: Texts = []
     extras: Texts = []
     markers: str = ""
+    git: str = ""
+    ref: str = ""
+    subdirectory: str = ""
+    path: str = ""
+    file: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_version(cls, value: object) -> object:
+        return {"version": value} if isinstance(value, str) else value
+
+
+class Pipfile(Shape):
+    """Pipfile."""
+
+    packages: dict[str, PipenvPackage] = {}
+    source: list[Source] = []
+    requires: Table = {}
 
 
 class PipfileLock(Shape):
@@ -181,6 +191,7 @@ def require(content: Any, name: str) -> None:
         shape.model_validate(content)
     except ValidationError as error:
         first, *others = (
-            f"{name}: {'.'.join(map(str, fault['loc'])) or 'the file'}: {fault['msg']}" for fault in error.errors()
+            f"{name}: {'.'.join(map(str, fault['loc'])) or 'the file'}: {fault['msg'].partition(' or instance')[0]}"
+            for fault in error.errors()
         )
         raise RequirementError(first, hint, "\n".join(others)) from None

@@ -34,7 +34,10 @@ def default_index() -> str:
 
 def is_default(address: str) -> bool:
     """Return whether a URL is the default index, under its present or its old name."""
-    url, default = urlsplit(address.strip("\"'")), urlsplit(default_index())
+    try:
+        url, default = urlsplit(address.strip("\"'")), urlsplit(default_index())
+    except ValueError:  # brackets that are not those of an IPv6 address
+        return False
     # No user and no port: netloc contains both.
     hosts = {default.netloc, f"{default.netloc.partition('.')[0]}.{OLD_DOMAIN}"}
     is_plain = url.scheme in ("http", "https") and not url.query

@@ -98,6 +98,8 @@ def _pipenv_requirement(name: str, package: dict[str, Any]) -> str:
     marker = f" ; {' and '.join(markers)}" if markers else ""
     hashes = "".join(f" --hash={value}" for value in package.get("hashes", []))
     version = "" if package["version"] == "*" else package["version"]
+    # Without an operator, the version would become a part of another package's name.
+    version = f"=={version}" if re.match(r"\w", version) else version
     return f"{name}{extras}{version}{marker}{hashes}"
 
 
@@ -129,10 +131,10 @@ def _pylock_requirement(package: dict[str, Any]) -> str:
     if "vcs" in package:
         vcs = package["vcs"]
         folder = f"#subdirectory={vcs['subdirectory']}" if vcs.get("subdirectory") else ""
-        return f"{package['name']} @ {vcs['type']}+{vcs.get('url') or vcs['path']}@{vcs['commit-id']}{folder}"
+        return f"{package['name']} @ {vcs['type']}+{vcs.get('url') or vcs.get('path', '')}@{vcs['commit-id']}{folder}"
     if "archive" in package or "directory" in package:
-        source = package.get("archive") or package["directory"]
-        return f"{package['name']} @ {source.get('url') or 'file:' + source['path']}"
+        source = package.get("archive") or package.get("directory", {})
+        return f"{package['name']} @ {source.get('url') or 'file:' + source.get('path', '')}"
     return f"{package['name']}=={package['version']}" if "version" in package else str(package["name"])
 
 

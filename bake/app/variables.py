@@ -28,10 +28,18 @@ class Variables:
 
 
 def find(tree: ast.Module) -> Variables:
-    """Return the variables that a module reads as `os.environ["NAME"]` while it is imported, without a condition."""
+    """Return the variables that a module reads while it is imported, without a condition or a default.
+
+    It reads them as `os.environ["NAME"]`, or as `config("NAME")` of python-decouple.
+    """
     variables = Variables()
+    has_decouple = any(isinstance(node, ast.ImportFrom) and node.module == "decouple" for node in tree.body)
     for statement in unconditional(tree.body):
         for node in _evaluated_nodes(statement):
+            match node:
+                case ast.Call(func=ast.Name(id="config"), args=[ast.Constant(value=str(name))]) if has_decouple:
+                    if not any(keyword.arg in ("default", None) for keyword in node.keywords):
+                        variables.reads.setdefault(name, node.lineno)
             if (name := _name(node)) and isinstance(node, ast.Subscript):
                 if isinstance(node.ctx, ast.Load):
                     variables.reads.setdefault(name, node.lineno)

@@ -26,6 +26,8 @@ POETRY = '[tool.poetry.dependencies]\nsix = "*"\n'
         ("pyproject.toml", "[project]\ndependencies = ['six']\n[tool.uv]\nsources = 3\n", "tool.uv.sources: "),
         ("pyproject.toml", "[tool.poetry]\nsource = [1]\n", "tool.poetry.source.0: "),
         ("Pipfile", "packages = 3\n", "packages: "),
+        ("Pipfile", "[packages]\nsix = 3\n", "packages.six: "),
+        ("Pipfile", "[packages]\nsix = {git = 3}\n", "packages.six.git: "),
         ("Pipfile.lock", "[]", "the file: "),
         ("Pipfile.lock", '{"default": {"six": 3}}', "default.six: "),
         ("poetry.lock", "package = 'x'\n", "package: "),

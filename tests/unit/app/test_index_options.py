@@ -37,6 +37,7 @@ def test_the_default_index_is_known_under_each_of_its_names(address: str) -> Non
         f"https://{HOST}/other/simple",
         f"https://{HOST}:8443/simple",
         "file:///simple",
+        "http://[bad/simple",
         "",
     ],
 )

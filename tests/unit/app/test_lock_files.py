@@ -212,6 +212,13 @@ directory = {path = ".", editable = true}
     ]
 
 
+@pytest.mark.parametrize("source", ['[packages.vcs]\ntype = "hg"\ncommit-id = "1"\n', "[packages.archive]\n"])
+def test_a_pylock_without_the_address_of_a_source_is_refused(app: Path, source: str) -> None:
+    (app / "pylock.toml").write_text(f'[[packages]]\nname = "six"\n{source}')
+    with pytest.raises(RequirementError, match=r"pylock\.toml: bake cannot use"):
+        requirement_lines(app, "pylock.toml", DEBIAN_13)
+
+
 def test_a_pylock_with_an_invalid_marker_is_refused(app: Path) -> None:
     (app / "pylock.toml").write_text('[[packages]]\nname = "six"\nversion = "1"\nmarker = "when it rains"\n')
     with pytest.raises(RequirementError, match="the marker 'when it rains' is invalid"):

@@ -26,6 +26,7 @@ APP = {"app.py": "from flask import Flask\napp = Flask(__name__)\n", "requiremen
         ({"package.json": '{"scripts": {"lint": "eslint"}}'}, ""),
         ({"package.json": "["}, ""),
         ({"package.json": "[]"}, ""),
+        ({"package.json": "[" * 100_000}, ""),
         ({}, ""),
     ],
 )  # fmt: skip

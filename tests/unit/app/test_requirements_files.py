@@ -263,6 +263,8 @@ def test_a_pipfile_without_a_lock_is_resolved(app: Path) -> None:
     lines = requirement_lines(app, "Pipfile", DEBIAN_13, notes=notes)
     assert [line.text for line in lines] == ["six", "flask[async]>=3", "wmi ; sys_platform == 'win32'"]
     assert notes == ["Pipfile.lock is missing: bake resolves the newest versions that Pipfile allows"]
+    (app / "Pipfile").write_text('[packages]\nsix = "1.17"\nflask = {version = "3"}\n')
+    assert [line.text for line in requirement_lines(app, "Pipfile", DEBIAN_13)] == ["six==1.17", "flask==3"]
 
 
 def test_a_path_whose_project_excludes_the_python_is_refused_before_its_build(tmp_path: Path) -> None:

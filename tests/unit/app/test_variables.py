@@ -22,6 +22,9 @@ FLASK = "import os\nfrom flask import Flask\napp = Flask(__name__)\n"
         ('app.config["KEY"] = environ["KEY"]', {"KEY": 1}),
         ('class Config:\n    KEY: str = os.environ["KEY"]', {"KEY": 2}),
         ('with open("x") as file:\n    KEY = os.environ["KEY"]', {"KEY": 2}),
+        ('from decouple import config\nKEY, PORT = config("KEY"), config("PORT", cast=int)', {"KEY": 2, "PORT": 2}),
+        ('from decouple import config\nKEY = config("KEY", default="")\nX = config("X", "")', {}),
+        ('from shop import config\nKEY = config("KEY")', {}),
         ('KEY = os.environ.get("KEY")', {}),
         ('KEY = os.getenv("KEY")', {}),
         ('KEY = os.environ["KEY"] if local else ""', {}),
@@ -70,7 +73,7 @@ def test_only_modules_that_the_app_imports_count(tmp_path: Path) -> None:
         "app.py": "import shop.settings\n" + FLASK,
         "shop/__init__.py": "",
         "shop/settings.py": "from .more import X\n",
-        "shop/more.py": 'import os\nX = os.environ["X"]\n',
+        "shop/more.py": 'from decouple import config\nX = config("X")\n',
         "backup.py": 'import os\nBUCKET = os.environ["BUCKET"]\n',
     }
     (note,) = notes(tmp_path, files)
