@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import stat
 import tomllib
 from pathlib import Path
@@ -31,9 +32,9 @@ def reach(folder: Path) -> Path:
 
     It is not the home of the user, and not the root of the file system.
     """
-    path = folder.resolve()
+    path, home = folder.resolve(), Path(os.environ.get("HOME") or "/")
     for _ in range(LEVELS_ABOVE):
-        if (path / ".git").exists() or path.parent in (Path.home(), Path(path.anchor)):
+        if (path / ".git").exists() or path.parent in (home, Path(path.anchor)):
             break
         path = path.parent
     return path
