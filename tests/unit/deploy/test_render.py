@@ -179,7 +179,7 @@ def test_the_recipe_may_name_an_archive(app: Path, site: Site) -> None:
 
 def test_what_a_bundle_leaves_out_of_an_archive_is_taken_away_on_the_machine(app: Path, site: Site) -> None:
     with zipfile.ZipFile(site.folder / "shop.zip", "w") as archive:
-        for name in ("shop-1/app.py", "shop-1/requirements.txt", "shop-1/.env", "shop-1/dist/x.js"):
+        for name in ("shop-1/app.py", "shop-1/requirements.txt", "shop-1/.env", "shop-1/dist/x.whl"):
             archive.writestr(name, "")
     digest = hashlib.sha256((site.folder / "shop.zip").read_bytes()).hexdigest()
     words = {"archive": f"{site.address}/shop.zip", "sha256": digest}

@@ -193,10 +193,10 @@ def test_who_fetches_with_git_has_it_installed(app: Path) -> None:
 
 
 def test_what_a_bundle_leaves_out_is_taken_away_again(app: Path) -> None:
-    for name in ("app.py", ".env", "-it's.env", "dist/x.js", "here.env", "pkg/.env"):
+    for name in ("app.py", ".env", "-it's.env", "dist/x.whl", "here.env", "pkg/.env"):
         (app / name).parent.mkdir(exist_ok=True)
         (app / name).touch()
-    there = frozenset({"app.py", ".env", "-it's.env", "dist/x.js", "pkg/.env"})
+    there = frozenset({"app.py", ".env", "-it's.env", "dist/x.whl", "pkg/.env"})
     found = parts(release_source.fetched(gather(app), RECIPE, there, FetchScript("true\n")))
     fetched = app.parent / "fetched"
     for name in there | {"kept.js"}:
