@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from bake.bundle import builder_root, front_end_faults, isolated_assets
 from bake.bundle.app_source import AppSource
+from bake.bundle.exclusions import BUILD_OUTPUT
 from bake.bundle.isolated_assets import BuildCommands
 from bake.bundle.package_manager import build_commands
 from bake.bundle.release import Member, source_members
@@ -39,6 +40,12 @@ class Source:
         """Return the files of an app's folder that a release would contain."""
         exclusions: list[tuple[str, str]] = []
         return cls(tuple(source_members(folder, exclusions)), tuple(exclusions))
+
+    def without_results(self, assets: Assets) -> Source:
+        """Return the files without the results of an earlier build in build/ or dist/, where only builds write."""
+        outputs = {name.rstrip("/") for name in BUILD_OUTPUT}.intersection(assets.folder)
+        members = tuple(member for member in self.members if member.name.partition("/")[0] not in outputs)
+        return Source(members, self.exclusions)
 
     def text(self, name: str) -> str | None:
         """Return the text of a file, or None if there is none."""
@@ -88,6 +95,7 @@ def members(app: AppSource, options: LockOptions, report: Reporter) -> list[Memb
         _require_present(source, assets, options)
         report.note(f"assets: {', '.join(assets.folder)} as in the app's folder; bake built nothing")
         return None
+    source = source.without_results(assets)
     commands = build_commands(assets, source.text)
     entry = _obtain(app, source, commands, options, report)
     return _members(entry / "files")
