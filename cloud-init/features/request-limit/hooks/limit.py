@@ -95,8 +95,8 @@ def watch(limit: float) -> None:
         for thread, end in requests.keys() - late:
             if end < now:
                 environ, connection = requests[thread, end]
-                name = f"{environ.get('REQUEST_METHOD')} {environ.get('PATH_INFO')!r}"
-                print(f"<4>app: {name} took longer than {limit} s", file=sys.stderr)
+                method, path = environ.get("REQUEST_METHOD"), environ.get("PATH_INFO")
+                print(f"<4>app: {method} {path!r} took longer than {limit} s", file=sys.stderr)
                 traceback.print_stack(sys._current_frames().get(thread))
                 expire(end, environ, connection)
                 deadline = deadline or now + min(DRAIN, limit)
