@@ -54,10 +54,10 @@ def test_a_chain_of_links_that_leaves_is_refused(app: Path) -> None:
 
 
 def test_a_static_folder_that_is_left_out_is_said(app: Path) -> None:
-    write(app, "app.py", "dist/x.js")
+    write(app, "app.py", "dist/x.whl")
     recipe = Recipe(static={"/static": "dist"})
     with pytest.raises(AppFolderError, match="dist, which is excluded") as caught:
         gather(app, recipe)
     assert "!/dist/" in caught.value.hint
     (app / ".bakeignore").write_text("!/dist/\n")
-    assert "dist/x.js" in members(app, recipe)
+    assert "dist/x.whl" in members(app, recipe)

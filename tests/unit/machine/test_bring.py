@@ -253,7 +253,7 @@ def test_a_machine_gets_git_before_it_fetches_with_it(clone: Clone, setup: Modul
 
 
 def test_what_a_bundle_leaves_out_does_not_stay_on_the_machine(clone: Clone, bring: Bring) -> None:
-    clone.commit({".env": "KEY=x\n", "dist/x.js": "", "it's a key.pem": "", "pkg/y.py": ""})
+    clone.commit({".env": "KEY=x\n", "dist/x.whl": "", "it's a key.pem": "", "pkg/y.py": ""})
     clone.push()
     release = bring(from_git(clone.folder))
     assert set(tree(release / "source")) == {"app.py", "requirements.txt", "pkg/y.py"}
