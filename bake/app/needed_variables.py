@@ -13,6 +13,7 @@ from bake.app import variables
 from bake.app.name_resolution import App, Reader
 from bake.app.scopes import Function, Module
 from bake.config import secret_names
+from bake.host import foreign_text
 
 #: Files that list the variables of an app for its next author, without its secrets.
 EXAMPLES = (
@@ -28,8 +29,9 @@ PLACEHOLDER = re.compile(r"|.*(<.*>|\.\.\.|…|x{3}|change|your|replace|secret|t
 def examples(folder: Path) -> dict[str, str]:
     """Return the values in the first of EXAMPLES in a folder, by the names of the variables."""
     for name in EXAMPLES:
-        with suppress(OSError), (folder / name).open(encoding="utf-8-sig", errors="replace") as stream:
-            lines = {match[1]: match[2].strip().strip("\"'") for match in LINE.finditer(stream.read(MAX_CHARACTERS))}
+        with suppress(OSError):
+            text = foreign_text.read(folder / name, "replace")[:MAX_CHARACTERS]
+            lines = {match[1]: match[2].strip().strip("\"'") for match in LINE.finditer(text)}
             return {name: value for name, value in lines.items() if name not in variables.ALWAYS_SET}
     return {}
 

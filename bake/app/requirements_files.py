@@ -73,11 +73,7 @@ def file_above(folder: Path, packages: Set[str] = frozenset()) -> str:
 
     `packages` are those that the app imports.
     """
-    path = folder.resolve()
-    for level in range(1, foreign_text.LEVELS_ABOVE + 1):
-        if (path / ".git").exists() or path.parent == Path.home():
-            break
-        path = path.parent
+    for level, path in enumerate(foreign_text.folders_above(folder), 1):
         with suppress(RequirementError, OSError):
             if file := requirements_file(path):
                 return "" if lacks_package(path / file, packages) else "../" * level + file

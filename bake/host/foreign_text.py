@@ -12,6 +12,7 @@ import json
 import os
 import stat
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,22 @@ TOO_DEEP = "it is nested too deeply"
 LEVELS_ABOVE = 2
 
 
-def reach(folder: Path) -> Path:
-    """Return the highest folder whose files an app may name: its repository's, or one at most two levels above its own.
+def folders_above(folder: Path) -> Iterator[Path]:
+    """Yield the folders above an app's own whose files it may name: up to its repository's, or LEVELS_ABOVE of them.
 
-    It is not the home of the user, and not the root of the file system.
+    The home of the user and the root of the file system are not among them.
     """
     path, home = folder.resolve(), Path(os.environ.get("HOME") or "/")
     for _ in range(LEVELS_ABOVE):
         if (path / ".git").exists() or path.parent in (home, Path(path.anchor)):
-            break
+            return
         path = path.parent
-    return path
+        yield path
+
+
+def reach(folder: Path) -> Path:
+    """Return the highest folder whose files an app may name: the last one of `folders_above`, or its own."""
+    return [folder.resolve(), *folders_above(folder)][-1]
 
 
 def read(path: Path, errors: str = "strict") -> str:

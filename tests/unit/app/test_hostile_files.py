@@ -50,7 +50,7 @@ def test_files_that_only_help_to_find_the_app_are_no_obstacle(app: Path, name: s
     read(app)
 
 
-@pytest.mark.parametrize("name", ["Procfile", "Dockerfile", "package.json", "runtime.txt", ".flaskenv"])
+@pytest.mark.parametrize("name", ["Procfile", "Dockerfile", "package.json", "runtime.txt", ".flaskenv", ".env.example"])
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
 def test_nor_are_pipes_and_devices(app: Path, name: str, make: Callable[[Path], None]) -> None:
     (app / "requirements.txt").touch()
