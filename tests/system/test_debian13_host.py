@@ -74,7 +74,5 @@ def test_doctor_installs_all_programs_and_packer_alone_from_debian_12(run):
 
 
 def test_the_first_command_of_the_readme_bakes(run):
-    (command,) = [
-        line for line in (REPOSITORY / "README.md").read_text().splitlines() if line.startswith("sh setup.sh")
-    ]
+    command = next(line for line in README if line.startswith("sh setup.sh"))
     assert "dist/flask-hello/flask-hello.qcow2" in run(command, 5400)

@@ -114,6 +114,24 @@ def test_nothing_of_a_wheel_runs_while_its_virtualenv_is_built(tmp_path: Path) -
     assert marker.exists()
 
 
+def test_the_later_of_two_wheels_with_the_same_file_wins(tmp_path: Path) -> None:
+    points = {"thing-1.dist-info/entry_points.txt": "[console_scripts]\ntool = shared:main\n"}
+    for name in ("first", "second"):
+        made = wheel(tmp_path / "made", {"shared.py": name, **points})
+        with zipfile.ZipFile(made) as source:
+            members = {entry.replace("thing-1", f"{name}-1"): source.read(entry) for entry in source.namelist()}
+        (tmp_path / "wheels").mkdir(exist_ok=True)
+        with zipfile.ZipFile(tmp_path / "wheels" / f"{name}-1-py3-none-any.whl", "w") as archive:
+            for entry, content in members.items():
+                archive.writestr(entry, content.replace(b"thing-1", name.encode() + b"-1"))
+    done = build(tmp_path)
+    assert done.returncode == 0, done.stderr
+    (packages,) = (tmp_path / "venv").glob("lib/python3.*/site-packages")
+    assert (packages / "shared.py").read_text() == "second"
+    assert os.access(tmp_path / "venv" / "bin" / "tool", os.X_OK)
+    assert {path.name for path in packages.glob("*.dist-info")} == {"first-1.dist-info", "second-1.dist-info"}
+
+
 def test_a_virtualenv_is_whole(tmp_path: Path) -> None:
     files = {
         "thing/__init__.py": "x = 1\n", "thing/bad.py": "print 'x'\n",
