@@ -97,11 +97,13 @@ def gather(folder: Path, recipe: Recipe, lock: Lock, wheels: list[Path], additio
     if assets is not None and recipe.assets:
         source = [member for member in source if not recipe.assets.contains(member.name)]
         exclusions = [(name, reason) for name, reason in exclusions if not recipe.assets.contains(name)]
+    # The source that `app` names is public already, and may have keys.
+    if recipe.app is None:
+        excluded = secret_contents.exclude(folder, [folder / member.name for member in source])
+        source = [member for member in source if member.name not in excluded]
+        exclusions += [(name, "a secret in a test or a document") for name in excluded]
     source_paths = [folder / member.name for member in source]
     members_of_source = {member.name: member for member in (*(assets or ()), *source)}
-    # The source that `app` names is public already, and its tests may have keys.
-    if recipe.app is None:
-        secret_contents.require_none(folder, source_paths)
     for prefix, static_folder in (recipe.static or {}).items():
         if static_folder not in members_of_source:
             raise AppFolderError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,6 +65,8 @@ KINDS = (
     _kind("a token of PyPI", "pypi-", r"\bpypi-AgE([\w-]{50,})"),
     _kind("a token of npm", "npm_", r"\bnpm_([A-Za-z0-9]{36})\b"),
 )  # fmt: skip
+#: Files that a running app does not read, below its folder: tests and documents. Their keys are mostly examples.
+UNUSED = re.compile(r"(?i)(?:^|/)(?:(?:tests?|docs?)/|(?:test_[^/]*|[^/]*_test|conftest)\.py$|[^/]*\.(?:md|rst)$)")
 #: Parts of values that documentation shows in the place of a secret.
 PLACEHOLDER = re.compile(rb"(?i)example|placeholder|your|xxxx|abcdefg|1234567")
 #: Minimum number of different characters in a secret.
@@ -73,27 +75,34 @@ VARIETY = 8
 SAMPLE = 8192
 
 
-def require_none(folder: Path, source_paths: Iterable[Path]) -> None:
-    """Raise SecretError with the file, the line and the kind of each secret in the files of an app's `folder`.
+def exclude(folder: Path, source_paths: Iterable[Path]) -> list[str]:
+    """Return the tests and documents with secrets among the files of an app's `folder`. A release excludes them.
 
     A line `!/PATH` in .bakeignore allows the secrets of a file. It has to name the file: a pattern does not allow them.
+
+    Raises SecretError with the file, the line and the kind of each secret in other files.
     """
-    secrets = {path: list(_find(path)) for path in source_paths if path.is_file() and not path.is_symlink()}
-    names = [
-        path.relative_to(folder).as_posix()
-        for path, places in secrets.items()
-        if places and not ignore.allows(folder, path)
-    ]
-    if not names:
-        return
-    lines = [f"{name}:{line}: {kind}" for name in names for line, kind in secrets[folder / name]]
+    secrets = {
+        path.relative_to(folder).as_posix(): places
+        for path in source_paths
+        if path.is_file() and not path.is_symlink()
+        if (places := list(_find(path))) and not ignore.allows(folder, path)
+    }
+    excluded = [name for name in secrets if UNUSED.search(name)]
+    if names := [name for name in secrets if name not in excluded]:
+        raise _error(folder, {name: secrets[name] for name in names})
+    return excluded
+
+
+def _error(folder: Path, secrets: Mapping[str, list[tuple[int, str]]]) -> SecretError:
+    lines = [f"{name}:{line}: {kind}" for name, places in secrets.items() for line, kind in places]
     count = "a secret" if len(lines) == 1 else f"{len(lines)} secrets"
-    raise SecretError(
+    return SecretError(
         f"The app's folder contains {count}, which the release would contain",
         "Remove each from its file, and replace it where it is valid, since others may have seen it. The machine gets "
         "secrets at launch: list their names under `secrets` in bake.yaml. If the app does not need a file, add its "
-        f"path to .bakeignore. If a secret is public, such as a key of a test, allow its file in {folder}/.bakeignore: "
-        + " and ".join(f"`!/{name}`" for name in names),
+        f"path to .bakeignore. If a secret is public, such as a key for examples, allow its file in "
+        f"{folder}/.bakeignore: " + " and ".join(f"`!/{name}`" for name in secrets),
         "\n".join(lines),
     )
 

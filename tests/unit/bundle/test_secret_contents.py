@@ -139,18 +139,40 @@ def test_all_secrets_are_reported_at_once(app: Path) -> None:
 
 
 def test_bakeignore_allows_a_file_by_its_name_only(app: Path) -> None:
-    conftest.write(app, {"app.py": "app = 1\n", "tests/keys/public.txt": PKCS8, "tests/server.pem": PKCS8})
-    for line in ("!*.txt", "!/tests/", "!public.txt", "tests/keys/public.txt.old"):
+    conftest.write(app, {"app.py": "app = 1\n", "shop/keys/public.txt": PKCS8, "shop/server.pem": PKCS8})
+    for line in ("!*.txt", "!/shop/", "!public.txt", "shop/keys/public.txt.old"):
         (app / ".bakeignore").write_text(f"{line}\n")
         with pytest.raises(SecretError, match=r"contains a secret|2 secrets"):
             gather(app)
-    for line in ("!/tests/keys/public.txt", "!tests/keys/public.txt"):
-        (app / ".bakeignore").write_text(f"# the key of our tests\n{line}\n")
+    for line in ("!/shop/keys/public.txt", "!shop/keys/public.txt"):
+        (app / ".bakeignore").write_text(f"# the key of our examples\n{line}\n")
         names = [member.name for member in gather(app).members]
-        assert "source/tests/keys/public.txt" in names and "source/tests/server.pem" not in names
+        assert "source/shop/keys/public.txt" in names and "source/shop/server.pem" not in names
     (app / ".bakeignore").unlink()
-    (app / "tests/.bakeignore").write_text("!keys/public.txt\n")
-    assert "source/tests/keys/public.txt" in [member.name for member in gather(app).members]
+    (app / "shop/.bakeignore").write_text("!keys/public.txt\n")
+    assert "source/shop/keys/public.txt" in [member.name for member in gather(app).members]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["tests/conftest.py", "shop/test/keys.txt", "test_login.py", "shop/login_test.py", "docs/setup.html", "README.md",
+     "Docs/a.txt"],
+)  # fmt: skip
+def test_a_test_or_a_document_with_a_secret_is_excluded_and_named(app: Path, name: str) -> None:
+    conftest.write(app, {"app.py": "app = 1\n", name: f"one\n{PKCS8}", "tests/other.py": "x = 1\n"})
+    release = gather(app)
+    names = [member.name for member in release.members]
+    assert f"source/{name}" not in names and "source/tests/other.py" in names
+    assert f"{name} (a secret in a test or a document)" in release.exclusion_notes
+    (app / ".bakeignore").write_text(f"!/{name}\n")
+    assert f"source/{name}" in [member.name for member in gather(app).members]
+
+
+@pytest.mark.parametrize("name", ["testing.py", "shop/latest.py", "documents/a.txt", "attest/a.txt", "README.txt"])
+def test_other_files_with_a_secret_are_refused(app: Path, name: str) -> None:
+    conftest.write(app, {"app.py": "app = 1\n", name: PKCS8})
+    with pytest.raises(SecretError):
+        gather(app)
 
 
 def test_only_the_app_s_own_files_are_read(app: Path) -> None:
