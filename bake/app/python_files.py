@@ -78,6 +78,7 @@ class PythonFile:
 
 def find(folder: Path) -> Iterator[PurePosixPath]:
     """Yield the files that could be modules of the app, in order, except those that an ignore file excludes."""
+    committed = ignore.committed(folder)
     pending: list[tuple[str, list[ignore.Rules]]] = [("", [])]
     while pending:
         prefix, rules = pending.pop()
@@ -87,7 +88,7 @@ def find(folder: Path) -> Iterator[PurePosixPath]:
         except OSError:
             continue
         ignore_files = [subfolder / name for name in ignore.IGNORE_FILES if (subfolder / name).is_file()]
-        rules = [*(ignore.read(folder, path) for path in ignore_files), *rules]
+        rules = [*(ignore.read(folder, path, committed) for path in ignore_files), *rules]
         folders = []
         is_project = not prefix or not PROJECT_FILES.isdisjoint(entry.name for entry in entries)
         for entry in entries:

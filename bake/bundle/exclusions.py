@@ -6,7 +6,7 @@ import base64
 import contextlib
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from pathspec import GitIgnoreSpec
@@ -60,7 +60,7 @@ def walk(folder: Path, exclusions: list[tuple[str, str]]) -> Iterator[Path]:
 
     Of an excluded folder, only its own name is added. Raises AppFolderError for a folder that cannot be read.
     """
-    yield from _walk(folder, folder, [], exclusions)
+    yield from _walk(folder, folder, ignore.committed(folder), [], exclusions)
 
 
 def _reason(path: Path, name: str, stack: list[ignore.Rules]) -> str:
@@ -148,15 +148,16 @@ def _beginning(path: Path) -> bytes:
 
 
 def _walk(
-    folder: Path, subfolder: Path, outer_rules: list[ignore.Rules], exclusions: list[tuple[str, str]]
-) -> Iterator[Path]:
+    folder: Path, subfolder: Path, committed: Collection[str], outer_rules: list[ignore.Rules],
+    exclusions: list[tuple[str, str]],
+) -> Iterator[Path]:  # fmt: skip
     """Yield the paths that go into the image, and add the others to `exclusions`: of a folder, only its own name."""
     try:
         entries = sorted(subfolder.iterdir())
     except OSError as error:
         raise AppFolderError(f"{error.filename} cannot be read: {error.strerror}", "Change its mode.") from None
     ignore_files = [path for path in entries if path.name in ignore.IGNORE_FILES and path.is_file()]
-    rules = [ignore.read(folder, path) for path in ignore_files]
+    rules = [ignore.read(folder, path, committed) for path in ignore_files]
     for path in entries:
         is_folder = path.is_dir() and not path.is_symlink()
         name = path.relative_to(folder).as_posix() + "/" * is_folder
@@ -166,4 +167,4 @@ def _walk(
             continue
         yield path
         if is_folder:
-            yield from _walk(folder, path, [*rules, *outer_rules], exclusions)
+            yield from _walk(folder, path, committed, [*rules, *outer_rules], exclusions)

@@ -13,7 +13,7 @@ from bake.errors import AppFolderError
 def rules(folder: Path, name: str, text: str) -> ignore.Rules:
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(text)
-    return ignore.read(folder, folder / name)
+    return ignore.read(folder, folder / name, ())
 
 
 def test_the_innermost_file_that_mentions_a_path_decides(tmp_path: Path) -> None:
@@ -33,4 +33,4 @@ def test_names_are_seen_from_the_files_own_folder(tmp_path: Path) -> None:
 def test_one_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / ".bakeignore").mkdir()
     with pytest.raises(AppFolderError, match=r"\.bakeignore cannot be read"):
-        ignore.read(tmp_path, tmp_path / ".bakeignore")
+        ignore.read(tmp_path, tmp_path / ".bakeignore", ())

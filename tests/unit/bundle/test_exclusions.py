@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+import subprocess
+from pathlib import Path, PurePosixPath
 
 import pytest
 from app_files import write
 
+from bake.app import python_files
 from bake.bundle import exclusions
 from bake.config.debian import DEBIAN_12, DEBIAN_13
 from bake.document import cloud_config
@@ -19,6 +21,10 @@ pytestmark = pytest.mark.usefixtures("cache_folder")
 
 def members(folder: Path) -> list[str]:
     return [path.relative_to(folder).as_posix() for path in sorted(exclusions.walk(folder, []))]
+
+
+def git(folder: Path, *words: str) -> None:
+    subprocess.run(["git", "-C", folder, *words], check=True)
 
 
 def notes(folder: Path) -> tuple[str, ...]:
@@ -197,6 +203,25 @@ def test_ignore_files_nest_and_bakeignore_has_the_last_word(app: Path) -> None:
         "sub/a.log (.gitignore)",
         "sub/deep/b.tmp (sub/.gitignore)",
     )
+
+
+def test_gitignore_does_not_apply_to_committed_files(app: Path) -> None:
+    """As taiga-back's `static/`, which has a picture, and graphite-web's package `custom`."""
+    write(app, "site/app.py", "site/static/img/none.png", "site/static/new.png", "site/custom/__init__.py", ".env")
+    (app / "site/.gitignore").write_text("static\ncustom/*\n.env\n")
+    git(app, "init", "-q")
+    git(app, "add", "-f", "site/static/img/none.png", "site/custom/__init__.py", ".env")
+    for folder, prefix in ((app, "site/"), (app / "site", "")):
+        kept = members(folder)
+        assert {f"{prefix}static/img/none.png", f"{prefix}custom/__init__.py"} < set(kept)
+        assert f"{prefix}static/new.png" not in kept
+        assert PurePosixPath(f"{prefix}custom/__init__.py") in python_files.find(folder)
+    # Secrets stay outside all the same, and so does what .bakeignore names.
+    (app / ".bakeignore").write_text("static/\n")
+    assert {".env", "site/static"}.isdisjoint(members(app))
+    # A repository that git cannot read tells nothing.
+    (app / ".git/index").write_bytes(b"broken")
+    assert "site/custom/__init__.py" not in members(app)
 
 
 @pytest.mark.parametrize("name", ["build/index.html", "dist/main.js", "dist/site.css"])
