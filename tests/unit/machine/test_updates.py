@@ -162,4 +162,6 @@ def test_only_an_old_image_waits_for_its_updates(tmp_path: Path, days: int, is_o
     assert "Before=nginx.service\n" in text and "Type=exec\n" in text
     (table,) = re.findall(r"^ExecStartPre=/usr/sbin/nft 'table inet (\w+) ", text, re.M)
     assert f"\nExecStopPost=-/usr/sbin/nft delete table inet {table}\n" in text
+    # apt's own units are ordered after cloud-final, which waits for the app, which waits for these updates.
+    assert "apt-daily" not in re.sub(r"(?m)^#.*", "", text) and "start --no-block app-fresh-upgrade.service" in text
     assert "enable app-fresh.service" in (REPOSITORY / "cloud-init/base-disk/customize.sh").read_text()
