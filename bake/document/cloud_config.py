@@ -11,7 +11,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from enum import Enum
+from enum import Enum, auto
 from functools import cache
 
 import python_minifier
@@ -39,19 +39,12 @@ _SEPARATOR = "\n "
 
 
 class Network(Enum):
-    """The app's network while bake bakes, checks or runs a machine. The values are templates of nft rules."""
+    """The app's network while bake bakes, checks or runs a machine."""
 
     #: Only the machine itself.
-    CLOSED = "check/closed.nft.j2"
-    #: Everything except the loopback address of the computer that runs QEMU.
-    OPEN = "check/open.nft.j2"
-    #: Everything that the machine can reach; used at AWS.
-    UNBOUND = ""
-
-    @property
-    def rules(self) -> str:
-        """Return the nft rules for the app's user."""
-        return render(self.value) if self.value else ""
+    CLOSED = auto()
+    #: Everything that the machine reaches.
+    OPEN = auto()
 
 
 @dataclass(frozen=True)
@@ -349,13 +342,21 @@ class CheckSettings:
     network: Network = Network.CLOSED
     #: Whether the machine observes the app's writes during a bake.
     observe: bool = True
+    #: Whether QEMU runs the machine on this computer, whose own services it must not reach.
+    is_local: bool = True
+
+    @property
+    def rules(self) -> str:
+        """Return the nft rules."""
+        rules = render("check/closed.nft.j2") if self.network is Network.CLOSED else ""
+        return rules + render("check/host.nft.j2") if self.is_local else rules
 
     @property
     def files(self) -> list[File]:
         """Return the files for a booted image. systemd has already read its units."""
         return [
             File(contract.CHECK_ENV, 0o600, environment(self.env).encode()),
-            File(contract.CHECK_RULES, 0o600, self.network.rules.encode()),
+            File(contract.CHECK_RULES, 0o600, self.rules.encode()),
         ]
 
     @property

@@ -106,7 +106,7 @@ class Build:
         accel = qemu.accelerator(inputs.base.kernel)
         mode = "KVM" if accel == "kvm" else "emulation, which is slow (this host cannot run KVM guests)"
         report.note(f"machines run with {mode}")
-        settings = check_settings(inputs.recipe, Network.OPEN)
+        settings = check_settings(inputs.recipe)
         if inputs.recipe.check.network:
             report.note(NETWORK_NOTE)
         return cls(inputs, settings, f"canary-{secrets.token_hex(16)}", accel, work, log, report)
@@ -225,11 +225,11 @@ def stand_ins(recipe: Recipe) -> list[str]:
     return [name for name in names if name not in recipe.check.env]
 
 
-def check_settings(recipe: Recipe, network: Network) -> CheckSettings:
-    """Return the settings of the checks of an app. `network` is its network if the recipe has `check.network`."""
+def check_settings(recipe: Recipe, *, is_local: bool = True) -> CheckSettings:
+    """Return the settings of the checks of an app. `is_local` means that QEMU runs its machine here."""
     random_values = {name: secrets.token_urlsafe(32) for name in stand_ins(recipe)}
-    chosen = network if recipe.check.network else Network.CLOSED
-    return CheckSettings({**recipe.check.env, **random_values}, chosen, recipe.writable.observe)
+    network = Network.OPEN if recipe.check.network else Network.CLOSED
+    return CheckSettings({**recipe.check.env, **random_values}, network, recipe.writable.observe, is_local)
 
 
 def document(target: Target, bundle: Bundle, commands: tuple[str, ...] = ()) -> cloud_config.Document:

@@ -12,14 +12,18 @@ import pytest
 
 from bake.vm import qemu
 
-#: Asks as the app and as root: the first must not reach what the second does. curl says 7 where it is refused.
+#: Asks as the app, as a service's user and as root: only without the firewall's rules does one of them reach what
+#: listens here. curl says 7 where it is refused.
 ASK = """
 ask() {{ echo "$1 $($2 curl -sf --max-time 20 http://$3/) $?"; }}
 app="sudo setpriv --reuid=app --regid=app --clear-groups"
 ask app "$app" 10.0.2.2:{port}
 ask app-by-the-name-server "$app" 10.0.2.3:{port}
+ask service "sudo setpriv --reuid=www-data --clear-groups" 10.0.2.2:{port}
 ask root sudo 10.0.2.2:{port}
 $app python3 -c 'import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b"x", ("192.0.2.1", 9)); print("app sent")'
+sudo nft flush chain inet app output
+ask root-without-rules sudo 10.0.2.2:{port}
 """
 
 
@@ -75,7 +79,8 @@ def test_the_app_reaches_the_world_but_not_what_listens_here(baked, where):
     url, *said = done.stdout.split("\n", 1)
     assert url.startswith("http://127.0.0.1:")
     # A machine greets who logs in; what was asked for comes last.
-    assert "".join(said).splitlines()[-4:] == [
-        "app  7", "app-by-the-name-server  7", "root a service of this computer 0", "app sent",
+    assert "".join(said).splitlines()[-6:] == [
+        "app  7", "app-by-the-name-server  7", "service  7", "root  7", "app sent",
+        "root-without-rules a service of this computer 0",
     ]  # fmt: skip
     assert asked == ["/"]

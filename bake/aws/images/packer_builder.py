@@ -179,7 +179,7 @@ def _bake_ami(cloud_build: CloudBuild, phase: Phase) -> str:
     """Bake the AMI, set the tags and attributes that Packer cannot set, and then remove the temporary tag."""
     cloud, recipe, image_tags = cloud_build.cloud, cloud_build.recipe, cloud_build.image_tags
     public_key = qemu.make_key(cloud_build.key_file, "bake")
-    settings = build.check_settings(recipe, cloud_config.Network.UNBOUND)
+    settings = build.check_settings(recipe, is_local=False)
     document = user_data(recipe.target, cloud_build.bundle, settings)
     (cloud_build.work / "user-data").write_bytes(document)
     publish.require_free_name(cloud, cloud_build.ami_name)
