@@ -17,6 +17,7 @@ from testinfra.host import Host
 
 from bake.config import contract
 from bake.host import remote_scripts
+from bake.host.programs import MOST_OUTPUT
 from bake.verify import pages
 
 #: Runs on the machine. It reads a command a line as JSON, and answers with its exit status, stdout and stderr (base64).
@@ -55,7 +56,7 @@ class RootShell(SshBackend):  # type: ignore[misc]  # testinfra carries no types
             assert server.stdin and server.stdout
             server.stdin.write(json.dumps(words).encode() + b"\n")
             server.stdin.flush()
-            rc, out, err = json.loads(server.stdout.readline())
+            rc, out, err = json.loads(server.stdout.readline(MOST_OUTPUT))
         except (OSError, ValueError) as error:
             self.close()
             raise RuntimeError(f"the machine went away during `{words}`: {error}") from error

@@ -210,7 +210,7 @@ class _Attempt:
         self.note(f"Building with {', '.join(wheel.name for wheel in wheels) or 'no build requirements'}")
         size = self.log.stat().st_size
         wheel = isolated_build.build(self.root, self.archive, wheels, self.log, self.version)
-        output = self.log.read_bytes()[size:]
+        output = files.end(self.log, size).encode()
         self.is_hopeless = isolated_build.KILLED.encode() in output or _is_compiler_fault(output, wheels)
         return wheel, output
 
@@ -281,7 +281,8 @@ def _failure(source: Source, target: Target, log: Path, newer_version: str) -> B
 
     `newer_version` is a sentence for its hint.
     """
-    first_attempt, *_ = re.split(r"(?m)^bake: Building with (?=.)", log.read_text(errors="replace"))[1:] or [""]
+    text = files.end(log)
+    first_attempt, *_ = re.split(r"(?m)^bake: Building with (?=.)", text)[1:] or [text]
     lines = printable(first_attempt).splitlines()[-LAST_LINES:]
     header = re.search(r"fatal error: (\S+\.h): No such file", first_attempt)
     cause = f" because {header[1]} is missing" if header else ""

@@ -18,6 +18,8 @@ from bake.host.programs import Argv, as_root, run
 
 SECTOR = 512
 MIB = 1024 * 1024
+#: The largest file to take from a disk: a kernel has 10 MB, but the author of an image decides what it contains.
+LARGEST = 64 * MIB
 #: The first byte of each partition. Root is last, so that it can grow with the disk.
 #: The partition numbers (14, 15, 1) are those of Debian's cloud images.
 BIOS_START = 1 * MIB
@@ -131,10 +133,15 @@ def root_of(disk: Path) -> str:
 
 
 def extract(disk: Path, path: str, destination: Path) -> None:
-    """Write a file of a raw disk's root file system to `destination`. Raises BaseError if there is no such file."""
+    """Write a file of a raw disk's root file system to `destination`.
+
+    Raises BaseError if there is no such file, or if it is larger than LARGEST.
+    """
     run(["debugfs", "-R", f'dump "{path}" "{destination}"', root_of(disk)])
     if not destination.is_file() or not destination.stat().st_size:
         raise BaseError(f"The disk has no file {path}", "Use a disk of a Debian system with an ext4 root file system.")
+    if destination.stat().st_size > LARGEST:
+        raise BaseError(f"{path} on the disk has more than {LARGEST >> 20} MB", "Use a disk of a Debian system.")
 
 
 def copy_used_blocks(source: Path, copy: Path) -> None:

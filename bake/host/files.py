@@ -16,6 +16,8 @@ from bake.errors import PlaceError, SpaceError
 from bake.host.programs import as_root, run
 
 CHUNK = 1 << 20
+#: The last bytes to read of a machine's console or of a build's log, which others write without an end.
+END = 1 << 20
 
 
 def digest(value: Any) -> str:
@@ -36,6 +38,13 @@ def tree_digest(folder: Path) -> str:
         if path.is_file() and "__pycache__" not in path.parts:
             rows.append((str(path.relative_to(folder)), oct(path.stat().st_mode & 0o111), file_digest(path)))
     return digest(rows)
+
+
+def end(path: Path, start: int = 0) -> str:
+    """Return the last END bytes of a file as text, or what follows after `start` bytes, if that is less."""
+    with path.open("rb") as stream:
+        stream.seek(max(path.stat().st_size - END, start))
+        return stream.read(END).decode(errors="replace")
 
 
 @contextmanager

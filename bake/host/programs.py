@@ -17,13 +17,16 @@ start a child in the thread that waits for it.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import selectors
 import shlex
 import shutil
 import signal
 import subprocess
+import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TypedDict, Unpack
@@ -33,6 +36,12 @@ from bake.errors import ProgramError, ToolError
 Argv = Sequence[str | Path]
 TAIL_LINES = 40
 GRACE_SECONDS = 10.0
+#: The most output of a program in bytes. The output of a machine may have no end.
+MOST_OUTPUT = 64 * 2**20
+#: The longest line in bytes, and how much of it is kept for an error.
+LONGEST_LINE, KEPT_LINE = 2**20, 4096
+#: Seconds between two calls of a program's `on_wait`, and bytes to read at once.
+TICK, CHUNK = 0.25, 2**16
 
 
 class Surroundings(TypedDict, total=False):
@@ -149,32 +158,71 @@ def stop(process: subprocess.Popen[bytes], sig: int = signal.SIGTERM, grace: flo
 def run(
     argv: Argv,
     *,
-    stdin: str | None = None,
+    stdin: str | IO[bytes] = "",
     check: bool = True,
-    timeout: float | None = None,
+    timeout: float = math.inf,
+    on_wait: Callable[[], None] = lambda: None,
     **surroundings: Unpack[Surroundings],
 ) -> Result:
     """Run a program, wait until it ends, and return both streams completely.
 
-    `timeout` is in seconds. Raises ProgramError after a timeout and, if `check` is true, for a status other than 0.
+    `timeout` is in seconds. `on_wait` is called at least every TICK seconds, and at the end. Raises ProgramError after
+    a timeout, for more than MOST_OUTPUT in a stream and, if `check` is true, for a status other than 0.
     """
-    process = start(
-        argv,
-        stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        **surroundings,
-    )
-    try:
-        out, err = process.communicate(stdin.encode() if stdin is not None else None, timeout)
-    except subprocess.TimeoutExpired:
-        raise ProgramError(
-            f"{argv[0]} did not end within {timeout:.0f} s", details=shlex.join(map(str, argv))
-        ) from None
-    finally:
-        stop(process)
+    with _file_of(stdin) if isinstance(stdin, str) else contextlib.nullcontext(stdin) as source:
+        process = start(argv, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **surroundings)
+        try:
+            out, err = _outputs(argv, process, timeout, on_wait)
+        finally:
+            stop(process)
+    on_wait()
     result = Result(process.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
     return _checked(argv, result) if check else result
+
+
+def _file_of(text: str) -> IO[bytes]:
+    """Return a file in memory with a text, so that nobody has to write while the program runs."""
+    file = os.fdopen(os.memfd_create("stdin"), "w+b")
+    file.write(text.encode())
+    file.seek(0)
+    return file
+
+
+def _outputs(
+    argv: Argv, process: subprocess.Popen[bytes], timeout: float, on_wait: Callable[[], None]
+) -> tuple[bytearray, bytearray]:
+    """Return both streams of a program when it has ended. Raises ProgramError for one that has to be stopped."""
+    assert process.stdout is not None and process.stderr is not None
+    deadline, command = time.monotonic() + timeout, shlex.join(map(str, argv))
+    late = ProgramError(f"{argv[0]} did not end within {timeout:.0f} s", details=command)
+    contents = {process.stdout.fileno(): bytearray(), process.stderr.fileno(): bytearray()}
+    with selectors.DefaultSelector() as selector:
+        for descriptor in contents:
+            selector.register(descriptor, selectors.EVENT_READ)
+        while selector.get_map():
+            for key, _ in selector.select(TICK):
+                content, chunk = contents[key.fd], os.read(key.fd, CHUNK)
+                content += chunk
+                if not chunk:
+                    selector.unregister(key.fd)
+                if len(content) > MOST_OUTPUT:
+                    raise ProgramError(f"{argv[0]} printed more than {MOST_OUTPUT >> 20} MB", details=command)
+            if time.monotonic() > deadline:
+                raise late
+            on_wait()
+    try:
+        process.wait(None if timeout == math.inf else max(deadline - time.monotonic(), 0))
+    except subprocess.TimeoutExpired:
+        raise late from None
+    out, err = contents.values()
+    return out, err
+
+
+def lines(process: subprocess.Popen[bytes]) -> Iterator[str]:
+    """Yield the lines of a program's standard output as they arrive. One that exceeds LONGEST_LINE becomes several."""
+    assert process.stdout is not None
+    while raw := process.stdout.readline(LONGEST_LINE):
+        yield raw.decode(errors="replace").rstrip("\r\n")
 
 
 def stream(
@@ -193,10 +241,8 @@ def stream(
     process = start(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **surroundings)
     tail: deque[str] = deque(maxlen=TAIL_LINES)
     try:
-        assert process.stdout is not None
-        for raw in process.stdout:
-            line = raw.decode(errors="replace").rstrip("\r\n")
-            tail.append(line)
+        for line in lines(process):
+            tail.append(line[:KEPT_LINE])
             on_line(line)
         process.wait()
     finally:

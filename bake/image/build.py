@@ -23,7 +23,7 @@ from bake.disk.base_manifest import BaseManifest
 from bake.document import cloud_config, machine_files, release_source
 from bake.document.cloud_config import CheckSettings, Network
 from bake.errors import BakeError, BaseError, PlaceError, SpaceError
-from bake.host import files, foreign_text, paths
+from bake.host import files, foreign_text, paths, programs
 from bake.host.progress import Reporter
 from bake.host.templates import render
 from bake.host.terminal import printable
@@ -39,6 +39,8 @@ NETWORK_NOTE = "the app may use the network while it is baked and checked (check
 OBSERVED_PREFIX = "bake: observed "
 #: The text before a note for people in the output of await.sh.
 NOTE_PREFIX = "bake: note "
+#: The most notes of a machine.
+MOST_NOTES = 100
 
 
 @dataclass(frozen=True)
@@ -139,10 +141,10 @@ class Build:
                 if marker:
                     # An app can print such a line as well, if it does not start.
                     with suppress(ValueError, AttributeError):
-                        observed.append(ObservedPaths.of(foreign_text.from_json(text)))
+                        observed[:] = [ObservedPaths.of(foreign_text.from_json(text))]
                 _, marker, text = event.text.partition(NOTE_PREFIX)
-                if marker:
-                    notes[text.strip()] = None
+                if marker and len(notes) < MOST_NOTES:
+                    notes[text.strip()[: programs.KEPT_LINE]] = None
 
             output = work / "output"
             disk = packer.build(
@@ -155,7 +157,7 @@ class Build:
                 },
                 output / "disk.qcow2", work, on_event,
             )  # fmt: skip
-            return PackerResult(disk, observed[-1] if observed else None, tuple(notes))
+            return PackerResult(disk, observed[0] if observed else None, tuple(notes))
 
     def _seal(self, disk: Path) -> tuple[Candidate, str]:
         """Return the image of a baked disk, and its dpkg status. Raises an error if a secret is in the image."""

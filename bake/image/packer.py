@@ -8,6 +8,7 @@ Packer reported an artifact and the artifact exists.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 import shutil
@@ -21,7 +22,7 @@ from pathlib import Path
 from bake.config.contract_files import Result
 from bake.diagnosis.diagnosis import last_lines, setup_error
 from bake.errors import BakeError, PackerError, SpaceError, ToolError
-from bake.host import paths, programs
+from bake.host import files, paths, programs
 
 #: The oldest version that works, and the one that the tests use. Debian 12 has it; Debian 13 and Ubuntu have none.
 MIN_VERSION = (1, 6, 0)
@@ -125,7 +126,7 @@ def build(
     console.touch()
     result = _run(template, {**variables, "console": str(console)}, {}, work, on_event)
     if result.status or not result.artifact or not artifact.is_file():
-        raise _fault(result, artifact.name, console.read_text(errors="replace"))
+        raise _fault(result, artifact.name, files.end(console))
     return artifact
 
 
@@ -182,19 +183,18 @@ def _run(
 
 def _events(process: subprocess.Popen[bytes], result: _BuildResult) -> Iterator[Event]:
     """Yield the events of a build, and add their lines and the machine's failure to its result."""
-    assert process.stdout is not None
-    for raw in process.stdout:
-        line = raw.decode(errors="replace")
+    for line in programs.lines(process):
         event = parse(line)
-        if event is None:
-            result.lines.append(line.rstrip())
-            continue
-        _, marker, encoded = event.text.partition(RESULT_PREFIX)
+        _, marker, encoded = (event.text if event else "").partition(RESULT_PREFIX)
         if marker:
-            result.failure = Result.failure(base64.b64decode(encoded))
+            # A machine may print anything.
+            with contextlib.suppress(ValueError):
+                result.failure = Result.failure(base64.b64decode(encoded))
         else:
-            result.lines.extend(event.text.splitlines())
-        yield event
+            text = event.text if event else line
+            result.lines.extend(part[: programs.KEPT_LINE] for part in text.splitlines()[-MAX_LINES:])
+        if event:
+            yield event
 
 
 def _fault(result: _BuildResult, artifact: str, console: str) -> BakeError:

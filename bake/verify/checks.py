@@ -6,6 +6,7 @@ import re
 import signal
 import sys
 import xml.etree.ElementTree as ElementTree
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,10 @@ from bake.errors import BootError, CheckError, ProgramError
 from bake.host import paths, programs
 from bake.vm.qemu import Access
 
+#: The largest report of pytest in bytes. It quotes the answers of a machine.
+LARGEST_REPORT = 64 * 2**20
+#: The number of pytest's last lines in an error.
+SHOWN_LINES = 30
 #: A callback for the completed share, from 0 to 1, and the current activity.
 Progress = Callable[[float, str], None]
 
@@ -79,10 +84,10 @@ def pytest_argv(names: Sequence[str], host: Host, report: Path) -> list[str]:
 def run_suites(suites: Suites, host: Host, work: Path, progress: Progress = lambda share, activity: None) -> Outcome:
     """Run suites against a host; `work` gets the report. Raises BootError if pytest could not run the checks."""
     report = work / f"report-{'-'.join(suites.names).replace('/', '_')}.xml"
-    tail: list[str] = []
+    tail: deque[str] = deque(maxlen=SHOWN_LINES)
 
     def on_line(text: str) -> None:
-        tail.append(text)
+        tail.append(text[: programs.KEPT_LINE])
         match = re.match(r"\S*?(test_\w+)\.py::(\w+).*\[ *(\d+)%\]", text)
         if match:
             progress(int(match[3]) / 100, match[2].removeprefix("test_").replace("_", " "))
@@ -97,17 +102,21 @@ def run_suites(suites: Suites, host: Host, work: Path, progress: Progress = lamb
         # pytest has nothing to clean up, and it ignores SIGINT where its parent does.
         cancel=signal.SIGKILL,
     )
-    if result.status not in (0, 1) or not report.is_file():
+    outcome = read(report) if result.status in (0, 1) and report.is_file() else None
+    # Python itself also exits with 1.
+    if outcome is None or bool(result.status) != bool(outcome.failures):
         raise BootError(
             "pytest could not run the checks",
             "Its last lines are above. Check that you can log in to the machine by ssh and use sudo there.",
-            "\n".join(tail[-30:]),
+            "\n".join(tail),
         )
-    return read(report)
+    return outcome
 
 
 def read(report: Path) -> Outcome:
-    """Parse a JUnit report that pytest wrote. Raises ProgramError if it is not one."""
+    """Parse a JUnit report that pytest wrote. Raises ProgramError if it is not one, or too large."""
+    if report.stat().st_size > LARGEST_REPORT:
+        raise ProgramError(f"The report that pytest wrote has more than {LARGEST_REPORT >> 20} MB")
     try:
         suite = next(ElementTree.parse(report).iter("testsuite"))
     except (ElementTree.ParseError, StopIteration) as error:

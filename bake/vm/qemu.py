@@ -17,8 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bake.errors import BootError, PortError
-from bake.host import paths, programs
-from bake.host.files import write
+from bake.host import files, paths, programs
 from bake.host.terminal import printable
 from bake.vm.ssh import close_shared, share_options
 
@@ -64,7 +63,7 @@ def accelerator(kernel: Path | None = None) -> str:
     if kernel is None:
         return "tcg"
     result = "kvm" if _runs_under_kvm(kernel) else "tcg"
-    write(cache_file, f"{boot_id} {result}\n")
+    files.write(cache_file, f"{boot_id} {result}\n")
     return result
 
 
@@ -207,7 +206,7 @@ class Machine:
         """Return the way to log in."""
         return Access(self.port, self.private_key, self.known_hosts)
 
-    def ssh(self, *command: str, stdin: str | None = None, check: bool = True, timeout: float = 120) -> programs.Result:
+    def ssh(self, *command: str, stdin: str = "", check: bool = True, timeout: float = 120) -> programs.Result:
         """Run a command in a shell on the machine. `timeout` is in seconds."""
         argv = ssh_argv(self.port, self.private_key, self.known_hosts, *command)
         if self.shares_connection:
@@ -266,7 +265,7 @@ class Machine:
 
     def tail(self, lines: int = 30) -> str:
         """Return the console's last printable lines, without blank ones."""
-        text = self.console.read_text(errors="replace") if self.console.exists() else ""
+        text = files.end(self.console) if self.console.exists() else ""
         return "\n".join([line for line in printable(text).splitlines() if line.strip()][-lines:])
 
     def stop(self) -> None:

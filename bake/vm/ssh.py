@@ -9,7 +9,6 @@ import contextlib
 import os
 import re
 import shlex
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -23,8 +22,6 @@ from bake.host import programs, remote_scripts
 PERSISTENCE = 60
 #: The longest path for the socket of a shared connection, in bytes. A socket's path has at most 107, and ssh adds 17.
 LONGEST_SOCKET = 90
-#: The size of an uploaded chunk in bytes.
-CHUNK = 256 * 1024
 #: The status of ssh itself if it fails. Any other is the status of the command.
 SSH_FAILED = 255
 #: The status of upload.sh if the disk has no room: ENOSPC.
@@ -152,35 +149,27 @@ class Login:
         Raises BootError if the connection is lost, SpaceError if the machine has no room for a release of this size,
         and SetupError if it cannot store the file.
         """
-        uploaded_bytes, size = 0, path.stat().st_size
+        size = path.stat().st_size
         script = remote_scripts.text("upload.sh", remote_path, str(size))
-        with tempfile.TemporaryFile() as stderr:
-            argv = self.argv("sh", "-c", shlex.quote(script))
-            process = programs.start(argv, stdin=subprocess.PIPE, stderr=stderr)
-            try:
-                assert process.stdin is not None
-                with contextlib.suppress(BrokenPipeError), path.open("rb") as stream, process.stdin as pipe:
-                    while chunk := stream.read(CHUNK):
-                        pipe.write(chunk)
-                        uploaded_bytes += len(chunk)
-                        progress(uploaded_bytes / size)
-                process.wait()
-            finally:
-                programs.stop(process)
-            stderr.seek(0)
-            details = stderr.read().decode(errors="replace").strip()
-        if process.returncode == SSH_FAILED:
+        with path.open("rb") as stream:
+            # ssh reads the file itself, and moves the position that both have in it.
+            result = programs.run(
+                self.argv("sh", "-c", shlex.quote(script)), stdin=stream, check=False,
+                on_wait=lambda: progress(os.lseek(stream.fileno(), 0, os.SEEK_CUR) / size),
+            )  # fmt: skip
+        details = result.stderr.strip()
+        if result.status == SSH_FAILED:
             raise BootError(
                 f"The connection to {self.host} was lost during the upload", "Run the same command again.", details
             )
-        if process.returncode == NO_SPACE:
+        if result.status == NO_SPACE:
             raise SpaceError(
                 f"{self.host} has too little free space for the release",
                 "Free some there: `sudo du -xh / | sort -h | tail` lists the largest folders. Or make a machine with a "
                 "larger disk.",
                 details,
             )
-        if process.returncode:
+        if result.status:
             raise SetupError(
                 f"{self.host} could not store the upload in {Path(remote_path).parent}",
                 "Its output is above. Check the free space there: `df -h`.",

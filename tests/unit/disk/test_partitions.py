@@ -89,6 +89,17 @@ def test_sfdisk_takes_the_table(tmp_path: Path) -> None:
     }
 
 
+def test_a_file_that_is_too_large_for_the_memory_is_refused(
+    copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "large").write_bytes(bytes(3 * MIB))
+    debugfs(copied, f"write {tmp_path}/large large", write=True)
+    partitions.extract(copied, "/large", tmp_path / "copy")
+    monkeypatch.setattr(partitions, "LARGEST", 2 * MIB)
+    with pytest.raises(BaseError, match="/large on the disk has more than 2 MB"):
+        partitions.extract(copied, "/large", tmp_path / "copy")
+
+
 def test_sfdisk_refuses_a_disk_that_is_too_small(tmp_path: Path) -> None:
     # Shows that the test above could fail.
     raw = tmp_path / "raw"

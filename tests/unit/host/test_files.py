@@ -172,3 +172,13 @@ def test_room_is_asked_for_before_the_work(tmp_path: Path) -> None:
     assert (tmp_path / "new").is_dir()
     with pytest.raises(SpaceError, match=r"bake needs 1000000000\.0 GB"):
         files.require_space(tmp_path, 10**18)
+
+
+def test_the_end_of_a_file_without_an_end_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text("one\ntwo\n")
+    assert (files.end(path), files.end(path, 4)) == ("one\ntwo\n", "two\n")
+    os.truncate(path, 9 << 30)
+    with path.open("a") as stream:
+        stream.write("the end")
+    assert len(files.end(path)) == files.END and files.end(path, 4).endswith("\0the end")

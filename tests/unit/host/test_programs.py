@@ -215,3 +215,58 @@ def test_a_program_starts_where_its_user_may_not_have_namespaces(
 def test_words_may_be_paths() -> None:
     assert programs.contained_argv([Path("true"), Path("/a b")])[-2:] == [str(programs.which("true")), "/a b"]
     assert programs.run([sys.executable, "-c", "import sys; print(sys.argv[1:])", Path("/a b")]).stdout == "['/a b']\n"
+
+
+#: Runs a program, within 1 GB of memory beside the interpreter's own, and prints bake's error.
+BOUNDED = """
+import resource, sys
+from pathlib import Path
+from bake.errors import BakeError
+from bake.host import programs
+from bake.vm.ssh import Login
+resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
+try:
+    {call}
+except BakeError as error:
+    print(error.message)
+"""
+
+
+def bounded(call: str, *arguments: str, timeout: float = 60) -> str:
+    """Return what bake says about a program, when it has at most 1 GB of memory."""
+    return programs.run([sys.executable, "-c", BOUNDED.format(call=call), *arguments], timeout=timeout).stdout.strip()
+
+
+@pytest.mark.parametrize("script", ["yes", "yes >&2", "tr '\\0' x < /dev/zero"])
+def test_output_without_an_end_is_refused(script: str) -> None:
+    assert bounded("programs.run(['sh', '-c', sys.argv[1]])", script) == "sh printed more than 64 MB"
+
+
+def test_a_machine_s_output_without_an_end_is_refused(fake: Fake, tmp_path: Path) -> None:
+    fake("ssh", "cat > /dev/null & yes; yes >&2")
+    assert bounded("Login.at('debian@host.example').script('true')") == "ssh printed more than 64 MB"
+    fake("ssh", "yes >&2")
+    (tmp_path / "file").write_bytes(bytes(5_000_000))
+    upload = "Login.at('debian@host.example').upload(Path(sys.argv[1]), '/x', lambda share: None)"
+    assert bounded(upload, str(tmp_path / "file")) == "ssh printed more than 64 MB"
+
+
+def test_a_line_without_an_end_is_cut() -> None:
+    script = "head -c 400000000 /dev/zero | tr '\\0' x; exit 3"
+    assert bounded("programs.stream(['sh', '-c', sys.argv[1]], len)", script) == "sh failed with exit status 3"
+
+
+def test_a_program_that_closes_its_streams_still_ends_in_time() -> None:
+    with pytest.raises(ProgramError, match="did not end within 1 s"):
+        programs.run(["sh", "-c", "exec >&- 2>&-; sleep 20"], timeout=1)
+    assert programs.run(["sh", "-c", "exec >&- 2>&-; sleep 0.3; exit 4"], timeout=20, check=False).status == 4
+
+
+def test_input_may_come_from_a_file_and_somebody_may_watch(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    ticks: list[int] = []
+    with (tmp_path / "file").open("rb") as stream:
+        script = "cat; sleep 0.6"
+        done = programs.run(["sh", "-c", script], stdin=stream, on_wait=lambda: ticks.append(stream.seek(0, 1)))
+    assert done.stdout == "content"
+    assert len(ticks) >= 3

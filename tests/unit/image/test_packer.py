@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -214,6 +215,21 @@ def test_a_panic_on_the_console_is_what_went_wrong(fake: Fake, tmp_path: Path) -
     error = fails(tmp_path / "work", PackerError)
     assert "panicked" in error.message
     assert "Rebooting" in error.details
+
+
+def test_a_machine_that_prints_without_an_end_does_not_fill_the_memory(
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console = f"truncate --size 9G {tmp_path}/work/console; echo the end >> {tmp_path}/work/console\n"
+    long_line = f"printf '1700000000,,ui,say,'; head -c {300 * 2**20} /dev/zero | tr '\\0' x; echo\n"
+    broken = says(f"{packer.RESULT_PREFIX}%%%A")
+    fake("packer", VERSION + console + long_line + broken + says("the last line") + "exit 1")
+    tracemalloc.start()
+    error = fails(tmp_path / "work", PackerError)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "the last line" in error.details and error.log.endswith("the end\n")
+    assert peak < 32 * 2**20
 
 
 def test_events_come_while_packer_works(fake: Fake, helper: Helper, tmp_path: Path, marker: str) -> None:

@@ -100,6 +100,20 @@ def test_checks_that_cannot_be_run_are_no_success(tmp_path: Path, text: str) -> 
     assert caught.value.details
 
 
+def test_pytest_that_breaks_is_no_success(tmp_path: Path) -> None:
+    # Python exits with 1, as pytest does for a failed test. The report has no failure.
+    text = "import atexit, os\n\ndef test_it():\n    atexit.register(os._exit, 1)\n"
+    with pytest.raises(BootError, match="pytest could not run the checks"):
+        checks.run_suites(checks.Suites([suite(tmp_path, text)]), checks.Host(), tmp_path)
+
+
+def test_a_report_that_is_too_large_is_refused(tmp_path: Path) -> None:
+    with (tmp_path / "report.xml").open("wb") as stream:
+        stream.truncate(checks.LARGEST_REPORT + 1)
+    with pytest.raises(ProgramError, match="more than 64 MB"):
+        checks.read(tmp_path / "report.xml")
+
+
 @pytest.mark.parametrize("text", ["", "<testsuites></testsuites>", "<testsuites><testsuite"])
 def test_a_report_that_is_broken_is_said_so(tmp_path: Path, text: str) -> None:
     (tmp_path / "report.xml").write_text(text)

@@ -20,7 +20,7 @@ class Machine(qemu.Machine):
     def __init__(self, journal: str) -> None:
         self.journal = journal
 
-    def ssh(self, *command: str, stdin: str | None = None, check: bool = True, timeout: float = 120) -> Result:
+    def ssh(self, *command: str, stdin: str = "", check: bool = True, timeout: float = 120) -> Result:
         assert command[0].startswith("sudo journalctl ") and not check
         return Result(0, self.journal, "")
 
