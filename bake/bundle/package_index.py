@@ -26,14 +26,22 @@ PIP = {"PIP_CONSTRAINT": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 def index_env(index: str | None) -> dict[str, str]:
     """Return the environment that sets the index in bake.yaml for uv and pip.
 
-    The URL contains BAKE_INDEX_USERNAME and BAKE_INDEX_PASSWORD if they are set. Other users of this computer can read
-    a command line, but not the environment. bake does not store it.
+    The URL contains BAKE_INDEX_USERNAME and BAKE_INDEX_PASSWORD if its host is BAKE_INDEX_HOST: the recipe may be that
+    of a stranger. Other users of this computer can read a command line, but not the environment. bake does not store
+    it. Raises NetworkError if there is a user without a host.
     """
     if not index:
         return {}
+    names = ("USERNAME", "PASSWORD", "HOST")
+    user, password, host = (os.environ.get(f"BAKE_INDEX_{name}", "") for name in names)
     parts = urlsplit(index)
-    user, password = (quote(os.environ.get(f"BAKE_INDEX_{name}", ""), safe="") for name in ("USERNAME", "PASSWORD"))
-    address = parts._replace(netloc=f"{user}:{password}@{parts.netloc}").geturl() if user else index
+    if user and not host:
+        raise NetworkError(
+            f"BAKE_INDEX_USERNAME is set, but not the host that may get it: `index` in bake.yaml is {index}",
+            f"If it is yours, set BAKE_INDEX_HOST={parts.netloc}. Otherwise unset BAKE_INDEX_USERNAME.",
+        )
+    login = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user and parts.netloc == host else ""
+    address = parts._replace(netloc=f"{login}{parts.netloc}").geturl() if login else index
     return {"UV_DEFAULT_INDEX": address, "PIP_INDEX_URL": address}
 
 

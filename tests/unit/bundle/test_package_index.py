@@ -56,6 +56,7 @@ def test_an_index_is_told_who_asks(app: Path, cache_folder: Path, monkeypatch: p
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Index) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         (app / "requirements.txt").write_text("flask\n")
+        monkeypatch.setenv("BAKE_INDEX_HOST", f"127.0.0.1:{server.server_port}")
         # A recipe takes https alone; a server for tests has no certificate.
         recipe = Recipe.model_construct(**{**dict(Recipe()), "index": f"http://127.0.0.1:{server.server_port}/simple"})
         with pytest.raises(BakeError) as caught:
@@ -72,6 +73,7 @@ def test_a_source_is_requested_with_the_credentials_of_its_own_host_alone(monkey
     index = "https://index.example/simple/"
     anonymous = package_index.index_request("https://index.example/a.tar.gz", index)
     assert not anonymous.has_header("Authorization")
+    monkeypatch.setenv("BAKE_INDEX_HOST", "index.example")
     monkeypatch.setenv("BAKE_INDEX_USERNAME", "me@work")
     monkeypatch.setenv("BAKE_INDEX_PASSWORD", "s/ecret")
     request = package_index.index_request("https://me:****@index.example/a.tar.gz", index)
@@ -79,3 +81,21 @@ def test_a_source_is_requested_with_the_credentials_of_its_own_host_alone(monkey
     assert request.get_header("Authorization") == f"Basic {base64.b64encode(b'me@work:s/ecret').decode()}"
     for url in ("https://files.example/a.tar.gz", "http://index.example/a.tar.gz"):
         assert not package_index.index_request(url, index).has_header("Authorization")
+
+
+@pytest.mark.parametrize("host", ["packages.example", "index.example:8443", "example", "evil.index.example"])
+def test_the_index_of_a_stranger_gets_no_credentials(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("USERNAME", "me@work"), ("PASSWORD", "s/ecret"), ("HOST", "index.example")):
+        monkeypatch.setenv(f"BAKE_INDEX_{name}", value)
+    index = f"https://{host}/simple/"
+    assert set(package_index.index_env(index).values()) == {index}
+    assert not package_index.index_request(f"https://{host}/a.tar.gz", index).has_header("Authorization")
+    assert "me%40work:s%2Fecret@index.example" in str(package_index.index_env("https://index.example/simple/"))
+
+
+def test_credentials_without_a_host_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAKE_INDEX_USERNAME", "me")
+    with pytest.raises(NetworkError, match="not the host that may get it") as caught:
+        package_index.index_env("https://index.example:8443/simple/")
+    assert "set BAKE_INDEX_HOST=index.example:8443" in caught.value.hint
+    assert package_index.index_env(None) == {}
