@@ -13,8 +13,10 @@ from bake.errors import NetworkError
 from bake.host import download, files, programs
 from bake.host.progress import Reporter
 
-#: Seconds to wait for the archive: a bake without network goes on.
-TIMEOUT = 5
+#: Seconds for each of the archive's two files: a bake without network goes on.
+TIMEOUT = 10
+#: The largest index in bytes, unpacked. In 2026 it has 3 MB.
+LARGEST = 64 * 2**20
 #: The security archive's index of packages. bake makes disks for this architecture only.
 INDEX = "main/binary-amd64/Packages.xz"
 
@@ -50,6 +52,15 @@ def _is_newer(version: str, other: str) -> bool:
     return programs.run(["dpkg", "--compare-versions", version, "gt", other], check=False).status == 0
 
 
+def unpack(packed: bytes) -> str:
+    """Return the text of an index. Raises LZMAError if it is damaged, or unpacks to more than LARGEST."""
+    unpacker = lzma.LZMADecompressor()
+    text = unpacker.decompress(packed, LARGEST)
+    if not unpacker.eof:
+        raise lzma.LZMAError("it is damaged, or too large")
+    return text.decode(errors="replace")
+
+
 def covers(entry: Path, report: Reporter) -> bool:
     """Return whether the base disk in a folder of the cache has all security updates of its packages.
 
@@ -67,7 +78,7 @@ def covers(entry: Path, report: Reporter) -> bool:
         packed = download.fetch(f"{manifest.security_url}/{INDEX}", TIMEOUT)
         if hashlib.sha256(packed).hexdigest() != digest:
             raise NetworkError(f"{INDEX} does not have the digest in InRelease", "")
-        index = lzma.decompress(packed).decode(errors="replace")
+        index = unpack(packed)
     except (NetworkError, lzma.LZMAError) as error:
         message = error.message if isinstance(error, NetworkError) else str(error)
         report.note(f"the base of {manifest.date} is not compared with the security archive: {message}")

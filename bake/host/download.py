@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import queue
 import re
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -18,6 +20,8 @@ from bake.errors import NetworkError
 CHUNK = 1 << 20
 #: Seconds to wait for data from the server.
 TIMEOUT = 30
+#: The largest file that `fetch` keeps in memory, in bytes.
+LARGEST = 64 * 2**20
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -40,13 +44,26 @@ def _open(url: str | Request, timeout: float) -> Any:
 
 
 def fetch(url: str, timeout: float) -> bytes:
-    """Return the content of a small file. `timeout` is in seconds. Raises NetworkError."""
+    """Return the content of a small file. It has `timeout` seconds, however slowly it comes. Raises NetworkError."""
+    answers: queue.Queue[bytes | Exception] = queue.Queue()
+    threading.Thread(target=lambda: answers.put(_content(url, timeout)), daemon=True).start()
+    try:
+        answer = answers.get(timeout=timeout)
+    except queue.Empty:
+        answer = TimeoutError(f"no complete answer within {timeout:.0f} s")
+    if isinstance(answer, Exception):
+        raise _fault(url, answer)
+    return answer
+
+
+def _content(url: str, timeout: float) -> bytes | Exception:
+    """Return the content of a small file, or the error."""
     try:
         with _open(url, timeout) as stream:
-            content: bytes = stream.read()
-            return content
+            content: bytes = stream.read(LARGEST + 1)
+            return content if len(content) <= LARGEST else ValueError(f"it has more than {LARGEST >> 20} MB")
     except (OSError, HTTPException, ValueError) as error:
-        raise _fault(url, error) from None
+        return error
 
 
 def _fault(name: str, error: Exception) -> NetworkError:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import lzma
-import queue
-import threading
 import time
 
 from bake.disk import security_updates
-from bake.errors import BakeError, NetworkError
+from bake.errors import BakeError
 from bake.host import download, paths
 from bake.host.files import atomic_output, digest
 from bake.image.manifest import ImageManifest
@@ -42,29 +40,9 @@ def _index(suite: str) -> str:
     """Return the text of the index of a suite, by its URL. Raises NetworkError, and LZMAError if it is damaged."""
     copy = paths.cache() / "security" / f"{digest([suite])}.xz"
     if not copy.exists() or time.time() - copy.stat().st_mtime > AN_HOUR:
-        packed = _fetch(f"{suite}/{security_updates.INDEX}")
-        text = lzma.decompress(packed)
+        packed = download.fetch(f"{suite}/{security_updates.INDEX}", PATIENCE)
+        text = security_updates.unpack(packed)
         with atomic_output(copy) as partial:
             partial.write_bytes(packed)
-        return text.decode(errors="replace")
-    return lzma.decompress(copy.read_bytes()).decode(errors="replace")
-
-
-def _fetch(url: str) -> bytes:
-    """Return the content of a file within PATIENCE, however slowly it comes. Raises NetworkError."""
-    answers: queue.Queue[bytes | NetworkError] = queue.Queue()
-
-    def fetch() -> None:
-        try:
-            answers.put(download.fetch(url, PATIENCE))
-        except NetworkError as error:
-            answers.put(error)
-
-    threading.Thread(target=fetch, daemon=True).start()
-    try:
-        answer = answers.get(timeout=PATIENCE)
-    except queue.Empty:
-        answer = NetworkError(f"{url} did not answer within {PATIENCE} s", "Check the network.")
-    if isinstance(answer, NetworkError):
-        raise answer
-    return answer
+        return text
+    return security_updates.unpack(copy.read_bytes())

@@ -125,3 +125,11 @@ def test_a_base_from_elsewhere_is_not_compared(archive: Archive, tmp_path: Path)
     (archive.entry / FILE_NAME).write_text(BaseManifest.now("debian-12").to_json())
     assert archive.covers() and security_updates.covers(tmp_path, Reporter(Terminal(file=archive.console)))
     assert archive.asked == []
+
+
+def test_an_index_that_unpacks_to_far_more_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(security_updates, "LARGEST", 2**20)
+    assert security_updates.unpack(lzma.compress(b"Package: nginx\n")) == "Package: nginx\n"
+    for packed in (lzma.compress(bytes(2**24)), lzma.compress(b"Package: nginx\n")[:-9], b""):
+        with pytest.raises(lzma.LZMAError):
+            security_updates.unpack(packed)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.error import HTTPError
@@ -150,3 +152,28 @@ def test_an_address_that_http_cannot_send_is_refused_without_its_query(site: Sit
         with pytest.raises(NetworkError, match=r"foo-1.0.zip cannot be fetched: .*ascii") as caught:
             attempt()
         assert "s3cret" not in caught.value.message
+
+
+def test_a_small_file_has_to_be_small_and_quick(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    (site.folder / "file").write_bytes(bytes(1000))
+    assert fetch(f"{site.address}/file", 5) == bytes(1000)
+    monkeypatch.setattr(module, "LARGEST", 999)
+    with pytest.raises(NetworkError, match="it has more than"):
+        fetch(f"{site.address}/file", 5)
+
+
+def test_a_server_that_sends_a_byte_now_and_then_is_left_in_time() -> None:
+    def drip(listening: socket.socket) -> None:
+        with listening.accept()[0] as visitor, contextlib.suppress(OSError):
+            visitor.recv(65536)
+            visitor.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+            for _ in range(100):
+                visitor.sendall(b"x")
+                time.sleep(0.2)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=drip, args=(listening,), daemon=True).start()
+        begun = time.monotonic()
+        with pytest.raises(NetworkError, match="no complete answer within 1 s"):
+            fetch(f"http://127.0.0.1:{listening.getsockname()[1]}/file", 1)
+        assert time.monotonic() - begun < 5

@@ -96,7 +96,7 @@ def test_an_answer_that_comes_byte_by_byte_does_not_delay_the_command(
     archive.publish(nginx="9")
     archive.pause = 0.5
     begin = time.monotonic()
-    assert archive.missing().endswith(" did not answer within 1 s")
+    assert archive.missing().endswith("no complete answer within 1 s")
     assert time.monotonic() - begin < len(archive.index) * archive.pause / 2
 
 
