@@ -220,3 +220,14 @@ def _console(text: str) -> str:
     blocks = re.findall(r"^ *```(?:console|sh)\n(.*?)^ *```$", text, re.M | re.S)
     inline = re.findall(r"`(bake [^`]+)`", re.sub(r"^ *```.*?^ *```$", "", text, flags=re.M | re.S))
     return re.sub(r"#.*", "", "\n".join([*blocks, *inline]))
+
+
+def test_each_finding_of_the_security_review_names_tests_that_exist() -> None:
+    lines = (DOCS / "project/review.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if re.match(r"\| \d+ \|", line)]
+    assert [int(number) for number, *_ in rows] == list(range(1, 47))
+    for number, _, state, proof in rows:
+        assert "`" in proof or not state.startswith("fixed"), f"finding {number} is fixed, and names no test"
+    names = re.findall(r"`((?:unit|machine|proof|system)/[\w./-]*|test_\w+\.py)`", "\n".join(lines))
+    assert len(names) > 60
+    assert [name for name in names if not (REPOSITORY / "tests" / name).exists()] == []
