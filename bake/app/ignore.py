@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import contextlib
+import re
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import re2
 from pathspec import GitIgnoreSpec
+from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 from bake.errors import AppFolderError
 from bake.host import foreign_text, git
@@ -14,6 +18,8 @@ from bake.host import foreign_text, git
 #: The file that excludes more than .gitignore does, or includes paths that bake would exclude.
 BAKEIGNORE = ".bakeignore"
 IGNORE_FILES = (BAKEIGNORE, ".gitignore")
+#: The largest file. Below that, re2 refuses what needs more than its 8 MB: from 1,300 to 12,000 patterns in trials.
+MAX_CHARACTERS = 2**17
 
 
 @dataclass(frozen=True)
@@ -47,14 +53,36 @@ def committed(folder: Path) -> Collection[str]:
     return {*files, *(f"{parent}/" for file in files for parent in PurePosixPath(file).parents)}
 
 
-def read(folder: Path, path: Path, committed_paths: Collection[str]) -> Rules:
-    """Return the rules of an ignore file at `path`, in or below the app's `folder`. Raises AppFolderError."""
+def read(folder: Path, subfolder: Path, outer: list[Rules], committed_paths: Collection[str]) -> list[Rules]:
+    """Return the rules for a `subfolder` of the app's `folder`: those of its own ignore files, and the `outer` ones.
+
+    Raises AppFolderError for a file that cannot be read, or has too many patterns.
+    """
+    files = [subfolder / name for name in IGNORE_FILES if (subfolder / name).is_file()]
+    return [*(_read(folder, path, () if path.name == BAKEIGNORE else committed_paths) for path in files), *outer]
+
+
+def _read(folder: Path, path: Path, exempt: Collection[str]) -> Rules:
     try:
-        lines = foreign_text.read(path, "replace").splitlines()
+        text = foreign_text.read(path, "replace")
     except OSError as error:
         raise AppFolderError(f"{path} cannot be read: {error.strerror}", "Correct the file, or its mode.") from None
-    exempt = () if path.name == BAKEIGNORE else committed_paths
-    return Rules(path.relative_to(folder).as_posix(), GitIgnoreSpec.from_lines(lines), exempt)
+    try:
+        # The time of re2 grows with the length of a path. Python's own expressions try each way to divide a path
+        # between asterisks: for ten of them and a name of 255 characters, that takes years.
+        spec = GitIgnoreSpec([*_patterns(text[:MAX_CHARACTERS].splitlines())], backend="re2")
+    except re2.error:
+        spec = None
+    if spec is None or len(text) > MAX_CHARACTERS:
+        raise AppFolderError(f"{path} has too many patterns", "Name folders instead of their files.")
+    return Rules(path.relative_to(folder).as_posix(), spec, exempt)
+
+
+def _patterns(lines: Iterable[str]) -> Iterator[GitIgnoreSpecPattern]:
+    """Yield the patterns of the lines, without those that git ignores, too: `!`, `[z-a]`, a backslash at the end."""
+    for line in lines:
+        with contextlib.suppress(ValueError, re.error):
+            yield GitIgnoreSpecPattern(line)
 
 
 def verdict(rules: Iterable[Rules], file: str, name: str) -> tuple[bool | None, str]:

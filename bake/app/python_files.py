@@ -87,8 +87,7 @@ def find(folder: Path) -> Iterator[PurePosixPath]:
             entries = sorted(os.scandir(subfolder), key=lambda entry: entry.name)
         except OSError:
             continue
-        ignore_files = [subfolder / name for name in ignore.IGNORE_FILES if (subfolder / name).is_file()]
-        rules = [*(ignore.read(folder, path, committed) for path in ignore_files), *rules]
+        rules = ignore.read(folder, subfolder, rules, committed)
         folders = []
         is_project = not prefix or not PROJECT_FILES.isdisjoint(entry.name for entry in entries)
         for entry in entries:

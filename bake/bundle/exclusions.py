@@ -156,15 +156,14 @@ def _walk(
         entries = sorted(subfolder.iterdir())
     except OSError as error:
         raise AppFolderError(f"{error.filename} cannot be read: {error.strerror}", "Change its mode.") from None
-    ignore_files = [path for path in entries if path.name in ignore.IGNORE_FILES and path.is_file()]
-    rules = [ignore.read(folder, path, committed) for path in ignore_files]
+    rules = ignore.read(folder, subfolder, outer_rules, committed)
     for path in entries:
         is_folder = path.is_dir() and not path.is_symlink()
         name = path.relative_to(folder).as_posix() + "/" * is_folder
-        reason = _reason(path, name, [*rules, *outer_rules])
+        reason = _reason(path, name, rules)
         if reason:
             exclusions.append((name, reason))
             continue
         yield path
         if is_folder:
-            yield from _walk(folder, path, committed, [*rules, *outer_rules], exclusions)
+            yield from _walk(folder, path, committed, rules, exclusions)

@@ -40,6 +40,8 @@ ANONYMOUS = {
 }  # fmt: skip
 #: The mode of a submodule in the index.
 SUBMODULE = "160000"
+#: Seconds for a command. git's time for one path grows exponentially with each `**` of a pattern in .gitignore.
+PATIENCE = 120.0
 
 
 class UnreadableError(Exception):
@@ -212,8 +214,11 @@ def _pointer(path: Path, blob: str) -> str:
 
 
 def _stdout(argv: list[str], environment: Mapping[str, str]) -> str:
-    """Return a git command's output. Raises UnreadableError with git's last line."""
-    result = run(argv, env=environment, check=False)
+    """Return a git command's output. Raises UnreadableError with git's last line, or after PATIENCE."""
+    try:
+        result = run(argv, env=environment, check=False, timeout=PATIENCE)
+    except ProgramError as error:
+        raise UnreadableError(error.message) from None
     if result.status:
         line = result.stderr.strip().rpartition("\n")[2]
         raise UnreadableError(f"git cannot read its repository: {line or f'exit status {result.status}'}")

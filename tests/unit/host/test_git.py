@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -638,3 +639,15 @@ def test_a_server_is_asked_where_timeout_is_missing(clone: Clone, monkeypatch: p
     head = clone.git("rev-parse", "HEAD")
     monkeypatch.setattr(git, "which", lambda program: None)
     assert git.remote_commits(clone.url) == {head}
+
+
+def test_patterns_that_git_cannot_match_in_time_end_it(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert git.state(clone.folder)
+    (clone.folder / ".gitignore").write_text("**/a/" * 20 + "b\n")
+    deep = clone.folder / ("a/" * 100)
+    deep.mkdir(parents=True)
+    (deep / "c").touch()
+    monkeypatch.setattr(git, "PATIENCE", 1.0)
+    begun = time.monotonic()
+    assert git.state(clone.folder) == ""
+    assert time.monotonic() - begun < 20
