@@ -32,7 +32,7 @@ from bake.app.distributions import distribution
 from bake.app.django import installed_packages, production_keys, secret_keys
 from bake.app.entry import Entry, find, named_app
 from bake.app.frameworks import FRAMEWORKS
-from bake.app.name_resolution import App, Reader
+from bake.app.name_resolution import App, PortableModules, Reader
 from bake.app.names import dotted_name
 from bake.app.requirements_files import file_above, files_of_setup, requirements_file
 from bake.app.scopes import Module
@@ -57,14 +57,15 @@ class Detection:
     frameworks: Mapping[str, str] = field(default_factory=dict)
 
 
-def complete(folder: Path, recipe: Recipe) -> Detection:
+def complete(folder: Path, recipe: Recipe, portable: PortableModules | None = None) -> Detection:
     """Detect the keys that the recipe does not set, and return the complete recipe.
 
+    `portable` are modules that bake has read for another target, and gets those that it reads now.
     Raises AppFolderError, AppSyntaxError, NoAppError, SeveralAppsError, AsgiAppError, RequirementError.
     """
     if recipe.package:
         return _complete_package(recipe, recipe.package)
-    reader = Reader(folder, recipe.target.python)
+    reader = Reader(folder, recipe.target.python, portable)
     notes = _secret_notes(recipe)
     if recipe.run:
         entry = Entry(recipe.run, run=True)

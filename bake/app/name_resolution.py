@@ -133,6 +133,8 @@ def _arguments(call: ast.Call) -> str:
         return "…"
 
 
+#: The modules whose facts hold for the Python of each target, by their paths.
+PortableModules = dict[PurePosixPath, Module]
 #: A name and the number of its bindings to consider, or an expression and its position in its scope.
 Key = tuple[Scope, str | AppExpression, int]
 AskApp = Ask[Key, App]
@@ -141,9 +143,11 @@ AskApp = Ask[Key, App]
 class Reader:
     """The app's modules, and the apps that their names refer to."""
 
-    def __init__(self, folder: Path, python: tuple[int, int]) -> None:
+    def __init__(self, folder: Path, python: tuple[int, int], portable: PortableModules | None = None) -> None:
+        """Read the app's modules, except those that a reader for another target has read and added to `portable`."""
         self.folder = folder
         self.python = python
+        self._portable = {} if portable is None else portable
         #: Folders on the machine's sys.path, which are not part of a module's name.
         self.roots = ("src",) if (folder / "src").is_dir() and not (folder / "src" / "__init__.py").exists() else ()
         #: The files that bake could not parse.
@@ -163,12 +167,17 @@ class Reader:
 
     def parse(self, paths: Iterable[PurePosixPath]) -> list[Module]:
         """Parse the files and return them as modules. Raises AppFolderError."""
-        modules = []
-        for file in python_files.parse(self.folder, paths, self.python):
-            modules.append(Module(self._name(file.path), file.path, file.tree, file.skip_reason))
+        paths = list(paths)
+        modules = {path: self._portable[path] for path in paths if path in self._portable}
+        unread = [path for path in paths if path not in modules]
+        for file in python_files.parse(self.folder, unread, self.python):
+            module = Module(self._name(file.path), file.path, file.tree, file.skip_reason)
+            modules[file.path] = module
+            if file.is_portable:
+                self._portable[file.path] = module
             if file.fault:
                 self.faults[file.path] = file.fault
-        return modules
+        return [modules[path] for path in paths if path in modules]
 
     def tree(self, module: Module) -> ast.Module:
         """Read a module again and return its tree, or an empty one if the file no longer exists."""

@@ -13,10 +13,11 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from bake.app import ignore
+from bake.config.debian import TARGETS
 from bake.errors import AppFolderError, AppSyntaxError
 
 #: Folders without code of the app. Libraries such as Wagtail and Mezzanine make new projects from `project_template`.
@@ -35,6 +36,7 @@ MAX_BYTES = 64 * 2**20
 
 
 OWN_PYTHON = sys.version_info[:2]
+OLDEST_PYTHON = min(target.python for target in TARGETS.values())
 #: Newer syntax, by the version of Python that introduced it: what the faulty line or the parser's message contains.
 NEWER_SYNTAX = {
     (3, 12): re.compile(r"^f-string|\b[fF][rR]?[\"']|\b[rR][fF][\"']|^\s*type\s+\w+|\b(def|class)\s+\w+\s*\["),
@@ -74,6 +76,8 @@ class PythonFile:
     #: Why the file was not read.
     skip_reason: str = ""
     fault: Fault | None = None
+    #: Whether each target's Python reads the file in the same way.
+    is_portable: bool = True
 
 
 def find(folder: Path) -> Iterator[PurePosixPath]:
@@ -132,22 +136,27 @@ def parse(folder: Path, paths: Iterable[PurePosixPath], python: tuple[int, int])
             yield PythonFile(path, ast.Module([], []), limit)
             continue
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                # A newer Python than the target's refuses its newer syntax.
-                tree = ast.parse((folder / path).read_bytes(), str(path), feature_version=min(python, OWN_PYTHON))
+            content = (folder / path).read_bytes()
         except OSError as error:
             raise _unreadable(path, error) from None
-        except SyntaxError as error:
-            fault = _fault(error, python)
-            yield PythonFile(path, ast.Module([], []), fault.reason, fault)
-        except ValueError as error:  # null bytes
-            fault = Fault(1, str(error))
-            yield PythonFile(path, ast.Module([], []), fault.reason, fault)
-        except (RecursionError, MemoryError):  # by Python's limits for its parser
-            yield PythonFile(path, ast.Module([], []), "its code is nested too deeply")
-        else:
-            yield PythonFile(path, tree)
+        file = _parsed(path, content, min(python, OLDEST_PYTHON))
+        yield replace(_parsed(path, content, python), is_portable=False) if file.fault else file
+
+
+def _parsed(path: PurePosixPath, content: bytes, python: tuple[int, int]) -> PythonFile:
+    """Return a file with its tree, as this version of Python reads it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # A newer Python than the target's refuses its newer syntax.
+            return PythonFile(path, ast.parse(content, str(path), feature_version=min(python, OWN_PYTHON)))
+    except SyntaxError as error:
+        fault = _fault(error, python)
+    except ValueError as error:  # null bytes
+        fault = Fault(1, str(error))
+    except (RecursionError, MemoryError):  # by Python's limits for its parser
+        return PythonFile(path, ast.Module([], []), "its code is nested too deeply")
+    return PythonFile(path, ast.Module([], []), fault.reason, fault)
 
 
 def _fault(error: SyntaxError, python: tuple[int, int]) -> Fault:

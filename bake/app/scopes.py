@@ -139,8 +139,9 @@ class Module:
         self.session_keys = list(session_keys.find(tree))
         uses_environ = not {"os", "os.environ", "decouple.config"}.isdisjoint(self.scope.imports.values())
         self.variables = variables.find(tree) if uses_environ else variables.Variables()
-        self.writes = list(dict.fromkeys(written_paths.find(tree)))
-        for node in ast.walk(tree):
+        nodes = [*ast.walk(tree)]
+        self.writes = list(dict.fromkeys(written_paths.find(nodes)))
+        for node in nodes:
             if isinstance(node, ast.Call):
                 self._call(node)
             elif isinstance(node, ast.Assign):

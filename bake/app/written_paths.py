@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -28,9 +28,9 @@ class Write:
     is_module_relative: bool = False
 
 
-def find(tree: ast.Module) -> Iterator[Write]:
-    """Yield the clear writes of a module. The paths are relative and have no `..`."""
-    for node in ast.walk(tree):
+def find(nodes: Iterable[ast.AST]) -> Iterator[Write]:
+    """Yield the clear writes among the nodes of a module. The paths are relative and have no `..`."""
+    for node in nodes:
         for write in _writes(node):
             if write.path.name and not write.path.is_absolute() and ".." not in write.path.parts:
                 yield write

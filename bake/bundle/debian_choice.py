@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bake.app import detect, project_metadata, requirements_files
+from bake.app.name_resolution import PortableModules
 from bake.bundle import interpreter, pin_dates
 from bake.bundle.lock import Lock, Requirements, package_names, resolve
 from bake.bundle.wheel_builder import LockOptions
@@ -90,7 +91,7 @@ class _App:
     """An app during the choice of its release. `notes` are the notes already shown.
 
     `readings` are its requirements, by their file or list, the ASGI app and the release. `detections` are what bake
-    detects in its folder, by the release.
+    detects in its folder, by the release. `portable` are the app's modules that all releases read in the same way.
     """
 
     folder: Path
@@ -102,11 +103,13 @@ class _App:
         default_factory=dict
     )
     detections: dict[Target, detect.Detection] = field(default_factory=dict)
+    portable: PortableModules = field(default_factory=dict)
 
     def detection(self, target: Target) -> detect.Detection:
         """Return what bake detects in the folder for a release. Read the source only once."""
         if target not in self.detections:
-            self.detections[target] = detect.complete(self.folder, self.recipe.model_copy(update={"base": target.name}))
+            recipe = self.recipe.model_copy(update={"base": target.name})
+            self.detections[target] = detect.complete(self.folder, recipe, self.portable)
         return self.detections[target]
 
     def requirements(self, recipe: Recipe, target: Target) -> Requirements:

@@ -29,7 +29,7 @@ from bake.config.recipe import Recipe
     ],
 )
 def test_a_plain_write_is_found(source: str, path: str, beside: bool) -> None:
-    assert [(str(write.path), write.is_module_relative) for write in find(ast.parse(source))] == [(path, beside)]
+    assert [(str(write.path), write.is_module_relative) for write in find(ast.walk(ast.parse(source)))] == [(path, beside)]
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_a_plain_write_is_found(source: str, path: str, beside: bool) -> None:
     ],
 )  # fmt: skip
 def test_other_expressions_write_no_plain_path(source: str) -> None:
-    assert list(find(ast.parse(source))) == []
+    assert list(find(ast.walk(ast.parse(source)))) == []
 
 
 APP = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import os
 import shutil
@@ -16,6 +17,7 @@ import pytest
 from conftest import Fake, Site, publish
 
 from bake.app import detect, project_metadata
+from bake.app.name_resolution import PortableModules
 from bake.bundle import builder_root, debian_choice, lock, release_archive, uv_resolver
 from bake.bundle.app_source import AppSource
 from bake.bundle.wheel_builder import LockOptions
@@ -246,11 +248,11 @@ def test_the_refusal_of_a_named_release_names_the_one_that_would_do(read: Read) 
 def test_an_app_whose_syntax_only_the_newest_python_has_gets_it(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     plainly = detect.complete
 
-    def complete(folder: Path, recipe: Recipe) -> detect.Detection:
+    def complete(folder: Path, recipe: Recipe, portable: PortableModules) -> detect.Detection:
         """Detect what is there as a host does that reads the app with the target's Python."""
         if recipe.target.python < (3, 13):
             raise AppSyntaxError("app.py:3: invalid syntax", "Correct the line.")
-        return plainly(folder, recipe)
+        return plainly(folder, recipe, portable)
 
     monkeypatch.setattr(detect, "complete", complete)
     base, notes = read("for-both==1.0\n", {"runtime.txt": "python-3.11\n"})
@@ -473,14 +475,28 @@ def test_the_source_is_read_once_for_each_debian_version(
     bases: list[object] = []
     plainly = detect.complete
 
-    def complete(folder: Path, recipe: Recipe) -> detect.Detection:
+    def complete(folder: Path, recipe: Recipe, portable: PortableModules) -> detect.Detection:
         bases.append(recipe.base)
-        return plainly(folder, recipe)
+        return plainly(folder, recipe, portable)
 
     monkeypatch.setattr(detect, "complete", complete)
     # Both are refused as long as only pure-Python sources are built. Then the first is tried again.
     assert read("code==1.0\n", builds=True)[0] == "debian-13"
     assert bases == ["debian-13", "debian-12"]
+
+
+def test_a_file_is_parsed_once_for_all_debian_versions(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed_paths: list[str] = []
+    plainly: Callable[..., ast.Module] = ast.parse
+
+    def parse(source: bytes, filename: str = "", **options: Any) -> ast.Module:
+        parsed_paths.append(filename)
+        return plainly(source, filename, **options)
+
+    monkeypatch.setattr(ast, "parse", parse)
+    # The faulty file is parsed for each version, because the fault may be the syntax of a newer Python.
+    assert read("for-311==1.0\n", {"other.py": "", "faulty.py": "-\n"})[0] == "debian-12"
+    assert (parsed_paths.count("other.py"), parsed_paths.count("faulty.py") > 1) == (1, True)
 
 
 def test_a_debian_version_that_was_just_refused_is_not_tried_again(
