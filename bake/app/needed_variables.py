@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from bake.app import variables
+from bake.app import ignore, variables
+from bake.app.env_readers import EnvReader
 from bake.app.name_resolution import App, Reader
 from bake.app.scopes import Function, Module
 from bake.config import secret_names
@@ -21,6 +21,8 @@ EXAMPLES = (
     "example.env", "sample.env",
 )  # fmt: skip
 MAX_CHARACTERS = 2**16
+#: The maximum number of imports from the use of an object to the module that creates it.
+MAX_IMPORTS = 5
 LINE = re.compile(r"^[ \t]*(?:export[ \t]+)?([A-Za-z_]\w*)[ \t]*=[ \t]*(\"[^\"\n]*\"|'[^'\n]*'|[^#\n]*)", re.M)
 #: Values that stand for one that each installation chooses.
 PLACEHOLDER = re.compile(r"|.*(<.*>|\.\.\.|…|x{3}|change|your|replace|secret|todo|to.?be|generate).*", re.I)
@@ -48,8 +50,10 @@ def notes(reader: Reader, modules: Iterable[Module], app: App | None, defined_na
     """
     defined_names = defined_names | variables.ALWAYS_SET
     defined_names.update(name for module in reader.modules.values() for name in module.variables.assigned_names)
+    modules = list(modules)
+    defined_names.update(_loaded_names(reader, modules))
     values = examples(reader.folder)
-    reads = [(module, module.variables.reads) for module in modules]
+    reads = [(module, _reads(reader, module, module.variables)) for module in modules]
     reads += _factory_reads(reader, app) if app else []
     for module, lines in reads:
         for name, line in lines.items():
@@ -65,5 +69,48 @@ def _factory_reads(reader: Reader, app: App) -> list[tuple[Module, dict[str, int
     module, call = app.root.module, app.root.call
     for node in reader.tree(module).body if call else ():
         if isinstance(node, Function) and call and node.lineno <= call.lineno <= (node.end_lineno or 0):
-            return [(module, variables.find(ast.Module(node.body, [])).reads)]
+            inner_variables = variables.find(node.body, module.scope.imports, module.variables.readers)
+            return [(module, _reads(reader, module, inner_variables))]
     return []
+
+
+def _reads(reader: Reader, module: Module, own_variables: variables.Variables) -> dict[str, int]:
+    """Return the variables that statements of a module need, also those that they read with an object of another one.
+
+    As in settings for production: `from .base import env`.
+    """
+    reads = dict(own_variables.reads)
+    for name, method, call in own_variables.imported_calls:
+        env_reader = _imported_reader(reader, module, name)
+        variable = env_reader.required_name(call, method) if env_reader else ""
+        if variable:
+            reads.setdefault(variable, call.lineno)
+    return reads
+
+
+def _imported_reader(reader: Reader, module: Module, name: str) -> EnvReader | None:
+    """Return the object that reads variables, and that a name in a module refers to in another module, or None."""
+    for _ in range(MAX_IMPORTS):
+        imports = module.scope.imports
+        origin = imports.get(name) or imports.get("*", "").removesuffix("*") + name
+        module_name, _, name = origin.rpartition(".")
+        if module_name not in reader.modules:
+            return None
+        module = reader.modules[module_name]
+        if name in module.variables.readers:
+            return module.variables.readers[name]
+    return None
+
+
+def _loaded_names(reader: Reader, modules: list[Module]) -> set[str]:
+    """Return the variables in the files that python-decouple and others load, if the release has these files."""
+    folders = {reader.folder / parent for module in modules for parent in module.path.parents}
+    paths = [folder / ".env" for folder in folders if ignore.allows(reader.folder, folder / ".env")]
+    if any("decouple" in module.imported_packages for module in modules):
+        paths += (folder / "settings.ini" for folder in folders)
+    names = set[str]()
+    for path in paths:
+        with suppress(OSError):
+            text = foreign_text.read(path, "replace")[:MAX_CHARACTERS]
+            names.update(match[1] for match in LINE.finditer(text))
+    return names

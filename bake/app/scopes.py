@@ -137,8 +137,7 @@ class Module:
         #: Whether it serves the app when it is run as a program.
         self.serves = any(main and _serves(statement) for statement, main in statements(tree.body))
         self.session_keys = list(session_keys.find(tree))
-        uses_environ = not {"os", "os.environ", "decouple.config"}.isdisjoint(self.scope.imports.values())
-        self.variables = variables.find(tree) if uses_environ else variables.Variables()
+        self.variables = variables.find(tree.body, self.scope.imports)
         nodes = [*ast.walk(tree)]
         self.writes = list(dict.fromkeys(written_paths.find(nodes)))
         for node in nodes:

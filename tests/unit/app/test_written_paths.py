@@ -29,7 +29,9 @@ from bake.config.recipe import Recipe
     ],
 )
 def test_a_plain_write_is_found(source: str, path: str, beside: bool) -> None:
-    assert [(str(write.path), write.is_module_relative) for write in find(ast.walk(ast.parse(source)))] == [(path, beside)]
+    assert [(str(write.path), write.is_module_relative) for write in find(ast.walk(ast.parse(source)))] == [
+        (path, beside)
+    ]
 
 
 @pytest.mark.parametrize(
