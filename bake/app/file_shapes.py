@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 from packaging.version import Version
@@ -184,9 +185,18 @@ SHAPES: dict[str, tuple[type[Shape], str]] = {
 }
 
 
+#: The name of a lock file for one of several uses (PEP 751).
+NAMED_PYLOCK = re.compile(r"pylock\.[^.]+\.toml")
+
+
+def format_name(name: str) -> str:
+    """Return the usual name of a file's format: pylock.toml for pylock.web.toml, and otherwise the same name."""
+    return "pylock.toml" if NAMED_PYLOCK.fullmatch(name) else name
+
+
 def require(content: Any, name: str) -> None:
     """Raise RequirementError with all faults, unless the content of a file has the shape that its name asks for."""
-    shape, hint = SHAPES[name]
+    shape, hint = SHAPES[format_name(name)]
     try:
         shape.model_validate(content)
     except ValidationError as error:

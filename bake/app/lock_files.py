@@ -39,8 +39,8 @@ LOCAL = ("directory", "file", "url")
 
 
 def read(path: Path, file: str, target: Target) -> list[Line]:
-    """Return the requirements in one of LOCK_FILES. `file` is its name in errors. Raises RequirementError."""
-    return LOCK_FILES[path.name](path, file, target)
+    """Return the requirements in a lock file. `file` is its name in errors. Raises RequirementError."""
+    return LOCK_FILES[file_shapes.format_name(path.name)](path, file, target)
 
 
 def _uv(path: Path, file: str, target: Target) -> list[Line]:

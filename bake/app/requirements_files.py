@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
-from bake.app import index_options, lock_files, poetry, project_metadata
+from bake.app import file_shapes, index_options, lock_files, poetry, project_metadata
 from bake.app.direct_reference import EDITABLE
 from bake.app.requirement_line import Line, applies, parse
 from bake.config.debian import PYTHON_DATES, Target
@@ -58,6 +58,9 @@ def requirements_file(folder: Path) -> str | None:
         return _project_file(folder) or "requirements.txt"
     if files:
         return files[0]
+    paths = [path for path in sorted(folder.iterdir()) if file_shapes.NAMED_PYLOCK.fullmatch(path.name)]
+    if paths:
+        return paths[0].name if len(paths) == 1 else _production_file(folder, paths, "pylock.toml")
     for name, command in FOREIGN_FILES.items():
         if (folder / name).is_file():
             raise RequirementError(f"bake does not read {folder / name}", f"Run `{command}` there, and bake again.")
@@ -107,19 +110,22 @@ def _project_file(folder: Path) -> str | None:
 def _elsewhere(folder: Path) -> str | None:
     """Return the requirements file with another usual name or place. Raises RequirementError if several fit."""
     paths = _other_paths(folder)
+    return _production_file(folder, paths, "requirements.txt") if paths else None
+
+
+def _production_file(folder: Path, paths: list[Path], usual_name: str) -> str:
+    """Return the file for production, by its name. Raises RequirementError if none or several fit."""
     for names in (PRODUCTION_NAMES, BASE_NAMES):
-        matches = [path for path in paths if not names or _words(path) & {*names}]
+        matches = [path for path in paths if _words(path) & {*names}]
         # pip-tools makes a .txt from each .in.
         matches = [path for path in matches if path.suffix != ".in" or path.with_suffix(".txt") not in matches]
         for name in names:
             candidates = [path for path in matches if path.stem.lower() == name] or matches
             if len(candidates) == 1:
                 return candidates[0].relative_to(folder).as_posix()
-    if not paths:
-        return None
     files = [path.relative_to(folder).as_posix() for path in paths]
     raise RequirementError(
-        f"{folder} has no requirements.txt, but {', '.join(files)}",
+        f"{folder} has no {usual_name}, but {', '.join(files)}",
         "Add the line of the file for production to bake.yaml.",
         "\n".join(f"requirements: {file}" for file in files),
     )
@@ -206,7 +212,7 @@ def _lines(reading: Reading, source: str | tuple[str, ...]) -> list[Line]:
     _require_within_reach(reading, path, "requirements")
     if path.name in project_metadata.FILES:
         return _project_lines(reading, project_metadata.read(path), path.parent)
-    if path.name in lock_files.LOCK_FILES:
+    if file_shapes.format_name(path.name) in lock_files.LOCK_FILES:
         return lock_files.read(path, source, reading.target)
     if path.name == "Pipfile":
         _check_indexes(reading, path.parent, "Pipfile")

@@ -219,6 +219,32 @@ def test_a_pylock_without_the_address_of_a_source_is_refused(app: Path, source: 
         requirement_lines(app, "pylock.toml", DEBIAN_13)
 
 
+def test_a_named_pylock_is_read_if_no_other_lock_exists(app: Path) -> None:
+    (app / "pyproject.toml").write_text('[project]\nname = "shop"\ndependencies = ["six"]\n')
+    (app / "pylock.web.toml").write_text(
+        f'[[packages]]\nname = "six"\nversion = "1.17.0"\nsdist = {{hashes = {{sha256 = "{HASH}"}}}}\n'
+    )
+    assert requirements_file(app) == "pylock.web.toml"
+    (line,) = requirement_lines(app, "pylock.web.toml", DEBIAN_13)
+    assert (line.text, line.location, line.hashes) == ("six==1.17.0", "pylock.web.toml", frozenset({HASH}))
+    (app / "pylock.web.toml").write_text('packages = "six"\n')
+    with pytest.raises(RequirementError, match=r"^pylock\.web\.toml: packages: "):
+        requirement_lines(app, "pylock.web.toml", DEBIAN_13)
+    (app / "pdm.lock").touch()
+    assert requirements_file(app) == "pdm.lock"
+
+
+def test_the_lock_for_production_is_one_of_several_named_pylocks(app: Path) -> None:
+    for name in ("pylock.web.toml", "pylock.worker.toml"):
+        (app / name).touch()
+    with pytest.raises(RequirementError, match=r"has no pylock\.toml, but pylock\.web\.toml") as caught:
+        requirements_file(app)
+    assert caught.value.details == "requirements: pylock.web.toml\nrequirements: pylock.worker.toml"
+    assert "bake.yaml" in caught.value.hint
+    (app / "pylock.prod.toml").touch()
+    assert requirements_file(app) == "pylock.prod.toml"
+
+
 def test_a_pylock_with_an_invalid_marker_is_refused(app: Path) -> None:
     (app / "pylock.toml").write_text('[[packages]]\nname = "six"\nversion = "1"\nmarker = "when it rains"\n')
     with pytest.raises(RequirementError, match="the marker 'when it rains' is invalid"):
