@@ -6,6 +6,7 @@ Every scalar arrives as the text in the file.
 from __future__ import annotations
 
 import ast
+import difflib
 import ipaddress
 import re
 import zoneinfo
@@ -303,20 +304,27 @@ def calendar(text: str) -> str:
         raise ValueError(
             f"{text!r} is not a schedule in the format of systemd.time(7), such as hourly, Mon 06:30 or *:0/15"
         )
+    if zone_of(text).upper() not in ("", "UTC"):
+        timezone(zone_of(text))
     return text
+
+
+def zone_of(text: str) -> str:
+    """Return the time zone in a calendar expression, or ""."""
+    return match["zone"] or "" if (match := CALENDAR.fullmatch(text.strip(" "))) else ""
 
 
 def in_zone(text: str, zone: str | None) -> str:
     """Return a calendar expression with a time zone, unless it has one or is a number of seconds."""
-    match = CALENDAR.fullmatch(text.strip(" "))
-    return f"{text.strip(' ')} {zone}" if zone and match and not match["zone"] and "@" not in text else text
+    return f"{text.strip(' ')} {zone}" if zone and not zone_of(text) and "@" not in text else text
 
 
 def timezone(text: str) -> str:
     """Return the name of a time zone. Raises ValueError. A computer without time zones only checks its form."""
     known = zoneinfo.available_timezones()
     if not re.fullmatch(r"[A-Z]\w*(?:[/+-]\w+){0,3}", text, re.ASCII) or (known and text not in known):
-        raise ValueError(f"{text!r} is not a time zone, such as Europe/Berlin")
+        (near,) = difflib.get_close_matches(text, sorted(known), 1) or ["Europe/Berlin"]
+        raise ValueError(f"{text!r} is not a time zone, such as {near}")
     return text
 
 

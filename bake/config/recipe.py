@@ -345,7 +345,8 @@ class Recipe(Section):
     def debian_packages(self) -> tuple[str, ...]:
         """Return the Debian packages of the machine, in addition to those of every machine."""
         options = (OPTIONS[name].package for name in self.certificate.options)
-        zone, locale = ("tzdata",) * bool(self.timezone), ("locales-all",) * bool(self.locale)
+        zones = filter(None, [self.timezone, *(field_types.zone_of(timer.when) for timer in self.timers.values())])
+        zone, locale = ("tzdata",) * any(zones), ("locales-all",) * bool(self.locale)
         return tuple(dict.fromkeys((*self.packages, *options, *zone, *locale)))
 
     @property

@@ -146,6 +146,14 @@ def test_another_text_is_no_time_zone(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("when", "near"), [("Mon 06:30 Europe/Berln", "Europe/Berlin"), ("daily Mars/Base_One", "Europe/Berlin")]
+)
+def test_a_calendar_expression_has_a_known_time_zone(when: str, near: str) -> None:
+    with pytest.raises(ValueError, match=f"'{when.split()[-1]}' is not a time zone, such as {near}"):
+        field_types.calendar(when)
+
+
+@pytest.mark.parametrize(
     "text",
     ["sometimes", "every day", "10", "5 minutes", "*/5 * * * *", "at noon", "Mon sometimes", "5:00\nUser=root", ""],
 )

@@ -94,6 +94,8 @@ def test_what_certificates_want_is_among_the_machine_s_packages(tmp_path: Path) 
     assert read(tmp_path, f"packages: [age, libpq5]\n{keep}").debian_packages == ("age", "libpq5")
     plugin = sections.OPTIONS["dns"].package
     assert read(tmp_path, f"packages: [libpq5]\n{DNS}").debian_packages == ("libpq5", plugin)
+    timer = "timers: {tidy: {run: tidy, when: daily Europe/Berlin}}\n"
+    assert read(tmp_path, timer).debian_packages == ("tzdata",)
 
 
 def test_names_are_normalised(tmp_path: Path) -> None:
