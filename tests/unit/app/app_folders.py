@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import ast
+from pathlib import Path, PurePosixPath
 
 import pytest
 from conftest import write
 
 from bake.app.detect import Detection, complete
+from bake.app.scopes import Module
 from bake.config.recipe import Recipe
 from bake.errors import BakeError
 
@@ -37,3 +39,8 @@ def fails(kind: type[BakeError], folder: Path, files: dict[str, str], **keys: ob
     with pytest.raises(kind) as caught:
         find(folder, files, **keys)
     return caught.value
+
+
+def needed_variables(source: str) -> dict[str, int]:
+    """Return the variables that a module needs, each with the line."""
+    return Module("app", PurePosixPath("app.py"), ast.parse(source)).variables.reads

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ast
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pytest
+from app_folders import needed_variables
 
 from bake.app import detect
-from bake.app.scopes import Module
 from bake.config.recipe import Recipe
 
 FLASK = "import os\nfrom flask import Flask\napp = Flask(__name__)\n"
@@ -42,44 +41,7 @@ FLASK = "import os\nfrom flask import Flask\napp = Flask(__name__)\n"
     ],
 )
 def test_a_variable_is_needed_where_the_import_always_reads_it(source: str, needed: dict[str, int]) -> None:
-    assert reads(source) == needed
-
-
-def reads(source: str) -> dict[str, int]:
-    return Module("app", PurePosixPath("app.py"), ast.parse(source)).variables.reads
-
-
-DJANGO_ENVIRON = "import environ\nenv = environ.Env(DEBUG=(bool, False), NAME=str)\n"
-ENVIRONS = "from environs import Env\nenv = Env()\nenv.read_env()\n"
-STARLETTE = "from starlette.config import Config\nconfig = Config('.env')\n"
-
-
-@pytest.mark.parametrize(
-    ("source", "needed"),
-    [
-        (DJANGO_ENVIRON + 'KEY = env("KEY")', {"KEY": 3}),
-        (DJANGO_ENVIRON + 'KEY, X = env.str("KEY"), env("X", str)', {"KEY": 3, "X": 3}),
-        (DJANGO_ENVIRON + 'DATABASES = {"default": env.db(), "x": env.db("X_URL")}', {"DATABASE_URL": 3, "X_URL": 3}),
-        (DJANGO_ENVIRON + 'NAME = env("NAME")\nif env.bool("LOCAL"):\n    X = env("X")', {"NAME": 3, "LOCAL": 4}),
-        (DJANGO_ENVIRON + 'DEBUG, X, Y = env("DEBUG"), env("X", default=""), env.str("Y", "")', {}),
-        (DJANGO_ENVIRON + 'X = env.db("DATABASE_URL", default="sqlite:///x")\nY = env("Y", str, "")', {}),
-        (DJANGO_ENVIRON + 'env.read_env(".env")\nX = env.get_value("X", **options)', {}),
-        ('import environ\nenv = environ.Env(**scheme)\nX = env("X")', {}),
-        ('from environ import Env\nX = Env()("X")', {"X": 2}),
-        (ENVIRONS + 'X, Y = env.str("X"), env("Y")', {"X": 4, "Y": 4}),
-        (ENVIRONS + 'X, Y, Z = env.str("X", "x"), env("Y", None), env.int("Z", default=1)', {}),
-        (ENVIRONS + 'with env.prefixed("SHOP_"):\n    X = env("X")', {}),
-        (ENVIRONS + 'def late():\n    return env("X")', {}),
-        ('from environs import env\nX = env.url("X")', {"X": 2}),
-        ('from environs import Env\nenv = Env(eager=False)\nX = env("X")', {}),
-        (STARLETTE + 'X, Y = config("X"), config("Y", cast=bool)', {"X": 3, "Y": 3}),
-        (STARLETTE + 'X = config("X", cast=bool, default=False)\nY = config("Y", str, "")', {}),
-        ("from starlette.config import Config\nX = Config()('X')", {"X": 2}),
-        ("from shop import env\nX = env('X')", {}),
-    ],
-)
-def test_the_objects_of_libraries_read_variables(source: str, needed: dict[str, int]) -> None:
-    assert reads(source) == needed
+    assert needed_variables(source) == needed
 
 
 @pytest.mark.parametrize(
@@ -101,7 +63,7 @@ def test_the_objects_of_libraries_read_variables(source: str, needed: dict[str, 
     ],
 )
 def test_a_variable_is_needed_if_the_app_ends_without_it(source: str, names: str) -> None:
-    assert "".join(reads(f"import os, sys\n{source}")) == names
+    assert "".join(needed_variables(f"import os, sys\n{source}")) == names
 
 
 @pytest.mark.parametrize(
@@ -153,25 +115,6 @@ def test_the_settings_of_a_django_project_count(tmp_path: Path) -> None:
     }
     (note,) = notes(tmp_path, files)
     assert "site/settings.py:2 needs the variable API_KEY;" in note and note.endswith("  secrets: [API_KEY]")
-
-
-def test_an_object_that_another_module_creates_reads_variables(tmp_path: Path) -> None:
-    files = {
-        "app.py": "import settings.production\n" + FLASK,
-        "settings/__init__.py": "",
-        "settings/base.py": DJANGO_ENVIRON,
-        "settings/more.py": "from .base import *\nfrom .base import other\nother('OTHER')\n",
-        "settings/production.py": "from .more import env\nHOST = env('MAIL_HOST')\nDEBUG = env.bool('DEBUG')\n",
-    }
-    assert [note.partition(";")[0] for note in notes(tmp_path, files)] == [
-        "warning: settings/production.py:2 needs the variable MAIL_HOST"
-    ]
-
-
-def test_the_function_that_creates_the_app_reads_variables_with_the_object_of_its_module(tmp_path: Path) -> None:
-    factory = "def create_app():\n    app = Flask(__name__)\n    env('HOST')\n    return app\n"
-    (note,) = notes(tmp_path, {"app.py": f"from flask import Flask\n{ENVIRONS}{factory}"})
-    assert note.startswith("warning: app.py:7 needs the variable HOST;")
 
 
 def test_a_file_of_the_release_that_a_library_loads_has_its_variables(tmp_path: Path) -> None:
