@@ -66,6 +66,7 @@ def complete(folder: Path, recipe: Recipe, portable: PortableModules | None = No
     if recipe.package:
         return _complete_package(recipe, recipe.package)
     reader = Reader(folder, recipe.target.python, portable)
+    reader.requirements = recipe.requirements
     notes = _secret_notes(recipe)
     if recipe.run:
         entry = Entry(recipe.run, run=True)

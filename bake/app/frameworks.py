@@ -22,15 +22,21 @@ WSGI_MAKERS = {
 }
 #: Methods that create a WSGI app: of Pyramid's Configurator, and of web.py's application.
 WSGI_METHODS = {"make_wsgi_app", "wsgifunc"}
+#: The apps of connexion: ASGI apps since version 3, and objects with a WSGI app before (see `framework_versions`).
+CONNEXION_MAKERS = {"connexion.App", "connexion.FlaskApp", "connexion.apps.flask_app.FlaskApp"}
 #: Classes of objects that contain or create the WSGI app, such as Dash with its Flask app.
-INNER = {"dash.Dash": ".server", "web.application": ".wsgifunc()"}
+INNER = {"dash.Dash": ".server", "web.application": ".wsgifunc()", **dict.fromkeys(CONNEXION_MAKERS, ".app")}
 #: Bottle's decorators that add routes to its default app.
 BOTTLE_ROUTES = {f"bottle.{name}" for name in ("route", "get", "post", "put", "delete", "patch")}
 #: Callables that create an ASGI app.
 ASGI_MAKERS = {
+    *CONNEXION_MAKERS,
     "a2wsgi.WSGIMiddleware",
     "asgiref.wsgi.WsgiToAsgi",
     "channels.routing.ProtocolTypeRouter",
+    "connexion.AsyncApp",
+    "connexion.apps.asynchronous.AsyncApp",
+    "connexion.apps.flask.FlaskApp",
     "django.core.asgi.get_asgi_application",
     "falcon.asgi.App",
     "fastapi.FastAPI",

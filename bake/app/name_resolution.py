@@ -15,13 +15,12 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from bake.app import python_files
-from bake.app.frameworks import ASGI_MAKERS, BOTTLE_ROUTES, INNER, MAKERS, WSGI_MAKERS, WSGI_METHODS
+from bake.app.framework_versions import Kinds, kinds
+from bake.app.frameworks import BOTTLE_ROUTES, INNER, MAKERS, WSGI_METHODS
 from bake.app.memoization import Answers, Ask
 from bake.app.names import dotted_name
 from bake.app.scopes import END, RETURN, AppExpression, Binding, FunctionScope, Module, Scope
 
-#: The callables that create an app, and whether it is an ASGI app.
-KINDS = ((WSGI_MAKERS, False), (ASGI_MAKERS, True))
 #: The framework of which an app may contain a copy.
 BOTTLE = "bottle.Bottle"
 #: The usual names of the app to serve.
@@ -120,11 +119,6 @@ class App:
         )
 
 
-def is_copy(module: Module) -> bool:
-    """Return whether a module is a copy of Bottle, which is one file, as its documentation suggests."""
-    return module.name.rpartition(".")[2] == "bottle" and "Bottle" in module.scope.bases
-
-
 def _arguments(call: ast.Call) -> str:
     """Return the arguments of a call as source text, or "…" if Python cannot write them."""
     try:
@@ -148,6 +142,8 @@ class Reader:
         self.folder = folder
         self.python = python
         self._portable = {} if portable is None else portable
+        #: The requirements in the recipe, which may decide whether an app is a WSGI app.
+        self.requirements: str | tuple[str, ...] | None = None
         #: Folders on the machine's sys.path, which are not part of a module's name.
         self.roots = ("src",) if (folder / "src").is_dir() and not (folder / "src" / "__init__.py").exists() else ()
         #: The files that bake could not parse.
@@ -159,6 +155,11 @@ class Reader:
         self.django_settings: dict[str, dict[str, ast.expr]] = {}
         self._classes = self._subclasses()
         self._answers = Answers(self._rule)
+
+    @cached_property
+    def _kinds(self) -> Kinds:
+        """Return the callables that create an app, and whether it is an ASGI app."""
+        return kinds(self.folder, self.requirements if "connexion" in self.imported_packages else ())
 
     @cached_property
     def imported_packages(self) -> frozenset[str]:
@@ -210,7 +211,7 @@ class Reader:
         children: dict[str, list[str]] = {}
         for module in self.modules.values():
             scope = module.scope
-            if is_copy(module):
+            if module.is_bottle:
                 children.setdefault(BOTTLE, []).append(f"{module.name}.Bottle")
             if star_module := self.modules.get(scope.imports.get("*", "").removesuffix(".*")):
                 for name in star_module.scope.bases:
@@ -235,7 +236,7 @@ class Reader:
     @cached_property
     def apps(self) -> list[App]:
         """Return every module-level name that refers to an app or a factory."""
-        modules = [module for module in self.modules.values() if not is_copy(module)]
+        modules = [module for module in self.modules.values() if not module.is_bottle]
         lookups = (self.look_up(module.scope, name) for module in modules for name in module.scope.names)
         apps = [app for app in lookups if app]
         if any(not app.asgi and not app.required_arguments for app in apps):
@@ -261,9 +262,10 @@ class Reader:
             App(module, "application", binding.line)
             for module in self.modules.values()
             for binding in module.scope.names.get("application", ())[-1:]
-            # As connexion 2 documents it: application = connexion.FlaskApp(…).app
             if (module.name.rpartition(".")[2] == "wsgi" or getattr(binding.value, "attr", "") == "app")
             and self.look_up(module.scope, "application") is None
+            # Without its ASGI app, connexion 3 serves no pages by `app.app`.
+            and self.look_up(module.scope, dotted_name(getattr(binding.value, "value", None))) is None
         ]
 
     def look_up(self, scope: Scope, name: str) -> App | None:
@@ -309,7 +311,7 @@ class Reader:
             )
         else:
             declaring_scope = scope.parent if name == RETURN else scope
-            for makers, asgi in KINDS:
+            for makers, asgi in self._kinds:
                 if self.makes(declaring_scope, binding.declared_type, makers):
                     app = App(scope.module, "", binding.line, asgi)
         if app is None or name == RETURN:
@@ -334,12 +336,10 @@ class Reader:
                 return replace(container, inner="")
             return self._dotted_app(self._origin(scope, dotted_name(node)), ask)
         function = dotted_name(node.func)
-        for makers, asgi in KINDS:
+        for makers, asgi in self._kinds:
             if self.makes(scope, function, makers):
-                inner = next(
-                    (attribute for maker, attribute in INNER.items() if self.makes(scope, function, {maker})), ""
-                )
-                return App(scope.module, "", node.lineno, asgi, call=node, inner=inner)
+                inner = (attribute for maker, attribute in INNER.items() if self.makes(scope, function, {maker}))
+                return App(scope.module, "", node.lineno, asgi, call=node, inner="" if asgi else next(inner, ""))
         if isinstance(node.func, ast.Attribute) and node.func.attr in WSGI_METHODS:
             container = part(node.func.value)
             is_inner = container is not None and container.inner == f".{node.func.attr}()"

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import TypeGuard
 
 from bake.app import command_line
-from bake.app.name_resolution import Reader, is_copy
+from bake.app.name_resolution import Reader
 from bake.app.names import assigned_values, dotted_name, last_name
 from bake.app.scopes import Module
 from bake.errors import NoAppError, SeveralAppsError
@@ -90,7 +90,7 @@ def find(reader: Reader) -> list[Program]:
     programs: dict[Module, Program] = {}
     for module in reader.files:
         # The files in `pages` are Streamlit's further pages.
-        is_part = module.name in imported_names or "pages" in module.path.parts[:-1] or is_copy(module)
+        is_part = module.name in imported_names or "pages" in module.path.parts[:-1] or module.is_bottle
         if not is_part and (program := program_in(reader, module) or _imported_program(reader, module)):
             programs[module] = program
     depth = min((len(module.path.parts) for module in programs), default=0)

@@ -136,6 +136,8 @@ class Module:
         self.settings: list[str] = []
         #: Whether it serves the app when it is run as a program.
         self.serves = any(main and _serves(statement) for statement, main in statements(tree.body))
+        #: Whether it is a copy of Bottle, which is one file, as its documentation suggests.
+        self.is_bottle = name.rpartition(".")[2] == "bottle" and "Bottle" in self.scope.bases
         self.session_keys = list(session_keys.find(tree))
         self.variables = variables.find(tree.body, self.scope.imports)
         nodes = [*ast.walk(tree)]

@@ -25,7 +25,7 @@ def raised(lines: Iterable[Line], minimum: str, notes: list[str]) -> list[Line]:
     for line in lines:
         if line.name == canonicalize_name(oldest.name) and not line.reference:
             requirement = Requirement(line.text)
-            if any(_is_older(specifier, Version(bound.version)) for specifier in requirement.specifier):
+            if any(is_older(specifier, Version(bound.version)) for specifier in requirement.specifier):
                 shown = f"{requirement.name}{requirement.specifier}"
                 requirement.specifier = oldest.specifier
                 notes.append(f"requirements: {minimum} instead of {shown} ({line.location}), to serve the app")
@@ -34,7 +34,7 @@ def raised(lines: Iterable[Line], minimum: str, notes: list[str]) -> list[Line]:
     return result
 
 
-def _is_older(specifier: Specifier, minimum: Version) -> bool:
+def is_older(specifier: Specifier, minimum: Version) -> bool:
     """Return whether a specifier admits no release from `minimum` on."""
     version = Version(specifier.version.removesuffix(".*"))
     release = version.release

@@ -64,7 +64,6 @@ from bake.errors import NoAppError, SeveralAppsError
         ({"app.py": FACTORY + "def create_worker():\n    return Flask('worker')\n"}, "app:create_app()"),
         ({"api.py": "def application(environ, start_response):\n    return []\n"}, "api:application"),
         ({"wsgi.py": "from radicale import application\n"}, "wsgi:application"),
-        ({"api.py": "import connexion\napp = connexion.FlaskApp('x')\napplication = app.app\n"}, "api:application"),
         (
             {
                 "shop/__init__.py": FACTORY.replace("create_app()", "create_app(config)"),
