@@ -48,15 +48,19 @@ def keep(release: Path, recipe: dict) -> None:
     folders = {name: "." not in PurePosixPath(name).name[1:] for name in recipe.get("writable") or []} | seen["data"]
     # Paths inside of a folder come before the folder, whose copy then contains their links.
     for name in sorted({*folders, *seen["fresh"]}, key=lambda name: -len(PurePosixPath(name).parts)):
-        keeps = name in folders
-        place, shipped = release / "source" / name, release / "given" / name
-        kept = DATA / name if keeps else FRESH / release.name / name
-        # A later release may ship code where an earlier one wrote.
-        if name not in (recipe.get("writable") or []) and any(
-            file.suffix == ".py" for file in (place, *place.rglob("*"))
-        ):
+        path, keeps = PurePosixPath(name), name in folders
+        # A folder of the app's data contains it.
+        if not folders.keys().isdisjoint(map(str, path.parents)):
             continue
-        if not place.is_symlink():
+        place, shipped = release / "source" / name, release / "given" / name.replace("/", "%")
+        kept = DATA / name if keeps else FRESH / release.name / name
+        # Behind a link is the app's own folder, where links of the app would lead root to other places.
+        if not any((release / "source" / each).is_symlink() for each in (path, *path.parents)):
+            # A later release may ship code where an earlier one wrote.
+            if name not in (recipe.get("writable") or []) and any(
+                file.suffix == ".py" for file in (place, *place.rglob("*"))
+            ):
+                continue
             shipped.parent.mkdir(parents=True, exist_ok=True)
             place.parent.mkdir(parents=True, exist_ok=True)
             if place.exists():

@@ -746,6 +746,43 @@ def test_a_link_of_the_app_s_leads_nobody_astray(
     assert (steps.DATA / "instance").stat().st_uid == 800
 
 
+def nested(setup: ModuleType, steps: ModuleType) -> Path:
+    """Return a release with a database in a folder with shipped files, to both of which the app writes."""
+    one: Path = release(setup, "one")
+    write(one / "source", {"a/site.db": "rows", "a/file": "shipped", "b/sub/file": "shipped"})
+    steps.OBSERVED.write_text(json.dumps({"data": {"a/site.db": False, "a/ssh.service.d": True}, "fresh": ["a"]}))
+    return one
+
+
+def test_a_path_may_be_inside_of_another(setup: ModuleType, steps: ModuleType) -> None:
+    one = nested(setup, steps)
+    for _ in range(2):
+        steps.keep(one, {"writable": ["b", "b/sub", "b/sub/file"]})
+    assert (steps.FRESH / "one/a/file").read_text() == (one / "source/a/file").read_text() == "shipped"
+    assert (steps.DATA / "a/site.db").read_text() == (one / "source/a/site.db").read_text() == "rows"
+    assert (steps.DATA / "b/sub/file").read_text() == (one / "source/b/sub/file").read_text() == "shipped"
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_path_inside_of_another_leads_root_to_no_other_place(
+    setup: ModuleType, steps: ModuleType, tmp_path: Path, exists: bool
+) -> None:
+    one = nested(setup, steps)
+    steps.keep(one, {"writable": ["b", "b/ssh.service.d"]})
+    # The app owns these folders. Root must not go through their links, say to /etc/systemd/system.
+    for own in (steps.FRESH / "one/a", steps.DATA / "b"):
+        units = tmp_path / f"units of {own.name}"
+        units.mkdir()
+        shutil.rmtree(own)
+        own.symlink_to(units)
+        if exists:
+            (units / "ssh.service.d").write_text("the system's own")
+    steps.keep(one, {"writable": ["b", "b/ssh.service.d"]})
+    for units in tmp_path.glob("units of *"):
+        place = units / "ssh.service.d"
+        assert not place.is_symlink() and (not exists or place.read_text() == "the system's own")
+
+
 def test_a_power_cut_while_keeping_is_no_obstacle(setup: ModuleType, steps: ModuleType) -> None:
     folder = release(setup, "one")
     (folder / "given/instance").mkdir(parents=True)
