@@ -37,7 +37,12 @@ class Rules:
         """Return whether the file excludes a path, or None if no pattern matches."""
         if name in self.exempt:
             return None
-        return self.spec.check_file(name[len(self.path.rpartition("/")[0]) :].lstrip("/")).include
+        return self.spec.check_file(comparable(name[len(self.path.rpartition("/")[0]) :].lstrip("/"))).include
+
+
+def comparable(name: str) -> str:
+    """Return a name as re2 can compare it: bytes that are not UTF-8 are replaced, as they are in the ignore files."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def committed(folder: Path) -> Collection[str]:

@@ -86,9 +86,10 @@ def _reason(path: Path, name: str, stack: list[ignore.Rules]) -> str:
 
 def _usual_reason(path: Path, name: str) -> str:
     """Return why bake excludes a path from each release, or ""."""
+    comparable = ignore.comparable(name)
     for reason, spec in EXCLUDED_SPECS.items():
         # Windows and macOS keep the case that a person typed, as in .ENV, server.PEM or SHOP.DB.
-        if spec.match_file(name.lower() if reason in ("secrets", "database") else name):
+        if spec.match_file(comparable.lower() if reason in ("secrets", "database") else comparable):
             return reason
     if (path / "pyvenv.cfg").exists():
         return "virtual environment"

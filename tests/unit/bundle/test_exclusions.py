@@ -228,3 +228,12 @@ def test_gitignore_does_not_apply_to_committed_files(app: Path) -> None:
 def test_a_front_end_that_the_app_serves_is_no_build_output(app: Path, name: str) -> None:
     write(app, name, "dist/more/x.whl")
     assert name in members(app) and not [note for note in notes(app) if note.startswith(name.partition("/")[0])]
+
+
+def test_a_name_that_is_not_utf_8_goes_in_and_can_be_excluded(tmp_path: Path) -> None:
+    for name in (b"caf\xe9.txt", b"caf\xe9.log"):
+        (tmp_path / os.fsdecode(name)).touch()
+    (tmp_path / ".gitignore").write_text("*.log\n")
+    excluded: list[tuple[str, str]] = []
+    assert os.fsdecode(b"caf\xe9.txt") in [path.name for path in exclusions.walk(tmp_path, excluded)]
+    assert excluded == [(os.fsdecode(b"caf\xe9.log"), ".gitignore")]
