@@ -26,10 +26,10 @@ def observed(host):
 def test_the_app_s_data_is_outside_of_its_release(host, recipe, observed):
     release = host.run("basename $(readlink -f /srv/app/current)").stdout.strip()
     folders = dict.fromkeys(observed["fresh"], f"/var/cache/app/fresh/{release}")
-    kept = [*recipe["writable"], *observed["data"]]
-    # A folder of the data contains all that is inside of it.
-    folders = {name: place for name, place in folders.items() if set(kept).isdisjoint(map(str, Path(name).parents))}
-    folders |= dict.fromkeys(kept, DATA)
+    # A folder of `writable` contains all that is inside of it.
+    outer = set(recipe["writable"])
+    folders = {name: place for name, place in folders.items() if outer.isdisjoint(map(str, Path(name).parents))}
+    folders |= dict.fromkeys([*recipe["writable"], *observed["data"]], DATA)
     for name, folder in folders.items():
         file = host.file(f"{folder}/{name}")
         # The path to a folder below a fresh one has two links.

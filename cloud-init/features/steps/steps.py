@@ -45,21 +45,20 @@ def keep(release: Path, recipe: dict) -> None:
     """
     seen = json.loads(OBSERVED.read_text()) if OBSERVED.exists() else {"data": {}, "fresh": []}
     # A name that bake.yaml lists is a folder if it looks like one.
-    folders = {name: "." not in PurePosixPath(name).name[1:] for name in recipe.get("writable") or []} | seen["data"]
+    writable = recipe.get("writable") or []
+    folders = {name: "." not in PurePosixPath(name).name[1:] for name in writable} | seen["data"]
     # Paths inside of a folder come before the folder, whose copy then contains their links.
     for name in sorted({*folders, *seen["fresh"]}, key=lambda name: -len(PurePosixPath(name).parts)):
         path, keeps = PurePosixPath(name), name in folders
-        # A folder of the app's data contains it.
-        if not folders.keys().isdisjoint(map(str, path.parents)):
+        # Another one of `writable` contains it.
+        if not {*writable}.isdisjoint(map(str, path.parents)):
             continue
         place, shipped = release / "source" / name, release / "given" / name.replace("/", "%")
         kept = DATA / name if keeps else FRESH / release.name / name
         # Behind a link is the app's own folder, where links of the app would lead root to other places.
         if not any((release / "source" / each).is_symlink() for each in (path, *path.parents)):
             # A later release may ship code where an earlier one wrote.
-            if name not in (recipe.get("writable") or []) and any(
-                file.suffix == ".py" for file in (place, *place.rglob("*"))
-            ):
+            if name not in writable and any(file.suffix == ".py" for file in (place, *place.rglob("*"))):
                 continue
             shipped.parent.mkdir(parents=True, exist_ok=True)
             place.parent.mkdir(parents=True, exist_ok=True)

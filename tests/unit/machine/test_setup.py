@@ -763,6 +763,15 @@ def test_a_path_may_be_inside_of_another(setup: ModuleType, steps: ModuleType) -
     assert (steps.DATA / "b/sub/file").read_text() == (one / "source/b/sub/file").read_text() == "shipped"
 
 
+def test_a_path_inside_of_a_folder_that_now_has_code_is_kept(setup: ModuleType, steps: ModuleType) -> None:
+    one: Path = release(setup, "one")
+    write(one / "source", {"shop/app.py": "code", "shop/uploads/file": "shipped"})
+    steps.OBSERVED.write_text(json.dumps({"data": {"shop": True}, "fresh": []}))
+    steps.keep(one, {"writable": ["shop/uploads"]})
+    assert not (one / "source/shop").is_symlink()
+    assert (one / "source/shop/uploads").resolve() == steps.DATA / "shop/uploads"
+
+
 @pytest.mark.parametrize("exists", [False, True])
 def test_a_path_inside_of_another_leads_root_to_no_other_place(
     setup: ModuleType, steps: ModuleType, tmp_path: Path, exists: bool
