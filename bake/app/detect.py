@@ -28,7 +28,7 @@ from bake.app import (
     websockets,
     wsgi_server,
 )
-from bake.app.distributions import distribution
+from bake.app.distributions import distribution, requirement
 from bake.app.django import installed_packages, production_keys, secret_keys
 from bake.app.entry import Entry, find, named_app
 from bake.app.frameworks import FRAMEWORKS
@@ -231,7 +231,7 @@ def proposed_requirements(reader: Reader) -> tuple[tuple[str, ...], tuple[str, .
     }
     imported_names = reader.imported_packages | installed_packages(reader)
     packages = imported_names - own_names - set(sys.stdlib_module_names)
-    distributions = {name: distribution(name) for name in packages}
+    distributions = {name: requirement(name) for name in packages}
     own_parts = {part for name in reader.modules for part in name.split(".")}
     unknown_names = {name for name, known_name in distributions.items() if known_name is None} - own_parts
     return tuple(sorted(filter(None, distributions.values()))), tuple(sorted(unknown_names))

@@ -69,3 +69,8 @@ def distribution(module: str) -> str | None:
     if name := OTHER_NAMES.get(module):
         return name
     return module.replace("_", "-") if module in SAME_NAMES or module in FRAMEWORKS else None
+
+
+def requirement(module: str) -> str | None:
+    """Return the requirement for a top-level module, with its bound, or None if bake does not know one."""
+    return "setuptools<82" if module == "pkg_resources" else distribution(module)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -14,10 +13,10 @@ from pathlib import Path, PurePosixPath
 from bake.app import python_files, variables
 from bake.app.distributions import distribution
 from bake.app.name_resolution import USUAL_FACTORIES, Reader
-from bake.app.requirements_files import lacks_package, requirements_file
+from bake.app.requirements_files import lacks_package, requirement_lines, requirements_file
 from bake.app.scopes import Function, FunctionScope, Module
+from bake.config.debian import DEBIAN_13
 from bake.errors import BakeError, RequirementError
-from bake.host import foreign_text
 
 #: Folders on the machine's sys.path: `uwsgi.ini` and `app-job@.service` add them.
 MACHINE_ROOTS = {"src"}
@@ -100,7 +99,7 @@ def flat_import(reader: Reader, modules: Iterable[Module]) -> FlatImport | None:
     known_names = {name.partition(".")[0] for name in reader.modules} | sys.stdlib_module_names
     paths = {module.path for module in reader.modules.values()}
     folders = {parent for path in paths for parent in path.parents}
-    listed_names = required_words(reader.folder)
+    listed_names = required_names(reader)
     # Packages that the app also imports by their own names, so that their folder cannot be the app's.
     origins = {origin for module in reader.modules.values() for origin in module.scope.imports.values()}
     known_packages = {".".join(origin.split(".")[:length]) for origin in origins for length in (1, 2, 3)}
@@ -136,12 +135,12 @@ def _subfolders(module: Module) -> list[PurePosixPath]:
     return [path for path in module.path.parents if path.parts and str(path) not in MACHINE_ROOTS]
 
 
-def required_words(folder: Path) -> set[str]:
-    """Return the words of the app's requirements file, as names of modules."""
+def required_names(reader: Reader) -> set[str]:
+    """Return the names in the app's requirements, with `_` for `-`. Their faults are reported later."""
     with suppress(BakeError, OSError):
-        if file := requirements_file(folder):
-            text = foreign_text.read(folder / file, "replace")
-            return set(re.findall(r"\w+", text.lower().replace("-", "_")))
+        source = requirements_file(reader.folder) if reader.requirements is None else reader.requirements
+        lines = requirement_lines(reader.folder, source, DEBIAN_13) if source else []
+        return {line.name.replace("-", "_") for line in lines if not line.constraint}
     return set()
 
 

@@ -1,4 +1,4 @@
-"""Find imports of modules that newer Pythons no longer have: an older Python, or a package, has them."""
+"""Find imports of modules that newer Pythons or setuptools no longer have: an older one, or a package, has them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import ast
 from collections.abc import Iterable
 
 from bake.app import variables
-from bake.app.import_roots import required_words
+from bake.app.distributions import requirement
+from bake.app.import_roots import required_names
 from bake.app.name_resolution import Reader
 from bake.app.scopes import Module
 from bake.errors import RequirementError
@@ -22,27 +23,39 @@ REMOVED = {
         (3, 13),
     ),
 }  # fmt: skip
+#: A module of setuptools before 82. Until Python 3.12 each new virtualenv had setuptools.
+PKG_RESOURCES = "pkg_resources"
 #: Modules that usual packages contain, perhaps as requirements of others: distutils is in setuptools.
 ELSEWHERE = {"distutils"}
 
 
 def require_none(reader: Reader, modules: Iterable[Module]) -> None:
     """Raise RequirementError for an import without a condition, unless the app or its requirements have the module."""
-    removed = {name for name, version in REMOVED.items() if reader.python >= version} - ELSEWHERE - {*reader.modules}
-    words = required_words(reader.folder) if removed else set()
+    removed = {name for name, version in REMOVED.items() if reader.python >= version} - ELSEWHERE | {PKG_RESOURCES}
+    removed -= {*reader.modules}
+    names = required_names(reader)
     # Packages with such modules have names like legacy-cgi, standard-telnetlib and audioop-lts.
-    removed = {name for name in removed if not any(name in word for word in words)}
+    removed = {name for name in removed if not any(name in required for required in names)}
+    if not names or "setuptools" in names:
+        removed.discard(PKG_RESOURCES)
     for module in modules:
         for statement in variables.unconditional(
             reader.tree(module).body if module.imported_packages & removed else []
         ):
             for name in _imported(statement):
                 if name in removed:
-                    python = "{}.{}".format(*reader.python)
-                    raise RequirementError(
-                        f"{module.path}:{statement.lineno} imports {name}, which Python {python} no longer has",
-                        "Remove it, require a package that contains it, or write `base: debian-12` in bake.yaml.",
-                    )
+                    raise _error(f"{module.path}:{statement.lineno} imports {name}", name, reader.python)
+
+
+def _error(what: str, name: str, python: tuple[int, int]) -> RequirementError:
+    if name == PKG_RESOURCES:
+        return RequirementError(
+            f"{what}, which the requirements do not contain", f"Add {requirement(name)} to the app's requirements."
+        )
+    return RequirementError(
+        f"{what}, which Python {'{}.{}'.format(*python)} no longer has",
+        "Remove it, require a package that contains it, or write `base: debian-12` in bake.yaml.",
+    )
 
 
 def _imported(statement: ast.stmt) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from bake.app.distributions import distribution
+from bake.app.distributions import requirement
 from bake.app.removed_modules import REMOVED
 from bake.bundle.shared_libraries import PACKAGES
 from bake.config import contract, secret_names
@@ -181,7 +181,7 @@ def missing_module(match: re.Match[str], evidence: Evidence) -> Cure | None:
         return Cure(
             f"{top} has no module {name}. {EXCLUDED_HINT} If {top} is a library, pin the version that the app needs."
         )
-    package = distribution(top) or f"the package that contains the module {top}"
+    package = requirement(top) or f"the package that contains the module {top}"
     return Cure(f"Add {package} to the app's requirements.")
 
 
