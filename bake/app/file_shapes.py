@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 from packaging.version import Version
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
+from bake.app import file_lines
 from bake.errors import RequirementError
 
 Table = dict[str, Any]
@@ -194,14 +196,24 @@ def format_name(name: str) -> str:
     return "pylock.toml" if NAMED_PYLOCK.fullmatch(name) else name
 
 
-def require(content: Any, name: str) -> None:
-    """Raise RequirementError with all faults, unless the content of a file has the shape that its name asks for."""
+def require(content: Any, name: str, text: str) -> None:
+    """Raise RequirementError with all faults, unless the content of a file has the shape that its name asks for.
+
+    `text` is the text of the file.
+    """
     shape, hint = SHAPES[format_name(name)]
     try:
         shape.model_validate(content)
     except ValidationError as error:
         first, *others = (
-            f"{name}: {'.'.join(map(str, fault['loc'])) or 'the file'}: {fault['msg'].partition(' or instance')[0]}"
+            f"{name}:{_line(text, fault)}: {'.'.join(map(str, fault['loc'])) or 'the file'}: "
+            f"{fault['msg'].partition(' or instance')[0]}"
             for fault in error.errors()
         )
         raise RequirementError(first, hint, "\n".join(others)) from None
+
+
+def _line(text: str, fault: ErrorDetails) -> int:
+    """Return the line of a wrong value, or that of the table that lacks one."""
+    keys = fault["loc"]
+    return file_lines.of_key(text, keys[:-1] if fault["type"] == "missing" else keys)

@@ -14,7 +14,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from bake.app import file_shapes, poetry, project_metadata
+from bake.app import file_lines, file_shapes, poetry, project_metadata
 from bake.app.requirement_line import Line, marker_environment, parse
 from bake.config.debian import Target
 from bake.errors import ProgramError, RequirementError
@@ -54,17 +54,32 @@ def _uv(path: Path, file: str, target: Target) -> list[Line]:
         text = run(argv, env={"NO_COLOR": "1"}).stdout
     except ProgramError as error:
         raise RequirementError(f"uv cannot read {file}", "Run `uv lock` there.", error.details) from None
-    return [parse(line, file, target) for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+    location = _locations(path, file)
+    return [parse(line, location(line), target) for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+
+
+def _locations(path: Path, file: str) -> Callable[[str], str]:
+    """Return a function that returns `file:line` of a package, by its requirement."""
+    lines = file_lines.of_packages(project_metadata.text_of(path), path.name)
+
+    def location(requirement: str) -> str:
+        name = re.match(r"[\w.-]*", requirement.strip())
+        line = lines.get(canonicalize_name(name[0] if name else ""))
+        return f"{file}:{line}" if line else file
+
+    return location
 
 
 def _pipenv(path: Path, file: str, target: Target) -> list[Line]:
+    lock_text = project_metadata.text_of(path)
     try:
-        content = foreign_text.from_json(project_metadata.text_of(path))
+        content = foreign_text.from_json(lock_text)
     except ValueError:
         raise RequirementError(f"{file} is not a lock file of pipenv", "Run `pipenv lock` there.") from None
-    file_shapes.require(content, path.name)
+    file_shapes.require(content, path.name, lock_text)
+    location = _locations(path, file)
     return [
-        parse(text, file, target)
+        parse(text, location(text), target)
         for name, package in content["default"].items()
         for text in [_pipenv_requirement(name, package)]
         if text
@@ -78,7 +93,8 @@ def pipfile(path: Path, file: str, target: Target) -> list[Line]:
         _pipenv_requirement(name, package if isinstance(package, dict) else {"version": package})
         for name, package in packages.items()
     ]
-    return [parse(text, file, target) for text in texts if text]
+    location = _locations(path, file)
+    return [parse(text, location(text), target) for text in texts if text]
 
 
 def _pipenv_requirement(name: str, package: dict[str, Any]) -> str:
@@ -112,18 +128,20 @@ def _pylock(path: Path, file: str, target: Target) -> list[Line]:
         "extras": frozenset(),
         "dependency_groups": groups,
     }
+    location = _locations(path, file)
     lines = []
     for package in content.get("packages", ()):
+        place = location(package["name"])
         try:
             marker = Marker(package["marker"]) if package.get("marker") else None
             applies = marker is None or marker.evaluate(environment, context="lock_file")
         except (InvalidMarker, UndefinedEnvironmentName):
-            raise RequirementError(f"{file}: the marker {package['marker']!r} is invalid", "Lock it again.") from None
+            raise RequirementError(f"{place}: the marker {package['marker']!r} is invalid", "Lock it again.") from None
         if not applies or package.get("directory", {}).get("path") in (".", "./"):
             continue
         artifacts = [*package.get("wheels", ()), *([package["sdist"]] if "sdist" in package else [])]
         hashes = [f" --hash=sha256:{item['hashes']['sha256']}" for item in artifacts if "sha256" in item["hashes"]]
-        lines.append(parse(_pylock_requirement(package) + "".join(hashes), file, target))
+        lines.append(parse(_pylock_requirement(package) + "".join(hashes), place, target))
     return lines
 
 
@@ -156,7 +174,8 @@ def _project_lock(path: Path, file: str, target: Target) -> list[Line]:
             packages.setdefault(canonicalize_name(package["name"]), []).append(package)
     roots = [parse(text, project.location(text), target) for text in project.dependencies]
     names = _reachable([line.name for line in roots if not line.unneeded], packages)
-    constraints = [_locked(packages[name], file, target) for name in sorted(names)]
+    location = _locations(path, file)
+    constraints = [_locked(packages[name], location(name), target) for name in sorted(names)]
     return [*roots, *constraints]
 
 
@@ -189,7 +208,7 @@ def _dependency_names(dependencies: Any) -> Iterator[str]:
             yield match[0]
 
 
-def _locked(packages: list[dict[str, Any]], file: str, target: Target) -> Line:
+def _locked(packages: list[dict[str, Any]], location: str, target: Target) -> Line:
     """Return the newest of a package's entries as a constraint with hashes."""
     package = max(packages, key=lambda entry: Version(str(entry["version"])))
     source = package.get("source", {})
@@ -198,11 +217,13 @@ def _locked(packages: list[dict[str, Any]], file: str, target: Target) -> Line:
         commit = package.get("revision") or source.get("resolved_reference")
         folder = package.get("subdirectory") or source.get("subdirectory")
         fragment = f"#subdirectory={folder}" if folder else ""
-        return parse(f"{package['name']} @ git+{address}@{commit}{fragment}", file, target, constraint=True)
+        return parse(f"{package['name']} @ git+{address}@{commit}{fragment}", location, target, constraint=True)
     if place := package.get("path") or package.get("url") or (source["url"] if source.get("type") in LOCAL else ""):
-        return parse(f"{package['name']} @ {place if ':' in place else f'file:{place}'}", file, target, constraint=True)
+        return parse(
+            f"{package['name']} @ {place if ':' in place else f'file:{place}'}", location, target, constraint=True
+        )
     hashes = "".join(f" --hash={entry['hash']}" for entry in package.get("files", ()))
-    return parse(f"{package['name']}=={package['version']}{hashes}", file, target, constraint=True)
+    return parse(f"{package['name']}=={package['version']}{hashes}", location, target, constraint=True)
 
 
 LOCK_FILES: dict[str, Callable[[Path, str, Target], list[Line]]] = {

@@ -69,11 +69,12 @@ def table(path: Path) -> dict[str, Any]:
     """Return the content of a TOML file in `file_shapes`, or {} if there is no file. Raises RequirementError."""
     if not path.is_file():
         return {}
+    text = text_of(path)
     try:
-        content = foreign_text.from_toml(text_of(path))
+        content = foreign_text.from_toml(text)
     except ValueError as error:
         raise RequirementError(f"{path.name}: {error}", "Correct the TOML at that line.") from None
-    file_shapes.require(content, path.name)
+    file_shapes.require(content, path.name, text)
     return content
 
 

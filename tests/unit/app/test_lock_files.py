@@ -42,7 +42,7 @@ def test_uv_s_lock(app: Path) -> None:
     assert requirements_file(app) == "uv.lock"
     lines = requirement_lines(app, "uv.lock", DEBIAN_13)
     assert [(line.text, line.location, line.hashes) for line in lines] == [
-        ("six==1.17.0", "uv.lock", frozenset({HASH}))
+        ("six==1.17.0", "uv.lock:15", frozenset({HASH}))
     ]
     (app / "uv.lock").write_text("nonsense")
     with pytest.raises(RequirementError, match=r"uv cannot read uv\.lock"):
@@ -215,7 +215,7 @@ directory = {path = ".", editable = true}
 @pytest.mark.parametrize("source", ['[packages.vcs]\ntype = "hg"\ncommit-id = "1"\n', "[packages.archive]\n"])
 def test_a_pylock_without_the_address_of_a_source_is_refused(app: Path, source: str) -> None:
     (app / "pylock.toml").write_text(f'[[packages]]\nname = "six"\n{source}')
-    with pytest.raises(RequirementError, match=r"pylock\.toml: bake cannot use"):
+    with pytest.raises(RequirementError, match=r"pylock\.toml:2: bake cannot use"):
         requirement_lines(app, "pylock.toml", DEBIAN_13)
 
 
@@ -226,9 +226,9 @@ def test_a_named_pylock_is_read_if_no_other_lock_exists(app: Path) -> None:
     )
     assert requirements_file(app) == "pylock.web.toml"
     (line,) = requirement_lines(app, "pylock.web.toml", DEBIAN_13)
-    assert (line.text, line.location, line.hashes) == ("six==1.17.0", "pylock.web.toml", frozenset({HASH}))
+    assert (line.text, line.location, line.hashes) == ("six==1.17.0", "pylock.web.toml:2", frozenset({HASH}))
     (app / "pylock.web.toml").write_text('packages = "six"\n')
-    with pytest.raises(RequirementError, match=r"^pylock\.web\.toml: packages: "):
+    with pytest.raises(RequirementError, match=r"^pylock\.web\.toml:1: packages: "):
         requirement_lines(app, "pylock.web.toml", DEBIAN_13)
     (app / "pdm.lock").touch()
     assert requirements_file(app) == "pdm.lock"
