@@ -138,9 +138,9 @@ class Module:
         self.serves = any(main and _serves(statement) for statement, main in statements(tree.body))
         #: Whether it is a copy of Bottle, which is one file, as its documentation suggests.
         self.is_bottle = name.rpartition(".")[2] == "bottle" and "Bottle" in self.scope.bases
-        self.session_keys = list(session_keys.find(tree))
+        nodes = list(ast.walk(tree))
+        self.session_keys = list(session_keys.find(tree, nodes))
         self.variables = variables.find(tree.body, self.scope.imports)
-        nodes = [*ast.walk(tree)]
         self.writes = list(dict.fromkeys(written_paths.find(nodes)))
         for node in nodes:
             if isinstance(node, ast.Call):

@@ -34,19 +34,20 @@ class SessionKey:
     literal: bool = False
 
 
-def find(tree: ast.Module) -> Iterator[SessionKey]:
-    """Yield the keys of a module. Skip local variables of functions, which may be tokens of visitors."""
+def find(tree: ast.Module, nodes: list[ast.AST]) -> Iterator[SessionKey]:
+    """Yield the keys of a module with these nodes. Skip local variables, which may be tokens of visitors."""
     values = assigned_values(tree)
-    pending: list[tuple[ast.AST, bool]] = [(tree, False)]
-    while pending:
-        node, in_function = pending.pop()
-        in_function |= isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-        pending += [(child, in_function) for child in ast.iter_child_nodes(node)]
-        for name, value in _assignments(node, in_function):
-            if KEY.fullmatch(name):
+    functions = [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    for node in nodes:
+        for target, name, value in _assignments(node):
+            if KEY.fullmatch(name) and not (isinstance(target, ast.Name) and _is_local(target, functions)):
                 key = session_key(name, values.get(value.id, value) if isinstance(value, ast.Name) else value)
                 if key.random or key.variable or key.literal:
                     yield key
+
+
+def _is_local(node: ast.Name, functions: list[ast.FunctionDef | ast.AsyncFunctionDef]) -> bool:
+    return any(function.lineno <= node.lineno <= (function.end_lineno or 0) for function in functions)
 
 
 def session_key(name: str, value: ast.expr) -> SessionKey:
@@ -72,22 +73,22 @@ def _variable(node: ast.AST) -> str:
     return ""
 
 
-def _assignments(node: ast.AST, in_function: bool) -> Iterator[tuple[str, ast.expr]]:
-    """Yield the names that a node assigns: variables, attributes, items, keywords and keys of a dictionary."""
+def _assignments(node: ast.AST) -> Iterator[tuple[ast.AST, str, ast.expr]]:
+    """Yield what a node assigns to, with the name and the value: variables, attributes, items, keywords and keys."""
     if isinstance(node, ast.Assign | ast.AnnAssign) and node.value:
         for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
             if isinstance(target, ast.Attribute):
-                yield target.attr, node.value
+                yield target, target.attr, node.value
             elif isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Constant):
-                yield str(target.slice.value), node.value
-            elif isinstance(target, ast.Name) and not in_function:
-                yield target.id, node.value
+                yield target, str(target.slice.value), node.value
+            elif isinstance(target, ast.Name):
+                yield target, target.id, node.value
     elif isinstance(node, ast.Call):
-        yield from ((keyword.arg, keyword.value) for keyword in node.keywords if keyword.arg)
+        yield from ((keyword, keyword.arg, keyword.value) for keyword in node.keywords if keyword.arg)
         match node:
             case ast.Call(func=ast.Attribute(attr="setdefault"), args=[ast.Constant(value=str(name)), value]):
-                yield name, value
+                yield node, name, value
     elif isinstance(node, ast.Dict):
         for key, value in zip(node.keys, node.values, strict=True):
             if isinstance(key, ast.Constant):
-                yield str(key.value), value
+                yield key, str(key.value), value

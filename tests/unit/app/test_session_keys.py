@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from bake.app import detect
-from bake.app.session_keys import find
+from bake.app import detect, session_keys
+from bake.app.session_keys import SessionKey
 from bake.config.recipe import Recipe
+
+
+def find(tree: ast.Module) -> list[SessionKey]:
+    return list(session_keys.find(tree, list(ast.walk(tree))))
 
 
 @pytest.mark.parametrize(
