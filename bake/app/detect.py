@@ -326,7 +326,8 @@ def _random_secrets(keys: list[tuple[str, SessionKey]], recipe: Recipe, notes: l
     """
     names = {*recipe.env, *recipe.secrets}
     results: list[str] = []
-    for location, key in keys:
+    # A key in the source does not matter where a variable has another one.
+    for location, key in sorted(keys, key=lambda entry: not entry[1].variable):
         if key.strings & names or key.variable in names:
             continue
         if key.variable:

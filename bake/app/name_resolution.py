@@ -159,7 +159,8 @@ class Reader:
     @cached_property
     def _kinds(self) -> Kinds:
         """Return the callables that create an app, and whether it is an ASGI app."""
-        return kinds(self.folder, self.requirements if "connexion" in self.imported_packages else ())
+        users = (module.path for module in self.files if "connexion" in module.imported_packages)
+        return kinds(self.folder, self.requirements, users)
 
     @cached_property
     def imported_packages(self) -> frozenset[str]:

@@ -51,3 +51,8 @@ def test_a_lock_and_the_recipe_have_the_version_as_well(tmp_path: Path) -> None:
     assert find(tmp_path, {}, requirements=["connexion<3"]).recipe.wsgi == "app:app.app"
     # The faults of a file are reported later.
     assert find(tmp_path, {"requirements.txt": "connexion==\n"}).recipe.asgi == "app:app"
+
+
+def test_the_requirements_may_be_beside_the_app(tmp_path: Path) -> None:
+    files = {"api/app.py": FLASK_APP, "api/requirements.txt": "connexion<3\n"}
+    assert find(tmp_path, {**files, "requirements.txt": ""}).recipe.wsgi == "api.app:app.app"

@@ -151,3 +151,13 @@ def test_a_key_in_the_source_is_a_warning(tmp_path: Path) -> None:
     (tmp_path / "requirements.txt").write_text("flask\n")
     notes = detect.complete(tmp_path, Recipe()).notes
     assert [note for note in notes if note.startswith("warning: app.py:5 has the session key")]
+
+
+@pytest.mark.parametrize("keys", [["os.environ['SECRET_KEY']", "'test'"], ["'test'", "os.environ['SECRET_KEY']"]])
+def test_a_key_in_the_source_is_no_warning_if_a_variable_has_one(tmp_path: Path, keys: list[str]) -> None:
+    classes = [f"class Config{number}:\n    SECRET_KEY = {key}\n" for number, key in enumerate(keys)]
+    (tmp_path / "app.py").write_text("".join([APP.rpartition("app.secret_key")[0], *classes]))
+    (tmp_path / "requirements.txt").write_text("flask\n")
+    completed = detect.complete(tmp_path, Recipe())
+    assert completed.recipe.random_secrets == ("SECRET_KEY",)
+    assert not [note for note in completed.notes if "has the session key" in note]
