@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import configparser
 import difflib
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from bake.app import entry_evidence, entry_pages, own_server, procfile
 from bake.app.django import channels_app
 from bake.app.entry_evidence import Evidence
-from bake.app.frameworks import MAKERS, QUICKSTART
+from bake.app.frameworks import MAKERS, QUICKSTART, WSGI_METHODS
 from bake.app.import_roots import other_folders
 from bake.app.name_resolution import USUAL_FACTORIES, USUAL_NAMES, App, Reader
 from bake.app.names import dotted_name
@@ -21,6 +22,7 @@ from bake.app.python_files import require_valid
 from bake.app.scopes import Module, bound_names, statements
 from bake.config import field_types
 from bake.errors import AsgiAppError, NoAppError, SeveralAppsError
+from bake.host import foreign_text
 
 #: The settings file for production in Pyramid's project templates.
 PASTE = "production.ini"
@@ -118,13 +120,19 @@ def only_app(reader: Reader, notes: list[str]) -> App | None:
     if not wsgi_apps and _paste_file(reader.folder):
         return None
     if not apps:
-        require_valid(reader.faults)  # The app may be in one of these files.
+        require_valid({path: fault for path, fault in reader.faults.items() if _may_create_app(reader.folder / path)})
         raise _no_app_error(reader, reader.apps)
     if wsgi_apps:
         note = "ignored: the ASGI app at {}; to serve it, write  asgi: {}"
         notes += dict.fromkeys(note.format(app.root.location, app.target) for app in apps if app.asgi)
     # A function with the arguments of an ASGI app may be a middleware.
     return _best_app(reader, wsgi_apps or [app for app in apps if app.root.call] or apps)
+
+
+def _may_create_app(path: Path) -> bool:
+    """Return whether a file that bake cannot parse names a callable that creates an app."""
+    words = set(re.findall(r"\w+", foreign_text.read(path, "replace")))
+    return not words.isdisjoint({maker.rpartition(".")[2] for maker in MAKERS} | WSGI_METHODS)
 
 
 def _best_app(reader: Reader, apps: list[App]) -> App:

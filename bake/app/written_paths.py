@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -17,6 +18,8 @@ FILE_MAKERS = {
 #: Names of settings for the upload folder, in the documentation of Flask and its extensions.
 UPLOADS = {"UPLOAD_FOLDER", "UPLOADED_FILES_DEST", "UPLOADS_DEFAULT_DEST"}
 SQLITE = "sqlite:///"
+#: A field that the app fills in: "sqlite:///%s" % name, "sqlite:///{}.db".format(name).
+FIELD = re.compile(r"%[\w(]|\{")
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,8 @@ def _call_writes(node: ast.Call) -> Iterator[Write]:
 
 
 def _database(name: str) -> Iterator[Write]:
-    """Yield the write of an SQLite file; nothing for a name that has another meaning, such as `:memory:`."""
-    if ":" not in name:
+    """Yield the write of an SQLite file; nothing for one with another meaning, such as `:memory:`, or with a field."""
+    if ":" not in name and not FIELD.search(name):
         yield Write(PurePosixPath(name), is_folder=False)
 
 

@@ -12,6 +12,7 @@ from bake.app import detect, project_metadata, requirements_files
 from bake.app.name_resolution import PortableModules
 from bake.bundle import interpreter, pin_dates
 from bake.bundle.lock import Lock, Requirements, package_names, resolve
+from bake.bundle.resolution_errors import BUILD_HINT
 from bake.bundle.wheel_builder import LockOptions
 from bake.config.debian import PYTHON_DATES, TARGETS, Target
 from bake.config.recipe import Recipe
@@ -296,7 +297,7 @@ def _python_hint(app: _App) -> str:
 
 def _no_release_error(refusals: dict[Target, _Refusal]) -> BakeError:
     """Return the error that gives the reasons against all releases, or the one reason that they share."""
-    first_error = next(iter(refusals.values())).error
+    first_error, *other_errors = (refusal.error for refusal in refusals.values())
     reasons = {target.name: refusal.error.reason for target, refusal in refusals.items()}
     if len({refusal.error.common_reason for refusal in refusals.values()}) == 1:
         suffix = f"; the same applies to {', '.join([*reasons][1:])}" if len({*reasons.values()}) > 1 else ""
@@ -304,8 +305,10 @@ def _no_release_error(refusals: dict[Target, _Refusal]) -> BakeError:
     details = (
         f"{target.name}:\n{refusal.error.details}" for target, refusal in refusals.items() if refusal.error.details
     )
-    return type(first_error)(
+    # Where a build suffices, `bake image` is the next step, whatever the reason against the other release is.
+    error = next((error for error in (first_error, *other_errors) if BUILD_HINT in error.hint), first_error)
+    return type(error)(
         "No Debian release suits the app. " + ". ".join(f"{name}: {reason}" for name, reason in reasons.items()),
-        first_error.hint,
+        error.hint,
         "\n".join(details),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 from packaging.utils import canonicalize_name
@@ -78,7 +79,9 @@ def resolution_error(stderr: str, lines: Sequence[Line], target: Target) -> Bake
     if match := re.search(r"(\S+) was not found in the package registry", sentence):
         return RequirementError(
             f"{location_prefix(match[1])}the package index has no package {match[1]}",
-            "Check the spelling of its name.",
+            f"Remove it: {match[1]} is part of Python."
+            if match[1].lower() in sys.stdlib_module_names
+            else "Check the spelling of its name.",
             explanation,
         )
     if match := re.search(r"there (?:is|are) no versions? of ([\w.-]+)(?:\[\S*?\])?(\S*)", sentence):

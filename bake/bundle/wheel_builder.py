@@ -49,6 +49,8 @@ SETUPTOOLS = {"setuptools", "wheel", "packaging"}
 #: The last days before setuptools removed parts that old sources need: 2to3 in 58.0.0 and Feature in 46.0.0, according
 #: to its changelog. Debian 12's Python still runs those versions.
 SETUPTOOLS_DATES = ("2021-09-03", "2020-03-07")
+#: Headers of Python that newer versions lack, so that no package of Debian has them.
+PYTHON_HEADERS = {"cStringIO.h", "eval.h", "grammar.h", "graminit.h", "longintrepr.h", "node.h", "parsetok.h"}
 #: The lines of a log that an error shows.
 LAST_LINES = 25
 
@@ -285,7 +287,9 @@ def _failure(source: Source, target: Target, log: Path, newer_version: str) -> B
     first_attempt, *_ = re.split(r"(?m)^bake: Building with (?=.)", text)[1:] or [text]
     lines = printable(first_attempt).splitlines()[-LAST_LINES:]
     header = re.search(r"fatal error: (\S+\.h): No such file", first_attempt)
+    is_pythons_own = bool(header and header[1] in PYTHON_HEADERS)
     cause = f" because {header[1]} is missing" if header else ""
+    cause += f", a header of Python itself that Python {target.python_version} does not have" if is_pythons_own else ""
     location = f"{source.location}: " * bool(source.location)
     is_old = bool(source.published) and source.published < target.python_date
     version = (
@@ -297,7 +301,7 @@ def _failure(source: Source, target: Target, log: Path, newer_version: str) -> B
     version += newer_version
     missing_part = header[1] if header else "a header or a program that is missing"
     packages = f"Add the Debian package with {missing_part} to bake.yaml, as in `build_packages: [libpq-dev]`."
-    hints = [version] if is_old and not header else [packages, version]
+    hints = [version] if is_old and not header or is_pythons_own else [packages, version]
     message, *reasons = target.sentences(
         f"{location}{source.pin} has no wheel", f", and its build from source failed{cause}"
     )

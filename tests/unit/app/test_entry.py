@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from app_folders import FACTORY, FLASK, IMPORT, MAIN, fails, find
 
-from bake.errors import NoAppError, SeveralAppsError
+from bake.errors import AppSyntaxError, NoAppError, SeveralAppsError
 
 
 @pytest.mark.parametrize(
@@ -342,3 +342,11 @@ def test_a_private_app_is_not_the_one_to_serve(tmp_path: Path) -> None:
     (tmp_path / "wsgi.py").unlink()
     (tmp_path / "shop/app.py").unlink()
     assert "shop._app:app" in fails(SeveralAppsError, tmp_path, {}).details
+
+
+def test_an_old_file_without_an_app_does_not_hide_the_program_that_serves(tmp_path: Path) -> None:
+    server = "import http.server\nhttp.server.HTTPServer(('', 8000), None).serve_forever()\n"
+    error = fails(NoAppError, tmp_path, {"serve.py": server, "wiki/theme.py": "def f(d):\n    x = 1\n\ty = 2\n"})
+    assert error.proposal == ("run: python3 serve.py", "port: 8000")
+    assert "wiki/theme.py: not read: line 3" in error.details
+    fails(AppSyntaxError, tmp_path, {"shop.py": f"{FLASK}print 1\n"})

@@ -40,6 +40,7 @@ def test_a_plain_write_is_found(source: str, path: str, beside: bool) -> None:
         "os.mkdir('/data')", "os.makedirs('../out')", "os.makedirs(folder)", "'sqlite://'",
         "sqlite3.connect(':memory:')", "URI = 'sqlite:///:memory:'",
         "connect('example')", "UPLOAD_FOLDER = '/srv/x'", "URI = 'sqlite:////var/x.db'", "mkdir()", "basicConfig('x')",
+        "URI = 'sqlite:///%s%s' % (home, path)", "URI = 'sqlite:///{}.db'.format(name)",
     ],
 )  # fmt: skip
 def test_other_expressions_write_no_plain_path(source: str) -> None:

@@ -110,6 +110,14 @@ def test_without_any_suitable_release_the_refusal_has_both_reasons(read: Read) -
     )
 
 
+def test_the_refusal_names_the_build_that_suffices_on_one_of_the_releases(read: Read) -> None:
+    with pytest.raises(WheelError) as caught:
+        read("for-39==1.0\n", {"pyproject.toml": '[project]\nname = "x"\nrequires-python = ">=3.10,<3.13"\n'})
+    assert "debian-13: pyproject.toml: requires-python is '>=3.10,<3.13'" in caught.value.message
+    assert "`bake image` builds a wheel from its source" in caught.value.hint
+    assert "write `python:" not in caught.value.hint
+
+
 @pytest.mark.parametrize(
     ("requirements", "kind", "message"),
     [

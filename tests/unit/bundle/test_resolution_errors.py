@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bake.bundle.resolution_errors import no_wheel_error
+from bake.bundle.resolution_errors import no_wheel_error, resolution_error
 from bake.config.debian import DEBIAN_13
 
 
@@ -19,3 +19,9 @@ def test_all_requirements_without_a_wheel_are_named_at_once() -> None:
     assert "2 requirements have no wheel" in error.message
     assert "a==1.0 (requirements.txt:3), b==2.0" in error.message
     assert "Without `build: off`" in error.hint
+
+
+def test_a_requirement_that_is_part_of_python_is_to_be_removed() -> None:
+    text = "Because {} was not found in the package registry and you require {}, we can conclude …"
+    hints = [resolution_error(text.format(name, name), (), DEBIAN_13).hint for name in ("sqlite3", "flaskk")]
+    assert hints == ["Remove it: sqlite3 is part of Python.", "Check the spelling of its name."]

@@ -190,6 +190,18 @@ def test_a_source_in_rust_is_refused_before_its_build_with_a_version_that_has_a_
     assert not tried(tmp_path)
 
 
+def test_a_header_that_python_lacks_is_in_no_package_of_debian(
+    builder: WheelBuilder, install: Install, site: Site
+) -> None:
+    install('echo "a.c:1:10: fatal error: longintrepr.h: No such file or directory" >&2; exit 1')
+    with pytest.raises(BuildError) as caught:
+        builder.build(builder_fakes.publish_source(site, "a", "'setuptools'", "2018-05-05"))
+    assert caught.value.message.endswith(
+        "because longintrepr.h is missing, a header of Python itself that Python 3.11 does not have"
+    )
+    assert caught.value.hint.startswith("Allow a newer version: a 1.0 was")
+
+
 def test_a_failed_build_names_the_next_version_with_a_wheel(
     builder: WheelBuilder, install: Install, site: Site
 ) -> None:
