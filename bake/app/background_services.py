@@ -22,6 +22,9 @@ LOCAL_REDIS = re.compile(
 COMPOSE_REDIS = re.compile(
     r"""(?:environ\.get|getenv)\(\s*['"](\w+)['"]\s*,\s*['"](rediss?://)redis((?::\d+)?(?:/\d+)?)['"]"""
 )
+#: The host of such a Redis, as the default of a variable or as it is.
+COMPOSE_HOST = re.compile(r"""(?:environ\.get|getenv)\(\s*['"](\w*HOST\w*)['"]\s*,\s*['"]redis['"]""")
+COMPOSE_CALL = re.compile(r"""\bRedis\([^)]*\bhost\s*=\s*['"]redis['"]""")
 REDIS = "redis-server"
 #: Names of Celery's app in a module that gets it from a function.
 USUAL_NAMES = {"celery", "celery_app"}
@@ -57,14 +60,16 @@ def proposals(reader: Reader, recipe: Recipe) -> Iterator[Proposal]:
 
 def _redis(reader: Reader) -> Iterator[Proposal]:
     """Yield the lines for a Redis that the app names. The texts, up to 64 MB, are read one at a time."""
-    local = other = ""
+    local = other = fixed = ""
     variables: dict[str, str] = {}
     for module in reader.modules.values():
         text = (reader.folder / module.path).read_text(encoding="utf-8-sig", errors="replace")
         local = local or _place(LOCAL_REDIS, module.path, text)
-        other = other or _place(COMPOSE_REDIS, module.path, text)
+        other = other or _place(COMPOSE_REDIS, module.path, text) or _place(COMPOSE_HOST, module.path, text)
+        fixed = fixed or _place(COMPOSE_CALL, module.path, text)
         # On the machine, it has the same address but for the host.
         variables |= {match[1]: f"{match[2]}localhost{match[3]}" for match in COMPOSE_REDIS.finditer(text)}
+        variables |= {match[1]: "localhost" for match in COMPOSE_HOST.finditer(text)}
     if local:
         yield Proposal(f"{local} names a Redis at localhost", "to run it on the machine", f"packages: [{REDIS}]")
     if other:
@@ -73,6 +78,9 @@ def _redis(reader: Reader) -> Iterator[Proposal]:
             yield Proposal(reason, "to run one on the machine", f"packages: [{REDIS}]")
         values = ", ".join(f"{name}: {value}" for name, value in variables.items())
         yield Proposal(reason, "for one on the machine", f"env: {{{values}}}")
+    if fixed and not other:
+        reason = f"{fixed} names a Redis at another container"
+        yield Proposal(reason, "to run one on the machine, where its host is localhost", f"packages: [{REDIS}]")
 
 
 def _place(pattern: re.Pattern[str], path: PurePosixPath, text: str) -> str:

@@ -255,7 +255,7 @@ def _release(reader: Reader, django: object, notes: list[str]) -> tuple[str, ...
     elif (reader.folder / "alembic.ini").is_file():
         notes.append("alembic.ini found: to migrate with each release, write  release: [alembic upgrade head]")
     elif _imports(reader, "flask"):
-        notes += [_table_note(name) for name in _table_commands(reader)]
+        notes += [_table_note(command) for command in _table_commands(reader)]
     if commands:
         notes.append(f"release: [{', '.join(commands)}] ({once})")
     return commands
@@ -272,15 +272,18 @@ def _table_commands(reader: Reader) -> list[str]:
     """Return the app's own commands that create its tables. Few files have commands, and are read again."""
     modules = [module for module in reader.modules.values() if module.imported_packages & {"click", "flask"}]
     files = [module for module in modules if b"command(" in (reader.folder / module.path).read_bytes()]
-    return list(dict.fromkeys(name for module in files for name in table_commands(reader.tree(module))))
+    programs = {module: own_server.python_command(reader, module) for module in files}
+    return list(
+        dict.fromkeys(line for module in files for line in table_commands(reader.tree(module), programs[module]))
+    )
 
 
-def _table_note(name: str) -> str:
+def _table_note(command: str) -> str:
     """Return how to run such a command once. It may delete data, so no later release may run it again."""
     mark = f"{contract.DATA}/tables"
     return (
-        f"`flask {name}` seems to create the app's tables: to run it once, write  "
-        f"release: ['test -e {mark} || {{ flask {name} && touch {mark}; }}']"
+        f"`{command}` seems to create the app's tables: to run it once, write  "
+        f"release: ['test -e {mark} || {{ {command} && touch {mark}; }}']"
     )
 
 

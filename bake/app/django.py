@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import PurePosixPath
 
 from bake.app import entry_evidence
 from bake.app.name_resolution import App, Reader
@@ -15,11 +16,14 @@ from bake.app.session_keys import SessionKey, session_key
 from bake.config import contract
 from bake.config.recipe import Recipe
 from bake.config.sections import Django
+from bake.errors import NoAppError
 
 #: The settings of a Django project that detection reads.
 SETTINGS = {"ALLOWED_HOSTS", "SECRET_KEY", "INSTALLED_APPS", "MIDDLEWARE", "ASGI_APPLICATION"}
 #: The last parts of the names of settings modules for development.
 DEVELOPMENT = {"dev", "devel", "develop", "development", "local", "debug"}
+#: The names of files that an installation copies to its settings: settings.py.example, settings_template.py.
+EXAMPLE = re.compile(r"example|sample|template|dist\b|default")
 #: The packages that serve a project through its asgi.py.
 CHANNELS = {"channels", "daphne"}
 
@@ -28,6 +32,7 @@ def production_keys(reader: Reader, recipe: Recipe, app: App | None, notes: list
     """Return the keys that prepare a Django project for production, and note them."""
     settings, source = _settings_module(reader, recipe, app)
     if settings is None:
+        _require_settings(reader, recipe, app)
         return {}
     package, _, name = settings.rpartition(".")
     others = (f"{package}.{other}".strip(".") for other in PRODUCTION_NAMES if name in DEVELOPMENT)
@@ -104,6 +109,27 @@ def _settings_module(reader: Reader, recipe: Recipe, app: App | None) -> tuple[s
     modules = dict.fromkeys(module for module in (*candidates, *reader.modules.values()) if module)
     names = (name for module in modules for name in module.settings)
     return next((name for name in names if name in reader.modules), None), ""
+
+
+def _require_settings(reader: Reader, recipe: Recipe, app: App | None) -> None:
+    """Raise NoAppError if the app's module names settings in a package of the folder, and the file is missing."""
+    if app is None or {"DJANGO_SETTINGS_MODULE"} & {*recipe.env, *recipe.secrets}:
+        return
+    modules = [module for module in (app.module, app.root.module) if module.settings]
+    for module in modules:
+        path = PurePosixPath(*module.settings[-1].split("."))
+        packages = [reader.folder / root / path.parent for root in ("", *reader.roots)]
+        folder = next((package for package in packages if package.is_dir()), None)
+        if folder is None or (folder / path.name).exists() or (folder / f"{path.name}.py").exists():
+            continue
+        place = folder.relative_to(reader.folder) / f"{path.name}.py"
+        names = sorted(file.name for file in folder.iterdir() if EXAMPLE.search(file.name.removeprefix(path.name)))
+        examples = [name for name in names if name.startswith(path.name)] or names
+        copy = f"Copy {place.with_name(examples[0])} to {place}, and adapt it" if examples else f"Create {place}"
+        raise NoAppError(
+            f"{module.path} sets DJANGO_SETTINGS_MODULE to {module.settings[-1]}, and {place} does not exist",
+            f"{copy}. Or name other settings in bake.yaml: `env: {{DJANGO_SETTINGS_MODULE: …}}`.",
+        )
 
 
 def _strings(node: ast.expr | None) -> Iterator[str]:

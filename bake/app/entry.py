@@ -19,9 +19,10 @@ from bake.app.import_roots import other_folders
 from bake.app.name_resolution import USUAL_FACTORIES, USUAL_NAMES, App, Reader
 from bake.app.names import dotted_name
 from bake.app.python_files import require_valid
+from bake.app.requirements_files import requirements_file
 from bake.app.scopes import Module, bound_names, statements
 from bake.config import field_types
-from bake.errors import AsgiAppError, NoAppError, SeveralAppsError
+from bake.errors import AsgiAppError, NoAppError, RequirementError, SeveralAppsError
 from bake.host import foreign_text
 
 #: The settings file for production in Pyramid's project templates.
@@ -148,7 +149,9 @@ def _best_app(reader: Reader, apps: list[App]) -> App:
     candidates = [app for module_apps in apps_by_module.values() for app in _prefer_usual_names(module_apps)]
     candidates = _prefer_entry_file(candidates)
     if len(candidates) > 1:
-        raise SeveralAppsError({app.target: app.root.location for app in candidates}, candidates[0].key)
+        problem = SeveralAppsError({app.target: app.root.location for app in candidates}, candidates[0].key)
+        problem.hint += _own_folders_hint(reader.folder, candidates)
+        raise problem
     (best_app,) = candidates
     if best_app.is_script and best_app.module is not best_app.root.module:
         raise NoAppError(
@@ -158,6 +161,18 @@ def _best_app(reader: Reader, apps: list[App]) -> App:
     same_apps = names[best_app.root.module, best_app.root.name]
     _require_one_call(best_app, same_apps)
     return entry_pages.complete(reader, best_app, [app for app in same_apps if not _is_secondary(app)])
+
+
+def _own_folders_hint(folder: Path, apps: list[App]) -> str:
+    """Return the hint for apps that each have their own requirements in a subfolder, while the folder has none."""
+    folders = []
+    with suppress(RequirementError):
+        if not requirements_file(folder):
+            parents = [(app.root.module.path.parent, *app.root.module.path.parents) for app in apps]
+            folders = [next((path for path in paths if requirements_file(folder / path)), None) for paths in parents]
+    if not folders or None in folders:
+        return ""
+    return f" If they are separate apps, bake the folder of one instead: {', '.join(map(str, folders))}."
 
 
 def _is_secondary(app: App) -> bool:
@@ -228,16 +243,34 @@ def _no_app_error(reader: Reader, apps: list[App]) -> NoAppError:
             f"Bake that folder: {reader.folder / folders[0]}.",
             "\n".join([*candidates, *(f"{folder}/ has an app" for folder in folders)]),
         )
+    above = reader.folder.resolve().parent
+    if not factories and (above / "manage.py").is_file():
+        return NoAppError(
+            f"{reader.folder} is a part of a Django project",
+            f"Bake the project's folder: {above}.",
+            "\n".join(candidates),
+        )
     count = len(reader.modules)
     files = "Python file" if count == 1 else f"{count} Python files"
     return NoAppError(
         f"bake found no WSGI or ASGI app in the {files} of {reader.folder}"
         + (", only candidates that it cannot serve" if candidates else ""),
-        _arguments_hint(factories[0])
+        _paste_hint(reader.folder) or _arguments_hint(factories[0])
         if factories
         else "Create one at module level, such as `app = Flask(__name__)`, or a function without required arguments "
         "that returns one. Or set `wsgi: module:callable` or `asgi: module:callable` in bake.yaml.",
         "\n".join(candidates),
+    )
+
+
+def _paste_hint(folder: Path) -> str:
+    """Return the hint for a folder with a PasteDeploy file, such as that of Pyramid's tutorials, or ""."""
+    files = sorted(path.name for path in folder.glob("*.ini") if _is_paste(path) and "test" not in path.name)
+    if not files:
+        return ""
+    return (
+        f"{files[0]} calls it. Copy that file to {PASTE} without the parts for development, such as "
+        f"pyramid_debugtoolbar, and bake uses it. Or write `wsgi: {files[0]}` in bake.yaml."
     )
 
 

@@ -70,8 +70,10 @@ class PackageImport:
     def hint(self, reader: Reader) -> str:
         """Return the next step for the app."""
         path = reader.folder.resolve()
+        is_project = any((path.parent / file).is_file() for file in ("manage.py", "requirements.txt", "pyproject.toml"))
+        move = "" if is_project else " If it contains more, move the package into a new one."
         rename = "" if path.name.isidentifier() else f" Rename {path.name} so that an import can contain its name."
-        return f"Bake the folder above: {path.parent}. If it contains more, move the package into a new one.{rename}"
+        return f"Bake the folder above: {path.parent}.{move}{rename}"
 
 
 def package_import(reader: Reader, modules: Iterable[Module]) -> PackageImport | None:
@@ -79,6 +81,10 @@ def package_import(reader: Reader, modules: Iterable[Module]) -> PackageImport |
     name = reader.folder.resolve().name
     is_package = name not in reader.modules and (reader.folder / "__init__.py").is_file()
     for module in modules:
+        for settings in module.settings:
+            top, _, rest = settings.partition(".")
+            if top == name and settings not in reader.modules and rest in reader.modules:
+                return PackageImport(f"{module.path} sets DJANGO_SETTINGS_MODULE to {settings}")
         depth = 0 if module.name == "__init__" else len(module.name.split(".")) - (module.path.name != "__init__.py")
         body = reader.tree(module).body
         factories = (node for node in body if isinstance(node, Function) and node.name in USUAL_FACTORIES)
@@ -104,6 +110,11 @@ def flat_import(reader: Reader, modules: Iterable[Module]) -> FlatImport | None:
     origins = {origin for module in reader.modules.values() for origin in module.scope.imports.values()}
     known_packages = {".".join(origin.split(".")[:length]) for origin in origins for length in (1, 2, 3)}
     for module in modules:
+        for line, origin in _imports(module):
+            name, folder = origin.partition(".")[0], PurePosixPath(module.path.parts[0])
+            # The installed package comes before a folder without __init__.py, so Python does not find the app in it.
+            if name == str(folder) and origin not in reader.modules and _is_shadowed(reader, origin):
+                return FlatImport(f"{module.path}:{line} imports {name}", folder)
         for parent in _subfolders(module):
             for line, origin in _imports(module):
                 name = origin.partition(".")[0]
@@ -117,9 +128,19 @@ def flat_import(reader: Reader, modules: Iterable[Module]) -> FlatImport | None:
                     return FlatImport(f"{module.path}:{line} imports {name}", parent, correction)
             for name in module.settings:
                 path = parent.joinpath(*name.split("."))
-                if name not in reader.modules and {path.with_suffix(".py"), path / "__init__.py"} & paths:
+                package = name.partition(".")[0]
+                is_below = {path.with_suffix(".py"), path / "__init__.py"} & paths or (
+                    parent / package in folders and package not in known_names
+                )
+                if name not in reader.modules and is_below:
                     return FlatImport(f"{module.path} sets DJANGO_SETTINGS_MODULE to {name}", parent)
     return None
+
+
+def _is_shadowed(reader: Reader, origin: str) -> bool:
+    """Return whether a dotted name refers to an installed package, although a folder of the app has its name."""
+    package, parent = origin.partition(".")[0], origin.rpartition(".")[0]
+    return bool(distribution(package)) and not {package, parent} & reader.modules.keys()
 
 
 def _imports(module: Module) -> Iterator[tuple[int, str]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TypeGuard
 
-from bake.app import command_line
+from bake.app import command_line, import_roots
 from bake.app.name_resolution import Reader
 from bake.app.names import assigned_values, dotted_name, last_name
 from bake.app.scopes import Module
@@ -61,6 +61,8 @@ CHERRYPY_PORT = "server.socket_port"
 UNKNOWN = 0
 #: Receivers of calls named `run` that start no server.
 OTHERS = {"anyio", "asyncio", "self", "subprocess", "trio"}
+#: Receivers of CherryPy's `start`. Others are threads and timers.
+STARTED = {"engine", "server"}
 #: The option of a program that takes its port: argparse, click or typer, and Tornado's options.
 PORT_OPTION = re.compile(
     r"""(?:add_argument|\boption|\bOption)\([^)]*["']--port["']|\bdefine\(\s*["']port["'](?s:.*)parse_command_line\("""
@@ -117,6 +119,10 @@ def error(reader: Reader, details: str) -> NoAppError | SeveralAppsError | None:
     if not programs:
         return None
     (program,) = programs
+    module = _module(reader, program.command)
+    if module and (fault := import_roots.package_import(reader, reader.import_closure(module))):
+        line = f"run: python3 -m {reader.folder.resolve().name}.{module.name}"
+        return NoAppError(fault.message(), f"{fault.hint(reader)} Its bake.yaml needs the line `{line}`.")
     problem = NoAppError(
         f"bake found no WSGI or ASGI app in {reader.folder}, but a program with its own server: {program.location}: "
         f"{program.text}",
@@ -210,8 +216,12 @@ def _shows(node: ast.AST, server: Server) -> TypeGuard[ast.stmt | ast.expr]:
     """Return whether a part of a file calls a server or, for one without a call, imports it."""
     match node:
         case ast.Call():
-            is_other = dotted_name(node.func).partition(".")[0] in OTHERS
-            return bool(server.call) and last_name(node.func) == server.call and not is_other
+            name = last_name(node.func)
+            receiver = last_name(node.func.value) if isinstance(node.func, ast.Attribute) else ""
+            is_other = dotted_name(node.func).partition(".")[0] in OTHERS or (
+                name == "start" and receiver not in STARTED
+            )
+            return bool(server.call) and name == server.call and not is_other
         case ast.Import():
             return not server.call and any(alias.name.partition(".")[0] == server.package for alias in node.names)
         case ast.ImportFrom():

@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from bake.app.names import last_name
+from bake.app.names import assigned_values, dotted_name, last_name
 
 #: Names of such commands in public apps: init-db, initdb, create_tables, db-init, setup-database.
 NAME = re.compile(
@@ -14,21 +14,51 @@ NAME = re.compile(
 )
 
 
-def table_commands(tree: ast.Module) -> Iterator[str]:
-    """Yield the names of the Flask commands in a file that, by their names, create tables.
+def table_commands(tree: ast.Module, program: str) -> Iterator[str]:
+    """Yield the commands of a file that, by their names, create tables: `flask init-db`, `flask db-admin create-all`.
 
     A command is a function below a decorator `….command(NAME)`. Without NAME, click derives it from the function's.
+    `program` runs the file, for the commands of a group that the file itself starts: `python3 manage.py create-all`.
     """
+    groups = _groups(tree, program)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
-            names = (_command(decorator, node.name) for decorator in node.decorator_list)
-            yield from (name for name in names if NAME.fullmatch(name))
+            for decorator in node.decorator_list:
+                name = _command(decorator, node.name)
+                group = dotted_name(getattr(decorator, "func", None)).rpartition(".")[0]
+                if NAME.fullmatch(name) and (prefix := groups.get(group, "flask")):
+                    yield f"{prefix} {name}"
+
+
+def _groups(tree: ast.Module, program: str) -> dict[str, str]:
+    """Return the beginning of the commands of each group of a file, by the group's name; "" if nothing runs it.
+
+    AppGroup("admin") and @app.cli.group() are groups of Flask's own command. FlaskGroup and @click.group() are others.
+    """
+    is_program = any(isinstance(node, ast.If) and "__name__" in ast.unparse(node.test) for node in tree.body)
+    groups: dict[str, str] = {}
+    calls = [(name, value) for name, value in assigned_values(tree).items() if isinstance(value, ast.Call)]
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            calls += [(node.name, call) for call in node.decorator_list if isinstance(call, ast.Call)]
+    for name, call in calls:
+        function = dotted_name(call.func)
+        if function.endswith("cli.group") or last_name(call.func) == "AppGroup":
+            groups[name] = f"flask {_name(call) or name}"
+        elif last_name(call.func) in ("FlaskGroup", "group"):
+            groups[name] = program if is_program else ""
+    return groups
 
 
 def _command(decorator: ast.expr, function: str) -> str:
     """Return the name of the command that a decorator makes of a function, or "" if it makes none."""
     if not isinstance(decorator, ast.Call) or last_name(decorator.func) != "command":
         return ""
-    values = [*decorator.args[:1], *(keyword.value for keyword in decorator.keywords if keyword.arg == "name")]
+    return _name(decorator) or function.removesuffix("_command").replace("_", "-")
+
+
+def _name(call: ast.Call) -> str:
+    """Return the name in a call that makes a command or a group, or ""."""
+    values = [*call.args[:1], *(keyword.value for keyword in call.keywords if keyword.arg == "name")]
     names = [value.value for value in values if isinstance(value, ast.Constant) and isinstance(value.value, str)]
-    return names[0] if names else function.removesuffix("_command").replace("_", "-")
+    return names[0] if names else ""

@@ -301,7 +301,7 @@ def _failure(source: Source, target: Target, log: Path, newer_version: str) -> B
     version += newer_version
     missing_part = header[1] if header else "a header or a program that is missing"
     packages = f"Add the Debian package with {missing_part} to bake.yaml, as in `build_packages: [libpq-dev]`."
-    hints = [version] if is_old and not header or is_pythons_own else [packages, version]
+    hints = [version] if (is_old and not header) or is_pythons_own else [packages, version]
     message, *reasons = target.sentences(
         f"{location}{source.pin} has no wheel", f", and its build from source failed{cause}"
     )

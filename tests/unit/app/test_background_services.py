@@ -56,3 +56,14 @@ def test_a_redis_of_docker_compose_is_proposed_with_its_variable(tmp_path: Path)
         "app.py:2 names a Redis at another container; for one on the machine, write  "
         "env: {BROKER: redis://localhost:6379/0}"
     ) in notes
+
+
+def test_a_redis_of_docker_compose_by_its_host_is_proposed(tmp_path: Path) -> None:
+    place = "app.py:1 names a Redis at another container"
+    notes = find(tmp_path, {"app.py": f"redis = Redis(host='redis', port=6379)\n{FLASK}"}).notes
+    line = "to run one on the machine, where its host is localhost, write  packages: [redis-server]"
+    assert f"{place}; {line}" in notes
+    notes = find(tmp_path, {"app.py": f"HOST = getenv('REDIS_HOST', 'redis')\n{FLASK}"}).notes
+    assert f"{place}; for one on the machine, write  env: {{REDIS_HOST: localhost}}" in notes
+    notes = find(tmp_path, {"app.py": f"KIND = getenv('CACHE_TYPE', 'redis')\n{FLASK}"}).notes
+    assert not any(place in note for note in notes)

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from app_folders import DJANGO, FLASK, SETTINGS, find
+from app_folders import DJANGO, FLASK, SETTINGS, fails, find
 
 from bake.app.name_resolution import Reader
 from bake.app.scopes import Module
 from bake.config.sections import Django
+from bake.errors import NoAppError
 
 
 def test_a_django_project_gets_settings_around_its_own(tmp_path: Path) -> None:
@@ -153,3 +154,27 @@ def test_settings_for_development_are_a_warning_with_the_line_for_production(tmp
     assert f"warning: site1.settings.dev is for development; to use site1.settings.prod, write  {line}" in notes
     named = find(tmp_path, {}, env={"DJANGO_SETTINGS_MODULE": "site1.settings.prod"})
     assert named.recipe.django == Django(settings="site1.settings.prod")
+
+
+WSGI = "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'site1.settings')\n" + DJANGO["site1/wsgi.py"]
+
+
+@pytest.mark.parametrize(
+    ("example", "step"),
+    [
+        ("settings.py.example", "Copy site1/settings.py.example to site1/settings.py, and adapt it."),
+        ("settings_template.py", "Copy site1/settings_template.py to site1/settings.py, and adapt it."),
+        ("urls.py", "Create site1/settings.py."),
+    ],
+)
+def test_missing_settings_are_refused_with_the_file_to_copy(tmp_path: Path, example: str, step: str) -> None:
+    files = {"site1/wsgi.py": WSGI, f"site1/{example}": ""}
+    error = fails(NoAppError, tmp_path, files)
+    assert error.message.endswith("DJANGO_SETTINGS_MODULE to site1.settings, and site1/settings.py does not exist")
+    assert error.hint.startswith(step)
+    assert find(tmp_path, files, env={"DJANGO_SETTINGS_MODULE": "elsewhere.settings"}).recipe.django is None
+
+
+def test_settings_of_an_installed_package_are_not_missing(tmp_path: Path) -> None:
+    wsgi = WSGI.replace("site1.settings", "installed.settings")
+    assert find(tmp_path, {"site1/wsgi.py": wsgi}).recipe.wsgi == "site1.wsgi:application"

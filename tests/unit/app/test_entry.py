@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 from app_folders import FACTORY, FLASK, IMPORT, MAIN, fails, find
+from conftest import write
 
+from bake.app.detect import complete
+from bake.config.recipe import Recipe
 from bake.errors import AppSyntaxError, NoAppError, SeveralAppsError
 
 
@@ -347,6 +350,30 @@ def test_a_private_app_is_not_the_one_to_serve(tmp_path: Path) -> None:
 def test_an_old_file_without_an_app_does_not_hide_the_program_that_serves(tmp_path: Path) -> None:
     server = "import http.server\nhttp.server.HTTPServer(('', 8000), None).serve_forever()\n"
     error = fails(NoAppError, tmp_path, {"serve.py": server, "wiki/theme.py": "def f(d):\n    x = 1\n\ty = 2\n"})
-    assert error.proposal == ("run: python3 serve.py", "port: 8000")
+    assert isinstance(error, NoAppError) and error.proposal == ("run: python3 serve.py", "port: 8000")
     assert "wiki/theme.py: not read: line 3" in error.details
     fails(AppSyntaxError, tmp_path, {"shop.py": f"{FLASK}print 1\n"})
+
+
+def test_a_settings_file_for_development_is_to_be_copied_for_production(tmp_path: Path) -> None:
+    settings = "[app:main]\nuse = egg:shop\n"
+    factory = (
+        "from pyramid.config import Configurator\n"
+        "def main(global_config, **settings):\n    return Configurator().make_wsgi_app()\n"
+    )
+    files = {"shop/__init__.py": factory, "development.ini": settings, "testing.ini": settings}
+    error = fails(NoAppError, tmp_path, files)
+    assert error.hint.startswith("development.ini calls it. Copy that file to production.ini without")
+    assert find(tmp_path, {}, wsgi="development.ini").recipe.wsgi == "development.ini"
+    assert find(tmp_path, {"production.ini": settings}).recipe.wsgi == "production.ini"
+
+
+def test_separate_apps_with_requirements_of_their_own_are_baked_from_their_folders(tmp_path: Path) -> None:
+    files = {
+        f"{name}/{file}": text for name in ("a", "b") for file, text in (("app.py", FLASK), ("requirements.txt", ""))
+    }
+    (tmp_path / "apps").mkdir()
+    with pytest.raises(SeveralAppsError) as caught:
+        complete(write(tmp_path / "apps", files), Recipe())
+    assert caught.value.hint.endswith("If they are separate apps, bake the folder of one instead: a, b.")
+    assert "separate" not in fails(SeveralAppsError, tmp_path, files).hint

@@ -159,3 +159,31 @@ def test_a_relative_import_with_an_alternative_is_no_obstacle(tmp_path: Path) ->
     text = "from . import views\n"
     files = {"src/shop/__init__.py": FLASK + text, "src/shop/views.py": VIEWS, "app.py": "", "views.py": ""}
     assert find(tmp_path, files).recipe.wsgi == "shop:app"
+
+
+def test_settings_that_only_a_subfolder_finds_name_it_even_if_their_file_is_missing(tmp_path: Path) -> None:
+    wsgi = "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'shop.conf.settings')\n"
+    wsgi += DJANGO["site1/wsgi.py"]
+    files = {"web/shop/wsgi.py": wsgi, "web/shop/conf/base.py": "", "web/shop/conf/settings.py.example": ""}
+    error = fails(NoAppError, tmp_path, files)
+    assert error.message.startswith("web/shop/wsgi.py sets DJANGO_SETTINGS_MODULE to shop.conf.settings, which")
+    assert str(tmp_path / "web") in error.hint
+
+
+def test_the_package_of_a_django_project_names_the_folder_above(tmp_path: Path) -> None:
+    wsgi = "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'site1.settings')\n" + DJANGO["site1/wsgi.py"]
+    write(tmp_path, {**DJANGO, "site1/wsgi.py": wsgi, "site1/__init__.py": "", "shop/models.py": ""})
+    with pytest.raises(NoAppError) as caught:
+        complete(tmp_path / "site1", Recipe())
+    assert caught.value.message.startswith("wsgi.py sets DJANGO_SETTINGS_MODULE to site1.settings, so the app's folder")
+    assert caught.value.hint == f"Bake the folder above: {tmp_path}."
+    with pytest.raises(NoAppError) as caught:
+        complete(tmp_path / "shop", Recipe())
+    assert caught.value.hint == f"Bake the project's folder: {tmp_path}."
+
+
+def test_a_folder_with_the_name_of_the_framework_is_baked_itself(tmp_path: Path) -> None:
+    error = fails(NoAppError, tmp_path, {"flask/app.py": FLASK})
+    assert error.message == "flask/app.py:1 imports flask, which Python finds only from the folder flask"
+    assert f"Bake that folder: {tmp_path / 'flask'}" in error.hint
+    assert find(tmp_path / "other", {"web/app.py": f"from web.names import x\n{FLASK}", "web/names.py": "x = 1\n"})

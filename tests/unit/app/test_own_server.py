@@ -214,3 +214,27 @@ def test_threads_have_no_effect_on_a_program(tmp_path: Path) -> None:
     write(tmp_path, {"app.py": ""})
     notes = completed(tmp_path, run="python app.py", limits={"threads": 4}).notes
     assert "warning: limits.threads has no effect on `run`" in notes
+
+
+def test_a_program_inside_of_a_package_is_run_from_the_folder_above(tmp_path: Path) -> None:
+    text = "from aiohttp import web\nfrom .db import get\nif __name__ == '__main__':\n    web.run_app(get())\n"
+    write(tmp_path, {"shop/__init__.py": "", "shop/main.py": text, "shop/db.py": "def get(): ...\n"})
+    with pytest.raises(NoAppError) as caught:
+        complete(tmp_path / "shop", Recipe())
+    assert caught.value.message.startswith("main.py:2 imports from .db, so the app's folder is itself a package")
+    assert f"Bake the folder above: {tmp_path}." in caught.value.hint
+    assert caught.value.hint.endswith("Its bake.yaml needs the line `run: python3 -m shop.main`.")
+    write(tmp_path, {"requirements.txt": "aiohttp\n"})
+    assert not complete(tmp_path, Recipe(run="python3 -m shop.main")).notes[0].startswith("warning")
+
+
+def test_a_thread_that_starts_is_no_server_of_cherrypy(tmp_path: Path) -> None:
+    text = "import cherrypy, threading\nthreading.Timer(1, cherrypy.engine.exit).start()\n"
+    write(tmp_path, {"app.py": text, "requirements.txt": "cherrypy\n"})
+    with pytest.raises(NoAppError) as caught:
+        complete(tmp_path, Recipe())
+    assert not caught.value.proposal
+    write(tmp_path, {"app.py": f"{text}cherrypy.engine.start()\n"})
+    with pytest.raises(NoAppError) as caught:
+        complete(tmp_path, Recipe())
+    assert caught.value.proposal == ("run: python3 app.py", "port: 8080")
