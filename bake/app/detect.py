@@ -17,6 +17,7 @@ from packaging.utils import canonicalize_name
 from bake.app import (
     author_server,
     background_services,
+    config_modules,
     import_roots,
     needed_variables,
     node_build,
@@ -24,6 +25,7 @@ from bake.app import (
     procfile,
     python_files,
     removed_modules,
+    server_name,
     server_notes,
     websockets,
     wsgi_server,
@@ -86,6 +88,8 @@ def complete(folder: Path, recipe: Recipe, portable: PortableModules | None = No
     app = entry.app
     modules = reader.import_closure(app.module, app.root.module) if app else []
     modules = own_server.modules(reader, recipe.run) if recipe.run else modules
+    if named_modules := [*config_modules.find(reader, modules, entry.target)]:
+        modules = reader.import_closure(*modules, *named_modules)
     _check_imports(reader, modules, notes if recipe.entry else None)
     removed_modules.require_none(reader, modules)
     changes: dict[str, object] = {entry.key: entry.target}
@@ -119,6 +123,7 @@ def complete(folder: Path, recipe: Recipe, portable: PortableModules | None = No
         {module.path: reader.faults[module.path] for module in modules if module.path in reader.faults}
     )
     notes += needed_variables.notes(reader, modules, app, {*variables, "PORT"} if recipe.run else variables)
+    notes += [*config_modules.notes(reader, entry.target), *server_name.notes(reader, modules, variables)]
     notes += server_notes.of(reader, modules, entry, recipe)
     if recipe.check.author is None:
         command = author_server.command(reader, app, entry)

@@ -6,10 +6,11 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from bake.app import entry_evidence
 from bake.app.name_resolution import App, Reader
+from bake.app.python_files import SKIPPED_FOLDERS
 from bake.app.requirements_files import PRODUCTION_NAMES
 from bake.app.scopes import statements
 from bake.app.session_keys import SessionKey, session_key
@@ -112,24 +113,35 @@ def _settings_module(reader: Reader, recipe: Recipe, app: App | None) -> tuple[s
 
 
 def _require_settings(reader: Reader, recipe: Recipe, app: App | None) -> None:
-    """Raise NoAppError if the app's module names settings in a package of the folder, and the file is missing."""
-    if app is None or {"DJANGO_SETTINGS_MODULE"} & {*recipe.env, *recipe.secrets}:
-        return
-    modules = [module for module in (app.module, app.root.module) if module.settings]
+    """Raise NoAppError if the app's module names settings in a package of the folder that the release does not have."""
+    modules = [app.module, app.root.module] if app and "DJANGO_SETTINGS_MODULE" not in recipe.env else []
     for module in modules:
-        path = PurePosixPath(*module.settings[-1].split("."))
-        packages = [reader.folder / root / path.parent for root in ("", *reader.roots)]
-        folder = next((package for package in packages if package.is_dir()), None)
-        if folder is None or (folder / path.name).exists() or (folder / f"{path.name}.py").exists():
-            continue
-        place = folder.relative_to(reader.folder) / f"{path.name}.py"
-        names = sorted(file.name for file in folder.iterdir() if EXAMPLE.search(file.name.removeprefix(path.name)))
-        examples = [name for name in names if name.startswith(path.name)] or names
-        copy = f"Copy {place.with_name(examples[0])} to {place}, and adapt it" if examples else f"Create {place}"
-        raise NoAppError(
-            f"{module.path} sets DJANGO_SETTINGS_MODULE to {module.settings[-1]}, and {place} does not exist",
-            f"{copy}. Or name other settings in bake.yaml: `env: {{DJANGO_SETTINGS_MODULE: …}}`.",
+        for name in module.settings[-1:]:
+            path = PurePosixPath(*name.split("."))
+            folders = [
+                folder for root in ("", *reader.roots) if (folder := reader.folder / root / path.parent).is_dir()
+            ]
+            if folders and not (folders[0] / path.name).is_dir() and path.parts[0] not in SKIPPED_FOLDERS:
+                raise _missing_settings(
+                    reader, f"{module.path} sets DJANGO_SETTINGS_MODULE to {name}", folders[0], path
+                )
+
+
+def _missing_settings(reader: Reader, reason: str, folder: Path, path: PurePosixPath) -> NoAppError:
+    """Return the error for settings that are missing in a folder, or that an ignore file excludes."""
+    place = folder.relative_to(reader.folder) / f"{path.name}.py"
+    if (reader.folder / place).exists():
+        return NoAppError(
+            f"{reason}, and an ignore file excludes {place}",
+            f"Add the line `!/{place}` to .bakeignore, and keep secrets out of the file (`secrets` in bake.yaml).",
         )
+    names = sorted(file.name for file in folder.iterdir() if EXAMPLE.search(file.name.removeprefix(path.name)))
+    examples = [name for name in names if name.startswith(path.name)] or names
+    copy = f"Copy {place.with_name(examples[0])} to {place}, and adapt it" if examples else f"Create {place}"
+    return NoAppError(
+        f"{reason}, and {place} does not exist",
+        f"{copy}. Or name other settings in bake.yaml: `env: {{DJANGO_SETTINGS_MODULE: …}}`.",
+    )
 
 
 def _strings(node: ast.expr | None) -> Iterator[str]:

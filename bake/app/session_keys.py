@@ -39,7 +39,7 @@ def find(tree: ast.Module, nodes: list[ast.AST]) -> Iterator[SessionKey]:
     values = assigned_values(tree)
     functions = [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     for node in nodes:
-        for target, name, value in _assignments(node):
+        for target, name, value in assignments(node):
             if KEY.fullmatch(name) and not (isinstance(target, ast.Name) and _is_local(target, functions)):
                 key = session_key(name, values.get(value.id, value) if isinstance(value, ast.Name) else value)
                 if key.random or key.variable or key.literal:
@@ -56,12 +56,12 @@ def session_key(name: str, value: ast.expr) -> SessionKey:
     strings = [part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str)]
     random = any(isinstance(part, ast.Call) and last_name(part.func) in MAKERS for part in parts)
     is_own = bool(OWN_KEY.fullmatch(name))
-    variable = next(filter(None, map(_variable, parts)), "") if is_own else ""
+    source = next(filter(None, map(variable, parts)), "") if is_own else ""
     is_literal = is_own and isinstance(value, ast.Constant) and bool(strings and strings[0])
-    return SessionKey(value.lineno, frozenset(strings), random, variable, is_literal)
+    return SessionKey(value.lineno, frozenset(strings), random, source, is_literal)
 
 
-def _variable(node: ast.AST) -> str:
+def variable(node: ast.AST) -> str:
     """Return NAME of `os.environ["NAME"]`, `os.getenv("NAME", …)` and the like, or ""."""
     match node:
         case ast.Call(func=function, args=[ast.Constant(value=str(name)), *_]) if READER.fullmatch(
@@ -73,7 +73,7 @@ def _variable(node: ast.AST) -> str:
     return ""
 
 
-def _assignments(node: ast.AST) -> Iterator[tuple[ast.AST, str, ast.expr]]:
+def assignments(node: ast.AST) -> Iterator[tuple[ast.AST, str, ast.expr]]:
     """Yield what a node assigns to, with the name and the value: variables, attributes, items, keywords and keys."""
     if isinstance(node, ast.Assign | ast.AnnAssign) and node.value:
         for target in node.targets if isinstance(node, ast.Assign) else [node.target]:

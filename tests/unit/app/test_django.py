@@ -178,3 +178,12 @@ def test_missing_settings_are_refused_with_the_file_to_copy(tmp_path: Path, exam
 def test_settings_of_an_installed_package_are_not_missing(tmp_path: Path) -> None:
     wsgi = WSGI.replace("site1.settings", "installed.settings")
     assert find(tmp_path, {"site1/wsgi.py": wsgi}).recipe.wsgi == "site1.wsgi:application"
+
+
+def test_settings_that_git_ignores_are_refused_with_the_line_that_includes_them(tmp_path: Path) -> None:
+    files = {"site1/wsgi.py": WSGI, "site1/settings.py": SETTINGS, ".gitignore": "settings.py\n"}
+    error = fails(NoAppError, tmp_path, files)
+    assert error.message.endswith("and an ignore file excludes site1/settings.py")
+    assert error.hint.startswith("Add the line `!/site1/settings.py` to .bakeignore")
+    found = find(tmp_path, {**files, ".bakeignore": "!/site1/settings.py\n"})
+    assert found.recipe.django == Django(settings="site1.settings")
