@@ -23,7 +23,7 @@ def command(reader: Reader, app: App | None, entry: Entry) -> str:
     """
     if entry.run:
         return run_command(entry.target)
-    if any(module.settings for module in reader.modules.values()):
+    if not _is_flask(app) and any(module.settings for module in reader.modules.values()):
         manage = "manage.py" if (reader.folder / "manage.py").is_file() else "-m django"
         return f"python {manage} runserver --noreload 127.0.0.1:8000"
     commands = [f"python {shlex.quote(path)}" for path in _programs(reader, app)[:1]]

@@ -29,7 +29,7 @@ def find(reader: Reader, modules: Iterable[Module], target: str) -> Iterator[Mod
 
 
 def notes(reader: Reader, target: str) -> Iterator[str]:
-    """Yield a warning for a class for development in the arguments of the factory in `target`, if there is a better one."""
+    """Yield a warning for a class for development in the arguments of the factory in `target`."""
     for module, kind, rest in DEVELOPMENT.findall(target):
         names = reader.modules[module].scope.names if module in reader.modules else {}
         for name in (f"Prod{rest}", f"Production{rest}"):

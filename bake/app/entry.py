@@ -131,9 +131,10 @@ def only_app(reader: Reader, notes: list[str]) -> App | None:
 
 
 def _may_create_app(path: Path) -> bool:
-    """Return whether a file that bake cannot parse names a callable that creates an app."""
+    """Return whether a file that bake cannot parse has the name of an app's file, or names a call that creates one."""
     words = set(re.findall(r"\w+", foreign_text.read(path, "replace")))
-    return not words.isdisjoint({maker.rpartition(".")[2] for maker in MAKERS} | WSGI_METHODS)
+    makers = {maker.rpartition(".")[2] for maker in MAKERS} | WSGI_METHODS
+    return path.stem in own_server.USUAL or not words.isdisjoint(makers)
 
 
 def _best_app(reader: Reader, apps: list[App]) -> App:

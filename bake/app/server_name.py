@@ -16,8 +16,8 @@ def notes(reader: Reader, modules: Iterable[Module], variables: set[str]) -> Ite
     """Yield a warning for the first of `modules` that sets it to a name. `variables` are those that the recipe sets."""
     for module in modules:
         if KEY.encode() in (reader.folder / module.path).read_bytes():
-            pairs = (pair for node in ast.walk(reader.tree(module)) for pair in assignments(node, in_function=False))
-            for name, value in pairs:
+            pairs = (pair for node in ast.walk(reader.tree(module)) for pair in assignments(node))
+            for _, name, value in pairs:
                 names = [part.value for part in ast.walk(value) if isinstance(part, ast.Constant)]
                 source = next(filter(None, map(variable, ast.walk(value))), "")
                 texts = [text for text in names if isinstance(text, str) and text and text != source]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from bake.app.names import assigned_values, dotted_name, last_name
 
@@ -15,6 +16,8 @@ KEY = re.compile(r"(\w+_)?SECRET(_KEY)?|secret_key|cookie_secret")
 OWN_KEY = re.compile(r"((APP|DJANGO|FLASK|JWT|SESSION|CSRF|WTF_CSRF)_)?SECRET(_KEY)?|secret_key|cookie_secret")
 #: The last parts of the dotted names of functions that return random values.
 MAKERS = ("urandom", "token_bytes", "token_hex", "token_urlsafe", "uuid4", "get_random_secret_key", "generate_key")
+#: Classes whose subclasses have names of kinds, such as SECRET = "secret".
+ENUMS = {"Enum", "StrEnum", "TextChoices"}
 #: The names of functions that read a variable: os.getenv, os.environ.get, env, env.str, and decouple's config.
 READER = re.compile(r"(\w+\.)*(\w*env\w*(\.\w+)?|config)", re.I)
 
@@ -35,19 +38,28 @@ class SessionKey:
 
 
 def find(tree: ast.Module, nodes: list[ast.AST]) -> Iterator[SessionKey]:
-    """Yield the keys of a module with these nodes. Skip local variables, which may be tokens of visitors."""
+    """Yield the keys of a module with these nodes.
+
+    Skip local variables, which may be tokens of visitors, and the members of enumerations, which are names of kinds.
+    """
     values = assigned_values(tree)
-    functions = [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    scopes = [node for node in nodes if _is_skipped(node)]
     for node in nodes:
         for target, name, value in assignments(node):
-            if KEY.fullmatch(name) and not (isinstance(target, ast.Name) and _is_local(target, functions)):
+            if KEY.fullmatch(name) and not (isinstance(target, ast.Name) and _is_inside(target, scopes)):
                 key = session_key(name, values.get(value.id, value) if isinstance(value, ast.Name) else value)
                 if key.random or key.variable or key.literal:
                     yield key
 
 
-def _is_local(node: ast.Name, functions: list[ast.FunctionDef | ast.AsyncFunctionDef]) -> bool:
-    return any(function.lineno <= node.lineno <= (function.end_lineno or 0) for function in functions)
+def _is_skipped(node: ast.AST) -> TypeGuard[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
+    if isinstance(node, ast.ClassDef):
+        return any(last_name(base) in ENUMS for base in node.bases)
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+
+
+def _is_inside(node: ast.Name, scopes: Iterable[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]) -> bool:
+    return any(scope.lineno <= node.lineno <= (scope.end_lineno or 0) for scope in scopes)
 
 
 def session_key(name: str, value: ast.expr) -> SessionKey:

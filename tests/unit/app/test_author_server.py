@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from conftest import Fake, Helper
+from conftest import Fake, Helper, write
 
 from bake.app import author_server
 from bake.app.detect import complete
@@ -306,3 +306,11 @@ def test_any_wsgi_app_has_a_plain_server(tmp_path: Path, helper: Helper, monkeyp
         assert silent.stdout and silent.stdout.read(5) == b"plain"
         assert subprocess.run(curl, capture_output=True, text=True, check=False).stdout == "plain"
         silent.kill()
+
+
+def test_a_flask_app_beside_a_django_project_is_run_by_flask(tmp_path: Path) -> None:
+    files = {"manage.py": DJANGO, "site/wsgi.py": DJANGO + WSGI, "site/settings.py": "", "shop.py": FLASK}
+    write(tmp_path, {**files, "requirements.txt": "flask\n"})
+    assert complete(tmp_path, Recipe(wsgi="shop:app")).recipe.check.author == "flask run"
+    author = complete(tmp_path, Recipe(wsgi="site.wsgi:application")).recipe.check.author
+    assert author == "python manage.py runserver --noreload 127.0.0.1:8000"
