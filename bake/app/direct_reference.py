@@ -18,6 +18,11 @@ GIT = re.compile(r"git\+https://(?:git@)?(?P<place>[^@/\s]+/[^@\s]+)(?:@(?P<comm
 WEB = re.compile(r"https://[^@/\s]+/\S+")
 
 FOLDER_HINT = "Move its files into the app's folder, and write their path there, as in `./lib`."
+#: For the paths that `pip freeze` prints in conda's environments.
+VERSION_HINT = (
+    "If it is on the package index, write its version, as `pip list --format=freeze` prints it. Otherwise, move its "
+    "files into the app's folder."
+)
 ADDRESS_HINT = "bake fetches public repositories and files by https only: `git+https://…@COMMIT` or `https://…`."
 OWN_FOLDER_HINT = "Remove the line. The image contains the app's own folder."
 
@@ -94,6 +99,8 @@ def _inner_path(path: str) -> str:
     path = os.path.normpath(path)
     if path == ".":
         raise UnusableError(OWN_FOLDER_HINT)
-    if path.startswith(("/", "~", "..", "$")):
+    if path.startswith("/"):
+        raise UnusableError(VERSION_HINT)
+    if path.startswith(("~", "..", "$")):
         raise UnusableError(FOLDER_HINT)
     return path

@@ -55,7 +55,7 @@ def test_a_requirement_on_the_index_has_none(text: str) -> None:
         ("https://[::1/a-1.zip", "by https only"),
         ("git+https://[::1/a.git#egg=a", "by https only"),
         ("../six", "Move its files into the app's folder"),
-        ("six @ file:///srv/six", "Move its files into the app's folder"),
+        ("six @ file:///srv/six", "write its version, as `pip list --format=freeze` prints it"),
         (f"git+{GIT}#subdirectory=../x", "Move its files into the app's folder"),
         ("six @ file:.", "The image contains the app's own folder"),
     ],
