@@ -24,6 +24,8 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -181,8 +183,8 @@ def run(
 
 
 def _file_of(text: str) -> IO[bytes]:
-    """Return a file in memory with a text, so that nobody has to write while the program runs."""
-    file = os.fdopen(os.memfd_create("stdin"), "w+b")
+    """Return a file with a text, so that nobody has to write while the program runs: in memory where Linux has these."""
+    file = os.fdopen(os.memfd_create("stdin"), "w+b") if sys.platform == "linux" else tempfile.TemporaryFile()
     file.write(text.encode())
     file.seek(0)
     return file
