@@ -183,11 +183,18 @@ def run(
 
 
 def _file_of(text: str) -> IO[bytes]:
-    """Return a file with a text, so that nobody has to write while the program runs: in memory where Linux has these."""
-    file = os.fdopen(os.memfd_create("stdin"), "w+b") if sys.platform == "linux" else tempfile.TemporaryFile()
+    """Return a file with a text, so that nobody has to write while the program runs. Linux keeps it in memory."""
+    number = os.memfd_create("stdin") if sys.platform == "linux" else _unnamed_file()
+    file = os.fdopen(number, "w+b")
     file.write(text.encode())
     file.seek(0)
     return file
+
+
+def _unnamed_file() -> int:
+    number, path = tempfile.mkstemp()
+    os.unlink(path)
+    return number
 
 
 def _outputs(
