@@ -193,7 +193,7 @@ def _file_of(text: str) -> IO[bytes]:
 
 def _unnamed_file() -> int:
     number, path = tempfile.mkstemp()
-    os.unlink(path)
+    Path(path).unlink()
     return number
 
 
