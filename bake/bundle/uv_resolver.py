@@ -66,6 +66,13 @@ def oldest_with_wheel(name: str, after: str, target: Target, index: str | None, 
     return "" if result.status else result.stdout.strip().partition("==")[2].partition(" ")[0]
 
 
+def newest_of(day: str, newer: str, target: Target, index: str | None, work: Path) -> str:
+    """Return the newest version on a `day` (YYYY-MM-DD) for a requirement such as `a>1.0`, or "" if there is none."""
+    (work / "newest.txt").write_text(f"{newer}\n")
+    packages = listed_packages([*target_argv(target), f"--exclude-newer={day}"], ["newest.txt"], index, work)
+    return str(packages[0]["version"]) if packages else ""
+
+
 def compile_argv(target: Target, options: CompileOptions) -> list[str]:
     """Return uv's command that resolves requirements.txt and constraints.txt in its working folder to wheels."""
     words = "--quiet --no-config --no-python-downloads --no-sources --only-binary=:all: --generate-hashes"

@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
@@ -51,6 +52,8 @@ SETUPTOOLS = {"setuptools", "wheel", "packaging"}
 SETUPTOOLS_DATES = ("2021-09-03", "2020-03-07")
 #: Headers of Python that newer versions lack, so that no package of Debian has them.
 PYTHON_HEADERS = {"cStringIO.h", "eval.h", "grammar.h", "graminit.h", "longintrepr.h", "node.h", "parsetok.h"}
+#: The time after a release of Python in which most packages learn to build with it.
+KNOWN = timedelta(days=183)
 #: The lines of a log that an error shows.
 LAST_LINES = 25
 
@@ -152,11 +155,17 @@ class WheelBuilder:
         raise _failure(source, self.target, log, self._newer_version(source, work))
 
     def _newer_version(self, source: Source, work: Path) -> str:
-        """Return a sentence with the next version of a source that has a wheel, or ""."""
+        """Return a sentence with the next version of a source that has a wheel or knows the target's Python, or ""."""
         if source.archive or not source.version:
             return ""
-        version = uv_resolver.oldest_with_wheel(source.name, source.version, self.target, self.recipe.index, work)
-        return f" {source.name}=={version} has a wheel." if version else ""
+        index = self.recipe.index
+        version = uv_resolver.oldest_with_wheel(source.name, source.version, self.target, index, work)
+        if version:
+            return f" {source.name}=={version} has a wheel."
+        day = date.fromisoformat(self.target.python_date) + KNOWN
+        newer = f"{source.name}>{source.version}"
+        version = uv_resolver.newest_of(day.isoformat(), newer, self.target, index, work)
+        return f" {source.name}=={version} was the newest half a year after that Python." if version else ""
 
     def _build_with(self, requirements: Sequence[str], newest: str, attempt: _Attempt) -> Path | None:
         """Return the wheel built with requirements from before the day `newest`, or None if that fails or was tried.

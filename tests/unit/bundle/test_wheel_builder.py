@@ -212,3 +212,18 @@ def test_a_failed_build_names_the_next_version_with_a_wheel(
     with pytest.raises(BuildError) as caught:
         builder.build(source)
     assert "a==2.0 has a wheel." in caught.value.hint
+
+
+def test_a_failed_build_names_a_version_of_the_time_of_python_if_none_has_a_wheel(
+    builder: WheelBuilder, install: Install, site: Site
+) -> None:
+    """As psycopg2, which has no wheels for Linux."""
+    install("exit 1")
+    source = builder_fakes.publish_source(site, "a", "'setuptools'", "2018-05-05")
+    files = {"1.0": "2018-05-05", "2.0": "2022-11-01", "3.0": "2026-01-01"}
+    (site.folder / "simple/a/index.html").unlink()
+    (site.folder / "simple/a").rmdir()
+    publish(site, "a", *(f"a-{version}.tar.gz" for version in files), dates=list(files.values()))
+    with pytest.raises(BuildError) as caught:
+        builder.build(source)
+    assert "a==2.0 was the newest half a year after that Python." in caught.value.hint
