@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bake.errors import BaseError, NetworkError, ProgramError, RequirementError
-from bake.host import files
+from bake.host import files, programs
 from bake.host.programs import Argv, stream
 
 #: Lines in mmdebstrap's log that mark its progress, in order.
@@ -66,6 +66,14 @@ def options(arch: str, packages: tuple[str, ...]) -> list[str]:
         "--dpkgopt=path-exclude=/usr/share/doc/*",
         "--dpkgopt=path-include=/usr/share/doc/*/copyright",
     ]  # fmt: skip
+
+
+def default_mirror(release: str) -> str:
+    """Return the mirror that mmdebstrap uses for a release, without a request to it. Raises ProgramError."""
+    # The tree stays empty. mmdebstrap sends what a hook prints to its standard error: `deb MIRROR RELEASE main`.
+    hook = 'cat "$1/etc/apt/sources.list"'
+    words = ["--quiet", "--variant=custom", "--skip=update,cleanup/apt", f"--setup-hook={hook}", release, os.devnull]
+    return programs.run(["mmdebstrap", *words]).stderr.partition("deb ")[2].split()[0]
 
 
 def run(argv: Argv, tree: Tree, work: Path, on_step: Callable[[float, str], None]) -> None:

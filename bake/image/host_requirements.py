@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bake.errors import ProgramError, ToolError
-from bake.host import paths, programs
+from bake.host import mmdebstrap, paths, programs
 from bake.image import packer
 
 #: Program to the Debian package that contains it.
@@ -39,7 +39,9 @@ FILES = {
     "/usr/share/seabios/bios-256k.bin": "seabios",
 }
 
-#: Files for apt that allow packer alone from Debian 12, whose package is one static program, and their folders.
+#: The codename of Debian 12, whose packer package is one static program.
+PACKER_RELEASE = "bookworm"
+#: Files for apt that allow packer alone from there, and their folders.
 PACKER_FILES = {"bake-packer.sources": "sources.list.d", "bake-packer.pref": "preferences.d"}
 PACKER_ELSEWHERE = """\
 {system} has no packer package. Install Packer as HashiCorp's documentation explains. Then run in this folder:
@@ -77,9 +79,9 @@ def system() -> dict[str, str]:
 
 
 def packer_advice() -> str:
-    """Return how to install Packer where apt has no packer package; empty on Debian, where `install` adds one."""
+    """Return how to install Packer where apt has no packer package; empty on Debian and Ubuntu: `install` adds one."""
     fields = system()
-    if fields.get("ID") == "debian":
+    if "debian" in (fields.get("ID"), *fields.get("ID_LIKE", "").split()):
         return ""
     return PACKER_ELSEWHERE.format(system=fields.get("PRETTY_NAME", "This system"))
 
@@ -111,7 +113,7 @@ def install_argv(packages: list[str]) -> list[list[str]]:
 
 
 def install(packages: list[str], note: Callable[[str], None] = lambda text: None) -> None:
-    """Install packages with apt-get. On a Debian without packer, add Debian 12's, and call `note` with that fact.
+    """Install packages with apt-get. On Debian or Ubuntu without packer, add Debian 12's; call `note` with that fact.
 
     Raises ToolError with instructions if it is impossible.
     """
@@ -133,6 +135,9 @@ def install(packages: list[str], note: Callable[[str], None] = lambda text: None
     try:
         # madison prints nothing for a package that no source has.
         if "packer" in packages and not programs.run(["apt-cache", "madison", "packer"]).stdout.strip():
+            # Ubuntu gets Debian's keys and mmdebstrap only now.
+            if others := [package for package in packages if package != "packer"]:
+                programs.run(install_argv(others)[1])
             _add_packer_source(note)
             programs.run(update_argv, check=False)
         programs.run(add_argv)
@@ -143,9 +148,12 @@ def install(packages: list[str], note: Callable[[str], None] = lambda text: None
 
 
 def _add_packer_source(note: Callable[[str], None]) -> None:
-    """Write PACKER_FILES, with the mirror that apt uses for this Debian version."""
-    version, mirror = system().get("VERSION_ID", "testing"), _mirror()
-    note(f"Debian {version} has no packer package. bake adds Debian 12 as a source of apt for that package alone:")
+    """Write PACKER_FILES, with the mirror that apt uses for this Debian version, or else with mmdebstrap's."""
+    fields = system()
+    is_debian = fields.get("ID") == "debian"
+    name = f"Debian {fields.get('VERSION_ID', 'testing')}" if is_debian else fields.get("PRETTY_NAME", "This system")
+    mirror = _mirror() if is_debian else mmdebstrap.default_mirror(PACKER_RELEASE)
+    note(f"{name} has no packer package. bake adds Debian 12 as a source of apt for that package alone:")
     folder = paths.tree() / "packer" / "apt"
     for name, directory in PACKER_FILES.items():
         destination = f"/etc/apt/{directory}/{name}"

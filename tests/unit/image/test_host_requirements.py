@@ -17,7 +17,8 @@ from bake.image import host_requirements
 AS_ROOT = os.geteuid() == 0
 DEBIAN_12 = 'ID=debian\nVERSION_ID="12"\nVERSION_CODENAME=bookworm\n'
 DEBIAN_13 = 'ID=debian\nVERSION_ID="13"\nVERSION_CODENAME=trixie\n'
-UBUNTU = 'ID=ubuntu\nVERSION_ID="24.04"\nPRETTY_NAME="Ubuntu 24.04 LTS"\n'
+UBUNTU = 'ID=ubuntu\nID_LIKE=debian\nVERSION_ID="24.04"\nPRETTY_NAME="Ubuntu 24.04 LTS"\n'
+FEDORA = 'ID=fedora\nPRETTY_NAME="Fedora Linux 43"\n'
 
 
 @pytest.fixture
@@ -75,12 +76,13 @@ def test_debian_12_has_packer(tmp_path: Path) -> None:
     assert advice(DEBIAN_12, tmp_path) == ""
 
 
-def test_debian_13_needs_no_advice(tmp_path: Path) -> None:
-    assert advice(DEBIAN_13, tmp_path) == ""
+@pytest.mark.parametrize("system", [DEBIAN_13, UBUNTU])
+def test_debian_13_and_ubuntu_need_no_advice(system: str, tmp_path: Path) -> None:
+    assert advice(system, tmp_path) == ""
 
 
 def test_other_systems_are_called_by_their_names(tmp_path: Path) -> None:
-    assert advice(UBUNTU, tmp_path).startswith("Ubuntu 24.04 LTS has no packer package")
+    assert advice(FEDORA, tmp_path).startswith("Fedora Linux 43 has no packer package")
 
 
 def test_the_words_for_apt() -> None:
@@ -126,11 +128,27 @@ def test_debian_without_packer_gets_debian_12_s_from_its_own_mirror(
     assert "Package: *\nPin: release o=Debian,n=bookworm\nPin-Priority: -1\n" in text
     assert "for that package alone" in notes[0] and len(notes) == 3
     calls = [call for call in apt.read_text().splitlines() if "indextargets" not in call]
-    assert [call.split()[2] for call in calls] == ["update", "update", "install"]
+    # What Ubuntu needs to know Debian's keys and mirror comes first.
+    assert [call.split()[2] for call in calls] == ["update", "install", "update", "install"]
+    assert calls[1].endswith(" mtools") and calls[3].endswith(" mtools packer")
     # Again: apt knows a package, so nothing is written.
     written.write_text("")
     host_requirements.install(["packer"], notes.append)
     assert written.read_text() == "" and len(notes) == 3
+
+
+def test_ubuntu_gets_debian_12_s_packer_from_the_mirror_of_mmdebstrap(
+    apt: Path, fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = {"ID": "ubuntu", "ID_LIKE": "debian", "PRETTY_NAME": "Ubuntu 24.04.3 LTS"}
+    monkeypatch.setattr(host_requirements, "system", lambda: fields)
+    fake("apt-cache", "true")
+    fake("install", f"cat >> {tmp_path}/written")
+    fake("mmdebstrap", 'echo "I: a line" >&2; echo "deb http://mirror.example/debian bookworm main" >&2')
+    notes: list[str] = []
+    host_requirements.install(["packer"], notes.append)
+    assert notes[0].startswith("Ubuntu 24.04.3 LTS has no packer package. bake adds Debian 12")
+    assert "\nURIs: http://mirror.example/debian\nSuites: bookworm\n" in (tmp_path / "written").read_text()
 
 
 def test_debian_without_packer_and_without_a_mirror_is_told_so(

@@ -1,7 +1,7 @@
-"""Debian 13 as a host: the README's first command sets up everything in a fresh root, and bakes there.
+"""Debian 13 and Ubuntu as hosts: the README's first command sets up everything in a fresh root, and bakes there.
 
-The root is made by mmdebstrap from Debian's archive. It shares the kernel and the network of this computer.
-BAKE_TEST_DEBIAN_13 names a tar archive of such a root that exists.
+mmdebstrap makes the root of Debian 13. That of Ubuntu is a tar archive which BAKE_TEST_UBUNTU names, with PACKAGES in it
+and the component `universe` in its sources. The roots share the kernel and the network of this computer.
 """
 
 import os
@@ -30,12 +30,14 @@ exec sh -euc "$2"
 PACKAGES = "ca-certificates,mount,python3,sudo"
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """Run a shell command in a Debian 13 with a copy of this repository; its output is that of both streams."""
-    folder = tmp_path_factory.mktemp("debian-13")
-    archive = os.environ.get("BAKE_TEST_DEBIAN_13") or folder / "root.tar"
-    if not Path(archive).exists():
+@pytest.fixture(scope="module", params=["debian-13", "ubuntu"])
+def run(request, tmp_path_factory):
+    """Run a shell command in such a system with a copy of this repository; its output is that of both streams."""
+    folder = tmp_path_factory.mktemp(request.param)
+    archive = folder / "root.tar" if request.param == "debian-13" else os.environ.get("BAKE_TEST_UBUNTU")
+    if archive is None:
+        pytest.skip("BAKE_TEST_UBUNTU names no archive")
+    if request.param == "debian-13":
         subprocess.run(["mmdebstrap", "--variant=apt", f"--include={PACKAGES}", "trixie", archive], check=True)
     root = folder / "root"
     root.mkdir()
@@ -64,7 +66,7 @@ def run(tmp_path_factory):
 
 def test_doctor_installs_all_programs_and_packer_alone_from_debian_12(run):
     output = run("sh setup.sh && .venv/bin/nox -s bake --install-only && .nox/bake/bin/bake doctor --install", 2400)
-    assert "Debian 13 has no packer package. bake adds Debian 12 as a source of apt for that package alone" in output
+    assert "has no packer package. bake adds Debian 12 as a source of apt for that package alone" in output
     assert "all programs and files that a bake needs are present" in output
     assert "1.6.6" in run("packer version", 60)
     # Nothing else is, or would be, from Debian 12.
