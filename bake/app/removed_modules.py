@@ -32,8 +32,8 @@ ELSEWHERE = {"distutils"}
 def require_none(reader: Reader, modules: Iterable[Module]) -> None:
     """Raise RequirementError for an import without a condition, unless the app or its requirements have the module."""
     removed = {name for name, version in REMOVED.items() if reader.python >= version} - ELSEWHERE | {PKG_RESOURCES}
-    removed -= {*reader.modules}
-    names = required_names(reader)
+    removed = (removed - {*reader.modules}) & reader.imported_packages
+    names = required_names(reader) if removed else set()
     # Packages with such modules have names like legacy-cgi, standard-telnetlib and audioop-lts.
     removed = {name for name in removed if not any(name in required for required in names)}
     if not names or "setuptools" in names:

@@ -42,6 +42,11 @@ ERROR_TITLE = re.compile(
 )
 #: Names of the machine itself. A redirect to one of them does not work for visitors.
 LOOPBACK = re.compile(r"localhost|127\.\d+\.\d+\.\d+|0\.0\.0\.0|::1|unix|app")
+OTHER_DATA = "The address has an id that the author's server may have generated for its own data."
+#: An id that an app generated: a UUID, or hexadecimal digits.
+GENERATED_ID = re.compile(
+    r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?=[a-f]*\d)(?=\d*[a-f])(?<![0-9a-z])[0-9a-f]{16,}(?![0-9a-z])", re.I
+)
 
 
 class Verdict(Enum):
@@ -100,6 +105,14 @@ class Case:
         """Return whether a static file is expected."""
         suffix = PurePosixPath(urlsplit(self.path).path).suffix.lower()
         return self.author.kind in STATIC_KINDS if self.author and self.author.kind != "empty" else suffix in STATIC
+
+    @property
+    def has_generated_id(self) -> bool:
+        """Return whether the author's server led to this address, with an id that it may have generated for its data.
+
+        The machine's own pages lead to addresses with the machine's ids, and bake requests those, too.
+        """
+        return bool(self.author and self.author.via in ("link", "redirect") and GENERATED_ID.search(self.path))
 
     def varies(self, value: Callable[[Answer], object]) -> bool:
         """Return whether the responses of the author's server differ in a value."""
@@ -185,6 +198,8 @@ def _server_error(case: Case) -> Finding | None:
     knows_no_head = case.answer.method == "HEAD" and case.answer.status == 501
     if knows_no_head and (case.author is None or case.author.status == 501):
         return None
+    if case.has_generated_id:
+        return note(f"The machine responds with {case.answer.status}. {OTHER_DATA}")
     comparison = ", also with the author's server" if case.author and case.author.status >= 500 else ""
     return fault(
         f"The machine responds with {case.answer.status}{comparison}.",
@@ -200,6 +215,8 @@ def _status(case: Case) -> Finding | None:
     sentence = f"The machine responds with {case.answer.summary}, the author's server with {case.author.summary}."
     if machine == 429 and case.author.good:
         return note(f"{sentence} The app limits how often a visitor may ask.")
+    if case.has_generated_id and author < 300 <= machine:
+        return note(f"{sentence} {OTHER_DATA}")
     if case.created_by_crawl and author < 400 and machine in (404, 410):
         return note(f"{sentence} A page with links to it has different links on each request.")
     if case.author.good and machine >= 400 and not (author in (401, 403) and machine in (401, 403)):

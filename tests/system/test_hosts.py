@@ -1,7 +1,7 @@
 """Debian 13 and Ubuntu as hosts: the README's first command sets up everything in a fresh root, and bakes there.
 
-mmdebstrap makes the root of Debian 13. That of Ubuntu is a tar archive which BAKE_TEST_UBUNTU names, with PACKAGES in it
-and the component `universe` in its sources. The roots share the kernel and the network of this computer.
+mmdebstrap makes the root of Debian 13. That of Ubuntu is a tar archive, which BAKE_TEST_UBUNTU names: with PACKAGES in
+it, and the component `universe` in its sources. The roots share the kernel and the network of this computer.
 """
 
 import os

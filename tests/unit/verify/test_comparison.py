@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from sample_records import CSS, FAULT, HTML, JSON, NOTE, SAME, author, failed, machine, missing, only, page, to, verdict
 
 from bake.config.sections import Page
@@ -34,6 +35,21 @@ def test_a_file_of_a_page_with_other_links_each_time_is_missed() -> None:
     style = replace(CSS, via="asset", source="/page")
     record = author(page(links="4"), style).joined(author(page(links="6"), style))
     assert only(record, machine(missing(CSS.path))).verdict is FAULT
+
+
+@pytest.mark.parametrize(
+    "path", ["/edit/1f7d6a56-d908-4fc4-9ff7-5a9e11bace30", "/rss?token=ee5c98fc96c4008eeca7e5548b238971"]
+)
+@pytest.mark.parametrize("answer", [to("/"), missing("/"), page("/", status=500)])
+def test_the_data_of_the_author_s_server_are_not_missed(path: str, answer: Answer) -> None:
+    """As changedetection.io, which makes two watches with random ids at its first start."""
+    record = author(page("/"), page(path, via="link", source="/"))
+    assert only(record, machine(replace(answer, path=path))).verdict is NOTE
+    # The machine's own ids, names of files with a hash, and addresses of bake.yaml are judged.
+    assert only(author(page("/")), machine(page(path, status=500))).verdict is FAULT
+    for via in ("asset", "seed"):
+        record = author(page("/"), page(path, via=via, source="/"))
+        assert only(record, machine(missing(path))).verdict is FAULT
 
 
 def test_random_timed_and_tokened_pages_do_not_fail() -> None:
