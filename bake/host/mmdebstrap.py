@@ -12,6 +12,8 @@ from bake.errors import BaseError, NetworkError, ProgramError, RequirementError
 from bake.host import files, programs
 from bake.host.programs import Argv, stream
 
+#: The keys of the archive. Ubuntu's apt does not trust Debian's, and without gpg, mmdebstrap does not look for them.
+KEYRINGS = ("/etc/apt/trusted.gpg.d", "/usr/share/keyrings/debian-archive-keyring.gpg")
 #: Lines in mmdebstrap's log that mark its progress, in order.
 _STEPS = (
     "I: running apt-get update",
@@ -96,7 +98,12 @@ def run(argv: Argv, tree: Tree, work: Path, on_step: Callable[[float, str], None
 
     try:
         # For users other than root, mmdebstrap creates its own namespaces, which is impossible inside another one.
-        stream(argv, on_line, env={"TMPDIR": str(scratch)}, namespaces=os.geteuid() == 0)
+        stream(
+            [argv[0], *(f"--keyring={path}" for path in KEYRINGS), *argv[1:]],
+            on_line,
+            env={"TMPDIR": str(scratch)},
+            namespaces=os.geteuid() == 0,
+        )
     except ProgramError as error:
         raise _fault(log, tree) from error
     finally:

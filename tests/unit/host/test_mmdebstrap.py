@@ -21,6 +21,12 @@ def test_the_steps_are_reported(fake: Fake, tmp_path: Path) -> None:
     assert 0 < steps[0][0] < steps[1][0] < 1
 
 
+def test_debian_s_keys_verify_the_archive_on_any_host(fake: Fake, tmp_path: Path) -> None:
+    fake("mmdebstrap", f'echo "$*" > {tmp_path}/words')
+    mmdebstrap.run(["mmdebstrap", "--variant=apt", "trixie"], TREE, tmp_path, lambda share, text: None)
+    assert "--keyring=/usr/share/keyrings/debian-archive-keyring.gpg" in (tmp_path / "words").read_text()
+
+
 @pytest.mark.parametrize(
     ("line", "kind", "text"),
     [
