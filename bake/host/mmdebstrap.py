@@ -125,6 +125,13 @@ def _fault(log: list[str], tree: Tree) -> Exception:
             "Check the network, or set a mirror that you can reach in bake.yaml: `mirror: http://…`.",
             details,
         )
+    if "NO_PUBKEY" in text:
+        return BaseError(
+            "The Debian archive has a signature of a key that this computer does not know",
+            f"Update the package debian-archive-keyring ({KEYRINGS[-1]}). It may be older than the Debian version: "
+            "Ubuntu 24.04's does not know Debian 13, for which `base: debian-12` in bake.yaml helps.",
+            details,
+        )
     return BaseError(
         f"mmdebstrap could not build the {tree.name}",
         "Its last lines are above; `bake doctor` checks this machine.",

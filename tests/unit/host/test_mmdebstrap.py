@@ -32,6 +32,11 @@ def test_debian_s_keys_verify_the_archive_on_any_host(fake: Fake, tmp_path: Path
     [
         ("E: Unable to locate package libnone-dev", RequirementError, "Debian has no package libnone-dev"),
         ("Err: Could not resolve 'mirror.example'", NetworkError, "The Debian archive at http://mirror.example/debian"),
+        (
+            "  The following signatures couldn't be verified: NO_PUBKEY 6ED0",
+            BaseError,
+            "a key that this computer does not",
+        ),
         ("E: something else", BaseError, "mmdebstrap could not build the builder root"),
     ],
 )
