@@ -128,8 +128,7 @@ def _fault(log: list[str], tree: Tree) -> Exception:
     if "NO_PUBKEY" in text:
         return BaseError(
             "The Debian archive has a signature of a key that this computer does not know",
-            f"Update the package debian-archive-keyring ({KEYRINGS[-1]}). It may be older than the Debian version: "
-            "Ubuntu 24.04's does not know Debian 13, for which `base: debian-12` in bake.yaml helps.",
+            f"Update the package debian-archive-keyring ({KEYRINGS[-1]}): it may be older than the Debian version.",
             details,
         )
     return BaseError(
