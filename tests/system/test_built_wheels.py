@@ -92,7 +92,8 @@ def sdist(folder, name, files):
             info = tarfile.TarInfo(f"{name}-1.0/{path}")
             info.size = len(text.encode())
             tar.addfile(info, io.BytesIO(text.encode()))
-    return Source(name, "1.0", archive.as_uri(), hashlib.sha256(archive.read_bytes()).hexdigest(), "", "reqs.txt:1")
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    return Source(name, "1.0", archive.as_uri(), digest, "", "reqs.txt:1", archive)
 
 
 def collected(folder, requirements, target, report, **keys):
