@@ -215,7 +215,7 @@ def _status(case: Case) -> Finding | None:
     sentence = f"The machine responds with {case.answer.summary}, the author's server with {case.author.summary}."
     if machine == 429 and case.author.good:
         return note(f"{sentence} The app limits how often a visitor may ask.")
-    if case.has_generated_id and author < 300 <= machine:
+    if case.has_generated_id and case.author.good and (machine >= 400 or author < 300 <= machine):
         return note(f"{sentence} {OTHER_DATA}")
     if case.created_by_crawl and author < 400 and machine in (404, 410):
         return note(f"{sentence} A page with links to it has different links on each request.")

@@ -43,8 +43,10 @@ def test_a_file_of_a_page_with_other_links_each_time_is_missed() -> None:
 @pytest.mark.parametrize("answer", [to("/"), missing("/"), page("/", status=500)])
 def test_the_data_of_the_author_s_server_are_not_missed(path: str, answer: Answer) -> None:
     """As changedetection.io, which makes two watches with random ids at its first start."""
-    record = author(page("/"), page(path, via="link", source="/"))
-    assert only(record, machine(replace(answer, path=path))).verdict is NOTE
+    for own in (page(path), to("/", path)):
+        record = author(page("/"), replace(own, via="link", source="/"))
+        both_redirect = own.location and answer.location
+        assert only(record, machine(replace(answer, path=path))).verdict is (SAME if both_redirect else NOTE)
     # The machine's own ids, names of files with a hash, and addresses of bake.yaml are judged.
     assert only(author(page("/")), machine(page(path, status=500))).verdict is FAULT
     for via in ("asset", "seed"):
