@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path, PurePosixPath
 
 from bake.app import python_files, variables
@@ -105,6 +106,8 @@ def flat_import(reader: Reader, modules: Iterable[Module]) -> FlatImport | None:
     known_names = {name.partition(".")[0] for name in reader.modules} | sys.stdlib_module_names
     paths = {module.path for module in reader.modules.values()}
     folders = {parent for path in paths for parent in path.parents}
+    # Few apps ask for them, which reads a file, and some ask for each import.
+    listed_names = cache(partial(required_names, reader))
     # Packages that the app also imports by their own names, so that their folder cannot be the app's.
     origins = {origin for module in reader.modules.values() for origin in module.scope.imports.values()}
     known_packages = {".".join(origin.split(".")[:length]) for origin in origins for length in (1, 2, 3)}
@@ -121,7 +124,7 @@ def flat_import(reader: Reader, modules: Iterable[Module]) -> FlatImport | None:
                 is_own = (file in paths and file != module.path) or parent / name in folders
                 # A module may have the name of a package that it uses: shop/celery.py.
                 is_package = name in known_names or distribution(name)
-                if is_own and not is_package and name.lower() not in required_names(reader):
+                if is_own and not is_package and name.lower() not in listed_names():
                     package = ".".join(parent.parts)
                     correction = f"from {package}.{name} import …" * (package in known_packages)
                     return FlatImport(f"{module.path}:{line} imports {name}", parent, correction)
