@@ -103,6 +103,12 @@ def interfaces():
     assert "lo" in psutil.net_if_addrs()
 
 
+def joblib_processes():
+    import joblib
+
+    assert joblib.Parallel(n_jobs=2)(joblib.delayed(abs)(number) for number in (-1, -2)) == [1, 2]
+
+
 def locale_names():
     import locale
 
@@ -119,6 +125,16 @@ def lxml():
     from lxml import etree
 
     assert etree.fromstring("<a><b>c</b></a>").xpath("string(//b)") == "c"
+
+
+def matplotlib():
+    from matplotlib.figure import Figure
+
+    picture = io.BytesIO()
+    figure = Figure()
+    figure.subplots().plot([1, 2], label="grüße")
+    figure.savefig(picture, format="png")
+    assert picture.getvalue().startswith(b"\x89PNG")
 
 
 def multiprocessing_pool():
@@ -162,6 +178,17 @@ def pillow_font():
     ImageDraw.Draw(image).text((1, 1), "grüße", font=ImageFont.truetype("DejaVuSans.ttf", 20))
     image.save(io.BytesIO(), "WEBP")
     assert image.getbbox()
+
+
+def playwright():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as tools:
+        browser = tools.chromium.launch(executable_path="/usr/bin/chromium", timeout=400_000)
+        page = browser.new_page()
+        page.set_content("<p>hello</p>")
+        assert page.inner_text("p") == "hello"
+        browser.close()
 
 
 def prometheus():
