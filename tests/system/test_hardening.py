@@ -53,11 +53,13 @@ ANSWERED = {
     "AUTH-9230": "no account has a password",
     "AUTH-9262": "no account has a password",
     "AUTH-9282": "no account has a password",
+    "AUTH-9284": "the locked accounts are those of services, from Debian's packages",
     "AUTH-9286": "no account has a password",
     "AUTH-9328": "the app has umask 077; those who log in are administrators",
     "BANN-7126": "a legal banner depends on the law of its owner",
     "BANN-7130": "a legal banner depends on the law of its owner",
     # Settings whose effect other settings have.
+    "BOOT-5180": "systemd has targets in place of the runlevels that Lynis looks for",
     "BOOT-5264": "test_units.py bounds the units that meet visitors; Debian's own units keep Debian's settings",
     "KRNL-5820": "core dumps: systemd gives services the limit 0, and systemd-coredump is not installed",
     "KRNL-5830": "a reboot is due in the night",
@@ -75,6 +77,7 @@ ANSWERED = {
     "CRYP-7902": "the placeholder certificate",
     "SSH-7408": "forwarding, sessions and tries serve administrators with keys; X11 is off",
     "HTTP-6712": "Lynis reads Debian's nginx.conf, which the machine does not use",
+    "HTTP-6714": "Lynis reads Debian's nginx.conf, which the machine does not use",
     "HTTP-6710": "Lynis reads Debian's nginx.conf, which the machine does not use",
     "HTTP-6716": "Lynis reads Debian's nginx.conf, which the machine does not use",
 }
