@@ -62,6 +62,8 @@ SAME_NAMES = frozenset(
         "wtforms", "xlrd", "xlsxwriter", "xmltodict", "zeep", "zstandard",
     }
 )  # fmt: skip
+#: The newest releases of setuptools that contain pkg_resources.
+OLD_SETUPTOOLS = "setuptools<82"
 
 
 def distribution(module: str) -> str | None:
@@ -73,4 +75,4 @@ def distribution(module: str) -> str | None:
 
 def requirement(module: str) -> str | None:
     """Return the requirement for a top-level module, with its bound, or None if bake does not know one."""
-    return "setuptools<82" if module == "pkg_resources" else distribution(module)
+    return OLD_SETUPTOOLS if module == "pkg_resources" else distribution(module)

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 from packaging.requirements import Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
-from bake.app import asgi_server, wsgi_server
+from bake.app import asgi_server, flask_commands, wsgi_server
 from bake.app.requirement_line import HASH, Line, applies
 from bake.app.requirements_files import requirement_lines
 from bake.bundle import built_wheels, direct_sources
@@ -103,6 +103,7 @@ class Requirements:
             optional = asgi_server.optional(lines)
         elif recipe.server != "uwsgi":
             lines = wsgi_server.served(recipe.server, lines, notes)
+        lines = flask_commands.served(lines, notes)
         references = tuple(line for line in lines if line.reference and applies(Requirement(line.text), target))
         plain_lines = [line for line in lines if not line.reference]
         requirements = [f"{line.text}\n" for line in plain_lines if not line.constraint]
