@@ -68,20 +68,21 @@ def health(recipe: Recipe) -> str:
 
 def static(recipe: Recipe) -> str:
     """Return nginx's locations for static files. If nginx does not have a file or cannot read it, the app responds."""
-    folders = {prefix: f"{contract.CURRENT}/source/{path}" for prefix, path in (recipe.static or {}).items()}
-    return "".join(location(recipe, prefix, folder) for prefix, folder in sorted(folders.items()))
+    source = f"{contract.CURRENT}/source"
+    folders = {prefix: f"{source}/{path}" for prefix, path in (recipe.static or {}).items()}
+    return "".join(location(recipe, prefix, folder, source) for prefix, folder in sorted(folders.items()))
 
 
-def location(recipe: Recipe, prefix: str, folder: str) -> str:
-    """Return nginx's location for the files of a folder."""
+def location(recipe: Recipe, prefix: str, folder: str, root: str) -> str:
+    """Return nginx's location for the files of a folder. `root` is above it, in a folder that belongs to root."""
     values = {
         "prefix": prefix, "folder": folder,
         "server": "http" if recipe.is_http else "proxied" if recipe.proxy else "app",
-        "is_collected": folder == contract.COLLECTED_STATIC, "is_proxied": recipe.proxy is not None,
+        "root": root, "is_proxied": recipe.proxy is not None,
     }  # fmt: skip
     return render("release/nginx/location.conf.j2", **values)
 
 
 def collected_static(recipe: Recipe) -> str:
     """Return nginx's location for Django's static files. The machine replaces the URL when it knows it."""
-    return location(recipe, contract.STATIC_URL, contract.COLLECTED_STATIC)
+    return location(recipe, contract.STATIC_URL, contract.COLLECTED_STATIC, contract.CACHE)

@@ -65,6 +65,8 @@ def keep(release: Path, recipe: dict) -> None:
             if place.exists():
                 place.rename(shipped)
             place.symlink_to(kept)
+            # nginx follows a link only if its target has the same owner.
+            os.lchown(place, DATA.stat().st_uid, -1)
         # Run as the app, because it may have put links to other places into its own folder. nginx reads FRESH, but
         # only the app reads DATA.
         argv = ["sh", "-euc", KEEP, "sh", shipped, kept, "mkdir" if folders.get(name) else "true"]

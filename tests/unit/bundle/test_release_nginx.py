@@ -41,7 +41,7 @@ def test_django_s_settings_and_static_files(app: Path) -> None:
     static = found["settings/static-location"]
     assert "location ^~ STATIC_URL/ {" in static and "STATIC_URL" not in static.replace("^~ STATIC_URL/", "")
     assert "alias /var/cache/app/static/;" in static
-    assert "    disable_symlinks if_not_owner from=/var/cache/app/static;\n" in static
+    assert "    disable_symlinks if_not_owner from=/var/cache/app;\n" in static
     assert "collect.py" in found["settings/jobs/static"] and "collectstatic" in found["settings/collect.py"]
     assert "APP_DJANGO_SETTINGS" in found["settings/django/app_settings.py"]
     assert "APP_DJANGO_SETTINGS" in found["settings/hooks/settings.py"]

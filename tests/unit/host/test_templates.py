@@ -16,7 +16,7 @@ TEMPLATES = sorted(FOLDER.rglob("*.j2"))
 
 
 def test_a_value_stays_as_it_is() -> None:
-    values = {"prefix": "/a&b<c", "folder": '/srv/"x"', "server": "app", "is_collected": False, "is_proxied": False}
+    values = {"prefix": "/a&b<c", "folder": '/srv/"x"', "server": "app", "root": "/srv", "is_proxied": False}
     text = render("release/nginx/location.conf.j2", **values)
     assert text.startswith("location ^~ /a&b<c/ {\n") and 'alias /srv/"x"/;\n' in text and text.endswith("}\n")
 

@@ -450,7 +450,38 @@ def test_links_of_the_app_show_no_file_of_others(tmp_path: Path) -> None:
         (nginx.root / private).chmod(0o644)
         nginx.app.answer = lambda params, body: b"HTTP/1.1 200 OK\r\n\r\nthe app"
         bodies = {name: nginx.get(f"/static/{name}.txt", "x").body for name in ("own", "link", "stolen")}
-    assert bodies == {"own": b"own", "link": b"own", "stolen": b"the app"}
+        assert bodies == {"own": b"own", "link": b"own", "stolen": b"the app"}
+        # The app owns the folder above, too.
+        (nginx.root / served).rename(nginx.root / "var/cache/app/moved")
+        (nginx.root / served).symlink_to(nginx.root / "run/cloud-init")
+        os.chown(nginx.root / served, 800, 800, follow_symlinks=False)
+        assert nginx.get("/static/data.txt", "x").body == b"the app"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+@pytest.mark.parametrize(("static", "fresh"), [("static", "static"), ("static", "static/made"), ("web/static", "web")])
+def test_links_in_a_static_folder_that_the_app_writes_show_no_file_of_others(
+    tmp_path: Path, static: str, fresh: str
+) -> None:
+    """Such a folder is a link to the app's own copy, below /var/cache/app/fresh (steps.keep)."""
+    location = release_nginx.static(Recipe(static={"/static": static}))
+    made = "made" if fresh == "static/made" else "."
+    served, private = f"var/cache/app/fresh/x/{static}/{made}", "run/cloud-init/data.txt"
+    files = {"srv/app/current/settings/nginx/static.conf": location, f"{served}/own.txt": "own", private: "private"}
+    with MachineNginx(tmp_path / "root", files=files) as nginx:
+        link, own = nginx.root / "srv/app/current/source" / fresh, nginx.root / "var/cache/app/fresh/x" / fresh
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(own)
+        (nginx.root / served / "link.txt").symlink_to("own.txt")
+        (nginx.root / served / "stolen.txt").symlink_to(nginx.root / private)
+        (nginx.root / served / "folder").symlink_to(nginx.root / "run/cloud-init")
+        for path in (link, own, *own.rglob("*")):
+            os.chown(path, 800, 800, follow_symlinks=False)
+        (nginx.root / private).chmod(0o644)
+        nginx.app.answer = lambda params, body: b"HTTP/1.1 200 OK\r\n\r\nthe app"
+        names = ("own.txt", "link.txt", "stolen.txt", "folder/data.txt")
+        bodies = [nginx.get(f"/static/{made}/{name}", "x").body for name in names]
+    assert bodies == [b"own", b"own", b"the app", b"the app"]
 
 
 # Limits of an address, and compression.

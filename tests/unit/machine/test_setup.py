@@ -744,6 +744,8 @@ def test_a_link_of_the_app_s_leads_nobody_astray(
     assert list(away.iterdir()) == []
     steps.keep(folder, {"writable": ["instance"]})
     assert (steps.DATA / "instance").stat().st_uid == 800
+    # nginx follows a link from a folder of root's only if both its ends belong to the app.
+    assert (folder / "source/instance").lstat().st_uid == 800
 
 
 def nested(setup: ModuleType, steps: ModuleType) -> Path:
