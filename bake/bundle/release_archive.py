@@ -7,7 +7,7 @@ import tarfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bake.bundle import built_wheels, front_end, interpreter, shared_libraries, wheel_cache
+from bake.bundle import built_wheels, front_end, interpreter, secret_contents, shared_libraries, wheel_cache
 from bake.bundle.app_source import AppSource
 from bake.bundle.lock import Lock, Requirements, resolve
 from bake.bundle.release import Additions, Member, Release, gather
@@ -34,6 +34,7 @@ def collect(app: AppSource, out: Path, report: Reporter, options: LockOptions = 
     built become packages of the machine.
     """
     recipe, target = app.recipe, app.recipe.target
+    secret_contents.require_public_settings(app.folder, recipe)
     assets = front_end.members(app, options, report)
     with report.phase("bundle") as phase:
         phase.progress(0.1, "resolving requirements")

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bake.app import ignore
+from bake.config.loader import FILE_NAME
+from bake.config.recipe import Recipe
 from bake.errors import AppFolderError, SecretError
 
 
@@ -22,6 +24,14 @@ class Kind(NamedTuple):
     name: str
     words: tuple[bytes, ...]
     pattern: re.Pattern[bytes]
+
+
+class Secret(NamedTuple):
+    """A secret in a file: its line, the name of its kind, and its value."""
+
+    line: int
+    kind: str
+    value: bytes
 
 
 def _kind(name: str, words: str, pattern: str) -> Kind:
@@ -86,12 +96,29 @@ def exclude(folder: Path, source_paths: Iterable[Path]) -> list[str]:
         path.relative_to(folder).as_posix(): places
         for path in source_paths
         if path.is_file() and not path.is_symlink()
-        if (places := list(_find(path))) and not ignore.allows(folder, path)
+        if (places := _places(_find(path))) and not ignore.allows(folder, path)
     }
     excluded = [name for name in secrets if UNUSED.search(name)]
     if names := [name for name in secrets if name not in excluded]:
         raise _error(folder, {name: secrets[name] for name in names})
     return excluded
+
+
+def require_public_settings(folder: Path, recipe: Recipe) -> None:
+    """Raise SecretError if bake.yaml in `folder` has a secret that becomes part of the release, such as one in `env`.
+
+    `check.env` does not, nor do comments. A line `!/bake.yaml` in .bakeignore allows them.
+    """
+    path = folder / FILE_NAME
+    if path.is_file() and not ignore.allows(folder, path):
+        settings = recipe.model_dump_json(exclude={"check": {"env"}}).encode()
+        if places := _places(secret for secret in _find(path) if secret.value in settings):
+            raise _error(folder, {FILE_NAME: places})
+
+
+def _places(secrets: Iterable[Secret]) -> list[tuple[int, str]]:
+    """Return the line and the kind of each secret, once."""
+    return sorted({(each.line, each.kind) for each in secrets})
 
 
 def _error(folder: Path, secrets: Mapping[str, list[tuple[int, str]]]) -> SecretError:
@@ -107,22 +134,19 @@ def _error(folder: Path, secrets: Mapping[str, list[tuple[int, str]]]) -> Secret
     )
 
 
-def _find(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the line and the kind of each secret in a file. Raises AppFolderError if it cannot be read."""
+def _find(path: Path) -> Iterator[Secret]:
+    """Yield each secret in a file. Raises AppFolderError if it cannot be read."""
     try:
         content = _text(path)
     except OSError as error:
         raise AppFolderError(
             f"{path} cannot be read: {error.strerror}", "Change its mode, or exclude it in .bakeignore."
         ) from None
-    places = {
-        (content.count(b"\n", 0, match.start(1)) + 1, kind.name)
-        for kind in KINDS
-        if any(word in content for word in kind.words)
-        for match in kind.pattern.finditer(content)
-        if len(set(match[1])) >= VARIETY and not PLACEHOLDER.search(match[1])
-    }
-    yield from sorted(places)
+    for kind in KINDS:
+        if any(word in content for word in kind.words):
+            for match in kind.pattern.finditer(content):
+                if len(set(match[1])) >= VARIETY and not PLACEHOLDER.search(match[1]):
+                    yield Secret(content.count(b"\n", 0, match.start(1)) + 1, kind.name, match[1])
 
 
 def _text(path: Path) -> bytes:

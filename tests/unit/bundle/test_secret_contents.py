@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import random
 import string
@@ -15,9 +16,14 @@ from app_files import gather
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from bake.bundle import release_archive, secret_contents
+from bake.bundle.app_source import AppSource
+from bake.config import loader
 from bake.config.recipe import Recipe
 from bake.config.sections import App
 from bake.errors import SecretError
+from bake.host.progress import Reporter
+from bake.host.terminal import Terminal
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
 
@@ -191,3 +197,41 @@ def test_the_encoding_of_a_text_does_not_hide_a_secret_and_binaries_are_not_read
     with pytest.raises(SecretError, match="a secret") as caught:
         gather(app)
     assert caught.value.details == "notes.txt:2: a private key"
+
+
+def collect(folder: Path) -> None:
+    """Make a bundle of an app with the recipe in its folder."""
+    source = AppSource(folder, loader.read(folder))
+    release_archive.collect(source, folder.parent / "bundle.tar", Reporter(Terminal(file=io.StringIO())))
+
+
+IN_RECIPE = {
+    "env": f"env:\n  STRIPE: {SECRETS['stripe'][0].split(chr(39))[1]}\n",
+    "step": f"setup:\n- curl -u shop:{SECRETS['github fine'][0]} https://shop.example/\n",
+    "timer": f'timers:\n  a: {{when: daily, run: "report --key {SECRETS["openai"][0]}"}}\n',
+    "process": f"processes:\n  queue: worker --token {SECRETS['gitlab'][0]}\n",
+    "key": "env:\n  KEY: '" + PKCS8.replace("\n", r"\n") + "'\n",
+}
+
+
+@pytest.mark.parametrize("name", IN_RECIPE)
+def test_a_secret_of_the_recipe_that_goes_into_the_release_is_refused(app: Path, name: str) -> None:
+    """bake writes the values of bake.yaml into other files, although the file itself stays out."""
+    conftest.write(app, {"bake.yaml": f"wsgi: app:app\n{IN_RECIPE[name]}"})
+    with pytest.raises(SecretError, match="contains a secret") as caught:
+        collect(app)
+    assert caught.value.details.startswith("bake.yaml:3: ")
+
+
+def test_a_secret_of_the_recipe_that_stays_out_or_is_allowed_by_name_is_not_refused(app: Path) -> None:
+    key = IN_RECIPE["env"].split()[-1]
+    recipe = f"wsgi: app:app\n# {key}\ncheck:\n  env: {{STRIPE: {key}}}\n"
+    conftest.write(app, {"bake.yaml": recipe})
+    secret_contents.require_public_settings(app, loader.read(app))
+    conftest.write(app, {"bake.yaml": f"{recipe}{IN_RECIPE['env']}"})
+    with pytest.raises(SecretError) as caught:
+        secret_contents.require_public_settings(app, loader.read(app))
+    assert len(caught.value.details.splitlines()) == 3 and "`!/bake.yaml`" in caught.value.hint
+    (app / ".bakeignore").write_text("!/bake.yaml\n")
+    secret_contents.require_public_settings(app, loader.read(app))
+    assert "source/bake.yaml" not in [member.name for member in gather(app, loader.read(app)).members]
