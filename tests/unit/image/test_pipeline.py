@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from bake.bundle.wheel_builder import LockOptions
 from bake.config.debian import DEBIAN_12, DEBIAN_13, Target
 from bake.config.recipe import Recipe
 from bake.config.sections import BaseImage
-from bake.disk import base_disk
+from bake.disk import base_disk, security_updates
 from bake.disk.base_disk import Base
 from bake.host.cache import Age
 from bake.host.progress import Reporter
@@ -67,3 +68,32 @@ def test_the_base_disk_has_the_libraries_of_the_wheels_that_bake_built(
         pipeline.bake(AppSource(app, recipe), pipeline.Options(), Reporter(Terminal(file=io.StringIO())))
     built = Recipe(name="shop", packages=("git", "libpq5"))
     assert keys == [base_disk.key(DEBIAN_13, built.debian_packages, None)]
+
+
+@pytest.mark.parametrize(("is_covered", "step"), [(False, "base"), (True, "build")])
+def test_a_cached_base_disk_is_built_again_if_it_lacks_security_updates(
+    app: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch, is_covered: bool, step: str
+) -> None:
+    base = Base(cache_folder / "base/key/disk.qcow2", app / "vmlinuz", "key", 0, "2026-11-28", DEBIAN_13.name)
+    compared: list[Path] = []
+
+    def covers(entry: Path, report: Reporter) -> bool:
+        compared.append(entry)
+        return is_covered
+
+    def stop(step: str) -> Callable[..., None]:
+        def begin(*words: object) -> None:
+            raise Stop(step)
+
+        return begin
+
+    bundle = Bundle(app / "bundle.tar", "0" * 64, 0, Release((), ()))
+    monkeypatch.setattr(release_archive, "collect", lambda *words: bundle)
+    monkeypatch.setattr(base_disk, "find", lambda key, age: base)
+    monkeypatch.setattr(security_updates, "covers", covers)
+    monkeypatch.setattr(base_disk, "build", stop("base"))
+    monkeypatch.setattr(pipeline.Build, "of", stop("build"))
+    monkeypatch.chdir(app.parent)
+    with pytest.raises(Stop, match=step):
+        pipeline.bake(AppSource(app, Recipe(name="shop")), pipeline.Options(), Reporter(Terminal(file=io.StringIO())))
+    assert compared == [base.disk.parent]
