@@ -45,6 +45,14 @@ def test_a_job_has_a_bound_of_memory_and_dies_before_the_site(app: Path) -> None
     assert name not in release_texts(app)
 
 
+def test_the_build_of_a_release_has_a_bound_of_memory_and_no_better_chance_than_the_site() -> None:
+    """Python needs gigabytes to compile a module of some wheels, and of a hostile one."""
+    units = paths.rootfs() / "etc/systemd/system"
+    of_build, of_site = ((units / f"{name}.service.d/50-sandbox.conf").read_text() for name in ("app-build", "app"))
+    scores = [int(text.partition("\nOOMScoreAdjust=")[2].split()[0]) for text in (of_build, of_site)]
+    assert scores[0] >= scores[1] and "\nMemoryMax=85%\n" in of_build
+
+
 def test_large_uploads_are_not_kept_in_memory(app: Path) -> None:
     names = [f"settings/units/{unit}.service.d/60-tmp.conf" for unit in ("app", "app-next", "app-job@")]
     found = release_texts(app, limits={"body": "1G"})
