@@ -21,7 +21,7 @@ from bake.disk.base_disk import Base
 from bake.host.cache import Age
 from bake.host.progress import Reporter
 from bake.host.terminal import Terminal
-from bake.image import pipeline
+from bake.image import build, pipeline
 
 
 class Stop(Exception):
@@ -92,7 +92,7 @@ def test_a_cached_base_disk_is_built_again_if_it_lacks_security_updates(
     monkeypatch.setattr(base_disk, "find", lambda key, age: base)
     monkeypatch.setattr(security_updates, "covers", covers)
     monkeypatch.setattr(base_disk, "build", stop("base"))
-    monkeypatch.setattr(pipeline.Build, "of", stop("build"))
+    monkeypatch.setattr(build.Build, "of", stop("build"))
     monkeypatch.chdir(app.parent)
     with pytest.raises(Stop, match=step):
         pipeline.bake(AppSource(app, Recipe(name="shop")), pipeline.Options(), Reporter(Terminal(file=io.StringIO())))
