@@ -1,6 +1,7 @@
 """Hold 2,000 slow connections to nginx for a while, and ask for a page all the time. Print the counts as JSON.
 
-Runs on the machine. Each slow visitor has an address of its own, or nginx's bound for one address would end them.
+Runs on the machine. Each slow visitor has an address of its own, as many visitors have. nginx's bound for one address
+counts only requests whose headers it has read.
 """
 
 import collections

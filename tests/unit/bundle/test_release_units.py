@@ -119,6 +119,31 @@ def test_systemd_reads_the_doors(app: Path, tmp_path: Path) -> None:
     assert ratings == {"": 1.3, "jit": 1.3, "proc": 1.3, "nice": 1.4, "browser": 2.0}
 
 
+#: What systemd 252 computes for each unit that runs code of the app, or speaks to others.
+EXPOSURES = {
+    "app": 1.3, "app-next": 1.3, "app-job@any": 1.1, "app-process@any": 1.1, "app-build": 1.0, "nginx": 2.7,
+    "certbot": 2.6, "app-look": 2.6, "app-certificate": 2.6, "app-keep": 2.6,
+}  # fmt: skip
+
+
+@pytest.mark.skipif(which("systemd-analyze") is None, reason="no systemd here")
+def test_each_unit_that_runs_the_app_or_speaks_to_others_is_closed_in(tmp_path: Path) -> None:
+    units = tmp_path / "etc/systemd/system"
+    shutil.copytree(paths.rootfs() / "etc/systemd/system", units)
+    for name in ("certificate", "certificate-keep", "processes", "zero-downtime"):
+        shutil.copytree(paths.features() / name / "units", units, dirs_exist_ok=True)
+    (tmp_path / "usr/lib/systemd/system").mkdir(parents=True)
+    # The units of Debian, and the transient one.
+    for name in ("nginx", "certbot", "app-build"):
+        (units / f"{name}.service").write_text("[Service]\nExecStart=/bin/true\n")
+    ratings = {}
+    for name in EXPOSURES:
+        argv = ["systemd-analyze", "security", "--offline=true", f"--root={tmp_path}", f"{name}.service"]
+        rating = re.search(r"Overall exposure level for \S+: ([\d.]+)", run(argv, check=False).stdout)
+        ratings[name] = float(rating[1]) if rating else 10
+    assert {name: rating for name, rating in ratings.items() if rating > EXPOSURES[name]} == {}
+
+
 def test_a_time_zone_and_a_locale_are_those_of_the_app_and_its_timers(app: Path) -> None:
     timers = {
         "a": {"run": "true", "when": "Mon 06:30"}, "b": {"run": "true", "when": "daily UTC"},
