@@ -38,10 +38,10 @@ def install_programs(session: nox.Session) -> None:
         session.run("python", "-c", f"from bake.image import host_requirements; host_requirements.install({missing})")
 
 
-#: Fetches Debian's nginx and uWSGI with its libraries, and unpacks them here. Lists of packages that are missing or old
-#: are fetched first.
+#: Fetches Debian's nginx, uWSGI and nft with their libraries, and unpacks them here. Lists of packages that are missing
+#: or old are fetched first.
 UNPACK_SERVERS = """
-servers='nginx nginx-common uwsgi-core uwsgi-plugin-python3'
+servers='nginx nginx-common uwsgi-core uwsgi-plugin-python3 nftables libnftables1 libedit2 libbsd0'
 fetch() {
     libraries=$(apt-cache depends --important $servers | grep -o ' lib[a-z].*' | grep -v '^ libc6')
     apt-get -q download $servers $libraries
@@ -52,17 +52,17 @@ for package in *.deb; do dpkg-deb --extract "$package" .; done
 
 
 def unpack_servers(session: nox.Session) -> None:
-    """Unpack nginx and uWSGI for the unit tests, unless they are there. nginx's package would serve on port 80."""
+    """Unpack nginx, uWSGI and nft for the unit tests, unless they are there. nginx's package would serve on port 80."""
     place = Path(session.virtualenv.location) / "servers"
     path = f"{session.bin}:{os.environ['PATH']}:/usr/sbin"
-    if shutil.which("nginx", path=path) and shutil.which("uwsgi-core", path=path):
+    if all(shutil.which(program, path=path) for program in ("nginx", "uwsgi-core", "nft")):
         return
     if not shutil.which("apt-get"):
-        session.error("nginx or uWSGI is missing: the unit tests run the machine's settings in them. Install them.")
+        session.error("nginx, uWSGI or nft is missing: the unit tests run the machine's settings. Install them.")
     place.mkdir(exist_ok=True)
     with session.chdir(place):
         session.run("sh", "-euc", UNPACK_SERVERS, external=True)
-    for program in ("sbin/nginx", "bin/uwsgi-core"):
+    for program in ("sbin/nginx", "bin/uwsgi-core", "sbin/nft"):
         link_program(session, place / "usr" / program)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from bake.bundle import release_metadata, release_nginx, release_units
 from bake.config import contract
 from bake.config.contract_files import MachineRecipe
+from bake.config.debian import DEBIAN_12
 from bake.config.providers import AWS_METADATA_SERVICES
 from bake.config.recipe import Recipe
 from bake.config.sections import OPTIONS, Django, Limits, Updates
@@ -18,7 +19,7 @@ from bake.host.templates import render
 
 #: Optional parts of a release: folders of cloud-init/features, the most important first. A document without enough room
 #: omits them.
-EXTRAS = ("certificate", "updates", "request-limit", "zero-downtime")
+EXTRAS = ("certificate", "updates", "ssh-limit", "request-limit", "zero-downtime")
 #: Parts that only bundles contain: a document has no room, or nobody reads the result.
 BUNDLE_FEATURES = ("read-only-hints", "author-server", "steps", "zram")
 #: The script that starts the author's server. `author-server` runs it.
@@ -81,8 +82,13 @@ def extras(recipe: Recipe) -> tuple[str, ...]:
     """Return the EXTRAS that suit an app.
 
     Two programs cannot listen at one port, so nothing can be exchanged there. Only uWSGI needs the hook for its limit.
+    Debian 13's sshd limits the tries of passwords itself.
     """
-    unsuitable = {"zero-downtime": recipe.port, "request-limit": recipe.is_http}
+    unsuitable = {
+        "zero-downtime": recipe.port,
+        "request-limit": recipe.is_http,
+        "ssh-limit": recipe.target.name != DEBIAN_12.name,
+    }
     return tuple(name for name in EXTRAS if not unsuitable.get(name))
 
 

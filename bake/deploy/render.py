@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import compress, product
 
 from bake.bundle import release_archive, release_files
 from bake.bundle.app_source import AppSource
@@ -43,7 +42,7 @@ def machine_document(
         bundle = release_archive.collect(app, work / "bundle.tar", report, LockOptions(builds=False))
         app_files = _app_files(app, bundle.release, inline, report)
         document, missing_extras = _fullest_document(
-            [*machine_files.files(target), *settings.files], app_files, target, provider
+            [*machine_files.files(target), *settings.files], app_files, release_files.extras(recipe), target, provider
         )
     _report_size(document, provider, report)
     proof = manifest.proof_of(bundle.sha256)
@@ -82,7 +81,12 @@ def _notes(missing_extras: tuple[str, ...], names: tuple[str, ...], recipe: Reci
         notes.append(
             "no room for the restarts after updates: until the first push, the machine reboots at 03:30 after updates"
         )
-    if "request-limit" in missing_extras and not recipe.is_http:
+    if "ssh-limit" in missing_extras:
+        notes.append(
+            "no room for the limit of SSH connections: until the first push, or until a user has an SSH key, strangers "
+            "may try passwords without end"
+        )
+    if "request-limit" in missing_extras:
         notes.append(
             "no room for the exact `limits.request`: until the first push, a request that takes longer goes on if its "
             "worker answers others"
@@ -93,23 +97,21 @@ def _notes(missing_extras: tuple[str, ...], names: tuple[str, ...], recipe: Reci
 
 
 def _fullest_document(
-    files: list[File], app_files: AppFiles, target: Target, provider: Provider | None
+    files: list[File], app_files: AppFiles, extras: tuple[str, ...], target: Target, provider: Provider | None
 ) -> tuple[cloud_config.Document, tuple[str, ...]]:
-    """Return the document with those of release_files.EXTRAS that fit, and the names of those that did not fit.
+    """Return the document with those of `extras` that fit, and the names of those that did not fit.
 
-    Raises DocumentError if not even the document without them fits.
+    The most important one comes first: it is worth more than all others. Raises DocumentError if not even the document
+    without them fits.
     """
-    extras, capacity = release_files.EXTRAS, _capacity(provider)
-    binary = provider is not None and not provider.text
-    minimum_files = [*files, *app_files(())]
-    if cloud_config.may_fit(minimum_files, capacity):
-        # The most important one comes first: it is worth more than all others.
-        for included in product((True, False), repeat=len(extras)):
-            subset = tuple(compress(extras, included))
-            document = cloud_config.fitting([*files, *app_files(subset)], target, capacity, binary=binary)
-            if document:
-                return document, tuple(name for name in extras if name not in subset)
-    raise cloud_config.excess_error(minimum_files, target, capacity, binary=binary)
+    capacity, binary = _capacity(provider), provider is not None and not provider.text
+    included: tuple[str, ...] = ()
+    document = cloud_config.fit([*files, *app_files(included)], target, capacity, binary=binary)
+    for name in extras:
+        larger_files = [*files, *app_files((*included, name))]
+        if larger := cloud_config.fitting(larger_files, target, capacity, binary=binary):
+            document, included = larger, (*included, name)
+    return document, tuple(name for name in extras if name not in included)
 
 
 def launch_document(settings: Settings, provider: Provider | None, report: Reporter) -> cloud_config.Document:

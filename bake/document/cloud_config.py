@@ -144,16 +144,6 @@ def _gzipped(archive: bytes, target: Target) -> Document:
     return Document(base64.b64encode(content).decode() + "\n", GZIPPED)
 
 
-def may_fit(files: list[File], capacity: int) -> bool:
-    """Return whether a document may have at most `capacity` bytes: False is certain. Much faster than `fitting`."""
-    return not _is_huge(files) and lower_bound(files) <= capacity
-
-
-def lower_bound(files: list[File]) -> int:
-    """Return a lower bound, in bytes, for the size of every form of a document."""
-    return min(sum(len(file.content) for file in files), len(_compressed(_document_files(files, True))))
-
-
 def _is_huge(files: list[File]) -> bool:
     """Return whether fast compression gives four times the largest limit. Thorough compression would take minutes."""
     return _fast_size(files) > 4 * max(provider.capacity for provider in PROVIDERS.values())

@@ -51,6 +51,17 @@ def test_the_firewall_drops_other_ports(host):
     assert len(accepting) == 5
 
 
+def test_tries_of_passwords_are_limited(host):
+    configuration = dict(line.partition(" ")[::2] for line in host.run("sshd -T").stdout.splitlines())
+    if "persourcepenalties" in configuration:
+        assert configuration["persourcepenalties"] != "no"
+    elif host.file("/srv/app/current/settings/ssh.nft").exists:
+        expressions = [expression for rule in chain(host, "output")[1] for expression in rule]
+        assert {row["meter"]["name"] for row in expressions if "meter" in row} == {"ssh4", "ssh6"}
+    else:
+        pytest.skip("the document had no room for the limit")
+
+
 def test_icmpv6_is_allowed(host):
     # nft prints the protocol's name if /etc/protocols exists, or else its number.
     rules = json.dumps(chain(host, "input")[1])

@@ -44,7 +44,7 @@ def test_each_feature_s_share_of_a_document(target, capsys):
     whole = size(files, target)
     # What a document would save without it: files that are alike cost less together.
     rows = {name: whole - size([file for file in files if file not in group], target) for name, group in groups.items()}
-    for name in ("updates", "zero-downtime", "certificate", "steps", "django"):
+    for name in ("updates", "ssh-limit", "zero-downtime", "certificate", "steps", "django"):
         brought = [
             cloud_config.minified(File(f"{contract.INCOMING}/{'ab' * 32}/{path}", file.mode, file.text.encode()))
             for path, file in release_files.feature_files(name).items()

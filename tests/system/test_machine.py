@@ -48,6 +48,7 @@ BREAKAGES = {
     "rm /etc/apt/apt.conf.d/52app": "test_security_updates_come_by_themselves",
     "ln -sf /dev/null /etc/resolv.conf": "test_names_are_looked_up_through_resolved",
     "sed -i 's/ no$/ yes/' /usr/lib/app/keys-only.conf": "test_passwords_do_not_log_in",
+    "echo PerSourcePenalties no > /etc/ssh/sshd_config.d/0-x.conf": "test_tries_of_passwords_are_limited",
     "sed -i 's/server_tokens off/server_tokens on/; s/TLSv1.2 TLSv1.3/TLSv1.3/' /usr/lib/app/nginx/nginx.conf": (
         "test_the_server_header_has_no_version"
     ),

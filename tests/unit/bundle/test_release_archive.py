@@ -65,7 +65,7 @@ def test_what_the_archive_holds(app: Path) -> None:
         entries = {entry.name: entry for entry in archive}
     extras = [
         name
-        for extra in (*release_files.EXTRAS, *release_files.BUNDLE_FEATURES)
+        for extra in (*release_files.extras(Recipe()), *release_files.BUNDLE_FEATURES)
         for name in release_files.feature_files(extra)
     ]
     assert list(entries) == [

@@ -28,10 +28,10 @@ ESCAPED = {"QUOTE": 'say "hello"', "BACKSLASH": r"C:\new\\", "DOLLAR": "$HOME ${
 
 
 def extras() -> dict[str, str]:
-    """What every release brings in a bundle."""
+    """What every release for Debian 13 brings in a bundle."""
     return {
         path: file.text
-        for name in (*release_files.EXTRAS, *release_files.BUNDLE_FEATURES)
+        for name in (*release_files.extras(Recipe()), *release_files.BUNDLE_FEATURES)
         for path, file in release_files.feature_files(name).items()
     }
 
@@ -126,7 +126,8 @@ def test_the_exchange_of_workers_brings_its_units() -> None:
 
 def test_extras_are_told_apart_and_their_hints_are_for_authors() -> None:
     assert len(extras()) == sum(
-        len(release_files.feature_files(name)) for name in (*release_files.EXTRAS, *release_files.BUNDLE_FEATURES)
+        len(release_files.feature_files(name))
+        for name in (*release_files.extras(Recipe()), *release_files.BUNDLE_FEATURES)
     )
     assert all(text and path.startswith("settings/") for path, text in extras().items())
     assert set(release_files.feature_files("read-only-hints")) == {"settings/hooks/watch.py"}

@@ -383,20 +383,23 @@ def test_a_small_app_fits_every_provider(tmp_path: Path, monkeypatch: pytest.Mon
     assert held == {None: [], "aws": ["certificate"]}
 
 
-def test_what_there_is_no_room_for_is_said(app: Path) -> None:
+@pytest.mark.parametrize("target", [DEBIAN_12, DEBIAN_13])
+def test_what_there_is_no_room_for_is_said(app: Path, target: Target) -> None:
+    recipe = RECIPE.model_copy(update={"base": target.name})
     small = Provider("small", 0, False, True, "this test")
     # Of all that is stripped, the largest, then one byte less than that has.
     limit = 22_000
     ranks: list[list[bool]] = []
     while not ranks or any(ranks[-1]):
-        made, notes = said(app, provider=replace(small, limit=limit))
+        made, notes = said(app, recipe, provider=replace(small, limit=limit))
         assert made.form == "stripped"
         limit = made.size - 1
         extras = extras_in(made)
-        has = {name: name in extras for name in release_files.EXTRAS}
+        has = {name: name in extras for name in release_files.extras(recipe)}
         ranks.append(list(has.values()))
         assert ("no room for the certificate client" in notes) == (not has["certificate"])
         assert ("no room for the restarts after updates" in notes) == (not has["updates"])
+        assert ("no room for the limit of SSH connections" in notes) == (not has.get("ssh-limit", True))
         assert ("no room for the exact `limits.request`" in notes) == (not has["request-limit"])
         assert ("no room for the zero-downtime restart" in notes) == (not has["zero-downtime"])
         trusted = "HTTPS is trusted about a minute after the DNS records of a.example point"

@@ -643,13 +643,6 @@ def test_the_size_of_a_packed_document_is_known_before_it_is_written(size: int, 
     assert cloud_config._packed_size(content, DEBIAN_13, stripped) == document.size
 
 
-@pytest.mark.parametrize("name", ["packed", "gzipped", "plain"])
-def test_no_form_of_a_document_is_smaller_than_the_lower_bound(name: str) -> None:
-    files = [*MACHINE, STANZA, app_file("noise.bin", noise(20_000, 1))]
-    forms = {**FORMS, "gzipped": lambda files: cloud_config.gzipped(files, DEBIAN_13)}
-    assert cloud_config.lower_bound(files) <= forms[name](files).size
-
-
 def test_a_document_that_is_too_large_is_refused_before_it_is_written() -> None:
     files = [*MACHINE, STANZA, app_file("logo.png", noise(300_000, 1))]
     begun = time.process_time()

@@ -77,11 +77,12 @@ def test_a_document_may_hold_the_app(app: Path) -> None:
     assert {"lock.txt", "recipe.json"} <= set(found)
 
 
-@pytest.mark.parametrize("wanted", [(), ("zero-downtime",), release_files.EXTRAS])
+@pytest.mark.parametrize("wanted", [(), ("zero-downtime",), release_files.extras(RECIPE)])
 def test_a_document_has_the_extras_that_are_asked_for_alone(app: Path, wanted: tuple[str, ...]) -> None:
     (app / "settings").mkdir()
     (app / "settings/exchange.py").write_text("the app's own\n")
-    gathered, extras = gather(app), {name: set(release_files.feature_files(name)) for name in release_files.EXTRAS}
+    gathered = gather(app)
+    extras = {name: set(release_files.feature_files(name)) for name in release_files.extras(RECIPE)}
     members = {member.name for member in gathered.members}
     assert set().union(*extras.values()) <= members, "a bundle has all of them"
     inline = parts(release_source.inline(gathered, RECIPE, wanted))

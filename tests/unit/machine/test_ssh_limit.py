@@ -1,0 +1,86 @@
+"""The limit of SSH connections: Debian's nft and the kernel, in a network namespace with the machine's own rules."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import PROGRAMS
+
+from bake.bundle import release_files
+from bake.config import contract
+from bake.config.recipe import Recipe
+from bake.host import programs
+
+#: Configures the loopback device, loads the rules with the command argv[1:], and prints the connections that succeed.
+CLIENT = """
+import fcntl, json, socket, struct, subprocess, sys
+with socket.socket() as ipv4, socket.socket(socket.AF_INET6) as ipv6:
+    fcntl.ioctl(ipv4, 0x8914, struct.pack("16sH14x", b"lo", 0x41))
+    for address in ("fd00::1", "fd00::2", "fd00:0:0:1::1"):
+        fcntl.ioctl(ipv6, 0x8916, socket.inet_pton(socket.AF_INET6, address) + struct.pack("Ii", 128, 1))
+# A reload replaces the rules.
+for _ in range(2):
+    subprocess.run(sys.argv[1:], check=True)
+
+def connects(family, server, client, patience=0.2):
+    with socket.socket(family) as stream:
+        stream.settimeout(patience)
+        stream.bind((client, 0))
+        return stream.connect_ex((server, 22)) == 0
+
+results = {}
+for family, server, same, neighbour, other in (
+    (socket.AF_INET, "127.0.0.1", "127.0.0.2", "127.0.0.2", "127.0.0.3"),
+    (socket.AF_INET6, "::1", "fd00::1", "fd00::2", "fd00:0:0:1::1"),
+):
+    listener = socket.create_server((server, 22), family=family, backlog=128)
+    results[family.name] = {
+        "at once": sum(connects(family, server, same) for _ in range(66)),
+        "neighbour": sum(connects(family, server, neighbour) for _ in range(5)),
+        "other": sum(connects(family, server, other) for _ in range(5)),
+        "patient": connects(family, server, same, 20),
+    }
+print(json.dumps(results))
+"""
+
+
+def nft() -> Path:
+    """Return the path of nft: the system's, or the one that `nox -s unit` unpacked beside this Python."""
+    beside = str(Path(sys.executable).parent)
+    path = shutil.which("nft", path=os.pathsep.join([beside, programs.search_path(), "/usr/sbin"]))
+    if not path:
+        pytest.skip("nft is not installed; `nox -s unit` unpacks Debian's")
+    return Path(path).resolve()
+
+
+def test_an_address_waits_after_sixty_ssh_connections(tmp_path: Path) -> None:
+    program = nft()
+    (tmp_path / "settings").mkdir()
+    for name, file in release_files.feature_files("ssh-limit").items():
+        (tmp_path / name).write_text(file.text)
+    rules = (PROGRAMS / "firewall.nft").read_text().replace(contract.CURRENT, str(tmp_path))
+    (tmp_path / "rules").write_text(rules)
+    own_user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    libraries = str(next(iter(program.parents[1].glob("lib/*-linux-gnu")), ""))
+    done = programs.run(
+        ["unshare", *own_user, "--net", sys.executable, "-c", CLIENT, program, "-f", tmp_path / "rules"],
+        env={**os.environ, "LD_LIBRARY_PATH": libraries}, check=False, timeout=120,
+    )  # fmt: skip
+    if "unshare:" in done.stderr or "Operation not supported" in done.stderr:
+        pytest.skip(f"no firewall in a network namespace here: {done.stderr}")
+    assert done.status == 0, done.stderr
+    for family, result in json.loads(done.stdout).items():
+        # A connection more is allowed every two seconds, also during the test.
+        assert 60 <= result["at once"] < 66 and result["neighbour"] < 5, (family, result)
+        assert result["other"] == 5 and result["patient"], (family, result)
+
+
+def test_machines_without_penalties_of_sshd_have_the_limit(app: Path) -> None:
+    limited, by_sshd = (Recipe.model_validate({"wsgi": "app:app", "base": base}) for base in ("debian-12", "debian-13"))
+    assert "settings/ssh.nft" in release_files.files(app, limited, [])
+    assert "settings/ssh.nft" not in release_files.files(app, by_sshd, [])
