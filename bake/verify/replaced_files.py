@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-#: A line of /proc/PID/maps: address, mode, offset, device, inode, and the path of a file that is gone.
-REPLACED = re.compile(r"^[0-9a-f]+-[0-9a-f]+ \S+ [0-9a-f]+ \S+ \d+ +(/usr/.*) \(deleted\)$", re.M)
+#: A line of /proc/PID/maps: address, mode, offset, device, inode, and the path of a program or a library that is gone.
+REPLACED = re.compile(r"^[0-9a-f]+-[0-9a-f]+ ..xp [0-9a-f]+ \S+ \d+ +(/usr/.*) \(deleted\)$", re.M)
 
 
 def replaced(maps: str) -> set[str]:

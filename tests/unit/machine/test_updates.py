@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -16,7 +17,20 @@ from bake.config.recipe import Recipe
 
 UPDATES = REPOSITORY / "cloud-init/features/updates/updates"
 BOOT = REPOSITORY / "cloud-init/rootfs/usr/lib/app/boot"
-SSL = "7f1 r-xp 0 fe:01 77 /usr/lib/x86_64-linux-gnu/libssl.so.3"
+SSL = "7f1-7f2 r-xp 0 fe:01 77                 /usr/lib/x86_64-linux-gnu/libssl.so.3"
+#: Maps an executable page of each file argv[1:], or of memory with this name, and prints the kernel's list of maps. It
+#: deletes the files that end in `gone`.
+MAPPED = """
+import mmap, os, sys
+maps = []
+for path in sys.argv[1:]:
+    file = os.open(path, os.O_RDWR) if path[0] == "/" else os.memfd_create(path)
+    os.ftruncate(file, mmap.PAGESIZE)
+    maps.append(mmap.mmap(file, mmap.PAGESIZE, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC))
+    if path[0] == "/" and path.endswith("gone"):
+        os.unlink(path)
+print(open("/proc/self/maps").read(), end="")
+"""
 
 
 class Machine:
@@ -31,12 +45,14 @@ class Machine:
             fake(name, f'echo "{name} $*" >> {self.calls}')
         (root / "run/app/served").touch()
         (root / "run/reboot-required").touch()
+        (root / "proc/1").mkdir()
+        (root / "proc/1/maps").write_text("55a-55b r--p 0 fe:01 9 /usr/lib/systemd/systemd\n")
 
     def process(self, cgroup: str, line: str = f"{SSL} (deleted)") -> Path:
         self.processes += 1
         folder = self.root / "proc" / str(self.processes)
         folder.mkdir()
-        (folder / "maps").write_text(f"7f0 r-xp 0 fe:01 5 /usr/lib/libc.so.6\n{line}\n")
+        (folder / "maps").write_text(f"7f0-7f1 r-xp 0 fe:01 5       /usr/lib/libc.so.6\n{line}\n")
         (folder / "cgroup").write_text(f"0::{cgroup}\n")
         return folder
 
@@ -84,9 +100,38 @@ def test_nginx_restarts_where_its_exchange_fails(machine: Machine, fake: Fake) -
 def test_without_an_upgrade_nothing_happens(machine: Machine) -> None:
     machine.process("/system.slice/nginx.service", SSL)
     # A file of an older release that a job still uses.
-    machine.process("/system.slice/app-job@x.service", "7f1 r-xp 0 fe:01 9 /srv/app/releases/x/venv/a.so (deleted)")
+    machine.process("/system.slice/app-job@x.service", "7f1-7f2 r-xp 0 fe:01 9  /srv/app/x/venv/a.so (deleted)")
+    # Files of a container, which are on another device, and data.
+    machine.process("/system.slice/box.scope", "7f1-7f2 r-xp 0 00:2f 9      /usr/lib/libssl.so.3 (deleted)")
+    machine.process("/system.slice/box.scope", "7f1-7f2 r--s 0 fe:01 9      /usr/lib/gconv-modules.cache (deleted)")
     assert machine.run() == ["shutdown -c"]
     assert (machine.root / "run/app/served").exists()
+
+
+def test_no_name_that_an_app_chooses_passes_for_a_replaced_file(machine: Machine, tmp_path: Path) -> None:
+    """The app would restart with every look for updates, and the machine would reboot each night."""
+    files = [tmp_path / "data /usr/x (deleted)", tmp_path / "data /usr/gone", tmp_path / "data\n7f1 /usr/gone"]
+    for path in files:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    command = [sys.executable, "-c", MAPPED, *map(str, files), " /usr/x", "usr/x", "x /usr/gone"]
+    maps = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert maps.count(" /usr/") > 5 and maps.count(" (deleted)\n") == 6, maps
+    folder = machine.process("/system.slice/app.service")
+    (folder / "maps").write_text(maps)
+    # The files are on the device of the system.
+    (machine.root / "proc/1/maps").write_text(next(line for line in maps.splitlines() if str(tmp_path) in line) + "\n")
+    assert machine.run() == ["shutdown -c"]
+
+
+def test_a_replaced_file_is_found_as_the_kernel_lists_it(machine: Machine, tmp_path: Path) -> None:
+    library = tmp_path / "libgone"
+    library.touch()
+    maps = subprocess.run([sys.executable, "-c", MAPPED, library], check=True, capture_output=True, text=True).stdout
+    maps = maps.replace(str(library), "/usr/lib/libx.so")
+    (machine.process("/system.slice/cron.service") / "maps").write_text(maps)
+    (machine.root / "proc/1/maps").write_text(next(line for line in maps.splitlines() if "libx.so" in line) + "\n")
+    assert "systemctl try-restart cron.service" in machine.run()
 
 
 @pytest.mark.parametrize(
