@@ -26,6 +26,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -155,6 +156,24 @@ def stop(process: subprocess.Popen[bytes], sig: int = signal.SIGTERM, grace: flo
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe is not None:
             pipe.close()
+
+
+def bound_file(process: subprocess.Popen[bytes], path: Path) -> None:
+    """Keep a file that a program writes from filling the disk, while the program runs.
+
+    When the file takes more than MOST_OUTPUT, a thread frees its space. The program goes on behind a hole, so the last
+    lines stay those of the file.
+    """
+
+    def free() -> None:
+        while process.poll() is None:
+            time.sleep(TICK)
+            # The program may not have created it yet. st_blocks counts 512 bytes.
+            with contextlib.suppress(OSError):
+                if path.stat().st_blocks * 512 > MOST_OUTPUT:
+                    os.truncate(path, 0)
+
+    threading.Thread(target=free, daemon=True).start()
 
 
 def run(

@@ -166,6 +166,8 @@ def _run(
         build_argv(paths.tree() / "packer" / template, file),
         cwd=work, env={**environment, **settings}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, namespaces=True,
     )  # fmt: skip
+    if console := variables.get("console"):
+        programs.bound_file(process, Path(str(console)))
     result = _BuildResult()
     try:
         for event in _events(process, result):

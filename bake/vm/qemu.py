@@ -289,6 +289,7 @@ def boot(image: Path, seed: Path | None, work: Path, private_key: Path, options:
     with (work / "qemu.log").open("wb") as log:
         argv = qemu_argv(overlay, seed, console, replace(options, port=port))
         process = programs.start(argv, stderr=log)
+    programs.bound_file(process, console)
     return Machine(process, port, console, private_key, work / "known_hosts")
 
 

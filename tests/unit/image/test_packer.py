@@ -232,6 +232,18 @@ def test_a_machine_that_prints_without_an_end_does_not_fill_the_memory(
     assert peak < 32 * 2**20
 
 
+def test_a_console_without_an_end_does_not_fill_the_disk(
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(programs, "MOST_OUTPUT", 1 << 20)
+    console = tmp_path / "work" / "console"
+    fake(
+        "packer", VERSION + f"(head -c 8M /dev/zero | tr '\\0' x; sleep 2; echo; echo Kernel panic) > {console}; exit 1"
+    )
+    assert "panicked" in fails(tmp_path / "work", PackerError).message
+    assert console.stat().st_size > 8 << 20 and console.stat().st_blocks * 512 < 1 << 20
+
+
 def test_events_come_while_packer_works(fake: Fake, helper: Helper, tmp_path: Path, marker: str) -> None:
     fake("packer", VERSION + says("Starting VM") + f"sleep {marker}")
     process = helper(BUILD, tmp_path)

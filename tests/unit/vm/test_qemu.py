@@ -138,6 +138,21 @@ def test_a_qemu_that_ends_is_noticed_at_once(fake: Fake, image: Path) -> None:
     assert caught.value.details.splitlines() == [*map(str, range(22, 51)), "Kernel panic"]
 
 
+def test_a_console_without_an_end_does_not_fill_the_disk(
+    fake: Fake, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(programs, "MOST_OUTPUT", 1 << 20)
+    console = image.parent / "machine" / "console"
+    fake(
+        "qemu-system-x86_64",
+        f"(head -c 8M /dev/zero | tr '\\0' x; sleep 2; echo; echo login:) > {console}; exec sleep 60",
+    )
+    machine = boot(image)
+    assert soon(lambda: machine.tail(1) == "login:")
+    assert console.stat().st_size > 8 << 20 and console.stat().st_blocks * 512 < 1 << 20
+    machine.stop()
+
+
 def test_patience_with_a_machine_ends(fake: Fake, image: Path, marker: str) -> None:
     fake("qemu-system-x86_64", f"echo login: > {image.parent}/machine/console; exec sleep {marker}")
     fake("ssh", "exit 255")
