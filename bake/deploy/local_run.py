@@ -13,6 +13,7 @@ from bake.document import cloud_config
 from bake.errors import BootError, PortError
 from bake.host import cache, programs
 from bake.host.progress import Reporter
+from bake.host.sockets import time_limit
 from bake.host.templates import render
 from bake.image import archive_comparison, manifest
 from bake.verify import proof
@@ -106,8 +107,10 @@ def _status(port: int, path: str, patience: float) -> int:
     """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=patience)
     try:
-        connection.request("GET", path)
-        return connection.getresponse().status
+        connection.connect()
+        with time_limit(connection.sock, patience):
+            connection.request("GET", path)
+            return connection.getresponse().status
     except (OSError, http.client.HTTPException):
         return 0
     finally:

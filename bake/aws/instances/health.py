@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from bake.config import contract
+from bake.host.sockets import time_limit
 
 #: Seconds to wait for a connection, and then for the app's answer. A machine during its setup answers 503 at once.
 CONNECT_PATIENCE, ANSWER_PATIENCE = 15, 60
@@ -80,7 +81,7 @@ def _request(endpoint: Endpoint, scheme: str, name: str, path: str) -> tuple[Ans
             stream, is_trusted = _connect_tls(endpoint, name)
         else:
             stream = socket.create_connection(endpoint, CONNECT_PATIENCE)
-        with stream:
+        with stream, time_limit(stream, ANSWER_PATIENCE):
             stream.settimeout(ANSWER_PATIENCE)
             connection = http.client.HTTPConnection(name)
             connection.sock = stream

@@ -6,6 +6,7 @@ necessary by the next process that has the socket. Part of a release's settings.
 """
 
 import http.client
+import signal
 import socket
 import struct
 import time
@@ -49,6 +50,23 @@ def ask(name: str, path: str, host: str) -> int:
         return answer.status
 
 
+def ask_in_time(name: str, path: str, host: str) -> int:
+    """Return the status of `ask`. Raises TimeoutError if the answer takes longer than HEALTH_PATIENCE as a whole.
+
+    nginx waits for all headers of an answer, but here the app could send a byte now and then, without an end.
+    """
+
+    def end(*_: object) -> None:
+        raise TimeoutError("timed out")
+
+    signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, HEALTH_PATIENCE)
+    try:
+        return ask(name, path, host)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
 def lead(name: str) -> None:
     """Send new connections to a service."""
     link(DOOR, socket_of(name))
@@ -79,12 +97,12 @@ def hand_over(recipe: dict) -> None:
     patience = min((recipe.get("limits") or {}).get("request", 60) + 5, IDLE_PATIENCE)
     try:
         start(NEXT)
-        await_health(recipe, partial(ask, NEXT))
+        await_health(recipe, partial(ask_in_time, NEXT))
         lead(NEXT)
         await_idle(APP, patience)
         SERVED.unlink(missing_ok=True)
         start(APP)
-        await_health(recipe, partial(ask, APP))
+        await_health(recipe, partial(ask_in_time, APP))
         lead(APP)
         await_idle(NEXT, patience)
     finally:

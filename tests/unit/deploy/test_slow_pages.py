@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
+import socketserver
 import threading
 import time
 import types
@@ -49,6 +51,26 @@ def slow() -> Iterator[Slow]:
     server.server_close()
 
 
+class Endless(socketserver.BaseRequestHandler):
+    """Sends a byte of a header ten times a second, without an end."""
+
+    def handle(self) -> None:
+        with contextlib.suppress(OSError):
+            self.request.sendall(b"HTTP/1.1 200 OK\r\nX-Long: ")
+            while self.request.send(b"x"):
+                time.sleep(0.1)
+
+
+@pytest.fixture
+def endless() -> Iterator[int]:
+    """The port of a server whose answers have no end."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Endless) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
 #: A machine that runs.
 MACHINE = cast(
     qemu.Machine, types.SimpleNamespace(process=types.SimpleNamespace(poll=lambda: None), tail=lambda n=0: "")
@@ -74,3 +96,13 @@ def test_a_launch_waits_for_a_slow_page(slow: Slow, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(health, "ANSWER_PATIENCE", 0.2)
     answer = health.ask(endpoints, "shop.example", "/")
     assert (answer.status, answer.text) == (0, "timed out")
+
+
+def test_an_answer_without_an_end_is_no_answer(endless: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = time.monotonic()
+    assert local_run._status(endless, "/", 0.5) == 0
+    monkeypatch.setattr(health, "ANSWER_PATIENCE", 0.5)
+    endpoints = health.Endpoints("127.0.0.1", ((80, ("127.0.0.1", endless)),))
+    answer = health.ask(endpoints, "shop.example", "/")
+    assert (answer.status, answer.text) == (0, "timed out")
+    assert time.monotonic() - begin < 10

@@ -28,8 +28,8 @@ class App:
 
     def __init__(self, path: Path, status: int) -> None:
         self.status, self.heard = status, list[dict[str, str]]()
-        #: Seconds until it answers.
-        self.delay = 0.0
+        #: Seconds until it answers, and between two bytes of its answer, which then has no end.
+        self.delay = self.pause = 0.0
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(path))
         self.listener.listen()
@@ -44,6 +44,10 @@ class App:
             with client:
                 self.heard.append(dict(read_packet(client)))
                 time.sleep(self.delay)
+                with contextlib.suppress(OSError):
+                    while self.pause:
+                        client.sendall(b"X")
+                        time.sleep(self.pause)
                 with contextlib.suppress(BrokenPipeError):
                     client.sendall(f"HTTP/1.1 {self.status} SAID\r\nContent-Length: 0\r\n\r\n".encode())
 
@@ -165,6 +169,19 @@ def test_what_runs_is_unknown_once_an_app_was_exchanged_that_is_not_well(
         exchange.hand_over({})
     assert not exchange.SERVED.exists()
     assert systemctl.read_text().endswith("stop app-next.socket app-next.service (app.sock)\n")
+
+
+def test_an_answer_that_arrives_byte_by_byte_has_no_more_time_than_any(
+    exchange: ModuleType, serving: ModuleType, app: Callable[..., App], systemctl: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (exchange, serving):
+        monkeypatch.setattr(module, "HEALTH_PATIENCE", 1)
+    app("app-next", 200).pause = 0.1
+    begin = time.monotonic()
+    with pytest.raises(serving.Unhealthy, match="/ does not answer: timed out"):
+        exchange.hand_over({})
+    assert time.monotonic() - begin < 10
+    assert "app.service" not in systemctl.read_text()
 
 
 def test_an_app_that_does_not_start_is_said_so(
