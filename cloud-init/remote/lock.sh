@@ -4,7 +4,9 @@
 set -eu
 
 # The lock allows one push or upgrade at a time. A run in progress ends first, even if its connection was lost.
-exec 9> /run/app/push.lock
+# Only root can open the file, because everyone who can open it can hold the lock.
+(umask 077 && : >> /run/app/lock)
+exec 9> /run/app/lock
 flock 9
 states() { systemctl show --value --property ActiveState app-setup.service app-upgrade.service; }
 while states | grep -qvE '^(inactive|failed|)$'; do sleep 1; done

@@ -62,6 +62,15 @@ def test_tries_of_passwords_are_limited(host):
         pytest.skip("the document had no room for the limit")
 
 
+@pytest.mark.parametrize(("name", "field"), [("from", "dport"), ("to", "sport")])
+def test_visitors_and_the_app_cannot_fill_the_table_of_connections(host, name, field):
+    rules = [rule for rule in chain(host, name)[1] if {"notrack": None} in rule]
+    matches = [expression["match"] for rule in rules for expression in rule if "match" in expression]
+    assert "lo" in [match["right"] for match in matches]
+    ports = [match["right"]["set"] for match in matches if match["left"].get("payload", {}).get("field") == field]
+    assert ports == [[22, 80, 443]]
+
+
 def test_icmpv6_is_allowed(host):
     # nft prints the protocol's name if /etc/protocols exists, or else its number.
     rules = json.dumps(chain(host, "input")[1])

@@ -68,6 +68,8 @@ def test_nothing_holds_updates_back(host):
 def test_logs_are_bounded_and_kept(host):
     configuration = host.run("systemd-analyze cat-config systemd/journald.conf").stdout
     assert "SystemMaxUse=200M" in configuration
+    # Else each program can write to the terminals of all who are logged in.
+    assert "\nForwardToWall=no\n" in configuration
     assert host.file("/var/log/journal").is_directory
 
 
@@ -80,6 +82,13 @@ def test_passwords_do_not_log_in(host):
     configuration = host.run("sshd -T").stdout
     assert "\npasswordauthentication no\n" in configuration
     assert "\nkbdinteractiveauthentication no\n" in configuration
+
+
+def test_the_app_cannot_log_in_nor_keep_others_from_it(host):
+    # The app can write keys into its home.
+    configuration = host.run("sshd -T").stdout
+    assert "\ndenyusers app\n" in configuration
+    assert "\npersourcemaxstartups 9\n" in configuration
 
 
 def test_the_app_s_user_owns_its_data_alone(host):

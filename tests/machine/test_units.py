@@ -74,6 +74,25 @@ def test_the_app_has_no_needless_system_calls(host):
     assert not {"io_uring_setup", "keyctl", "add_key", "userfaultfd", "mount", "ptrace"} & {*calls}
 
 
+@pytest.fixture(scope="module")
+def mounts(host):
+    """Return the rows of the mounts that the app sees."""
+    master = host.run("systemctl show --value --property MainPID app.service").stdout.strip()
+    return [row.split() for row in host.file(f"/proc/{master}/mountinfo").content_string.splitlines()]
+
+
+def test_the_app_cannot_write_into_run(mounts):
+    # systemd 257 leaves /run writable if ProtectKernelTunables= is set beside ProtectSystem=strict.
+    options = {row[4]: row[5].split(",") for row in mounts if f"{row[4]}/".startswith("/run/")}
+    assert "/run" in options
+    assert [place for place, words in options.items() if "ro" not in words] == []
+
+
+@pytest.mark.parametrize("folder", ["/var/lib/apt", "/var/cache/debconf"])
+def test_the_app_cannot_lock_the_files_of_updates(mounts, folder):
+    assert [row[3] for row in mounts if row[4] == folder] == ["/systemd/inaccessible/dir"]
+
+
 def test_systemd_restarts_the_app_without_limit(host):
     output = host.run(
         "systemctl show app.service --property Restart,StartLimitIntervalUSec,OOMPolicy,RestartUSec"

@@ -32,6 +32,14 @@ BREAKAGES = {
     "echo '# mine' >> /etc/nginx/nginx.conf": "test_no_conffile_is_changed",
     "apt-mark hold nginx": "test_nothing_holds_updates_back",
     "echo root:secret | chpasswd": "test_no_account_has_a_password",
+    "sed -i /DenyUsers/d /etc/ssh/sshd_config.d/50-app.conf": "test_the_app_cannot_log_in_nor_keep_others_from_it",
+    "nft flush chain inet app from": (
+        "test_visitors_and_the_app_cannot_fill_the_table_of_connections[ssh://machine-from-dport]"
+    ),
+    "mkdir -p /run/systemd/system/app.service.d; printf '[Service]\nReadOnlyPaths=\nInaccessiblePaths=\n' > "
+    "/run/systemd/system/app.service.d/z.conf; systemctl daemon-reload; systemctl restart app": (
+        "test_the_app_cannot_lock_the_files_of_updates[ssh://machine-/var/lib/apt]"
+    ),
     "chmod 777 /srv/app": "test_the_app_s_user_owns_its_data_alone",
     "chmod 644 /run/app/placeholder/privkey.pem": "test_the_private_key_is_root_s_alone",
     "chmod -x /etc/grub.d/enable_cloud": "test_the_boot_loader_s_upgrades_reach_the_disk",

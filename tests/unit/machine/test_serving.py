@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import re
 import socket
 import ssl
 import threading
@@ -13,6 +14,7 @@ from types import ModuleType
 
 import pytest
 import trustme
+from conftest import Fake
 
 from bake.host import paths
 
@@ -137,6 +139,23 @@ def test_a_page_may_take_all_of_the_patience(
     monkeypatch.setattr(serving, "HEALTH_PATIENCE", 0.2)
     with pytest.raises(serving.Unhealthy, match=r"^/ does not answer: The read operation timed out"):
         serving.await_health({})
+
+
+def test_an_app_that_does_not_stop_is_killed(
+    serving: ModuleType, fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = tmp_path / "calls"
+    # An app with EXTEND_TIMEOUT_USEC: systemd waits for it until it is killed.
+    waits = f"[ $1 != restart ] || while ! grep -q kill {calls}; do sleep 0.05; done"
+    fake("systemctl", f'echo "$*" >> {calls}; {waits}')
+    monkeypatch.setattr(serving, "RESTART_PATIENCE", 0.3)
+    serving.start("app")
+    assert calls.read_text().splitlines() == ["start app.socket", "restart app.service", "kill -sKILL app.service"]
+
+
+def test_no_app_is_killed_within_the_time_of_its_unit(serving: ModuleType) -> None:
+    text = (paths.rootfs() / "etc/systemd/system/app.service").read_text()
+    assert sum(map(int, re.findall(r"^Timeout(?:Start|Stop)Sec=(\d+)$", text, re.M))) < serving.RESTART_PATIENCE
 
 
 def test_health_may_be_asked_of_others(serving: ModuleType, nginx: Nginx) -> None:

@@ -135,6 +135,14 @@ def test_a_replaced_file_is_found_as_the_kernel_lists_it(machine: Machine, tmp_p
 
 
 @pytest.mark.parametrize(
+    "name", ["/tmp/x /usr/lib/y", "/memfd:x /usr/y", "/tmp/ /usr/y", "/tmp/a\\0127f1 r-xp 0 fe:01 77 /usr/lib/y"]
+)
+def test_an_app_does_not_reboot_the_machine_by_the_name_of_a_file(machine: Machine, name: str) -> None:
+    machine.process("/system.slice/app.service", f"7f1 r-xp 0 fe:01 77                         {name} (deleted)")
+    assert machine.run() == ["shutdown -c"]
+
+
+@pytest.mark.parametrize(
     "cgroup",
     [
         "/system.slice/dbus.service",
