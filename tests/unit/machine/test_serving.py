@@ -141,21 +141,19 @@ def test_a_page_may_take_all_of_the_patience(
         serving.await_health({})
 
 
-def test_an_app_that_does_not_stop_is_killed(
-    serving: ModuleType, fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_app_that_does_not_stop_is_killed(serving: ModuleType, fake: Fake, tmp_path: Path) -> None:
     calls = tmp_path / "calls"
     # An app with EXTEND_TIMEOUT_USEC: systemd waits for it until it is killed.
-    waits = f"[ $1 != restart ] || while ! grep -q kill {calls}; do sleep 0.05; done"
-    fake("systemctl", f'echo "$*" >> {calls}; {waits}')
-    monkeypatch.setattr(serving, "RESTART_PATIENCE", 0.3)
-    serving.start("app")
-    assert calls.read_text().splitlines() == ["start app.socket", "restart app.service", "kill -sKILL app.service"]
-
-
-def test_no_app_is_killed_within_the_time_of_its_unit(serving: ModuleType) -> None:
+    fake("systemctl", f'echo "$*" >> {calls}; [ $1 != restart ] || exec sleep 60')
+    fake("timeout", f'echo "timeout $1" >> {calls}; shift; exec /usr/bin/timeout 0.5 "$@"')
+    with pytest.raises(serving.NotStarted):
+        serving.start("app")
+    said = calls.read_text().splitlines()
+    assert [said[0], *said[2:]] == ["start app.socket", "restart app.service", "kill -sKILL app.service"]
+    # No app is killed within the time of its unit.
     text = (paths.rootfs() / "etc/systemd/system/app.service").read_text()
-    assert sum(map(int, re.findall(r"^Timeout(?:Start|Stop)Sec=(\d+)$", text, re.M))) < serving.RESTART_PATIENCE
+    seconds = sum(map(int, re.findall(r"^Timeout(?:Start|Stop)Sec=(\d+)$", text, re.M)))
+    assert 0 < seconds < int(said[1].removeprefix("timeout "))
 
 
 def test_health_may_be_asked_of_others(serving: ModuleType, nginx: Nginx) -> None:

@@ -27,8 +27,6 @@ SETTINGS = (
 NAMES = RUN / "names"
 #: Seconds for the app to become healthy, and for one answer.
 HEALTH_PATIENCE = 60
-#: Seconds for a service to stop and start: more than its unit allows.
-RESTART_PATIENCE = 240
 
 
 def ask(path: str, host: str) -> int:
@@ -73,13 +71,10 @@ def await_health(recipe: dict, ask: Callable[[str, str], int] = ask) -> None:
 def start(name: str) -> None:
     """Start or restart a service and its socket. Raises NotStarted if the service does not start."""
     command("systemctl", "start", f"{name}.socket")
-    restart = subprocess.Popen(["systemctl", "restart", f"{name}.service"], stderr=subprocess.DEVNULL)
-    try:
-        restart.wait(RESTART_PATIENCE)
-    except subprocess.TimeoutExpired:
-        # An intruder in the old app could have systemd wait for ever (EXTEND_TIMEOUT_USEC).
-        command("systemctl", "kill", "-sKILL", f"{name}.service")
-    if restart.wait():
+    service = f"{name}.service"
+    # Longer than its unit allows. An intruder in the old app could have systemd wait without end (EXTEND_TIMEOUT_USEC).
+    if subprocess.run(["timeout", "240", "systemctl", "restart", service], stderr=subprocess.DEVNULL).returncode:
+        subprocess.run(["systemctl", "kill", "-sKILL", service], stderr=subprocess.DEVNULL)
         raise NotStarted(f"{name} does not start: see `journalctl -u {name}`")
 
 
