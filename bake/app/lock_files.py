@@ -49,12 +49,14 @@ def _uv(path: Path, file: str, target: Target) -> list[Line]:
         # The lock of a workspace, above the app's folder: the app needs only its own project's packages.
         member = Path(*path.parts[: path.parts.index("..")])
         project = member if (member / "pyproject.toml").is_file() else project
+    location = _locations(path, file)
     argv = [uv.find_uv_bin(), "export", *EXPORT, "--project", str(project.absolute()), "--python", sys.executable]
     try:
         text = run(argv, env={"NO_COLOR": "1"}).stdout
     except ProgramError as error:
-        raise RequirementError(f"uv cannot read {file}", "Run `uv lock` there.", error.details) from None
-    location = _locations(path, file)
+        line = re.search(r"uv\.lock`\s+.*TOML parse error at line (\d+)", error.details)
+        place = f"{file}:{line[1]}" if line else file
+        raise RequirementError(f"uv cannot read {place}", "Run `uv lock` there.", error.details) from None
     return [parse(line, location(line), target) for line in text.replace("\\\n", " ").splitlines() if line.strip()]
 
 

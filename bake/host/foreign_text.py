@@ -49,7 +49,8 @@ def reach(folder: Path) -> Path:
 def read(path: Path, errors: str = "strict") -> str:
     """Return the text of a file in UTF-8.
 
-    Raises OSError, also for a device, a pipe, a file above LARGEST, and a link that leads out of `reach`.
+    Raises OSError, also for a device, a pipe, a file above LARGEST, and a link that leads out of `reach`. Unless
+    `errors` is `replace`, raises UnicodeDecodeError, also for UTF-16 without a byte order mark: it is UTF-8 with zeros.
     """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
@@ -58,7 +59,11 @@ def read(path: Path, errors: str = "strict") -> str:
         raise OSError(errno.EFBIG, f"it has more than {LARGEST >> 20} MB", str(path))
     if path.is_symlink() and not path.resolve().is_relative_to(reach(path.parent)):
         raise OSError(errno.EPERM, "it is a link that leads out of the app's folder", str(path))
-    return path.read_text(encoding="utf-8-sig", errors=errors)
+    text = path.read_text(encoding="utf-8-sig", errors=errors)
+    if errors == "strict" and "\0" in text:
+        index = text.index("\0")
+        raise UnicodeDecodeError("utf-8", b"\0", 0, 1, f"character {index + 1} is a zero, as in UTF-16")
+    return text
 
 
 def from_json(text: str | bytes) -> Any:

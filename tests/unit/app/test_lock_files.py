@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -44,9 +45,23 @@ def test_uv_s_lock(app: Path) -> None:
     assert [(line.text, line.location, line.hashes) for line in lines] == [
         ("six==1.17.0", "uv.lock:15", frozenset({HASH}))
     ]
-    (app / "uv.lock").write_text("nonsense")
-    with pytest.raises(RequirementError, match=r"uv cannot read uv\.lock"):
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place"),
+    [("[[package]]", "<<<<<<< HEAD\n[[package]]", r"uv\.lock:\d+"), ("version = 1\n", "version = 99\n", r"uv\.lock")],
+)
+def test_the_line_of_a_fault_in_uv_s_lock_is_named(app: Path, old: str, new: str, place: str) -> None:
+    (app / "pyproject.toml").write_text('[project]\nname = "shop"\nversion = "0.1"\ndependencies = ["six"]\n')
+    text = UV_LOCK.replace("%s", HASH)
+    assert old in text
+    (app / "uv.lock").write_text(text.replace(old, new, 1))
+    with pytest.raises(RequirementError) as caught:
         requirement_lines(app, "uv.lock", DEBIAN_13)
+    assert re.fullmatch(f"uv cannot read {place}", caught.value.message), caught.value.message
+    if new.startswith("<"):
+        line = int(caught.value.message.rpartition(":")[2])
+        assert (app / "uv.lock").read_text().splitlines()[line - 1] == "<<<<<<< HEAD"
 
 
 def test_the_settings_of_a_folder_are_not_uv_s(app: Path) -> None:

@@ -44,10 +44,15 @@ def test_lines_that_are_not_taken(app: Path, text: str, said: str) -> None:
     assert caught.value.hint or "cannot be read" in said
 
 
-def test_requirements_that_are_no_text(app: Path) -> None:
-    (app / "requirements.txt").write_text("flask\n", encoding="utf-16")
-    with pytest.raises(RequirementError, match="is not UTF-8"):
-        requirement_lines(app, "requirements.txt", DEBIAN_13)
+@pytest.mark.parametrize("name", ["requirements.txt", "uv.lock", "Pipfile.lock", "pylock.toml"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_requirements_that_are_no_text(app: Path, name: str, encoding: str) -> None:
+    (app / "pyproject.toml").write_text("[project]\nname = 'shop'\nversion = '1'\n")
+    (app / name).write_text("flask\n", encoding=encoding)
+    with pytest.raises(RequirementError) as caught:
+        requirement_lines(app, name, DEBIAN_13)
+    assert caught.value.message == f"{app / name} is not UTF-8 text"
+    assert caught.value.hint == "Save it as UTF-8. PowerShell saves UTF-16 by default."
 
 
 def test_included_files_and_constraints(app: Path) -> None:

@@ -165,10 +165,20 @@ def test_a_syntax_error_has_its_line_and_column(tmp_path: Path, text: str) -> No
         read(tmp_path, text)
 
 
-def test_bytes_that_are_no_text(tmp_path: Path) -> None:
-    (tmp_path / "bake.yaml").write_bytes(b"name: \xff\n")
-    with pytest.raises(RecipeError, match="is not YAML text"):
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"name: \xff\n", "invalid start byte"),
+        ("name: a\n".encode("utf-16-le"), "character 2 is a zero, as in UTF-16"),
+        ("name: a\n".encode("utf-16-be"), "character 1 is a zero, as in UTF-16"),
+    ],
+)
+def test_bytes_that_are_no_text(tmp_path: Path, content: bytes, reason: str) -> None:
+    (tmp_path / "bake.yaml").write_bytes(content)
+    with pytest.raises(RecipeError) as caught:
         loader.read(tmp_path)
+    assert caught.value.message == f"{tmp_path}/bake.yaml is not YAML text: {reason}"
+    assert caught.value.hint == "Save it as UTF-8."
 
 
 def test_the_schema_takes_what_people_write() -> None:
