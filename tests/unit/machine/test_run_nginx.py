@@ -34,6 +34,10 @@ asyncio.run(main())
 """
 
 
+#: The beginning of APP's header.
+LENGTH = '\n        self.send_header("Content-Length"'
+
+
 def start(folder: Path, text: str) -> Iterator[MachineNginx]:
     """Start a machine whose release has a program."""
     recipe = Recipe.model_validate({"run": "python3 app.py"})
@@ -81,3 +85,12 @@ def test_a_program_s_websocket_passes(websockets: MachineNginx) -> None:
         for text in ("hello", json.dumps(["y" * 100_000])):
             client.send(text)
             assert client.recv(PATIENCE) == text
+
+
+@pytest.mark.parametrize(("site", "encoding"), [("same-origin", "gzip"), ("same-site", None), ("cross-site", None)])
+def test_a_program_s_page_for_another_site_is_not_compressed(tmp_path: Path, site: str, encoding: str | None) -> None:
+    text = APP.replace(LENGTH, f'{LENGTH.replace("Length", "Type")}, "text/html"){LENGTH}')
+    for machine in start(tmp_path, text):
+        headers = {"Accept-Encoding": "gzip", "Sec-Fetch-Site": site}
+        answer = machine.get(f"/{'a' * 900}", "shop.example", headers)
+        assert (answer.status, answer.headers.get("content-encoding")) == (200, encoding)
