@@ -18,7 +18,10 @@ def attempt(name):
     # uWSGI's sys.executable is not Python.
     env = {**os.environ, "COLUMNS": "200"}
     words = ["python3", "trials.py", name]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=500, env=env, errors="replace")
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=400, env=env, errors="replace")
+    except subprocess.TimeoutExpired:
+        return "no end within 400 s"
     if done.returncode == 0:
         return "works"
     lines = (done.stdout + done.stderr).strip().splitlines() or ["no output"]

@@ -55,7 +55,7 @@ def cffi_callback():
 
 def chromium():
     page = ["chromium", "--headless", "--disable-gpu", "--dump-dom", "data:text/html,<p>hello</p>"]
-    done = subprocess.run(page, capture_output=True, text=True, timeout=450)
+    done = subprocess.run(page, capture_output=True, text=True, timeout=390)
     assert "<p>hello</p>" in done.stdout, done.stderr
 
 
@@ -184,7 +184,7 @@ def playwright():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as tools:
-        browser = tools.chromium.launch(executable_path="/usr/bin/chromium", timeout=400_000)
+        browser = tools.chromium.launch(executable_path="/usr/bin/chromium", timeout=390_000)
         page = browser.new_page()
         page.set_content("<p>hello</p>")
         assert page.inner_text("p") == "hello"
