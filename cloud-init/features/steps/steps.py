@@ -73,7 +73,9 @@ def keep(release: Path, recipe: dict) -> None:
         subprocess.run(argv, check=True, umask=0o027 if keeps else 0o022, **OWNER)  # type: ignore[call-overload]
     gone = [folder for folder in FRESH.glob("*") if not (release.parent / folder.name).exists()]
     if gone:
-        subprocess.run(["rm", "-rf", "--", *gone], check=True, **OWNER)  # type: ignore[call-overload]
+        # The app may have made more folders than one command takes.
+        names = b"\0".join(map(os.fsencode, gone))
+        subprocess.run(["xargs", "-0", "rm", "-rf", "--"], input=names, check=True, **OWNER)  # type: ignore[call-overload]
 
 
 #: Copies $1 to $2 atomically if $2 does not exist. If $1 does not exist either, runs the command $3 with $2.

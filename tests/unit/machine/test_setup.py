@@ -774,6 +774,15 @@ def test_a_path_inside_of_a_folder_that_now_has_code_is_kept(setup: ModuleType, 
     assert (one / "source/shop/uploads").resolve() == steps.DATA / "shop/uploads"
 
 
+def test_any_number_of_folders_that_the_app_made_is_removed(setup: ModuleType, steps: ModuleType) -> None:
+    one = release(setup, "one")
+    for number in range(10_000):
+        (steps.FRESH / f"{number:0200}").mkdir(parents=True)
+    (steps.FRESH / os.fsdecode(b"-r\xff\n'\"")).mkdir()
+    steps.keep(one, {})
+    assert [*steps.FRESH.iterdir()] == []
+
+
 @pytest.mark.parametrize("exists", [False, True])
 def test_a_path_inside_of_another_leads_root_to_no_other_place(
     setup: ModuleType, steps: ModuleType, tmp_path: Path, exists: bool
