@@ -14,6 +14,7 @@ from bake.config.debian import TARGETS
 from bake.disk import dpkg
 from bake.errors import AppFolderError, ProgramError, SetupError
 from bake.host import remote_scripts
+from bake.host.files import file_digest
 from bake.host.progress import Reporter
 from bake.image import manifest
 from bake.image.manifest import ImageManifest
@@ -51,6 +52,8 @@ def of_image(image: Path) -> Inventory:
         values = ImageManifest.read(path)
     except (OSError, ValueError, ProgramError) as error:
         raise AppFolderError(f"{path} cannot be read: {error}", "Bake the image again.") from None
+    if file_digest(image) != values.sha256:
+        raise AppFolderError(f"{image} is not the image that {path} describes", "Bake the image again.")
     if not values.sources or values.release not in TARGETS:
         raise AppFolderError(f"{path} does not list the sources of the image's packages", "Bake the image again.")
     return Inventory(str(image), values.wheels, values.sources, TARGETS[values.release].suite)
@@ -69,6 +72,11 @@ def of_machine(login: Login) -> Inventory:
             result.stderr,
         )
     wheels, sources = wheel_versions(f"{lock}\n"), dpkg.source_versions(status)
+    if not sources or (lock.strip() and not wheels):
+        raise SetupError(
+            f"The list of packages of {login.host} cannot be read, so nothing is known about them",
+            "Audit the app's folder or the image instead.",
+        )
     words = [*wheels, *wheels.values(), *sources, *(version for versions in sources.values() for version in versions)]
     if wrong := [word for word in words if not WORD.fullmatch(word)]:
         raise SetupError(

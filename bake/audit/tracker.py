@@ -6,12 +6,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 from bake.audit.finding import Finding, Kind
-from bake.errors import AdvisoryError, NetworkError
+from bake.errors import AdvisoryError, NetworkError, ToolError
 from bake.host import foreign_text, paths
 from bake.host.download import download
-from bake.host.programs import run
+from bake.host.programs import run, which
 
 #: All vulnerabilities of Debian's source packages, as JSON. Its format is described in the tracker's documentation.
 ADDRESS = "https://security-tracker.debian.org/tracker/data/json"
@@ -51,14 +52,17 @@ def find(
 def _fetch(address: str, work: Path, progress: Callable[[float], None]) -> Mapping[str, Any]:
     copy = work / "tracker.json"
     try:
-        download(address, copy, "sha256", progress)
+        if address.startswith("file:"):
+            copy = Path(unquote(urlsplit(address).path))
+        else:
+            download(address, copy, "sha256", progress)
         data = foreign_text.from_json(copy.read_bytes())
         if isinstance(data, dict):
             return data
         problem = "it is not a JSON object"
     except NetworkError as error:
         problem = error.message
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         problem = str(error)
     raise AdvisoryError(
         "The data of Debian's security tracker cannot be fetched, so nothing is known about the Debian packages",
@@ -88,7 +92,12 @@ def _entries(sources: Sources, suite: str, data: Mapping[str, Any]) -> Iterator[
 
 
 def _older(pairs: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Return the pairs of versions whose first one is older. dpkg itself compares them."""
+    """Return the pairs of versions whose first one is older. dpkg itself compares them. Raises ToolError without it."""
+    if which("dpkg") is None:
+        raise ToolError(
+            "dpkg, which compares Debian's versions, is not installed, so nothing is known about the Debian packages",
+            "Install it, or audit on Debian or Ubuntu.",
+        )
     lines = "".join(f"{version} {fixed}\n" for version, fixed in sorted({*pairs}))
     result = run(["sh", paths.tree() / "cloud-init" / "audit" / "older.sh"], stdin=lines)
     return {(version, fixed) for version, fixed in map(str.split, result.stdout.splitlines())}

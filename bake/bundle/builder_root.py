@@ -77,10 +77,10 @@ def obtain(
 
 def _is_young(entry: Path, age: cache.Age) -> bool:
     """Return whether a root exists, and is young enough or was made by this process."""
-    manifest = entry / "builder.json"
-    if not manifest.is_file():
+    manifest = cache.kept(entry / "builder.json")
+    if manifest is None:
         return False
-    created = json.loads(manifest.read_text())["created"]
+    created = json.loads(manifest)["created"]
     return age.admits(created) or cache.is_from_this_run(created)
 
 
@@ -100,5 +100,5 @@ def _make(target: Target, packages: tuple[str, ...], mirror: str | None, work: P
     programs.run(["tar", "--extract", "--no-same-owner", "--same-permissions", *excluded, f"--file={archive}",
                   f"--directory={entry / 'root'}"])  # fmt: skip
     archive.unlink()
-    (entry / "builder.json").write_text(json.dumps({"created": time.time(), "release": target.name, "size": size}))
+    cache.keep(entry / "builder.json", json.dumps({"created": time.time(), "release": target.name, "size": size}))
     return size

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from packaging.utils import parse_wheel_filename
 
-from bake.host import paths
-from bake.host.files import atomic_output, file_digest, write
+from bake.host import cache, paths
+from bake.host.files import atomic_output, file_digest
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ def keep(wheel: Path, key: str, created: float, libraries: dict[str, str]) -> Bu
     )
     with atomic_output(built.path) as partial:
         wheel.replace(partial)
-    write(built.path.parent / "manifest.json", values)
-    write(_folder() / f"{key}.json", values)
+    cache.keep(built.path.parent / "manifest.json", values)
+    cache.keep(_folder() / f"{key}.json", values)
     return built
 
 
@@ -74,7 +74,8 @@ def of_hashes(hashes: Iterable[str]) -> list[BuiltWheel]:
 
 
 def _read(manifest: Path) -> BuiltWheel | None:
-    return BuiltWheel(**json.loads(manifest.read_text())) if manifest.is_file() else None
+    kept = cache.kept(manifest)
+    return BuiltWheel(**json.loads(kept)) if kept else None
 
 
 def any_compiled(hashes: Iterable[str]) -> bool:

@@ -18,7 +18,7 @@ from bake.config.debian import PYTHON_DATES, TARGETS, Target
 from bake.config.recipe import Recipe
 from bake.config.sections import BaseImage
 from bake.errors import AppSyntaxError, BakeError, BuildError, ConflictError, RequirementError, WheelError
-from bake.host import files, foreign_text, paths
+from bake.host import cache, foreign_text, paths
 from bake.host.progress import Reporter
 
 #: Errors that another Debian release may not have, because its Python is another one.
@@ -206,7 +206,7 @@ def _choose_release(app: _App) -> Choice:
                     continue
                 for refusal in refusals.values():
                     if refusal.key and not refusal.is_cached:
-                        files.write(_refusal_path(refusal.key), refusal.error.reason)
+                        cache.keep(_refusal_path(refusal.key), refusal.error.reason)
                 reasons = [refusal.error.reason for other, refusal in refusals.items() if other is not target]
                 app.note(f"base: {target.name} ({'; '.join(reasons) or f'Python {target.python_version}{preference}'})")
                 return outcome
@@ -228,8 +228,9 @@ def _try(app: _App, target: Target, trial: _Trial = A_TRIAL) -> Choice | _Refusa
         app.note(*detection.notes)
         requirements = app.requirements(recipe, target)
         key = requirements.key + "-pure" * trial.pure_only
-        if trial.trust_cache and app.options.age.admits_file(_refusal_path(key)):
-            return _Refusal(WheelError(_refusal_path(key).read_text()), key, is_cached=True)
+        is_young = trial.trust_cache and app.options.age.admits_file(_refusal_path(key))
+        if is_young and (reason := cache.kept(_refusal_path(key))):
+            return _Refusal(WheelError(reason), key, is_cached=True)
         options = app.options if trial.builds else replace(app.options, builds=False)
         builder = options.builder(recipe, target, app.report, pure_only=trial.pure_only)
         lock = resolve(requirements, app.options.age, builder)

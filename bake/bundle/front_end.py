@@ -127,7 +127,7 @@ def _obtain(app: AppSource, source: Source, commands: BuildCommands, options: Lo
         front_end_faults.require_success(outcome, commands, target, log, source.exclusions)
         names = isolated_assets.unpack(work / "assets.tar", assets, work / "entry" / "files")
         front_end_faults.require_files(names, assets, log)
-        (work / "entry" / "assets.json").write_text(json.dumps({"created": time.time()}))
+        cache.keep(work / "entry" / "assets.json", json.dumps({"created": time.time()}))
         with files.atomic_output(entry) as partial:
             (work / "entry").rename(partial)
     size = sum(path.stat().st_size for path in (entry / "files").rglob("*") if path.is_file())
@@ -139,10 +139,8 @@ def _obtain(app: AppSource, source: Source, commands: BuildCommands, options: Lo
 
 def _is_usable(entry: Path, age: cache.Age) -> bool:
     """Return whether a front end is in the cache. With `--refresh`, it has to be from this process."""
-    manifest = entry / "assets.json"
-    return manifest.is_file() and (
-        not age.refresh or cache.is_from_this_run(json.loads(manifest.read_text())["created"])
-    )
+    manifest = cache.kept(entry / "assets.json")
+    return manifest is not None and (not age.refresh or cache.is_from_this_run(json.loads(manifest)["created"]))
 
 
 def _members(folder: Path) -> list[Member]:

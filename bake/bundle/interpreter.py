@@ -122,19 +122,22 @@ def fetch(target: Target, report: Reporter) -> Interpreter:
             with atomic_output(entry) as partial:
                 partial.mkdir()
                 record = Interpreter(download.version, download.url, file_digest(archive), archive).to_json()
-                (partial / RECORD).write_text(record)
+                cache.keep(partial / RECORD, record)
                 archive.rename(partial / ARCHIVE)
         report.note(f"fetched Python {download.version} ({(entry / ARCHIVE).stat().st_size / 1e6:.0f} MB)")
-    values = json.loads((entry / RECORD).read_text())
-    return Interpreter(**values, archive=entry / ARCHIVE)
+    return Interpreter(**_record(entry), archive=entry / ARCHIVE)
 
 
 def _is_whole(entry: Path) -> bool:
     """Return whether an entry of the cache exists, and its archive has the digest in its record."""
-    if not (entry / RECORD).is_file():
-        return False
-    recorded: str = json.loads((entry / RECORD).read_text())["sha256"]
-    return file_digest(entry / ARCHIVE) == recorded
+    recorded = _record(entry).get("sha256")
+    return recorded is not None and (entry / ARCHIVE).is_file() and file_digest(entry / ARCHIVE) == recorded
+
+
+def _record(entry: Path) -> dict[str, str]:
+    """Return the record of the archive in an entry of the cache, or {} if it is missing or damaged."""
+    values: dict[str, str] = json.loads(cache.kept(entry / RECORD) or "{}")
+    return values
 
 
 def _fetch(download: Download, work: Path) -> Path:

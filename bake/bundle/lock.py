@@ -30,7 +30,7 @@ from bake.config.debian import Target
 from bake.config.recipe import Recipe
 from bake.errors import RequirementError, WheelError
 from bake.host import cache, paths
-from bake.host.files import digest, write
+from bake.host.files import digest
 from bake.host.programs import Result
 
 #: What uv concludes from the facts in an explanation.
@@ -152,13 +152,13 @@ def resolve(requirements: Requirements, age: cache.Age, builder: Builder | None 
     Raises RequirementError, ConflictError, WheelError, BuildError, NetworkError.
     """
     path = paths.cache() / "locks" / f"{requirements.key}.txt"
-    if age.admits_file(path):
-        lock = Lock(path.read_text(), requirements.key, requirements.notes)
+    if age.admits_file(path) and (kept_text := cache.kept(path)) is not None:
+        lock = Lock(kept_text, requirements.key, requirements.notes)
         if _could_make(builder, lock):
             return lock
     with cache.work_folder() as work:
         text = _Resolution(requirements, builder, work, CompileOptions(refresh=age.refresh)).lock_text()
-    write(path, text)
+    cache.keep(path, text)
     return Lock(text, requirements.key, requirements.notes)
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from bake.bundle.lock import Requirements
 from bake.bundle.uv_resolver import listed_packages, target_argv
 from bake.host import cache, paths
-from bake.host.files import digest, write
+from bake.host.files import digest
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ def newest(requirements: Requirements, age: cache.Age) -> PinnedRelease | None:
     path = (
         paths.cache() / "locks" / f"{digest([pins, requirements.index, importlib.metadata.version('uv')])}.newest.json"
     )
-    if age.admits_file(path):
-        return PinnedRelease(**json.loads(path.read_text()))
+    if age.admits_file(path) and (kept := cache.kept(path)):
+        return PinnedRelease(**json.loads(kept))
     with cache.work_folder() as work:
         (work / "pins.txt").write_text("".join(f"{pin}\n" for pin in pins))
         # Markers exclude some pins on this target. They say nothing about the Python that the others were made for.
@@ -44,7 +44,7 @@ def newest(requirements: Requirements, age: cache.Age) -> PinnedRelease | None:
     if not releases:
         return None
     release = max(releases, key=lambda release: release.date)
-    write(path, json.dumps(asdict(release)))
+    cache.keep(path, json.dumps(asdict(release)))
     return release
 
 

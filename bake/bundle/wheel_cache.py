@@ -14,7 +14,7 @@ from bake.bundle.wheel_contents import require_safe
 from bake.config.debian import Target
 from bake.errors import ProgramError, WheelError
 from bake.host import cache, paths
-from bake.host.files import digest, disk_faults, file_digest, write
+from bake.host.files import digest, disk_faults, file_digest
 from bake.host.programs import run
 
 
@@ -42,8 +42,8 @@ def wheels(lock: Lock, target: Target, index: str | None) -> list[Path]:
     Raises NetworkError, and WheelError for a wheel that does not fit the target or the lock.
     """
     folder, listing = paths.cache() / "wheels", _listing(lock, target)
-    if listing.exists():
-        rows = json.loads(listing.read_text())["wheels"]
+    if kept := cache.kept(listing):
+        rows = json.loads(kept)["wheels"]
         if all(_stamp(folder / name) == row for name, row in rows.items()):
             return [folder / name for name in rows]
     with cache.work_folder() as work:
@@ -68,13 +68,13 @@ def wheels(lock: Lock, target: Target, index: str | None) -> list[Path]:
         "wheels": {path.name: _stamp(path) for path in wheel_paths},
         "expects": shared_libraries.required_libraries(wheel_paths),
     }
-    write(listing, json.dumps(values))
+    cache.keep(listing, json.dumps(values))
     return wheel_paths
 
 
 def required_libraries(lock: Lock, target: Target) -> dict[str, str]:
     """Return the cached `shared_libraries.required_libraries` of the fetched wheels of a lock."""
-    libraries: dict[str, str] = json.loads(_listing(lock, target).read_text())["expects"]
+    libraries: dict[str, str] = json.loads(cache.kept(_listing(lock, target)) or "{}").get("expects", {})
     return libraries
 
 

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import errno
 import importlib
+import locale
+import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple, NoReturn
+from contextlib import suppress
+from typing import IO, Any, NamedTuple, NoReturn
 
 import click
 
 from bake import __version__
 from bake.errors import BakeError, Cancelled, SpaceError
+from bake.host import programs
 from bake.host.terminal import Terminal
 
 errors = Terminal()
@@ -97,6 +101,41 @@ def _interrupt(number: int, frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
+class _Notes:
+    """Standard error. If nobody can read a note any more, bake goes on: a rollback must not end because of it."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write a text, unless the reader is gone."""
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what is buffered, unless the reader is gone."""
+        with suppress(OSError):
+            self._stream.flush()
+
+
+def _prepare() -> None:
+    """Prepare the process: UTF-8, signals that end it cleanly, and files that other users cannot change."""
+    if not sys.flags.utf8_mode and locale.getencoding().lower() not in ("utf-8", "utf8"):
+        # bake's files and documents are UTF-8 wherever it runs.
+        programs.start_again("-X", "utf8")
+    signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        # nohup ignores it.
+        signal.signal(signal.SIGHUP, _interrupt)
+    os.umask(os.umask(0o022) | 0o022)
+    if sys.stderr is not None:
+        sys.stderr = _Notes(sys.stderr)
+
+
 def _next_step(error: click.ClickException) -> str:
     """Return the next step after a wrong command line, or "" if click's own message has it."""
     from bake.config.recipe import Recipe
@@ -122,7 +161,7 @@ def _show(error: BakeError) -> None:
 
 def main() -> None:
     """Run the command line. Exit with the error's code, as docs/reference/exit-codes.md lists them."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    _prepare()
     run: Callable[..., Any] = cli.main
     try:
         run(standalone_mode=False)

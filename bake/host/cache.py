@@ -13,11 +13,13 @@ Layout of the cache:
 
 A crash, a power cut or kill -9 leaves work folders without a lock: the next
 start removes them. Everything else is written to a temporary name and renamed.
+Texts begin with their digest (`keep`), so that bake does not use a damaged one.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import tempfile
 import time
@@ -27,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bake.host import paths
-from bake.host.files import disk_faults, remove
+from bake.host.files import disk_faults, remove, remove_partials, write
 
 #: An entry is older than this only if bake was started after it was made.
 _START = time.time()
@@ -64,8 +66,26 @@ class Age:
 A_WEEK = Age()
 
 
-def _try_lock(path: Path) -> int | None:
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+def keep(path: Path, text: str) -> None:
+    """Write a text of the cache after a line with its digest."""
+    write(path, f"{_digest(text)}\n{text}")
+
+
+def kept(path: Path) -> str | None:
+    """Return a text that `keep` wrote, or None if it is missing or damaged."""
+    try:
+        digest, _, text = path.read_text().partition("\n")
+    except (OSError, ValueError):
+        return None
+    return text if digest == _digest(text) else None
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _try_lock(path: Path, flags: int = os.O_CREAT) -> int | None:
+    handle = os.open(path, os.O_RDWR | flags, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -99,9 +119,9 @@ def _hold(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
 def lock(on_wait: Callable[[str], None]) -> Iterator[None]:
     """Hold the cache's lock, and remove unfinished entries: with the lock held, no other process works on one."""
     with _hold(paths.cache() / "lock", on_wait):
-        for kind in ("assets", "base", "image", "locks"):
-            for partial in (paths.cache() / kind).glob(".*.partial"):
-                remove(partial)
+        # Other entries are written without this lock. Their partial files go after a day.
+        for kind in ("base", "image"):
+            remove_partials(paths.cache() / kind)
         yield
 
 
@@ -113,11 +133,33 @@ def builder_lock(on_wait: Callable[[str], None]) -> AbstractContextManager[None]
 def reap() -> None:
     """Remove the work folders of commands that no longer run."""
     work = paths.cache() / "work"
-    for folder in work.iterdir() if work.is_dir() else ():
-        handle = _try_lock(folder / "alive") if folder.is_dir() else None
-        if handle is not None:
+    if work.is_dir():
+        with _alone(work):
+            _reap(work)
+
+
+def _reap(work: Path) -> None:
+    for folder in filter(Path.is_dir, work.iterdir()):
+        try:
+            handle = _try_lock(folder / "alive", 0)
+        except FileNotFoundError:
+            # Its process removes it, or was killed before it had the lock.
             remove(folder)
-            os.close(handle)
+        else:
+            if handle is not None:
+                remove(folder)
+                os.close(handle)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder itself: a new work folder has no lock for a moment, and nobody may remove it then."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextmanager
@@ -126,12 +168,14 @@ def work_folder() -> Iterator[Path]:
     parent = paths.cache() / "work"
     with disk_faults(parent):
         parent.mkdir(parents=True, exist_ok=True)
-        reap()
-        folder = Path(tempfile.mkdtemp(dir=parent))
-    handle = _try_lock(folder / "alive")
+        with _alone(parent):
+            _reap(parent)
+            folder = Path(tempfile.mkdtemp(dir=parent))
+            handle = _try_lock(folder / "alive")
     try:
         yield folder
     finally:
+        # While this process holds its lock, no other one removes the folder.
         remove(folder)
         if handle is not None:
             os.close(handle)

@@ -6,9 +6,11 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from bake.host.programs import as_root, run
 CHUNK = 1 << 20
 #: The last bytes to read of a machine's console or of a build's log, which others write without an end.
 END = 1 << 20
+#: Seconds after which nobody still writes a partial output: a day.
+ABANDONED = 86400
 
 
 def digest(value: Any) -> str:
@@ -58,7 +62,7 @@ def disk_faults(path: Path) -> Iterator[None]:
                 f"The disk that holds {path} is full",
                 "Free some space, or set BAKE_CACHE to a folder on another disk.",
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ELOOP):
             raise PlaceError(
                 f"{error.filename or path} cannot be written: {error.strerror}",
                 "Change its owner, or set BAKE_CACHE to a folder that you can write to.",
@@ -91,25 +95,46 @@ def sync_folder(folder: Path) -> None:
 def atomic_output(path: Path) -> Iterator[Path]:
     """Yield a temporary path for a file or a folder, and rename it to `path` when the block succeeds.
 
-    The temporary path is on the same disk. The rename replaces an existing file or folder.
+    The temporary path is on the same disk, and no other process uses it. The rename replaces an existing file or
+    folder. A process that is killed leaves its temporary path; a later output of the same name removes it after a day.
     """
     with disk_faults(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.parent / f".{path.name}.partial"
-        remove(partial)
+        remove_partials(path.parent, path.name, ABANDONED)
+        partial = path.parent / f".{path.name}.{secrets.token_hex(4)}.partial"
         try:
             yield partial
             for file in [partial, *partial.rglob("*")] if partial.is_dir() else [partial]:
                 if file.is_file():
                     with file.open("rb") as stream:
                         os.fsync(stream.fileno())
-            if path.is_dir():
-                remove(path)
-            partial.rename(path)
+            _replace(partial, path)
             sync_folder(path.parent)
         except BaseException:
             remove(partial)
             raise
+
+
+def _replace(partial: Path, path: Path) -> None:
+    """Rename a file or a folder to `path`, also if another process makes the same output at the same time."""
+    while True:
+        try:
+            partial.replace(path)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR):
+                raise
+            remove(path)
+
+
+def remove_partials(folder: Path, name: str = "*", age: float = 0) -> None:
+    """Remove partial outputs of a name in a folder that are at least `age` seconds old."""
+    # glob would take the brackets in a name as a pattern.
+    for partial in folder.glob(".*.partial"):
+        stem = partial.name[1:].removesuffix(".partial").rpartition(".")[0]
+        with suppress(FileNotFoundError):
+            if name in ("*", stem) and time.time() - partial.lstat().st_mtime >= age:
+                remove(partial)
 
 
 def write(path: Path, text: str) -> None:
@@ -129,6 +154,9 @@ def remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         try:
             shutil.rmtree(path)
+        except FileNotFoundError:
+            # Another process removes it, too.
+            shutil.rmtree(path, ignore_errors=True)
         except PermissionError:
             # The files of a Debian tree belong to ids that this user has only inside a user namespace.
             run([*as_root(), "rm", "-rf", path])

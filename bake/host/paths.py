@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 from pathlib import Path
 
 import platformdirs
+
+from bake.errors import PlaceError
 
 
 def tree() -> Path:
@@ -36,9 +40,28 @@ def features() -> Path:
 
 
 def cache() -> Path:
-    """Return the cache of base disks, wheels, locks and finished images; `BAKE_CACHE` overrides the default path."""
+    """Return the cache of base disks, wheels, locks and finished images; `BAKE_CACHE` overrides the default path.
+
+    Only its owner can read it. Raises PlaceError for a folder of another user, who could change what bake uses.
+    """
     override = os.environ.get("BAKE_CACHE")
-    return Path(override).absolute() if override else Path(platformdirs.user_cache_dir("bake"))
+    return _private(Path(override).absolute() if override else Path(platformdirs.user_cache_dir("bake")))
+
+
+@functools.cache
+def _private(folder: Path) -> Path:
+    # If it cannot be made, the error comes from what is written to it.
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for status in (folder.lstat(), folder.stat()) if folder.exists() else ():
+        if status.st_uid != os.geteuid():
+            raise PlaceError(
+                f"The cache {folder} belongs to another user (uid {status.st_uid}), who could change what bake uses",
+                "Set BAKE_CACHE to a folder of your own. With sudo: `sudo -H`.",
+            )
+    if folder.is_dir() and folder.stat().st_mode & 0o077:
+        folder.chmod(0o700)
+    return folder
 
 
 def outputs(name: str) -> Path:

@@ -32,7 +32,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypedDict, Unpack
+from typing import IO, NoReturn, TypedDict, Unpack
 
 from bake.errors import ProgramError, ToolError
 
@@ -130,6 +130,11 @@ def start(
         stdout=stdout,
         stderr=stderr,
     )
+
+
+def start_again(*options: str) -> NoReturn:
+    """Replace this process by one with the same arguments and further options of Python."""
+    os.execv(sys.executable, [sys.executable, *options, *sys.orig_argv[1:]])
 
 
 def _receiver(process: subprocess.Popen[bytes]) -> int:

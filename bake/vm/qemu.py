@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bake.errors import BootError, PortError
-from bake.host import files, paths, programs
+from bake.host import cache, files, paths, programs
 from bake.host.terminal import printable
 from bake.vm.ssh import close_shared, share_options
 
@@ -58,12 +58,13 @@ def accelerator(kernel: Path | None = None) -> str:
         return "tcg"
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     cache_file = paths.cache() / "accelerator"
-    if cache_file.is_file() and cache_file.read_text().startswith(boot_id):
-        return cache_file.read_text().split()[1]
+    kept_boot, _, kept_result = (cache.kept(cache_file) or "").partition(" ")
+    if kept_boot == boot_id:
+        return kept_result
     if kernel is None:
         return "tcg"
     result = "kvm" if _runs_under_kvm(kernel) else "tcg"
-    files.write(cache_file, f"{boot_id} {result}\n")
+    cache.keep(cache_file, f"{boot_id} {result}")
     return result
 
 

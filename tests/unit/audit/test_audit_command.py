@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Iterator
@@ -15,8 +16,13 @@ from bake.errors import AdvisoryError, AppFolderError, VulnerableError
 from bake.host.programs import Result, run
 from bake.image.manifest import ImageManifest
 
+IMAGE = b"QFI\xfb"
+DIGEST = hashlib.sha256(IMAGE).hexdigest()
 MANIFEST = ImageManifest(
-    release="debian-13", sources={"nginx": ("1.26.3-3+deb13u1",)}, wheels={"jinja2": "2.11.0", "shop-forms": "1.0"}
+    sha256=DIGEST,
+    release="debian-13",
+    sources={"nginx": ("1.26.3-3+deb13u1",)},
+    wheels={"jinja2": "2.11.0", "shop-forms": "1.0"},
 )
 
 
@@ -30,7 +36,7 @@ def advisories() -> Iterator[Advisories]:
 def image(tmp_path: Path, cache_folder: Path) -> Path:
     (tmp_path / "shop.json").write_text(MANIFEST.to_json())
     path = tmp_path / "shop.qcow2"
-    path.write_bytes(b"QFI\xfb")
+    path.write_bytes(IMAGE)
     return path
 
 
@@ -73,7 +79,7 @@ def test_json_has_the_same(image: Path, advisories: Advisories) -> None:
 def test_vulnerabilities_without_a_fixed_version_are_notes(image: Path, advisories: Advisories) -> None:
     image.with_suffix(".json").write_text(
         ImageManifest(
-            release="debian-13", sources={"nginx": ("1.26.3-3+deb13u2",)}, wheels={"shop-forms": "1.0"}
+            sha256=DIGEST, release="debian-13", sources={"nginx": ("1.26.3-3+deb13u2",)}, wheels={"shop-forms": "1.0"}
         ).to_json()
     )
     done = audit(image, wheels=advisories.address, tracker=advisories.tracker)

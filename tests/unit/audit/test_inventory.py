@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,8 +16,13 @@ from bake.host.progress import Reporter
 from bake.image.manifest import ImageManifest
 from bake.vm.ssh import Login
 
+IMAGE = b"QFI\xfb"
 MANIFEST = ImageManifest(
-    release="debian-13", wheels={"flask": "3.1"}, sources={"nginx": ("1.26.3-3",)}, packages={"nginx": "1.26.3-3"}
+    sha256=hashlib.sha256(IMAGE).hexdigest(),
+    release="debian-13",
+    wheels={"flask": "3.1"},
+    sources={"nginx": ("1.26.3-3",)},
+    packages={"nginx": "1.26.3-3"},
 )
 STATUS = "Package: nginx\nStatus: install ok installed\nVersion: 1.26.3-3\nDescription: web server\n text\n"
 
@@ -24,7 +30,7 @@ STATUS = "Package: nginx\nStatus: install ok installed\nVersion: 1.26.3-3\nDescr
 def image(tmp_path: Path, manifest: ImageManifest) -> Path:
     (tmp_path / "shop.json").write_text(manifest.to_json())
     path = tmp_path / "shop.qcow2"
-    path.write_bytes(b"QFI\xfb")
+    path.write_bytes(IMAGE)
     return path
 
 
@@ -41,6 +47,13 @@ def test_an_image_of_an_older_bake_is_refused(tmp_path: Path) -> None:
     (tmp_path / "shop.json").write_text("[]")
     with pytest.raises(AppFolderError, match="cannot be read"):
         inventory.of_image(tmp_path / "shop.qcow2")
+
+
+def test_an_image_that_its_manifest_does_not_describe_is_refused(tmp_path: Path) -> None:
+    path = image(tmp_path, MANIFEST)
+    path.write_bytes(IMAGE + b"another bake")
+    with pytest.raises(AppFolderError, match=r"shop.qcow2 is not the image that .*shop.json describes"):
+        inventory.of_image(path)
 
 
 def test_a_folder_has_the_wheels_of_its_lock(
@@ -91,6 +104,16 @@ def test_an_app_without_requirements_has_no_wheels(login: Login, tmp_path: Path)
     (tmp_path / "machine/srv/app/current/lock.txt").write_text("")
     installed = inventory.of_machine(login)
     assert (installed.wheels, installed.sources) == ({}, {"nginx": ("1.26.3-3",)})
+
+
+@pytest.mark.parametrize(("lock", "status"), [("", "no stanza\n"), ("flask 3.1\n", STATUS)])
+def test_a_list_that_names_nothing_is_not_a_machine_without_packages(
+    login: Login, tmp_path: Path, lock: str, status: str
+) -> None:
+    (tmp_path / "machine/srv/app/current/lock.txt").write_text(lock)
+    (tmp_path / "machine/var/lib/dpkg/status").write_text(f"Package: x\nStatus: deinstall ok config-files\n\n{status}")
+    with pytest.raises(SetupError, match="nothing is known"):
+        inventory.of_machine(login)
 
 
 def test_a_machine_that_bake_did_not_make_is_refused(login: Login) -> None:

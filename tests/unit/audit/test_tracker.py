@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from advisories import DEBIAN, Advisories, served
 
 from bake.audit import tracker
 from bake.audit.finding import Finding, Kind
-from bake.errors import AdvisoryError
+from bake.errors import AdvisoryError, ProgramError, ToolError
+from bake.host import programs
 
 
 @pytest.fixture
@@ -69,6 +71,29 @@ def test_a_tracker_that_does_not_answer_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(AdvisoryError, match="nothing is known about the Debian packages") as caught:
         tracker.find({"nginx": ("1",)}, "trixie", "http://127.0.0.1:1/tracker", tmp_path)
     assert "http://127.0.0.1:1/tracker" in caught.value.details
+
+
+def test_the_data_may_be_in_a_file(tmp_path: Path) -> None:
+    data = tmp_path / "a b.json"
+    data.write_text(json.dumps(DEBIAN))
+    findings = tracker.find({"nginx": ("1.26.3-3+deb13u1",)}, "trixie", data.as_uri(), tmp_path)
+    assert [finding.id for finding in findings] == ["CVE-2026-2001", "CVE-2026-2003"]
+    with pytest.raises(AdvisoryError, match="nothing is known") as caught:
+        tracker.find({"nginx": ("1",)}, "trixie", f"{data.as_uri()}.none", tmp_path)
+    assert "No such file" in caught.value.details
+
+
+def test_without_dpkg_nothing_is_claimed(
+    advisories: Advisories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(programs, "search_path", lambda: str(tmp_path))
+    with pytest.raises(ToolError, match="nothing is known about the Debian packages"):
+        found(advisories, tmp_path, nginx=("1.26.3-3+deb13u1",))
+
+
+def test_versions_that_dpkg_cannot_compare_are_an_error(advisories: Advisories, tmp_path: Path) -> None:
+    with pytest.raises(ProgramError, match="exit status 2"):
+        found(advisories, tmp_path, nginx=("1.0-",))
 
 
 def test_the_data_covers_what_a_source_may_have() -> None:

@@ -13,7 +13,7 @@ from conftest import Fake
 from bake.bundle import builder_root
 from bake.config.debian import DEBIAN_12, DEBIAN_13
 from bake.errors import ToolError
-from bake.host import programs
+from bake.host import cache, programs
 from bake.host.cache import A_WEEK, Age
 from bake.host.progress import Reporter
 from bake.host.terminal import Terminal
@@ -56,7 +56,7 @@ def test_an_old_root_is_made_again_but_only_once_in_a_process(
     builder_fakes.install(fake, tmp_path, "")
     root = obtain(report)
     manifest = root.folder.parent / "builder.json"
-    manifest.write_text(json.dumps({"created": 0}))
+    cache.keep(manifest, json.dumps({"created": 0}))
     obtain(report)
     obtain(report, age=Age(refresh=True))
     assert len(builder_fakes.lines(tmp_path, "mmdebstrap.calls")) == 2

@@ -26,6 +26,7 @@ from bake.config.debian import DEBIAN_12
 from bake.config.recipe import Recipe
 from bake.deploy import push
 from bake.errors import AppSyntaxError, BakeError, BuildError, ConflictError, RequirementError, WheelError
+from bake.host import cache
 from bake.host.cache import Age
 from bake.host.programs import Result, run
 from bake.host.progress import Reporter
@@ -284,7 +285,7 @@ def test_a_choice_is_not_made_again_while_its_locks_are_young(
 def test_a_refusal_that_was_kept_is_looked_up_again(read: Read, cache_folder: Path, how: str) -> None:
     assert read("for-311==1.0\n")[0] == "debian-12"
     (kept,) = (cache_folder / "locks").glob("*.refused")
-    kept.write_text("an older reason")
+    cache.keep(kept, "an older reason")
     assert "an older reason" in base_note(read("for-311==1.0\n")[1])
     if how == "age":
         os.utime(kept, (0, 0))
@@ -298,7 +299,7 @@ def test_a_kept_refusal_is_never_the_answer_itself(
     assert read("for-311==1.0\n")[0] == "debian-12"
     (kept,) = (cache_folder / "locks").glob("*.refused")
     (lock12,) = (cache_folder / "locks").glob("*.txt")
-    kept.write_text("an older reason")
+    cache.keep(kept, "an older reason")
     lock12.unlink()
     # By now, the index has a wheel for the newest release alone.
     replace(site, "for-311", "for_311-1.0-cp313-cp313-manylinux_2_17_x86_64.whl", "for_311-1.0.tar.gz")

@@ -18,6 +18,7 @@ from bake.bundle.source import Source
 from bake.config.debian import DEBIAN_13
 from bake.config.recipe import Recipe
 from bake.errors import BakeError, ConflictError, RequirementError, WheelError
+from bake.host import cache
 from bake.host.cache import Age
 from bake.host.files import file_digest
 
@@ -169,10 +170,10 @@ def test_a_lock_is_kept_for_its_age(app: Path, cache_folder: Path, monkeypatch: 
     empty = resolve(app, "# nothing\n", index=nowhere)
     assert empty.text == ""
     kept = cache_folder / "locks" / f"{empty.key}.txt"
-    kept.write_text("kept\n")
+    cache.keep(kept, "kept\n")
     assert resolve(app, "", index=nowhere).text == "kept\n"
     assert resolve(app, "", index=nowhere, refresh=True).text == ""
-    kept.write_text("kept\n")
+    cache.keep(kept, "kept\n")
     os.utime(kept, (0, 0))
     assert resolve(app, "", index=nowhere).text == ""
     assert resolve(app, "").key != empty.key

@@ -13,6 +13,7 @@ from bake.bundle.lock import Requirements
 from bake.bundle.pin_dates import PinnedRelease
 from bake.config.debian import DEBIAN_13
 from bake.config.recipe import Recipe
+from bake.host import cache
 from bake.host.cache import A_WEEK, Age
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
@@ -60,9 +61,9 @@ def test_of_no_time(index: Site, requirements: tuple[str, ...]) -> None:
 def test_it_is_asked_again_once_it_is_old(index: Site, cache_folder: Path) -> None:
     first = newest(index, "old==1.0")
     (kept,) = (cache_folder / "locks").glob("*.newest.json")
-    kept.write_text('{"name": "old", "version": "1.0", "date": "2018-01-01"}')
+    cache.keep(kept, '{"name": "old", "version": "1.0", "date": "2018-01-01"}')
     assert newest(index, "old==1.0") == PinnedRelease("old", "1.0", "2018-01-01")
     assert newest(index, "old==1.0", age=Age(refresh=True)) == first
-    kept.write_text("{}")
+    cache.keep(kept, "{}")
     os.utime(kept, (0, 0))
     assert newest(index, "old==1.0") == first

@@ -19,6 +19,7 @@ from bake.bundle.app_source import AppSource
 from bake.bundle.lock import Requirements
 from bake.config.recipe import Recipe
 from bake.errors import AppFolderError
+from bake.host import cache
 from bake.host.programs import run
 from bake.host.progress import Reporter
 from bake.host.terminal import Terminal
@@ -140,8 +141,7 @@ def test_libraries_of_wheels_that_bake_built_become_packages_of_the_machine(
     libraries = {"libpq.so.5": "libpq5", "libldap.so.2": "libldap2", "libunknown.so.1": ""}
     built = built_wheels.keep(wheel, "key", 0, libraries)
     lock_file = cache_folder / "locks" / f"{Requirements.read(app, recipe, recipe.target).key}.txt"
-    lock_file.parent.mkdir()
-    lock_file.write_text(f"a==1.0 --hash=sha256:{built.sha256}\n")
+    cache.keep(lock_file, f"a==1.0 --hash=sha256:{built.sha256}\n")
     stream = io.StringIO()
     bundle = release_archive.collect(
         AppSource(app, recipe), tmp_path / "b.tar", Reporter(Terminal(file=stream, width=1000))

@@ -285,14 +285,17 @@ def test_a_host_that_ssh_would_take_for_an_option(small: Path, tmp_path: Path, c
     assert "begins with a dash" in said and not (tmp_path / "mark").exists()
 
 
-def test_an_interrupt_is_130_and_stops_what_was_started(fake: Fake, tmp_path: Path, marker: str) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_is_130_and_stops_what_was_started(
+    fake: Fake, tmp_path: Path, marker: str, number: signal.Signals
+) -> None:
     fake("ssh", f"exec sleep {marker}")
     argv = [sys.executable, "-m", "bake", "check", "ssh://debian@machine.example"]
     with (tmp_path / "said").open("wb") as said_there:
         process = programs.start(argv, cwd=REPOSITORY, stderr=said_there, env={"PYTHONDONTWRITEBYTECODE": "1"})
     try:
         assert soon(lambda: running(marker, "sleep"))
-        os.kill(process.pid, signal.SIGTERM)
+        os.kill(process.pid, number)
         assert process.wait(60) == Cancelled.code == 130
     finally:
         programs.stop(process)
@@ -358,3 +361,29 @@ def test_each_command_is_where_the_table_says_and_described_as_there() -> None:
         assert command.get_short_help_str(limit=1000) == place.summary
         assert cli.get_command(click.Context(cli), name) is command
     assert set(cli.commands) == set(COMMANDS)
+
+
+def test_a_note_that_nobody_can_read_ends_nothing(small: Path, cache_folder: Path) -> None:
+    shown = f"{sys.executable} -m bake render --launch {small}"
+    for reader in ("true", "head -n 1"):
+        # The pipe of the notes breaks; the result goes to a file.
+        script = f"{{ {shown} 2>&1 >{small.parent}/out; echo $? >{small.parent}/code; }} | {reader}; wait"
+        programs.run(["bash", "-c", script], cwd=REPOSITORY, timeout=60)
+        assert (small.parent / "code").read_text() == "0\n"
+        assert (small.parent / "out").read_text().startswith("#cloud-config")
+    done = programs.run(["sh", "-c", f"{shown} 2>/dev/full"], cwd=REPOSITORY, timeout=60)
+    assert done.stdout.startswith("#cloud-config")
+
+
+def test_documents_are_utf_8_in_any_locale(small: Path) -> None:
+    (small / "requirements.txt").write_text("# für später\n", encoding="utf-8")
+    for env in ({"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}, {"LC_ALL": "C"}, {"LC_ALL": "C.UTF-8"}):
+        done = bake("render", "--launch", "--env", "MOOD=süß", small, env=env)
+        assert done.status == 0 and 'MOOD="süß"' in done.stdout, done.stderr
+
+
+def test_other_users_cannot_change_what_bake_writes(small: Path) -> None:
+    (small / "bake.yaml").unlink()
+    words = f"umask 000; {sys.executable} -m bake init {small}"
+    programs.run(["sh", "-c", words], cwd=REPOSITORY, timeout=60)
+    assert (small / "bake.yaml").stat().st_mode & 0o777 == 0o644

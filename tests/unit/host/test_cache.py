@@ -107,6 +107,44 @@ def entry(cache_folder: Path, kind: str, name: str, days: float) -> Path:
     return folder
 
 
+def test_work_folders_do_not_disturb_each_other(cache_folder: Path, helper: Helper) -> None:
+    loop = """
+from bake.host import cache
+for _ in range(150):
+    with cache.work_folder() as work:
+        (work / "file").touch()
+        assert (work / "file").exists()
+print("done", flush=True)
+"""
+    assert {line(process) for process in [helper(loop) for _ in range(4)]} == {"done"}
+    assert names(cache_folder / "work") == []
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\xff\n", b"0\ntext"])
+def test_a_damaged_text_is_not_used(cache_folder: Path, content: bytes) -> None:
+    path = cache_folder / "locks" / "key.txt"
+    assert cache.kept(path) is None
+    cache.keep(path, "text\nüber\n")
+    assert cache.kept(path) == "text\nüber\n"
+    whole = path.read_bytes()
+    for damaged in (content, whole[:-1], whole + b"x", whole.replace(b"text", b"next")):
+        path.write_bytes(damaged)
+        assert cache.kept(path) is None
+    path.unlink()
+    path.mkdir()
+    assert cache.kept(path) is None
+    cache.keep(path, "")
+    assert cache.kept(path) == ""
+
+
+def test_the_lock_removes_partial_images_but_not_what_others_write_without_it(cache_folder: Path) -> None:
+    for kind in ("image", "locks"):
+        (cache_folder / kind).mkdir(parents=True)
+        (cache_folder / kind / ".key.1.partial").touch()
+    with cache.lock(print):
+        assert names(cache_folder / "image") == [] and names(cache_folder / "locks") == [".key.1.partial"]
+
+
 def test_trimming_drops_what_was_least_recently_used(cache_folder: Path) -> None:
     old, older, new = (
         entry(cache_folder, "base", "old", 2),

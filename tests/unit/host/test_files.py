@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -106,11 +107,37 @@ def test_a_writer_that_is_killed_leaves_no_output_and_the_next_one_cleans_up(tmp
     os.kill(writer.pid, signal.SIGKILL)
     writer.wait()
     assert not final.exists()
-    assert names(final.parent) == [".folder.partial"]
+    (left,) = final.parent.iterdir()
+    assert left.name.startswith(".folder.") and left.name.endswith(".partial")
+    os.utime(left, (time.time() - files.ABANDONED,) * 2)
     with files.atomic_output(final) as partial:
         assert not partial.exists()
         partial.mkdir()
     assert names(final.parent) == ["folder"]
+
+
+def test_two_processes_may_make_the_same_output(tmp_path: Path) -> None:
+    for make in (lambda path: path.mkdir(), lambda path: path.write_text("text")):
+        final = tmp_path / "output"
+        with files.atomic_output(final) as first:
+            make(first)
+            with files.atomic_output(final) as second:
+                make(second)
+                assert first.exists() and first != second
+                if second.is_dir():
+                    (second / "file").touch()
+            assert final.exists()
+        assert names(tmp_path) == ["output"]
+        files.remove(final)
+
+
+def test_a_partial_output_of_another_name_stays(tmp_path: Path) -> None:
+    for name in (".other.1.partial", ".output.x.1.partial", ".output.1.partial"):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (0, 0))
+    (tmp_path / ".output.2.partial").touch()
+    files.write(tmp_path / "output", "text")
+    assert names(tmp_path) == [".other.1.partial", ".output.2.partial", ".output.x.1.partial", "output"]
 
 
 def test_writing_a_text_replaces_it(tmp_path: Path) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
 
-from bake.host import paths
+from bake.errors import PlaceError
+from bake.host import cache, paths
 from bake.host.programs import run
 
 
@@ -37,6 +39,36 @@ def test_the_cache_is_where_the_system_keeps_caches(tmp_path: Path, monkeypatch:
     monkeypatch.delenv("BAKE_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert paths.cache() == tmp_path / "bake"
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o755, None])
+def test_only_its_owner_can_read_the_cache(cache_folder: Path, mode: int | None) -> None:
+    if mode:
+        cache_folder.mkdir()
+        cache_folder.chmod(mode)
+    assert paths.cache() == cache_folder
+    assert cache_folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a folder of another user")
+@pytest.mark.parametrize("is_link", [False, True])
+def test_the_cache_of_another_user_is_refused(cache_folder: Path, tmp_path: Path, is_link: bool) -> None:
+    if is_link:
+        (tmp_path / "mine").mkdir()
+        cache_folder.symlink_to(tmp_path / "mine")
+    else:
+        cache_folder.mkdir()
+    os.chown(cache_folder, 65534, 65534, follow_symlinks=False)
+    for _ in range(2):
+        with pytest.raises(PlaceError, match=r"belongs to another user \(uid 65534\)"):
+            paths.cache()
+
+
+def test_a_cache_that_cannot_be_made_is_an_error_of_what_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAKE_CACHE", "/sys/none/cache")
+    assert paths.cache() == Path("/sys/none/cache")
+    with pytest.raises(PlaceError, match="cannot be written"), cache.work_folder():
+        pass
 
 
 def test_outputs_are_below_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
