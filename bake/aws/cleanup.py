@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from bake.errors import BakeError
 from bake.host.progress import Phase, Reporter
 
 if TYPE_CHECKING:
-    from mypy_boto3_ec2.type_defs import FilterTypeDef, ImageTypeDef
+    from mypy_boto3_ec2.type_defs import FilterTypeDef, ImageTypeDef, KeyPairInfoTypeDef
 
 #: Kinds of resources in the order of their removal.
 KINDS = ("instance", "image", "snapshot", "volume", "network interface", "security group", "key pair")
@@ -99,14 +100,18 @@ def _search(cloud: Cloud, matches: Callable[[tags.Tags], bool]) -> list[Resource
     filters: list[FilterTypeDef] = [{"Name": "tag-key", "Values": [tags.AMI_NAME]}]
     for key_pair in cloud("ec2").describe_key_pairs(Filters=filters)["KeyPairs"]:
         if matches(tags.read(key_pair)):
-            _claim_image(cloud, tags.read(key_pair))
+            _claim_image(cloud, key_pair)
     return [resource for resource in _list_resources(cloud, tags.filters(expires="")) if matches(resource.tags)]
 
 
-def _claim_image(cloud: Cloud, pair_tags: tags.Tags) -> None:
-    """Tag the AMI of an interrupted run as temporary, if the run ended before Packer tagged it."""
+def _claim_image(cloud: Cloud, key_pair: KeyPairInfoTypeDef) -> None:
+    """Tag the AMI of an interrupted run as temporary, if the run ended before Packer tagged it.
+
+    An AMI that is older than the run's key pair only has the same name.
+    """
+    pair_tags = tags.read(key_pair)
     for image in listing.images(cloud, [{"Name": "name", "Values": [pair_tags[tags.AMI_NAME]]}]):
-        if tags.RUN not in tags.read(image):
+        if tags.RUN not in tags.read(image) and _is_younger(image, key_pair):
             image_tags = {key: value for key, value in pair_tags.items() if key in (tags.RUN, tags.EXPIRES, tags.APP)}
             ids = {image["ImageId"], *publish.snapshots_of(image)}
             # A pending AMI may not list its snapshots, but their descriptions name the AMI.
@@ -117,6 +122,12 @@ def _claim_image(cloud: Cloud, pair_tags: tags.Tags) -> None:
             command = "sweep-packer" if cloud.command == "sweep" else cloud.command
             with aws_errors(cloud.for_command(command)):
                 cloud("ec2").create_tags(Resources=sorted(ids), Tags=tags.to_api(image_tags))
+
+
+def _is_younger(image: ImageTypeDef, key_pair: KeyPairInfoTypeDef) -> bool:
+    """Return whether an AMI was made after a key pair. AWS gives whole seconds of one of the two."""
+    made = datetime.fromisoformat(image["CreationDate"])
+    return made >= key_pair["CreateTime"].replace(microsecond=0)
 
 
 def _list_resources(cloud: Cloud, filters: list[FilterTypeDef], kinds: Container[str] = KINDS) -> Iterator[Resource]:

@@ -40,7 +40,8 @@ _ATTACH: tuple[Statement, ...] = (
 STATEMENTS: dict[str, tuple[Statement, ...]] = {
     "ami": (
         ("Look", _PUBLISH_READS, "any"),
-        ("Upload", ("ebs:StartSnapshot", "ebs:PutSnapshotBlock", "ebs:CompleteSnapshot"), "snapshots"),
+        ("Begin", ("ebs:StartSnapshot",), "snapshots"),
+        ("Upload", ("ebs:PutSnapshotBlock", "ebs:CompleteSnapshot"), "our-images"),
         ("Register", ("ec2:RegisterImage",), "new-images"),
         ("Copy", ("ec2:CopyImage",), "uncreated-images"),
         ("Of", ("ec2:RegisterImage", "ec2:CopyImage"), "our-images"),

@@ -178,18 +178,23 @@ def test_an_ami_that_packer_could_not_tag_is_swept(gate, ec2, call, tmp_path):
     marks = [{"Key": tags.RUN, "Value": "ffff"}, {"Key": tags.APP, "Value": "shop"}]
     late = [*marks, {"Key": tags.EXPIRES, "Value": "2026-01-01T00:00:00Z"}]
     images = {}
+    for number, name in enumerate(("shop-1", "finished", "never-made", "older")):
+        if name == "older":
+            # An image with the name of a later run is another one.
+            made = ec2.run_instances(ImageId=amazon.IMAGES[1]["ami_id"], MinCount=1, MaxCount=1)["Instances"][0]
+            images[name] = ec2.create_image(InstanceId=made["InstanceId"], Name=name)["ImageId"]
+            time.sleep(1.1)
+        making = [*late, {"Key": tags.AMI_NAME, "Value": name}]
+        ec2.create_key_pair(KeyName=f"bake-{number}", TagSpecifications=[{"ResourceType": "key-pair", "Tags": making}])
     for name in ("shop-1", "theirs", "finished"):
         made = ec2.run_instances(ImageId=amazon.IMAGES[1]["ami_id"], MinCount=1, MaxCount=1)["Instances"][0]
         images[name] = ec2.create_image(InstanceId=made["InstanceId"], Name=name)["ImageId"]
     ec2.create_tags(Resources=[images["finished"]], Tags=marks)
-    for number, name in enumerate(("shop-1", "finished", "never-made")):
-        making = [*late, {"Key": tags.AMI_NAME, "Value": name}]
-        ec2.create_key_pair(KeyName=f"bake-{number}", TagSpecifications=[{"ResourceType": "key-pair", "Tags": making}])
     snapshots = len(ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"])
     swept = call("sweep")
     assert swept.returncode == 0 and images["shop-1"] in swept.stdout
     there = [one["ImageId"] for one in ec2.describe_images(Owners=["self"])["Images"]]
-    assert sorted(there) == sorted([images["theirs"], images["finished"]])
+    assert sorted(there) == sorted([images["theirs"], images["finished"], images["older"]])
     assert ec2.describe_key_pairs()["KeyPairs"] == []
     assert len(ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]) == snapshots - 1
 

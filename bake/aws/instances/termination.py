@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from bake.aws import tags
@@ -9,6 +10,9 @@ from bake.aws.instances import inventory, removal
 from bake.aws.session import Cloud, aws_errors
 from bake.errors import CloudError, RetireError
 from bake.host.progress import Reporter
+
+#: The id of an instance. An app's name may also begin with `i-`.
+ID = re.compile(r"i-([0-9a-f]{8}|[0-9a-f]{17})")
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class Termination:
 def down(name: str, *, allow_several: bool, with_data: bool, cloud: Cloud, report: Reporter) -> Termination:
     """Terminate an instance by its id, or the one of an app by its name. `allow_several` allows several instances."""
     with aws_errors(cloud):
-        is_id = name.startswith("i-")
+        is_id = ID.fullmatch(name) is not None
         instances = [
             instance
             for instance in inventory.live_instances(cloud)

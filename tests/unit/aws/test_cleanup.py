@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any, NoReturn
 
 import pytest
@@ -24,19 +25,26 @@ class DenyingEc2:
         raise ClientError({"Error": {"Code": "UnauthorizedOperation", "Message": "no"}}, "CreateTags")
 
 
+def key_pair(created: str) -> Any:
+    values = {tags.AMI_NAME: "shop", tags.RUN: "1"}
+    return {"Tags": tags.to_api(values), "CreateTime": datetime.fromisoformat(created)}
+
+
 @pytest.mark.parametrize(("command", "named"), [("sweep", "sweep-packer"), ("ami-packer", "ami-packer")])
 def test_a_sweep_names_the_policy_for_the_ami_of_an_interrupted_packer_run(
     monkeypatch: pytest.MonkeyPatch, command: str, named: str
 ) -> None:
     def images(*words: object) -> Iterator[dict[str, Any]]:
-        yield {"ImageId": "ami-1"}
+        yield {"ImageId": "ami-1", "CreationDate": "2026-11-30T01:00:00.000Z"}
 
     monkeypatch.setattr(listing, "images", images)
     monkeypatch.setattr(listing, "snapshots", lambda *words: iter(()))
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
     cloud = Cloud(None, "eu-central-1", command, None, {("ec2", "eu-central-1"): DenyingEc2()})
     with pytest.raises(PolicyError) as caught:
-        cleanup._claim_image(cloud, {tags.AMI_NAME: "shop", tags.RUN: "1"})
+        cleanup._claim_image(cloud, key_pair("2026-11-30T01:00:00+00:00"))
+    # An AMI from before the key pair is not of its run, whatever the key pair's tags say.
+    cleanup._claim_image(cloud, key_pair("2026-11-30T01:00:01+00:00"))
     assert f"`bake aws-policy {named}` prints" in caught.value.hint
 
 

@@ -64,6 +64,8 @@ def together(commands: Iterable[str], grants: Grants | None = None) -> dict[str,
 
 PUBLISH = [
     Request("ebs:StartSnapshot", (new("snapshot"),)),
+    Request("ebs:PutSnapshotBlock", (ours("snapshot"),)),
+    Request("ebs:CompleteSnapshot", (ours("snapshot"),)),
     ec2("CreateTags", Resource(arn("snapshot"))),
     ec2("CreateTags", new("snapshot", "StartSnapshot")),
     ec2("CreateTags", ours("snapshot")),
@@ -146,6 +148,9 @@ ESCALATIONS = {
         ec2("CreateTags", Resource(arn("snapshot", "snap-1"), context={"ec2:CreateAction": "CreateTags"}))
     ],
     "share a foreign snapshot": [ec2("ModifySnapshotAttribute", foreign("snapshot"))],
+    "write into the upload of another program": [Request("ebs:PutSnapshotBlock", (foreign("snapshot"),))],
+    "end the upload of another program": [Request("ebs:CompleteSnapshot", (foreign("snapshot"),))],
+    "read a foreign snapshot as a volume": [ec2("CreateVolume", new("volume"), foreign("snapshot"))],
     "share a foreign image": [ec2("ModifyImageAttribute", foreign("image"))],
     "share a copy of a foreign image": [
         ec2("CopyImage", Resource(arn("image")), Resource(arn("snapshot")), foreign("image"), foreign("snapshot"))
