@@ -126,8 +126,8 @@ def _claim_image(cloud: Cloud, key_pair: KeyPairInfoTypeDef) -> None:
 
 def _is_younger(image: ImageTypeDef, key_pair: KeyPairInfoTypeDef) -> bool:
     """Return whether an AMI was made after a key pair. AWS gives whole seconds of one of the two."""
-    made = datetime.fromisoformat(image["CreationDate"])
-    return made >= key_pair["CreateTime"].replace(microsecond=0)
+    creation = datetime.fromisoformat(image["CreationDate"])
+    return creation >= key_pair["CreateTime"].replace(microsecond=0)
 
 
 def _list_resources(cloud: Cloud, filters: list[FilterTypeDef], kinds: Container[str] = KINDS) -> Iterator[Resource]:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import stat
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import click
 
@@ -102,7 +107,16 @@ def render_command(
         document = render.launch_document(settings, provider, report)
     else:
         document = render.machine_document(source, settings, provider, choice.inline, report)
+    if secrets.with_secrets or secrets_file:
+        _restrict(sys.stdout)
     click.echo(document.text, nl=False)
+
+
+def _restrict(stream: IO[str]) -> None:
+    """Let only its owner read the file to which a document with secrets goes, if it is one."""
+    with suppress(OSError):
+        if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            os.fchmod(stream.fileno(), 0o600)
 
 
 COMMANDS = (render_command,)

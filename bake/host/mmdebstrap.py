@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bake.errors import BaseError, NetworkError, ProgramError, RequirementError
-from bake.host import files, programs
+from bake.host import files, paths, programs
 from bake.host.programs import Argv, stream
 
 #: The keys of the archive. Ubuntu's apt does not trust Debian's, and without gpg, mmdebstrap does not look for them.
@@ -38,7 +38,7 @@ _UNREACHABLE = (
 class Tree:
     """A Debian tree to make: its name in errors, the key of bake.yaml with its packages, and the archive's mirror.
 
-    `scratch` is the name of mmdebstrap's own folder, for users other than root.
+    `scratch` is the beginning of the name of mmdebstrap's own folder, for users other than root.
     """
 
     name: str
@@ -47,13 +47,24 @@ class Tree:
     scratch: str
 
     @property
-    def scratch_folder(self) -> Path:
-        """Return mmdebstrap's folder for users other than root: its ids from /etc/subuid cannot enter a home."""
-        return Path(tempfile.gettempdir()) / f"{self.scratch}-{os.geteuid()}"
+    def _link(self) -> Path:
+        return paths.cache() / f"{self.scratch}.scratch"
+
+    def make_scratch(self) -> Path:
+        """Make mmdebstrap's folder for users other than root: its ids from /etc/subuid cannot enter a home.
+
+        Its name is random, because other users could make one that they know. A link in the cache leads to it.
+        """
+        folder = Path(tempfile.mkdtemp(prefix=f"{self.scratch}-"))
+        folder.chmod(0o711)
+        self._link.symlink_to(folder)
+        return folder
 
     def reap(self) -> None:
         """Remove the files of a run that was killed. The caller must hold the lock of the tree's cache."""
-        files.remove(self.scratch_folder)
+        if self._link.is_symlink():
+            files.remove(self._link.readlink())
+            self._link.unlink()
 
 
 def options(arch: str, packages: tuple[str, ...]) -> list[str]:
@@ -86,8 +97,7 @@ def run(argv: Argv, tree: Tree, work: Path, on_step: Callable[[float, str], None
     tree.reap()
     scratch = work
     if os.geteuid() != 0:
-        scratch = tree.scratch_folder
-        scratch.mkdir(mode=0o711)
+        scratch = tree.make_scratch()
     log: list[str] = []
 
     def on_line(text: str) -> None:

@@ -90,7 +90,7 @@ def _bake(app: AppSource, output: Path, work: Path, options: Options, report: Re
             base = None
     if base:
         entry = Inputs(recipe, target, bundle, base).entry
-        if (entry / manifest.FILE_NAME).is_file():
+        if _is_finished(entry):
             cache.touch(entry)
             return _publish(entry, output, app, report, fresh=False)
 
@@ -102,6 +102,14 @@ def _bake(app: AppSource, output: Path, work: Path, options: Options, report: Re
     Build.of(inputs, work, build.log_of(output), report).run(options.port)
     cache.trim()
     return _publish(inputs.entry, output, app, report, fresh=True)
+
+
+def _is_finished(entry: Path) -> bool:
+    """Return whether an entry of the cache has an image with a manifest that can be read."""
+    try:
+        return bool(ImageManifest.read(entry / manifest.FILE_NAME).sha256)
+    except (OSError, ValueError, ProgramError):
+        return False
 
 
 def _write_notes(observed: ObservedPaths) -> Iterator[str]:

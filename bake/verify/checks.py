@@ -14,6 +14,7 @@ from pathlib import Path
 from bake.errors import BootError, CheckError, ProgramError
 from bake.host import paths, programs
 from bake.vm.qemu import Access
+from bake.vm.ssh import path_value
 
 #: The largest report of pytest in bytes. It quotes the answers of a machine.
 LARGEST_REPORT = 64 * 2**20
@@ -50,8 +51,9 @@ class Host:
     def of(cls, access: Access, work: Path) -> Host:
         """Return the host for a machine that bake created. Its ssh_config is written to `work`."""
         settings = {
-            "HostName": access.address, "Port": access.port, "User": access.user, "IdentityFile": access.private_key,
-            "IdentitiesOnly": "yes", "UserKnownHostsFile": access.known_hosts, "StrictHostKeyChecking": "accept-new",
+            "HostName": access.address, "Port": access.port, "User": access.user,
+            "IdentityFile": path_value(access.private_key), "IdentitiesOnly": "yes",
+            "UserKnownHostsFile": path_value(access.known_hosts), "StrictHostKeyChecking": "accept-new",
             "BatchMode": "yes", "LogLevel": "ERROR",
         }  # fmt: skip
         config = work / "ssh_config"

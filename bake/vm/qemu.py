@@ -19,7 +19,7 @@ from pathlib import Path
 from bake.errors import BootError, PortError
 from bake.host import cache, files, paths, programs
 from bake.host.terminal import printable
-from bake.vm.ssh import close_shared, share_options
+from bake.vm.ssh import close_shared, path_value, share_options
 
 #: Seconds to wait for the first lines of a kernel, which takes well under a second under KVM.
 PROBE_PATIENCE = 8.0
@@ -39,7 +39,7 @@ def ssh_argv(port: int, private_key: Path, known_hosts: Path, *command: str) -> 
     return [
         "ssh", "-q", "-i", str(private_key), "-p", str(port), "-o", "BatchMode=yes", "-o",
         "StrictHostKeyChecking=accept-new",
-        "-o", f"UserKnownHostsFile={known_hosts}", "-o", "ConnectTimeout=10", "-o", "IdentitiesOnly=yes",
+        "-o", f"UserKnownHostsFile={path_value(known_hosts)}", "-o", "ConnectTimeout=10", "-o", "IdentitiesOnly=yes",
         # A machine that stops does not close its connections. An emulated one on a busy computer may not answer for
         # half a minute.
         "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4",
@@ -150,6 +150,14 @@ def free_port(port: int | None = None) -> int:
         return int(probe.getsockname()[1])
 
 
+def _is_own_listener(port: int) -> bool:
+    """Return whether a process of this user listens on a TCP port of the loopback address."""
+    address = f"0100007F:{port:04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+    # The columns are local_address, state (0A: it listens) and uid (the kernel's proc_net_tcp.rst).
+    return any(row[1] == address and row[3] == "0A" and row[7] == str(os.geteuid()) for row in rows)
+
+
 def make_key(path: Path, comment: str) -> str:
     """Create an ed25519 key pair without a passphrase at `path` and `path`.pub, and return the public key's line."""
     programs.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", path])
@@ -250,7 +258,10 @@ class Machine:
 
         QEMU accepts a connection before the machine does, and then tries to reach the machine only
         after 6, 12 and 24 s. A new connection every half second finds the server sooner.
+        Another user, who can read the port in QEMU's arguments, may listen there first. QEMU then ends.
         """
+        if not _is_own_listener(self.port):
+            return False
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=GREETING_PATIENCE) as client:
                 return client.recv(4) == b"SSH-"

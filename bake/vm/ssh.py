@@ -34,9 +34,17 @@ UNREACHABLE = re.compile(
 UNSAFE = re.compile(r"[\s\x00-\x1f\x7f'\"`$;&<>|(){}]")
 
 
+def path_value(path: str | Path) -> str:
+    """Return a path as a value in ssh's configuration: in quotes where it has a space, as folders of users may have."""
+    text = str(path).replace("%", "%%")
+    if not re.search(r"[\s\"'\\#]", text):
+        return text
+    return '"' + re.sub(r'(["\\])', r"\\\1", text) + '"'
+
+
 def share_options(socket: str) -> list[str]:
     """Return the options of ssh by which commands share a connection, through a socket at this path."""
-    settings = ("ControlMaster=auto", f"ControlPersist={PERSISTENCE}", f"ControlPath={socket.replace('%', '%%')}")
+    settings = ("ControlMaster=auto", f"ControlPersist={PERSISTENCE}", f"ControlPath={path_value(socket)}")
     return [word for setting in settings for word in ("-o", setting)]
 
 

@@ -179,6 +179,17 @@ def test_a_lock_is_kept_for_its_age(app: Path, cache_folder: Path, monkeypatch: 
     assert resolve(app, "").key != empty.key
 
 
+@pytest.mark.parametrize("damage", [b"", b"flask==1.0\n", b"\xff\xfe"])
+def test_a_damaged_lock_is_resolved_again(
+    app: Path, cache_folder: Path, site: Site, monkeypatch: pytest.MonkeyPatch, damage: bytes
+) -> None:
+    monkeypatch.setenv("UV_SYSTEM_CERTS", "true")
+    publish(site, "shop-forms", "shop_forms-1.0-py3-none-any.whl")
+    first = resolve(app, "shop-forms\n", index=f"{site.address}/simple/")
+    (cache_folder / "locks" / f"{first.key}.txt").write_bytes(damage)
+    assert resolve(app, "shop-forms\n", index=f"{site.address}/simple/").text == first.text != ""
+
+
 def test_the_words_for_pip() -> None:
     words = wheel_cache.download_argv(DEBIAN_13)
     assert {"--abi=cp313", "--require-hashes", "--only-binary=:all:", "--platform=manylinux_2_41_x86_64"} <= set(words)

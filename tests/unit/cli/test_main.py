@@ -387,3 +387,11 @@ def test_other_users_cannot_change_what_bake_writes(small: Path) -> None:
     words = f"umask 000; {sys.executable} -m bake init {small}"
     programs.run(["sh", "-c", words], cwd=REPOSITORY, timeout=60)
     assert (small / "bake.yaml").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize(("words", "mode"), [([], 0o644), (["--with-secrets"], 0o600)])
+def test_a_document_with_secrets_goes_to_a_file_of_its_owner(small: Path, words: list[str], mode: int) -> None:
+    out = small.parent / "user-data"
+    script = f"umask 022; {sys.executable} -m bake render --launch {small} {' '.join(words)} > {out}"
+    programs.run(["sh", "-c", script], cwd=REPOSITORY, env={"KEY": "secret"}, timeout=60)
+    assert out.read_text().startswith("#cloud-config") and out.stat().st_mode & 0o777 == mode

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,20 @@ def test_the_steps_are_reported(fake: Fake, tmp_path: Path) -> None:
     mmdebstrap.run(["mmdebstrap"], TREE, tmp_path, lambda share, text: steps.append((share, text)))
     assert [text for _, text in steps] == ["extracting archives...", "cleaning up"]
     assert 0 < steps[0][0] < steps[1][0] < 1
+
+
+def test_the_folder_of_a_run_that_was_killed_is_removed_by_the_next_one(
+    tmp_path: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = TREE.make_scratch()
+    (folder / "file").touch()
+    # Other users may enter it, since mmdebstrap's ids are others, but not know its name before it exists.
+    assert folder.stat().st_mode & 0o777 == 0o711 and folder.parent == tmp_path
+    TREE.reap()
+    TREE.reap()
+    assert not folder.exists() and list(cache_folder.iterdir()) == []
+    assert TREE.make_scratch() != folder
 
 
 def test_debian_s_keys_verify_the_archive_on_any_host(fake: Fake, tmp_path: Path) -> None:

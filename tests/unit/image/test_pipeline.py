@@ -22,6 +22,7 @@ from bake.host.cache import Age
 from bake.host.progress import Reporter
 from bake.host.terminal import Terminal
 from bake.image import build, pipeline
+from bake.image.manifest import ImageManifest
 
 
 class Stop(Exception):
@@ -97,3 +98,12 @@ def test_a_cached_base_disk_is_built_again_if_it_lacks_security_updates(
     with pytest.raises(Stop, match=step):
         pipeline.bake(AppSource(app, Recipe(name="shop")), pipeline.Options(), Reporter(Terminal(file=io.StringIO())))
     assert compared == [base.disk.parent]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"manifest_version": 99, "sha256": "0"}'])
+def test_an_image_whose_manifest_is_damaged_is_baked_again(tmp_path: Path, content: str) -> None:
+    assert not pipeline._is_finished(tmp_path)
+    (tmp_path / "image.json").write_text(ImageManifest(sha256="0").to_json())
+    assert pipeline._is_finished(tmp_path)
+    (tmp_path / "image.json").write_text(content)
+    assert not pipeline._is_finished(tmp_path)

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import Fake, running, soon
+from conftest import Fake, Helper, line, running, soon
 
 from bake.errors import BootError, PortError
 from bake.host import paths, programs
@@ -206,6 +206,28 @@ def test_a_machine_is_not_asked_to_log_in_before_it_greets(fake: Fake, image: Pa
     machine.stop()
 
 
+LISTEN = """
+import os, socket, sys
+os.setuid(65534)
+with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as server:
+    print("listening", flush=True)
+    while True:
+        server.accept()[0].sendall(b"SSH-2.0-OpenSSH\\r\\n")
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_the_port_of_a_machine_is_not_one_of_another_user(fake: Fake, image: Path, marker: str, helper: Helper) -> None:
+    fake("qemu-system-x86_64", f"exec sleep {marker}")
+    fake("ssh", f"touch {image.parent}/tried")
+    machine = boot(image)
+    assert line(helper(LISTEN, machine.port)) == "listening"
+    with pytest.raises(BootError, match="did not accept an SSH login"):
+        machine.await_ssh(1)
+    assert not (image.parent / "tried").exists()
+    machine.stop()
+
+
 def test_a_reboot_ends_when_another_boot_lets_somebody_in(fake: Fake, image: Path, marker: str) -> None:
     fake("qemu-system-x86_64", f"exec sleep {marker}")
     # Which boot it is; after the order to reboot it goes on for one more login.
@@ -249,7 +271,7 @@ def test_the_answer_about_kvm_is_kept_until_the_next_boot(
 ) -> None:
     monkeypatch.setattr(qemu, "PROBE_PATIENCE", 0.3)
     assert qemu.accelerator() == "tcg"
-    assert not cache_folder.exists()
+    assert not (cache_folder / "accelerator").exists()
     fake("qemu-system-x86_64", f"echo >> {tmp_path}/asked; printf '{BOOTED}'; exec sleep 5")
     assert [qemu.accelerator(tmp_path / "vmlinuz") for _ in range(2)] == ["kvm", "kvm"]
     assert qemu.accelerator() == "kvm"

@@ -13,6 +13,8 @@ from conftest import REPOSITORY, Fake
 from testinfra.backend.ssh import SshBackend
 
 from bake.errors import BakeError, BootError, SetupError, SpaceError
+from bake.host import programs
+from bake.vm import ssh
 from bake.vm.ssh import Login
 
 #: Notes its words; leaves out options and their values, which end with --, then the host.
@@ -246,3 +248,11 @@ def test_an_error_of_ssh_names_the_step_that_failed(fake: Fake, script: str, pro
         login().require()
     assert caught.value.message == f"{problem} host.example"
     assert ("firewall" in caught.value.hint) == (problem == "Cannot reach")
+
+
+@pytest.mark.parametrize("name", ["plain", "a b", "100%", 'a"b', "a\\b c", "a#b", "it's"])
+def test_a_path_in_ssh_s_configuration_may_have_any_name(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    for key in ("ControlPath", "UserKnownHostsFile"):
+        words = ["ssh", "-F", "none", "-G", "-o", f"{key}={ssh.path_value(path)}", "host.example"]
+        assert f"{key.lower()} {path}" in programs.run(words).stdout.splitlines()
