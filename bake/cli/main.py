@@ -179,7 +179,10 @@ def main() -> None:
         if error.errno != errno.ENOSPC:
             raise
         _show(
-            SpaceError("bake cannot write the result: the disk is full", "Free some space, and run the command again.")
+            SpaceError(
+                f"bake cannot write {error.filename or 'its result, the cache or TMPDIR'}: the disk is full",
+                "Free some space, and run the command again. BAKE_CACHE and TMPDIR may name folders on another disk.",
+            )
         )
         sys.exit(SpaceError.code)
     except BakeError as error:
