@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import PROGRAMS
-from test_ssh_limit import nft
+from test_connection_limits import nft
 
 from bake.config import contract
 from bake.host import programs

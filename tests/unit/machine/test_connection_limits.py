@@ -1,4 +1,4 @@
-"""The limit of SSH connections: Debian's nft and the kernel, in a network namespace with the machine's own rules."""
+"""The limits of connections: Debian's nft and the kernel, in a network namespace with the machine's own rules."""
 
 from __future__ import annotations
 
@@ -16,31 +16,45 @@ from bake.config import contract
 from bake.config.recipe import Recipe
 from bake.host import programs
 
-#: Configures the loopback device, loads the rules with the command argv[1:], and prints the connections that succeed.
+#: Configures the loopback device, loads the rules with the command argv[3:], and prints how many connections to the port
+#: argv[1] succeed: argv[2] of one address, and some of others.
 CLIENT = """
-import fcntl, json, socket, struct, subprocess, sys
+import contextlib, fcntl, json, resource, socket, struct, subprocess, sys, time
+port, tries, command = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
 with socket.socket() as ipv4, socket.socket(socket.AF_INET6) as ipv6:
     fcntl.ioctl(ipv4, 0x8914, struct.pack("16sH14x", b"lo", 0x41))
     for address in ("fd00::1", "fd00::2", "fd00:0:0:1::1"):
         fcntl.ioctl(ipv6, 0x8916, socket.inet_pton(socket.AF_INET6, address) + struct.pack("Ii", 128, 1))
 # A reload replaces the rules.
 for _ in range(2):
-    subprocess.run(sys.argv[1:], check=True)
+    subprocess.run(command, check=True)
 
 def connects(family, server, client, patience=0.2):
     with socket.socket(family) as stream:
         stream.settimeout(patience)
         stream.bind((client, 0))
-        return stream.connect_ex((server, 22)) == 0
+        return stream.connect_ex((server, port)) == 0
 
+def at_once(family, server, client):
+    with contextlib.ExitStack() as stack:
+        streams = [stack.enter_context(socket.socket(family)) for _ in range(tries)]
+        for stream in streams:
+            stream.setblocking(False)
+            stream.bind((client, 0))
+            stream.connect_ex((server, port))
+        time.sleep(0.2)
+        # A second call returns EISCONN if the first one succeeded.
+        return sum(stream.connect_ex((server, port)) in (0, 106) for stream in streams)
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
 results = {}
 for family, server, same, neighbour, other in (
     (socket.AF_INET, "127.0.0.1", "127.0.0.2", "127.0.0.2", "127.0.0.3"),
     (socket.AF_INET6, "::1", "fd00::1", "fd00::2", "fd00:0:0:1::1"),
 ):
-    listener = socket.create_server((server, 22), family=family, backlog=128)
+    listener = socket.create_server((server, port), family=family, backlog=2000)
     results[family.name] = {
-        "at once": sum(connects(family, server, same) for _ in range(66)),
+        "at once": at_once(family, server, same),
         "neighbour": sum(connects(family, server, neighbour) for _ in range(5)),
         "other": sum(connects(family, server, other) for _ in range(5)),
         "patient": connects(family, server, same, 20),
@@ -58,25 +72,38 @@ def nft() -> Path:
     return Path(path).resolve()
 
 
-def test_an_address_waits_after_sixty_ssh_connections(tmp_path: Path) -> None:
+def connections(feature: str, port: int, tries: int, work: Path) -> dict[str, dict[str, int]]:
+    """Return how many connections succeed, for IPv4 and IPv6, with the rules of a feature."""
     program = nft()
-    (tmp_path / "settings").mkdir()
-    for name, file in release_files.feature_files("ssh-limit").items():
-        (tmp_path / name).write_text(file.text)
-    rules = (PROGRAMS / "firewall.nft").read_text().replace(contract.CURRENT, str(tmp_path))
-    (tmp_path / "rules").write_text(rules)
+    (work / "settings").mkdir()
+    for name, file in release_files.feature_files(feature).items():
+        (work / name).write_text(file.text)
+    rules = (PROGRAMS / "firewall.nft").read_text().replace(contract.CURRENT, str(work))
+    (work / "rules").write_text(rules)
     own_user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     libraries = str(next(iter(program.parents[1].glob("lib/*-linux-gnu")), ""))
     done = programs.run(
-        ["unshare", *own_user, "--net", sys.executable, "-c", CLIENT, program, "-f", tmp_path / "rules"],
+        ["unshare", *own_user, "--net", sys.executable, "-c", CLIENT, port, tries, program, "-f", work / "rules"],
         env={**os.environ, "LD_LIBRARY_PATH": libraries}, check=False, timeout=120,
     )  # fmt: skip
     if "unshare:" in done.stderr or "Operation not supported" in done.stderr:
         pytest.skip(f"no firewall in a network namespace here: {done.stderr}")
     assert done.status == 0, done.stderr
-    for family, result in json.loads(done.stdout).items():
+    counts: dict[str, dict[str, int]] = json.loads(done.stdout)
+    return counts
+
+
+def test_an_address_waits_after_sixty_ssh_connections(tmp_path: Path) -> None:
+    for family, result in connections("ssh-limit", 22, 66, tmp_path).items():
         # A connection more is allowed every two seconds, also during the test.
         assert 60 <= result["at once"] < 66 and result["neighbour"] < 5, (family, result)
+        assert result["other"] == 5 and result["patient"], (family, result)
+
+
+def test_an_address_waits_after_a_thousand_web_connections(tmp_path: Path) -> None:
+    """Many more are allowed each second, also during the test."""
+    for family, result in connections("web-limit", 443, 2000, tmp_path).items():
+        assert 1000 <= result["at once"] < 2000, (family, result)
         assert result["other"] == 5 and result["patient"], (family, result)
 
 
