@@ -16,7 +16,7 @@ from bake.config import contract
 from bake.config.recipe import Recipe
 from bake.host import programs
 
-#: Configures the loopback device, loads the rules with the command argv[3:], and prints how many connections to the port
+#: Configures the loopback device, loads the rules with the command argv[3:], and prints how many connections to port
 #: argv[1] succeed: argv[2] of one address, and some of others.
 CLIENT = """
 import contextlib, fcntl, json, resource, socket, struct, subprocess, sys, time
@@ -83,7 +83,7 @@ def connections(feature: str, port: int, tries: int, work: Path) -> dict[str, di
     own_user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     libraries = str(next(iter(program.parents[1].glob("lib/*-linux-gnu")), ""))
     done = programs.run(
-        ["unshare", *own_user, "--net", sys.executable, "-c", CLIENT, port, tries, program, "-f", work / "rules"],
+        ["unshare", *own_user, "--net", sys.executable, "-c", CLIENT, str(port), str(tries), program, "-f", work / "rules"],
         env={**os.environ, "LD_LIBRARY_PATH": libraries}, check=False, timeout=120,
     )  # fmt: skip
     if "unshare:" in done.stderr or "Operation not supported" in done.stderr:
