@@ -82,8 +82,9 @@ def connections(feature: str, port: int, tries: int, work: Path) -> dict[str, di
     (work / "rules").write_text(rules)
     own_user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     libraries = str(next(iter(program.parents[1].glob("lib/*-linux-gnu")), ""))
+    client = [sys.executable, "-c", CLIENT, str(port), str(tries)]
     done = programs.run(
-        ["unshare", *own_user, "--net", sys.executable, "-c", CLIENT, str(port), str(tries), program, "-f", work / "rules"],
+        ["unshare", *own_user, "--net", *client, program, "-f", work / "rules"],
         env={**os.environ, "LD_LIBRARY_PATH": libraries}, check=False, timeout=120,
     )  # fmt: skip
     if "unshare:" in done.stderr or "Operation not supported" in done.stderr:
