@@ -16,6 +16,7 @@ from bake.diagnosis.cures import (
     HINT,
     JIT,
     JIT_CURE,
+    NICE_CURE,
     OLDER_PYTHON,
     PROC_CURE,
     Cure,
@@ -220,8 +221,17 @@ CAUSES = (
         re.compile(
             r"No usable sandbox!|Failed to move to new namespace|zygote_host_impl_linux"
             r"|BrowserType\.launch(?:_persistent_context)?: Target page, context or browser has been closed"
+            # Playwright's driver is a program of Node, which needs `jit`, too.
+            r"|Connection closed while reading from the driver"
         ),
         always(BROWSER_CURE),
+        anywhere=True,
+    ),
+    Cause(
+        "priority of a thread",
+        # ZeroMQ ends the process.
+        re.compile(r"Operation not permitted \(src/thread\.cpp:\d{1,4}\)"),
+        always(NICE_CURE),
         anywhere=True,
     ),
     Cause(
@@ -235,7 +245,7 @@ CAUSES = (
     ),
     Cause(
         "memory of a compiler",
-        re.compile(r"MemoryError|Cannot allocate memory"),
+        re.compile(r"MemoryError|Cannot allocate memory|Permission denied \(os error 13\)"),
         lambda match, evidence: JIT_CURE if evidence.uses(*JIT) else None,
     ),
     Cause("sandbox", re.compile(r"\[Errno 1\] Operation not permitted"), denied_call),

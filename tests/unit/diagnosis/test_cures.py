@@ -233,6 +233,12 @@ BROWSER = "The app starts a browser, which needs its own sandbox.\nAdd to bake.y
             + trace("PermissionError: [Errno 1] Operation not permitted", code="cext.setpriority(self.pid, value)"),
             NICE,
         ),
+        ("Operation not permitted (src/thread.cpp:315)\n", NICE),
+        (
+            trace("wasmtime._error.WasmtimeError: Permission denied (os error 13)", f"{LIBRARY}/wasmtime/_module.py"),
+            JIT,
+        ),
+        (trace("Exception: Connection closed while reading from the driver"), BROWSER),
         (
             "[71:71:FATAL:zygote_host_impl_linux.cc(128)] No usable sandbox! If you are running on Ubuntu 23.10+\n",
             BROWSER,
