@@ -291,8 +291,11 @@ def test_an_interrupt_is_130_and_stops_what_was_started(
 ) -> None:
     fake("ssh", f"exec sleep {marker}")
     argv = [sys.executable, "-m", "bake", "check", "ssh://debian@machine.example"]
+    # Under nohup, this process ignores SIGHUP, and so would bake.
+    own_action = signal.signal(number, signal.SIG_DFL)
     with (tmp_path / "said").open("wb") as said_there:
         process = programs.start(argv, cwd=REPOSITORY, stderr=said_there, env={"PYTHONDONTWRITEBYTECODE": "1"})
+    signal.signal(number, own_action)
     try:
         assert soon(lambda: running(marker, "sleep"))
         os.kill(process.pid, number)
