@@ -51,15 +51,17 @@ def test_the_firewall_drops_other_ports(host):
     assert len(accepting) == 5
 
 
-def meters(host):
-    """The names of the limits in the firewall's rules for answers."""
-    return {row["meter"]["name"] for rule in chain(host, "output")[1] for row in rule if "meter" in row}
+def limits(host):
+    """The names of the limits of connections. Debian 12's nft prints them as meters, Debian 13's as sets."""
+    statements = [statement for rule in chain(host, "output")[1] for statement in rule]
+    sets = {statement["set"]["set"].removeprefix("@") for statement in statements if "set" in statement}
+    return sets | {statement["meter"]["name"] for statement in statements if "meter" in statement}
 
 
 def test_an_address_cannot_take_all_connections_of_nginx(host):
     if not host.file("/srv/app/current/settings/web.nft").exists:
         pytest.skip("only bundles have the limit")
-    assert meters(host) >= {"web4", "web6"}
+    assert limits(host) >= {"web4", "web6"}
 
 
 def test_tries_of_passwords_are_limited(host):
@@ -67,7 +69,7 @@ def test_tries_of_passwords_are_limited(host):
     if "persourcepenalties" in configuration:
         assert configuration["persourcepenalties"] != "no"
     elif host.file("/srv/app/current/settings/ssh.nft").exists:
-        assert meters(host) >= {"ssh4", "ssh6"}
+        assert limits(host) >= {"ssh4", "ssh6"}
     else:
         pytest.skip("the document had no room for the limit")
 
