@@ -60,7 +60,7 @@ BREAKAGES = {
     "sed -i 's/server_tokens off/server_tokens on/; s/TLSv1.2 TLSv1.3/TLSv1.3/' /usr/lib/app/nginx/nginx.conf": (
         "test_the_server_header_has_no_version"
     ),
-    "sed -i 's/1https max-age/0https max-age/' /usr/lib/app/nginx/nginx.conf": (
+    "sed -i 's/\\$transport_security/max-age=9/' /usr/lib/app/nginx/server.conf": (
         "test_hsts_only_with_a_trusted_certificate"
     ),
     "sed -i '/X-Frame-Options/d' /usr/lib/app/nginx/server.conf": (
