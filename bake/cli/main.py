@@ -102,7 +102,7 @@ def _interrupt(number: int, frame: object) -> NoReturn:
 
 
 class _Notes:
-    """Standard error. If nobody can read a note any more, bake goes on: a rollback must not end because of it."""
+    """Standard error. If its reader is gone, bake goes on: a rollback must not end because of a note."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream

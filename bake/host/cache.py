@@ -19,7 +19,6 @@ Texts begin with their digest (`keep`), so that bake does not use a damaged one.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import tempfile
 import time
@@ -29,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bake.host import paths
-from bake.host.files import disk_faults, remove, remove_partials, write
+from bake.host.files import digest, disk_faults, remove, remove_partials, write
 
 #: An entry is older than this only if bake was started after it was made.
 _START = time.time()
@@ -68,20 +67,16 @@ A_WEEK = Age()
 
 def keep(path: Path, text: str) -> None:
     """Write a text of the cache after a line with its digest."""
-    write(path, f"{_digest(text)}\n{text}")
+    write(path, f"{digest(text)}\n{text}")
 
 
 def kept(path: Path) -> str | None:
     """Return a text that `keep` wrote, or None if it is missing or damaged."""
     try:
-        digest, _, text = path.read_text().partition("\n")
+        written, _, text = path.read_text().partition("\n")
     except (OSError, ValueError):
         return None
-    return text if digest == _digest(text) else None
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    return text if written == digest(text) else None
 
 
 def _try_lock(path: Path, flags: int = os.O_CREAT) -> int | None:
@@ -153,7 +148,7 @@ def _reap(work: Path) -> None:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder itself: a new work folder has no lock for a moment, and nobody may remove it then."""
+    """Hold the lock of a folder itself: for a moment, a new work folder has no lock that keeps it from removal."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

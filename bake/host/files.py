@@ -20,7 +20,7 @@ from bake.host.programs import as_root, run
 CHUNK = 1 << 20
 #: The last bytes to read of a machine's console or of a build's log, which others write without an end.
 END = 1 << 20
-#: Seconds after which nobody still writes a partial output: a day.
+#: Seconds after which no process still writes a partial output: a day.
 ABANDONED = 86400
 
 
