@@ -28,6 +28,7 @@ if [ "$(systemctl show --value --property ExecMainStartTimestampMonotonic app-se
 fi
 if [ "$result" != success ] || [ "$active" != active ]; then
     journalctl --sync
+    journalctl --namespace=app --sync || true
     if [ "$result" = success ]; then
         report '{"kind": "NotStarted", "message": "app has ended after its start"}'
     else
@@ -35,7 +36,7 @@ if [ "$result" != success ] || [ "$active" != active ]; then
     fi
     echo "bake: app-setup $result, app $active; their last lines:"
     # bake writes all lines to its log, and shows the last ones on the screen.
-    journalctl --no-pager -b -o cat -n 2000 -u app-setup.service -u 'app-job@*' -u 'app-process@*' -u app.service \
+    journalctl --namespace='*' --no-pager -b -o cat -n 2000 -u app-setup.service -u 'app-job@*' -u 'app-process@*' -u app.service \
         -u app-next.service
     exit 1
 fi

@@ -9,8 +9,9 @@ systemctl stop 'app-*.timer' 'app-job@*.service' 'app-process@*.service' app.ser
 systemctl stop unattended-upgrades.service apt-daily.timer apt-daily-upgrade.timer certbot.timer \
     systemd-timesyncd.service 2> /dev/null || true
 
-# The journal of nginx, which has stopped: its own journald would write it again after this script deletes it.
-systemctl stop systemd-journald@nginx.socket systemd-journald-varlink@nginx.socket systemd-journald@nginx.service \
+# The journals of nginx and of the app, which have stopped: each has a journald of its own, which would write again after
+# this script has deleted them.
+systemctl stop 'systemd-journald@*.socket' 'systemd-journald-varlink@*.socket' 'systemd-journald@*.service' \
     2> /dev/null || true
 
 # Services of the app's packages write logs until they stop, as Redis does.

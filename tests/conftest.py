@@ -203,7 +203,8 @@ def crawler(host):
         assert result.rc == 0, result.stderr
         return result.stdout
 
-    return lambda judge: judge(ask, site, author, lambda: host.run("journalctl -b -o cat -n 2000 -u app").stdout)
+    journal = "journalctl --namespace='*' -b -o cat -n 2000 -u app"
+    return lambda judge: judge(ask, site, author, lambda: host.run(journal).stdout)
 
 
 @pytest.fixture(scope="module")

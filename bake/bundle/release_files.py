@@ -21,7 +21,7 @@ from bake.host.templates import render
 #: omits them.
 EXTRAS = ("certificate", "updates", "ssh-limit", "request-limit", "zero-downtime")
 #: Parts that only bundles contain: a document has no room, or nobody reads the result.
-BUNDLE_FEATURES = ("read-only-hints", "author-server", "child-signals", "steps", "web-limit", "zram")
+BUNDLE_FEATURES = ("read-only-hints", "author-server", "child-signals", "journal", "steps", "web-limit", "zram")
 #: The script that starts the author's server. `author-server` runs it.
 AUTHOR = "settings/jobs/author"
 

@@ -30,7 +30,7 @@ from bake.vm.ssh import Login
 CRAWL = f"{pages.AS_NOBODY} python3 {contract.CURRENT}/settings/crawl.py {{argument}}\n"
 #: Digests of releases. bake prints them, and writes them into the settings of the machine.
 NAMES = re.compile(r"[A-Za-z0-9 _-]*")
-JOURNAL = f"journalctl -q -b -o cat -n 2000 -u {contract.SERVICE}.service"
+JOURNAL = f"journalctl --namespace='*' -q -b -o cat -n 2000 -u {contract.SERVICE}.service"
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,9 @@ from bake.verify.checks import Host, Progress, Suites
 from bake.vm import qemu
 from bake.vm.qemu import VmOptions
 
-#: Prints the journal of the app and of nginx since this boot.
+#: Prints the journals of the app and of nginx since this boot.
 JOURNAL = (
-    f"sudo journalctl --namespace=+nginx --no-pager -b -n 2000 -u {contract.SERVICE} -u {contract.NEXT} "
+    f"sudo journalctl --namespace='*' --no-pager -b -n 2000 -u {contract.SERVICE} -u {contract.NEXT} "
     f"-u {contract.SETUP} -u '{contract.JOB}*' -u '{contract.PROCESS}*' -u nginx"
 )
 #: The option of QEMU's network that isolates a machine. Port forwarding still works.

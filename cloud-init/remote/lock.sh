@@ -1,5 +1,5 @@
 #!/bin/sh
-# Wait until no other push or upgrade runs on the machine. Define print_journal and print_app_journal for the script that
+# Wait until no other push or upgrade runs on the machine. Define functions that print journals, for the script that
 # includes this one.
 set -eu
 
@@ -11,10 +11,16 @@ flock 9
 states() { systemctl show --value --property ActiveState app-setup.service app-upgrade.service; }
 while states | grep -qvE '^(inactive|failed|)$'; do sleep 1; done
 
+# Have journald write what services have printed. Not each machine has a journal for the app.
+sync_journals() {
+    journalctl --sync || true
+    journalctl --namespace=app --sync 2> /dev/null || true
+}
+
 # journalctl may not show the newest lines at once, so retry.
 print_journal() {
     for try in 1 2 3; do
-        lines=$(journalctl -q -o cat "$@") || true
+        lines=$(journalctl --namespace='*' -q -o cat "$@") || true
         if [ -n "$lines" ] || [ $try = 3 ]; then break; fi
         sleep 1
     done

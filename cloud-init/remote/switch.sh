@@ -13,7 +13,7 @@ rm -f /run/app/result.json
 status=0
 systemctl start app-setup.service 2> /dev/null || status=$?
 printf '%s\n' "$(cat /run/app/result.json 2> /dev/null)"
-journalctl --sync || true
+sync_journals
 run=$(systemctl show --value --property InvocationID app-setup.service)
 print_journal "_SYSTEMD_INVOCATION_ID=$run"
 if [ $status != 0 ]; then print_app_journal; fi

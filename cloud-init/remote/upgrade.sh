@@ -16,7 +16,7 @@ systemd-run -q --wait --collect --unit app-upgrade -p TimeoutStopSec=1h \
     -p "ExecStopPost=/usr/bin/python3 -B /var/lib/app-machine/new/renew.py heal /" \
     /usr/bin/python3 -B /var/lib/app-machine/new/renew.py install / /var/lib/app-machine/new || status=$?
 rm -rf new new.tar
-journalctl --sync || true
+sync_journals
 # shellcheck disable=SC2154  # lock.sh sets it.
 print_journal --since "@$start" _SYSTEMD_UNIT=app-upgrade.service
 if [ $status != 0 ]; then print_app_journal; fi

@@ -36,6 +36,21 @@ def test_visitors_cannot_fill_the_journal_of_others(host):
     assert "seen-by-the-journal" not in host.run("journalctl -q -b -t nginx").stdout
 
 
+def test_the_app_cannot_fill_the_journal_of_others(host):
+    # A pasted machine has no room for this setting before its first push.
+    if not host.file("/run/systemd/system/app.service.d/60-journal.conf").exists:
+        pytest.skip("the release is not from a bundle")
+    for unit in ("app.service", "app-next.service", "app-job@any.service", "app-process@any.service"):
+        if host.run("systemctl show --value --property LoadState %s", unit).stdout.strip() == "loaded":
+            assert host.run("systemctl show --value --property LogNamespace %s", unit).stdout.strip() == "app"
+    # A program of the app may write to journald's socket itself.
+    process = host.run("systemctl show --value --property MainPID app.service").stdout.strip()
+    host.run("nsenter --target %s --mount logger --tag app-alone seen; sleep 1; journalctl --sync", process)
+    assert host.run("journalctl --namespace=app -q -b -t app-alone").stdout
+    assert host.run("journalctl -q -b -t app-alone").stdout == ""
+    assert host.run("nsenter --target %s --mount ls /run/systemd/journal.nginx/dev-log", process).rc != 0
+
+
 def test_a_small_machine_has_compressed_swap(host):
     memory = int(host.run("awk '/^MemTotal:/ {print $2}' /proc/meminfo").stdout)
     if memory >= 900 << 10 or not host.file("/run/systemd/system/app-zram.service").exists:

@@ -38,7 +38,7 @@ def test_the_app_s_data_is_outside_of_its_release(host, recipe, observed):
 
 
 def test_the_app_writes_to_no_read_only_folder(host):
-    journal = host.run("journalctl -b -q -o cat -u app.service -u 'app-job@*'").stdout.splitlines()
+    journal = host.run("journalctl --namespace='*' -b -q -o cat -u app.service -u 'app-job@*'").stdout.splitlines()
     hints = {line for line in journal if "cannot be written: the app's folder is read-only" in line}
     assert hints == set()
 
@@ -48,7 +48,7 @@ def test_the_steps_before_the_start_succeeded(host, recipe):
         output = host.run("systemctl show --property Result,ExecMainStatus app-job@setup.service").stdout
         assert set(output.split()) == {"Result=success", "ExecMainStatus=0"}
         # The success must be that of this boot.
-        assert host.run("journalctl -b -q -u app-job@setup.service").stdout
+        assert host.run("journalctl --namespace='*' -b -q -u app-job@setup.service").stdout
 
 
 def test_the_swap_file_is_in_use(host):
@@ -82,7 +82,7 @@ def test_the_app_s_processes_run_and_do_not_restart(host, recipe):
         age = uptime - int(state["ActiveEnterTimestampMonotonic"]) / 1e6
         runs = state["ActiveState"] == "active" and (state["NRestarts"] == "0" or age >= STEADY)
         if not runs and f"process {name} is not tried here" not in untried:
-            log = host.run("journalctl -b -q -o cat -n 15 -u %s", unit).stdout
+            log = host.run("journalctl --namespace='*' -b -q -o cat -n 15 -u %s", unit).stdout
             restarts = f"{state['SubState']}, restarted {state['NRestarts']} times"
             faults.append(f"the process {name} of bake.yaml is {restarts}; the last lines of its log:\n{log}")
     assert not faults, "\n".join(faults)

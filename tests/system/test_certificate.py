@@ -384,7 +384,7 @@ def wildcard(site):
         assert authority.orders() == 1
         # Nothing asks the machine, and nothing could; nobody but root has the key, and no journal or log shows it.
         assert site.sudo("find /etc/app/dns.key /etc/letsencrypt/dns.ini -not -perm 600 -or -not -user root") == ""
-        told = "{ journalctl -b; cat /var/log/letsencrypt/* /run/app/certbot/*; }"
+        told = "{ journalctl --namespace=* -b; cat /var/log/letsencrypt/* /run/app/certbot/*; }"
         assert site.sudo(f"{told} | grep -c -e {KEY[:20]} -e {WRONG_KEY[:20]}") == "0\n"
         assert looked(site) == []
         # Two thirds of its life; a name server hears nobody whose clock is more than five minutes from its own.

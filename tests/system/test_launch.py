@@ -63,7 +63,7 @@ def test_a_machine_waits_for_its_secrets_and_tells_nobody(baked, launched, bake)
     assert machine.ssh("curl -s http://127.0.0.1/", check=False).status in (52, 56)
     assert machine.ssh("sudo stat -c '%U %a' /etc/app/secrets.env").stdout == "root 600\n"
     assert as_the_app(machine, SEARCH % "a-secret-of-mine").stdout == ""
-    assert "a-secret-of-mine" not in machine.ssh("sudo journalctl -q --no-pager").stdout
+    assert "a-secret-of-mine" not in machine.ssh("sudo journalctl --namespace=* -q --no-pager").stdout
 
 
 @pytest.mark.long
@@ -77,7 +77,7 @@ def test_secrets_in_the_document(baked, launched, bake):
     machine = launched(called.stdout)
     assert machine.ssh(AWAIT_BOOT, check=False, timeout=900).status == 0
     assert as_the_app(machine, SEARCH % "told-at-launch").stdout == ""
-    assert "told-at-launch" not in machine.ssh("sudo journalctl -q --no-pager; sudo cat /var/log/cloud-init*").stdout
+    assert "told-at-launch" not in machine.ssh("sudo journalctl --namespace=* -q --no-pager; sudo cat /var/log/cloud-init*").stdout
     # By hand, and one command: another setting.
     machine.ssh("echo MOOD=new | sudo tee /etc/app/env; sudo systemctl start app-setup", timeout=300)
     environment = machine.ssh("sudo sh -c 'cat /proc/$(systemctl show --value -p MainPID app)/environ'").stdout

@@ -103,6 +103,10 @@ BREAKAGES = {
     "/run/systemd/system/app-job@.service.d/y.conf; systemctl daemon-reload": (
         "test_a_job_has_a_bound_of_memory_and_dies_before_the_site"
     ),
+    "mkdir -p /run/systemd/system/app-job@.service.d; printf '[Service]\nLogNamespace=\n' > "
+    "/run/systemd/system/app-job@.service.d/z.conf; systemctl daemon-reload": (
+        "test_the_app_cannot_fill_the_journal_of_others"
+    ),
     "systemctl reload nginx": "test_current_versions_are_spoken[ssh://machine--tls1_2]",
 }
 
@@ -169,7 +173,7 @@ def test_steps_jobs_and_data(machine):
     assert read("ticks")
     # An app's own error seldom names the folder, and never the key.
     machine.ssh("curl -s http://127.0.0.1/vain?folder=uploads")
-    said = machine.ssh("sudo journalctl -q -b -u app").stdout
+    said = machine.ssh("sudo journalctl --namespace=* -q -b -u app").stdout
     assert "uploads cannot be written" in said and "writable: [uploads]" in said
     before = len(read("ticks"))
     machine.reboot()

@@ -130,7 +130,7 @@ def test_its_faults_end_with_the_request(machine, host, folder, bake):  # noqa: 
     machine.ssh("curl -sk -m 200 -o /dev/null 'https://127.0.0.1/?seconds=999'", timeout=240)
     time.sleep(3 * LIMIT)
     assert page(machine)[0] != before[0] and page(machine)[1:] == before[1:]
-    assert "answers nothing within" in machine.ssh("sudo journalctl -u app -b -o cat").stdout
+    assert "answers nothing within" in machine.ssh("sudo journalctl --namespace=* -u app -b -o cat").stdout
     source.write_text(source.read_text().replace("http.server.HTTPServer", "http.server.ThreadingHTTPServer"))
 
 

@@ -52,7 +52,7 @@ def ask(release: Path, recipe: dict) -> bool:
         if any(answer.get("status") for record in crawled for answer in record["answers"]):
             records = crawled
         else:
-            log = command("journalctl", "-b", "-o", "cat", "-n", "100", "-u", UNIT)
+            log = command("journalctl", "--namespace=*", "-b", "-o", "cat", "-n", "100", "-u", UNIT)
     finally:
         _end()
     values = stand_ins()

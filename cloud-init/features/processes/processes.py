@@ -52,7 +52,8 @@ def exchange(release: Path, recipe: dict, steps: ModuleType, stale: bool) -> Non
             else:
                 say(f"<4>process {units[unit]} ended, and systemd restarts it: {reason}")
         else:
-            problems.append(f"process {units[unit]} of bake.yaml ended after its start: see `journalctl -u {unit}`")
+            shown = f"journalctl --namespace=* -u {unit}"
+            problems.append(f"process {units[unit]} of bake.yaml ended after its start: see `{shown}`")
     problem = "; ".join(problems)
     if problem and (release / FOLLOWED).exists():
         say(f"<4>{problem}; starting this release anyway, because a newer one has run here")

@@ -24,7 +24,7 @@ CHECK = Path("/run/app-check")
 #: The steps that a bake skips, a line each, for the person who bakes.
 NOTES = Path("/run/app-check/notes")
 #: The command for the end of a job's log; and the errors of database clients that cannot reach their server.
-JOURNAL = ("journalctl", "-b", "-o", "cat", "-n", "40", "-u")
+JOURNAL = ("journalctl", "--namespace=*", "-b", "-o", "cat", "-n", "40", "-u")
 UNREACHABLE = re.compile(
     "could not (connect|translate host)|Connection refused|Can't connect|[Nn]ame or service not known|name resolution"
     "|Network is unreachable|No servers found|Operation not permitted"
@@ -152,7 +152,7 @@ def run(job: str, release: Path, recipe: dict) -> None:
             note = f"{job} is not tried here: it needs a server that a bake cannot reach"
             skip(f"app-job@{job}.service", note)
             return
-        problem = f"a step of bake.yaml's `{job}` failed: see `journalctl -u app-job@{job}`"
+        problem = f"a step of bake.yaml's `{job}` failed: see `journalctl --namespace=* -u app-job@{job}`"
         if not (release / FOLLOWED).exists():
             raise StepError(problem)
         say(f"<4>{problem}; starting this release anyway, because a newer one has run here")

@@ -188,7 +188,7 @@ def test_an_app_that_does_not_start_is_said_so(
     exchange: ModuleType, serving: ModuleType, systemctl: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "fails").write_text("restart app-next.service\n")
-    with pytest.raises(serving.NotStarted, match="app-next does not start: see `journalctl -u app-next`"):
+    with pytest.raises(serving.NotStarted, match="app-next does not start: see `systemctl status app-next`"):
         exchange.hand_over({})
     assert exchange.DOOR.readlink().name == "app.sock"
 

@@ -933,7 +933,7 @@ def test_an_app_that_does_not_start_has_a_kind_of_its_own(tmp_path: Path, fake: 
     outcome = as_systemd_does(tmp_path, json.dumps({**HERE, "bundle": "12ab"}), in_place("12ab"))
     assert outcome.status == 1
     assert (outcome.result.step, outcome.result.kind) == ("app", contract.NOT_STARTED)
-    assert outcome.said.endswith("<3>app-setup failed: app does not start: see `journalctl -u app`\n")
+    assert outcome.said.endswith("<3>app-setup failed: app does not start: see `systemctl status app`\n")
 
 
 def test_a_run_that_succeeds_replaces_the_result_of_one_that_failed(tmp_path: Path, fake: Fake) -> None:

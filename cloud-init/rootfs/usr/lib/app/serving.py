@@ -75,7 +75,7 @@ def start(name: str) -> None:
     # Longer than its unit allows. An intruder in the old app could have systemd wait without end (EXTEND_TIMEOUT_USEC).
     if subprocess.run(["timeout", "240", "systemctl", "restart", service], stderr=subprocess.DEVNULL).returncode:
         subprocess.run(["systemctl", "kill", "-sKILL", service], stderr=subprocess.DEVNULL)
-        raise NotStarted(f"{name} does not start: see `journalctl -u {name}`")
+        raise NotStarted(f"{name} does not start: see `systemctl status {name}`")
 
 
 def runs(name: str) -> bool:
