@@ -77,7 +77,8 @@ def test_secrets_in_the_document(baked, launched, bake):
     machine = launched(called.stdout)
     assert machine.ssh(AWAIT_BOOT, check=False, timeout=900).status == 0
     assert as_the_app(machine, SEARCH % "told-at-launch").stdout == ""
-    assert "told-at-launch" not in machine.ssh("sudo journalctl --namespace=* -q --no-pager; sudo cat /var/log/cloud-init*").stdout
+    logs = machine.ssh("sudo journalctl --namespace=* -q --no-pager; sudo cat /var/log/cloud-init*").stdout
+    assert "told-at-launch" not in logs
     # By hand, and one command: another setting.
     machine.ssh("echo MOOD=new | sudo tee /etc/app/env; sudo systemctl start app-setup", timeout=300)
     environment = machine.ssh("sudo sh -c 'cat /proc/$(systemctl show --value -p MainPID app)/environ'").stdout
