@@ -18,7 +18,7 @@ class Target:
     `python` and `glibc` are (major, minor) versions, which decide the compatible
     wheels; `patch` is the third part of Python's version. They come from the
     release's package lists. `node` is the major version of Node. `has_interpreter`: the
-    app's release contains the Python.
+    app's release contains the Python. `packages`: those of BASE_PACKAGES that only this release has.
     """
 
     name: str
@@ -29,6 +29,7 @@ class Target:
     patch: int = 0
     has_interpreter: bool = False
     node: int = 0
+    packages: tuple[str, ...] = ()
 
     @property
     def python_version(self) -> str:
@@ -68,7 +69,10 @@ class Target:
 
 
 DEBIAN_12 = Target("debian-12", "bookworm", python=(3, 11), glibc=(2, 36), patch=2, node=18)
-DEBIAN_13 = Target("debian-13", "trixie", python=(3, 13), glibc=(2, 41), patch=5, node=20)
+# Debian 12's systemd contains the defaults of the kernel's settings. Debian 13's only recommends their package.
+DEBIAN_13 = Target(
+    "debian-13", "trixie", python=(3, 13), glibc=(2, 41), patch=5, node=20, packages=("linux-sysctl-defaults",)
+)
 TARGETS = {target.name: target for target in (DEBIAN_12, DEBIAN_13)}
 
 #: Packages that every machine needs. The document installs them; the base disk already has them.
@@ -107,3 +111,8 @@ BASE_PACKAGES = (
     "systemd-timesyncd",
     "udev",
 )
+
+
+def base_packages(target: Target, extra: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the packages of a base disk, sorted. `extra` are those of the app."""
+    return tuple(sorted({*BASE_PACKAGES, *MACHINE_PACKAGES, *target.packages, *extra}))

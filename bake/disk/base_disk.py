@@ -9,7 +9,7 @@ import tarfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bake.config.debian import BASE_PACKAGES, MACHINE_PACKAGES, Target
+from bake.config.debian import Target, base_packages
 from bake.disk import base_manifest, dpkg, partitions, security_updates
 from bake.disk.base_manifest import BaseManifest
 from bake.host import cache, files, mmdebstrap, paths
@@ -67,7 +67,7 @@ def key(target: Target, extra_packages: tuple[str, ...], mirror: str | None) -> 
     return files.digest(
         {
             "target": target.name,
-            "packages": sorted({*BASE_PACKAGES, *MACHINE_PACKAGES, *extra_packages}),
+            "packages": base_packages(target, extra_packages),
             "mirror": mirror,
             "tree": files.tree_digest(paths.base_disk_rootfs()),
             "script": files.file_digest(paths.tree() / "cloud-init" / "base-disk" / "customize.sh"),
@@ -99,7 +99,7 @@ def find(key: str, age: cache.Age) -> Base | None:
 def build(target: Target, extra_packages: tuple[str, ...], mirror: str | None, work: Path, phase: Phase) -> Base:
     """Build a base disk and add it to the cache. Raises RequirementError, NetworkError or BaseError."""
     files.require_space(work, SPACE_NEEDED)
-    packages = tuple(sorted({*BASE_PACKAGES, *MACHINE_PACKAGES, *extra_packages}))
+    packages = base_packages(target, extra_packages)
     tree, archive = work / "base-tree.tar", work / "base.tar"
     base_tree(tree)
     argv = mmdebstrap_argv(target, packages, mirror, tree, archive)
