@@ -61,7 +61,7 @@ def committed(folder: Path) -> Collection[str]:
 def read(folder: Path, subfolder: Path, outer: list[Rules], committed_paths: Collection[str]) -> list[Rules]:
     """Return the rules for a `subfolder` of the app's `folder`: those of its own ignore files, and the `outer` ones.
 
-    Raises AppFolderError for a file that cannot be read, or has too many patterns.
+    Raises AppFolderError for a file that cannot be read, is UTF-16, or has too many patterns.
     """
     files = [subfolder / name for name in IGNORE_FILES if (subfolder / name).is_file()]
     return [*(_read(folder, path, () if path.name == BAKEIGNORE else committed_paths) for path in files), *outer]
@@ -72,6 +72,12 @@ def _read(folder: Path, path: Path, exempt: Collection[str]) -> Rules:
         text = foreign_text.read(path, "replace")
     except OSError as error:
         raise AppFolderError(f"{path} cannot be read: {error.strerror}", "Correct the file, or its mode.") from None
+    if "\0" in text:  # Patterns of UTF-16 match no path, so files with secrets could get into the release.
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise AppFolderError(
+            f"{path}: line {line} is not UTF-8 text, so its patterns have no effect",
+            "Save it as UTF-8. PowerShell saves UTF-16 by default.",
+        )
     try:
         # The time of re2 grows with the length of a path. Python's own expressions try each way to divide a path
         # between asterisks: for ten of them and a name of 255 characters, that takes years.

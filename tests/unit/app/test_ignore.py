@@ -38,6 +38,31 @@ def test_one_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         ignore.read(tmp_path, tmp_path, [], ())
 
 
+@pytest.mark.parametrize("name", [".gitignore", ".bakeignore"])
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (".env.local\r\n".encode("utf-16"), 1),
+        (".env.local\r\n".encode("utf-16-be"), 1),
+        # PowerShell's `>>` appends UTF-16 to a file in UTF-8.
+        (b"*.log\n*.tmp\n" + "notes\r\n".encode("utf-16-le"), 3),
+    ],
+    ids=["little", "big", "appended"],
+)
+def test_an_ignore_file_in_utf_16_is_refused(tmp_path: Path, name: str, content: bytes, line: int) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(AppFolderError) as caught:
+        ignore.read(tmp_path, tmp_path, [], ())
+    assert caught.value.message == f"{tmp_path / name}: line {line} is not UTF-8 text, so its patterns have no effect"
+    assert caught.value.hint == "Save it as UTF-8. PowerShell saves UTF-16 by default."
+
+
+def test_a_comment_in_another_encoding_does_not_matter(tmp_path: Path) -> None:
+    (tmp_path / ".gitignore").write_bytes("# f\xfcr Windows\n*.log\n".encode("latin-1"))
+    (one,) = ignore.read(tmp_path, tmp_path, [], ())
+    assert one.ignores("a.log")
+
+
 @pytest.mark.parametrize(
     ("pattern", "name"),
     [
