@@ -27,6 +27,8 @@ from bake.app import (
     removed_modules,
     server_name,
     server_notes,
+    table_commands,
+    table_scripts,
     websockets,
     wsgi_server,
 )
@@ -39,7 +41,6 @@ from bake.app.names import dotted_name
 from bake.app.requirements_files import file_above, files_of_setup, requirements_file
 from bake.app.scopes import Module
 from bake.app.session_keys import OWN_KEY, SessionKey
-from bake.app.table_commands import table_commands
 from bake.config import contract, field_types, secret_names
 from bake.config.recipe import Recipe
 from bake.config.sections import Django, Process, Writable
@@ -107,7 +108,7 @@ def complete(folder: Path, recipe: Recipe, portable: PortableModules | None = No
         changes["processes"] = _processes(reader.folder, notes)
     notes += [each.note for each in background_services.proposals(reader, recipe.model_copy(update=changes))]
     if recipe.release is None:
-        changes["release"] = _release(reader, changes.get("django", recipe.django), notes)
+        changes["release"] = _release(reader, recipe.model_copy(update=changes), modules, entry.target, notes)
     if recipe.writable.observe:
         changes["writable"] = _writable(reader, recipe, notes)
     settings = getattr(changes.get("django", recipe.django), "settings", "")
@@ -247,20 +248,24 @@ def _imports(reader: Reader, package: str) -> bool:
     return any(package in module.imported_packages for module in reader.modules.values())
 
 
-def _release(reader: Reader, django: object, notes: list[str]) -> tuple[str, ...]:
+def _release(
+    reader: Reader, recipe: Recipe, modules: list[Module], target: str, notes: list[str]
+) -> tuple[str, ...]:  # fmt: skip
     """Return the commands that migrate an app's database, and note them."""
     once = "once for each release, before it serves; `release: []` turns it off"
     if commands := procfile.release(reader.folder, notes):
         notes.append(f"release: [{commands[0]}] (from the {procfile.NAME}; {once})")
         return commands
-    if isinstance(django, Django):
+    if isinstance(recipe.django, Django):
         commands = ("python -m django migrate --noinput",)
     elif (reader.folder / "migrations/env.py").is_file() and _imports(reader, "flask_migrate"):
         commands = ("flask db upgrade",)
     elif (reader.folder / "alembic.ini").is_file():
         notes.append("alembic.ini found: to migrate with each release, write  release: [alembic upgrade head]")
-    elif _imports(reader, "flask"):
-        notes += [_table_note(command) for command in _table_commands(reader)]
+    else:
+        creators = table_commands.find(reader) if _imports(reader, "flask") else []
+        creators += table_scripts.table_scripts(reader, modules, recipe, target)
+        notes += map(table_commands.note, creators)
     if commands:
         notes.append(f"release: [{', '.join(commands)}] ({once})")
     return commands
@@ -271,25 +276,6 @@ def _processes(folder: Path, notes: list[str]) -> dict[str, Process]:
     commands = procfile.processes(folder, notes)
     notes += (f"processes: {{{name}: {command}}} (from the {procfile.NAME})" for name, command in commands.items())
     return {name: Process(run=command) for name, command in commands.items()}
-
-
-def _table_commands(reader: Reader) -> list[str]:
-    """Return the app's own commands that create its tables. Few files have commands, and are read again."""
-    modules = [module for module in reader.modules.values() if module.imported_packages & {"click", "flask"}]
-    files = [module for module in modules if b"command(" in (reader.folder / module.path).read_bytes()]
-    programs = {module: own_server.python_command(reader, module) for module in files}
-    return list(
-        dict.fromkeys(line for module in files for line in table_commands(reader.tree(module), programs[module]))
-    )
-
-
-def _table_note(command: str) -> str:
-    """Return how to run such a command once. It may delete data, so no later release may run it again."""
-    mark = f"{contract.DATA}/tables"
-    return (
-        f"`{command}` seems to create the app's tables: to run it once, write  "
-        f"release: ['test -e {mark} || {{ {command} && touch {mark}; }}']"
-    )
 
 
 def _writable(reader: Reader, recipe: Recipe, notes: list[str]) -> Writable:

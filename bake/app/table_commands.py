@@ -6,12 +6,34 @@ import ast
 import re
 from collections.abc import Iterator
 
+from bake.app import own_server
+from bake.app.name_resolution import Reader
 from bake.app.names import assigned_values, dotted_name, last_name
+from bake.config import contract
 
 #: Names of such commands in public apps: init-db, initdb, create_tables, db-init, setup-database.
 NAME = re.compile(
     r"(init|create|setup|make)[-_]?(all|db|database|tables?|schema)|(db|database)[-_]?(init|create|setup)"
 )
+
+
+def find(reader: Reader) -> list[str]:
+    """Return the app's own commands that create its tables. Few files have commands, and are read again."""
+    modules = [module for module in reader.modules.values() if module.imported_packages & {"click", "flask"}]
+    files = [module for module in modules if b"command(" in (reader.folder / module.path).read_bytes()]
+    programs = {module: own_server.python_command(reader, module) for module in files}
+    return list(
+        dict.fromkeys(line for module in files for line in table_commands(reader.tree(module), programs[module]))
+    )
+
+
+def note(command: str) -> str:
+    """Return how to run such a command once. It may delete data, so no later release may run it again."""
+    mark = f"{contract.DATA}/tables"
+    return (
+        f"`{command}` seems to create the app's tables: to run it once, write  "
+        f"release: ['test -e {mark} || {{ {command} && touch {mark}; }}']"
+    )
 
 
 def table_commands(tree: ast.Module, program: str) -> Iterator[str]:

@@ -267,8 +267,11 @@ def missing_table(match: re.Match[str], evidence: Evidence) -> Cure:
     advice = "The database has no tables yet."
     if django:
         return Cure(advice, {"release": ("python manage.py migrate --noinput",)})
-    examples = "`flask db upgrade` or `flask init-db`" if evidence.uses("flask") else "`alembic upgrade head`"
-    advice += f" Replace {UNKNOWN} by the command that creates them, such as {examples}. It runs with each release."
+    examples = "`flask db upgrade`, `flask init-db`" if evidence.uses("flask") else "`alembic upgrade head`"
+    advice += (
+        f" Replace {UNKNOWN} by the command that creates them, such as {examples} or `python create_db.py`. It runs "
+        "with each release. If bake finds the command, it prints a line that runs it once."
+    )
     return Cure(advice, {"release": (UNKNOWN,)})
 
 

@@ -50,12 +50,13 @@ def service(name: str, variable: str) -> str:
 EXCLUDED = "It may be excluded by .gitignore, .bakeignore or bake's own list; bake prints the excluded files."
 TABLES = "The database has no tables yet."
 FLASK_TABLES = (
-    "Replace … by the command that creates them, such as `flask db upgrade` or `flask init-db`. It runs with each "
-    "release.\nAdd to bake.yaml:  release: […]"
+    "Replace … by the command that creates them, such as `flask db upgrade`, `flask init-db` or `python "
+    "create_db.py`. It runs with each release. If bake finds the command, it prints a line that runs it once.\n"
+    "Add to bake.yaml:  release: […]"
 )
 OTHER_TABLES = (
-    "Replace … by the command that creates them, such as `alembic upgrade head`. It runs with each release.\n"
-    "Add to bake.yaml:  release: […]"
+    "Replace … by the command that creates them, such as `alembic upgrade head` or `python create_db.py`. It runs "
+    "with each release. If bake finds the command, it prints a line that runs it once.\nAdd to bake.yaml:  release: […]"
 )
 SERVER = 'The app starts its own server on import. Move that call under `if __name__ == "__main__":`.'
 NETWORK = "The app uses the network, which is closed during a bake.\nAdd to bake.yaml:  check: {network: on}"
