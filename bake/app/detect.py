@@ -264,7 +264,7 @@ def _release(
         notes.append("alembic.ini found: to migrate with each release, write  release: [alembic upgrade head]")
     else:
         creators = table_commands.find(reader) if _imports(reader, "flask") else []
-        creators += table_scripts.table_scripts(reader, modules, recipe, target)
+        creators += table_scripts.find(reader, modules, recipe, target)
         notes += map(table_commands.note, creators)
     if commands:
         notes.append(f"release: [{', '.join(commands)}] ({once})")

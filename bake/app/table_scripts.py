@@ -30,7 +30,7 @@ HOOKS = {"before_app_request", "before_first_request", "before_request", "before
 Functions = dict[str, Function]
 
 
-def table_scripts(reader: Reader, modules: list[Module], recipe: Recipe, target: str) -> list[str]:
+def find(reader: Reader, modules: list[Module], recipe: Recipe, target: str) -> list[str]:
     """Return the commands of the scripts at the top of the folder that create tables, delete nothing and then end.
 
     `modules` are the app and those that it imports, and `target` is the app, as in the recipe. Return no commands if
