@@ -49,6 +49,8 @@ def test_the_app_cannot_fill_the_journal_of_others(host):
     assert host.run("journalctl --namespace=app -q -b -t app-alone").stdout
     assert host.run("journalctl -q -b -t app-alone").stdout == ""
     assert host.run("nsenter --target %s --mount ls /run/systemd/journal.nginx/dev-log", process).rc != 0
+    # journald reads no file of journald.conf.d for it.
+    assert "\nForwardToWall=no\n" in host.run("systemd-analyze cat-config systemd/journald@app.conf").stdout
 
 
 def test_a_small_machine_has_compressed_swap(host):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -174,3 +175,17 @@ def test_a_small_machine_gets_compressed_swap_before_the_app_starts(app: Path) -
     unit = made["settings/units/app-zram.service"]
     assert "ConditionMemory=<900M\n" in unit and "Before=app.service\n" in unit
     assert made["settings/units/app.service.d/60-zram.conf"] == "[Unit]\nWants=app-zram.service\n"
+
+
+def test_the_app_s_journal_writes_to_no_terminal(app: Path, tmp_path: Path) -> None:
+    """journald reads journald@app.conf.d for it, and not journald.conf.d."""
+    made = release_texts(app)
+    for unit in ("app", "app-next", "app-job@"):
+        text = made[f"settings/units/{unit}.service.d/60-journal.conf"]
+        assert "Wants=app-journal.service\nAfter=app-journal.service\n" in text
+    start = made["settings/units/app-journal.service"].partition("\nExecStart=")[2]
+    # systemd joins the lines, and reads \n and $$.
+    words = shlex.split(start.replace("\\\n", " ").replace("\\n", "\n").replace("$$", "$"))
+    run([word.replace("/run/systemd", str(tmp_path)) for word in words])
+    for name in ("app", "nginx"):
+        assert (tmp_path / f"journald@{name}.conf.d/60-app.conf").read_text() == "[Journal]\nForwardToWall=no\n"
