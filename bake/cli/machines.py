@@ -51,8 +51,9 @@ def push_command(host: str, app: Path, identity: Path | None, back: bool) -> Non
         if back:
             click.echo(push.roll_back(login, report))
         else:
-            click.echo(push.push(login, _source(app, report), report))
-            push.visit(login, report)
+            digest = push.push(login, _source(app, report), report)
+            click.echo(digest)
+            push.visit(login, report, digest)
 
 
 @click.command("upgrade")

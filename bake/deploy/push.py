@@ -30,12 +30,18 @@ from bake.vm.ssh import Login
 CRAWL = f"{pages.AS_NOBODY} python3 {contract.CURRENT}/settings/crawl.py {{argument}}\n"
 #: Digests of releases. bake prints them, and writes them into the settings of the machine.
 NAMES = re.compile(r"[A-Za-z0-9 _-]*")
+#: The status of switch.sh if another push has changed the machine.
+CHANGED = 75
+#: The kind of app-setup's result if it was stopped.
+STOPPED = "SystemExit"
 JOURNAL = f"journalctl --namespace='*' -q -b -o cat -n 2000 -u {contract.SERVICE}.service"
 
 
 @dataclass(frozen=True)
 class Facts:
     """The state of a machine: its source, and the digests of its current, previous and other releases.
+
+    `previous` is the release to go back to.
 
     `has_processes`: its own files can run the processes of a release. `has_python`: they can use an interpreter in it.
     """
@@ -142,16 +148,21 @@ def roll_back(login: Login, report: Reporter) -> str:
         raise SetupError(
             f"{login.host} has no previous release to roll back to", "Push the version that you want: `bake push`."
         )
-    return _switch(login, state, state.previous, report)
+    return _switch(login, state, state.previous, report, (state.current, state.previous))
 
 
-def visit(login: Login, report: Reporter) -> None:
+def visit(login: Login, report: Reporter, digest: str = "") -> None:
     """Request the pages of the current release as a visitor does, and print a summary of the answers.
 
-    Raises CheckError if a page fails. Releases by older versions of bake have no crawler, so they are skipped.
+    Raises CheckError if a page fails. Releases by older versions of bake have no crawler, so they are skipped, and so
+    is any other release than `digest`: its pages are those of another person's push.
     """
     result = login.script(remote_scripts.text("site.sh"))
     if result.status:
+        return
+    current = "".join(result.stdout.split("\n", 3)[2:3])
+    if digest and current != digest:
+        report.note(f"another push has replaced release {digest[:12]} by {current[:12]}, so its pages were not requested")
         return
 
     def ask(crawls: list[pages.Crawl]) -> str:
@@ -171,29 +182,46 @@ def visit(login: Login, report: Reporter) -> None:
         )
 
 
-def _switch(login: Login, state: Facts, digest: str, report: Reporter) -> str:
-    """Switch a machine to a release that it has, or whose bundle it has. Raises the error that app-setup reported."""
+def _switch(login: Login, state: Facts, digest: str, report: Reporter, expected: tuple[str, ...] = ()) -> str:
+    """Switch a machine to a release that it has, or whose bundle it has. Raises the error that app-setup reported.
+
+    `expected` are the current and the previous release, if the machine must still have them.
+    """
     machine = state.source.model_dump(exclude={"parts", "bundle"}, exclude_unset=True)
     source = contract_files.Source(**machine, bundle=digest)
     with report.phase("switch"):
         # The machine bounds this wait: TimeoutStartSec of app-next.service and app.service,
         # HEALTH_PATIENCE in serving.py.
-        result = login.script(remote_scripts.text("switch.sh", source.to_json().rstrip()))
-    new_state = facts(login)
-    if result.status == 0 and new_state.current == digest:
-        is_same = state.current == digest
-        report.note(
-            f"release {digest[:12]} is live"
-            + (" as before" if is_same else f"; `--back` rolls back to {state.current[:12]}")
+        script = remote_scripts.text("switch.sh", source.to_json().rstrip(), digest, *expected)
+        result = login.script(script)
+    if result.status == CHANGED:
+        raise SetupError(
+            f"Another push or upgrade has changed {login.host} in the meantime: {result.stderr.strip()}",
+            "The machine did not switch. If you still want this release, run the same command again.",
         )
+    # The states after this switch. A later one would show those of another push.
+    result_json, after, log = [*result.stdout.split("\n", 2), "", ""][:3]
+    current, _, previous = after.partition(" ")
+    if not current or not NAMES.fullmatch(after):
+        new_state = facts(login)
+        current, previous = new_state.current, new_state.previous
+    if result.status == 0 and current == digest:
+        is_same = state.current == digest
+        note = " as before" if is_same else f"; `--back` rolls back to {previous[:12]}" if previous else ""
+        report.note(f"release {digest[:12]} is live{note}")
         return digest
-    result_json, _, log = result.stdout.partition("\n")
     failure = Result.failure(result_json) or _failure_in(log)
     if failure is None:
         raise BootError(
             f"The connection to {login.host} was lost during the switch", "Run the same command again.", result.stderr
         )
-    report.note(f"release {digest[:12]} is not healthy; {login.host} runs {new_state.current[:12]}")
+    if failure.kind == STOPPED:
+        raise BootError(
+            f"{login.host} stopped the switch before release {digest[:12]} was live, for example by a reboot",
+            "It tries this release again when it boots. Run the same command again to see the result.",
+            log.strip(),
+        )
+    report.note(f"release {digest[:12]} is not healthy; {login.host} runs {current[:12]}")
     raise setup_error(failure, log.strip())
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 from dataclasses import dataclass
 
 from bake import __version__
@@ -139,14 +140,18 @@ def upgrade(login: Login, source: push.Source | None, report: Reporter) -> str:
         stanza = release_source.stanza(before.target, bundle=release)
     with cache.work_folder() as work, report.phase("upgrade") as phase:
         new.write(work / "new.tar", stanza)
-        login.upload(work / "new.tar", f"{HOME}/new.tar", lambda share: None)
+        # Another upgrade may upload its set at the same moment.
+        name = f"new-{secrets.token_hex(8)}.tar"
+        login.upload(work / "new.tar", f"{HOME}/{name}", lambda share: None)
         phase.progress(None, "installing")
-        result = login.script(remote_scripts.text("upgrade.sh"))
+        result = login.script(remote_scripts.text("upgrade.sh", name))
     after = state(login, facts.source)
     outcome = Outcome.read(result.stdout)
     for path in outcome.changed:
         report.note(f"{path} was changed on the machine; its copy is in {HOME}")
-    if result.status or after.version != new.version or after.pending:
+    # Its last event says that an upgrade is complete. Another one may have begun since.
+    is_complete = result.status == 0 and bool(outcome.kept)
+    if not is_complete and (result.status or after.version != new.version or after.pending):
         files = "only a part of its files. Run the same command again: it repairs them first"
         if not after.pending:
             files = "its earlier files again" if after.digest == before.digest else "the new files"

@@ -9,7 +9,9 @@ set -eu
 exec 9> /run/app/lock
 flock 9
 states() { systemctl show --value --property ActiveState app-setup.service app-upgrade.service; }
-while states | grep -qvE '^(inactive|failed|)$'; do sleep 1; done
+is_idle() { ! states | grep -qvE '^(inactive|failed|)$'; }
+await_idle() { while ! is_idle; do sleep 1; done; }
+await_idle
 
 # Have journald write what services have printed. Not each machine has a journal for the app.
 sync_journals() {

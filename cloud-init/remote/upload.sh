@@ -11,7 +11,9 @@ if [ "$free" -lt $((4 * $2)) ]; then
     echo "$(dirname "$1") has $((free / 1000000)) MB of free space; the release needs $((4 * $2 / 1000000)) MB" >&2
     exit 28
 fi
-trap 'rm -f "$1.partial"' EXIT
-cat > "$1.partial"
-[ "$(stat -c %s "$1.partial")" = "$2" ]
-mv "$1.partial" "$1"
+# Another push of the same release may write at the same moment, so each has a file of its own.
+partial=$(mktemp "$1.XXXXXX")
+trap 'rm -f "$partial"' EXIT
+cat > "$partial"
+[ "$(stat -c %s "$partial")" = "$2" ]
+mv "$partial" "$1"

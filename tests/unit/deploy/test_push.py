@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -47,8 +49,14 @@ def machine(tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> Path
     fake("journalctl", f'case "$*" in *app.service*) echo "of the app";; *id-7*) cat {root}/journal;; esac')
     (root / "journal").write_text("app-setup: done\n")
     (root / "invocation").write_text("id-1\n")
-    systemd(fake, root, f"ln -sfn releases/old {root}/srv/app/current")
+    systemd(fake, root, links(root, "old", "new"))
     return root
+
+
+def links(root: Path, current: str, previous: str) -> str:
+    """Return the command that makes the current and the previous release those."""
+    folder = root / "srv/app"
+    return f"ln -sfn releases/{current} {folder}/current; ln -sfn releases/{previous} {folder}/previous"
 
 
 def systemd(fake: Fake, root: Path, start: str) -> None:
@@ -118,9 +126,126 @@ def test_a_roll_back_asks_for_the_previous_release(machine: Path) -> None:
 def test_a_switch_waits_until_a_run_in_progress_ends(machine: Path, fake: Fake) -> None:
     state = f"if [ -e {machine}/asked ]; then echo inactive; else touch {machine}/asked; echo activating; fi"
     fake("systemctl", f'echo "$*" >> {machine}/words; case "$*" in *ActiveState*) {state};; esac')
-    LOGIN.script(remote_scripts.text("switch.sh", json.dumps(STANZA)))
+    LOGIN.script(remote_scripts.text("switch.sh", json.dumps(STANZA), "new"))
     words = (machine / "words").read_text()
     assert words.index("start app-setup.service") > words.rindex("ActiveState") > words.index("ActiveState")
+
+
+def others(fake: Fake, root: Path, state: str = "echo inactive", start: str = ":", last: str = ":") -> None:
+    """Let another person change the machine: when its state is asked, when app-setup starts, or when it has ended."""
+    case = f"*ActiveState*) {state};; *InvocationID*app-setup.service) echo id-7; {last};; start*) {start};;"
+    fake("systemctl", f'echo "$*" >> {root}/words; case "$*" in {case} esac')
+
+
+def waiting(root: Path, command: str) -> str:
+    """Return the state of a run of app-setup that is in progress, and that runs a command before it ends."""
+    return f"if [ -e {root}/asked ]; then echo inactive; else touch {root}/asked; {command}; echo activating; fi"
+
+
+def test_a_roll_back_is_refused_if_a_push_in_progress_has_gone_back_already(machine: Path, fake: Fake) -> None:
+    """It would go back from the release that works."""
+    write(machine / "srv/app/releases/older", {"recipe.json": "{}"})
+    command = f"rm {machine}/srv/app/tried-after; {links(machine, 'old', 'older')}"
+    others(fake, machine, waiting(machine, command))
+    (machine / "srv/app/previous").unlink()
+    (machine / "srv/app/previous").symlink_to("releases/older")
+    # The other push tries the release `new`.
+    (machine / "srv/app/tried-after").symlink_to("releases/old")
+    with pytest.raises(SetupError, match=r"Another push .* current one.*; the current release is old$"):
+        push.roll_back(LOGIN, Reporter())
+    assert "start" not in (machine / "words").read_text()
+    assert json.loads((machine / "etc/app/source.json").read_text()) == STANZA
+
+
+def test_a_roll_back_after_an_interrupted_push_goes_to_the_release_before_it(machine: Path) -> None:
+    (machine / "srv/app/releases/older").mkdir()
+    (machine / "srv/app/previous").unlink()
+    (machine / "srv/app/previous").symlink_to("releases/older")
+    (machine / "srv/app/tried-after").symlink_to("releases/old")
+    assert push.facts(LOGIN).previous == "old"
+    # The release on trial was not yet the current one, or it is the first.
+    (machine / "srv/app/tried-after").unlink()
+    (machine / "srv/app/tried-after").symlink_to("releases/new")
+    assert push.facts(LOGIN).previous == "older"
+
+
+def test_a_release_that_another_push_has_removed_is_named(machine: Path, fake: Fake) -> None:
+    """app-setup did not find the file, and the error named the release as unhealthy."""
+    others(fake, machine, waiting(machine, f"rm -r {machine}/srv/app/releases/old"))
+    state = push.facts(LOGIN)
+    with pytest.raises(SetupError, match=r"Another push .*: release old was removed") as caught:
+        push._switch(LOGIN, state, "old", Reporter())
+    assert "run the same command again" in caught.value.hint
+    assert "start" not in (machine / "words").read_text()
+
+
+def test_a_release_of_another_layout_than_the_machine_s_is_refused(machine: Path, fake: Fake) -> None:
+    stanza = json.dumps({**STANZA, "layout": "7"})
+    others(fake, machine, waiting(machine, f"echo '{stanza}' > {machine}/etc/app/source.json"))
+    with pytest.raises(SetupError, match="an upgrade has changed the layout of releases"):
+        push.roll_back(LOGIN, Reporter())
+    assert json.loads((machine / "etc/app/source.json").read_text())["layout"] == "7"
+
+
+def test_the_result_of_a_push_is_its_own_if_another_one_follows_at_once(machine: Path, fake: Fake) -> None:
+    """bake read the current release later: the connection was lost, it said."""
+    others(fake, machine, start=links(machine, "old", "new"), last=links(machine, "newer", "old"))
+    report, stream = printed()
+    assert push.roll_back(LOGIN, report) == "old"
+    assert "release old is live; `--back` rolls back to new" in stream.getvalue()
+
+
+def test_the_way_back_is_that_of_the_moment_of_the_switch(machine: Path, fake: Fake) -> None:
+    others(fake, machine, waiting(machine, links(machine, "other", "new")), start=links(machine, "old", "other"))
+    report, stream = printed()
+    assert push._switch(LOGIN, push.facts(LOGIN), "old", report) == "old"
+    assert "release old is live; `--back` rolls back to other" in stream.getvalue()
+
+
+def test_a_run_that_begins_before_the_request_is_written_is_no_answer_to_it(machine: Path, fake: Fake) -> None:
+    """An upgrade of packages starts app-setup, too. A run that goes back writes the earlier stanza."""
+    stanza, run = machine / "etc/app/source.json", machine / "run/app/in-progress"
+    fake("mv", f'/usr/bin/mv "$@"; [ -e {machine}/asked ] || touch {machine}/asked {run}')
+    back = f"rm {run}; echo '{json.dumps(STANZA)}' > {stanza}; echo activating"
+    begin = f"cp {stanza} {machine}/read; {links(machine, 'old', 'new')}"
+    others(fake, machine, f"if [ -e {run} ]; then {back}; else echo inactive; fi", start=f"[ -e {run} ] || {{ {begin}; }}")
+    assert push.roll_back(LOGIN, Reporter()) == "old"
+    assert json.loads((machine / "read").read_text())["bundle"] == "old"
+
+
+def test_a_reboot_during_a_switch_is_reported_as_such(machine: Path, fake: Fake) -> None:
+    setup_fails(fake, machine, {"step": "app", "kind": "SystemExit", "message": "it was stopped"}, "it was stopped")
+    report, stream = printed()
+    with pytest.raises(BootError, match="stopped the switch before release old was live") as caught:
+        push.roll_back(LOGIN, report)
+    assert "when it boots" in caught.value.hint and "not healthy" not in stream.getvalue()
+
+
+def await_bytes(folder: Path, size: int) -> None:
+    """Wait until the files of a folder have as many bytes, at most 5 s."""
+    deadline = time.monotonic() + 5
+    while sum(path.stat().st_size for path in folder.iterdir()) < size and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def test_two_uploads_of_one_release_do_not_disturb_each_other(tmp_path: Path) -> None:
+    """They wrote to one file. The first one to end had a hole in it, and the second one found no file."""
+    place, data = tmp_path / "incoming/12ab.tar", bytes(range(256)) * 4096
+    place.parent.mkdir()
+    script = remote_scripts.text("upload.sh", str(place), str(len(data)))
+    first, second = (subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE) for _ in range(2))
+    assert first.stdin and second.stdin
+    first.stdin.write(data[:600_000])
+    first.stdin.flush()
+    await_bytes(place.parent, 600_000)
+    second.stdin.write(data[:300_000])
+    second.stdin.flush()
+    await_bytes(place.parent, 900_000)
+    first.communicate(data[600_000:])
+    assert (first.returncode, place.read_bytes() == data) == (0, True)
+    second.communicate(data[300_000:])
+    assert (second.returncode, place.read_bytes() == data) == (0, True)
+    assert [path.name for path in place.parent.iterdir()] == ["12ab.tar"]
 
 
 def setup_fails(fake: Fake, machine: Path, result: dict[str, str] | None, sentence: str) -> None:
@@ -230,3 +355,10 @@ def test_a_release_without_a_crawler_is_not_visited(machine: Path) -> None:
     push.visit(LOGIN, report)
     assert stream.getvalue() == ""
     assert run(["sh", "-s"], stdin=remote_scripts.text("site.sh"), check=False).status
+
+
+def test_the_pages_of_another_person_s_release_are_not_judged(machine: Path) -> None:
+    write(machine / "srv/app/releases/new", {"settings/crawl.py": ""})
+    report, stream = printed()
+    push.visit(LOGIN, report, "mine")
+    assert "another push has replaced release mine by new, so its pages were not requested" in stream.getvalue()

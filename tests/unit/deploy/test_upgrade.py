@@ -189,6 +189,22 @@ def test_a_lost_connection_says_to_run_the_command_again(machine: Machine) -> No
     assert (machine.root / "usr/lib/app/setup").read_text() == "an older one\n"
 
 
+def test_an_upgrade_installs_its_own_upload_while_another_one_uploads(machine: Machine) -> None:
+    """Both wrote to new.tar: the first one installed the set and the release of the second, and reported success."""
+    folder = machine.root / "var/lib/app-machine"
+    # Another person uploads while this upgrade waits for the lock.
+    machine.fake("flock", f"mkdir -p {folder}; echo of another person > {folder}/new.tar")
+    assert upgrade.upgrade(machine.login, None, machine.report) == MachineSet.of(DEBIAN_13).version
+    assert [path.name for path in folder.glob("*.tar*")] == ["new.tar"]
+
+
+def test_an_upgrade_is_complete_although_another_one_has_begun(machine: Machine) -> None:
+    folder = machine.root / "var/lib/app-machine"
+    begin = f"ln -sfn {RELEASE[:12]} {folder}/pending"
+    machine.fake("journalctl", f"case $* in *app-upgrade*) sed 's/^<3>//' {machine.root}.journal; {begin};; esac")
+    assert upgrade.upgrade(machine.login, None, machine.report) == MachineSet.of(DEBIAN_13).version
+
+
 def test_another_layout_needs_the_app_s_folder(machine: Machine) -> None:
     machine.set_layout("4")
     with pytest.raises(SetupError) as caught:
