@@ -51,6 +51,8 @@ if [ -n "${CANARY:-}" ]; then
         echo "$CANARY" > "$file"
     done
     logger "$CANARY"
+    # The app's journal.
+    systemd-run -q --wait --collect -p LogNamespace=app logger "$CANARY" || true
     echo "$CANARY" > /srv/canary-deleted
     sync
     rm /srv/canary-deleted

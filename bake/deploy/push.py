@@ -144,7 +144,7 @@ def upload_release(login: Login, state: Facts, target: Target, source: Source, r
 def roll_back(login: Login, report: Reporter) -> str:
     """Roll back to the previous release and return its digest."""
     state = facts(login)
-    if state.previous not in state.releases:
+    if state.previous not in state.releases - {state.current}:
         raise SetupError(
             f"{login.host} has no previous release to roll back to", "Push the version that you want: `bake push`."
         )
@@ -162,7 +162,8 @@ def visit(login: Login, report: Reporter, digest: str = "") -> None:
         return
     current = "".join(result.stdout.split("\n", 3)[2:3])
     if digest and current != digest:
-        report.note(f"another push has replaced release {digest[:12]} by {current[:12]}, so its pages were not requested")
+        note = f"another push has replaced release {digest[:12]} by {current[:12]}"
+        report.note(f"{note}, so its pages were not requested")
         return
 
     def ask(crawls: list[pages.Crawl]) -> str:

@@ -1,5 +1,6 @@
 #!/bin/sh
 # Define functions that print the digests of releases, for the script that includes this one.
+set -eu
 
 # Print the release that the machine serves, or tries to serve.
 current() { basename "$(readlink /srv/app/current)"; }

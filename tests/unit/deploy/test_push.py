@@ -169,6 +169,14 @@ def test_a_roll_back_after_an_interrupted_push_goes_to_the_release_before_it(mac
     assert push.facts(LOGIN).previous == "older"
 
 
+def test_the_current_release_is_none_to_go_back_to(machine: Path) -> None:
+    """app-setup was killed after it had made the link to the previous release, and then went back to that."""
+    (machine / "srv/app/current").unlink()
+    (machine / "srv/app/current").symlink_to("releases/old")
+    with pytest.raises(SetupError, match="has no previous release to roll back to"):
+        push.roll_back(LOGIN, Reporter())
+
+
 def test_a_release_that_another_push_has_removed_is_named(machine: Path, fake: Fake) -> None:
     """app-setup did not find the file, and the error named the release as unhealthy."""
     others(fake, machine, waiting(machine, f"rm -r {machine}/srv/app/releases/old"))
@@ -208,7 +216,8 @@ def test_a_run_that_begins_before_the_request_is_written_is_no_answer_to_it(mach
     fake("mv", f'/usr/bin/mv "$@"; [ -e {machine}/asked ] || touch {machine}/asked {run}')
     back = f"rm {run}; echo '{json.dumps(STANZA)}' > {stanza}; echo activating"
     begin = f"cp {stanza} {machine}/read; {links(machine, 'old', 'new')}"
-    others(fake, machine, f"if [ -e {run} ]; then {back}; else echo inactive; fi", start=f"[ -e {run} ] || {{ {begin}; }}")
+    state = f"if [ -e {run} ]; then {back}; else echo inactive; fi"
+    others(fake, machine, state, start=f"[ -e {run} ] || {{ {begin}; }}")
     assert push.roll_back(LOGIN, Reporter()) == "old"
     assert json.loads((machine / "read").read_text())["bundle"] == "old"
 
