@@ -188,10 +188,10 @@ def test_the_scripts_over_ssh_have_the_contract_s_paths() -> None:
     text = "".join(path.read_text() for path in (REPOSITORY / "cloud-init/remote").iterdir())
     found = {match.removesuffix(".partial") for match in PATH.findall(text)}
     names = {contract.SOURCE, contract.CURRENT, contract.PREVIOUS, contract.RELEASES, contract.NAMES, contract.AUTHOR}
-    names |= {contract.RESULT, f"{contract.CURRENT}/{contract.LOCK}"}
-    # The lock of pushes, the folder that an upgrade unpacks, and a path in a comment.
+    names |= {contract.RESULT, f"{contract.CURRENT}/{contract.LOCK}", contract.INCOMING}
+    # The lock of pushes, the release before one on trial, the folder that an upgrade unpacks, and a path in a comment.
     own = {f"{contract.RUN}/lock", f"{contract.MACHINE_SET}/new", f"{contract.MACHINE_SET}/new/renew.py"}
-    own.add(f"{contract.PROGRAMS}/setup")
+    own |= {f"{contract.PROGRAMS}/setup", "/srv/app/tried-after"}
     assert found - own == names | {contract.MACHINE_SET, contract.PROGRAMS}
     services = set(re.findall(r"\b(app[\w@-]*)\.service", text)) - {"app-upgrade"}
     assert services == {contract.SETUP, contract.NEXT, contract.SERVICE} and f"'{contract.JOB}*'" in text
