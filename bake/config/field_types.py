@@ -330,7 +330,8 @@ def timezone(text: str) -> str:
 
 #: Names of the jobs and units of the machine, which an app's job cannot have.
 JOBS = (
-    "setup", "release", "static", "author", "next", "configure", "certificate", "look", "keep", "build", "journal", "zram",
+    "setup", "release", "static", "author", "next", "configure", "certificate", "look", "keep", "build", "journal",
+    "zram",
 )  # fmt: skip
 
 
