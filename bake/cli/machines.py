@@ -72,9 +72,10 @@ def upgrade_command(host: str, app: Path | None, identity: Path | None) -> None:
     """
     report = Reporter(errors)
     with _login(host, identity).connected() as login:
-        click.echo(upgrade.upgrade(login, _source(app, report) if app else None, report))
-        if app:
-            push.visit(login, report)
+        upgraded = upgrade.upgrade(login, _source(app, report) if app else None, report)
+        click.echo(upgraded.version)
+        if upgraded.release:
+            push.visit(login, report, upgraded.release)
 
 
 @click.command("check")

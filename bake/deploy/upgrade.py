@@ -115,8 +115,16 @@ def versions(login: Login) -> str:
     return text if new.is_digest(machine.digest) else f"{text}. `bake upgrade` renews them."
 
 
-def upgrade(login: Login, source: push.Source | None, report: Reporter) -> str:
-    """Install this bake's set of the machine's own files, and the release of `source`, and return the set's version.
+@dataclass(frozen=True)
+class Upgraded:
+    """The version of the machine's own files, and the digest of the release that came with them, or ""."""
+
+    version: str
+    release: str = ""
+
+
+def upgrade(login: Login, source: push.Source | None, report: Reporter) -> Upgraded:
+    """Install this bake's set of the machine's own files, and the release of `source`.
 
     If the machine is unhealthy with them, it goes back to its earlier files and release. Then this raises the error.
     """
@@ -133,8 +141,8 @@ def upgrade(login: Login, source: push.Source | None, report: Reporter) -> str:
             )
         if new.is_digest(before.digest) and not before.pending:
             report.note(f"{login.host} has these files already; nothing was changed")
-            return new.version
-    stanza = None
+            return Upgraded(new.version)
+    release, stanza = "", None
     if source:
         release = push.upload_release(login, facts, before.target, source, report)
         stanza = release_source.stanza(before.target, bundle=release)
@@ -158,7 +166,7 @@ def upgrade(login: Login, source: push.Source | None, report: Reporter) -> str:
         raise _error(login, outcome, f"{result.stdout}{result.stderr}", files)
     report.note(f"{before.version_text(new)} became {new.version}")
     report.note(f"the earlier files are in {outcome.kept}")
-    return new.version
+    return Upgraded(new.version, release)
 
 
 def _error(login: Login, outcome: Outcome, output: str, files: str) -> BakeError:

@@ -113,7 +113,7 @@ def test_a_machine_gets_the_set_and_both_versions_are_printed(machine: Machine) 
     new = MachineSet.of(DEBIAN_13)
     text = upgrade.versions(machine.login)
     assert text.startswith(f"the machine's own files: unknown (layout 6); those of this bake: {new.version}. `bake up")
-    assert upgrade.upgrade(machine.login, None, machine.report) == new.version
+    assert upgrade.upgrade(machine.login, None, machine.report) == upgrade.Upgraded(new.version)
     assert upgrade.versions(machine.login) == (
         f"the machine's own files: {new.version}; those of this bake: {new.version}"
     )
@@ -132,7 +132,7 @@ def test_the_release_is_read_from_one_place(machine: Machine) -> None:
 def test_a_machine_that_has_the_set_is_left_alone(machine: Machine) -> None:
     upgrade.upgrade(machine.login, None, machine.report)
     machine.fake("systemd-run", "exit 1")
-    assert upgrade.upgrade(machine.login, None, machine.report) == MachineSet.of(DEBIAN_13).version
+    assert upgrade.upgrade(machine.login, None, machine.report) == upgrade.Upgraded(MachineSet.of(DEBIAN_13).version)
     assert "nothing was changed" in machine.notes.getvalue()
 
 
@@ -168,7 +168,7 @@ def test_a_machine_that_could_not_be_repaired_is_repaired_by_the_next_upgrade(ma
     assert "machine.example has only a part of its files. Run the same command again" in caught.value.hint
     machine.fake("sync", "")
     machine.healthy(True)
-    assert upgrade.upgrade(machine.login, None, machine.report) == MachineSet.of(DEBIAN_13).version
+    assert upgrade.upgrade(machine.login, None, machine.report) == upgrade.Upgraded(MachineSet.of(DEBIAN_13).version)
 
 
 def test_the_reason_of_an_earlier_repair_does_not_end_in_a_later_error() -> None:
@@ -194,7 +194,7 @@ def test_an_upgrade_installs_its_own_upload_while_another_one_uploads(machine: M
     folder = machine.root / "var/lib/app-machine"
     # Another person uploads while this upgrade waits for the lock.
     machine.fake("flock", f"mkdir -p {folder}; echo of another person > {folder}/new.tar")
-    assert upgrade.upgrade(machine.login, None, machine.report) == MachineSet.of(DEBIAN_13).version
+    assert upgrade.upgrade(machine.login, None, machine.report) == upgrade.Upgraded(MachineSet.of(DEBIAN_13).version)
     assert [path.name for path in folder.glob("*.tar*")] == ["new.tar"]
 
 
@@ -202,7 +202,7 @@ def test_an_upgrade_is_complete_although_another_one_has_begun(machine: Machine)
     folder = machine.root / "var/lib/app-machine"
     begin = f"ln -sfn {RELEASE[:12]} {folder}/pending"
     machine.fake("journalctl", f"case $* in *app-upgrade*) sed 's/^<3>//' {machine.root}.journal; {begin};; esac")
-    assert upgrade.upgrade(machine.login, None, machine.report) == MachineSet.of(DEBIAN_13).version
+    assert upgrade.upgrade(machine.login, None, machine.report) == upgrade.Upgraded(MachineSet.of(DEBIAN_13).version)
 
 
 def test_another_layout_needs_the_app_s_folder(machine: Machine) -> None:
@@ -215,8 +215,10 @@ def test_another_layout_needs_the_app_s_folder(machine: Machine) -> None:
 
 def test_another_layout_is_upgraded_with_a_release(machine: Machine, app: Path, cache_folder: Path) -> None:
     machine.set_layout("4")
-    upgrade.upgrade(machine.login, source(app, machine.report), machine.report)
+    upgraded = upgrade.upgrade(machine.login, source(app, machine.report), machine.report)
     stanza = json.loads((machine.root / "etc/app/source.json").read_text())
+    # Only the pages of this release are requested afterwards.
+    assert upgraded.release == stanza["bundle"]
     assert stanza["layout"] == contract.LAYOUT and stanza["bundle"] != RELEASE
     assert (machine.root / f"var/lib/app-incoming/{stanza['bundle']}.tar").is_file()
     assert push.facts(machine.login).current == stanza["bundle"] and push.facts(machine.login).previous == ""
