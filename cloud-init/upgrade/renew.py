@@ -46,6 +46,8 @@ RELEASES, CURRENT, PREVIOUS = Path("srv/app/releases"), Path("srv/app/current"),
 TRIED = Path("srv/app/tried-after")
 #: Without this file, app-setup exchanges the app's workers.
 SERVED = Path("run/app/served")
+#: If it contains 1, the kernel accepts the packets of a connection of which it has not seen all earlier ones.
+LIBERAL = Path("proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal")
 
 #: The result of app-setup's last run.
 RESULT = Path("run/app/result.json")
@@ -219,6 +221,10 @@ def reload(root: Path) -> None:
     run("systemd-tmpfiles", "--create", "app.conf")
     run("systemctl", "daemon-reload")
     run("systemctl", "enable", "--quiet", "app-configure.service", "app-setup.service")
+    # Only older rules track the connections to sshd and nginx. When they are put back, the kernel has not seen the packets
+    # in between, and they would drop all further ones: logins and visitors would wait until their connection ends.
+    with contextlib.suppress(OSError):
+        (root / LIBERAL).write_text("1")
     run("systemctl", "try-reload-or-restart", "nftables.service", "ssh.service")
     # nginx logs to it. Without it, an nginx that was started by an older set would log nothing until its restart.
     run("systemctl", "start", "systemd-journald@nginx.socket")
