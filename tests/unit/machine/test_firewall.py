@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import PROGRAMS
+from conftest import PROGRAMS, REPOSITORY
 from test_connection_limits import nft
 
 from bake.config import contract
@@ -28,16 +28,59 @@ print(open("/proc/sys/net/netfilter/nf_conntrack_count").read())
 """
 
 
-def test_connections_to_this_machine_are_in_no_table(tmp_path: Path) -> None:
-    program = nft()
-    (tmp_path / "rules").write_text((PROGRAMS / "firewall.nft").read_text().replace(contract.CURRENT, str(tmp_path)))
+def in_namespace(script: str, *words: str | Path) -> str:
+    """Return what a script prints in a network namespace of its own. The last words are nft and its arguments."""
     own_user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    libraries = str(next(iter(program.parents[1].glob("lib/*-linux-gnu")), ""))
+    libraries = str(next(iter(nft().parents[1].glob("lib/*-linux-gnu")), ""))
     done = programs.run(
-        ["unshare", *own_user, "--net", sys.executable, "-c", CLIENT, program, "-f", tmp_path / "rules"],
+        ["unshare", *own_user, "--net", sys.executable, "-c", script, *words],
         env={**os.environ, "LD_LIBRARY_PATH": libraries}, check=False, timeout=120,
     )  # fmt: skip
     if "unshare:" in done.stderr or "Operation not supported" in done.stderr:
         pytest.skip(f"no firewall in a network namespace here: {done.stderr}")
     assert done.status == 0, done.stderr
-    assert int(done.stdout) == 0
+    return done.stdout.strip()
+
+
+def test_connections_to_this_machine_are_in_no_table(tmp_path: Path) -> None:
+    rules = tmp_path / "rules"
+    rules.write_text((PROGRAMS / "firewall.nft").read_text().replace(contract.CURRENT, str(tmp_path)))
+    assert int(in_namespace(CLIENT, nft(), "-f", rules)) == 0
+
+
+#: Opens a connection under rules that track it, sends an answer on it under rules that do not, and prints whether the next
+#: request arrives under the first rules: with argv[1] in the kernel's setting at argv[2]. argv[3:] is nft.
+RETURN = """
+import fcntl, socket, struct, subprocess, sys
+with socket.socket() as ipv4:
+    fcntl.ioctl(ipv4, 0x8914, struct.pack("16sH14x", b"lo", 0x41))
+CHAIN = "table inet t; delete table inet t; table inet t { chain %s { type filter hook input priority filter; %s } %s }"
+OLDER = CHAIN % ("input", "ct state established accept; ct state invalid drop;", "")
+HOOK = "chain %s { type filter hook %s priority raw; notrack; }"
+NEWER = CHAIN % ("input", "ct state established accept; accept;", " ".join(HOOK % (name, name) for name in ("prerouting", "output")))
+def load(rules):
+    subprocess.run([*sys.argv[3:], "-f", "-"], input=rules.replace("; ", "\\n").replace("} ", "}\\n"), text=True, check=True)
+load(OLDER)
+with socket.create_server(("127.0.0.1", 80)) as listener, socket.create_connection(("127.0.0.1", 80), 5) as client:
+    server, _ = listener.accept()
+    load(NEWER)
+    server.sendall(b"an answer")
+    client.recv(99)
+    with open(sys.argv[2], "w") as setting:
+        setting.write(sys.argv[1])
+    load(OLDER)
+    client.sendall(b"a request")
+    server.settimeout(3)
+    try:
+        print(server.recv(99) == b"a request")
+    except TimeoutError:
+        print(False)
+"""
+
+
+@pytest.mark.parametrize(("setting", "arrives"), [("0", False), ("1", True)])
+def test_an_open_connection_survives_the_return_to_rules_that_track_it(setting: str, arrives: bool) -> None:
+    # `bake upgrade` writes 1 before it puts the rules of an older bake back.
+    path = "/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal"
+    assert f'Path("{path[1:]}")' in (REPOSITORY / "cloud-init/upgrade/renew.py").read_text()
+    assert in_namespace(RETURN, setting, path, nft()) == str(arrives)
