@@ -221,8 +221,8 @@ def reload(root: Path) -> None:
     run("systemd-tmpfiles", "--create", "app.conf")
     run("systemctl", "daemon-reload")
     run("systemctl", "enable", "--quiet", "app-configure.service", "app-setup.service")
-    # Only older rules track the connections to sshd and nginx. When they are put back, the kernel has not seen the packets
-    # in between, and they would drop all further ones: logins and visitors would wait until their connection ends.
+    # Only older rules track the connections to sshd and nginx. When they are put back, the kernel has not seen the
+    # packets in between, and they would drop all further ones: logins and visitors would wait for nothing.
     with contextlib.suppress(OSError):
         (root / LIBERAL).write_text("1")
     run("systemctl", "try-reload-or-restart", "nftables.service", "ssh.service")

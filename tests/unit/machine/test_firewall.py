@@ -48,27 +48,54 @@ def test_connections_to_this_machine_are_in_no_table(tmp_path: Path) -> None:
     assert int(in_namespace(CLIENT, nft(), "-f", rules)) == 0
 
 
-#: Opens a connection under rules that track it, sends an answer on it under rules that do not, and prints whether the next
-#: request arrives under the first rules: with argv[1] in the kernel's setting at argv[2]. argv[3:] is nft.
+#: Rules as those of an older bake, which track all connections, and rules that track none. Both read the kernel's table.
+OLDER = """
+table inet t
+delete table inet t
+table inet t {
+    chain input {
+        type filter hook input priority filter
+        ct state established accept
+        ct state invalid drop
+    }
+}
+"""
+NEWER = """
+table inet t
+delete table inet t
+table inet t {
+    chain from {
+        type filter hook prerouting priority raw
+        notrack
+    }
+    chain to {
+        type filter hook output priority raw
+        notrack
+    }
+    chain input {
+        type filter hook input priority filter
+        ct state established accept
+    }
+}
+"""
+#: Opens a connection under the rules argv[1], sends an answer on it under the rules argv[2], and prints whether the next
+#: request arrives under the first rules. argv[3] is the value of the kernel's setting argv[4]; argv[5] is nft.
 RETURN = """
 import fcntl, socket, struct, subprocess, sys
+older, newer, value, setting, nft = sys.argv[1:]
 with socket.socket() as ipv4:
     fcntl.ioctl(ipv4, 0x8914, struct.pack("16sH14x", b"lo", 0x41))
-CHAIN = "table inet t; delete table inet t; table inet t { chain %s { type filter hook input priority filter; %s } %s }"
-OLDER = CHAIN % ("input", "ct state established accept; ct state invalid drop;", "")
-HOOK = "chain %s { type filter hook %s priority raw; notrack; }"
-NEWER = CHAIN % ("input", "ct state established accept; accept;", " ".join(HOOK % (name, name) for name in ("prerouting", "output")))
 def load(rules):
-    subprocess.run([*sys.argv[3:], "-f", "-"], input=rules.replace("; ", "\\n").replace("} ", "}\\n"), text=True, check=True)
-load(OLDER)
+    subprocess.run([nft, "-f", "-"], input=rules, text=True, check=True)
+load(older)
 with socket.create_server(("127.0.0.1", 80)) as listener, socket.create_connection(("127.0.0.1", 80), 5) as client:
     server, _ = listener.accept()
-    load(NEWER)
+    load(newer)
     server.sendall(b"an answer")
     client.recv(99)
-    with open(sys.argv[2], "w") as setting:
-        setting.write(sys.argv[1])
-    load(OLDER)
+    with open(setting, "w") as stream:
+        stream.write(value)
+    load(older)
     client.sendall(b"a request")
     server.settimeout(3)
     try:
@@ -83,4 +110,4 @@ def test_an_open_connection_survives_the_return_to_rules_that_track_it(setting: 
     # `bake upgrade` writes 1 before it puts the rules of an older bake back.
     path = "/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal"
     assert f'Path("{path[1:]}")' in (REPOSITORY / "cloud-init/upgrade/renew.py").read_text()
-    assert in_namespace(RETURN, setting, path, nft()) == str(arrives)
+    assert in_namespace(RETURN, OLDER, NEWER, setting, path, nft()) == str(arrives)
