@@ -48,7 +48,8 @@ def test_connections_to_this_machine_are_in_no_table(tmp_path: Path) -> None:
     assert int(in_namespace(CLIENT, nft(), "-f", rules)) == 0
 
 
-#: Rules as those of an older bake, which track all connections, and rules that track none. Both read the kernel's table.
+#: Rules as those of an older bake, which track all connections, and rules that track none. Both read the state of a
+#: connection, or the kernel would begin anew.
 OLDER = """
 table inet t
 delete table inet t
@@ -78,8 +79,8 @@ table inet t {
     }
 }
 """
-#: Opens a connection under the rules argv[1], sends an answer on it under the rules argv[2], and prints whether the next
-#: request arrives under the first rules. argv[3] is the value of the kernel's setting argv[4]; argv[5] is nft.
+#: Opens a connection under the rules argv[1], sends an answer on it under the rules argv[2], and prints whether the
+#: next request arrives under the first rules. argv[3] is the value of the kernel's setting argv[4]; argv[5] is nft.
 RETURN = """
 import fcntl, socket, struct, subprocess, sys
 older, newer, value, setting, nft = sys.argv[1:]
