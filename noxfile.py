@@ -48,6 +48,9 @@ fetch() {
 }
 fetch || { [ "$(id -u)" = 0 ] || set -- sudo; "$@" apt-get -q update; fetch; }
 for package in *.deb; do dpkg-deb --extract "$package" .; done
+# An installation would make this link.
+cd usr/lib/uwsgi/plugins
+[ -e python3_plugin.so ] || ln -s python3[0-9]*_plugin.so python3_plugin.so
 """
 
 

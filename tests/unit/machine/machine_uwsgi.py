@@ -77,7 +77,10 @@ class MachineUwsgi:
         environment = {
             "PATH": os.environ["PATH"], "APP_RELEASE": str(self.release), "APP_WORKERS": str(workers),
             "LISTEN_FDS": "1",
-            "LD_LIBRARY_PATH": str(next(iter(uwsgi.parents[1].glob("lib/*-linux-gnu")), "")),
+            # Debian 12 has some libraries in /lib, which is a folder of its own in an unpacked tree.
+            "LD_LIBRARY_PATH": os.pathsep.join(
+                str(path) for tree in (uwsgi.parents[1], uwsgi.parents[2]) for path in tree.glob("lib/*-linux-gnu")
+            ),
         }  # fmt: skip
         command = f"import os; os.environ['LISTEN_PID'] = str(os.getpid()); {PASS}"
         argv = [sys.executable, "-c", command, descriptor, str(uwsgi), "--ini", str(folder / "uwsgi.ini")]

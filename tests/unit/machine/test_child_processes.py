@@ -31,6 +31,24 @@ def app(environ, start_response):
 """
 
 
+#: An app that starts Python as many do: by its name in sys.executable, and by multiprocessing's way to spawn.
+PYTHON = """
+import multiprocessing, subprocess, sys
+
+def app(environ, start_response):
+    started = subprocess.run([sys.executable, "-c", "import sys; print(sys.prefix)"], capture_output=True, text=True)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        result = pool.apply_async(abs, [-1]).get(20)
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [f"{started.stdout.strip() == sys.prefix} {result}".encode()]
+"""
+
+
+def test_sys_executable_is_python_and_not_uwsgi(tmp_path: Path) -> None:
+    with started(tmp_path, app=PYTHON) as machine:
+        assert machine.get("/").body.decode() == "True 1"
+
+
 @pytest.mark.parametrize("path", ["/", "/forked"])
 def test_a_child_of_each_thread_gets_all_signals(tmp_path: Path, path: str) -> None:
     """uWSGI blocks all signals in the threads of a worker but one, and children inherit that."""
