@@ -329,10 +329,7 @@ def timezone(text: str) -> str:
 
 
 #: Names of the jobs and units of the machine, which an app's job cannot have.
-JOBS = (
-    "setup", "release", "static", "author", "next", "configure", "certificate", "look", "keep", "build", "journal",
-    "zram",
-)  # fmt: skip
+JOBS = tuple("setup release static author next configure certificate look keep build journal zram".split())
 
 
 def timer_name(text: str) -> str:
