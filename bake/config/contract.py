@@ -106,6 +106,11 @@ BODY, REQUEST, THREADS = 10 << 20, 60, 8
 #: Seconds that nginx waits longer than the limit for a request, so that the app's server reports the timeout, and
 #: seconds after which uWSGI kills a worker whose Python is blocked.
 TIMEOUT_MARGIN, SERVER_MARGIN = 5, 10
+#: Names of the jobs and units of the machine, which an app's job cannot have.
+RESERVED_JOBS = (
+    "author", "build", "certificate", "configure", "journal", "keep",
+    "look", "next", "release", "setup", "static", "zram",
+)  # fmt: skip
 
 
 def is_healthy(status: int, has_path: bool) -> bool:

@@ -328,13 +328,9 @@ def timezone(text: str) -> str:
     return text
 
 
-#: Names of the jobs and units of the machine, which an app's job cannot have.
-JOBS = tuple("setup release static author next configure certificate look keep build journal zram".split())
-
-
 def timer_name(text: str) -> str:
     """Return the name of a job, whose timer is app-<name>.timer. Raises ValueError."""
-    if text in JOBS:
+    if text in contract.RESERVED_JOBS:
         raise ValueError(f"{text!r} is the name of one of the machine's own jobs; choose another name")
     if not re.fullmatch(contract.LABEL, text):
         raise ValueError(f"{text!r} is not a job name of a-z, 0-9 and -")

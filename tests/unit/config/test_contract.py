@@ -243,7 +243,7 @@ def test_a_job_of_the_app_has_no_name_of_the_machine_s() -> None:
     names = {re.sub(r"^app-|\..*$", "", name) for name in units if re.match(r"app-[a-z]+\.", name)}
     scripts = {path.name.partition(".")[0] for path in (REPOSITORY / "cloud-init/release/jobs").iterdir()}
     jobs = {*scripts - {"steps"}, "setup", "author"}
-    assert names | jobs == set(field_types.JOBS)
+    assert names | jobs == set(contract.RESERVED_JOBS)
 
 
 def test_the_environment_has_these_names(program: Program) -> None:
