@@ -72,25 +72,29 @@ def nft() -> Path:
     return Path(path).resolve()
 
 
-def connections(feature: str, port: int, tries: int, work: Path) -> dict[str, dict[str, int]]:
-    """Return how many connections succeed, for IPv4 and IPv6, with the rules of a feature."""
-    program = nft()
-    (work / "settings").mkdir()
-    for name, file in release_files.feature_files(feature).items():
-        (work / name).write_text(file.text)
-    rules = (PROGRAMS / "firewall.nft").read_text().replace(contract.CURRENT, str(work))
-    (work / "rules").write_text(rules)
+def in_namespace(script: str, *words: str | Path) -> str:
+    """Return what a script prints in a network namespace of its own. The last words are nft and its arguments."""
     own_user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    libraries = str(next(iter(program.parents[1].glob("lib/*-linux-gnu")), ""))
-    client = [sys.executable, "-c", CLIENT, str(port), str(tries)]
+    libraries = str(next(iter(nft().parents[1].glob("lib/*-linux-gnu")), ""))
     done = programs.run(
-        ["unshare", *own_user, "--net", *client, program, "-f", work / "rules"],
+        ["unshare", *own_user, "--net", sys.executable, "-c", script, *words],
         env={**os.environ, "LD_LIBRARY_PATH": libraries}, check=False, timeout=120,
     )  # fmt: skip
     if "unshare:" in done.stderr or "Operation not supported" in done.stderr:
         pytest.skip(f"no firewall in a network namespace here: {done.stderr}")
     assert done.status == 0, done.stderr
-    counts: dict[str, dict[str, int]] = json.loads(done.stdout)
+    return done.stdout.strip()
+
+
+def connections(feature: str, port: int, tries: int, work: Path) -> dict[str, dict[str, int]]:
+    """Return how many connections succeed, for IPv4 and IPv6, with the rules of a feature."""
+    (work / "settings").mkdir()
+    for name, file in release_files.feature_files(feature).items():
+        (work / name).write_text(file.text)
+    rules = (PROGRAMS / "firewall.nft").read_text().replace(contract.CURRENT, str(work))
+    (work / "rules").write_text(rules)
+    words = (str(port), str(tries), nft(), "-f", work / "rules")
+    counts: dict[str, dict[str, int]] = json.loads(in_namespace(CLIENT, *words))
     return counts
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 
 import pytest
 from conftest import PROGRAMS, REPOSITORY
-from test_connection_limits import nft
+from test_connection_limits import in_namespace, nft
 
 from bake.config import contract
-from bake.host import programs
 
 #: Configures the loopback device, loads the rules with the command argv[1:], opens 50 connections to each of two ports,
 #: and prints the number of rows in the kernel's table of connections.
@@ -26,20 +23,6 @@ for port in (80, 8000):
     kept += [listener, *(socket.create_connection(("127.0.0.1", port), 5) for _ in range(50))]
 print(open("/proc/sys/net/netfilter/nf_conntrack_count").read())
 """
-
-
-def in_namespace(script: str, *words: str | Path) -> str:
-    """Return what a script prints in a network namespace of its own. The last words are nft and its arguments."""
-    own_user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    libraries = str(next(iter(nft().parents[1].glob("lib/*-linux-gnu")), ""))
-    done = programs.run(
-        ["unshare", *own_user, "--net", sys.executable, "-c", script, *words],
-        env={**os.environ, "LD_LIBRARY_PATH": libraries}, check=False, timeout=120,
-    )  # fmt: skip
-    if "unshare:" in done.stderr or "Operation not supported" in done.stderr:
-        pytest.skip(f"no firewall in a network namespace here: {done.stderr}")
-    assert done.status == 0, done.stderr
-    return done.stdout.strip()
 
 
 def test_connections_to_this_machine_are_in_no_table(tmp_path: Path) -> None:
